@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a PF holds for each of its VFs, as rtnetlink's IFLA_VF_* attributes name it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class VlanProtocol(StrEnum):
+    DOT1Q = "802.1Q"
+    DOT1AD = "802.1ad"
+
+
+class LinkState(StrEnum):
+    AUTO = "auto"
+    ENABLE = "enable"
+    DISABLE = "disable"
+
+
+class Attribute(StrEnum):
+    """A VF setting that a driver takes or refuses as one."""
+
+    MAC = "mac"
+    VLAN = "vlan"
+    RATE = "rate"
+    SPOOF_CHECK = "spoof_check"
+    TRUST = "trust"
+    LINK_STATE = "link_state"
+
+
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """A VF's port VLAN. Id 0 with qos 0 means none."""
+
+    id: int
+    qos: int = 0
+    protocol: VlanProtocol = VlanProtocol.DOT1Q
+
+    def __str__(self) -> str:
+        qos = f" qos {self.qos}" if self.qos else ""
+        protocol = f" {self.protocol}" if self.protocol is not VlanProtocol.DOT1Q else ""
+        return f"{self.id}{qos}{protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Both limits in Mbit/s, 0 for none. The kernel takes them only together."""
+
+    min_mbit: int
+    max_mbit: int
+
+    def __str__(self) -> str:
+        return f"{self.min_mbit}-{self.max_mbit} Mbit/s"
+
+
+@dataclass(frozen=True, slots=True)
+class VfSettings:
+    """None means: no opinion (desired), or not reported by the driver (observed)."""
+
+    mac: str | None = None
+    vlan: Vlan | None = None
+    rate: Rate | None = None
+    spoof_check: bool | None = None
+    trust: bool | None = None
+    link_state: LinkState | None = None
