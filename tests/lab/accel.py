@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether KVM boots this kernel, or software emulation (TCG) must do."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from . import qemu
+from .cache import cache_dir, say
+from .image import Image
+
+LIMIT_S = 20
+MARK = b"lab: init reached"
+
+
+def accelerator(image: Image) -> str:
+    """kvm or tcg; tried once per boot of this machine."""
+    if forced := os.environ.get("VFAGENT_LAB_ACCEL"):
+        return forced
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = cache_dir() / f"accel-{boot}-{image.directory.name}"
+    if not known.exists():
+        for old in cache_dir().glob("accel-*"):
+            if boot not in old.name:
+                old.unlink()
+        known.write_text(_probe(image))
+    return known.read_text()
+
+
+def _probe(image: Image) -> str:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        say("no /dev/kvm: software emulation")
+        return "tcg"
+    works = _boots_under_kvm(image)
+    say(f"KVM {'works' if works else f'boots nothing within {LIMIT_S} s: software emulation'}")
+    return "kvm" if works else "tcg"
+
+
+def _boots_under_kvm(image: Image) -> bool:
+    """A paravirtual KVM opens, starts a guest, and lets it hang: only a boot tells."""
+    with tempfile.TemporaryDirectory(prefix="vfagent-lab-") as name:
+        folder = Path(name)
+        process = qemu.start(image, folder, _arguments())
+        try:
+            deadline = time.monotonic() + LIMIT_S
+            while time.monotonic() < deadline and process.poll() is None:
+                if MARK in _console(folder):
+                    break
+                time.sleep(0.1)
+            return MARK in _console(folder)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _console(folder: Path) -> bytes:
+    path = folder / "console.log"
+    return path.read_bytes() if path.exists() else b""
+
+
+def _arguments() -> list[str]:
+    machine = ["-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "1024", "-nodefaults"]
+    boot = ["-kernel", f"{qemu.IMAGE}/vmlinuz", "-initrd", f"{qemu.IMAGE}/initrd"]
+    kernel = ["-append", "console=ttyS0 panic=-1 lab.probe", "-no-reboot"]
+    return [*machine, *boot, *kernel, "-display", "none", "-serial", f"file:{qemu.VM}/console.log"]

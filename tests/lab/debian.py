@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian roots: made by mmdebstrap, entered in a mount namespace of their own."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cache import say
+
+COMMANDS = {
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+}
+
+# Mounts go into the caller's private namespace: they end with the process.
+_ENTER = """
+set -e
+root=$1; shift
+while [ "$1" != -- ]; do mount --bind "$1" "$root$2"; shift 2; done
+shift
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+exec chroot "$root" "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What a root is made of; also its recipe."""
+
+    suite: str
+    packages: tuple[str, ...]
+    backports: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+
+
+def install_commands() -> None:
+    """Gets the programs the lab runs on this machine, where they are missing."""
+    missing = sorted({package for name, package in COMMANDS.items() if not shutil.which(name)})
+    if not missing:
+        return
+    say(f"installing {' '.join(missing)}")
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-qq", "--no-install-recommends", *missing]
+    subprocess.run(["apt-get", "update", "-qq"], env=env, check=True)
+    subprocess.run(install, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def mirror() -> str | None:
+    """This machine's Debian mirror; None leaves the choice to mmdebstrap."""
+    argv = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"]
+    found = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
+    return found[0] if found else None
+
+
+def bootstrap(root: Root, target: Path) -> None:
+    """Makes the root in a folder."""
+    uri = mirror()
+    source = [f"deb {uri} {root.suite} main"] if uri else []
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(root.packages)]
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+    argv += [f"--customize-hook={hook}" for hook in _hooks(root, uri)]
+    with target.with_name(target.name + ".log").open("w") as log:
+        command = [*argv, root.suite, str(target), *source]
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _hooks(root: Root, uri: str | None) -> list[str]:
+    hooks = [f'mkdir -p "$1{directory}"' for directory in root.directories]
+    if root.backports:
+        name = f"{root.suite}-backports"
+        line = f"deb {uri or 'http://deb.debian.org/debian'} {name} main"
+        install = f"apt-get install -qq --no-install-recommends -t {name} {' '.join(root.backports)}"
+        hooks += [
+            f'echo "{line}" > "$1/etc/apt/sources.list.d/backports.list"',
+            'chroot "$1" apt-get update -qq',
+            f'chroot "$1" {install}',
+        ]
+    return hooks
+
+
+def entry(root: Path, binds: Mapping[Path, str], *, network: bool) -> list[str]:
+    """The argv that puts a command into the root; the command's process stays the same one."""
+    unshare = ["unshare", "--mount", "--propagation", "private", *([] if network else ["--net"])]
+    pairs = [word for source, place in binds.items() for word in (str(source), place)]
+    return [*unshare, "sh", "-c", _ENTER, "sh", str(root), *pairs, "--"]
+
+
+def run_in(root: Path, argv: Sequence[str], binds: Mapping[Path, str] | None = None) -> str:
+    """Runs a command in the root and gives its output."""
+    command = [*entry(root, binds or {}, network=False), *argv]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(argv)}: exit {result.returncode}: {result.stderr[-3000:]}")
+    return result.stdout

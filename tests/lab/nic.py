@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SR-IOV cards that QEMU emulates, as -netdev and -device options."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from .qemu import VM
+
+Options = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is given to QEMU, in this order."""
+
+    netdevs: tuple[Options, ...]
+    devices: tuple[Options, ...]
+
+
+class Card(Protocol):
+    """A PCI card with a PF."""
+
+    @property
+    def name(self) -> str: ...
+
+    def parts(self, bus: str) -> Parts: ...
+
+
+def _tap(name: str) -> Options:
+    return {"type": "tap", "id": f"{name}-wire", "script": f"{VM}/ifup", "downscript": "no"}
+
+
+def _mac(name: str, function: int = 0) -> str:
+    """The same for the same name, so that a VM is like the one before."""
+    octets = sha256(name.encode()).digest()[:2]
+    return f"52:54:00:{octets[0]:02x}:{octets[1]:02x}:{function:02x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Igb:
+    """Intel 82576: 8086:10c9, with up to 7 VFs."""
+
+    name: str = "igb0"
+    mac: str = ""
+
+    def parts(self, bus: str) -> Parts:
+        device: Options = {"driver": "igb", "id": self.name, "bus": bus}
+        device |= {"netdev": f"{self.name}-wire", "mac": self.mac or _mac(self.name)}
+        return Parts((_tap(self.name),), (device,))
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioPf:
+    """virtio-net with VFs, all of them 1af4:1041."""
+
+    name: str = "virtio0"
+    vfs: int = 4
+
+    def parts(self, bus: str) -> Parts:
+        functions = [self._function(bus, number) for number in range(self.vfs, -1, -1)]
+        wires = tuple(_tap(f"{self.name}-{number}") for number in range(self.vfs, -1, -1))
+        return Parts(wires, tuple(functions))
+
+    def _function(self, bus: str, number: int) -> Options:
+        # Without iommu_platform the card's DMA goes past the IOMMU.
+        device: Options = {"driver": "virtio-net-pci", "bus": bus, "addr": f"0x0.0x{number:x}"}
+        device |= {"netdev": f"{self.name}-{number}-wire", "mac": _mac(self.name, number)}
+        device |= {"iommu_platform": True, "romfile": ""}
+        device |= {"sriov-pf": self.name} if number else {"id": self.name}
+        return device
+
+
+@dataclass(frozen=True, slots=True)
+class NvmePf:
+    """An NVMe controller with VFs: a PF that is no NIC."""
+
+    name: str = "nvme0"
+    vfs: int = 4
+
+    def parts(self, bus: str) -> Parts:
+        subsystem: Options = {"driver": "nvme-subsys", "id": f"{self.name}-subsys"}
+        device: Options = {"driver": "nvme", "id": self.name, "bus": bus, "serial": self.name}
+        device |= {"subsys": f"{self.name}-subsys", "sriov_max_vfs": self.vfs}
+        # QEMU wants two queues and one interrupt per VF set aside.
+        device |= {"sriov_vq_flexible": 2 * self.vfs, "sriov_vi_flexible": self.vfs}
+        return Parts((), (subsystem, device))
