@@ -1,10 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy as values: what `policy.toml` and its drop-ins say, after validation."""
+"""The policy as values: what `policy.toml` and its drop-ins say, after validation.
+
+Each field's metadata declares its key: the validator, the JSON Schema and the manual are made from it.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vfagent.model.vf_settings import LinkState, VlanProtocol
+from vfagent.policy import texts
+from vfagent.policy.forms import Choice, Either, Flag, Properties, Several, Table, Tables, Whole, key
+from vfagent.policy.indices import LARGEST_COUNT, IndexSet, VfCount, whole_vf_count
+from vfagent.policy.unit_properties import UNIT_PROPERTIES
+
+__all__ = [
+    "AgentRule",
+    "BridgeRule",
+    "DiskRule",
+    "EswitchMode",
+    "GuestRule",
+    "HwMode",
+    "IndexSet",
+    "IpxeRule",
+    "KernelRule",
+    "PfMatch",
+    "PfRule",
+    "Policy",
+    "VfCount",
+    "VfRule",
+    "VlanRule",
+]
+
+_MTU = Whole(68, 65535)
+_RATE = Whole(0, 4294967295)
+_FIRMWARE = Choice(("bios", "uefi"))
+_RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
 
 
 class HwMode(StrEnum):
@@ -17,138 +47,266 @@ class EswitchMode(StrEnum):
     SWITCHDEV = "switchdev"
 
 
-@dataclass(frozen=True, slots=True)
-class VfCount:
-    """How many VFs: a number, a share of totalvfs in percent ("50%"), or all ("max", 100 percent)."""
-
-    number: int | None = None
-    percent: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSet:
-    """VF indices as written: "0", "0-2", "0,2,5-7" or "*" (then `ranges` is None)."""
-
-    ranges: tuple[tuple[int, int], ...] | None = None
-
-    def __contains__(self, index: int) -> bool:
-        return self.ranges is None or any(low <= index <= high for low, high in self.ranges)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRule:
-    metrics: str = "127.0.0.1:9862"
-    ipxe_source: str | None = None
-    resync_s: float = 300.0
+    metrics: str = field(
+        default="127.0.0.1:9862",
+        metadata=key(texts.METRICS, 'Where Prometheus scrapes: an address and port, or a Unix socket; "" for nowhere.'),
+    )
+    ipxe_source: str | None = field(
+        default=None, metadata=key(texts.PATH, "The iPXE source tree that ROMs are built from, if any are.")
+    )
+    resync_s: float = field(
+        default=300.0,
+        metadata=key(
+            texts.PERIOD, "How often to look at everything, beside events.", spelling="resync", default='"5min"'
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PfMatch:
     """Glob patterns, all of which must match; None matches everything."""
 
-    driver: str | None = None
-    path: str | None = None
-    pci: str | None = None
-    vendor: str | None = None
-    device: str | None = None
-    mac: str | None = None
-    interface: str | None = None
-    host: str | None = None
+    driver: str | None = field(default=None, metadata=key(texts.GLOB, "The PF's driver."))
+    path: str | None = field(
+        default=None, metadata=key(texts.GLOB, "udev's ID_PATH, which follows the slot: `pci-0000:01:00.0`.")
+    )
+    pci: str | None = field(
+        default=None, metadata=key(texts.PCI_GLOB, "The PCI address; the domain 0000 may be left out.")
+    )
+    vendor: str | None = field(default=None, metadata=key(texts.HARDWARE_ID, "The PCI vendor ID, with or without 0x."))
+    device: str | None = field(default=None, metadata=key(texts.HARDWARE_ID, "The PCI device ID, with or without 0x."))
+    mac: str | None = field(default=None, metadata=key(texts.MAC_GLOB, "The permanent MAC address."))
+    interface: str | None = field(default=None, metadata=key(texts.GLOB, "The name of the PF's netdev."))
+    host: str | None = field(
+        default=None, metadata=key(texts.GLOB, "The host's name, for one policy that serves many hosts.")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfRule:
-    index: IndexSet = IndexSet()
-    driver: str = "host"
-    mac: str | None = None  # "stable", "keep" (as None), or a template such as 52:54:00:bb:00:{index:02x}
-    vlan: int | None = None
-    vlan_protocol: VlanProtocol | None = None
-    qos: int | None = None
-    spoof_check: bool | None = None
-    trust: bool | None = None
-    link_state: LinkState | None = None
-    min_tx_rate: int | None = None  # Mbit/s
-    max_tx_rate: int | None = None  # Mbit/s
+    index: IndexSet = field(
+        default=IndexSet(),
+        metadata=key(
+            texts.INDEX_SET, "The VFs these settings are for; the first rule that names a VF is its own.", default='"*"'
+        ),
+    )
+    driver: str = field(
+        default="host",
+        metadata=key(
+            texts.DRIVER,
+            "What the VF is bound to: `vfio-pci` for guests, `host` for the kernel's own VF driver, `none`.",
+        ),
+    )
+    # "stable", None for "keep", or a template such as 52:54:00:bb:00:{index:02x} in lower case
+    mac: str | None = field(
+        default=None,
+        metadata=key(
+            texts.MAC,
+            "`stable` derives a MAC from machine-id, PF and index; `keep` leaves it alone; a template names the index.",
+            default='"keep"',
+        ),
+    )
+    vlan: int | None = field(
+        default=None, metadata=key(Whole(0, 4094), "The VF's port VLAN; 0 for none, absent leaves it alone.")
+    )
+    vlan_protocol: VlanProtocol | None = field(
+        default=None, metadata=key(Choice(VlanProtocol), "The tag's protocol; `802.1ad` for provider tags.")
+    )
+    qos: int | None = field(default=None, metadata=key(Whole(0, 7), "The priority in the VLAN tag."))
+    spoof_check: bool | None = field(
+        default=None, metadata=key(Flag(), "Whether the card drops frames from other MACs than the VF's.")
+    )
+    trust: bool | None = field(
+        default=None, metadata=key(Flag(), "Whether the VF may change its own MAC and hear all traffic.")
+    )
+    link_state: LinkState | None = field(
+        default=None, metadata=key(Choice(LinkState), "Whether the VF's link follows the PF's, is up, or is down.")
+    )
+    min_tx_rate: int | None = field(  # Mbit/s
+        default=None, metadata=key(_RATE, "Mbit/s the VF may always send; 0 for no promise. Goes with max_tx_rate.")
+    )
+    max_tx_rate: int | None = field(  # Mbit/s
+        default=None, metadata=key(_RATE, "Mbit/s the VF may send at most; 0 for no limit. Goes with min_tx_rate.")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VlanRule:
-    id: int
-    name: str
-    protocol: VlanProtocol = VlanProtocol.DOT1Q
-    mtu: int | None = None
-    bridge: str | None = None
-    addresses: tuple[str, ...] = ()
-    take_addresses_from: str | None = None
-    probe: str | None = None  # an address that must answer after addresses were moved
-    allow_management: bool = False
+    id: int = field(metadata=key(Whole(1, 4094), "The VLAN's ID."))
+    name: str = field(metadata=key(texts.INTERFACE, "The name of the VLAN device."))
+    protocol: VlanProtocol = field(
+        default=VlanProtocol.DOT1Q, metadata=key(Choice(VlanProtocol), "The tag's protocol.")
+    )
+    mtu: int | None = field(default=None, metadata=key(_MTU, "The VLAN device's MTU; the PF's own if absent."))
+    bridge: str | None = field(
+        default=None, metadata=key(texts.INTERFACE, "The bridge that the VLAN device is a port of.")
+    )
+    addresses: tuple[str, ...] = field(
+        default=(),
+        metadata=key(
+            Several(texts.HOST_ADDRESS, 64),
+            "The host's addresses in this VLAN: held by the bridge if there is one, else by the VLAN device.",
+        ),
+    )
+    take_addresses_from: str | None = field(
+        default=None,
+        metadata=key(
+            texts.INTERFACE,
+            "The interface that holds the addresses now: they are moved, without a moment in which neither holds them.",
+        ),
+    )
+    probe: str | None = field(
+        default=None, metadata=key(texts.ADDRESS, "An address that must answer after addresses were moved.")
+    )
+    allow_management: bool = field(
+        default=False,
+        metadata=key(
+            Flag(), "Whether addresses may be taken from the interface that the host is administered through."
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PfRule:
-    name: str
-    match: PfMatch
-    vfs: VfCount | None = None
-    mtu: int | None = None
-    hwmode: HwMode | None = None
-    eswitch: EswitchMode | None = None
-    allow_management: bool = False
-    vf: tuple[VfRule, ...] = ()
-    vlan: tuple[VlanRule, ...] = ()
+    name: str = field(metadata=key(texts.LABEL, "The rule's name, by which guests and messages refer to it."))
+    match: PfMatch = field(
+        metadata=key(Table(PfMatch, non_empty=True), "The PFs the rule is for: every key given must match.")
+    )
+    vfs: VfCount | None = field(
+        default=None,
+        metadata=key(
+            Either((Whole(0, LARGEST_COUNT, whole_vf_count), texts.VF_COUNT)),
+            "How many VFs: a number, `max`, or a share of what the card offers; absent leaves the number alone.",
+        ),
+    )
+    mtu: int | None = field(default=None, metadata=key(_MTU, "The least MTU of the PF: it is raised, never lowered."))
+    hwmode: HwMode | None = field(
+        default=None,
+        metadata=key(
+            Choice(HwMode), "Whether the card switches between VFs (`veb`) or sends all to the switch (`vepa`)."
+        ),
+    )
+    eswitch: EswitchMode | None = field(
+        default=None, metadata=key(Choice(EswitchMode), "The mode of the card's internal switch.")
+    )
+    allow_management: bool = field(
+        default=False, metadata=key(Flag(), "Whether the rule may touch the PF that the host is administered through.")
+    )
+    vf: tuple[VfRule, ...] = field(
+        default=(), metadata=key(Tables(VfRule, 4096), "Settings for some of its VFs; the first that names a VF wins.")
+    )
+    vlan: tuple[VlanRule, ...] = field(
+        default=(), metadata=key(Tables(VlanRule, 4094), "The host's own legs in VLANs.")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeRule:
-    name: str
-    vlan_filtering: bool = False
-    mtu: int | None = None
+    name: str = field(metadata=key(texts.INTERFACE, "The bridge's name. Created if absent, left alone if not ours."))
+    vlan_filtering: bool = field(default=False, metadata=key(Flag(), "Whether the bridge tells VLANs apart."))
+    mtu: int | None = field(default=None, metadata=key(_MTU, "The bridge's MTU; that of its ports if absent."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpxeRule:
-    address: str | None = None  # "192.168.10.10/24" or "dhcp"
-    gateway: str | None = None
-    sanboot: str | None = None
-    script: str | None = None
-    loader: str = "auto"  # auto, image, rom, undionly
-    rom: str | None = None
+    address: str | None = field(
+        default=None,
+        metadata=key(
+            texts.HOST_ADDRESS_OR_DHCP, "The guest's address while it boots, with its prefix length, or `dhcp`."
+        ),
+    )
+    gateway: str | None = field(default=None, metadata=key(texts.ADDRESS, "The gateway, with a fixed address."))
+    sanboot: str | None = field(
+        default=None, metadata=key(texts.BOOT_URL, "The disk to boot from. LUN 0 if the URL names none.")
+    )
+    script: str | None = field(
+        default=None, metadata=key(texts.PATH, "An iPXE script of your own, instead of address, gateway and sanboot.")
+    )
+    loader: str = field(
+        default="auto",
+        metadata=key(
+            Choice(("auto", "image", "rom", "undionly")),
+            "`image` is the distribution's iPXE image, `rom` a ROM for the VF; `auto` takes what can drive the VF, else"
+            " the guest's kernel.",
+        ),
+    )
+    rom: str | None = field(
+        default=None, metadata=key(texts.PATH, 'With loader = "rom": this file, not one built from ipxe_source.')
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRule:
-    image: str
-    initrd: str | None = None
-    cmdline: str = ""
+    """`root`, `address` and `gateway` are written into the command line; an iPXE rule's serve where they are None."""
+
+    image: str = field(metadata=key(texts.PATH, "The kernel."))
+    initrd: str | None = field(default=None, metadata=key(texts.PATH, "The initial RAM disk."))
+    cmdline: str = field(default="", metadata=key(texts.COMMAND_LINE, "The kernel's command line."))
+    root: str | None = field(
+        default=None, metadata=key(texts.ISCSI_URL, "The iSCSI disk of the root file system; ipxe.sanboot if absent.")
+    )
+    address: str | None = field(
+        default=None,
+        metadata=key(texts.HOST_ADDRESS_OR_DHCP, "The guest's address while it boots; ipxe.address if absent."),
+    )
+    gateway: str | None = field(
+        default=None, metadata=key(texts.ADDRESS, "The gateway, with a fixed address; ipxe.gateway if absent.")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskRule:
-    path: str
-    format: str = "raw"  # raw, qcow2
-    readonly: bool = False
+    path: str = field(metadata=key(texts.PATH, "A file or block device."))
+    format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "How the file is written."))
+    readonly: bool = field(default=False, metadata=key(Flag(), "Whether the guest may only read it."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRule:
-    name: str
-    each: str | None = None
-    vfs: tuple[str, ...] = ()
-    cpus: int = 1
-    memory_mib: int = 512
-    hugepages: bool = False
-    vnc: str | None = None
-    firmware: str = "bios"
-    restart: str = "on-failure"
-    ipxe: IpxeRule | None = None
-    kernel: KernelRule | None = None
-    disk: tuple[DiskRule, ...] = ()
-    unit: tuple[tuple[str, str | int | float | bool], ...] = ()
+    name: str = field(metadata=key(texts.GUEST_NAME, "The guest's name; with `each`, it holds `{index}`."))
+    each: str | None = field(
+        default=None,
+        metadata=key(
+            texts.VF_REFERENCES,
+            "Makes one guest per VF; `{index}` in name, vnc, script, sanboot, root, cmdline and disk path is the VF's.",
+        ),
+    )
+    vfs: tuple[str, ...] = field(
+        default=(),
+        metadata=key(
+            Several(texts.VF_REFERENCE, 32), "Its VFs: label:index, or a label alone for any free vfio-pci VF."
+        ),
+    )
+    cpus: int = field(default=1, metadata=key(Whole(1, 1024), "How many virtual CPUs."))
+    memory_mib: int = field(
+        default=512, metadata=key(texts.MEMORY, "How much memory.", spelling="memory", default='"512M"')
+    )
+    hugepages: bool = field(default=False, metadata=key(Flag(), "Whether the memory is made of huge pages."))
+    vnc: str | None = field(default=None, metadata=key(texts.VNC, "Where the screen is shown; nowhere if absent."))
+    firmware: str = field(default="bios", metadata=key(_FIRMWARE, "The guest's firmware."))
+    restart: str = field(
+        default="on-failure", metadata=key(_RESTART, "When the guest is started again, as in systemd.")
+    )
+    ipxe: IpxeRule | None = field(default=None, metadata=key(Table(IpxeRule), "Boots through the VF."))
+    kernel: KernelRule | None = field(
+        default=None, metadata=key(Table(KernelRule), "Boots a kernel directly, for VFs that iPXE cannot drive.")
+    )
+    disk: tuple[DiskRule, ...] = field(default=(), metadata=key(Tables(DiskRule, 16), "Boots from a disk of the host."))
+    unit: tuple[tuple[str, str | int | float | bool], ...] = field(
+        default=(), metadata=key(Properties(UNIT_PROPERTIES), "Properties of the guest's systemd unit.")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    agent: AgentRule = AgentRule()
-    pf: tuple[PfRule, ...] = ()
-    bridge: tuple[BridgeRule, ...] = ()
-    guest: tuple[GuestRule, ...] = ()
+    version: int = field(default=1, metadata=key(Whole(1, 1), "The version of this format."))
+    agent: AgentRule = field(default=AgentRule(), metadata=key(Table(AgentRule), "The service itself."))
+    pf: tuple[PfRule, ...] = field(
+        default=(), metadata=key(Tables(PfRule, 1024), "What to make of PFs; the first rule that matches a PF wins.")
+    )
+    bridge: tuple[BridgeRule, ...] = field(default=(), metadata=key(Tables(BridgeRule, 1024), "Bridges of the host."))
+    guest: tuple[GuestRule, ...] = field(default=(), metadata=key(Tables(GuestRule, 1024), "Guests to run on VFs."))
     files: tuple[str, ...] = field(default=(), compare=False)
+    digest: str = field(default="", compare=False)  # of what was read, to tell one reading from another

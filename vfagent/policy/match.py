@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy meets one PF: the first rule that matches, with counts, patterns and MACs resolved."""
+
+import hashlib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.inventory import Pf
+from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
+
+_MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
+
+
+@dataclass(frozen=True, slots=True)
+class HostIdentity:
+    """What of the host itself goes into matching: its name, and the secret-free root of stable MACs."""
+
+    hostname: str
+    machine_id: str
+
+
+def match_rule(policy: Policy, pf: Pf, host: HostIdentity) -> PfRule | None:
+    return next((rule for rule in policy.pf if matches(rule.match, pf, host)), None)
+
+
+def matches(match: PfMatch, pf: Pf, host: HostIdentity) -> bool:
+    return all(value is not None and fnmatchcase(value, pattern) for pattern, value in _compared(match, pf, host))
+
+
+def may_match_later(match: PfMatch, pf: Pf, host: HostIdentity) -> bool:
+    """Whether what is not known of the PF yet (its driver or netdev are still to come) could make it match."""
+    return all(value is None or fnmatchcase(value, pattern) for pattern, value in _compared(match, pf, host))
+
+
+def _compared(match: PfMatch, pf: Pf, host: HostIdentity) -> list[tuple[str, str | None]]:
+    netdev = pf.netdev
+    pairs = (
+        (match.driver, pf.driver),
+        (match.path, pf.path),
+        (match.pci, pf.address),
+        (match.vendor, pf.vendor.removeprefix("0x")),
+        (match.device, pf.device.removeprefix("0x")),
+        (match.mac, (netdev.permanent_mac or netdev.mac) if netdev else None),
+        (match.interface, netdev.name if netdev else None),
+        (match.host, host.hostname),
+    )
+    return [(pattern, value) for pattern, value in pairs if pattern is not None]
+
+
+def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
+    """What the policy wants of this PF; None where no rule matches."""
+    rule = match_rule(policy, pf, host)
+    if rule is None:
+        return None
+    count = None if rule.vfs is None else resolve_count(rule.vfs, pf.totalvfs)
+    indices = range(len(pf.vfs) if count is None else count)
+    seed = mac_seed(host.machine_id, pf)
+    return DesiredPf(
+        address=pf.address,
+        rule=rule.name,
+        numvfs=count,
+        mtu=rule.mtu,
+        vfs=tuple(_desired_vf(rule, index, seed) for index in indices),
+        allow_management=rule.allow_management,
+        problem=_count_problem(rule, count, pf),
+        not_yet=_not_yet(rule),
+    )
+
+
+def resolve_count(count: VfCount, totalvfs: int) -> int:
+    if count.number is not None:
+        return count.number
+    return totalvfs * (100 if count.percent is None else count.percent) // 100
+
+
+def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
+    if count is None or count <= pf.totalvfs:
+        return None
+    return f"rule {rule.name!r} asks for {count} VFs, the card has {pf.totalvfs}"
+
+
+def _not_yet(rule: PfRule) -> tuple[str, ...]:
+    keys = (("hwmode", rule.hwmode), ("eswitch", rule.eswitch), ("vlan", rule.vlan))
+    return tuple(key for key, value in keys if value)
+
+
+def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:
+    vf = next((one for one in rule.vf if index in one.index), VfRule())
+    return DesiredVf(index=index, driver=vf.driver, settings=_settings(vf, index, seed))
+
+
+def _settings(vf: VfRule, index: int, seed: int) -> VfSettings:
+    vlan = None if vf.vlan is None else Vlan(vf.vlan, vf.qos or 0, vf.vlan_protocol or VlanProtocol.DOT1Q)
+    limited = vf.min_tx_rate is not None or vf.max_tx_rate is not None
+    return VfSettings(
+        mac=resolve_mac(vf.mac, index, seed),
+        vlan=vlan,
+        rate=Rate(vf.min_tx_rate or 0, vf.max_tx_rate or 0) if limited else None,
+        spoof_check=vf.spoof_check,
+        trust=vf.trust,
+        link_state=vf.link_state,
+    )
+
+
+def resolve_mac(text: str | None, index: int, seed: int) -> str | None:
+    match text:
+        case None | "keep":
+            return None
+        case "stable":
+            return stable_mac(seed, index)
+        case template:
+            return template.format(index=index).lower()
+
+
+def mac_seed(machine_id: str, pf: Pf) -> int:
+    """Where a PF's stable MACs start: the same for the same card in the same host, wherever it is plugged."""
+    identity = (pf.netdev and pf.netdev.permanent_mac) or pf.address
+    return int.from_bytes(hashlib.sha256(f"vfagent {machine_id} {identity}".encode()).digest()[:8], "big")
+
+
+def stable_mac(seed: int, index: int) -> str:
+    """A locally administered unicast MAC. Counting up from the seed keeps one PF's MACs apart."""
+    number = (seed + index) % (1 << _MAC_BITS)
+    first = (number >> 40) << 2 | 0x02
+    rest = (number & ((1 << 40) - 1)).to_bytes(5, "big")
+    return ":".join(f"{byte:02x}" for byte in (first, *rest))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between the keys of one [[pf]] rule."""
+
+import re
+from collections.abc import Iterator
+
+from vfagent.model.vf_settings import VlanProtocol
+from vfagent.policy.indices import LARGEST_COUNT
+from vfagent.policy.places import Place
+from vfagent.policy.problems import Problem, quoted
+from vfagent.policy.references import mac_of
+from vfagent.policy.types import PfRule, VfRule, VlanRule
+
+_ASSUMED_VFS = 256  # where the policy does not say a number
+_UNICAST_MAC = r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}"
+
+
+def check_pf(rule: PfRule, at: Place) -> Iterator[Problem]:
+    yield from _overlaps(rule, at)
+    yield from _after_catch_all(rule, at)
+    yield from _macs(rule, at)
+    for number, vf in enumerate(rule.vf):
+        yield from _check_vf(vf, rule, at / "vf" / number)
+    for number, vlan in enumerate(rule.vlan):
+        yield from _check_vlan(vlan, at / "vlan" / number)
+
+
+def _check_vf(vf: VfRule, rule: PfRule, at: Place) -> Iterator[Problem]:
+    yield from _beyond(vf, rule, at)
+    yield from _tag(vf, at)
+    if vf.max_tx_rate and vf.min_tx_rate is not None and vf.min_tx_rate > vf.max_tx_rate:
+        yield (at / "min_tx_rate").problem(f"found {vf.min_tx_rate}, allowed is at most max_tx_rate, {vf.max_tx_rate}")
+
+
+def _beyond(vf: VfRule, rule: PfRule, at: Place) -> Iterator[Problem]:
+    count = rule.vfs.number if rule.vfs else None
+    if count is None or vf.index.ranges is None:
+        return
+    last = max(high for _, high in vf.index.ranges)
+    if last >= count:
+        allowed = f"0 to {count - 1}" if count else "none"
+        yield (at / "index").problem(f'found "{vf.index}", allowed is {allowed}: the rule makes {count} VFs')
+
+
+def _tag(vf: VfRule, at: Place) -> Iterator[Problem]:
+    if vf.vlan is None:
+        for name in ("qos", "vlan_protocol"):
+            if getattr(vf, name) is not None:
+                yield (at / name).problem(f"found {name} without vlan, allowed is {name} beside vlan")
+    elif vf.vlan == 0:
+        if vf.qos:
+            yield (at / "qos").problem(f"found {vf.qos} with vlan 0, allowed is 0: without a VLAN there is no tag")
+        if vf.vlan_protocol is VlanProtocol.DOT1AD:
+            yield (at / "vlan_protocol").problem('found "802.1ad" with vlan 0, allowed is "802.1Q"')
+
+
+def _overlaps(rule: PfRule, at: Place) -> Iterator[Problem]:
+    """Explicit indices that two rules name, found by one walk over the sorted ranges."""
+    spans = sorted((low, high, number) for number, vf in enumerate(rule.vf) for low, high in vf.index.ranges or ())
+    reach, holder = -1, 0
+    told: set[tuple[int, int]] = set()
+    for low, high, number in spans:
+        pair = (max(number, holder), min(number, holder))
+        if low <= reach and pair not in told:
+            told.add(pair)
+            later, earlier = (at / "vf" / part / "index" for part in pair)
+            yield later.problem(f"found index {low} a second time, allowed is once: it is named at {earlier}")
+        if high > reach:
+            reach, holder = high, number
+
+
+def _after_catch_all(rule: PfRule, at: Place) -> Iterator[Problem]:
+    catch_all = next((number for number, vf in enumerate(rule.vf) if vf.index.ranges is None), None)
+    if catch_all is not None and catch_all < len(rule.vf) - 1:
+        text = 'found "*" before other rules, allowed is "*" as the last: the rules after it would never be used'
+        yield (at / "vf" / catch_all / "index").problem(text)
+
+
+def _macs(rule: PfRule, at: Place) -> Iterator[Problem]:
+    holders: dict[str, int] = {}
+    count = rule.vfs.number if rule.vfs and rule.vfs.number is not None else _ASSUMED_VFS
+    named: set[int] = set()
+    for number, vf in enumerate(rule.vf):
+        # Explicit indices beyond an assumed count are covered too.
+        limit = count if vf.index.ranges is None else LARGEST_COUNT
+        covered = [index for index in vf.index.within(limit) if index not in named]
+        named.update(covered)
+        if vf.mac not in (None, "stable"):
+            problem = _mac_problem(vf.mac or "", covered, holders)
+            if problem:
+                yield (at / "vf" / number / "mac").problem(problem)
+
+
+def _mac_problem(mac: str, covered: list[int], holders: dict[str, int]) -> str:
+    for index in covered:
+        made = mac_of(mac, index)
+        if not re.fullmatch(_UNICAST_MAC, made) or made == "00:00:00:00:00:00":
+            return f"found {quoted(mac)}, which gives VF {index} {quoted(made)}, allowed is a unicast MAC for every VF"
+        if holders.setdefault(made, index) != index:
+            both = f"VFs {holders[made]} and {index} the same MAC"
+            return f"found {quoted(mac)}, which gives {both}, allowed is one VF per MAC"
+    return ""
+
+
+def _check_vlan(vlan: VlanRule, at: Place) -> Iterator[Problem]:
+    if vlan.bridge == vlan.name:
+        yield (at / "bridge").problem(f"found {quoted(vlan.name)}, the VLAN device itself, allowed is a bridge")
+    if vlan.take_addresses_from == vlan.name:
+        yield (at / "take_addresses_from").problem(_own_addresses(vlan))
+    if vlan.take_addresses_from and not vlan.addresses:
+        yield (at / "take_addresses_from").problem("found no addresses beside it, allowed is with addresses to take")
+    for number, address in enumerate(vlan.addresses):
+        if address in vlan.addresses[:number]:
+            yield (at / "addresses" / number).problem(f"found {quoted(address)} a second time, allowed is once")
+
+
+def _own_addresses(vlan: VlanRule) -> str:
+    if vlan.bridge is None:
+        return f"found {quoted(vlan.name)}, the VLAN device itself, allowed is another interface"
+    return (
+        f"found {quoted(vlan.name)}, a port of bridge {quoted(vlan.bridge)}, allowed is an interface that is no port"
+        " of it: frames that reach a bridge port belong to the bridge, so an address on the port is never answered;"
+        " the bridge holds the addresses"
+    )

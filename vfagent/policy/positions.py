@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each key of a TOML text stands. TOML parsers forget it, so this reads the text once more, loosely.
+
+It never fails: what it does not understand ends it, and a key it has not seen is found at its nearest parent.
+"""
+
+import re
+from bisect import bisect_right
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from vfagent.policy.problems import KeyPath
+
+DEEPEST = 32
+
+_SPACE = r"[ \t\r]*"
+_BLANK = r"(?:[ \t\r\n]|#[^\n]*)*"
+_STRING = (
+    r'"""(?:[^\\]|\\[\s\S])*?"{3,5}|'
+    r"'''[\s\S]*?'{3,5}|"
+    r'"(?:[^"\\\n]|\\.)*"|'
+    r"'[^'\n]*'"
+)
+_KEY = r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'"""
+_BARE_VALUE = r"[^,\]}#\n]+"
+_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b", '"': '"', "\\": "\\"}
+
+
+@dataclass(slots=True)
+class Positions:
+    text: str
+    keys: dict[KeyPath, int] = field(default_factory=dict)  # offsets
+    values: dict[KeyPath, int] = field(default_factory=dict)
+    too_deep: int | None = None  # where nesting passes DEEPEST
+    _lines: list[int] = field(default_factory=list)
+
+    def of(self, path: KeyPath, *, key: bool = False) -> tuple[int, int]:
+        """Line and column of a value, or of its key; of the nearest parent where there is none."""
+        first, second = (self.keys, self.values) if key else (self.values, self.keys)
+        for length in range(len(path), 0, -1):
+            offset = first.get(path[:length], second.get(path[:length]))
+            if offset is not None:
+                return self.line_column(offset)
+        return 1, 1
+
+    def line_column(self, offset: int) -> tuple[int, int]:
+        if not self._lines:
+            self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        line = bisect_right(self._lines, offset)
+        return line, offset - self._lines[line - 1] + 1
+
+
+class _NotUnderstoodError(Exception):
+    """The text is not what this reader takes for TOML."""
+
+
+class _Scanner:
+    def __init__(self, positions: Positions) -> None:
+        self.text = positions.text
+        self.positions = positions
+        self.at = 0
+        self.arrays: dict[KeyPath, int] = {}
+
+    def document(self) -> None:
+        table: KeyPath = ()
+        while self.skip(_BLANK) and self.at < len(self.text):
+            if self.text[self.at] == "[":
+                table = self.header()
+            else:
+                self.pair(table, 0)
+            self.skip(_SPACE)
+            if self.at < len(self.text) and self.text[self.at] not in "\n#":
+                raise _NotUnderstoodError
+
+    def skip(self, pattern: str) -> bool:
+        match = re.compile(pattern).match(self.text, self.at)
+        self.at = match.end() if match else self.at
+        return match is not None
+
+    def take(self, pattern: str) -> str:
+        start = self.at
+        if not self.skip(pattern):
+            raise _NotUnderstoodError
+        return self.text[start : self.at]
+
+    def dotted(self) -> list[tuple[str, int]]:
+        parts: list[tuple[str, int]] = []
+        while True:
+            self.skip(_SPACE)
+            start = self.at
+            parts.append((_key_text(self.take(_KEY)), start))
+            self.skip(_SPACE)
+            if not self.skip(r"\."):
+                return parts
+            self.check_depth(len(parts))
+
+    def header(self) -> KeyPath:
+        start, array = self.at, self.text.startswith("[[", self.at)
+        self.take(r"\[\[" if array else r"\[")
+        path: KeyPath = ()
+        parts = self.dotted()
+        for number, (part, offset) in enumerate(parts):
+            path = (*path, part)
+            self.positions.keys.setdefault(path, offset)
+            self.positions.values.setdefault(path, start)
+            if array and number == len(parts) - 1:
+                self.arrays[path] = self.arrays.get(path, 0) + 1
+            if path in self.arrays:
+                path = (*path, self.arrays[path] - 1)
+                self.positions.values.setdefault(path, start)
+        if not array:
+            self.positions.values[path] = start
+        self.take(r"\]\]" if array else r"\]")
+        return path
+
+    def pair(self, table: KeyPath, depth: int) -> None:
+        path, parts = table, self.dotted()
+        for part, offset in parts:
+            path = (*path, part)
+            self.positions.keys.setdefault(path, offset)
+        self.take(rf"={_SPACE}")
+        self.value(path, depth + len(parts))
+
+    def value(self, path: KeyPath, depth: int) -> None:
+        self.check_depth(depth)
+        self.positions.values[path] = self.at
+        opening = self.text[self.at : self.at + 1]
+        if opening == "[":
+            self.array(path, depth)
+        elif opening == "{":
+            self.inline_table(path, depth)
+        elif opening in ('"', "'"):
+            self.take(_STRING)
+        else:
+            self.take(_BARE_VALUE)
+
+    def array(self, path: KeyPath, depth: int) -> None:
+        self.take(r"\[")
+        number = 0
+        while self.skip(_BLANK) and not self.skip(r"\]"):
+            self.value((*path, number), depth + 1)
+            self.skip(_BLANK)
+            self.skip(",")
+            number += 1
+            self.check_end()
+
+    def inline_table(self, path: KeyPath, depth: int) -> None:
+        self.take(r"\{")
+        while self.skip(_BLANK) and not self.skip(r"\}"):
+            self.pair(path, depth)
+            self.skip(_BLANK)
+            self.skip(",")
+            self.check_end()
+
+    def check_end(self) -> None:
+        if self.at >= len(self.text):
+            raise _NotUnderstoodError
+
+    def check_depth(self, depth: int) -> None:
+        if depth > DEEPEST:
+            self.positions.too_deep = self.at
+            raise _NotUnderstoodError
+
+
+def _key_text(key: str) -> str:
+    if key[0] == "'":
+        return key[1:-1]
+    if key[0] != '"':
+        return key
+    return re.sub(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|x[0-9a-fA-F]{2}|.)", _unescaped, key[1:-1])
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1]
+    if len(code) == 1:
+        return _ESCAPES.get(code, code)
+    number = int(code[1:], 16)
+    return chr(number) if number < 0x110000 else "?"
+
+
+def scan(text: str) -> Positions:
+    positions = Positions(text)
+    with suppress(_NotUnderstoodError):
+        _Scanner(positions).document()
+    return positions

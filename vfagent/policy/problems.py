@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a policy, and how keys and found values are spelled in the message."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+KeyPath = tuple[str | int, ...]
+
+_LONGEST_SHOWN = 64
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One line of a PolicyError; line 0 means the file as a whole, an empty key no key in particular."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        place = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)
+        return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem of one key, before its place is known; `in_schema` if the JSON Schema says so too."""
+
+    path: KeyPath
+    text: str
+    at_key: bool = False
+    in_schema: bool = True
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that could break a line or drive a terminal."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 127 else f"\\x{ord(char):02x}"
+
+
+def quoted(text: str) -> str:
+    cut = text[:_LONGEST_SHOWN] + "…" if len(text) > _LONGEST_SHOWN else text
+    return f'"{printable(cut)}"'
+
+
+def spelled(path: KeyPath) -> str:
+    """`pf[0].vf[1].vlan`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{_spelled_key(part)}" for part in path).lstrip(".")
+
+
+def _spelled_key(key: str) -> str:
+    return key if key and len(key) <= _LONGEST_SHOWN and _BARE.issuperset(key) else quoted(key)
+
+
+def described(found: object) -> str:
+    """A value from TOML as an error message shows it."""
+    match found:
+        case bool():
+            return "true" if found else "false"
+        case int():
+            # str() refuses integers of more than 4300 digits, and nobody wants to read the shorter ones.
+            return str(found) if abs(found) < 1 << 64 else "an integer beyond 64 bits"
+        case float():
+            return str(found)
+        case str():
+            return quoted(found)
+        case dict():
+            return "a table"
+        case list():
+            return "an array"
+    return "a date or time"
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """`, did you mean "vlan"?`, or nothing."""
+    if len(word) > _LONGEST_SHOWN:
+        return ""
+    import difflib  # costs more than the rest of the package, and only a mistake needs it
+
+    lowered = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lowered, n=1)
+    return f', did you mean "{lowered[close[0]]}"?' if close else ""

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How guests name VFs, and what `each` and `{index}` in a rule stand for."""
+
+from dataclasses import dataclass, replace
+
+from vfagent.policy.indices import IndexSet, index_set
+from vfagent.policy.types import DiskRule, GuestRule, IpxeRule, KernelRule
+
+_MARK = "{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class VfReference:
+    """VFs of a PF rule; `indices` is None for any free one."""
+
+    label: str
+    indices: IndexSet | None
+
+    def __str__(self) -> str:
+        return self.label if self.indices is None else f"{self.label}:{self.indices}"
+
+
+def vf_reference(text: str) -> VfReference:
+    """From "storage:0", "storage" or, in `each`, "storage:0-3"."""
+    label, colon, indices = text.partition(":")
+    return VfReference(label, index_set(indices) if colon else None)
+
+
+def mac_of(template: str, index: int) -> str:
+    """The MAC that a template, or a fixed MAC, gives a VF."""
+    return template.format(index=index).lower()
+
+
+def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
+    """The guest that a rule with `each` makes for one VF."""
+    reference = vf_reference(rule.each or "")
+    return replace(
+        rule,
+        name=_filled(rule.name, index),
+        each=None,
+        vfs=(f"{reference.label}:{index}", *rule.vfs),
+        vnc=_filled_or_none(rule.vnc, index),
+        ipxe=_filled_ipxe(rule.ipxe, index) if rule.ipxe else None,
+        kernel=_filled_kernel(rule.kernel, index) if rule.kernel else None,
+        disk=tuple(_filled_disk(disk, index) for disk in rule.disk),
+    )
+
+
+def guests_of(rule: GuestRule, vf_count: int) -> tuple[GuestRule, ...]:
+    """The guests a rule stands for, where its PF has `vf_count` VFs (which matters to `each` alone)."""
+    if rule.each is None:
+        return (rule,)
+    indices = vf_reference(rule.each).indices or IndexSet()
+    return tuple(guest_of_vf(rule, index) for index in indices.within(vf_count))
+
+
+def _filled(text: str, index: int) -> str:
+    return text.replace(_MARK, str(index))
+
+
+def _filled_or_none(text: str | None, index: int) -> str | None:
+    return None if text is None else _filled(text, index)
+
+
+def _filled_ipxe(rule: IpxeRule, index: int) -> IpxeRule:
+    return replace(rule, sanboot=_filled_or_none(rule.sanboot, index), script=_filled_or_none(rule.script, index))
+
+
+def _filled_kernel(rule: KernelRule, index: int) -> KernelRule:
+    return replace(rule, cmdline=_filled(rule.cmdline, index), root=_filled_or_none(rule.root, index))
+
+
+def _filled_disk(rule: DiskRule, index: int) -> DiskRule:
+    return replace(rule, path=_filled(rule.path, index))
