@@ -19,7 +19,7 @@ def accelerator(image: Image) -> str:
     if forced := os.environ.get("VFAGENT_LAB_ACCEL"):
         return forced
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    known = cache_dir() / f"accel-{boot}-{image.directory.name}"
+    known = cache_dir() / f"accel-{boot}-{image.tools.parent.name}"
     if not known.exists():
         for old in cache_dir().glob("accel-*"):
             if boot not in old.name:

@@ -61,7 +61,19 @@ MASKED = (
     "sshd-keygen.service",
     "getty@tty1.service",
     "ssh.service",
+    "dev-mqueue.mount",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@fuse.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "systemd-binfmt.service",
+    "systemd-random-seed.service",
+    "systemd-udev-load-credentials.service",
 )
+
+GENERATORS = ("gpt-auto", "hibernate-resume", "rc-local", "run", "ssh", "system-update", "sysv", "tpm2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,7 @@ def host(suite: str = "trixie") -> Image:
         "root": root.parent.name,
         "modules": modules.name,
         "guest": sources(HERE / "guest"),
-        "masked": MASKED,
+        "masked": (MASKED, GENERATORS),
         "drivers": DRIVERS,
         "disk": DISK_SIZE,
         "code": Path(__file__).read_text().partition("def _populate")[2],
@@ -146,6 +158,10 @@ def _populate(root: Path, modules: Path, work: Path) -> str:
     run_in(root, ["depmod", kernel])
     run_in(root, ["passwd", "--delete", "root"])
     run_in(root, ["systemctl", "mask", *MASKED])
+    for name in GENERATORS:
+        path = root / f"etc/systemd/system-generators/systemd-{name}-generator"
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to("/dev/null")
     run_in(root, ["systemctl", "enable", "lab-sshd.service"])
     for place in ("etc", "var"):
         (root / place / ".updated").touch()

@@ -24,7 +24,7 @@ PORTS = 8
 MANAGEMENT_MAC = "52:54:00:1a:b0:00"
 KERNEL = (
     "console=ttyS0 loglevel=4 root=/dev/vda rw intel_iommu=on iommu=pt mitigations=off nokaslr audit=0"
-    " fsck.mode=skip systemd.show_status=auto systemd.gpt_auto=0"
+    " fsck.mode=skip systemd.show_status=auto lsm=landlock,lockdown,yama,apparmor"
 )
 
 
@@ -110,9 +110,9 @@ class VM:
 
     def _machine(self) -> list[str]:
         accel = "kvm" if self.accel == "kvm" else "tcg,thread=multi,tb-size=512"
-        cpu = "host" if self.accel == "kvm" else "max"
+        cpu = "host" if self.accel == "kvm" else "max,svm=off"
         return [
-            *("-machine", "q35", "-accel", accel, "-cpu", cpu, "-smp", "2"),
+            *("-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off", "-accel", accel, "-cpu", cpu, "-smp", "2"),
             *("-m", str(self._memory_mib), "-nodefaults", "-display", "none"),
             *("-device", "intel-iommu,intremap=on"),
             *("-qmp", f"unix:{qemu.VM}/qmp,server=on,wait=off"),
