@@ -95,7 +95,7 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: boo
     for path in paths:
         try:
             content = _content(path)
-            read.append(_Read(path.name, content, _document(str(path), _decoded(content))))
+            read.append(_Read(path.name, content, _document(_shown(path), _decoded(content))))
         except FileNotFoundError:
             if not may_vanish:
                 problems.append(_whole_file(path, f"cannot read it: {errno_text(2)}"))

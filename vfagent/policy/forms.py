@@ -36,6 +36,8 @@ def _unchanged(found: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
+    """An integer within bounds; booleans are none."""
+
     low: int
     high: int
     convert: Callable[[int], object] = _unchanged
@@ -55,6 +57,8 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
+    """A boolean."""
+
     allowed: str = "true or false"
 
     def read(self, found: object) -> bool:
@@ -99,6 +103,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
+    """One of a few words."""
+
     words: tuple[str, ...] | type[StrEnum]
 
     @property

@@ -2,7 +2,7 @@
 """What must hold between the keys of one [[pf]] rule."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vfagent.model.vf_settings import VlanProtocol
 from vfagent.policy.indices import LARGEST_COUNT
@@ -78,20 +78,27 @@ def _after_catch_all(rule: PfRule, at: Place) -> Iterator[Problem]:
 
 def _macs(rule: PfRule, at: Place) -> Iterator[Problem]:
     holders: dict[str, int] = {}
-    count = rule.vfs.number if rule.vfs and rule.vfs.number is not None else _ASSUMED_VFS
-    named: set[int] = set()
     for number, vf in enumerate(rule.vf):
-        # Explicit indices beyond an assumed count are covered too.
-        limit = count if vf.index.ranges is None else LARGEST_COUNT
-        covered = [index for index in vf.index.within(limit) if index not in named]
-        named.update(covered)
         if vf.mac not in (None, "stable"):
-            problem = _mac_problem(vf.mac or "", covered, holders)
+            problem = _mac_problem(vf.mac or "", _covered(rule, number), holders)
             if problem:
                 yield (at / "vf" / number / "mac").problem(problem)
 
 
-def _mac_problem(mac: str, covered: list[int], holders: dict[str, int]) -> str:
+def _covered(rule: PfRule, number: int) -> Iterator[int]:
+    """The indices that one of the rule's [[pf.vf]] is for; lazily, since there may be 65535."""
+    count = rule.vfs.number if rule.vfs else None
+    indices = rule.vf[number].index
+    if indices.ranges is not None:
+        yield from indices.within(LARGEST_COUNT if count is None else count)
+        return
+    for index in indices.within(_ASSUMED_VFS if count is None else count):
+        if not any(index in earlier.index for earlier in rule.vf[:number]):
+            yield index
+
+
+def _mac_problem(mac: str, covered: Iterable[int], holders: dict[str, int]) -> str:
+    """Ends at the first index that fails: no template serves more than 256."""
     for index in covered:
         made = mac_of(mac, index)
         if not re.fullmatch(_UNICAST_MAC, made) or made == "00:00:00:00:00:00":

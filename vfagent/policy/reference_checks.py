@@ -10,7 +10,6 @@ from vfagent.policy.problems import Problem, quoted, suggestion
 from vfagent.policy.references import VfReference
 from vfagent.policy.types import BridgeRule, GuestRule, PfRule, VlanRule
 
-Placed = tuple[PfRule, Place]
 _MOST_VF_RULES = 4096
 _MOST_RULES = 1024
 
@@ -87,7 +86,7 @@ def check_counts(pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRule, 
 def check_references(pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRule, Place]]) -> Iterator[Problem]:
     """VFs that guests name must be made by a rule, be bound to vfio-pci, and be one guest's alone."""
     rules = {rule.name: rule for rule, _ in pfs}
-    given: dict[str, list[tuple[IndexSet, Place]]] = {}
+    given: dict[tuple[str, int], Place] = {}
     for guest, guest_at in guests:
         for at, reference in vf_references(guest, guest_at):
             rule = rules.get(reference.label)
@@ -95,7 +94,7 @@ def check_references(pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRu
                 yield at.problem(_unknown_label(reference, tuple(rules)))
                 continue
             yield from _existing(rule, reference, at)
-            yield from _given_once(reference, at, given.setdefault(reference.label, []))
+            yield from _given_once(reference, at, given)
 
 
 def _unknown_label(reference: VfReference, labels: tuple[str, ...]) -> str:
@@ -129,14 +128,10 @@ def _not_for_guests(reference: VfReference, driver: str = "host") -> str:
     return f'found {quoted(str(reference))}, whose driver is "{driver}", allowed is a VF with driver = "vfio-pci"'
 
 
-def _given_once(reference: VfReference, at: Place, given: list[tuple[IndexSet, Place]]) -> Iterator[Problem]:
-    if reference.indices is None:
-        return
-    for indices, holder in given:
-        index = reference.indices.overlap(indices)
-        if index is not None:
-            yield at.problem(
-                f'found VF "{reference.label}:{index}" a second time, allowed is once: it is that of {holder}'
-            )
-            break
-    given.append((reference.indices, at))
+def _given_once(reference: VfReference, at: Place, given: dict[tuple[str, int], Place]) -> Iterator[Problem]:
+    for index in reference.indices.within(LARGEST_COUNT) if reference.indices else ():
+        holder = given.setdefault((reference.label, index), at)
+        if holder is not at:
+            vf = quoted(f"{reference.label}:{index}")
+            yield at.problem(f"found VF {vf} a second time, allowed is once: it is that of {holder}")
+            return

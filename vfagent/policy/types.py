@@ -49,6 +49,8 @@ class EswitchMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRule:
+    """[agent]: the service itself."""
+
     metrics: str = field(
         default="127.0.0.1:9862",
         metadata=key(texts.METRICS, 'Where Prometheus scrapes: an address and port, or a Unix socket; "" for nowhere.'),
@@ -66,7 +68,7 @@ class AgentRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PfMatch:
-    """Glob patterns, all of which must match; None matches everything."""
+    """match: glob patterns, all of which must match; None matches everything."""
 
     driver: str | None = field(default=None, metadata=key(texts.GLOB, "The PF's driver."))
     path: str | None = field(
@@ -86,6 +88,8 @@ class PfMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfRule:
+    """[[pf.vf]]: settings for some of a PF's VFs; None leaves a setting alone."""
+
     index: IndexSet = field(
         default=IndexSet(),
         metadata=key(
@@ -134,6 +138,8 @@ class VfRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VlanRule:
+    """[[pf.vlan]]: the host's own leg in a VLAN."""
+
     id: int = field(metadata=key(Whole(1, 4094), "The VLAN's ID."))
     name: str = field(metadata=key(texts.INTERFACE, "The name of the VLAN device."))
     protocol: VlanProtocol = field(
@@ -170,6 +176,8 @@ class VlanRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PfRule:
+    """[[pf]]: what to make of the PFs that match."""
+
     name: str = field(metadata=key(texts.LABEL, "The rule's name, by which guests and messages refer to it."))
     match: PfMatch = field(
         metadata=key(Table(PfMatch, non_empty=True), "The PFs the rule is for: every key given must match.")
@@ -204,6 +212,8 @@ class PfRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeRule:
+    """[[bridge]]: a bridge of the host."""
+
     name: str = field(metadata=key(texts.INTERFACE, "The bridge's name. Created if absent, left alone if not ours."))
     vlan_filtering: bool = field(default=False, metadata=key(Flag(), "Whether the bridge tells VLANs apart."))
     mtu: int | None = field(default=None, metadata=key(_MTU, "The bridge's MTU; that of its ports if absent."))
@@ -211,6 +221,8 @@ class BridgeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpxeRule:
+    """[guest.ipxe]: boots through the VF."""
+
     address: str | None = field(
         default=None,
         metadata=key(
@@ -239,7 +251,7 @@ class IpxeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRule:
-    """`root`, `address` and `gateway` are written into the command line; an iPXE rule's serve where they are None."""
+    """[guest.kernel]: `root`, `address`, `gateway` go into the command line; where None, the iPXE rule's do."""
 
     image: str = field(metadata=key(texts.PATH, "The kernel."))
     initrd: str | None = field(default=None, metadata=key(texts.PATH, "The initial RAM disk."))
@@ -258,6 +270,8 @@ class KernelRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskRule:
+    """[[guest.disk]]: a file or block device of the host."""
+
     path: str = field(metadata=key(texts.PATH, "A file or block device."))
     format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "How the file is written."))
     readonly: bool = field(default=False, metadata=key(Flag(), "Whether the guest may only read it."))
@@ -265,6 +279,8 @@ class DiskRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRule:
+    """[[guest]]: a guest, or with `each` one per VF (see `references.guests_of`)."""
+
     name: str = field(metadata=key(texts.GUEST_NAME, "The guest's name; with `each`, it holds `{index}`."))
     each: str | None = field(
         default=None,
@@ -301,6 +317,8 @@ class GuestRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
+    """All files together."""
+
     version: int = field(default=1, metadata=key(Whole(1, 1), "The version of this format."))
     agent: AgentRule = field(default=AgentRule(), metadata=key(Table(AgentRule), "The service itself."))
     pf: tuple[PfRule, ...] = field(
