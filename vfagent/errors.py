@@ -38,7 +38,7 @@ class StepError(VfagentError):
         return self.errno in (_errno.EOPNOTSUPP, _errno.EPROTONOSUPPORT)
 
 
-class Refused(VfagentError):
+class RefusedError(VfagentError):
     """What was asked for would disturb a VF in use."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:

@@ -21,6 +21,8 @@ class Attribute(StrEnum):
 
     MAC = "mac"
     VLAN = "vlan"
+    VLAN_PROTOCOL = "vlan_protocol"  # any but 802.1Q
+    MIN_TX_RATE = "min_tx_rate"  # any but 0
     RATE = "rate"
     SPOOF_CHECK = "spoof_check"
     TRUST = "trust"
@@ -62,3 +64,7 @@ class VfSettings:
     spoof_check: bool | None = None
     trust: bool | None = None
     link_state: LinkState | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self == VfSettings()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's errno means at each step, and what to do about it."""
+
+import errno
+
+from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs, Step, UnbindDriver
+
+Advice = tuple[str, str | None, bool]
+"""A cause to add to the message, a hint, and whether trying again can help."""
+
+_NUMVFS: dict[int, Advice] = {
+    errno.EBUSY: (": VFs exist already, made by somebody else meanwhile", None, True),
+    errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
+    errno.ENOENT: (": the PF has no driver that can make VFs", "load the PF's driver, or update it", True),
+    errno.EPERM: (": VFs are assigned to guests, or an XDP program is loaded", None, True),
+    errno.EAGAIN: (": the driver is busy with a reset", None, True),
+    errno.ENOMEM: (
+        ": no room for the VFs in the bridge's memory window or bus range",
+        "boot with pci=realloc, or pci=assign-busses; enable 'above 4G decoding' and SR-IOV in the firmware; "
+        "journalctl -k says which BAR was refused",
+        False,
+    ),
+    errno.ENOSPC: (
+        ": the card has not enough MSI-X vectors or queues",
+        "ask for fewer VFs, or take vectors from the PF (devlink resource, ethtool -L, no RDMA)",
+        False,
+    ),
+    errno.ENODEV: (": the device is gone, or its firmware has SR-IOV switched off", None, True),
+    errno.EINVAL: (": the driver does not take this count", "see the driver's own limits in journalctl -k", False),
+    errno.EROFS: (": sysfs is read-only here", "the unit needs ReadWritePaths=/sys/devices /sys/bus/pci", False),
+}
+
+_DRIVER: dict[int, Advice] = {
+    errno.ENODEV: (": it is no VF of this PF any more, or no driver takes it", None, True),
+    errno.EINVAL: (": the driver refused the device", "is the IOMMU on? journalctl -k says why", False),
+}
+
+_VF: dict[int, Advice] = {
+    errno.EINVAL: (": the driver refuses this value", "see the driver's limits: link speed, VLAN range, MAC", True),
+    errno.EPERM: (": not allowed on this card", "its firmware may leave this to the card's own management", False),
+    errno.EBUSY: (": the driver is busy with a reset", None, True),
+    errno.EAGAIN: (": the VF is still in reset", None, True),
+}
+
+
+def explain(step: Step, number: int) -> Advice:
+    match step:
+        case SetNumvfs():
+            table = _NUMVFS
+        case BindDriver() | UnbindDriver():
+            table = _DRIVER
+        case ConfigureVf():
+            table = _VF
+        case SetMtu() if number in (errno.EINVAL, errno.ERANGE):
+            return ": outside of what the card can do", "ip -d link tells its maxmtu", False
+        case _:
+            table = {}
+    return table.get(number, ("", None, True))

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service: events make PFs dirty, looks make them converge; reload, readiness, watchdog, status."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vfagent import __version__
+from vfagent.convergence import Convergence
+from vfagent.errors import PolicyError, VfagentError
+from vfagent.host.host import Host
+from vfagent.host.identity import read_identity
+from vfagent.host.journal import Notifier
+from vfagent.host.linkwatch import LinkWatch
+from vfagent.host.policy_files import load
+from vfagent.host.state import State, write_json
+from vfagent.host.udev import UdevEvent, UdevMonitor
+from vfagent.model.codec import encode
+from vfagent.model.pci import PciAddress
+from vfagent.observe import DEVICES, pf_addresses
+from vfagent.pf_state import PfState, Phase
+from vfagent.policy.types import Policy
+from vfagent.status import PolicyStatus, Status, snapshot
+
+log = logging.getLogger(__name__)
+
+START_LIMIT_S = 300.0  # then READY is said with what is unfinished reported
+_WAITING_GRACE_S = 10.0  # for drivers and links at start
+_STATUS_DELAY_S = 0.05
+_EXTENSION_S = 60.0
+
+
+class Watcher:
+    """Kernel events into dirty PFs."""
+
+    def __init__(self, host: Host, convergence: Convergence) -> None:
+        self.host, self.convergence = host, convergence
+        self.udev = UdevMonitor(self._lost)
+        self.links = LinkWatch()
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.udev.fileno(), self._read_udev)
+        loop.add_reader(self.links.fileno(), self._read_links)
+
+    def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.udev.fileno())
+        loop.remove_reader(self.links.fileno())
+        self.links.close()
+
+    def look_at_everything(self) -> None:
+        for address in {*pf_addresses(self.host), *self.convergence.pfs}:
+            self.convergence.mark_dirty(address)
+
+    def _lost(self) -> None:
+        log.warning("udev events were lost: looking at everything again")
+        self.look_at_everything()
+
+    def _read_udev(self) -> None:
+        before = self.udev.fileno()
+        try:
+            for event in self.udev.drain():
+                self._take(event)
+        except OSError:
+            asyncio.get_running_loop().remove_reader(before)
+            self.udev.restart()
+            asyncio.get_running_loop().add_reader(self.udev.fileno(), self._read_udev)
+
+    def _take(self, event: UdevEvent) -> None:
+        address = self._pf_of(event)
+        if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
+            self.convergence.mark_dirty(address)
+
+    def _pf_of(self, event: UdevEvent) -> PciAddress:
+        """The PF that an event is about. A VF that is gone has no physfn link; its last look knew it."""
+        owner = self.host.sysfs.link(f"{DEVICES}/{event.address}/physfn")
+        if owner:
+            return PciAddress(owner)
+        for state in self.convergence.pfs.values():
+            if state.pf and any(vf.address == event.address for vf in state.pf.vfs):
+                return state.address
+        return event.address
+
+    def _read_links(self) -> None:
+        changed, lost = self.links.drain()
+        if lost:
+            self._lost()
+        for state in list(self.convergence.pfs.values()):
+            if state.ifindexes & changed:
+                self.convergence.mark_dirty(state.address)
+
+
+class Agent:
+    def __init__(self, host: Host, root: Path = Path("/")) -> None:
+        self.root = root
+        self.state = State(root)
+        self.notifier = Notifier()
+        self.policy_status = PolicyStatus((), "", time.time())
+        self.convergence = Convergence(host, self.state, read_identity(root), self._first_policy(), self._changed)
+        self.watcher = Watcher(host, self.convergence)
+        self.is_ready = False
+        self._stop = asyncio.Event()
+        self._status_timer: asyncio.TimerHandle | None = None
+        self._written_pfs: object = None
+        self._started = time.monotonic()
+        self._ready_timer: asyncio.TimerHandle | None = None
+        self._lock = -1
+
+    def _first_policy(self) -> Policy:
+        """At start there is no last good policy: a bad one means that nothing is managed until it is mended."""
+        try:
+            return self._load()
+        except PolicyError:
+            return Policy()
+
+    def _load(self) -> Policy:
+        try:
+            policy = load(self.root)
+        except PolicyError as error:
+            for problem in error.problems:
+                log.error("policy: %s", problem)
+            log.error("policy: not taken: %d problems; what was in force stays", len(error.problems))
+            old = self.policy_status
+            self.policy_status = PolicyStatus(old.files, old.digest, old.loaded_at, error.problems)
+            raise
+        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time())
+        return policy
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises VfagentError if another agent is running."""
+        self._take_lock()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        # The monitor first, then the enumeration, so that nothing falls between.
+        self.watcher.start()
+        self.watcher.look_at_everything()
+        self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
+        self._resync()
+        self._check_ready()
+        await self._stop.wait()
+        await self._shut_down()
+
+    def _take_lock(self) -> None:
+        self.state.run.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._lock = os.open(self.state.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "systemctl status vfagent shows it"
+            raise VfagentError("vfagent: cannot run: another one is running", hint=hint) from None
+        self.convergence.keep_fds_from_workers = (self._lock,)
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        if seconds > 0:
+            action()
+            asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
+
+    def _resync(self) -> None:
+        """The slow full look, at the interval of the policy in force then."""
+        self.watcher.look_at_everything()
+        interval = self.convergence.policy.agent.resync_s
+        if interval > 0:
+            asyncio.get_running_loop().call_later(interval, self._resync)
+
+    def reload(self) -> None:
+        """Take the policy anew; a bad one leaves the one in force."""
+        self.notifier.reloading()
+        log.info("reloading the policy")
+        with contextlib.suppress(PolicyError):
+            policy = self._load()
+            for address in self.state.released():
+                self.state.take_back(address)
+            self.convergence.set_policy(policy)
+            self.watcher.look_at_everything()
+            log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
+        self.notifier.ready()
+        self._write_status()
+
+    def _changed(self, state: PfState) -> None:
+        if self._status_timer is None:
+            self._status_timer = asyncio.get_running_loop().call_later(_STATUS_DELAY_S, self._write_status)
+        self._check_ready()
+
+    def snapshot(self) -> Status:
+        return snapshot(self.convergence.pfs.values(), self.policy_status, __version__, ready=self.is_ready)
+
+    def _write_status(self) -> None:
+        if self._status_timer:
+            self._status_timer.cancel()
+            self._status_timer = None
+        status = self.snapshot()
+        if (content := (status.pfs, status.policy, status.ready)) == self._written_pfs:
+            return
+        try:
+            write_json(self.state.run / "status.json", encode(status))
+            self._written_pfs = content
+        except OSError as error:
+            log.warning("cannot write status.json: %s", error.strerror)
+        self.notifier.status(summary(status))
+
+    def _check_ready(self) -> None:
+        """READY when each PF found at start has converged, or has been reported as unable to."""
+        if self.is_ready:
+            return
+        unfinished = [state for state in self.convergence.pfs.values() if self._unfinished(state)]
+        waited = time.monotonic() - self._started
+        if unfinished and waited < START_LIMIT_S:
+            if self._ready_timer is None:
+                self.notifier.extend_start(_EXTENSION_S)
+                self._ready_timer = asyncio.get_running_loop().call_later(1.0, self._check_ready_again)
+            return
+        self.is_ready = True
+        self._write_status()
+        self.notifier.ready()
+        log.info("ready after %.1f s", waited)
+
+    def _check_ready_again(self) -> None:
+        self._ready_timer = None
+        self._check_ready()
+
+    def _unfinished(self, state: PfState) -> bool:
+        match state.phase:
+            case Phase.UNKNOWN:
+                return True
+            case Phase.CONVERGING:
+                return state.attempts < 2
+            case Phase.WAITING:
+                since = state.waiting_since
+                return since is None or time.monotonic() - since < _WAITING_GRACE_S
+            case _:
+                return False
+
+    async def _shut_down(self) -> None:
+        """VFs and guests stay as they are; a step that runs is let end, within reason."""
+        self.notifier.stopping()
+        self.watcher.stop()
+        self.convergence.stop()
+        end = time.monotonic() + 5.0
+        while self.convergence.working and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        log.info("stopped; VFs stay as they are")
+
+
+def summary(status: Status) -> str:
+    """One line for `systemctl status`."""
+    counts: dict[str, int] = {}
+    for pf in status.pfs:
+        counts[pf.phase] = counts.get(pf.phase, 0) + 1
+    parts = [f"{number} {phase}" for phase, number in sorted(counts.items())] or ["none found"]
+    policy = "; the policy on disk is invalid" if status.policy.problems else ""
+    return f"PFs: {', '.join(parts)}; {sum(pf.vfs_found for pf in status.pfs)} VFs{policy}"

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convergence by hand: `vfagent apply`, and `vfagent release`."""
+
+import asyncio
+import json
+import select
+import sys
+import time
+from pathlib import Path
+
+from vfagent.agent import Watcher
+from vfagent.cli import Exit
+from vfagent.convergence import Convergence
+from vfagent.errors import RefusedError, VfagentError
+from vfagent.host import worker
+from vfagent.host.host import Host
+from vfagent.host.identity import open_host, read_identity
+from vfagent.host.journal import setup_logging
+from vfagent.host.policy_files import load
+from vfagent.host.state import State
+from vfagent.model.codec import encode
+from vfagent.model.pci import PciAddress, pci_address
+from vfagent.observe import observe_pf, pf_addresses
+from vfagent.pf_state import PfState, Phase
+from vfagent.reconcile import StepEnded, StepStarted
+from vfagent.release import release
+from vfagent.status import pf_status
+
+_GRACE_S = 10.0  # for links and drivers that are still on their way
+_STUCK_S = 200.0
+
+
+async def apply_once(root: Path, *, as_json: bool) -> int:
+    """Until nothing is left that can be done now. Steps are logged as they end."""
+    setup_logging(debug=False)
+    state, host, policy = State(root), open_host(root), load(root)
+    for address in state.released():
+        state.take_back(address)
+    changed = asyncio.Event()
+    convergence = Convergence(host, state, read_identity(root), policy, lambda _: changed.set())
+    watcher = Watcher(host, convergence)
+    watcher.start()
+    watcher.look_at_everything()
+    started = time.monotonic()
+    while not _finished(convergence, started):
+        changed.clear()
+        try:
+            await asyncio.wait_for(changed.wait(), 0.2)
+        except TimeoutError:
+            continue
+    convergence.stop()
+    watcher.stop()
+    states = sorted(convergence.pfs.values(), key=lambda one: one.address)
+    if as_json:
+        print(json.dumps([encode(pf_status(one)) for one in states], indent=2))
+    return _verdict(states)
+
+
+def _finished(convergence: Convergence, started: float) -> bool:
+    if not convergence.idle:
+        return all(state.wedged or state.given_up for state in convergence.pfs.values() if state.looking or state.dirty)
+    waiting = any(state.phase is Phase.WAITING for state in convergence.pfs.values())
+    return not waiting or time.monotonic() - started > _GRACE_S
+
+
+def _verdict(states: list[PfState]) -> int:
+    phases = {state.phase for state in states}
+    for state in states:
+        name = state.pf.name if state.pf else state.address
+        if state.phase is not Phase.UNMANAGED:
+            print(f"{name}: {state.phase}", file=sys.stderr)
+    if Phase.DEFERRED in phases:
+        return Exit.REFUSED
+    return Exit.OK if phases <= {Phase.CONVERGED, Phase.UNMANAGED} else Exit.NOT_CONVERGED
+
+
+def release_pf(root: Path, name: str, *, force: bool) -> int:
+    host, state = open_host(root), State(root)
+    address = _named(host, name)
+    state.release(address)  # first, so that a running service does not take it again
+    try:
+        _in_worker(host, state, address, force=force)
+    except VfagentError:
+        state.take_back(address)
+        raise
+    print(f"{address}: given back; `systemctl reload vfagent` or `vfagent apply` takes it again", file=sys.stderr)
+    return Exit.OK
+
+
+def _named(host: Host, name: str) -> PciAddress:
+    for address in pf_addresses(host):
+        pf = observe_pf(host, address)
+        if pf and pf.netdev and pf.netdev.name == name:
+            return address
+    try:
+        return pci_address(name)
+    except ValueError:
+        raise VfagentError(f"{name}: there is no such PF", hint="vfagent list shows those that are there") from None
+
+
+def _in_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:
+    def body(send: worker.Send) -> None:
+        try:
+            release(address, host, state, send, force=force)
+        except VfagentError as error:
+            send(error)
+
+    child = worker.start(body)
+    end = time.monotonic() + _STUCK_S
+    while not select.select([child.pidfd], [], [], 0.0)[0]:
+        select.select([child.reports, child.pidfd], [], [], 1.0)
+        _show(child)
+        if time.monotonic() > end:
+            child.kill()
+            raise VfagentError(f"{address}: cannot release it: no answer from the kernel within {_STUCK_S:.0f} s")
+    _show(child)
+    if child.close() != 0:
+        raise VfagentError(f"{address}: cannot release it: the worker died")
+
+
+def _show(child: worker.Worker) -> None:
+    for report in child.read():
+        match report:
+            case StepStarted():
+                print(f"{report.step.describe()} ({report.reason})", file=sys.stderr)
+            case StepEnded() if report.failure:
+                print(f"failed: {report.failure.text}", file=sys.stderr)
+            case RefusedError() | VfagentError():
+                raise report

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: verbs, options and exit statuses. Data goes to stdout, talk to stderr."""
+
+import argparse
+import sys
+from enum import IntEnum
+from pathlib import Path
+
+
+class Exit(IntEnum):
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    NOT_CONVERGED = 3
+    POLICY_INVALID = 4
+    REFUSED = 5
+    NO_SERVICE = 6
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    # What a verb needs is imported with it: `vfagent --help` must not wait for pyroute2.
+    from vfagent.errors import PolicyError, RefusedError, VfagentError
+    from vfagent.verbs import VERBS
+
+    try:
+        return int(VERBS[args.verb](args))
+    except PolicyError as error:
+        print(error, file=sys.stderr)
+        return Exit.POLICY_INVALID
+    except VfagentError as error:
+        hint = f"\n  ({error.hint})" if error.hint else ""
+        print(f"vfagent: {error}{hint}", file=sys.stderr)
+        return Exit.REFUSED if isinstance(error, RefusedError) else Exit.ERROR
+    except BrokenPipeError:
+        sys.stderr.close()
+        return Exit.OK
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="vfagent",
+        description="Brings SR-IOV NICs and their VFs to what a policy says, on boot and on hotplug.",
+        epilog="exit status: 0 fine, 1 error, 2 wrong usage, 3 something is still to be done, 4 policy invalid, "
+        "5 refused because it would disturb a VF in use, 6 no service to talk to",
+    )
+    top.add_argument("--version", action="version", version=_version())
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _verb(verbs, "run", "the service").add_argument("--debug", action="store_true", help="log every kernel call")
+    check = _verb(verbs, "check", "read the policy and say all that is wrong with it")
+    check.add_argument("files", nargs="*", type=Path, metavar="FILE", help="instead of the host's own policy")
+    _with_json(_verb(verbs, "list", "PFs and VFs as they are"))
+    _with_json(_verb(verbs, "plan", "what would be done, step by step, and why"))
+    _with_json(_verb(verbs, "apply", "one convergence, without the service"))
+    status = _with_json(_verb(verbs, "status", "what the service sees, does and waits for"))
+    status.add_argument("--watch", action="store_true", help="again at each change, until interrupted")
+    release = _verb(verbs, "release", "give a PF back as it was found")
+    release.add_argument("pf", metavar="PF", help="its PCI address, or its interface")
+    release.add_argument("--force", action="store_true", help="also while guests use its VFs: they lose them")
+    _verb(verbs, "schema", "the policy's JSON Schema, for editors")
+    return top
+
+
+def _version() -> str:
+    from vfagent import __version__
+
+    return f"vfagent {__version__}"
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another tree (bug reports)")
+    return verb
+
+
+def _with_json(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    verb.add_argument("--json", action="store_true", help="for programs")
+    return verb

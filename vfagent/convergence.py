@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dirty PFs into looks: one worker a card at a time, cards in parallel, with deadlines, back-off and a limit."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vfagent.host import worker
+from vfagent.host.host import Host
+from vfagent.host.state import State
+from vfagent.model.pci import PciAddress, card_of
+from vfagent.pf_state import PfState, Phase
+from vfagent.plan.vf import Deferred, Planned
+from vfagent.policy.match import HostIdentity
+from vfagent.policy.types import Policy
+from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, Task, converge
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 8
+_LONGEST_DELAY_S = 60.0
+_FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
+_QUIET_S = 0.1  # events of one change come in a burst
+_PATIENCE_S = 1.0  # but a storm must not put a look off for ever
+_DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
+_DEFERRED_S = 2.0  # vfio-pci says nothing when a holder closes its file
+
+
+@dataclass(slots=True)
+class _Look:
+    state: PfState
+    worker: worker.Worker
+    deadline: asyncio.TimerHandle | None = None
+    killed: bool = False
+    finished: Finished | None = None
+
+
+class Convergence:
+    """Holds the state of every PF; `on_change` is called after each change of it."""
+
+    def __init__(
+        self, host: Host, state: State, identity: HostIdentity, policy: Policy, on_change: Callable[[PfState], None]
+    ) -> None:
+        self.host, self.state, self.identity, self.policy = host, state, identity, policy
+        self.on_change = on_change
+        self.pfs: dict[PciAddress, PfState] = {}
+        self.keep_fds_from_workers: tuple[int, ...] = ()
+        self._busy: dict[str, _Look] = {}  # by card
+        self._last_look: dict[PciAddress, float] = {}
+        self._stopping = False
+
+    def set_policy(self, policy: Policy) -> None:
+        """Look at every PF with the new policy; what had been given up is tried again."""
+        self.policy = policy
+        for state in self.pfs.values():
+            state.attempts, state.given_up, state.failures = 0, (), ()
+            self._cancel_timer(state)
+            self.mark_dirty(state.address, now=True)
+
+    def mark_dirty(self, address: PciAddress, *, now: bool = False) -> None:
+        """Look at this PF soon: at once when it was left in peace until now, else when the burst is over."""
+        state = self.pfs.setdefault(address, PfState(address, memory=self.state.memory(address)))
+        state.dirty = True
+        if state.wedged or state.looking or (state.failures and not state.given_up and state.timer and not now):
+            return
+        loop = asyncio.get_running_loop()
+        since = loop.time() - self._last_look.get(address, float("-inf"))
+        delay = 0.0 if now or since > _PATIENCE_S else _QUIET_S
+        if state.timer is None or now or state.timer.when() > loop.time() + delay:
+            self._look_after(state, delay)
+
+    def _look_after(self, state: PfState, delay_s: float) -> None:
+        self._cancel_timer(state)
+        state.timer = asyncio.get_running_loop().call_later(delay_s, self._begin, state)
+
+    @staticmethod
+    def _cancel_timer(state: PfState) -> None:
+        if state.timer is not None:
+            state.timer.cancel()
+            state.timer = None
+
+    def _begin(self, state: PfState) -> None:
+        state.timer = None
+        if self._stopping or state.looking or state.wedged or not state.dirty:
+            return
+        if card_of(state.address) in self._busy:
+            return  # its turn comes when the card's other PF is done
+        state.released = state.address in self.state.released()
+        state.dirty, state.looking = False, True
+        task = Task(
+            state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=state.given_up
+        )
+        host, kept = self.host, self.state
+        child = worker.start(lambda send: converge(task, host, kept, send), close=self.keep_fds_from_workers)
+        self._watch(_Look(state, child))
+
+    def _watch(self, look: _Look) -> None:
+        loop = asyncio.get_running_loop()
+        self._busy[card_of(look.state.address)] = look
+        self._last_look[look.state.address] = loop.time()
+        loop.add_reader(look.worker.reports, self._read, look)
+        loop.add_reader(look.worker.pidfd, self._ended, look)
+        self._extend(look)
+
+    def _extend(self, look: _Look) -> None:
+        if look.deadline:
+            look.deadline.cancel()
+        loop = asyncio.get_running_loop()
+        look.deadline = loop.call_later(look.state.deadline_s, self._overdue, look)
+
+    def _read(self, look: _Look) -> None:
+        for report in look.worker.read():
+            self._take(look, report)
+        if not look.killed:
+            self._extend(look)
+
+    def _take(self, look: _Look, report: Report) -> None:
+        state = look.state
+        if isinstance(report, Looked):
+            _log_look(state, report)
+        state.take(report)
+        _log_step(state, report)
+        if isinstance(report, Finished):
+            look.finished = report
+        else:
+            self.on_change(state)
+
+    def _overdue(self, look: _Look) -> None:
+        """The worker is silent for too long. If not even SIGKILL ends it, it hangs in the kernel."""
+        if not look.killed:
+            look.killed = True
+            look.worker.kill()
+            look.deadline = asyncio.get_running_loop().call_later(_DYING_S, self._overdue, look)
+            return
+        state = look.state
+        state.wedged = True
+        state.failures = (_stuck_failure(state),)
+        log.error("pf %s: wedged: %s", state.address, state.failures[0].text, extra={"VFAGENT_PF": state.address})
+        self.on_change(state)
+
+    def _ended(self, look: _Look) -> None:
+        loop, state = asyncio.get_running_loop(), look.state
+        loop.remove_reader(look.worker.pidfd)
+        for report in look.worker.read():
+            self._take(look, report)
+        loop.remove_reader(look.worker.reports)
+        status = look.worker.close()
+        if look.deadline:
+            look.deadline.cancel()
+        del self._busy[card_of(state.address)]
+        self._last_look[state.address] = loop.time()
+        state.looking = False
+        self._conclude(look, status)
+        if not self._stopping:
+            self._next_of_card(state)
+
+    def _conclude(self, look: _Look, status: int) -> None:
+        state = look.state
+        if state.wedged:
+            log.info("pf %s: the worker that hung has ended", state.address)
+            state.wedged, state.dirty = False, True
+        still_given_up = bool(state.given_up) and look.finished is not None and state.plan.steps == state.given_up
+        if look.finished is None:
+            state.failures = (_stuck_failure(state) if look.killed else _died(state, status),)
+            state.running.clear()
+        elif not still_given_up:
+            self._settle(state, look.finished)
+        if state.failures and not still_given_up:
+            self._back_off(state)
+        elif state.pf is None:
+            self._forget(state)
+            return
+        self._schedule(state)
+        self.on_change(state)
+
+    def _settle(self, state: PfState, finished: Finished) -> None:
+        state.failures = finished.failures
+        for warning in finished.warnings:
+            log.warning("%s", warning)
+        self._keep_memory(state, finished)
+        waiting = state.phase is Phase.WAITING
+        state.waiting_since = (state.waiting_since or time.monotonic()) if waiting else None
+        if state.plan.settled and state.desired is not None:
+            if state.converged_as != state.desired:
+                log.info("pf %s: converged", _name(state), extra={"VFAGENT_PF": state.address})
+            state.converged_as = state.desired
+            state.given_up = ()
+            if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
+                state.attempts = 0
+
+    def _keep_memory(self, state: PfState, finished: Finished) -> None:
+        try:
+            if finished.memory != self.state.memory(state.address):
+                self.state.keep_memory(state.address, finished.memory)
+        except OSError as error:
+            log.warning("pf %s: cannot store what was learnt of it: %s", state.address, error.strerror)
+
+    def _back_off(self, state: PfState) -> None:
+        state.attempts += 1
+        state.failed_at = time.monotonic()
+        for failure in state.failures:
+            hint = f" ({failure.hint})" if failure.hint else ""
+            log.error("%s%s", failure.text, hint, extra={"VFAGENT_PF": state.address, "VFAGENT_STEP": failure.step})
+        retryable = any(failure.retryable or failure.refused for failure in state.failures)
+        if state.attempts >= MOST_ATTEMPTS or not retryable:
+            state.given_up = state.plan.steps
+            log.error(
+                "pf %s: given up after %d attempts, until it, or the policy, changes", _name(state), state.attempts
+            )
+
+    def _schedule(self, state: PfState) -> None:
+        if state.failures and not state.given_up:
+            state.dirty = True
+            self._look_after(state, min(2.0 ** (state.attempts - 1), _LONGEST_DELAY_S))
+        elif state.dirty:
+            self._look_after(state, _QUIET_S)
+        elif state.plan.deferred:
+            state.dirty = True
+            self._look_after(state, _DEFERRED_S)
+
+    def _forget(self, state: PfState) -> None:
+        log.info("pf %s: gone", state.address, extra={"VFAGENT_PF": state.address})
+        dirty = state.dirty
+        del self.pfs[state.address]
+        self.on_change(state)
+        if dirty:
+            self.mark_dirty(state.address)
+
+    def _next_of_card(self, done: PfState) -> None:
+        for state in list(self.pfs.values()):
+            if state.dirty and state.timer is None and card_of(state.address) == card_of(done.address):
+                self._begin(state)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is running, or about to."""
+        soon = any(state.dirty and not state.wedged and not state.plan.deferred for state in self.pfs.values())
+        return not self._busy and not soon
+
+    def stop(self) -> None:
+        """Begin nothing more. What runs reaches the end of its step, then finds nobody to report to."""
+        self._stopping = True
+        for state in self.pfs.values():
+            self._cancel_timer(state)
+
+    @property
+    def working(self) -> bool:
+        return any(not look.state.wedged for look in self._busy.values())
+
+
+def _name(state: PfState) -> str:
+    return state.pf.name if state.pf else state.address
+
+
+def _stuck_failure(state: PfState) -> Failure:
+    steps = ", ".join(step.describe() for step in state.running) or "observe"
+    text = f"{state.address}: cannot {steps}: no answer from the kernel within {state.deadline_s:.0f} s"
+    return Failure(steps, text, hint="a guest that does not let go of a VF is the usual reason; see journalctl -k")
+
+
+def _died(state: PfState, status: int) -> Failure:
+    return Failure("look", f"{state.address}: cannot look at it: the worker ended with status {status}")
+
+
+def _log_look(state: PfState, looked: Looked) -> None:
+    """Say once what is new: drift, deferred changes, what is waited for, problems and notes."""
+    name = looked.pf.name if looked.pf else state.address
+    fields = {"VFAGENT_PF": state.address, "VFAGENT_ROUND": str(looked.round)}
+    if looked.round == 1 and looked.desired is not None and looked.desired == state.converged_as:
+        known = (*state.plan.steps, *state.plan.deferred)
+        found: tuple[Planned | Deferred, ...] = (*looked.plan.steps, *looked.plan.deferred)
+        for item in found:
+            if item not in known:
+                text = item.step.describe()
+                log.warning("pf %s: drift: %s, wanted: %s", name, item.reason, text, extra=fields)
+    for late in looked.plan.deferred:
+        if late not in state.plan.deferred:
+            log.warning("pf %s: deferred: %s: %s", name, late.step.describe(), late.because, extra=fields)
+    for problem in looked.plan.problems:
+        if problem not in state.plan.problems:
+            log.error("pf %s: %s", name, problem, extra=fields)
+    for note in (*looked.plan.notes, *looked.plan.waiting):
+        if note not in (*state.plan.notes, *state.plan.waiting):
+            log.info("pf %s: %s", name, note, extra=fields)
+
+
+def _log_step(state: PfState, report: Report) -> None:
+    fields = {"VFAGENT_PF": state.address}
+    if isinstance(report, StepStarted):
+        log.debug("pf %s: %s: %s", state.address, report.step.describe(), report.reason, extra=fields)
+    elif isinstance(report, StepEnded) and report.failure is None:
+        took = state.timeline[-1].ended or 0.0
+        seconds = took - state.timeline[-1].started
+        log.info("pf %s: %s: %.2f s", state.address, report.step.describe(), seconds, extra=fields)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps into effects. Each checks what it must not break at the last moment, acts, and reads back."""
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import NoReturn
+
+from vfagent.advice import explain
+from vfagent.errors import RefusedError, StepError, errno_text
+from vfagent.host.host import Host
+from vfagent.model.inventory import pf_in_use, vf_in_use
+from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
+from vfagent.observe import DEVICES, observe_pf
+from vfagent.plan.steps import (
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
+    SetMtu,
+    SetNumvfs,
+    Step,
+    UnbindDriver,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What was learnt from a step that did not fail."""
+
+    unsupported: frozenset[Attribute] = frozenset()
+    applied: VfSettings = VfSettings()
+
+
+DONE = StepResult()
+
+
+def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
+    """Carry out one step. `force` skips the last look for users of a VF. Raises StepError, RefusedError."""
+    match step:
+        case SetAutoprobe():
+            _write(host, step, f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe", str(int(step.on)))
+        case SetNumvfs():
+            _set_numvfs(step, host, force=force)
+        case SetMtu():
+            _link(step, lambda: host.rtnl.set_mtu(step.ifindex, step.mtu))
+        case SetAdminState():
+            _link(step, lambda: host.rtnl.set_admin_state(step.ifindex, up=step.up))
+        case ConfigureVf():
+            return _configure_vf(step, host)
+        case BindDriver():
+            _bind(step, host, force=force)
+        case UnbindDriver():
+            _leave_driver(step, host, force=force)
+    return DONE
+
+
+def _write(host: Host, step: Step, path: str, text: str) -> None:
+    try:
+        host.sysfs.write(path, text)
+    except OSError as error:
+        _fail(step, error.errno or 0)
+
+
+def _link(step: Step, request: Callable[[], None]) -> None:
+    try:
+        request()
+    except OSError as error:
+        _fail(step, error.errno or 0)
+
+
+def _fail(step: Step, number: int) -> NoReturn:
+    cause, hint, retryable = explain(step, number)
+    text = f"{step.pf}: cannot {step.describe()}: {errno_text(number)}{cause}"
+    raise StepError(text, errno=number, hint=hint, retryable=retryable)
+
+
+def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
+    # A guest may have opened a VF since the plan was made. The kernel would make this write wait for it, unkillable.
+    pf = observe_pf(host, step.pf)
+    if pf is None:
+        _fail(step, errno.ENODEV)
+    if pf.vfs and not force and (used := pf_in_use(pf)):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
+    if len(pf.vfs) == step.count:
+        return
+    _write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
+    made = sum(1 for name in host.sysfs.names(f"{DEVICES}/{step.pf}") if name.startswith("virtfn"))
+    if made != step.count:
+        raise StepError(
+            f"{step.pf}: cannot {step.describe()}: the driver made {made}",
+            hint="its firmware or configuration allows no more; ask for what it gives",
+            retryable=False,
+        )
+
+
+def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
+    """All in one message; where that is refused, one by one, to know which."""
+    try:
+        host.rtnl.set_vf(step.ifindex, step.index, step.settings)
+        return StepResult(applied=step.settings)
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.EPERM):
+            _fail(step, error.errno)
+    return _configure_singly(step, host)
+
+
+def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
+    applied, unsupported, failed = VfSettings(), set[Attribute](), list[tuple[ConfigureVf, int]]()
+    for name, part in _parts(step.settings):
+        single = replace(step, settings=part)
+        number = _try(host, single)
+        if number and (missing := _unsupported(Attribute(name), part, number)):
+            unsupported.add(missing)
+        elif number:
+            failed.append((single, number))
+        else:
+            applied = replace(applied, **{name: getattr(part, name)})
+    if failed:
+        _fail(*failed[0])
+    return StepResult(frozenset(unsupported), applied)
+
+
+def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            yield field.name, VfSettings(**{field.name: value})
+
+
+def _try(host: Host, step: ConfigureVf) -> int:
+    try:
+        host.rtnl.set_vf(step.ifindex, step.index, step.settings)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _unsupported(attribute: Attribute, part: VfSettings, number: int) -> Attribute | None:
+    """What the driver was found unable to do, where its answer means that."""
+    match attribute, number:
+        case Attribute.VLAN, errno.EPROTONOSUPPORT if part.vlan and part.vlan.protocol is not VlanProtocol.DOT1Q:
+            return Attribute.VLAN_PROTOCOL
+        case Attribute.RATE, errno.EINVAL if part.rate and part.rate.min_mbit:
+            return Attribute.MIN_TX_RATE  # Intel's drivers answer so to any minimum (sriov-cni#107)
+        case _, errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
+            return attribute
+        case _:
+            return None
+
+
+def _guard_vf(step: BindDriver | UnbindDriver, host: Host, *, force: bool) -> None:
+    """Nothing but a VF of this PF, and one that nobody uses, is ever taken from its driver."""
+    if host.sysfs.link(f"{DEVICES}/{step.address}/physfn") != step.pf:
+        _fail(step, errno.ENODEV)
+    pf = observe_pf(host, step.pf)
+    vf = next((vf for vf in pf.vfs if vf.index == step.index), None) if pf else None
+    if pf is None or vf is None or vf.address != step.address:
+        _fail(step, errno.ENODEV)
+    if not force and (why := vf_in_use(vf, nic=pf.is_nic)):
+        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
+
+
+def _bind(step: BindDriver, host: Host, *, force: bool) -> None:
+    base = f"{DEVICES}/{step.address}"
+    bound = host.sysfs.link(f"{base}/driver")
+    if bound is not None or host.sysfs.link(f"{base}/physfn") != step.pf:
+        _guard_vf(step, host, force=force)
+    # An override of "\n" clears it; an empty write would not reach the kernel at all.
+    _write(host, step, f"{base}/driver_override", f"{step.driver or ''}\n")
+    if bound is not None and bound != step.driver:
+        _write(host, step, f"{base}/driver/unbind", step.address)
+    if step.driver is None:
+        _probe_host_driver(step, host)
+    else:
+        _write(host, step, "sys/bus/pci/drivers_probe", step.address)
+    # drivers_probe reports success also when no driver took the device.
+    now = host.sysfs.link(f"{base}/driver")
+    if now is None or (step.driver is not None and now != step.driver):
+        _explain_unbound(step, host, now)
+
+
+def _probe_host_driver(step: BindDriver, host: Host) -> None:
+    """Without an override a VF is probed only while its PF's autoprobe is on (pci_device_can_probe)."""
+    autoprobe = f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe"
+    before = host.sysfs.read(autoprobe)
+    if before == "0":
+        _write(host, step, autoprobe, "1")
+    try:
+        _write(host, step, "sys/bus/pci/drivers_probe", step.address)
+    finally:
+        if before == "0":
+            _write(host, step, autoprobe, "0")
+
+
+def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
+    text = f"{step.pf}: cannot {step.describe()}: it is bound to {now or 'nothing'} afterwards"
+    if step.driver and not host.sysfs.exists(f"sys/bus/pci/drivers/{step.driver}"):
+        raise StepError(f"{text}: no driver {step.driver} is loaded", hint=f"modprobe {step.driver}")
+    if host.sysfs.link(f"{DEVICES}/{step.address}/iommu_group") is None:
+        raise StepError(
+            f"{text}: it has no IOMMU group",
+            hint="turn the IOMMU on in the firmware, and boot with intel_iommu=on or amd_iommu=on",
+            retryable=False,
+        )
+    raise StepError(text, hint="the kernel log says why the driver's probe failed: journalctl -k -g " + step.address)
+
+
+def _leave_driver(step: UnbindDriver, host: Host, *, force: bool) -> None:
+    _guard_vf(step, host, force=force)
+    base = f"{DEVICES}/{step.address}"
+    _write(host, step, f"{base}/driver_override", "\n")
+    if host.sysfs.link(f"{base}/driver"):
+        _write(host, step, f"{base}/driver/unbind", step.address)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between vfagent and the kernel: what the rest may ask of it, and the bundle that answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """One netdev as rtnetlink tells it. `vfs` is empty where the driver, or the message's size, hides them."""
+
+    ifindex: int
+    name: str
+    mac: str
+    permanent_mac: str | None
+    mtu: int
+    admin_up: bool
+    carrier: bool
+    master: int | None = None
+    vfs: Mapping[int, VfSettings] = field(default_factory=dict)
+
+
+class Sysfs(Protocol):
+    """Files below the root, named from it: `sys/bus/pci/devices/…`."""
+
+    def read(self, path: str) -> str | None:
+        """The file's text, stripped; None where it is not there or will not be read."""
+
+    def names(self, path: str) -> list[str]:
+        """The names in a folder, sorted; none where it is not there."""
+
+    def link(self, path: str) -> str | None:
+        """The last part of a symlink's target; None where there is none."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def write(self, path: str, text: str) -> None:
+        """Raises OSError."""
+
+
+class Rtnl(Protocol):
+    """rtnetlink, in short-lived sockets. Setters raise OSError with the kernel's errno."""
+
+    def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None: ...
+
+    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None: ...
+
+    def set_mtu(self, ifindex: int, mtu: int) -> None: ...
+
+    def set_admin_state(self, ifindex: int, *, up: bool) -> None: ...
+
+    def hwmode(self, ifindex: int) -> str | None: ...
+
+    def addressed(self) -> frozenset[int]:
+        """The ifindex of each netdev that holds an address other than a link-local one."""
+
+    def management(self) -> Mapping[int, str]:
+        """The netdevs that routes to whoever administers this host leave by: ifindex, and why."""
+
+
+class Devlink(Protocol):
+    def eswitch_mode(self, address: PciAddress) -> str | None: ...
+
+
+class UdevDatabase(Protocol):
+    def properties(self, subsystem: str, name: str) -> Mapping[str, str] | None:
+        """What udev stored of a device; None while it has not handled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    sysfs: Sysfs
+    rtnl: Rtnl
+    devlink: Devlink
+    udev: UdevDatabase

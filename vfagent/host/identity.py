@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's name and machine-id, and the bundle of adapters for a root."""
+
+import os
+from pathlib import Path
+
+from vfagent.host.host import Host
+from vfagent.host.sysfs import RootedSysfs
+from vfagent.policy.match import HostIdentity
+
+
+def read_identity(root: Path = Path("/")) -> HostIdentity:
+    """machine-id(5): "" where there is none; stable MACs then hang on the PF alone."""
+    try:
+        machine_id = (root / "etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        machine_id = ""
+    return HostIdentity(hostname=os.uname().nodename, machine_id=machine_id)
+
+
+def open_host(root: Path = Path("/")) -> Host:
+    """The running kernel's adapters, or, for another root, what its files tell."""
+    from vfagent.host.udev import KernelUdevDatabase, NoUdevDatabase
+
+    if root != Path("/"):
+        from vfagent.host.recorded import NoDevlink, SysfsRtnl
+
+        sysfs = RootedSysfs(root)
+        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase())
+    from vfagent.host.devlink import KernelDevlink
+    from vfagent.host.rtnl import KernelRtnl
+
+    return Host(RootedSysfs(root), KernelRtnl(), KernelDevlink(), KernelUdevDatabase())

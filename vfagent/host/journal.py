@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""systemd's two sockets: the journal, with fields, and the service's notifications.
+
+Through systemd-python where it is there. It is sdist-only on PyPI, so in a virtual environment the notification
+is one datagram of our own and the log goes to standard error with priorities (sd-daemon(3)).
+"""
+
+import logging
+import os
+import socket
+import sys
+import time
+
+_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+def setup_logging(*, debug: bool) -> None:
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_handler()], force=True)
+    for noisy in ("pyroute2", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _handler() -> logging.Handler:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if "JOURNAL_STREAM" not in os.environ:
+        handler.setFormatter(logging.Formatter("vfagent: %(message)s"))
+        return handler
+    try:
+        from systemd.journal import JournalHandler
+    except ImportError:
+        handler.setFormatter(_Prefixed())
+        return handler
+    journal: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="vfagent")
+    return journal
+
+
+class _Prefixed(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{_PRIORITY.get(record.levelno, 6)}>{super().format(record)}"
+
+
+class Notifier:
+    """sd_notify(3). Without NOTIFY_SOCKET nothing is sent."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+        microseconds = os.environ.get("WATCHDOG_USEC", "0") if pid == str(os.getpid()) else "0"
+        self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.sendto(text.encode(), address)
+        except OSError as error:
+            logging.getLogger(__name__).warning("cannot notify systemd: %s", error)
+
+    def ready(self) -> None:
+        self._send("READY=1")
+
+    def status(self, text: str) -> None:
+        self._send(f"STATUS={text}")
+
+    def reloading(self) -> None:
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def watchdog(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def extend_start(self, seconds: float) -> None:
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""udev: what it stored of devices, and its events as "look at this PF again"."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyudev
+
+from vfagent.model.pci import PciAddress, is_pci_address
+
+TAG = "vfagent"
+
+
+class KernelUdevDatabase:
+    def __init__(self) -> None:
+        self._context = pyudev.Context()
+
+    def properties(self, subsystem: str, name: str) -> Mapping[str, str] | None:
+        try:
+            device = pyudev.Devices.from_name(self._context, subsystem, name)
+        except pyudev.DeviceNotFoundError:
+            return None
+        return dict(device.properties) if device.is_initialized else None
+
+
+class NoUdevDatabase:
+    """Of another root's tree: nothing is known, and nothing is waited for."""
+
+    def properties(self, subsystem: str, name: str) -> Mapping[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class UdevEvent:
+    """What happened to which PCI function; of a netdev's event, the function it belongs to."""
+
+    action: str
+    subsystem: str
+    address: PciAddress
+    device: str
+
+
+class UdevMonitor:
+    """Events that udev has finished with, by descriptor.
+
+    pyudev's poll() raises on POLLERR before it reads, so an overflow would never clear (pyudev#194). Here any
+    error makes a new monitor, and the caller is told to look at everything again.
+    """
+
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
+        self._monitor = self._start()
+
+    def _start(self) -> Any:
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context())
+        monitor.filter_by_tag(TAG)
+        monitor.start()
+        return monitor
+
+    def fileno(self) -> int:
+        return int(self._monitor.fileno())
+
+    def restart(self) -> None:
+        self._monitor = self._start()
+        self._on_lost()
+
+    def drain(self) -> Iterator[UdevEvent]:
+        """Every event that is there now. Raises OSError after an overflow: then `restart`."""
+        while (device := self._monitor.poll(timeout=0)) is not None:
+            address = _pci_parent(device.sys_path)
+            if address:
+                yield UdevEvent(device.action or "", device.subsystem or "", address, device.sys_name)
+
+
+def _pci_parent(sys_path: str) -> PciAddress | None:
+    """The last PCI function on a device's path; the device itself may be gone already."""
+    return next((PciAddress(part) for part in reversed(sys_path.split("/")) if is_pci_address(part)), None)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was learnt about a PF that cannot be observed again. A cache: losing it costs one attempt each."""
+
+from dataclasses import dataclass, field, replace
+
+from vfagent.model.inventory import Pf
+from vfagent.model.vf_settings import Attribute, VfSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PfMemory:
+    """Holds for one driver on one netdev; `applied` stands in for what the driver does not report."""
+
+    driver: str | None = None
+    ifindex: int | None = None
+    unsupported: frozenset[Attribute] = frozenset()
+    applied: dict[int, VfSettings] = field(default_factory=dict)
+
+    def for_pf(self, pf: Pf) -> "PfMemory":
+        """This memory where it is of this PF as it is now, else an empty one."""
+        ifindex = pf.netdev.ifindex if pf.netdev else None
+        if (self.driver, self.ifindex) == (pf.driver, ifindex):
+            return self
+        return PfMemory(driver=pf.driver, ifindex=ifindex)
+
+    def with_applied(self, index: int, settings: VfSettings) -> "PfMemory":
+        return replace(self, applied={**self.applied, index: settings})
+
+    def without_vfs(self) -> "PfMemory":
+        """The VFs were removed, and with them whatever had been set."""
+        return replace(self, applied={})

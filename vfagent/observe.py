@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel into values: PFs, their VFs and netdevs."""
+
+from collections.abc import Mapping
+
+from vfagent.host.host import Host, LinkFacts
+from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
+from vfagent.model.pci import PciAddress, is_pci_address
+from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.quirks import quirks_of
+
+DEVICES = "sys/bus/pci/devices"
+# PCIe ports share a group with what is below them and do no DMA of their own for it: vfio lets them be.
+_PORT_DRIVERS = frozenset({"pcieport", "pci-stub"})
+
+
+def pf_addresses(host: Host) -> list[PciAddress]:
+    """Every PCI function that can have VFs, its driver bound or not."""
+    names = host.sysfs.names(DEVICES)
+    return [PciAddress(name) for name in names if host.sysfs.exists(f"{DEVICES}/{name}/sriov_totalvfs")]
+
+
+def observe(host: Host) -> Inventory:
+    found = (observe_pf(host, address) for address in pf_addresses(host))
+    return Inventory(tuple(pf for pf in found if pf is not None))
+
+
+def observe_pf(host: Host, address: PciAddress) -> Pf | None:
+    """The PF as it is now; None where there is no such PF."""
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    totalvfs = sysfs.read(f"{base}/sriov_totalvfs")
+    if totalvfs is None:
+        return None
+    stored = host.udev.properties("pci", address)
+    properties = stored or {}
+    link, unready = _pf_link(host, base)
+    driver = sysfs.link(f"{base}/driver")
+    return Pf(
+        address=address,
+        driver=driver,
+        vendor=sysfs.read(f"{base}/vendor") or "",
+        device=sysfs.read(f"{base}/device") or "",
+        pci_class=sysfs.read(f"{base}/class") or "",
+        totalvfs=int(totalvfs),
+        autoprobe=_flag(sysfs.read(f"{base}/sriov_drivers_autoprobe")),
+        vfs=_vfs(host, base, link),
+        netdev=_pf_netdev(host, link) if link else None,
+        vendor_name=properties.get("ID_VENDOR_FROM_DATABASE"),
+        device_name=properties.get("ID_MODEL_FROM_DATABASE"),
+        path=properties.get("ID_PATH"),
+        numa_node=_numa_node(sysfs.read(f"{base}/numa_node")),
+        eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
+        # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
+        hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
+        settled=stored is not None,
+        unready=unready,
+    )
+
+
+def _flag(text: str | None) -> bool | None:
+    return None if text is None else text != "0"
+
+
+def _numa_node(text: str | None) -> int | None:
+    return int(text) if text and not text.startswith("-") else None
+
+
+def netdev_names(host: Host, base: str) -> list[str]:
+    """Netdevs of a PCI function. virtio's hang one bus lower: `0000:02:00.0/virtio2/net/enp2s0`."""
+    names = host.sysfs.names(f"{base}/net")
+    if names:
+        return names
+    below = (name for name in host.sysfs.names(base) if name.startswith("virtio"))
+    return [name for virtio in below for name in host.sysfs.names(f"{base}/{virtio}/net")]
+
+
+def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
+    """The PF's own netdev with its VFs. In switchdev mode representors share its folder: they have a port name."""
+    names = netdev_names(host, base)
+    own = [name for name in names if not _is_representor(host, name)] if len(names) > 1 else names
+    ifindex = host.sysfs.read(f"sys/class/net/{own[0]}/ifindex") if own else None
+    if not ifindex:
+        return None, None
+    try:
+        return host.rtnl.link(int(ifindex), vfs=True), None
+    except OSError as error:
+        return None, f"{own[0]}: cannot read the link: {error.strerror}"
+
+
+def _is_representor(host: Host, name: str) -> bool:
+    port = host.sysfs.read(f"sys/class/net/{name}/phys_port_name") or ""
+    return "vf" in port or "sf" in port
+
+
+def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
+    management = _management(host, link.name) if link.admin_up else None
+    return _netdev(host, link, management=management)
+
+
+def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management: str | None = None) -> Netdev:
+    return Netdev(
+        name=link.name,
+        ifindex=link.ifindex,
+        mac=link.mac,
+        permanent_mac=link.permanent_mac,
+        mtu=link.mtu,
+        admin_up=link.admin_up,
+        carrier=link.carrier,
+        settled=host.udev.properties("net", link.name) is not None,
+        master=host.sysfs.link(f"sys/class/net/{link.name}/master") if link.master else None,
+        addressed=addressed,
+        management=management,
+    )
+
+
+def _management(host: Host, name: str) -> str | None:
+    """Whether this netdev, or what is stacked on it (VLAN, bond, bridge), is the way to the administrator."""
+    ways = host.rtnl.management()
+    todo, seen = [name], set[str]()
+    while ways and todo:
+        current = todo.pop()
+        seen.add(current)
+        ifindex = host.sysfs.read(f"sys/class/net/{current}/ifindex")
+        if ifindex and (why := ways.get(int(ifindex))):
+            return why if current == name else f"is below {current}, which {why}"
+        entries = host.sysfs.names(f"sys/class/net/{current}")
+        uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
+        todo += [upper for upper in uppers if upper not in seen]
+    return None
+
+
+def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
+    """The VFs by their `virtfn*` links, of which the kernel keeps the true count."""
+    entries = host.sysfs.names(base)
+    indices = sorted(int(entry[6:]) for entry in entries if entry.startswith("virtfn") and entry[6:].isdigit())
+    settings: Mapping[int, VfSettings] = link.vfs if link else {}
+    links = ((index, host.sysfs.link(f"{base}/virtfn{index}")) for index in indices)
+    return tuple(
+        _vf(host, index, PciAddress(name), settings.get(index))
+        for index, name in links
+        if name and is_pci_address(name)
+    )
+
+
+def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    driver = sysfs.link(f"{base}/driver")
+    group = sysfs.link(f"{base}/iommu_group")
+    override = sysfs.read(f"{base}/driver_override")
+    return Vf(
+        index=index,
+        address=address,
+        driver=driver,
+        driver_override=override if override not in ("", "(null)") else None,
+        enabled=sysfs.read(f"{base}/enable") not in (None, "0"),
+        iommu_group=int(group) if group else None,
+        group_blockers=_group_blockers(host, base, address) if group else (),
+        netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
+        settings=settings,
+    )
+
+
+def _group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddress, ...]:
+    others = (name for name in host.sysfs.names(f"{base}/iommu_group/devices") if name != address)
+    return tuple(PciAddress(name) for name in others if _blocks(host, name))
+
+
+def _blocks(host: Host, name: str) -> bool:
+    driver = host.sysfs.link(f"{DEVICES}/{name}/driver")
+    bridge = (host.sysfs.read(f"{DEVICES}/{name}/class") or "").startswith("0x0604")
+    return driver not in (None, VFIO_DRIVER) and driver not in _PORT_DRIVERS and not bridge
+
+
+def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:
+    found = []
+    for name in netdev_names(host, base):
+        ifindex = host.sysfs.read(f"sys/class/net/{name}/ifindex")
+        link = host.rtnl.link(int(ifindex), vfs=False) if ifindex else None
+        if link:
+            found.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))
+    return tuple(found)

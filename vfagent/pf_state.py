@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent holds of one PF between looks, and the phase that follows from it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vfagent.model.desired import DesiredPf
+from vfagent.model.inventory import Pf
+from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import Step
+from vfagent.plan.vf import Planned
+from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, deadline_s
+
+
+class Phase(StrEnum):
+    UNKNOWN = "unknown"  # not looked at yet
+    UNMANAGED = "unmanaged"  # no rule matches
+    WAITING = "waiting"  # for udev, a driver, a netdev, a link
+    CONVERGING = "converging"  # steps are being carried out, or will be tried again
+    CONVERGED = "converged"
+    DEFERRED = "deferred"  # what is left would disturb somebody
+    FAILED = "failed"  # given up until something changes
+    WEDGED = "wedged"  # a worker hangs in the kernel; nothing more is tried
+    RELEASED = "released"  # given back by `vfagent release`
+
+
+@dataclass(frozen=True, slots=True)
+class TimedStep:
+    """A step of the last convergence that did something, by CLOCK_MONOTONIC."""
+
+    text: str
+    started: float
+    ended: float | None = None
+    failed: str | None = None
+
+
+@dataclass(slots=True)
+class PfState:
+    address: PciAddress
+    pf: Pf | None = None
+    desired: DesiredPf | None = None
+    plan: Plan = field(default_factory=Plan)
+    awaited: bool = False
+    memory: PfMemory = field(default_factory=PfMemory)
+    known: bool = False
+    looking: bool = False
+    dirty: bool = False
+    wedged: bool = False
+    released: bool = False
+    failures: tuple[Failure, ...] = ()
+    attempts: int = 0  # failures in a row, cleared after a quiet minute
+    given_up: tuple[Planned, ...] = ()
+    failed_at: float = 0.0
+    waiting_since: float | None = None
+    converged_as: DesiredPf | None = None  # what it was converged to; a later difference is drift
+    rounds: int = 0
+    timeline: list[TimedStep] = field(default_factory=list)
+    running: dict[Step, float] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def phase(self) -> Phase:
+        if self.wedged:
+            return Phase.WEDGED
+        if self.released:
+            return Phase.RELEASED
+        if not self.known:
+            return Phase.UNKNOWN
+        if self.running:
+            return Phase.CONVERGING
+        return self._settled_phase()
+
+    def _settled_phase(self) -> Phase:
+        if self.desired is None:
+            return Phase.WAITING if self.awaited else Phase.UNMANAGED
+        if self.given_up or self.plan.problems:
+            return Phase.FAILED
+        if self.failures or self.plan.steps:
+            return Phase.CONVERGING
+        if self.plan.waiting:
+            return Phase.WAITING
+        return Phase.DEFERRED if self.plan.deferred else Phase.CONVERGED
+
+    @property
+    def ifindexes(self) -> set[int]:
+        """The netdevs whose changes concern this PF."""
+        if self.pf is None:
+            return set()
+        own = {self.pf.netdev.ifindex} if self.pf.netdev else set[int]()
+        return own | {netdev.ifindex for vf in self.pf.vfs for netdev in vf.netdevs}
+
+    @property
+    def deadline_s(self) -> float:
+        """How long the worker may stay silent now."""
+        return max((deadline_s(step) for step in self.running), default=30.0)
+
+    def take(self, report: Report) -> None:
+        match report:
+            case Looked():
+                self._take_look(report)
+            case StepStarted():
+                self.running[report.step] = report.at
+            case StepEnded():
+                started = self.running.pop(report.step, report.at)
+                failed = report.failure.text if report.failure else None
+                self.timeline.append(TimedStep(report.step.describe(), started, report.at, failed))
+            case Finished():
+                self.memory = report.memory
+
+    def _take_look(self, looked: Looked) -> None:
+        self.known = True
+        self.rounds += 1
+        self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
+        if looked.round == 1 and looked.plan.steps:
+            self.timeline = []

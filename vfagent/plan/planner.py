@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One PF's plan: desired and observed in, steps out. Pure.
+
+A plan ends at its horizon: VFs that do not exist yet have no addresses to plan with. After it has been
+executed the PF is observed and planned again, until the plan is empty.
+"""
+
+from dataclasses import dataclass, fields
+
+from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
+from vfagent.model.memory import PfMemory
+from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
+from vfagent.plan.quirks import Quirks, quirks_of
+from vfagent.plan.steps import BindDriver, SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
+from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_settings
+
+Chain = tuple[Planned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages follow one another; the chains of one stage touch different kernel locks and run at once."""
+
+    stages: tuple[tuple[Chain, ...], ...] = ()
+    deferred: tuple[Deferred, ...] = ()
+    waiting: tuple[str, ...] = ()  # what must arrive first; an event will tell
+    problems: tuple[str, ...] = ()  # what the policy asks for and cannot be had here
+    notes: tuple[str, ...] = ()  # what is left out, and why that is in order
+    horizon: bool = False  # another round must follow to see the rest
+
+    @property
+    def steps(self) -> tuple[Planned, ...]:
+        return tuple(planned for stage in self.stages for chain in stage for planned in chain)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing left that the policy wants and this PF could have."""
+        return not (self.steps or self.deferred or self.waiting or self.problems)
+
+
+def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
+    quirks = quirks_of(pf.driver)
+    notes = _notes(desired, pf, memory)
+    if waiting := _waiting(pf):
+        return Plan(waiting=(waiting,), notes=notes)
+    if desired.problem:
+        return Plan(problems=(desired.problem,), notes=notes)
+    count = _plan_count(desired, pf, quirks)
+    if count.horizon:
+        return Plan(stages=count.stages, notes=notes, horizon=True)
+    return _plan_rest(desired, pf, memory, count.deferred, notes)
+
+
+def _waiting(pf: Pf) -> str | None:
+    if pf.unready:
+        return pf.unready
+    if pf.driver is None:
+        return "no driver is bound to the PF" if pf.settled else "udev has not finished with the PF"
+    if pf.is_nic and pf.netdev is None:
+        return f"driver {pf.driver} shows no netdev here yet"
+    if pf.netdev and not pf.netdev.settled:
+        return f"udev has not finished with {pf.netdev.name}"
+    return None
+
+
+def _plan_count(desired: DesiredPf, pf: Pf, quirks: Quirks) -> Plan:
+    found = len(pf.vfs)
+    if desired.numvfs is None or desired.numvfs == found:
+        return Plan()
+    reason = f"found {found} VFs"
+    steps = list(_count_steps(desired.numvfs, pf, quirks))
+    if because := _forbidden(desired, pf):
+        return Plan(deferred=(Deferred(SetNumvfs(pf.address, desired.numvfs), reason, because),))
+    return Plan(stages=((tuple(Planned(step, reason) for step in steps),),), horizon=True)
+
+
+def _count_steps(wanted: int, pf: Pf, quirks: Quirks) -> list[Step]:
+    steps: list[Step] = []
+    if wanted and pf.autoprobe:
+        # The VF driver must not probe what goes to vfio-pci; with 7 VFs that alone halves the time.
+        steps.append(SetAutoprobe(pf.address, on=False))
+    if wanted and quirks.up_before_vfs and pf.netdev and not pf.netdev.admin_up:
+        steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=True))
+    if pf.vfs:
+        steps.append(SetNumvfs(pf.address, 0))  # iov.c answers EBUSY to N -> M
+    if wanted:
+        steps.append(SetNumvfs(pf.address, wanted))
+    return steps
+
+
+def _forbidden(desired: DesiredPf, pf: Pf) -> str | None:
+    """Why this PF's VFs must not be re-created, nor its port be reset, now."""
+    if used := pf_in_use(pf):
+        return "; ".join(used)
+    netdev = pf.netdev
+    if netdev and netdev.management and not desired.allow_management:
+        return f"{netdev.name} {netdev.management} (allow_management = true permits it)"
+    return None
+
+
+def _plan_rest(
+    desired: DesiredPf, pf: Pf, memory: PfMemory, deferred: tuple[Deferred, ...], notes: tuple[str, ...]
+) -> Plan:
+    quirks = quirks_of(pf.driver)
+    present = {vf.index: vf for vf in pf.vfs}
+    pairs = [(present[want.index], want) for want in desired.vfs if want.index in present]
+    port = _port_items(desired, pf, quirks)
+    settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, memory, quirks)]
+    blocked = {vf.index: why for vf, want in pairs if (why := _not_assignable(vf, want, pairs))}
+    drivers = [item for vf, want in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, want))]
+    items = [*port, *settings, *drivers]
+    return Plan(
+        stages=_stages(_ready(port), _ready(settings), _ready(drivers), quirks),
+        deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
+        problems=tuple(blocked.values()),
+        notes=notes,
+        waiting=_rates_waiting(desired, pf, quirks, memory),
+        horizon=False,
+    )
+
+
+def _ready(items: list[Planned | Deferred]) -> Chain:
+    return tuple(item for item in items if isinstance(item, Planned))
+
+
+def _stages(port: Chain, settings: Chain, drivers: Chain, quirks: Quirks) -> tuple[tuple[Chain, ...], ...]:
+    """The port comes up, then each VF is set, under the rtnl lock; meanwhile sysfs binds those that need neither.
+
+    A host driver probes after that: igbvf on a PF that is down waits 2.3 s, and takes its MAC at probe.
+    """
+    late = tuple(item for item in drivers if isinstance(item.step, BindDriver) and item.step.driver is None)
+    early = tuple(item for item in drivers if item not in late)
+    under_rtnl = (*port, *settings)
+    one_by_one = (*under_rtnl, *early, *late)
+    chains: tuple[Chain, ...] = (one_by_one,) if quirks.settings_before_bind else ((*under_rtnl, *late), early)
+    used: tuple[Chain, ...] = tuple(chain for chain in chains if chain)
+    return (used,) if used else ()
+
+
+def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | Deferred]:
+    items: list[Planned | Deferred] = []
+    if desired.numvfs and pf.autoprobe:
+        items.append(Planned(SetAutoprobe(pf.address, on=False), "found on"))
+    netdev = pf.netdev
+    if netdev is None:
+        return items
+    if desired.mtu is not None and netdev.mtu < desired.mtu:
+        items.append(_mtu_item(desired, desired.mtu, pf, quirks))
+    if pf.vfs and desired.numvfs != 0 and not netdev.admin_up:
+        items.append(Planned(SetAdminState(pf.address, netdev.ifindex, up=True), "found down"))
+    return items
+
+
+def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned | Deferred:
+    assert pf.netdev is not None
+    step, reason = SetMtu(pf.address, pf.netdev.ifindex, mtu), f"found {pf.netdev.mtu}"
+    because = _forbidden(desired, pf) if quirks.mtu_resets_vfs else None
+    return Deferred(step, reason, because) if because else Planned(step, reason)
+
+
+def _not_assignable(vf: Vf, want: DesiredVf, pairs: list[tuple[Vf, DesiredVf]]) -> str | None:
+    """vfio needs the VF's whole IOMMU group: anything else in it that keeps its driver is in the way."""
+    if want.driver != VFIO_DRIVER or vf.driver == VFIO_DRIVER:
+        return None
+    if vf.iommu_group is None:
+        return f"vf{vf.index}: has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
+    ours = {other.address for other, wish in pairs if wish.driver == VFIO_DRIVER}
+    others = [address for address in vf.group_blockers if address not in ours]
+    return f"vf{vf.index}: shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None
+
+
+def _rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, memory: PfMemory) -> tuple[str, ...]:
+    # A port without a cable is in order: rates follow when the link comes, so this alone keeps nobody waiting.
+    if not quirks.rate_needs_carrier or pf.netdev is None or pf.netdev.carrier or Attribute.RATE in memory.unsupported:
+        return ()
+    return ("rates: the driver takes them only with a link",) if any(vf.settings.rate for vf in desired.vfs) else ()
+
+
+def _notes(desired: DesiredPf, pf: Pf, memory: PfMemory) -> tuple[str, ...]:
+    asked = {attribute for vf in desired.vfs for attribute in _attributes(vf.settings)}
+    refused = sorted(asked & memory.unsupported)
+    unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
+    not_yet = (f"{key} is in the policy, but not done by this version" for key in desired.not_yet)
+    nothing = ("the PF has no netdev: VF settings do not apply",) if asked and not pf.is_nic else ()
+    return (*unsupported, *not_yet, *nothing)
+
+
+def _attributes(settings: VfSettings) -> set[Attribute]:
+    asked = {Attribute(field.name) for field in fields(settings) if getattr(settings, field.name) is not None}
+    if settings.vlan and settings.vlan.protocol is not VlanProtocol.DOT1Q:
+        asked.add(Attribute.VLAN_PROTOCOL)
+    if settings.rate and settings.rate.min_mbit:
+        asked.add(Attribute.MIN_TX_RATE)
+    return asked

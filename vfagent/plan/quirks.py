@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs from driver to driver, as data. The sources are the kernel's drivers and their issue threads."""
+
+from dataclasses import dataclass
+
+from vfagent.model.vf_settings import Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    # The driver answers sriov_numvfs with an error while its netdev is down.
+    up_before_vfs: bool = False
+    # The driver hands a changed MAC to a VF only at the VF's next reset: set it before anything drives the VF.
+    settings_before_bind: bool = False
+    # The driver checks rates against the negotiated speed, and answers EINVAL while there is none.
+    rate_needs_carrier: bool = False
+    # A change of these resets the VF, or cuts it off, under whoever uses it.
+    disturbing: frozenset[Attribute] = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE})
+    # Changing the PF's MTU reinitialises the port, VFs included.
+    mtu_resets_vfs: bool = True
+    # The driver has an eswitch behind devlink, or ndo_bridge_setlink: others need not be asked at every look.
+    eswitch: bool = False
+    hwmode: bool = False
+
+
+_QUIRKS = {
+    "igb": Quirks(rate_needs_carrier=True),  # igb_ndo_set_vf_bw
+    "ixgbe": Quirks(rate_needs_carrier=True, hwmode=True),  # ixgbe_ndo_set_vf_bw
+    "i40e": Quirks(settings_before_bind=True, hwmode=True),  # i40e_ndo_set_vf_mac: "Bring down and up the VF interface"
+    "ice": Quirks(settings_before_bind=True, eswitch=True, hwmode=True),  # ice_set_vf_mac resets the VF
+    # The eswitch holds port settings: trust reaches a VF without a reset, and the MTU is the port's own.
+    "mlx5_core": Quirks(
+        disturbing=frozenset({Attribute.MAC, Attribute.VLAN, Attribute.LINK_STATE}),
+        mtu_resets_vfs=False,
+        eswitch=True,
+        hwmode=True,
+    ),
+    "bnxt_en": Quirks(
+        up_before_vfs=True, eswitch=True, hwmode=True
+    ),  # bnxt_sriov_configure: "Reject SRIOV config request since if is down"
+    "be2net": Quirks(hwmode=True),
+    "nfp": Quirks(eswitch=True),
+}
+_DEFAULT = Quirks()
+
+
+def quirks_of(driver: str | None) -> Quirks:
+    return _QUIRKS.get(driver or "", _DEFAULT)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps a plan is made of. `plan` prints `describe()`; `run` executes the same values."""
+
+from dataclasses import dataclass, fields
+
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SetAutoprobe:
+    pf: PciAddress
+    on: bool
+
+    def describe(self) -> str:
+        return f"set sriov_drivers_autoprobe of {self.pf} to {int(self.on)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetNumvfs:
+    """Write `sriov_numvfs`. The kernel wants 0 between two counts, so `count` or what stands is 0."""
+
+    pf: PciAddress
+    count: int
+
+    def describe(self) -> str:
+        return f"create {self.count} VFs on {self.pf}" if self.count else f"remove all VFs of {self.pf}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMtu:
+    pf: PciAddress
+    ifindex: int
+    mtu: int
+
+    def describe(self) -> str:
+        return f"set MTU of {self.pf} to {self.mtu}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAdminState:
+    pf: PciAddress
+    ifindex: int
+    up: bool
+
+    def describe(self) -> str:
+        return f"set {self.pf} {'up' if self.up else 'down'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureVf:
+    """Set attributes of a VF through its PF; only those that are not None."""
+
+    pf: PciAddress
+    ifindex: int
+    index: int
+    settings: VfSettings
+
+    def describe(self) -> str:
+        return f"set {self.pf}/vf{self.index} {describe_settings(self.settings)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BindDriver:
+    """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None."""
+
+    pf: PciAddress
+    index: int
+    address: PciAddress
+    driver: str | None
+
+    def describe(self) -> str:
+        return f"bind {self.pf}/vf{self.index} ({self.address}) to {self.driver or 'its host driver'}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnbindDriver:
+    """Leave a VF without a driver, and without an override that would bring one back."""
+
+    pf: PciAddress
+    index: int
+    address: PciAddress
+
+    def describe(self) -> str:
+        return f"unbind {self.pf}/vf{self.index} ({self.address})"
+
+
+Step = SetAutoprobe | SetNumvfs | SetMtu | SetAdminState | ConfigureVf | BindDriver | UnbindDriver
+
+
+def describe_settings(settings: VfSettings) -> str:
+    """`mac 02:…, vlan 10`: the attributes that are set."""
+    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
+    return ", ".join(f"{name} {_word(value)}" for name, value in values if value is not None)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One VF's steps: what its PF holds for it, and its driver."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredVf
+from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, vf_in_use
+from vfagent.model.memory import PfMemory
+from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.plan.quirks import Quirks
+from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A step, and what was found that asks for it."""
+
+    step: Step
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A step that waits, because somebody uses what it would take away or change."""
+
+    step: Step
+    reason: str
+    because: str
+
+
+def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: Quirks) -> Iterator[Planned | Deferred]:
+    """What is to be set through the PF; on a VF in use, disturbing changes are deferred."""
+    if pf.netdev is None:
+        return
+    wanted = supported(desired.settings, memory)
+    if quirks.rate_needs_carrier and not pf.netdev.carrier:
+        wanted = replace(wanted, rate=None)
+    held = memory.applied.get(vf.index, VfSettings())
+    change = difference(wanted, vf.settings or VfSettings(), held)
+    use = vf_in_use(vf, nic=pf.is_nic)
+    for part, because in _split(change, use, quirks):
+        if not part.empty:
+            step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
+            reason = _found(part, vf.settings or held)
+            yield Deferred(step, reason, f"vf{vf.index}: {because}") if because else Planned(step, reason)
+
+
+def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:
+    if use is None:
+        return ((change, None),)
+    disturbing = {attribute.value: None for attribute in quirks.disturbing}
+    rest = {field.name: None for field in fields(change) if field.name not in disturbing}
+    return (replace(change, **disturbing), None), (replace(change, **rest), use)
+
+
+def supported(settings: VfSettings, memory: PfMemory) -> VfSettings:
+    """The settings less those this driver was seen to refuse for good."""
+    missing = memory.unsupported
+    names = {field.name for field in fields(settings)}
+    settings = replace(settings, **{one.value: None for one in missing if one.value in names})
+    if Attribute.VLAN_PROTOCOL in missing and settings.vlan and settings.vlan.protocol is not VlanProtocol.DOT1Q:
+        settings = replace(settings, vlan=None)  # 802.1Q in its place would be another network
+    if Attribute.MIN_TX_RATE in missing and settings.rate:
+        settings = replace(settings, rate=Rate(0, settings.rate.max_mbit))
+    return settings
+
+
+def difference(wanted: VfSettings, found: VfSettings, held: VfSettings) -> VfSettings:
+    """What of `wanted` is not there. `held` (set before) speaks where the driver reports nothing."""
+    changes = {}
+    for field in fields(wanted):
+        want, have = getattr(wanted, field.name), getattr(found, field.name)
+        have = getattr(held, field.name) if have is None else have
+        if want is not None and _normal(want) != _normal(have):
+            changes[field.name] = want
+    return VfSettings(**changes)
+
+
+def _normal(value: object) -> object:
+    return Vlan(0) if isinstance(value, Vlan) and value.id == 0 else value
+
+
+def _found(change: VfSettings, found: VfSettings) -> str:
+    present = {
+        field.name: getattr(found, field.name) if getattr(change, field.name) is not None else None
+        for field in fields(change)
+    }
+    missing = [name for name, value in present.items() if value is None and getattr(change, name) is not None]
+    parts = [describe_settings(VfSettings(**present)), *(f"{name} not reported" for name in missing)]
+    return "found " + ", ".join(part for part in parts if part)
+
+
+def plan_driver(pf: Pf, vf: Vf, desired: DesiredVf) -> Planned | Deferred | None:
+    step = _driver_step(pf, vf, desired.driver)
+    if step is None:
+        return None
+    reason = f"found {vf.driver or 'no driver'}"
+    use = vf_in_use(vf, nic=pf.is_nic)
+    if use:
+        return Deferred(step, reason, f"vf{vf.index}: {use}")
+    return Planned(step, reason)
+
+
+def _driver_step(pf: Pf, vf: Vf, driver: str) -> Step | None:
+    if driver == NO_DRIVER:
+        free = vf.driver is None and vf.driver_override is None
+        return None if free else UnbindDriver(pf.address, vf.index, vf.address)
+    if driver == HOST_DRIVER:
+        by_host = vf.driver not in (None, VFIO_DRIVER)
+        return None if by_host else BindDriver(pf.address, vf.index, vf.address, None)
+    return None if vf.driver == driver else BindDriver(pf.address, vf.index, vf.address, driver)

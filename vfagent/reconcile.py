@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One look at one PF: rounds of observe, match, plan, execute, until nothing is left to do. Runs in a worker."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+
+from vfagent.errors import RefusedError, VfagentError
+from vfagent.execute import StepResult, execute
+from vfagent.host.host import Host
+from vfagent.host.state import State
+from vfagent.model.desired import DesiredPf
+from vfagent.model.inventory import Pf
+from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
+from vfagent.observe import observe_pf
+from vfagent.plan.planner import Chain, Plan, plan_pf
+from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
+from vfagent.plan.vf import Planned
+from vfagent.policy.match import HostIdentity, desired_pf, may_match_later
+from vfagent.policy.types import Policy
+
+# Create, configure, and one to see that it holds; more means that somebody else is at it too.
+MOST_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    step: str
+    text: str
+    hint: str | None = None
+    retryable: bool = True
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The PF as observed in a round, what the policy wants of it, and the plan."""
+
+    round: int
+    pf: Pf | None
+    desired: DesiredPf | None
+    plan: Plan
+    awaited: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    step: Step
+    reason: str
+    at: float  # CLOCK_MONOTONIC, which is the same in every process
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    step: Step
+    at: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    memory: PfMemory
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+Report = Looked | StepStarted | StepEnded | Finished
+Emit = Callable[[Report], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a look needs to know. `known_bad`: steps that failed too often to be tried again."""
+
+    address: PciAddress
+    policy: Policy
+    identity: HostIdentity
+    memory: PfMemory = field(default_factory=PfMemory)
+    dry: bool = False
+    known_bad: tuple[Planned, ...] = ()
+
+
+def deadline_s(step: Step) -> float:
+    """How long a step may take before its worker is given up. Drivers with 125 VFs were seen to take 65 s."""
+    return 180.0 if isinstance(step, SetNumvfs) else 30.0
+
+
+def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
+    memory, failures, warnings = task.memory, list[Failure](), list[str]()
+    before: tuple[Planned, ...] = ()
+    for number in range(1, MOST_ROUNDS + 1):
+        looked = look(task, host, memory, number)
+        if looked.pf is not None:
+            memory = memory.for_pf(looked.pf)
+        emit(looked)
+        steps = looked.plan.steps
+        if task.dry or not steps or steps == task.known_bad:
+            break
+        if steps == before:
+            failures.append(_not_held(steps))
+            break
+        warnings += _keep_baseline(state, looked)
+        memory, failed = run_plan(looked.plan, host, memory, emit)
+        failures += failed
+        if failed:
+            break
+        before = steps
+    emit(Finished(memory, tuple(failures), tuple(dict.fromkeys(warnings))))
+
+
+def look(task: Task, host: Host, memory: PfMemory, number: int = 1) -> Looked:
+    """One observation and what is to be done about it, without doing it."""
+    pf = observe_pf(host, task.address)
+    if pf is None:
+        return Looked(number, None, None, Plan())
+    desired = desired_pf(task.policy, pf, task.identity)
+    if desired is None:
+        return Looked(number, pf, None, Plan(), awaited=_awaited(task, pf))
+    return Looked(number, pf, desired, plan_pf(desired, pf, memory.for_pf(pf)))
+
+
+def _awaited(task: Task, pf: Pf) -> bool:
+    complete = pf.driver is not None and (pf.netdev is not None or not pf.is_nic)
+    if complete or (pf.settled and pf.driver is None):
+        return False
+    return any(may_match_later(rule.match, pf, task.identity) for rule in task.policy.pf)
+
+
+def _not_held(steps: tuple[Planned, ...]) -> Failure:
+    first = steps[0]
+    text = f"{first.step.pf}: {first.step.describe()}: was accepted, but does not hold: {first.reason}"
+    return Failure(first.step.describe(), text, hint="another program may be changing it back")
+
+
+def _keep_baseline(state: State, looked: Looked) -> list[str]:
+    if looked.pf is None:
+        return []
+    try:
+        state.keep_baseline(looked.pf)
+    except OSError as error:
+        return [f"{looked.pf.address}: cannot store what the PF was before: {error.strerror}; release will not know it"]
+    return []
+
+
+def run_plan(plan: Plan, host: Host, memory: PfMemory, emit: Emit) -> tuple[PfMemory, list[Failure]]:
+    for stage in plan.stages:
+        memory, failures = _run_stage(stage, host, memory, emit)
+        if failures:
+            return memory, failures
+    return memory, []
+
+
+def run_steps(steps: tuple[Step, ...], host: Host, emit: Emit) -> None:
+    """One after the other, outside of a plan. Raises the first failure's VfagentError."""
+    for step in steps:
+        emit(StepStarted(step, "as it was found", time.monotonic()))
+        execute(step, host)
+        emit(StepEnded(step, time.monotonic()))
+
+
+class _Lane(threading.Thread):
+    """One chain of a stage. A chain ends at its first failure; the others go on."""
+
+    def __init__(self, chain: Chain, host: Host, emit: Emit) -> None:
+        super().__init__(daemon=True)
+        self.chain, self.host, self.emit = chain, host, emit
+        self.results: list[tuple[Step, StepResult]] = []
+        self.failures: list[Failure] = []
+
+    def run(self) -> None:
+        for planned in self.chain:
+            failure = self._execute(planned)
+            # A VF that refuses a setting does not keep the others from theirs.
+            if failure and not isinstance(planned.step, ConfigureVf):
+                return
+
+    def _execute(self, planned: Planned) -> Failure | None:
+        step, failure = planned.step, None
+        self.emit(StepStarted(step, planned.reason, time.monotonic()))
+        try:
+            self.results.append((step, execute(step, self.host)))
+        except VfagentError as error:
+            refused = isinstance(error, RefusedError)
+            failure = Failure(step.describe(), str(error), error.hint, error.retryable, refused)
+            self.failures.append(failure)
+        self.emit(StepEnded(step, time.monotonic(), failure))
+        return failure
+
+
+def _run_stage(stage: tuple[Chain, ...], host: Host, memory: PfMemory, emit: Emit) -> tuple[PfMemory, list[Failure]]:
+    """The chains at once: a sysfs bind goes on while the rtnl lock is held, by a port that comes up for 0.6 s."""
+    lanes = [_Lane(chain, host, emit) for chain in stage]
+    for lane in lanes[1:]:
+        lane.start()
+    lanes[0].run()
+    for lane in lanes[1:]:
+        lane.join()
+    for lane in lanes:
+        for step, result in lane.results:
+            memory = _learn(memory, step, result)
+    return memory, [failure for lane in lanes for failure in lane.failures]
+
+
+def _learn(memory: PfMemory, step: Step, result: StepResult) -> PfMemory:
+    match step:
+        case SetNumvfs():
+            return memory.without_vfs()
+        case ConfigureVf():
+            before = memory.applied.get(step.index)
+            applied = result.applied if before is None else _over(result.applied, before)
+            memory = replace(memory, unsupported=memory.unsupported | result.unsupported)
+            return memory.with_applied(step.index, applied)
+        case _:
+            return memory
+
+
+def _over(new: VfSettings, old: VfSettings) -> VfSettings:
+    given = {one.name: value for one in fields(new) if (value := getattr(new, one.name)) is not None}
+    return replace(old, **given)

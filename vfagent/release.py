@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Giving a PF back as it was found: its VFs as the baseline has them, then its port and autoprobe."""
+
+from vfagent.errors import RefusedError, VfagentError
+from vfagent.execute import execute
+from vfagent.host.host import Host
+from vfagent.host.state import Baseline, State
+from vfagent.model.desired import NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.inventory import Pf, Vf, pf_in_use
+from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
+from vfagent.observe import observe_pf
+from vfagent.plan.planner import plan_pf
+from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
+from vfagent.reconcile import MOST_ROUNDS, Emit, Finished, Looked, run_plan, run_steps
+
+
+def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force: bool) -> None:
+    """Rounds towards the baseline, as towards a policy. Raises RefusedError while a VF is in use, unless forced."""
+    pf = _present(address, host)
+    baseline = state.baseline(address)
+    if baseline is None or not baseline.is_of(pf):
+        raise VfagentError(f"{pf.name}: cannot release it: vfagent has not changed it", retryable=False)
+    used = pf_in_use(pf)
+    if used and not force:
+        hint = "stop what uses it, or say --force"
+        raise RefusedError(f"{pf.name}: cannot release it: {'; '.join(used)}", hint=hint)
+    if used:
+        execute(SetNumvfs(address, 0), host, force=True)
+    _return_vfs(address, baseline, host, emit)
+    run_steps(tuple(last_steps(_present(address, host), baseline.pf)), host, emit)
+    state.forget_baseline(address)
+    emit(Finished(PfMemory()))
+
+
+def _present(address: PciAddress, host: Host) -> Pf:
+    pf = observe_pf(host, address)
+    if pf is None:
+        raise VfagentError(f"{address}: there is no such PF", hint="vfagent list shows those that are there")
+    return pf
+
+
+def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, emit: Emit) -> None:
+    memory = PfMemory()
+    for number in range(1, MOST_ROUNDS + 1):
+        pf = _present(address, host)
+        desired = as_desired(baseline.pf)
+        plan = plan_pf(desired, pf, memory.for_pf(pf))
+        emit(Looked(number, pf, desired, plan))
+        if plan.deferred:
+            raise RefusedError(f"{pf.name}: cannot release it: {plan.deferred[0].because}")
+        if not plan.steps:
+            return
+        memory, failures = run_plan(plan, host, memory.for_pf(pf), emit)
+        if failures:
+            raise VfagentError(failures[0].text, hint=failures[0].hint)
+
+
+def as_desired(was: Pf) -> DesiredPf:
+    """The baseline as something to converge to."""
+    vfs = tuple(DesiredVf(vf.index, vf.driver or NO_DRIVER, _settable(vf)) for vf in was.vfs)
+    return DesiredPf(was.address, "baseline", len(was.vfs), None, vfs, allow_management=True)
+
+
+def _settable(vf: Vf) -> VfSettings:
+    # A MAC of zeros means that none was set; drivers refuse it as a value.
+    found = vf.settings or VfSettings()
+    zero = found.mac == "00:00:00:00:00:00"
+    return VfSettings(None if zero else found.mac, found.vlan, found.rate, found.spoof_check, found.trust)
+
+
+def last_steps(pf: Pf, was: Pf) -> list[Step]:
+    """What differs still, the VFs apart. A port that somebody uses by now stays up."""
+    steps: list[Step] = []
+    if was.autoprobe is not None and pf.autoprobe != was.autoprobe:
+        steps.append(SetAutoprobe(pf.address, on=was.autoprobe))
+    if pf.netdev is None or was.netdev is None:
+        return steps
+    if pf.netdev.mtu != was.netdev.mtu:
+        steps.append(SetMtu(pf.address, pf.netdev.ifindex, was.netdev.mtu))
+    idle = not (pf.netdev.master or pf.netdev.addressed or pf.netdev.management)
+    if pf.netdev.admin_up and not was.netdev.admin_up and idle:
+        steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=False))
+    return steps

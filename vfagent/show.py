@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values as text for people: `list`, `plan` and `status`."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from vfagent.model.codec import decode, encode
+from vfagent.model.desired import DesiredVf
+from vfagent.model.inventory import Inventory, Pf, vf_in_use
+from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.steps import describe_settings
+from vfagent.policy.types import Policy
+from vfagent.reconcile import Looked
+from vfagent.status import PfStatus, Status, VfStatus
+
+
+def printable(text: str) -> str:
+    """Names come from hardware and other people: no control character reaches the terminal."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def _columns(rows: Iterable[tuple[str, ...]], indent: str = "") -> list[str]:
+    table = [tuple(printable(cell) for cell in row) for row in rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))] if table else []
+    return [
+        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in table
+    ]
+
+
+def inventory_lines(inventory: Inventory) -> list[str]:
+    if not inventory.pfs:
+        return ["no PCI function with SR-IOV found"]
+    return [line for pf in inventory.pfs for line in _pf_lines(pf)]
+
+
+def _pf_lines(pf: Pf) -> Iterator[str]:
+    model = f": {pf.device_name}" if pf.device_name else f": {pf.vendor}:{pf.device}"
+    yield printable(f"{pf.name}{model}")
+    netdev = pf.netdev
+    facts = [f"driver {pf.driver or 'none'}", f"{len(pf.vfs)} of {pf.totalvfs} VFs"]
+    if netdev:
+        facts += [f"mtu {netdev.mtu}", "up" if netdev.admin_up else "down", f"mac {netdev.permanent_mac or netdev.mac}"]
+    extra = (("eswitch", pf.eswitch), ("hwmode", pf.hwmode), ("numa", pf.numa_node))
+    facts += [f"{key} {value}" for key, value in extra if value is not None]
+    yield printable("  " + ", ".join(facts))
+    rows = [
+        (
+            f"vf{vf.index}",
+            vf.address,
+            vf.driver or "no driver",
+            _group(vf.iommu_group),
+            _held(vf.settings),
+            vf_in_use(vf, nic=pf.is_nic) or "",
+        )
+        for vf in pf.vfs
+    ]
+    yield from _columns(rows, "  ")
+
+
+def _group(number: int | None) -> str:
+    return "no group" if number is None else f"group {number}"
+
+
+def _held(settings: VfSettings | None) -> str:
+    return describe_settings(settings) if settings else ""
+
+
+def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:
+    lines = [line for one in looks if one.pf and one.desired for line in _look_lines(one)]
+    unmatched = [
+        rule.name for rule in policy.pf if not any(one.desired and one.desired.rule == rule.name for one in looks)
+    ]
+    lines += [f"rule {name!r}: no PF here matches" for name in unmatched]
+    return lines or ["no rule matches a PF of this host; nothing to do"]
+
+
+def _look_lines(one: Looked) -> Iterator[str]:
+    assert one.pf is not None
+    assert one.desired is not None
+    plan = one.plan
+    yield printable(f"{one.pf.name}: rule {one.desired.rule}")
+    if plan.settled:
+        yield "  nothing to do"
+    numbered = _columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
+    yield from (f"  {line}" for line in numbered)
+    if plan.horizon:
+        yield "  then, once the VFs are there:"
+        yield from (f"    {line}" for line in _later(one.desired.vfs))
+    for title, lines in (
+        ("waits", plan.waiting),
+        ("problem", plan.problems),
+        ("note", plan.notes),
+        ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.because}" for d in plan.deferred)),
+    ):
+        yield from (printable(f"  {title}: {line}") for line in lines)
+
+
+def _later(vfs: tuple[DesiredVf, ...]) -> list[str]:
+    return _columns(
+        (f"vf{vf.index}:", describe_settings(vf.settings) or "no settings", f"driver {vf.driver}") for vf in vfs
+    )
+
+
+def plan_json(one: Looked) -> dict[str, Any]:
+    plan = one.plan
+    return {
+        "pf": one.pf.address if one.pf else None,
+        "desired": encode(one.desired),
+        "settled": plan.settled,
+        "horizon": plan.horizon,
+        "steps": [
+            {"kind": type(p.step).__name__, "text": p.step.describe(), "reason": p.reason, **encode(p.step)}
+            for p in plan.steps
+        ],
+        "deferred": [{"text": d.step.describe(), "reason": d.reason, "because": d.because} for d in plan.deferred],
+        "waiting": list(plan.waiting),
+        "problems": list(plan.problems),
+        "notes": list(plan.notes),
+    }
+
+
+def status_lines(found: Mapping[str, Any]) -> list[str]:
+    status = decode(Status, found)
+    policy = status.policy
+    lines = [
+        f"vfagent {status.version}, pid {status.pid}, {'ready' if status.ready else 'starting'}",
+        f"policy {policy.digest or 'none'}: {', '.join(policy.files) or 'no file'}",
+        *(f"  refused: {problem}" for problem in policy.problems),
+    ]
+    if not status.pfs:
+        lines.append("no PCI function with SR-IOV found: waiting for one")
+    return [printable(line) for line in lines] + [line for pf in status.pfs for line in _status_pf(pf)]
+
+
+def _status_pf(pf: PfStatus) -> Iterator[str]:
+    name = f"{pf.address} ({pf.interface})" if pf.interface else pf.address
+    rule = f", rule {pf.rule}" if pf.rule else ""
+    count = f"{pf.vfs_found} of {pf.vfs_wanted} VFs" if pf.vfs_wanted is not None else f"{pf.vfs_found} VFs"
+    yield printable(f"{name}: {pf.phase}{rule}, {count}")
+    for title, lines in (
+        ("doing", pf.doing),
+        ("to do", pf.to_do if not pf.doing else ()),
+        ("deferred", pf.deferred),
+        ("waits", pf.waiting),
+        ("problem", pf.problems),
+        ("note", pf.notes),
+        ("error", tuple(f"{one.text}{f' ({one.hint})' if one.hint else ''}" for one in pf.failures)),
+    ):
+        yield from (printable(f"  {title}: {line}") for line in lines)
+    yield from _columns((_status_vf(vf) for vf in pf.vfs), "  ")
+
+
+def _status_vf(vf: VfStatus) -> tuple[str, ...]:
+    return (f"vf{vf.index}", vf.address, vf.driver or "no driver", _held(vf.settings), vf.in_use or "")

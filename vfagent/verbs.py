@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One function for each verb; each returns its exit status."""
+
+import argparse
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vfagent.cli import Exit
+from vfagent.errors import VfagentError
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def run(args: argparse.Namespace) -> int:
+    import asyncio
+    import gc
+
+    from vfagent.agent import Agent
+    from vfagent.host.identity import open_host
+    from vfagent.host.journal import setup_logging
+
+    setup_logging(debug=args.debug)
+    host = open_host(args.root)
+    gc.freeze()  # what is loaded now stays: workers share its pages, which a collection would write to
+
+    async def serve() -> None:
+        await Agent(host, args.root).run()
+
+    asyncio.run(serve())
+    return Exit.OK
+
+
+def check(args: argparse.Namespace) -> int:
+    from vfagent.host.policy_files import load, load_files
+
+    policy = load_files(args.files) if args.files else load(args.root)
+    files = ", ".join(policy.files) or "no policy file"
+    print(f"{files}: valid: {len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges")
+    return Exit.OK
+
+
+def list_(args: argparse.Namespace) -> int:
+    from vfagent.host.identity import open_host
+    from vfagent.model.codec import encode
+    from vfagent.observe import observe
+    from vfagent.show import inventory_lines
+
+    inventory = observe(open_host(args.root))
+    _print(encode(inventory) if args.json else inventory_lines(inventory))
+    return Exit.OK
+
+
+def plan(args: argparse.Namespace) -> int:
+    from vfagent.host.identity import open_host, read_identity
+    from vfagent.host.policy_files import load
+    from vfagent.host.state import State
+    from vfagent.observe import pf_addresses
+    from vfagent.reconcile import Task, look
+    from vfagent.show import plan_json, plan_lines
+
+    policy, host, identity, state = load(args.root), open_host(args.root), read_identity(args.root), State(args.root)
+    tasks = [Task(address, policy, identity, state.memory(address), dry=True) for address in pf_addresses(host)]
+    looks = [look(task, host, task.memory) for task in tasks]
+    _print([plan_json(one) for one in looks] if args.json else plan_lines(looks, policy))
+    settled = all(one.plan.settled or one.desired is None for one in looks)
+    return Exit.OK if settled else Exit.NOT_CONVERGED
+
+
+def apply(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from vfagent.apply import apply_once
+
+    if service_pid(args.root):
+        raise VfagentError(
+            "vfagent.service: is running, and applies the policy itself",
+            hint="systemctl reload vfagent makes it look at everything now; vfagent status shows what it does",
+        )
+    return asyncio.run(apply_once(args.root, as_json=args.json))
+
+
+def status(args: argparse.Namespace) -> int:
+    from vfagent.show import status_lines
+
+    while True:
+        found = _read_status(args.root)
+        if found is None:
+            print("vfagent: the service is not running (systemctl start vfagent)", file=sys.stderr)
+            return Exit.NO_SERVICE
+        _print(found if args.json else status_lines(found))
+        if not args.watch:
+            return Exit.OK if _converged(found) else Exit.NOT_CONVERGED
+        _wait_for_change(args.root)
+        if not args.json:
+            print()
+
+
+def _read_status(root: Path) -> dict[str, object] | None:
+    try:
+        found = json.loads((root / "run/vfagent/status.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise VfagentError(f"{error.filename}: cannot read it: {error.strerror}", hint="run it as root") from error
+    except (OSError, ValueError) as error:
+        raise VfagentError(f"status.json: cannot read it: {error}") from error
+    running = root != Path("/") or service_pid(root) is not None
+    return found if isinstance(found, dict) and running else None
+
+
+def _converged(found: dict[str, object]) -> bool:
+    from vfagent.model.codec import decode
+    from vfagent.status import Status
+
+    return decode(Status, found).converged
+
+
+def _wait_for_change(root: Path) -> None:
+    """The file is replaced at each change; once a second is as often as anybody reads."""
+    path = root / "run/vfagent/status.json"
+    before = path.stat().st_ino if path.exists() else 0
+    while path.exists() and path.stat().st_ino == before and service_pid(root):
+        time.sleep(1.0)
+
+
+def service_pid(root: Path) -> int | None:
+    """The agent's process: it holds a lock for as long as it lives."""
+    try:
+        fd = os.open(root / "run/vfagent/lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _pid_in_status(root)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _pid_in_status(root: Path) -> int:
+    try:
+        return int(json.loads((root / "run/vfagent/status.json").read_bytes())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def release(args: argparse.Namespace) -> int:
+    from vfagent.apply import release_pf
+
+    return release_pf(args.root, args.pf, force=args.force)
+
+
+def schema(args: argparse.Namespace) -> int:
+    from vfagent.policy.json_schema import schema as policy_schema
+
+    print(json.dumps(policy_schema(), indent=2))
+    return Exit.OK
+
+
+def _print(data: object) -> None:
+    if isinstance(data, list) and all(isinstance(line, str) for line in data):
+        print("\n".join(data))
+    else:
+        print(json.dumps(data, indent=2))
+
+
+VERBS: dict[str, Verb] = {
+    "run": run,
+    "check": check,
+    "list": list_,
+    "plan": plan,
+    "apply": apply,
+    "status": status,
+    "release": release,
+    "schema": schema,
+}
