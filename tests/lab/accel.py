@@ -6,9 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import qemu
-from .cache import cache_dir, say
-from .image import Image
+from tests.lab import qemu
+from tests.lab.cache import cache_dir, say
+from tests.lab.image import Image
 
 LIMIT_S = 20
 MARK = b"lab: init reached"

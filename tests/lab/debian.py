@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import say
+from tests.lab.cache import say
 
 COMMANDS = {
     "mmdebstrap": "mmdebstrap",

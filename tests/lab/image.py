@@ -4,12 +4,13 @@
 import argparse
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .cache import built, recipe_hash, say, sources
-from .debian import Root, bootstrap, install_commands, run_in
-from .initrd import DRIVERS, initrd
+from tests.lab.cache import built, recipe_hash, say, sources
+from tests.lab.debian import Root, bootstrap, install_commands, run_in
+from tests.lab.initrd import DRIVERS, initrd
 
 HERE = Path(__file__).parent
 DISK_SIZE = "6G"
@@ -122,7 +123,7 @@ def host(suite: str = "trixie") -> Image:
     return Image(directory, tools(), root)
 
 
-def _root_maker(root: Root):
+def _root_maker(root: Root) -> Callable[[Path], None]:
     return lambda work: bootstrap(root, work / "root")
 
 

@@ -4,7 +4,7 @@
 import lzma
 from pathlib import Path
 
-from .debian import run_in
+from tests.lab.debian import run_in
 
 DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net", "ext4")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-from .qemu import VM
+from tests.lab.qemu import VM
 
 Options = dict[str, object]
 

@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .debian import entry
-from .image import Image
+from tests.lab.debian import entry
+from tests.lab.image import Image
 
 # Where QEMU, in its root, sees the VM's folder and the image's.
 VM = "/lab/vm"

@@ -4,6 +4,7 @@
 import json
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,9 +39,9 @@ class Qmp:
     def close(self) -> None:
         self._socket.close()
 
-    def execute(self, command: str, timeout: float = 30, **arguments: object) -> Any:
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = 30) -> Any:
         """Runs a command and gives what it returns."""
-        request = {"execute": command, "arguments": arguments}
+        request = {"execute": command, "arguments": arguments or {}}
         self._socket.sendall(json.dumps(request).encode() + b"\n")
         deadline = time.monotonic() + timeout
         while "event" in (message := self._receive(deadline)):

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .qemu import SSH_PORT
+from tests.lab.qemu import SSH_PORT
 
 # Key exchanges are slow in software emulation: the cheapest, and only one.
 _OPTIONS = (
@@ -36,13 +36,13 @@ class Remote:
 
     def connect(self, deadline: float) -> None:
         """Tries until the guest answers."""
-        while not self._connected():
+        while not self.connected():
             if time.monotonic() > deadline:
                 raise TimeoutError("the guest does not answer on ssh")
             self._ensure_master()
             time.sleep(0.1)
 
-    def _connected(self) -> bool:
+    def connected(self) -> bool:
         check = self.argv("-O", "check")
         return subprocess.run(check, check=False, capture_output=True).returncode == 0
 
@@ -66,8 +66,7 @@ class Remote:
 
     def run(self, command: str, data: bytes | None, timeout: float) -> subprocess.CompletedProcess[bytes]:
         argv = [*self.argv(), "--", command]
-        source = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
-        return subprocess.run(argv, check=False, capture_output=True, timeout=timeout, **source)
+        return subprocess.run(argv, check=False, capture_output=True, timeout=timeout, input=data or b"")
 
     def close(self) -> None:
         if self._master:

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
-from . import qemu
-from .accel import accelerator
-from .image import Image, host
-from .nic import Card, Options
-from .payload import Content, archive, tree_of
-from .qmp import Qmp
-from .remote import Remote
+from tests.lab import qemu
+from tests.lab.accel import accelerator
+from tests.lab.image import Image, host
+from tests.lab.nic import Card, Options
+from tests.lab.payload import Content, archive, tree_of
+from tests.lab.qmp import Qmp
+from tests.lab.remote import Remote
 
 PORTS = 8
 MANAGEMENT_MAC = "52:54:00:1a:b0:00"
@@ -35,7 +35,7 @@ class CommandError(RuntimeError):
 class VM:
     """Use it as a context manager: QEMU ends with it, or with this process."""
 
-    alive: list["VM"] = []
+    alive: ClassVar[list["VM"]] = []
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class VM:
         self._memory_mib = memory_mib
         self._extra_qemu = list(extra_qemu)
         self._kernel = f"{KERNEL} {extra_kernel}".strip()
+        self._boot_begin = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._remote: Remote | None = None
@@ -152,10 +153,18 @@ class VM:
 
     def wait_ssh(self, timeout: float = 180) -> None:
         """Until commands can be run; the boot may still go on."""
+        deadline = time.monotonic() + timeout
         try:
-            self.remote.connect(time.monotonic() + timeout)
+            # An attempt that comes too early costs its whole time limit.
+            self.wait_for(self._announced, timeout)
+            self.remote.connect(deadline)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}; console:\n{self.console_tail()}") from error
+            raise TimeoutError(f"no ssh within {timeout} s; console:\n{self.console_tail()}") from error
+
+    def _announced(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"QEMU has ended: {(self.folder / 'qemu.log').read_text()}")
+        return b"lab: ssh is up" in self.console.read_bytes()[self._boot_begin :]
 
     def wait_boot(self, timeout: float = 180) -> str:
         """Until systemd has no jobs left; gives its state, running or degraded."""
@@ -206,24 +215,25 @@ class VM:
         bus = next(free)
         parts = card.parts(bus)
         for netdev in parts.netdevs:
-            self.qmp.execute("netdev_add", **netdev)
+            self.qmp.execute("netdev_add", netdev)
         for device in parts.devices:
-            self.qmp.execute("device_add", **device)
+            self.qmp.execute("device_add", device)
         self._ports[bus] = card
 
     def unplug(self, card: Card, timeout: float = 60) -> None:
         """Asks the guest for the card, and waits until it is gone."""
         bus = next(bus for bus, other in self._ports.items() if other.name == card.name)
-        self.qmp.execute("device_del", id=card.name)
+        self.qmp.execute("device_del", {"id": card.name})
         self.qmp.wait_event("DEVICE_DELETED", timeout, device=card.name)
         for netdev in card.parts(bus).netdevs:
-            self.qmp.execute("netdev_del", id=netdev["id"])
+            self.qmp.execute("netdev_del", {"id": netdev["id"]})
         del self._ports[bus]
 
     def reboot(self, timeout: float = 180) -> None:
         """Until ssh answers again."""
         self.run("systemctl reboot", check=False)
         self.qmp.wait_event("RESET", timeout, guest=True)
+        self._boot_begin = self.console.stat().st_size
         self.remote.close()
         self.wait_ssh(timeout)
 

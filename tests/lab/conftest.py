@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every test here boots VMs: the images first, and evidence when one fails."""
+
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.lab.evidence import collect
+from tests.lab.image import Image, host
+from tests.lab.vm import VM
+
+HERE = Path(__file__).parent
+EVIDENCE = HERE / "evidence"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and VM.alive:
+        report.sections.append(("evidence", "\n".join(_collect_all(item.nodeid))))
+    return report
+
+
+def _collect_all(test: str) -> list[str]:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", test.removeprefix("tests/lab/"))
+    return [str(collect(vm, EVIDENCE / name / str(number))) for number, vm in enumerate(VM.alive)]
+
+
+@pytest.fixture(scope="session")
+def lab_image() -> Image:
+    """Built before the first VM's clock starts."""
+    return host()
+
+
+@pytest.fixture
+def boot(lab_image: Image) -> Iterator[Callable[..., VM]]:
+    """Boots VMs that end with the test: boot(nics, payload) as in VM."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(VM(*args, **kwargs))
+
+
+@pytest.fixture(scope="module")
+def boot_module(lab_image: Image) -> Iterator[Callable[..., VM]]:
+    """The same for a whole file: make a module-scoped fixture of your own with it."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(VM(*args, **kwargs))
