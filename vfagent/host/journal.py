@@ -16,8 +16,9 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 
 def setup_logging(*, debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_handler()], force=True)
-    for noisy in ("pyroute2", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # It warns at import that /proc/net/psched is hidden; traffic control is none of ours.
+    logging.getLogger("pyroute2").setLevel(logging.ERROR)
 
 
 def _handler() -> logging.Handler:
@@ -31,6 +32,7 @@ def _handler() -> logging.Handler:
         handler.setFormatter(_Prefixed())
         return handler
     journal: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="vfagent")
+    journal.setFormatter(logging.Formatter("%(message)s"))
     return journal
 
 

@@ -156,7 +156,7 @@ def _vf_settings(info: Any) -> VfSettings:
         mac=info.get_attr("IFLA_VF_MAC")["mac"][:17],
         vlan=_vlan(info),
         rate=_rate(info),
-        spoof_check=_switch(_value(info, "IFLA_VF_SPOOFCHK", "setting")),
+        spoof_check=_switch(_value(info, "IFLA_VF_SPOOFCHK", "spoofchk")),
         trust=_switch(_value(info, "IFLA_VF_TRUST", "trust")),
         link_state=None if state is None else _STATE.get(state),
     )

@@ -2,6 +2,7 @@
 """What must hold between rules, of one file or of several."""
 
 from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
 
 from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
@@ -114,10 +115,15 @@ def _existing(rule: PfRule, reference: VfReference, at: Place) -> Iterator[Probl
     if count is not None and last >= count:
         yield at.problem(f"found {quoted(str(reference))}, allowed is 0 to {count - 1}: the rule makes {count} VFs")
         return
-    indices = reference.indices.within(LARGEST_COUNT) if reference.indices.ranges else range(count or 1)
+    indices = _indices(reference) if reference.indices.ranges else range(count or 1)
     wrong = next((index for index in indices if _driver(rule, index) != "vfio-pci"), None)
     if wrong is not None:
         yield at.problem(_not_for_guests(VfReference(rule.name, IndexSet(((wrong, wrong),))), _driver(rule, wrong)))
+
+
+def _indices(reference: VfReference) -> Iterator[int]:
+    """As many as there may be guests; that there are too many is said elsewhere."""
+    return islice(reference.indices.within(LARGEST_COUNT) if reference.indices else iter(()), _MOST_RULES)
 
 
 def _driver(rule: PfRule, index: int) -> str:
@@ -129,7 +135,7 @@ def _not_for_guests(reference: VfReference, driver: str = "host") -> str:
 
 
 def _given_once(reference: VfReference, at: Place, given: dict[tuple[str, int], Place]) -> Iterator[Problem]:
-    for index in reference.indices.within(LARGEST_COUNT) if reference.indices else ():
+    for index in _indices(reference):
         holder = given.setdefault((reference.label, index), at)
         if holder is not at:
             vf = quoted(f"{reference.label}:{index}")
