@@ -52,6 +52,13 @@ def built(name: str, recipe: Mapping[str, object], make: Callable[[Path], None])
     return product
 
 
+def _forget_old(name: str, product: Path) -> None:
+    """A disk image is large; the one before last serves nobody."""
+    others = [path for path in cache_dir().glob(f"{name}-*") if path.is_dir() and path != product]
+    for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _make(name: str, product: Path, make: Callable[[Path], None]) -> None:
     say(f"building {name}")
     begin = time.monotonic()
@@ -60,6 +67,7 @@ def _make(name: str, product: Path, make: Callable[[Path], None]) -> None:
     try:
         make(work)
         work.rename(product)
+        _forget_old(name, product)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     say(f"built {product.name} in {time.monotonic() - begin:.0f} s")

@@ -3,9 +3,7 @@
 
 import json
 import shlex
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import ClassVar, Self
 
 from tests.lab import qemu
 from tests.lab.accel import accelerator
+from tests.lab.folder import Folder
 from tests.lab.image import Image, host
 from tests.lab.nic import Card, Options
 from tests.lab.payload import Content, archive, tree_of
@@ -51,7 +50,8 @@ class VM:
             raise ValueError("from 2.75 GiB on, the firmware places VF BARs where the VFs do not work")
         self.image: Image = host(suite)
         self.accel = accelerator(self.image)
-        self.folder = Path(tempfile.mkdtemp(prefix="vfagent-lab-"))
+        self._folder = Folder()
+        self.folder = self._folder.path
         self.console = self.folder / "console.log"
         self._ports: dict[str, Card] = {f"rp{n}": nic for n, nic in enumerate(nics, 1)}
         self._payload = tree_of(payload or {})
@@ -254,7 +254,7 @@ class VM:
         if self._process:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.remove()
 
 
 def _text(data: bytes) -> str:
