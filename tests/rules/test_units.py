@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unit, the udev rules and what `make install` puts where."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rules.project import PACKAGE, ROOT, none_of, passes
+
+UNIT = ROOT / "systemd/vfagent.service"
+RULES = ROOT / "udev/70-vfagent.rules"
+MOST_EXPOSED = 1.7
+
+# key, attribute, operator, value (udev(7)); those that only read what the kernel sent or a harmless attribute.
+TOKEN = re.compile(
+    r'(?P<key>[A-Z]+)(?:\{(?P<name>[^}]+)\})?(?P<operator>==|!=|\+=|-=|:=|=)"(?P<value>[^"]*)"(?:,\s*|$)'
+)
+MATCHES = {
+    "ACTION",
+    "SUBSYSTEM",
+    "SUBSYSTEMS",
+    "KERNEL",
+    "KERNELS",
+    "DRIVER",
+    "DRIVERS",
+    "ATTR",
+    "ATTRS",
+    "TEST",
+    "ENV",
+}
+ASSIGNS = {"TAG", "GROUP", "OWNER", "MODE", "ENV"}
+TAKES_THE_DEVICE_LOCK = "sriov_numvfs"
+
+
+def rule_problems(text: str) -> list[str]:
+    problems = []
+    joined = text.replace("\\\n", " ")
+    for number, line in enumerate(joined.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            problems += [f"line {number}: {problem}" for problem in _line_problems(line.strip())]
+    return problems
+
+
+def _line_problems(line: str) -> list[str]:
+    tokens = list(TOKEN.finditer(line))
+    if "".join(token[0] for token in tokens) != line:
+        return [f"not a udev rule: {line}"]
+    problems = []
+    for token in tokens:
+        matching = token["operator"] in ("==", "!=")
+        if token["key"] not in (MATCHES if matching else ASSIGNS):
+            problems.append(f"{token['key']}{token['operator']} is not to be used")
+        if TAKES_THE_DEVICE_LOCK in (token["name"] or "") + token["value"]:
+            problems.append(f"reads {TAKES_THE_DEVICE_LOCK}")
+    if tokens[-1]["operator"] in ("==", "!="):
+        problems.append("matches, but assigns nothing")
+    return problems
+
+
+def test_the_udev_rules_run_nothing_and_never_read_numvfs() -> None:
+    none_of([f"{RULES.name}: {problem}" for problem in rule_problems(RULES.read_text())])
+
+
+@pytest.mark.parametrize("subsystem", ["pci", "net"])
+def test_the_udev_rules_tag_what_the_agent_must_hear_of(subsystem: str) -> None:
+    lines = RULES.read_text().splitlines()
+    assert any(f'SUBSYSTEM=="{subsystem}"' in line and 'TAG+="vfagent"' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'SUBSYSTEM=="pci", RUN+="/usr/bin/vfagent"',
+        'SUBSYSTEM=="pci", PROGRAM=="/bin/true", TAG+="vfagent"',
+        'SUBSYSTEM=="pci", IMPORT{program}="/bin/true"',
+        'SUBSYSTEM=="pci", ATTR{sriov_numvfs}!="0", TAG+="vfagent"',
+        'SUBSYSTEM=="net", ATTRS{device/sriov_numvfs}=="?*", TAG+="vfagent"',
+        'SUBSYSTEM=="pci", TEST=="sriov_numvfs", TAG+="vfagent"',
+        'SUBSYSTEM=="pci", ENV{N}="$attr{sriov_numvfs}"',
+        'SUBSYSTEM=="pci", \\\n  RUN+="x"',
+        'SUBSYSTEM=pci, TAG+="vfagent"',
+        'SUBSYSTEM=="pci"',
+    ],
+)
+def test_a_dangerous_udev_rule_is_found(rule: str) -> None:
+    assert rule_problems(rule)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with its program in place: verify looks for it."""
+    program = tmp_path / "vfagent"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = UNIT.read_text()
+    assert "ExecStart=/usr/bin/vfagent run\n" in text
+    copy = tmp_path / UNIT.name
+    copy.write_text(text.replace("/usr/bin/vfagent", str(program)))
+    return copy
+
+
+def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
+    passes("systemd-analyze", "verify", "--man=no", unit)
+
+
+def test_systemd_would_tell_of_a_mistake_in_the_unit(unit: Path) -> None:
+    unit.write_text(unit.read_text().replace("[Service]", "[Service]\nProtectSystm=strict"))
+    with pytest.raises(pytest.fail.Exception, match="ProtectSystm"):
+        passes("systemd-analyze", "verify", "--man=no", unit)
+
+
+def test_the_service_is_hardened() -> None:
+    argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
+    table = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
+    assert found
+    open_doors = [line for line in table.splitlines() if line.startswith("✗")]
+    none_of([found[0], *open_doors] if float(found[1]) > MOST_EXPOSED else [])
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    passes("make", "--no-print-directory", "--silent", "install", f"DESTDIR={tmp_path}")
+    return tmp_path
+
+
+def test_install_puts_every_file_of_the_package(installed: Path) -> None:
+    target = installed / "usr/lib/python3/dist-packages"
+    sources = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    missing = [path for path in sources if not (target / path.relative_to(ROOT)).exists()]
+    changed = [
+        path
+        for path in sources
+        if path not in missing and (target / path.relative_to(ROOT)).read_bytes() != path.read_bytes()
+    ]
+    none_of([f"{path} is not installed" for path in missing] + [f"{path} differs" for path in changed])
+
+
+def test_what_is_installed_starts(installed: Path) -> None:
+    program = installed / "usr/bin/vfagent"
+    environment = {"PYTHONPATH": str(installed / "usr/lib/python3/dist-packages")}
+    done = subprocess.run(
+        [sys.executable, "-P", program, "--version"],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("vfagent ")
+    assert program.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (UNIT, "usr/lib/systemd/system/vfagent.service"),
+        (RULES, "usr/lib/udev/rules.d/70-vfagent.rules"),
+    ],
+)
+def test_install_puts_the_unit_and_the_rules_where_they_are_read(installed: Path, source: Path, target: str) -> None:
+    assert (installed / target).read_bytes() == source.read_bytes()
