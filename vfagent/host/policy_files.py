@@ -55,8 +55,7 @@ def load(root: Path = Path("/")) -> Policy:
     """The policy of a host. No file at all is an empty policy."""
     problems: list[Problem] = []
     drop_ins = _drop_ins(root, problems)
-    main = root / POLICY_FILE
-    paths = [path for path in (main, *drop_ins) if not _masked(path)]
+    paths = [path for path in (root / POLICY_FILE, *drop_ins) if os.path.lexists(path) and not _masked(path)]
     return _read_all(paths, problems, may_vanish=True)
 
 
@@ -113,15 +112,22 @@ def _content(path: Path) -> bytes:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             raise
         raise _UnusableError(_open_problem(path, error)) from error
-    with open(descriptor, "rb") as file:
-        kind = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(kind):
-            what = next((word for test, word in _KINDS if test(kind)), "something else")
-            raise _UnusableError(f"found {what}, allowed is a regular file")
-        try:
+    try:
+        return _regular_content(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _regular_content(descriptor: int) -> bytes:
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        what = next((word for test, word in _KINDS if test(kind)), "something else")
+        raise _UnusableError(f"found {what}, allowed is a regular file")
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST + 1)
-        except OSError as error:
-            raise _UnusableError(f"cannot read it: {errno_text(error.errno or 0)}") from error
+    except OSError as error:
+        raise _UnusableError(f"cannot read it: {errno_text(error.errno or 0)}") from error
     if len(content) > _LARGEST:
         raise _UnusableError(f"found more than {_LARGEST} bytes, allowed is at most 1 MiB")
     return content

@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from vfagent.model.vf_settings import LinkState, VlanProtocol
 from vfagent.policy import texts
-from vfagent.policy.forms import Choice, Either, Flag, Properties, Several, Table, Tables, Whole, key
+from vfagent.policy.forms import Choice, Either, Flag, Several, Table, Tables, Whole, key
+from vfagent.policy.guest_rules import DiskRule, GuestRule, IpxeRule, KernelRule
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet, VfCount, whole_vf_count
-from vfagent.policy.unit_properties import UNIT_PROPERTIES
 
 __all__ = [
     "AgentRule",
@@ -33,8 +33,6 @@ __all__ = [
 
 _MTU = Whole(68, 65535)
 _RATE = Whole(0, 4294967295)
-_FIRMWARE = Choice(("bios", "uefi"))
-_RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
 
 
 class HwMode(StrEnum):
@@ -217,102 +215,6 @@ class BridgeRule:
     name: str = field(metadata=key(texts.INTERFACE, "The bridge's name. Created if absent, left alone if not ours."))
     vlan_filtering: bool = field(default=False, metadata=key(Flag(), "Whether the bridge tells VLANs apart."))
     mtu: int | None = field(default=None, metadata=key(_MTU, "The bridge's MTU; that of its ports if absent."))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IpxeRule:
-    """[guest.ipxe]: boots through the VF."""
-
-    address: str | None = field(
-        default=None,
-        metadata=key(
-            texts.HOST_ADDRESS_OR_DHCP, "The guest's address while it boots, with its prefix length, or `dhcp`."
-        ),
-    )
-    gateway: str | None = field(default=None, metadata=key(texts.ADDRESS, "The gateway, with a fixed address."))
-    sanboot: str | None = field(
-        default=None, metadata=key(texts.BOOT_URL, "The disk to boot from. LUN 0 if the URL names none.")
-    )
-    script: str | None = field(
-        default=None, metadata=key(texts.PATH, "An iPXE script of your own, instead of address, gateway and sanboot.")
-    )
-    loader: str = field(
-        default="auto",
-        metadata=key(
-            Choice(("auto", "image", "rom", "undionly")),
-            "`image` is the distribution's iPXE image, `rom` a ROM for the VF; `auto` takes what can drive the VF, else"
-            " the guest's kernel.",
-        ),
-    )
-    rom: str | None = field(
-        default=None, metadata=key(texts.PATH, 'With loader = "rom": this file, not one built from ipxe_source.')
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelRule:
-    """[guest.kernel]: `root`, `address`, `gateway` go into the command line; where None, the iPXE rule's do."""
-
-    image: str = field(metadata=key(texts.PATH, "The kernel."))
-    initrd: str | None = field(default=None, metadata=key(texts.PATH, "The initial RAM disk."))
-    cmdline: str = field(default="", metadata=key(texts.COMMAND_LINE, "The kernel's command line."))
-    root: str | None = field(
-        default=None, metadata=key(texts.ISCSI_URL, "The iSCSI disk of the root file system; ipxe.sanboot if absent.")
-    )
-    address: str | None = field(
-        default=None,
-        metadata=key(texts.HOST_ADDRESS_OR_DHCP, "The guest's address while it boots; ipxe.address if absent."),
-    )
-    gateway: str | None = field(
-        default=None, metadata=key(texts.ADDRESS, "The gateway, with a fixed address; ipxe.gateway if absent.")
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskRule:
-    """[[guest.disk]]: a file or block device of the host."""
-
-    path: str = field(metadata=key(texts.PATH, "A file or block device."))
-    format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "How the file is written."))
-    readonly: bool = field(default=False, metadata=key(Flag(), "Whether the guest may only read it."))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestRule:
-    """[[guest]]: a guest, or with `each` one per VF (see `references.guests_of`)."""
-
-    name: str = field(metadata=key(texts.GUEST_NAME, "The guest's name; with `each`, it holds `{index}`."))
-    each: str | None = field(
-        default=None,
-        metadata=key(
-            texts.VF_REFERENCES,
-            "Makes one guest per VF; `{index}` in name, vnc, script, sanboot, root, cmdline and disk path is the VF's.",
-        ),
-    )
-    vfs: tuple[str, ...] = field(
-        default=(),
-        metadata=key(
-            Several(texts.VF_REFERENCE, 32), "Its VFs: label:index, or a label alone for any free vfio-pci VF."
-        ),
-    )
-    cpus: int = field(default=1, metadata=key(Whole(1, 1024), "How many virtual CPUs."))
-    memory_mib: int = field(
-        default=512, metadata=key(texts.MEMORY, "How much memory.", spelling="memory", default='"512M"')
-    )
-    hugepages: bool = field(default=False, metadata=key(Flag(), "Whether the memory is made of huge pages."))
-    vnc: str | None = field(default=None, metadata=key(texts.VNC, "Where the screen is shown; nowhere if absent."))
-    firmware: str = field(default="bios", metadata=key(_FIRMWARE, "The guest's firmware."))
-    restart: str = field(
-        default="on-failure", metadata=key(_RESTART, "When the guest is started again, as in systemd.")
-    )
-    ipxe: IpxeRule | None = field(default=None, metadata=key(Table(IpxeRule), "Boots through the VF."))
-    kernel: KernelRule | None = field(
-        default=None, metadata=key(Table(KernelRule), "Boots a kernel directly, for VFs that iPXE cannot drive.")
-    )
-    disk: tuple[DiskRule, ...] = field(default=(), metadata=key(Tables(DiskRule, 16), "Boots from a disk of the host."))
-    unit: tuple[tuple[str, str | int | float | bool], ...] = field(
-        default=(), metadata=key(Properties(UNIT_PROPERTIES), "Properties of the guest's systemd unit.")
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

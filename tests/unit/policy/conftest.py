@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies as text: what they become, and what is wrong with them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vfagent.errors import PolicyError
+from vfagent.host.policy_files import load_files
+from vfagent.policy.types import Policy
+
+Problems = Callable[[str], list[str]]
+Parse = Callable[[str], Policy]
+
+
+@pytest.fixture
+def parse(tmp_path: Path) -> Parse:
+    def parsed(text: str) -> Policy:
+        path = tmp_path / "policy.toml"
+        path.write_text(text)
+        return load_files([path])
+
+    return parsed
+
+
+@pytest.fixture
+def problems(parse: Parse, tmp_path: Path) -> Problems:
+    """The problems of a text, without the folder of its file."""
+
+    def found(text: str) -> list[str]:
+        try:
+            parse(text)
+        except PolicyError as error:
+            return [line.replace(f"{tmp_path}/", "") for line in error.problems]
+        return []
+
+    return found

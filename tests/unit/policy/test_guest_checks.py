@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold between the keys of one [[guest]] rule, and between guests and the VFs they name."""
+
+import pytest
+
+from tests.unit.policy.conftest import Problems
+
+PF = """\
+[[pf]]
+name = "storage"
+match = { driver = "igb" }
+vfs = 4
+[[pf.vf]]
+index = "0-2"
+driver = "vfio-pci"
+[[pf.vf]]
+index = "3"
+"""
+DHCP = 'ipxe.address = "dhcp"'
+FIXED = 'address = "192.168.10.10/24"'
+URL = 'sanboot = "iscsi:192.168.10.1::::iqn.2016-01.com.example:cirros"'
+
+
+def guest(*pairs: str, name: str = "g") -> str:
+    return "\n".join(["[[guest]]", f'name = "{name}"', *pairs, ""])
+
+
+def told(problems: Problems, *guests: str) -> list[str]:
+    """Key and text alone."""
+    return [line.split(": ", 1)[1] for line in problems(PF + "".join(guests))]
+
+
+def one(problems: Problems, *pairs: str) -> list[str]:
+    return told(problems, guest('vfs = ["storage:0"]', *pairs))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        DHCP,
+        f"ipxe = {{ {FIXED}, {URL} }}",
+        f'ipxe = {{ {FIXED}, {URL}, gateway = "192.168.10.1" }}',
+        'ipxe.script = "/etc/vfagent/a.ipxe"',
+        'ipxe = { script = "/a", loader = "rom", rom = "/b" }',
+        'kernel.image = "/vmlinuz"',
+        f'kernel = {{ image = "/vmlinuz", root = "iscsi:a", {FIXED} }}',
+        'ipxe.address = "dhcp"\nkernel.image = "/vmlinuz"',
+        'ipxe.address = "dhcp"\nkernel = { image = "/vmlinuz", root = "iscsi:a" }',
+        'disk = [{ path = "/dev/vg/a" }, { path = "/b", format = "qcow2", readonly = true }]',
+        'ipxe.address = "dhcp"\nunit.MemoryMax = "1G"',
+        'ipxe.address = "dhcp"\nunit.MemoryMax = "50%"',
+    ],
+)
+def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
+    assert not one(problems, pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        ("cpus = 1", "guest[0]: found no way to boot, allowed is one of ipxe, kernel and disk"),
+        (
+            f'{DHCP}\ndisk = [{{ path = "/a" }}]',
+            "guest[0].disk: found ipxe and disk, allowed is one way to boot",
+        ),
+        (
+            'kernel.image = "/a"\nipxe = { address = "dhcp", loader = "image" }',
+            'guest[0].kernel: found a kernel beside ipxe.loader = "image", allowed is beside "auto", which falls back'
+            " to it",
+        ),
+        (
+            "ipxe = {}",
+            'guest[0].ipxe.address: found nothing, allowed is "dhcp" or an address such as "192.168.10.10/24"',
+        ),
+        (
+            f"ipxe = {{ {FIXED} }}",
+            'guest[0].ipxe.sanboot: found nothing, allowed is sanboot or script beside an address that is not "dhcp"',
+        ),
+        (
+            f'ipxe = {{ script = "/a", {URL} }}',
+            "guest[0].ipxe.sanboot: found sanboot beside script, allowed is one of them: the script does it",
+        ),
+        (
+            'ipxe = { address = "dhcp", gateway = "192.168.10.1" }',
+            "guest[0].ipxe.gateway: found a gateway without a fixed address, allowed is beside an address",
+        ),
+        (
+            f'ipxe = {{ {FIXED}, {URL}, gateway = "fd00::1" }}',
+            'guest[0].ipxe.gateway: found "fd00::1", allowed is one of the address\'s family',
+        ),
+        (
+            'ipxe = { address = "dhcp", rom = "/a" }',
+            'guest[0].ipxe.rom: found a ROM with loader "auto", allowed is with loader "rom"',
+        ),
+        (
+            'kernel = { image = "/a", root = "iscsi:a" }',
+            'guest[0].kernel.address: found nothing beside root, allowed is "dhcp" or an address such as'
+            ' "192.168.10.10/24"',
+        ),
+        (
+            f'{DHCP}\nmemory = "2G"\nunit.MemoryMax = "1G"',
+            'guest[0].unit.MemoryMax: found "1G", allowed is more than the guest\'s memory, 2048M',
+        ),
+        (
+            f'{DHCP}\nvnc = "127.0.0.1:{{index}}"',
+            "guest[0].vnc: found {index} without each, allowed is {index} beside each alone",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(problems: Problems, pairs: str, text: str) -> None:
+    assert one(problems, pairs) == [text]
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [
+        ("storage:3", 'found "storage:3", whose driver is "host", allowed is a VF with driver = "vfio-pci"'),
+        ("storage:4", 'found "storage:4", allowed is 0 to 3: the rule makes 4 VFs'),
+        ("store:0", 'found "store:0", allowed is the name of a [[pf]] rule, did you mean "storage"?'),
+    ],
+)
+def test_a_vf_that_no_rule_makes_for_guests_is_refused(problems: Problems, reference: str, text: str) -> None:
+    assert told(problems, guest(f'vfs = ["{reference}"]', DHCP)) == [f"guest[0].vfs[0]: {text}"]
+
+
+def test_a_label_alone_needs_a_rule_with_vfs_for_guests(problems: Problems) -> None:
+    assert not told(problems, guest('vfs = ["storage"]', DHCP))
+    pf = '[[pf]]\nname = "other"\nmatch = { driver = "x" }\n'
+    assert told(problems, pf, guest('vfs = ["other"]', DHCP)) == [
+        'guest[0].vfs[0]: found "other", whose driver is "host", allowed is a VF with driver = "vfio-pci"'
+    ]
+
+
+def test_a_guest_without_a_pf_rule_is_refused(problems: Problems) -> None:
+    (line,) = problems(guest('vfs = ["storage:0"]', DHCP))
+    assert line.endswith('found "storage:0", allowed is none: there is no [[pf]] rule')
+
+
+def test_a_guest_without_a_vf_is_refused(problems: Problems) -> None:
+    assert told(problems, guest(DHCP)) == ["guest[0].vfs: found no VF, allowed is at least one in vfs, or each"]
+
+
+def test_one_vf_is_one_guest_s(problems: Problems) -> None:
+    told_of = told(
+        problems, guest('vfs = ["storage:0"]', DHCP), guest('each = "storage:0-1"', DHCP, name="node{index}")
+    )
+    assert told_of == [
+        'guest[1].each: found VF "storage:0" a second time, allowed is once: it is that of'
+        " policy.toml:12: guest[0].vfs[0]"
+    ]
+
+
+def test_a_reference_is_not_told_off_while_the_rule_it_names_is_wrong(problems: Problems) -> None:
+    assert problems(PF.replace("vfs = 4", "vfs = -1") + guest('vfs = ["storage:0"]', DHCP)) == [
+        'policy.toml:4:7: pf[0].vfs: found -1, allowed is 0 to 65535 or "max" or a share such as "50%"'
+    ]
+
+
+def test_a_guest_per_vf_has_a_name_per_vf(problems: Problems) -> None:
+    (line,) = told(problems, guest('each = "storage:0-1"', DHCP, name="node"))
+    assert line == 'guest[0].name: found "node" for several guests, allowed is a name with {index}'
+
+
+def test_the_name_of_each_guest_is_held_to_32_characters(problems: Problems) -> None:
+    text = PF.replace("vfs = 4", "vfs = 12").replace("0-2", "4-11")
+    name = "n" * 31 + "{index}"
+    assert not problems(text + guest('each = "storage:4-9"', DHCP, name=name))
+    (line,) = problems(text + guest('each = "storage:4-10"', DHCP, name=name))
+    assert line.endswith(f'found "{name}", which gives "{"n" * 31}10", allowed are 32 characters')
+
+
+def test_a_name_with_an_index_needs_each(problems: Problems) -> None:
+    (line,) = told(problems, guest('vfs = ["storage:0"]', DHCP, name="node{index}"))
+    assert line.startswith('guest[0].name: found "node{index}" without each')
+
+
+def test_indices_of_each_are_checked_as_those_of_a_rule(problems: Problems) -> None:
+    (line,) = told(problems, guest('each = "storage:2-0"', DHCP, name="node{index}"))
+    assert line == 'guest[0].each: found "storage:2-0", but 2-0 runs backwards, allowed is 0-2'
+
+
+def test_each_makes_at_most_1024_guests(problems: Problems) -> None:
+    text = PF.replace("vfs = 4", 'vfs = "max"').replace('"3"', '"3-9999"\ndriver = "vfio-pci"')
+    (line,) = problems(text + guest('each = "storage:0-1024"', DHCP, name="node{index}"))
+    assert line.endswith('guest[0].each: found "storage:0-1024", allowed are at most 1024 guests')
+
+
+@pytest.mark.parametrize(
+    ("pairs", "key"),
+    [
+        (f"ipxe = {{ {FIXED}, {URL} }}", "ipxe.address"),
+        (f'{DHCP}\nvnc = "127.0.0.1:0"', "vnc"),
+        ('disk = [{ path = "/a" }]', "disk[0].path"),
+    ],
+)
+def test_several_guests_cannot_share_what_is_one_guest_s(problems: Problems, pairs: str, key: str) -> None:
+    (line,) = told(problems, guest('each = "storage:0-1"', pairs, name="node{index}"))
+    assert line.startswith(f"guest[0].{key}: found")
+
+
+def test_several_guests_may_share_a_disk_they_only_read(problems: Problems) -> None:
+    disk = 'disk = [{ path = "/a", readonly = true }, { path = "/b{index}" }]'
+    assert not told(problems, guest('each = "storage:0-1"', disk, name="node{index}"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        (f'{DHCP}\nvnc = "127.0.0.1:0"', 'guest[1].vnc: found display "127.0.0.1:0" a second time'),
+        (f"ipxe = {{ {FIXED}, {URL} }}", 'guest[1].ipxe.address: found address "192.168.10.10" a second time'),
+        ('disk = [{ path = "/a" }]', 'guest[1].disk[0].path: found disk to write "/a" a second time'),
+    ],
+)
+def test_two_guests_cannot_share_what_is_one_guest_s(problems: Problems, pairs: str, text: str) -> None:
+    first, second = (guest(f'vfs = ["storage:{index}"]', pairs, name=f"g{index}") for index in (0, 1))
+    (line,) = told(problems, first, second)
+    assert line.startswith(text)
+    assert "it is that of policy.toml:" in line
+
+
+def test_an_address_of_both_ipxe_and_its_kernel_is_one_guest_s(problems: Problems) -> None:
+    assert not one(problems, f'ipxe = {{ {FIXED}, {URL} }}\nkernel = {{ image = "/a", root = "iscsi:a", {FIXED} }}')

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON Schema and the validator's first stage come to the same verdict on any policy."""
+
+import random
+from typing import Any
+
+import jsonschema
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vfagent.policy.forms import Choice, Either, Flag, Properties, Several, Table, Tables, Text, Whole, declared
+from vfagent.policy.json_schema import schema
+from vfagent.policy.structure import read_fragment
+from vfagent.policy.types import PfRule, Policy
+
+VALIDATOR = jsonschema.Draft4Validator(schema())
+Values = st.SearchStrategy[Any]
+
+JUNK: Values = st.one_of(
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(
+        ["", "stable\n", "10\n", "vfio-pci ", "a" * 300, "0-2", "storage:0", "/a/../b", "\u202ea", "{index}"]
+    ),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.sampled_from(["name", "vlan", "x"]), st.integers(), max_size=3),
+    st.dates(),
+)
+
+
+def values(form: Any) -> Values:
+    """What a form allows."""
+    match form:
+        case Whole():
+            return st.sampled_from([form.low, form.high]) | st.integers(form.low, form.high)
+        case Flag():
+            return st.booleans()
+        case Choice():
+            return st.sampled_from(form.values)
+        case Text():
+            return st.from_regex(form.pattern, fullmatch=True).filter(lambda text: len(text) <= form.longest)
+        case Either():
+            return st.one_of(*map(values, form.forms))
+        case Several():
+            return st.lists(values(form.form), max_size=3)
+        case Table():
+            return st.deferred(lambda: tables(form.of, at_least_one=form.non_empty))
+        case Tables():
+            return st.deferred(lambda: st.lists(tables(form.of), max_size=2))
+        case Properties():
+            return st.fixed_dictionaries({}, optional={name: values(key.form) for name, key in form.keys.items()})
+    raise AssertionError(form)
+
+
+def tables(of: type, *, at_least_one: bool = False) -> Values:
+    keys = declared(of)
+    required = {name: values(one.key.form) for name, one in keys.items() if one.required}
+    optional = {name: values(one.key.form) for name, one in keys.items() if not one.required}
+    found = st.fixed_dictionaries(required, optional=optional)
+    return found.filter(bool) if at_least_one else found
+
+
+POLICIES = tables(Policy)
+
+
+def agree(policy: dict[str, Any]) -> bool:
+    """Hold both to one verdict, and return it."""
+    findings = [finding for finding in read_fragment(policy).findings if finding.in_schema]
+    errors = [error.message for error in VALIDATOR.iter_errors(policy)]
+    assert bool(findings) == bool(errors), (findings, errors)
+    return not findings
+
+
+def containers(found: Any) -> list[Any]:
+    """Every table and array of a policy."""
+    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return ([found] if isinstance(found, dict | list) else []) + [one for value in inner for one in containers(value)]
+
+
+def spoil(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
+    """Put junk somewhere: in place of a value, under a key of its own, or nothing where something was."""
+    target = chance.choice(containers(policy))
+    keys = list(target) if isinstance(target, dict) else list(range(len(target)))
+    if not keys or chance.random() < 0.2:
+        target.update(unknown=junk) if isinstance(target, dict) else target.append(junk)
+    elif chance.random() < 0.2:
+        del target[chance.choice(keys)]
+    else:
+        target[chance.choice(keys)] = junk
+
+
+def test_the_schema_is_a_schema_of_draft_4() -> None:
+    jsonschema.Draft4Validator.check_schema(schema())
+    assert schema()["$schema"] == "http://json-schema.org/draft-04/schema#"
+
+
+def test_every_key_of_the_schema_is_described_and_no_other_is_allowed() -> None:
+    found = [one for one in containers(schema()) if isinstance(one, dict) and "properties" in one]
+    assert len(found) == 12
+    for table in found:
+        assert table["additionalProperties"] is False
+        assert all(key["description"].endswith(".") for key in table["properties"].values())
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(POLICIES)
+def test_both_take_a_policy_made_from_the_declarations(policy: dict[str, Any]) -> None:
+    assert agree(policy)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(POLICIES, JUNK, st.randoms(use_true_random=False))
+def test_both_come_to_one_verdict_on_a_spoilt_policy(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
+    spoil(policy, junk, chance)
+    agree(policy)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(sorted(declared(PfRule))), JUNK)
+def test_both_come_to_one_verdict_on_one_key(name: str, junk: Any) -> None:
+    agree({"pf": [{"name": "a", "match": {"driver": "igb"}, name: junk}]})

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each key by itself: what it takes, and what it refuses."""
+
+import pytest
+
+from tests.unit.policy.conftest import Parse, Problems
+from vfagent.policy.types import IndexSet, PfRule, VfCount, VlanRule
+
+PF = '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n'
+VLAN = '[[pf.vlan]]\nid = 10\nname = "vlan10"\n'
+GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("pf = 1", "1:6: pf: found 1, allowed is an array of tables"),
+        ("pf = [1]", "1:7: pf[0]: found 1, allowed is a table"),
+        ("agent = []", "1:9: agent: found an array, allowed is a table"),
+        ("agent.resync = 5", "1:16: agent.resync: found 5, allowed is 10s to 99999s, 1min to 9999min, or 1h to 99h"),
+        ("version = true", "1:11: version: found true, allowed is 1"),
+        ("version = 1979-05-27", "1:11: version: found a date or time, allowed is 1"),
+        ("version = 0x" + "f" * 5000, "1:11: version: found an integer beyond 64 bits, allowed is 1"),
+        ("version = nan", "1:11: version: found nan, allowed is 1"),
+        (PF + "vfs = 1.0", '4:7: pf[0].vfs: found 1.0, allowed is 0 to 65535 or "max" or a share such as "50%"'),
+        (PF + 'vfs = "0%"', '4:7: pf[0].vfs: found "0%", allowed is 0 to 65535 or "max" or a share such as "50%"'),
+        (PF + "mtu = 67", "4:7: pf[0].mtu: found 67, allowed is 68 to 65535"),
+        (PF + 'hwmode = "VEPA"', '4:10: pf[0].hwmode: found "VEPA", allowed is "veb" or "vepa", did you mean "vepa"?'),
+        (PF + '[[pf.vlan]]\nname = "v"', "4:1: pf[0].vlan[0].id: found nothing, allowed is 1 to 4094"),
+        ('[[pf]]\nname = "a"\nmatch = {}', None),
+        ('[[pf]]\nname = "a"', "1:1: pf[0].match: found nothing, allowed is a table"),
+        (PF + '[[pf.vf]]\nindex = "0,2,2"', "5:9: pf[0].vf[0].index: found \"0,2,2\", but it names index 2 twice, "
+         "allowed is each index once"),
+        (PF + '[[pf.vf]]\nindex = "65535"', '5:9: pf[0].vf[0].index: found "65535", allowed are indices '
+         "from 0 to 65534"),
+        (PF + '[[pf.vf]]\nvlan = true', "5:8: pf[0].vf[0].vlan: found true, allowed is 0 to 4094"),
+        (GUEST + "ipxe.address = 'dhcp'\nunit = { ExecStart = 'x' }", None),
+        ('"a\\u001b[31m" = 1', None),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_allowed_is_refused_with_its_place(problems: Problems, text: str, told: str | None) -> None:
+    found = problems(text)
+    assert found
+    if told is not None:
+        assert f"policy.toml:{told}" in found
+
+
+def test_an_escape_sequence_in_a_key_is_shown_as_text(problems: Problems) -> None:
+    (line,) = problems('"a\\u001b[31m" = 1')
+    assert line.startswith('policy.toml:1:1: "a\\x1b[31m": found an unknown key')
+
+
+def test_an_unknown_key_s_suggestion_ignores_case(problems: Problems) -> None:
+    assert problems("Agent = {}")[0].endswith('did you mean "agent"?')
+
+
+def test_an_empty_match_is_refused(problems: Problems) -> None:
+    (line,) = problems('[[pf]]\nname = "a"\nmatch = {}')
+    assert line.startswith(
+        "policy.toml:3:9: pf[0].match: found an empty table, allowed is at least one of driver, path"
+    )
+
+
+MACS = {
+    "52:54:00:00:00": False, "00:00:00:00:00:00": False, "03:54:00:00:00:00": False, "52-54-00-00-00-00": False,
+    "52:54:00:00:00:{vf}": False, "52:54:00:00:00:{index.real}": False, "52:54:00:00:00:{index:99999d}": False,
+    "52:54:00:00:00:{index!r}": False, "random": False, "STABLE": False,
+    "stable": True, "keep": True, "52:54:00:AA:00:01": True, "52:54:00:bb:00:{index:02x}": True,
+}  # fmt: skip
+NAMES = {
+    "": False, ".": False, "..": False, "a/b": False, "a b": False, "a:b": False, "a" * 16: False, "ä": False,
+    "a\\tb": False, "a": True, "a" * 15: True, "vlan.10": True, "br-0_x": True, "...": True,
+}  # fmt: skip
+GUESTS = {
+    "../x": False, "-x": False, "_x": False, "a b": False, "%i": False, "x" * 300: False, "a\\nb": False,
+    "a\\u0000b": False, "gаst": False, "G": False, "a.b": False, "": False, "x" * 33: False,
+    "x" * 32: True, "a-b_1": True, "0": True,
+}  # fmt: skip
+METRICS = {
+    "127.0.0.1": False, ":9862": False, "::1:80": False, "[::1]": False, "host:0": False, "host:65536": False,
+    "unix:relative": False, "unix:/a/../b": False, "host:80 ": False, "unix:/" + "a" * 107: False, "[::1]:65535": True,
+    "": True, "localhost:9862": True, "unix:/run/vfagent/metrics.sock": True,
+}  # fmt: skip
+PATHS = {
+    "relative": False, "/a/../b": False, "/..": False, "/a,b": False, "": False, "/": False, "/a\\nb": False,
+    "/a..b/c": True, "/usr/src/i pxe": True, "/a/..b": True, "/" + "a" * 1023: False,
+}  # fmt: skip
+ADDRESSES = {
+    "192.168.10.1": False, "192.168.10.256/24": False, "192.168.10.1/33": False, "fd00::1/129": False,
+    "1::2::3/64": False,
+    "224.0.0.1/24": False, "0.0.0.0/0": False, "ff02::1/64": False, "01.2.3.4/24": False, "fe80::1%eth0/64": False,
+    "192.168.10.1/0": True, "fd00::1/64": True, "::1/128": True, "1:2:3:4:5:6:7:8/64": True, "1:2:3:4:5:6:7::/64": True,
+}  # fmt: skip
+URLS = {
+    "iscsi:": False, "ftp://host/": False, "iscsi:a b": False, "iscsi:a\\\"b": False, "iscsi:a'b": False,
+    "http://a\\nb": False, "file:/etc/passwd": False, "iscsi:a\\\\b": False, "http://": False,
+    "iscsi:192.168.10.1::::iqn.2016-01.com.example:cirros": True, "https://host/disk.img?x=1&y": True,
+}  # fmt: skip
+DISPLAYS = {
+    "127.0.0.1": False, ":0": False, "127.0.0.1:": False, "127.0.0.1:0,password=on": False, "::1:0": False,
+    "127.0.0.1:99": True, "[::1]:0": True, "localhost:1": True,
+}  # fmt: skip
+
+
+def cases(words: dict[str, bool]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("word", "allowed"), words.items())
+
+
+def check(problems: Problems, text: str, *, allowed: bool) -> None:
+    found = [line for line in problems(text) if "a second time" not in line]
+    assert (not found) == allowed, found
+
+
+@cases(MACS)
+def test_a_mac_is_stable_keep_unicast_or_a_template(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    check(problems, PF + f'[[pf.vf]]\nindex = "2"\nmac = "{word}"', allowed=allowed)
+
+
+@cases(NAMES)
+def test_an_interface_has_a_name_the_kernel_allows(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    check(problems, f'[[bridge]]\nname = "{word}"', allowed=allowed)
+
+
+@cases(GUESTS)
+def test_a_guest_has_a_name_that_is_safe_everywhere(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
+    check(problems, f'{pf}[[guest]]\nname = "{word}"\nvfs = ["a"]\nipxe.address = "dhcp"', allowed=allowed)
+
+
+@cases(METRICS)
+def test_metrics_are_served_at_a_port_a_socket_or_nowhere(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    check(problems, f'agent.metrics = "{word}"', allowed=allowed)
+
+
+@cases(PATHS)
+def test_a_path_is_absolute_and_safe_in_qemu_s_options(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    check(problems, f'agent.ipxe_source = "{word}"', allowed=allowed)
+
+
+@cases(ADDRESSES)
+def test_an_address_has_a_prefix_and_can_be_a_host_s(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    check(problems, PF + VLAN + f'addresses = ["{word}"]', allowed=allowed)
+
+
+@cases(URLS)
+def test_a_boot_url_cannot_break_out_of_a_script(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
+    check(problems, f'{pf}{GUEST}ipxe = {{ address = "dhcp", sanboot = "{word}" }}', allowed=allowed)
+
+
+@cases(DISPLAYS)
+def test_a_display_is_an_address_and_a_number(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+    pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
+    check(problems, f'{pf}{GUEST}ipxe.address = "dhcp"\nvnc = "{word}"', allowed=allowed)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4", VfCount(number=4)),
+        ('"max"', VfCount(percent=100)),
+        ('"50%"', VfCount(percent=50)),
+        ("0", VfCount(number=0)),
+    ],
+)
+def test_a_vf_count_is_a_number_a_share_or_all(parse: Parse, text: str, count: VfCount) -> None:
+    assert parse(f"{PF}vfs = {text}").pf[0].vfs == count
+
+
+@pytest.mark.parametrize(
+    ("text", "ranges"),
+    [
+        ("*", None),
+        ("0", ((0, 0),)),
+        ("0-2", ((0, 2),)),
+        ("0,2,5-7", ((0, 0), (2, 2), (5, 7))),
+        ("1, 0", ((1, 1), (0, 0))),
+    ],
+)
+def test_indices_are_read_as_written(parse: Parse, text: str, ranges: tuple[tuple[int, int], ...] | None) -> None:
+    assert parse(f'{PF}[[pf.vf]]\nindex = "{text}"').pf[0].vf[0].index == IndexSet(ranges)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30.0), ("5min", 300.0), ("2h", 7200.0)])
+def test_a_period_becomes_seconds(parse: Parse, text: str, seconds: float) -> None:
+    assert parse(f'agent.resync = "{text}"').agent.resync_s == seconds
+
+
+@pytest.mark.parametrize(("text", "mebibytes"), [("512M", 512), ("2G", 2048), ("1T", 1048576)])
+def test_memory_becomes_mebibytes(parse: Parse, text: str, mebibytes: int) -> None:
+    pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
+    assert parse(f'{pf}{GUEST}ipxe.address = "dhcp"\nmemory = "{text}"').guest[0].memory_mib == mebibytes
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "read"),
+    [
+        ("vendor", "0x8086", "8086"),
+        ("device", "10C9", "10c9"),
+        ("pci", "3B:00.0", "0000:3b:00.0"),
+        ("pci", "3b:*", "0000:3b:*"),
+        ("pci", "0000:3b:00.*", "0000:3b:00.*"),
+        ("pci", "0001:*", "0001:*"),
+        ("mac", "52:54:00:AA:*", "52:54:00:aa:*"),
+    ],
+)
+def test_a_pattern_is_read_in_the_kernel_s_spelling(parse: Parse, key: str, written: str, read: str) -> None:
+    rule = parse(f'[[pf]]\nname = "a"\nmatch = {{ {key} = "{written}" }}').pf[0]
+    assert getattr(rule.match, key) == read
+
+
+def test_a_mac_to_keep_is_no_opinion(parse: Parse) -> None:
+    assert parse(PF + '[[pf.vf]]\nmac = "keep"').pf[0].vf[0].mac is None
+
+
+def test_an_ipv6_address_is_read_in_the_kernel_s_spelling(parse: Parse) -> None:
+    rule: VlanRule = parse(PF + VLAN + 'addresses = ["FD00:0:0::01/64"]').pf[0].vlan[0]
+    assert rule.addresses == ("fd00::1/64",)
+
+
+def test_rules_keep_their_order(parse: Parse) -> None:
+    rules: tuple[PfRule, ...] = parse(PF + PF.replace('"a"', '"b"')).pf
+    assert [rule.name for rule in rules] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("pair", "allowed"),
+    [
+        ('CPUQuota = "200%"', True),
+        ("CPUWeight = 100", True),
+        ('MemoryMax = "infinity"', True),
+        ('AllowedCPUs = "0-3,8"', True),
+        ("TasksMax = 64", True),
+        ('TimeoutStopSec = "90s"', True),
+        ('NUMAPolicy = "bind"', True),
+        ('Description = "a guest"', True),
+        ('Description = "two\\nlines"', False),
+        ('CPUQuota = "200"', False),
+        ("Nice = 20", False),
+        ('ExecStartPre = "/bin/sh"', False),
+        ('DeviceAllow = "/dev/sda rw"', False),
+        ('User = "root"', False),
+    ],
+)
+def test_only_listed_unit_properties_are_passed_on(problems: Problems, pair: str, allowed: bool) -> None:  # noqa: FBT001
+    pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
+    check(problems, f'{pf}{GUEST}ipxe.address = "dhcp"\n[guest.unit]\n{pair}', allowed=allowed)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies as files under a root."""
+
+from pathlib import Path
+
+import pytest
+
+from vfagent.errors import PolicyError
+from vfagent.host.policy_files import load
+from vfagent.policy.types import Policy
+
+
+def write(root: Path, name: str, content: str | bytes) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def bridge(name: str) -> str:
+    return f'[[bridge]]\nname = "{name}"\n'
+
+
+def bridges(policy: Policy) -> list[str]:
+    return [rule.name for rule in policy.bridge]
+
+
+def problems(root: Path) -> list[str]:
+    """Without the root."""
+    with pytest.raises(PolicyError) as caught:
+        load(root)
+    return [line.replace(f"{root}/", "/") for line in caught.value.problems]
