@@ -12,7 +12,6 @@ from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 
 _MARK = "{index}"
 _NAME = "[a-z0-9][a-z0-9_-]{0,31}"
-_MOST_GUESTS = 1024
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -41,8 +40,6 @@ def _names(rule: GuestRule, at: Place) -> Iterator[Problem]:
         return
     indices = vf_reference(rule.each).indices
     ranges = indices.ranges if indices and indices.ranges else ()
-    if sum(high - low + 1 for low, high in ranges) > _MOST_GUESTS:
-        yield (at / "each").problem(f"found {quoted(rule.each)}, allowed are at most {_MOST_GUESTS} guests")
     last = max((high for _, high in ranges), default=0)
     longest = rule.name.replace(_MARK, str(last))
     if not re.fullmatch(_NAME, longest):

@@ -8,7 +8,7 @@ from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, spelled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Document:
     """One file: its name, where its keys stand, and what the TOML parser made of it."""
 

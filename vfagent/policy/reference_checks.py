@@ -8,7 +8,7 @@ from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
 from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted, suggestion
-from vfagent.policy.references import VfReference
+from vfagent.policy.references import VfReference, guests_of, vf_reference
 from vfagent.policy.types import BridgeRule, GuestRule, PfRule, VlanRule
 
 _MOST_VF_RULES = 4096
@@ -19,16 +19,16 @@ def check_names(
     pfs: list[tuple[PfRule, Place]], bridges: list[tuple[BridgeRule, Place]], guests: list[tuple[GuestRule, Place]]
 ) -> Iterator[Problem]:
     """Names and addresses that may be held once only."""
-    vlans = list(_vlans(pfs))
+    vlans, expanded = list(_vlans(pfs)), list(islice(_expanded(pfs, guests), _MOST_RULES))
     yield from _once("name", ((rule.name, at / "name") for rule, at in pfs))
-    yield from _once("name", ((rule.name, at / "name") for rule, at in guests))
+    yield from _once("name", ((rule.name, at / "name") for rule, at in expanded))
     devices = [(rule.name, at / "name") for rule, at in bridges] + [(vlan.name, at / "name") for vlan, at in vlans]
     yield from _once("name", devices)
     held = ((a, at / "addresses" / n) for vlan, at in vlans for n, a in enumerate(dict.fromkeys(vlan.addresses)))
     yield from _once("address", held)
-    yield from _once("display", ((rule.vnc, at / "vnc") for rule, at in guests if rule.vnc))
-    yield from _once("address", _boot_addresses(guests))
-    yield from _once("disk to write", _written_disks(guests))
+    yield from _once("display", ((rule.vnc, at / "vnc") for rule, at in expanded if rule.vnc))
+    yield from _once("address", _boot_addresses(expanded))
+    yield from _once("disk to write", _written_disks(expanded))
     yield from _ports(vlans)
 
 
@@ -37,11 +37,23 @@ def _vlans(pfs: Iterable[tuple[PfRule, Place]]) -> Iterator[tuple[VlanRule, Plac
         yield from ((vlan, at / "vlan" / number) for number, vlan in enumerate(rule.vlan))
 
 
+def _expanded(
+    pfs: Iterable[tuple[PfRule, Place]], guests: Iterable[tuple[GuestRule, Place]]
+) -> Iterator[tuple[GuestRule, Place]]:
+    """The guests that the rules stand for. Of `each` with "*", as many as the PF rule says, if it says a number."""
+    counts = {rule.name: rule.vfs.number for rule, _ in pfs if rule.vfs}
+    for rule, at in guests:
+        reference = vf_reference(rule.each or "")
+        explicit = reference.indices is not None and reference.indices.ranges is not None
+        count = LARGEST_COUNT if explicit else counts.get(reference.label) or 0
+        yield from ((guest, at) for guest in guests_of(rule, count))
+
+
 def _once(what: str, items: Iterable[tuple[Hashable, Place]]) -> Iterator[Problem]:
     first: dict[Hashable, Place] = {}
     for value, at in items:
         holder = first.setdefault(value, at)
-        if holder is not at:
+        if holder != at:
             yield at.problem(
                 f"found {what} {quoted(str(value))} a second time, allowed is once: it is that of {holder}"
             )
@@ -76,6 +88,9 @@ def check_counts(pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRule, 
     for rules in (pfs, guests):
         if len(rules) > _MOST_RULES:
             yield rules[_MOST_RULES][1].problem(f"found {len(rules)} rules in all files, allowed are {_MOST_RULES}")
+    beyond = next(islice(_expanded(pfs, guests), _MOST_RULES, None), None)
+    if beyond is not None and len(guests) <= _MOST_RULES:
+        yield beyond[1].problem(f"found more guests up to here than the {_MOST_RULES} that are allowed in all")
     total = 0
     for rule, at in pfs:
         total += len(rule.vf)
@@ -137,7 +152,7 @@ def _not_for_guests(reference: VfReference, driver: str = "host") -> str:
 def _given_once(reference: VfReference, at: Place, given: dict[tuple[str, int], Place]) -> Iterator[Problem]:
     for index in _indices(reference):
         holder = given.setdefault((reference.label, index), at)
-        if holder is not at:
+        if holder != at:
             vf = quoted(f"{reference.label}:{index}")
             yield at.problem(f"found VF {vf} a second time, allowed is once: it is that of {holder}")
             return

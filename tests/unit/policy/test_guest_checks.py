@@ -182,7 +182,26 @@ def test_indices_of_each_are_checked_as_those_of_a_rule(problems: Problems) -> N
 def test_each_makes_at_most_1024_guests(problems: Problems) -> None:
     text = PF.replace("vfs = 4", 'vfs = "max"').replace('"3"', '"3-9999"\ndriver = "vfio-pci"')
     (line,) = problems(text + guest('each = "storage:0-1024"', DHCP, name="node{index}"))
-    assert line.endswith('guest[0].each: found "storage:0-1024", allowed are at most 1024 guests')
+    assert line.endswith("guest[0]: found more guests up to here than the 1024 that are allowed in all")
+
+
+@pytest.mark.parametrize(
+    ("several", "single", "key"),
+    [
+        (DHCP, DHCP, "name"),
+        (f'{DHCP}\nvnc = "127.0.0.1:{{index}}"', f'{DHCP}\nvnc = "127.0.0.1:1"', "vnc"),
+        ('disk = [{ path = "/a{index}" }]', 'disk = [{ path = "/a1" }]', "disk[0].path"),
+    ],
+)
+@pytest.mark.parametrize("each", ["storage:1-2", "storage:*"])
+def test_a_guest_cannot_have_what_each_gives_another(
+    problems: Problems, several: str, single: str, key: str, each: str
+) -> None:
+    all_for_guests = PF.replace('index = "3"\n', 'index = "3"\ndriver = "vfio-pci"\n')
+    name = "node1" if key == "name" else "other"
+    text = all_for_guests + guest(f'each = "{each}"', several, name="node{index}")
+    found = problems(text + guest('vfs = ["storage"]', single, name=name))
+    assert [line.split(": ")[1] for line in found] == [f"guest[1].{key}"]
 
 
 @pytest.mark.parametrize(
