@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What systemd hears from us, on real sockets."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vfagent.host.journal import Notifier, setup_logging
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """systemd's end of the notification socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield receiver
+
+
+def test_ready_reaches_systemd(manager: socket.socket) -> None:
+    Notifier().ready()
+    assert manager.recv(4096) == b"READY=1"
+
+
+def test_each_state_has_its_own_datagram(manager: socket.socket) -> None:
+    notifier = Notifier()
+    notifier.status("PFs: 2 converged")
+    notifier.watchdog()
+    notifier.stopping()
+    notifier.extend_start(60)
+    found = [manager.recv(4096) for _ in range(4)]
+    assert found == [b"STATUS=PFs: 2 converged", b"WATCHDOG=1", b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=60000000"]
+
+
+def test_reloading_tells_when(manager: socket.socket) -> None:
+    """notify-reload takes the word only with a time of the monotonic clock, in microseconds."""
+    before = time.monotonic_ns() // 1000
+    Notifier().reloading()
+    first, second = manager.recv(4096).decode().split("\n")
+    assert first == "RELOADING=1"
+    assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+
+
+def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"vfagent-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"\0{name}")
+        receiver.settimeout(0)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        Notifier().ready()
+        assert receiver.recv(4096) == b"READY=1"
+
+
+def test_without_systemd_nothing_is_sent_and_nothing_breaks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notifier = Notifier()
+    notifier.ready()
+    assert notifier.watchdog_s == 0
+    assert not caplog.records
+
+
+def test_a_socket_that_is_gone_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    Notifier().ready()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("pid", "microseconds", "seconds"),
+    [("mine", "30000000", 30.0), ("other", "30000000", 0.0), ("mine", "soon", 0.0), ("mine", "", 0.0)],
+)
+def test_the_watchdog_is_that_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, pid: str, microseconds: str, seconds: float
+) -> None:
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() if pid == "mine" else 1))
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    assert Notifier().watchdog_s == seconds
+
+
+PROGRAM = """
+import logging
+from vfagent.host.journal import setup_logging
+setup_logging(debug=False)
+logging.error("pf %s: wedged", "x", extra={"VFAGENT_PF": "x"})
+logging.debug("not to be heard")
+"""
+
+
+def logged(python: str = sys.executable, **environment: str) -> str:
+    """What another process writes to its standard error when it logs."""
+    variables = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"} | environment
+    argv = [python, "-c", PROGRAM]
+    return subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, check=True).stderr
+
+
+def test_on_a_terminal_the_log_is_plain() -> None:
+    assert logged() == "vfagent: pf x: wedged\n"
+
+
+def test_under_systemd_without_its_library_each_line_has_a_priority(tmp_path: Path) -> None:
+    (tmp_path / "systemd.py").touch()  # hides the library
+    assert logged(JOURNAL_STREAM="8:1", PYTHONPATH=str(tmp_path)) == "<3>pf x: wedged\n"
+
+
+@pytest.mark.usefixtures("kernel")
+def test_in_the_journal_a_record_carries_fields() -> None:
+    """With the distribution's Python, which has systemd's library; /run is our own here."""
+    os.makedirs("/run/systemd/journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind("/run/systemd/journal/socket")
+        journal.settimeout(0)
+        assert logged("/usr/bin/python3", JOURNAL_STREAM="8:1") == ""
+        fields = journal.recv(1 << 16).decode().splitlines()
+        with pytest.raises(BlockingIOError):
+            journal.recv(1)
+    assert {"MESSAGE=pf x: wedged", "PRIORITY=3", "SYSLOG_IDENTIFIER=vfagent", "VFAGENT_PF=x"} <= set(fields)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_debug_shows_kernel_calls(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    setup_logging(debug=True)
+    logging.getLogger("vfagent.host.sysfs").debug("write %s", "x")
+    assert capsys.readouterr().err == "vfagent: write x\n"

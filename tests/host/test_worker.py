@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disposable children: their reports, their deaths, and nothing left of them."""
+
+import fcntl
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vfagent.host import worker
+
+
+def finish(child: worker.Worker, *, within_s: float = 10.0) -> tuple[list[Any], int]:
+    """All reports, and the exit status."""
+    reports: list[Any] = []
+    end = time.monotonic() + within_s
+    while not select.select([child.pidfd], [], [], 0.02)[0]:
+        assert time.monotonic() < end, "the worker does not end"
+        reports += child.read()
+    reports += child.read()
+    return reports, child.close()
+
+
+def test_reports_arrive_in_order() -> None:
+    def body(send: worker.Send) -> None:
+        for number in range(5000):
+            send(number)
+
+    assert finish(worker.start(body)) == (list(range(5000)), 0)
+
+
+def test_a_report_larger_than_the_pipe_arrives_whole() -> None:
+    big = {"text": "x" * 5_000_000, "bytes": bytes(1_000_000)}
+
+    def body(send: worker.Send) -> None:
+        send(big)
+        send("after")
+
+    assert finish(worker.start(body)) == ([big, "after"], 0)
+
+
+def test_reports_of_threads_do_not_mix() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def body(send: worker.Send) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda number: send(str(number) * 100_000), range(8)))
+
+    reports, status = finish(worker.start(body))
+    assert status == 0
+    assert sorted(reports) == [str(number) * 100_000 for number in range(8)]
+
+
+def test_the_parent_need_not_wait_for_a_silent_worker() -> None:
+    child = worker.start(lambda send: time.sleep(60))
+    began = time.monotonic()
+    assert list(child.read()) == []
+    assert time.monotonic() - began < 1
+    child.kill()
+    finish(child)
+
+
+def test_a_worker_that_ignores_every_signal_is_killed() -> None:
+    def body(send: worker.Send) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        send("deaf")
+        while True:
+            time.sleep(60)
+
+    child = worker.start(body)
+    assert select.select([child.reports], [], [], 5)[0]
+    os.kill(child.pid, signal.SIGTERM)
+    assert not select.select([child.pidfd], [], [], 0.1)[0]
+    child.kill()
+    assert finish(child) == (["deaf"], -signal.SIGKILL)
+
+
+def test_what_a_dying_worker_had_reported_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    def body(send: worker.Send) -> None:
+        send("step 1 done")
+        raise MemoryError("no more of it")
+
+    assert finish(worker.start(body)) == (["step 1 done"], 1)
+    assert "no more of it" in capfd.readouterr().err
+
+
+def test_a_worker_that_is_killed_from_outside_tells_by_its_status() -> None:
+    def body(send: worker.Send) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert finish(worker.start(body)) == ([], -signal.SIGKILL)
+
+
+def test_a_worker_without_a_parent_stops_at_its_next_report(tmp_path: Path) -> None:
+    """The agent was killed in the middle of a plan: the steps after this one are not for us to do."""
+    done = tmp_path / "second step"
+
+    def body(send: worker.Send) -> None:
+        send("first step")
+        os.read(hold, 1)  # until the parent is gone
+        send("second step")
+        done.write_text("done")
+
+    hold, release = os.pipe()
+    watch, alive = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        worker.start(body, close=(release,))
+        os._exit(0)
+    os.waitpid(parent, 0)
+    os.close(alive)
+    os.close(release)
+    # The grandchild holds the last writing end: end of file means that it has ended.
+    assert select.select([watch], [], [], 5)[0], "the worker goes on without its parent"
+    assert os.read(watch, 1) == b""
+    for fd in (hold, watch):
+        os.close(fd)
+    assert not done.exists()
+
+
+def test_a_worker_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
+    """A worker stuck in the kernel outlives the agent; the next agent must get the lock all the same."""
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def body(send: worker.Send) -> None:
+        send("started")
+        time.sleep(60)
+
+    child = worker.start(body, close=(lock,))
+    assert select.select([child.reports], [], [], 5)[0]
+    os.close(lock)
+    heir = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(heir, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(heir)
+    child.kill()
+    assert finish(child) == (["started"], -signal.SIGKILL)
+
+
+def test_a_worker_ends_on_the_signals_that_its_parent_handles() -> None:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+
+    def body(send: worker.Send) -> None:
+        send("started")
+        time.sleep(60)
+
+    child = worker.start(body)
+    assert select.select([child.reports], [], [], 5)[0]
+    os.kill(child.pid, signal.SIGTERM)
+    assert finish(child) == (["started"], -signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_hundred_workers_leave_nothing_behind() -> None:
+    for number in range(100):
+        assert finish(worker.start(lambda send, number=number: send(number))) == ([number], 0)  # type: ignore[misc]

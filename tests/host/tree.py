@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host's sysfs as files: PFs, VFs and netdevs.
+
+`sriov_numvfs` is a FIFO that nobody writes to. Whoever reads it hangs, as with a kernel that waits for a guest.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PCI = "sys/bus/pci"
+MAC = "02:00:00:00:00:{:02x}"
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def point(path: Path, target: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+@dataclass(frozen=True)
+class Tree:
+    root: Path
+
+    def device(self, address: str) -> Path:
+        return self.root / PCI / "devices" / address
+
+    def add_device(self, address: str, **files: str) -> None:
+        for name, text in files.items():
+            put(self.device(address) / name, f"{text}\n")
+
+    def bind(self, address: str, driver: str | None) -> None:
+        link = self.device(address) / "driver"
+        if driver is None:
+            link.unlink(missing_ok=True)
+        else:
+            folder = self.root / PCI / "drivers" / driver
+            folder.mkdir(parents=True, exist_ok=True)
+            point(link, os.path.relpath(folder, link.parent))
+
+    def bound(self, address: str) -> str | None:
+        link = self.device(address) / "driver"
+        return link.readlink().name if link.is_symlink() else None
+
+    def add_pf(self, address: str, *, vfs: int = 0, totalvfs: int = 8, interface: str = "", driver: str = "igb") -> str:
+        kind = "0x020000" if interface else "0x120000"
+        self.add_device(address, vendor="0x8086", device="0x10c9", sriov_totalvfs=str(totalvfs), enable="1")
+        self.add_device(address, sriov_drivers_autoprobe="1", **{"class": kind})
+        os.mkfifo(self.device(address) / "sriov_numvfs")
+        self.bind(address, driver)
+        if interface:
+            self.add_netdev(interface, address)
+        self.make_vfs(address, vfs)
+        return address
+
+    def add_netdev(self, name: str, address: str) -> int:
+        """The next ifindex; by default down, with a link."""
+        folder = self.root / "sys/class/net" / name
+        ifindex = len(list(folder.parent.glob("*"))) + 1 if folder.parent.exists() else 1
+        facts = {"ifindex": ifindex, "address": MAC.format(ifindex), "mtu": 1500, "flags": "0x1002", "carrier": 1}
+        for key, value in facts.items():
+            put(folder / key, f"{value}\n")
+        (self.device(address) / "net" / name).mkdir(parents=True)
+        return ifindex
+
+    def vf_address(self, pf: str, index: int) -> str:
+        return f"{pf[:-4]}1{index // 8}.{index % 8}" if pf[-4:-2] == "00" else f"{pf[:-4]}1{index // 8 + 4}.{index % 8}"
+
+    def vfs(self, pf: str) -> list[str]:
+        links = sorted(self.device(pf).glob("virtfn*"), key=lambda link: int(link.name[6:]))
+        return [link.readlink().name for link in links]
+
+    def make_vfs(self, pf: str, count: int) -> None:
+        """What the kernel does when `count` is written: all away, or all made."""
+        for address in self.vfs(pf):
+            for path in sorted(self.device(address).rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            self.device(address).rmdir()
+        for link in self.device(pf).glob("virtfn*"):
+            link.unlink()
+        for index in range(count):
+            address = self.vf_address(pf, index)
+            self.add_device(address, vendor="0x8086", device="0x10ca", enable="0", driver_override="(null)")
+            point(self.device(address) / "physfn", f"../{pf}")
+            group = self.root / f"sys/kernel/iommu_groups/{pf[5:7]}{index:02}/devices"
+            group.mkdir(parents=True, exist_ok=True)
+            point(self.device(address) / "iommu_group", os.path.relpath(group.parent, self.device(address)))
+            point(self.device(pf) / f"virtfn{index}", f"../{address}")
+
+    def policy(self, text: str) -> None:
+        put(self.root / "etc/vfagent/policy.toml", text)
