@@ -29,8 +29,15 @@ def children() -> set[int]:
 
 
 def left_behind(before: dict[int, str], threads: set[threading.Thread], known: set[int]) -> list[str]:
-    """Objects that only a cycle keeps, such as pyudev's monitors, are not counted."""
-    gc.collect()
+    """What only a cycle of objects keeps, such as pyudev's monitors, is not counted."""
+    found = _left(before, threads, known)
+    if found:
+        gc.collect()
+        found = _left(before, threads, known)
+    return found
+
+
+def _left(before: dict[int, str], threads: set[threading.Thread], known: set[int]) -> list[str]:
     opened = [f"descriptor {fd}: {what}" for fd, what in descriptors().items() if before.get(fd) != what]
     processes = [f"process {pid}: {_command(pid)}" for pid in children() - known]
     return opened + processes + [f"thread {one.name}" for one in threading.enumerate() if one not in threads]

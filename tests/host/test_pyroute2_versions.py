@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pyroute2 of each distribution we serve: Debian 12's, Debian 13's, and the newest that was tried."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("VFAGENT_CACHE") or Path.home() / ".cache/vfagent")
+TESTS = "tests/host/test_rtnl.py"
+
+
+@pytest.fixture(scope="session", params=["0.7.2", "0.7.7", "0.9.7"])
+def pyroute2(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    """A version, and a folder with it alone; made at first use."""
+    version, folder = request.param, CACHE / f"pyroute2-{request.param}"
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=CACHE, prefix=".pyroute2-"))
+        argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(fresh)]
+        try:
+            subprocess.run([*argv, f"pyroute2=={version}"], check=True, capture_output=True, text=True)
+            fresh.rename(folder)
+        except subprocess.CalledProcessError as error:
+            pytest.fail(f"cannot install pyroute2 {version}: {error.stderr}", pytrace=False)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return version, folder
+
+
+def test_rtnetlink_works_the_same_with_this_pyroute2(pyroute2: tuple[str, Path]) -> None:
+    version, folder = pyroute2
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
+    which = [sys.executable, "-c", "from importlib.metadata import version as v; print(v('pyroute2'))"]
+    found = subprocess.run(which, env=environment, capture_output=True, text=True, check=True, cwd="/")
+    assert found.stdout.strip() == version
+    argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "--no-header", TESTS]
+    done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rtnetlink through pyroute2, on real links. test_pyroute2_versions.py runs this file with other pyroute2s."""
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.leaks import run_to_end
+from tests.host.namespace import add_veth, ip, link
+from tests.host.netlink import (
+    NOT_REPORTED,
+    VF_LINK_STATE,
+    VF_MAC,
+    VF_RATE,
+    VF_SPOOFCHK,
+    VF_TRUST,
+    VF_VLAN,
+    VF_VLAN_LIST,
+    VfInfo,
+    attributes,
+    link_message,
+    vf_attributes,
+)
+from vfagent.host import worker
+from vfagent.host.devlink import KernelDevlink
+from vfagent.host.host import Host, LinkFacts
+from vfagent.host.rtnl import KernelRtnl, link_facts
+from vfagent.host.sysfs import RootedSysfs
+from vfagent.host.udev import NoUdevDatabase
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.observe import _management
+
+ABSENT = 9999
+
+
+@pytest.fixture
+def veth(kernel: None) -> int:
+    return add_veth("pf0", "wire0")
+
+
+def test_a_link_is_read_as_it_is(veth: int) -> None:
+    shown = link("pf0")
+    found = KernelRtnl().link(veth, vfs=True)
+    assert found == LinkFacts(
+        ifindex=veth, name="pf0", mac=shown["address"], permanent_mac=None, mtu=1500, admin_up=False, carrier=False
+    )
+
+
+def test_state_carrier_and_master_follow_the_link(veth: int) -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    ip("link", "set", "pf0", "master", "br0", "up")
+    ip("link", "set", "wire0", "up")
+    found = KernelRtnl().link(veth, vfs=False)
+    assert found is not None
+    assert (found.admin_up, found.carrier, found.master) == (True, True, link("br0")["ifindex"])
+
+
+def test_mtu_is_set(veth: int) -> None:
+    KernelRtnl().set_mtu(veth, 1400)
+    assert link("pf0")["mtu"] == 1400
+
+
+def test_a_port_is_brought_up_and_down(veth: int) -> None:
+    KernelRtnl().set_admin_state(veth, up=True)
+    assert "UP" in link("pf0")["flags"]
+    KernelRtnl().set_admin_state(veth, up=False)
+    assert "UP" not in link("pf0")["flags"]
+
+
+def test_a_link_that_is_gone_reads_as_none(veth: int) -> None:
+    ip("link", "del", "pf0")
+    assert KernelRtnl().link(veth, vfs=False) is None
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        lambda rtnl: rtnl.set_mtu(ABSENT, 1500),
+        lambda rtnl: rtnl.set_admin_state(ABSENT, up=True),
+        lambda rtnl: rtnl.set_vf(ABSENT, 0, VfSettings(trust=True)),
+        lambda rtnl: rtnl.link(ABSENT, vfs=True),
+    ],
+    ids=["mtu", "state", "vf", "link"],
+)
+def test_a_missing_link_is_the_kernels_enodev(request_: Any) -> None:
+    with pytest.raises(OSError) as raised:
+        request_(KernelRtnl())
+    assert raised.value.errno == errno.ENODEV
+
+
+def test_a_refused_value_is_the_kernels_einval(veth: int) -> None:
+    with pytest.raises(OSError) as raised:
+        KernelRtnl().set_mtu(veth, 1_000_000)
+    assert raised.value.errno == errno.EINVAL
+
+
+def test_addressed_links_are_those_with_more_than_a_link_local_address(veth: int) -> None:
+    other = add_veth("pf1", "wire1", up=True)
+    ip("link", "set", "lo", "up")
+    ip("addr", "add", "fe80::1/64", "dev", "pf1", "nodad")
+    assert KernelRtnl().addressed() == frozenset()
+    ip("addr", "add", "192.0.2.9/24", "dev", "pf0")
+    ip("addr", "add", "2001:db8:1::9/64", "dev", "pf1", "nodad")
+    assert KernelRtnl().addressed() == {veth, other}
+
+
+@pytest.fixture
+def route(veth: int) -> int:
+    """pf0 carries the default route."""
+    ip("link", "set", "wire0", "up")
+    ip("link", "set", "pf0", "up")
+    ip("addr", "add", "10.0.0.2/24", "dev", "pf0")
+    ip("route", "add", "default", "via", "10.0.0.1")
+    return veth
+
+
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+
+
+@pytest.mark.usefixtures("veth")
+def test_without_a_default_route_no_link_is_the_way_out() -> None:
+    assert KernelRtnl().management() == {}
+
+
+def test_the_default_route_names_its_link(route: int) -> None:
+    assert KernelRtnl().management() == {route: "carries the default route"}
+
+
+def test_an_ipv6_default_route_names_its_link(veth: int) -> None:
+    for name in ("wire0", "pf0"):
+        ip("link", "set", name, "up")
+    ip("addr", "add", "2001:db8:5::2/64", "dev", "pf0", "nodad")
+    ip("route", "add", "default", "via", "2001:db8:5::1", "dev", "pf0")
+    assert KernelRtnl().management() == {veth: "carries the default route"}
+
+
+def test_the_administrators_session_names_its_link(route: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = add_veth("pf1", "wire1", up=True)
+    ip("addr", "add", "10.7.0.2/24", "dev", "pf1")
+    monkeypatch.setenv("SSH_CONNECTION", "10.7.0.99 51000 10.7.0.2 22")
+    assert KernelRtnl().management() == {route: "carries the default route", other: "carries this SSH session"}
+
+
+def host() -> Host:
+    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase())
+
+
+@pytest.mark.usefixtures("route")
+def test_a_pf_with_the_default_route_is_known_by_it() -> None:
+    assert _management(host(), "pf0") == "carries the default route"
+    assert _management(host(), "wire0") is None
+
+
+@pytest.mark.usefixtures("veth")
+def test_a_pf_below_the_bridge_with_the_default_route_is_known_by_it() -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    for name in ("br0", "wire0"):
+        ip("link", "set", name, "up")
+    ip("link", "set", "pf0", "master", "br0", "up")
+    ip("addr", "add", "10.0.0.2/24", "dev", "br0")
+    ip("route", "add", "default", "via", "10.0.0.1")
+    assert _management(host(), "pf0") == "is below br0, which carries the default route"
+
+
+def test_looks_work_in_a_worker_forked_from_a_running_loop(veth: int) -> None:
+    """pyroute2 0.9 has event loops of its own; the worker is forked in the middle of ours, and has threads."""
+
+    def body(send: worker.Send) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            send([found and found.ifindex for found in pool.map(lambda _: KernelRtnl().link(veth, vfs=True), range(6))])
+        send(KernelDevlink().eswitch_mode(PciAddress("0000:01:00.0")))
+
+    async def look() -> tuple[list[Any], int]:
+        loop, reports = asyncio.get_running_loop(), list[Any]()
+        child = worker.start(body)
+        ended = loop.create_future()
+        loop.add_reader(child.pidfd, ended.set_result, None)
+        await ended
+        loop.remove_reader(child.pidfd)
+        reports += child.read()
+        return reports, child.close()
+
+    assert run_to_end(look()) == ([[veth] * 6, None], 0)
+
+
+def test_a_hundred_looks_leave_no_socket_open(veth: int) -> None:
+    for _ in range(100):
+        assert KernelRtnl().link(veth, vfs=True)
+
+
+# What is sent, by the bytes.
+
+EVERYTHING = VfSettings(
+    mac="52:54:00:bb:00:05",
+    vlan=Vlan(100, 3, VlanProtocol.DOT1AD),
+    rate=Rate(10, 1000),
+    spoof_check=False,
+    trust=True,
+    link_state=LinkState.DISABLE,
+)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every datagram that leaves this process by netlink."""
+    found: list[bytes] = []
+
+    def spy(name: str) -> Any:
+        original = getattr(socket.socket, name)
+
+        def send(self: socket.socket, data: Any, *rest: Any) -> Any:
+            if self.family == socket.AF_NETLINK:
+                found.append(bytes(data))
+            return original(self, data, *rest)
+
+        return send
+
+    for name in ("send", "sendto"):
+        monkeypatch.setattr(socket.socket, name, spy(name))
+    return found
+
+
+def request_for(veth: int, sent: list[bytes], settings: VfSettings, index: int = 5) -> dict[int, bytes]:
+    """A veth has no VFs, so the kernel refuses; by then the request has been made."""
+    with pytest.raises(OSError) as raised:
+        KernelRtnl().set_vf(veth, index, settings)
+    assert raised.value.errno == errno.EOPNOTSUPP
+    return vf_attributes(sent[-1])
+
+
+def test_all_settings_of_a_vf_travel_in_one_request(veth: int, sent: list[bytes]) -> None:
+    found = request_for(veth, sent, EVERYTHING)
+    assert set(found) == {VF_MAC, VF_VLAN_LIST, VF_RATE, VF_SPOOFCHK, VF_TRUST, VF_LINK_STATE}
+    assert found[VF_MAC][:10] == struct.pack("=I", 5) + bytes.fromhex("525400bb0005")
+    assert found[VF_RATE] == struct.pack("=III", 5, 10, 1000)
+    assert found[VF_SPOOFCHK] == struct.pack("=II", 5, 0)
+    assert found[VF_TRUST] == struct.pack("=II", 5, 1)
+    assert found[VF_LINK_STATE] == struct.pack("=II", 5, 2)
+
+
+def test_a_protocol_travels_in_the_16_bytes_that_the_kernel_wants(veth: int, sent: list[bytes]) -> None:
+    """struct ifla_vf_vlan_info; as pyroute2 packs it by itself, 14 bytes, the kernel answers EINVAL."""
+    ((kind, payload),) = attributes(request_for(veth, sent, EVERYTHING)[VF_VLAN_LIST])
+    assert kind == 1
+    assert payload == struct.pack("=III", 5, 100, 3) + struct.pack(">HH", 0x88A8, 0)
+    assert len(payload) == 16
+
+
+@pytest.mark.parametrize("vlan", [Vlan(0), Vlan(0, 0, VlanProtocol.DOT1AD), Vlan(4094, 7)])
+def test_a_plain_vlan_travels_as_drivers_have_always_known_it(veth: int, sent: list[bytes], vlan: Vlan) -> None:
+    found = request_for(veth, sent, VfSettings(vlan=vlan))
+    assert found == {VF_VLAN: struct.pack("=III", 5, vlan.id, vlan.qos)}
+
+
+@pytest.mark.parametrize(("state", "number"), [(LinkState.AUTO, 0), (LinkState.ENABLE, 1), (LinkState.DISABLE, 2)])
+def test_link_states_are_the_kernels_numbers(veth: int, sent: list[bytes], state: LinkState, number: int) -> None:
+    assert request_for(veth, sent, VfSettings(link_state=state)) == {VF_LINK_STATE: struct.pack("=II", 5, number)}
+
+
+def test_what_is_not_wanted_is_not_sent(veth: int, sent: list[bytes]) -> None:
+    assert set(request_for(veth, sent, VfSettings(trust=False), index=0)) == {VF_TRUST}
+
+
+def test_pyroute2_still_needs_the_vlan_patch() -> None:
+    """Fails once pyroute2 packs 16 bytes itself: then the patch in vfagent/host/rtnl.py can go."""
+    program = (
+        "import struct; from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg\n"
+        "fields = ifinfmsg.vflist.vfinfo.vf_vlist.ivvi.fields\n"
+        "print(sum(struct.calcsize(kind) for _, kind in fields))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 14
+
+
+# What is received, by the bytes.
+
+
+def decoded(data: bytes) -> LinkFacts:
+    # Not at the top: the product must be the first to import pyroute2, as it is in the service.
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    message = ifinfmsg(data)
+    message.decode()
+    return link_facts(message)
+
+
+def test_a_vf_is_read_in_full() -> None:
+    info = VfInfo(3, "52:54:00:bb:00:03", 100, 5, 0x88A8, 1, 1, 1, 10, 1000)
+    facts = decoded(link_message(7, "ens1f0", info.pack(), flags=0x10001))
+    assert (facts.ifindex, facts.name, facts.mac, facts.mtu) == (7, "ens1f0", "02:00:00:00:00:01", 1500)
+    assert facts.admin_up
+    assert facts.carrier
+    assert facts.vfs == {
+        3: VfSettings(
+            mac="52:54:00:bb:00:03",
+            vlan=Vlan(100, 5, VlanProtocol.DOT1AD),
+            rate=Rate(10, 1000),
+            spoof_check=True,
+            trust=True,
+            link_state=LinkState.ENABLE,
+        )
+    }
+
+
+def test_what_a_driver_does_not_report_is_unknown_rather_than_on() -> None:
+    """rtnl_fill_vfinfo() fills what ndo_get_vf_config leaves out with -1."""
+    found = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=NOT_REPORTED, trust=NOT_REPORTED).pack())).vfs[0]
+    assert (found.spoof_check, found.trust) == (None, None)
+    off = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=0, trust=0).pack())).vfs[0]
+    assert (off.spoof_check, off.trust) == (False, False)
+
+
+def test_a_vlan_of_an_old_kernel_is_read_from_the_old_attribute() -> None:
+    info = VfInfo(0, vlan=12, qos=1, with_vlan_list=False)
+    assert decoded(link_message(7, "ens1f0", info.pack())).vfs[0].vlan == Vlan(12, 1)
+
+
+def test_two_hundred_vfs_are_read_each_with_its_own() -> None:
+    infos = [VfInfo(n, f"52:54:00:00:00:{n:02x}", vlan=n + 1, trust=n % 2, max_rate=n) for n in range(200)]
+    found = decoded(link_message(7, "ens1f0", *(info.pack() for info in infos))).vfs
+    assert sorted(found) == list(range(200))
+    assert all(found[n].mac == f"52:54:00:00:00:{n:02x}" and found[n].vlan == Vlan(n + 1) for n in range(200))
+    assert all(found[n].trust == bool(n % 2) and found[n].rate == Rate(0, n) for n in range(200))
+
+
+def test_a_link_without_vfs_has_none() -> None:
+    assert decoded(link_message(7, "ens1f0")).vfs == {}
+
+
+def test_only_the_needed_part_of_pyroute2_is_loaded() -> None:
+    """Its __init__ brings a database and an HTTP server: twice the memory, in a service that idles."""
+    program = "import sys, vfagent.host.rtnl; print(*sys.modules)"
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, cwd=root
+    )
+    loaded = set(done.stdout.split())
+    assert "pyroute2.iproute.linux" in loaded
+    assert not loaded & {"pyroute2.ndb.main", "sqlite3", "http.server"}
