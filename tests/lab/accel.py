@@ -6,9 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.lab import qemu
 from tests.lab.cache import cache_dir, say
 from tests.lab.image import Image
+from tests.lab.qemu import IMAGE, VM, Place
 
 LIMIT_S = 20
 MARK = b"lab: init reached"
@@ -41,7 +41,7 @@ def _boots_under_kvm(image: Image) -> bool:
     """A paravirtual KVM opens, starts a guest, and lets it hang: only a boot tells."""
     with tempfile.TemporaryDirectory(prefix="vfagent-lab-") as name:
         folder = Path(name)
-        process = qemu.start(image, folder, _arguments())
+        process = Place(image.tools, folder, {image.directory: IMAGE}).start(_arguments())
         try:
             deadline = time.monotonic() + LIMIT_S
             while time.monotonic() < deadline and process.poll() is None:
@@ -61,6 +61,6 @@ def _console(folder: Path) -> bytes:
 
 def _arguments() -> list[str]:
     machine = ["-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "1024", "-nodefaults"]
-    boot = ["-kernel", f"{qemu.IMAGE}/vmlinuz", "-initrd", f"{qemu.IMAGE}/initrd"]
+    boot = ["-kernel", f"{IMAGE}/vmlinuz", "-initrd", f"{IMAGE}/initrd"]
     kernel = ["-append", "console=ttyS0 panic=-1 lab.probe", "-no-reboot"]
-    return [*machine, *boot, *kernel, "-display", "none", "-serial", f"file:{qemu.VM}/console.log"]
+    return [*machine, *boot, *kernel, "-display", "none", "-serial", f"file:{VM}/console.log"]

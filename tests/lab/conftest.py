@@ -11,6 +11,7 @@ import pytest
 from tests.lab.evidence import collect
 from tests.lab.image import Image, host
 from tests.lab.vm import VM
+from tests.lab.warm import WarmVM
 
 HERE = Path(__file__).parent
 EVIDENCE = HERE / "evidence"
@@ -46,6 +47,20 @@ def boot(lab_image: Image) -> Iterator[Callable[..., VM]]:
     """Boots VMs that end with the test: boot(nics, payload) as in VM."""
     with ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(VM(*args, **kwargs))
+
+
+@pytest.fixture
+def warm(lab_image: Image) -> Iterator[Callable[..., WarmVM]]:
+    """The same, from a host that has booted: for tests that do not look at the boot."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(WarmVM(*args, **kwargs))
+
+
+@pytest.fixture(scope="module")
+def warm_module(lab_image: Image) -> Iterator[Callable[..., WarmVM]]:
+    """The same for a whole file."""
+    with ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(WarmVM(*args, **kwargs))
 
 
 @pytest.fixture(scope="module")

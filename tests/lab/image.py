@@ -20,7 +20,7 @@ TOOLS = Root(
     packages=("iproute2",),
     # The first QEMU whose virtio-net can be a PF is 10.1.
     backports=("qemu-system-x86", "qemu-utils", "seabios", "ipxe", "ipxe-qemu"),
-    directories=("/lab/vm", "/lab/image"),
+    directories=("/lab/vm", "/lab/image", "/lab/warm"),
 )
 
 HOST_PACKAGES = (

@@ -16,6 +16,13 @@ class Parts:
 
     netdevs: tuple[Options, ...]
     devices: tuple[Options, ...]
+    # QEMU 11.1 takes the PF away and never its VFs: the port cannot be used again.
+    spends_port: bool = False
+
+    @property
+    def pf(self) -> str:
+        """QEMU's id of the device that is unplugged."""
+        return str(self.devices[-1]["id"])
 
 
 class Card(Protocol):
@@ -60,14 +67,16 @@ class VirtioPf:
     def parts(self, bus: str) -> Parts:
         functions = [self._function(bus, number) for number in range(self.vfs, -1, -1)]
         wires = tuple(_tap(f"{self.name}-{number}") for number in range(self.vfs, -1, -1))
-        return Parts(wires, tuple(functions))
+        return Parts(wires, tuple(functions), spends_port=True)
 
     def _function(self, bus: str, number: int) -> Options:
+        # The VFs that an unplugged PF leaves behind go on claiming the PF's id.
+        pf = f"{self.name}-{bus}"
         # Without iommu_platform the card's DMA goes past the IOMMU.
         device: Options = {"driver": "virtio-net-pci", "bus": bus, "addr": f"0x0.0x{number:x}"}
         device |= {"netdev": f"{self.name}-{number}-wire", "mac": _mac(self.name, number)}
         device |= {"iommu_platform": True, "romfile": ""}
-        device |= {"sriov-pf": self.name} if number else {"id": self.name}
+        device |= {"sriov-pf": pf} if number else {"id": pf}
         return device
 
 

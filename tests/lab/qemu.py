@@ -2,15 +2,16 @@
 """QEMU as a process: in the tools root, with mounts and a network of its own."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.debian import entry
-from tests.lab.image import Image
 
 # Where QEMU, in its root, sees the VM's folder and the image's.
 VM = "/lab/vm"
 IMAGE = "/lab/image"
+WARM = "/lab/warm"
 SSH_PORT = 2222
 
 # One wire that all NICs hang on, in a network namespace that ends with QEMU.
@@ -30,21 +31,26 @@ exec "$@"
 """
 
 
-def _inside(image: Image, folder: Path) -> list[str]:
-    binds = {folder: VM, image.directory: IMAGE}
-    dies_with_us = ["setpriv", "--pdeathsig", "KILL"]
-    return [*dies_with_us, *entry(image.tools, binds, network=False)]
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The root QEMU runs in, a VM's folder, and what else it is to see there."""
 
+    root: Path
+    folder: Path
+    binds: Mapping[Path, str]
 
-def start(image: Image, folder: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Starts QEMU; its output goes to qemu.log in the VM's folder."""
-    argv = [*_inside(image, folder), "sh", "-c", _WIRE, "sh", "qemu-system-x86_64", *arguments]
-    with (folder / "qemu.log").open("ab") as log:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Starts QEMU; its output goes to qemu.log in the VM's folder."""
+        argv = [*self._inside(), "sh", "-c", _WIRE, "sh", "qemu-system-x86_64", *arguments]
+        with (self.folder / "qemu.log").open("ab") as log:
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
+    def make_overlay(self, backing: str, form: str) -> None:
+        """A disk of the VM's own, over another."""
+        overlay = ["-b", backing, "-F", form, f"{VM}/root.qcow2"]
+        argv = [*self._inside(), "qemu-img", "create", "-q", "-f", "qcow2", *overlay]
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
 
-def make_overlay(image: Image, folder: Path) -> None:
-    """A disk of the VM's own, over the image's."""
-    backing = ["-b", f"{IMAGE}/disk.raw", "-F", "raw", f"{VM}/root.qcow2"]
-    argv = [*_inside(image, folder), "qemu-img", "create", "-q", "-f", "qcow2", *backing]
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    def _inside(self) -> list[str]:
+        dies_with_us = ["setpriv", "--pdeathsig", "KILL"]
+        return [*dies_with_us, *entry(self.root, {self.folder: VM, **self.binds}, network=False)]

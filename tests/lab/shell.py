@@ -29,7 +29,7 @@ def main() -> None:
     if options.policy:
         payload = vfagent_tree(options.policy.read(), suite=options.suite)
     with VM(cards, payload, suite=options.suite) as vm:
-        say(f"{vm.image.directory.name} by {vm.accel}; console log {vm.console}, QMP {vm.folder / 'qmp'}")
+        say(f"{vm.image.directory.name} by {vm.machine.accel}; console log {vm.console}, QMP {vm.folder / 'qmp'}")
         subprocess.run([*vm.remote.argv("-t"), "cd; exec bash -l"], check=False)
 
 

@@ -49,6 +49,10 @@ def iommu_group(vm: VM, device: str) -> str:
     return vm.run(f"basename $(readlink /sys/bus/pci/devices/{device}/iommu_group)").stdout.strip()
 
 
+def test_addresses(vm: VM) -> None:
+    assert [vm.address(card) for card in vm.cards.values()] == [IGB, VIRTIO, NVME]
+
+
 def test_payload_is_there_when_systemd_starts(vm: VM) -> None:
     assert vm.get("/etc/lab/link") == b"from the payload\n"
     assert vm.run("/etc/lab/program").stdout == "runs\n"
@@ -95,13 +99,13 @@ def test_vf_settings_are_taken_by_the_pf(vm: VM) -> None:
 
 def test_a_card_is_plugged_and_unplugged(vm: VM) -> None:
     card = Igb("igb1")
-    vm.hotplug(card)
-    vm.wait_for("test -e /sys/bus/pci/devices/0000:04:00.0/net")
-    assert len(create_vfs(vm, "0000:04:00.0", 7)) == 7
+    pf = vm.hotplug(card)
+    vm.wait_for(f"test -e /sys/bus/pci/devices/{pf}/net")
+    assert len(create_vfs(vm, pf, 7)) == 7
     vm.unplug(card)
-    vm.wait_for("test ! -e /sys/bus/pci/devices/0000:04:00.0")
-    vm.hotplug(card)
-    vm.wait_for("test -e /sys/bus/pci/devices/0000:04:00.0/net")
+    vm.wait_for(f"test ! -e /sys/bus/pci/devices/{pf}")
+    assert vm.hotplug(card) == pf
+    vm.wait_for(f"test -e /sys/bus/pci/devices/{pf}/net")
     vm.unplug(card)
 
 
@@ -125,6 +129,15 @@ def hwmode(vm: VM, mode: str) -> str:
     vm.run(f"bridge link set dev hwmode0 hwmode {mode}")
     [link] = json.loads(vm.run("bridge -j -d link show dev hwmode0").stdout)
     return str(link["hwmode"])
+
+
+def test_a_virtio_card_is_plugged_again_elsewhere(vm: VM) -> None:
+    card = VirtioPf("virtio1", vfs=2)
+    for _ in range(2):
+        pf = vm.hotplug(card)
+        assert len(create_vfs(vm, pf, 2)) == 2
+        vm.unplug(card)
+        vm.wait_for(f"test ! -e /sys/bus/pci/devices/{pf}")
 
 
 def test_reboot_keeps_what_changed(vm: VM) -> None:

@@ -1,30 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lab VM: boots, takes commands, gets cards plugged and unplugged."""
 
-import json
+import contextlib
 import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from tests.lab import qemu
 from tests.lab.accel import accelerator
 from tests.lab.folder import Folder
 from tests.lab.image import Image, host
-from tests.lab.nic import Card, Options
+from tests.lab.machine import PORTS, Machine
+from tests.lab.nic import Card
 from tests.lab.payload import Content, archive, tree_of
+from tests.lab.qemu import IMAGE, Place
 from tests.lab.qmp import Qmp
 from tests.lab.remote import Remote
-
-PORTS = 8
-MANAGEMENT_MAC = "52:54:00:1a:b0:00"
-KERNEL = (
-    "console=ttyS0 loglevel=4 root=/dev/vda rw intel_iommu=on iommu=pt mitigations=off nokaslr audit=0"
-    " fsck.mode=skip systemd.show_status=auto lsm=landlock,lockdown,yama,apparmor"
-)
 
 
 class CommandError(RuntimeError):
@@ -46,18 +41,15 @@ class VM:
         extra_qemu: Sequence[str] = (),
         extra_kernel: str = "",
     ) -> None:
-        if memory_mib >= 2816:
-            raise ValueError("from 2.75 GiB on, the firmware places VF BARs where the VFs do not work")
+        self.suite = suite
         self.image: Image = host(suite)
-        self.accel = accelerator(self.image)
         self._folder = Folder()
         self.folder = self._folder.path
         self.console = self.folder / "console.log"
-        self._ports: dict[str, Card] = {f"rp{n}": nic for n, nic in enumerate(nics, 1)}
-        self._payload = tree_of(payload or {})
-        self._memory_mib = memory_mib
-        self._extra_qemu = list(extra_qemu)
-        self._kernel = f"{KERNEL} {extra_kernel}".strip()
+        self.payload = tree_of(payload or {})
+        self.cards: dict[str, Card] = dict(zip(PORTS, nics, strict=False))
+        self._machine = Machine(accelerator(self.image), memory_mib, extra_kernel, extra=tuple(extra_qemu))
+        self._spent: set[str] = set()
         self._boot_begin = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
@@ -67,10 +59,14 @@ class VM:
         try:
             self.start()
             self.wait_ssh()
+            self._arrange()
         except BaseException:
             self.kill()
             raise
         return self
+
+    def _arrange(self) -> None:
+        """What is left to do once commands can be run."""
 
     def __exit__(
         self,
@@ -92,64 +88,38 @@ class VM:
             raise RuntimeError("the VM does not run")
         return self._remote
 
+    @property
+    def machine(self) -> Machine:
+        """What it is started with."""
+        return replace(self._machine, payload=bool(self.payload), cards=self.cards)
+
     def start(self) -> None:
         """Starts QEMU, and returns before the guest has booted."""
-        qemu.make_overlay(self.image, self.folder)
-        arguments = self._machine() + self._disks() + self._management() + self._cards()
-        self._process = qemu.start(self.image, self.folder, arguments + self._extra_qemu)
+        if self.payload:
+            (self.folder / "payload.tar").write_bytes(archive(self.payload))
+        place = Place(self.image.tools, self.folder, {self.image.directory: IMAGE})
+        place.make_overlay(f"{IMAGE}/disk.raw", "raw")
+        self._launch(place, self.machine.arguments())
+
+    def _launch(self, place: Place, arguments: list[str]) -> None:
+        self._process = place.start(arguments)
         VM.alive.append(self)
         self._remote = Remote(self.folder, self.image.key, self._process.pid)
         self._qmp = self._connect_qmp()
 
     def _connect_qmp(self) -> Qmp:
-        path, deadline = self.folder / "qmp", time.monotonic() + 30
-        while not path.exists():
-            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"QEMU did not start: {(self.folder / 'qemu.log').read_text()}")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self._check_runs()
+            # The socket's file is there a moment before QEMU listens.
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                return Qmp(self.folder / "qmp")
             time.sleep(0.02)
-        return Qmp(path)
+        raise TimeoutError("QEMU opens no QMP socket")
 
-    def _machine(self) -> list[str]:
-        accel = "kvm" if self.accel == "kvm" else "tcg,thread=multi,tb-size=512"
-        cpu = "host" if self.accel == "kvm" else "max,svm=off"
-        return [
-            *("-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off", "-accel", accel, "-cpu", cpu, "-smp", "2"),
-            *("-m", str(self._memory_mib), "-nodefaults", "-display", "none"),
-            *("-device", "intel-iommu,intremap=on"),
-            *("-qmp", f"unix:{qemu.VM}/qmp,server=on,wait=off"),
-            *("-chardev", f"socket,id=console,path={qemu.VM}/console,server=on,wait=off,logfile={qemu.VM}/console.log"),
-            *("-serial", "chardev:console"),
-            *("-kernel", f"{qemu.IMAGE}/vmlinuz", "-initrd", f"{qemu.IMAGE}/initrd"),
-            *("-append", self._kernel),
-        ]
-
-    def _disks(self) -> list[str]:
-        arguments = self._disk("root", f"{qemu.VM}/root.qcow2", "qcow2")
-        if self._payload:
-            (self.folder / "payload.tar").write_bytes(archive(self._payload))
-            arguments += self._disk("payload", f"{qemu.VM}/payload.tar", "raw")
-        return arguments
-
-    def _disk(self, name: str, path: str, form: str) -> list[str]:
-        drive = f"if=none,id={name},file={path},format={form},cache=unsafe"
-        return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name},serial={name}"]
-
-    def _management(self) -> list[str]:
-        forward = f"hostfwd=tcp:127.0.0.1:{qemu.SSH_PORT}-10.0.2.15:22"
-        device = f"virtio-net-pci,netdev=mgmt,mac={MANAGEMENT_MAC},romfile="
-        return ["-netdev", f"user,id=mgmt,restrict=on,{forward}", "-device", device]
-
-    def _cards(self) -> list[str]:
-        arguments: list[str] = []
-        for number in range(1, PORTS + 1):
-            port: Options = {"driver": "pcie-root-port", "id": f"rp{number}", "bus": "pcie.0"}
-            port |= {"chassis": number, "slot": number}
-            arguments += ["-device", json.dumps(port)]
-        for bus, card in self._ports.items():
-            parts = card.parts(bus)
-            arguments += [word for netdev in parts.netdevs for word in ("-netdev", json.dumps(netdev))]
-            arguments += [word for device in parts.devices for word in ("-device", json.dumps(device))]
-        return arguments
+    def _check_runs(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"QEMU does not run: {(self.folder / 'qemu.log').read_text()}")
 
     def wait_ssh(self, timeout: float = 180) -> None:
         """Until commands can be run; the boot may still go on."""
@@ -162,8 +132,7 @@ class VM:
             raise TimeoutError(f"no ssh within {timeout} s; console:\n{self.console_tail()}") from error
 
     def _announced(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            raise RuntimeError(f"QEMU has ended: {(self.folder / 'qemu.log').read_text()}")
+        self._check_runs()
         return b"lab: ssh is up" in self.console.read_bytes()[self._boot_begin :]
 
     def wait_boot(self, timeout: float = 180) -> str:
@@ -209,25 +178,36 @@ class VM:
                 raise TimeoutError(f"{condition} does not hold after {timeout} s")
             time.sleep(0.1)
 
-    def hotplug(self, card: Card) -> None:
-        """Puts a card into a free port; the guest notices it later."""
-        free = (f"rp{number}" for number in range(1, PORTS + 1) if f"rp{number}" not in self._ports)
-        bus = next(free)
+    def address(self, card: Card) -> str:
+        """The PCI address of a card's PF."""
+        return f"0000:{PORTS.index(self._port(card)) + 1:02x}:00.0"
+
+    def _port(self, card: Card) -> str:
+        return next(port for port, other in self.cards.items() if other.name == card.name)
+
+    def hotplug(self, card: Card, timeout: float = 60) -> str:
+        """Puts a card into a free port, and gives its PF's address once the guest's kernel has it."""
+        bus = next(port for port in PORTS if port not in self.cards and port not in self._spent)
         parts = card.parts(bus)
         for netdev in parts.netdevs:
             self.qmp.execute("netdev_add", netdev)
         for device in parts.devices:
             self.qmp.execute("device_add", device)
-        self._ports[bus] = card
+        self.cards[bus] = card
+        self.wait_for(f"test -e /sys/bus/pci/devices/{self.address(card)}", timeout)
+        return self.address(card)
 
     def unplug(self, card: Card, timeout: float = 60) -> None:
         """Asks the guest for the card, and waits until it is gone."""
-        bus = next(bus for bus, other in self._ports.items() if other.name == card.name)
-        self.qmp.execute("device_del", {"id": card.name})
-        self.qmp.wait_event("DEVICE_DELETED", timeout, device=card.name)
-        for netdev in card.parts(bus).netdevs:
+        port = self._port(card)
+        parts = card.parts(port)
+        self.qmp.execute("device_del", {"id": parts.pf})
+        self.qmp.wait_event("DEVICE_DELETED", timeout, device=parts.pf)
+        for netdev in parts.netdevs:
             self.qmp.execute("netdev_del", {"id": netdev["id"]})
-        del self._ports[bus]
+        del self.cards[port]
+        if parts.spends_port:
+            self._spent.add(port)
 
     def reboot(self, timeout: float = 180) -> None:
         """Until ssh answers again."""
