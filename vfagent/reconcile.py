@@ -84,8 +84,17 @@ class Task:
 
 
 def deadline_s(step: Step) -> float:
-    """How long a step may take before its worker is given up. Drivers with 125 VFs were seen to take 65 s."""
-    return 180.0 if isinstance(step, SetNumvfs) else 30.0
+    """How long a step may take before its worker is given up.
+
+    A removal sleeps for a second in the kernel; drivers were seen to take 65 s to make 125 VFs, 22 s for 64.
+    """
+    match step:
+        case SetNumvfs(count=0):
+            return 60.0
+        case SetNumvfs():
+            return 30.0 + step.count
+        case _:
+            return 30.0
 
 
 def converge(task: Task, host: Host, state: State, emit: Emit) -> None:

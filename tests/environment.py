@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes what the tests need, and prints the Python to run them with.
+
+Only the standard library, so that a machine with nothing but Python can start here. The virtual environment is
+kept by what it was made from; it sees Debian's own packages, for those that PyPI has no build of.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEM_PYTHON = "/usr/bin/python3"
+PACKAGES = (
+    "python3-venv",
+    "python3-systemd",
+    "python3-gi",
+    "gir1.2-umockdev-1.0",
+    "umockdev",
+    "libudev1",
+    "iproute2",
+    "systemd",
+    "strace",
+)
+
+
+def main() -> None:
+    install_packages()
+    print(environment() / "bin/python")
+
+
+def install_packages() -> None:
+    missing = [name for name in PACKAGES if not _installed(name)]
+    if missing:
+        _run("apt-get", "-qq", "update")
+        _run("apt-get", "-qq", "install", "--yes", "--no-install-recommends", *missing)
+
+
+def _run(*command: str) -> None:
+    """Quietly, unless it fails."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}")
+
+
+def _installed(name: str) -> bool:
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
+
+
+def requirements() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+
+
+def environment() -> Path:
+    """The virtual environment, made at the first use."""
+    wanted = "\n".join([SYSTEM_PYTHON, *requirements()])
+    cache = Path(os.environ.get("VFAGENT_CACHE", Path.home() / ".cache/vfagent"))
+    made = cache / f"venv-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    if not (made / "complete").exists():
+        shutil.rmtree(made, ignore_errors=True)
+        _make(made)
+        (made / "complete").touch()
+    return made
+
+
+def _make(folder: Path) -> None:
+    _run(SYSTEM_PYTHON, "-m", "venv", "--system-site-packages", str(folder))
+    pip = (str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
+    _run(*pip, *requirements())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One 82576 under a policy: boot, drift, reload, holders, apply, release. Each test leaves the VM converged."""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab.facts import SYSFS, VfFacts, journal, link, netdev, now, status, vfs
+from tests.lab.install import vfagent_tree
+from tests.lab.nic import Igb
+from tests.lab.payload import Entry
+from tests.lab.vm import VM
+
+PF = "0000:01:00.0"
+POLICY = """
+[[pf]]
+name = "storage"
+match = { driver = "igb" }
+vfs = 4
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+mac = "52:54:00:bb:00:{index:02x}"
+vlan = 10
+spoof_check = true
+link_state = "enable"
+"""
+# Ordered after the service: what it sees at its start is what READY means.
+WITNESS = b"""[Unit]
+After=vfagent.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'readlink -f /sys/bus/pci/devices/0000:01:00.0/virtfn*/driver >/run/witness'
+"""
+HOLDER = b"""
+import ctypes, fcntl, os, struct, sys, time
+address = sys.argv[1]
+group = os.path.basename(os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group"))
+container, opened = os.open("/dev/vfio/vfio", os.O_RDWR), os.open(f"/dev/vfio/{group}", os.O_RDWR)
+fcntl.ioctl(opened, 0x3B68, struct.pack("i", container))  # VFIO_GROUP_SET_CONTAINER
+fcntl.ioctl(container, 0x3B66, 1)  # VFIO_SET_IOMMU, type 1
+device = fcntl.ioctl(opened, 0x3B6A, ctypes.create_string_buffer(address.encode() + b"\\0"))  # GET_DEVICE_FD
+time.sleep(100000)
+"""
+
+
+@pytest.fixture(scope="module")
+def vm(boot_module: Callable[..., VM]) -> VM:
+    extra = {
+        "/usr/lib/systemd/system/witness.service": Entry(WITNESS),
+        "/etc/systemd/system/multi-user.target.wants/witness.service": Entry(
+            target="/usr/lib/systemd/system/witness.service"
+        ),
+        "/usr/lib/hold.py": Entry(HOLDER),
+    }
+    machine = boot_module([Igb("igb0")], vfagent_tree(POLICY, extra))
+    assert machine.wait_boot() == "running"
+    return machine
+
+
+@pytest.fixture(autouse=True)
+def left_converged(vm: VM) -> Iterator[None]:
+    yield
+    as_before = vm.get("/etc/vfagent/policy.toml") == POLICY.encode()
+    if not (as_before and held(vm) == wanted() and _active(vm)):
+        vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+        vm.run("systemctl start vfagent.service; systemctl reload vfagent.service")
+        wait_for_vfs(vm, wanted())
+
+
+def _active(vm: VM) -> bool:
+    return vm.run("systemctl is-active vfagent.service", check=False).returncode == 0
+
+
+def wanted(count: int = 4, vlan: int = 10) -> list[tuple[str, str, int]]:
+    return [("vfio-pci", f"52:54:00:bb:00:{index:02x}", vlan) for index in range(count)]
+
+
+def held(vm: VM) -> list[tuple[str, str, int]]:
+    return [(vf.driver, vf.mac, vf.vlan) for vf in vfs(vm, PF)]
+
+
+def wait_for_vfs(vm: VM, expected: list[tuple[str, str, int]], timeout: float = 40) -> None:
+    vm.wait_for(lambda: held(vm) == expected, timeout)
+
+
+def hold(vm: VM, vf: VfFacts) -> None:
+    """Open a VF as a VMM does, until the unit is stopped."""
+    vm.run(f"systemd-run --quiet --unit=holder python3 /usr/lib/hold.py {vf.address}")
+    vm.wait_for(f"grep -q 1 {SYSFS}/{vf.address}/enable")
+
+
+def reload_with(vm: VM, policy: str) -> None:
+    vm.put("/etc/vfagent/policy.toml", policy.encode())
+    vm.run("systemctl reload vfagent.service")
+
+
+def test_after_boot_the_vfs_are_as_the_policy_says(vm: VM) -> None:
+    assert held(vm) == wanted()
+    assert "UP" in link(vm, PF)["flags"]  # type: ignore[operator]
+
+
+def test_ready_comes_after_the_vfs(vm: VM) -> None:
+    assert vm.get("/run/witness").decode().split() == ["/sys/bus/pci/drivers/vfio-pci"] * 4
+
+
+def test_the_vf_driver_never_probed_a_vf(vm: VM) -> None:
+    lines = [line for line in vm.run("dmesg").stdout.splitlines() if re.search(r"igbvf 0000:", line)]
+    assert lines == []
+
+
+def test_what_the_driver_cannot_do_is_a_note_once_and_no_failure(vm: VM) -> None:
+    pf = status(vm)[PF]
+    assert pf["phase"] == "converged"
+    assert pf["notes"] == ["link_state is not supported by igb"]
+    assert journal(vm).count("link_state is not supported") == 1
+
+
+def test_a_vlan_changed_by_hand_comes_back_and_is_logged_with_both_values(vm: VM) -> None:
+    before = now(vm)
+    vm.run(f"ip link set {netdev(vm, PF)} vf 1 vlan 20")
+    wait_for_vfs(vm, wanted(), 10)
+    text = journal(vm, before)
+    assert re.search(r"drift: found vlan 20, wanted: set \S+/vf1 vlan 10", text)
+
+
+def test_drift_is_repaired_within_two_seconds(vm: VM) -> None:
+    name = netdev(vm, PF)
+    gone = f"while ip link show {name} | grep -q 'vlan 21'; do :; done"
+    vm.run(f'ip link set {name} vf 2 vlan 21; timeout 2 sh -c "{gone}"')
+    assert held(vm) == wanted()
+
+
+def test_a_vf_unbound_by_hand_is_bound_again(vm: VM) -> None:
+    address = vfs(vm, PF)[3].address
+    vm.run(f"echo {address} >/sys/bus/pci/drivers/vfio-pci/unbind")
+    wait_for_vfs(vm, wanted(), 10)
+
+
+def test_vfs_removed_by_hand_are_made_again(vm: VM) -> None:
+    before = now(vm)
+    vm.run(f"echo 0 >{SYSFS}/{PF}/sriov_numvfs")
+    wait_for_vfs(vm, wanted())
+    assert "drift: found 0 VFs, wanted: create 4 VFs" in journal(vm, before)
+
+
+def test_a_pf_set_down_by_hand_comes_up_again(vm: VM) -> None:
+    vm.run(f"ip link set {netdev(vm, PF)} down")
+    vm.wait_for(lambda: "UP" in link(vm, PF)["flags"], 15)  # type: ignore[operator]
+
+
+def test_a_reload_with_more_vfs_makes_them(vm: VM) -> None:
+    reload_with(vm, POLICY.replace("vfs = 4", "vfs = 6"))
+    wait_for_vfs(vm, wanted(6))
+
+
+def test_while_a_vf_is_held_nothing_is_destroyed_and_the_change_follows_its_release(vm: VM) -> None:
+    before = vfs(vm, PF)
+    hold(vm, before[1])
+    reload_with(vm, POLICY.replace("vfs = 4", "vfs = 6"))
+    vm.wait_for(lambda: status(vm)[PF]["phase"] == "deferred", 20)
+    assert vfs(vm, PF) == before
+    [deferred] = status(vm)[PF]["deferred"]  # type: ignore[misc]
+    assert "create 6 VFs" in deferred
+    assert "vf1: its VFIO group is held open" in deferred
+    assert vm.run("vfagent plan", check=False).returncode == 3
+    vm.run("systemctl stop holder.service")
+    wait_for_vfs(vm, wanted(6))
+
+
+def test_drift_of_a_held_vf_is_reported_and_not_touched(vm: VM) -> None:
+    hold(vm, vfs(vm, PF)[0])
+    vm.run(f"ip link set {netdev(vm, PF)} vf 0 vlan 30")
+    vm.wait_for(lambda: status(vm)[PF]["phase"] == "deferred", 10)
+    assert vfs(vm, PF)[0].vlan == 30
+    vm.run("systemctl stop holder.service")
+    wait_for_vfs(vm, wanted(), 15)
+
+
+def test_an_invalid_edit_leaves_the_old_policy_in_force(vm: VM) -> None:
+    before = now(vm)
+    reload_with(vm, POLICY.replace("vlan = 10", "vlan = 5000"))
+    assert vm.run("systemctl is-active vfagent.service").stdout == "active\n"
+    place = "/etc/vfagent/policy.toml:11:8: pf[0].vf[0].vlan"
+    assert place in journal(vm, before)
+    assert place in vm.run("vfagent status", check=False).stdout
+    assert vm.run("vfagent check", check=False).returncode == 4
+    assert held(vm) == wanted()
+
+
+def test_restart_and_stop_leave_the_vfs_alone(vm: VM) -> None:
+    before = now(vm)
+    vm.run("systemctl restart vfagent.service")
+    vm.run("systemctl stop vfagent.service")
+    assert held(vm) == wanted()
+    assert not re.search(r"pf \S+: (create|remove|bind|set) ", journal(vm, before))
+
+
+def test_apply_converges_without_the_service_and_then_does_nothing(vm: VM) -> None:
+    vm.run("systemctl stop vfagent.service")
+    vm.run(f"echo 0 >{SYSFS}/{PF}/sriov_numvfs")
+    assert vm.run("vfagent apply", timeout=120).returncode == 0
+    assert held(vm) == wanted()
+    vm.run("strace -f -y -e trace=openat,sendto,sendmsg -e abbrev=none -o /tmp/trace vfagent apply", timeout=180)
+    trace = vm.get("/tmp/trace").decode()
+    writes = [line for line in trace.splitlines() if re.search(r'"/sys/[^"]*", O_(WRONLY|RDWR)', line)]
+    assert writes == []
+    # RTM_NEWLINK is 0x10, RTM_SETLINK 0x13: nothing but reads (0x12, 0x16, 0x1a) goes out.
+    assert re.findall(r"nlmsg_type=(RTM_NEWLINK|RTM_SETLINK|0x10|0x13)\b", trace) == []
+    assert "nlmsg_type" in trace
+
+
+def test_apply_beside_the_service_is_refused_with_what_to_do(vm: VM) -> None:
+    done = vm.run("vfagent apply", check=False)
+    assert done.returncode == 1
+    assert "systemctl reload vfagent" in done.stderr
+
+
+def test_release_gives_the_pf_back_and_reload_takes_it_again(vm: VM) -> None:
+    assert vm.run(f"vfagent release {netdev(vm, PF)}", timeout=120).returncode == 0
+    assert vfs(vm, PF) == []
+    assert vm.run(f"cat {SYSFS}/{PF}/sriov_drivers_autoprobe").stdout == "1\n"
+    assert "UP" not in link(vm, PF)["flags"]  # type: ignore[operator]
+    vm.wait_for(lambda: status(vm)[PF]["phase"] == "released", 10)
+    time.sleep(3)
+    assert vfs(vm, PF) == []
+
+
+def test_release_is_refused_while_a_vf_is_held(vm: VM) -> None:
+    before = vfs(vm, PF)
+    hold(vm, before[2])
+    done = vm.run(f"vfagent release {PF}", check=False)
+    vm.run("systemctl stop holder.service")
+    assert done.returncode == 5
+    assert "vf2: its VFIO group is held open" in done.stderr
+    assert vfs(vm, PF) == before
+
+
+def test_killed_at_any_moment_it_converges_to_the_same(vm: VM) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    for _ in range(20):
+        vm.run(f"systemctl reset-failed vfagent.service; echo 0 >{SYSFS}/{PF}/sriov_numvfs")
+        time.sleep(moments.uniform(0.0, 4.0))
+        vm.run("systemctl kill --signal=KILL vfagent.service")
+        vm.wait_for("systemctl is-active --quiet vfagent.service", 60)
+        wait_for_vfs(vm, wanted())
+    assert vm.run("vfagent plan").returncode == 0
+    assert vm.run("pgrep -c -f 'vfagent run'").stdout == "1\n"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two 82576, one of them plugged and unplugged: each card goes its own way, whatever the other does."""
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+
+from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
+from tests.lab.install import vfagent_tree
+from tests.lab.nic import Igb
+from tests.lab.payload import Entry
+from tests.lab.test_one_card import HOLDER
+from tests.lab.vm import VM
+
+FIRST = "0000:01:00.0"
+POLICY = """
+[[pf]]
+name = "guests"
+match = { driver = "igb" }
+vfs = 4
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+mac = "stable"
+vlan = 10
+"""
+
+
+@pytest.fixture(scope="module")
+def vm(boot_module: Callable[..., VM]) -> VM:
+    machine = boot_module([Igb("igb0")], vfagent_tree(POLICY, {"/usr/lib/hold.py": Entry(HOLDER)}))
+    assert machine.wait_boot() == "running"
+    return machine
+
+
+@pytest.fixture
+def second(vm: VM) -> str:
+    """The second card's PF, converged. It stays plugged in for the tests that follow."""
+    if "igb1" not in {card.name for card in vm.cards.values()}:
+        vm.hotplug(Igb("igb1"))
+    pf = next(vm.address(card) for card in vm.cards.values() if card.name == "igb1")
+    wait_converged(vm, pf)
+    return pf
+
+
+def wait_converged(vm: VM, pf: str, count: int = 4, timeout: float = 60) -> None:
+    def done() -> bool:
+        found = vfs(vm, pf)
+        return len(found) == count and all(vf.driver == "vfio-pci" and vf.vlan == 10 for vf in found)
+
+    vm.wait_for(done, timeout)
+
+
+def footprint(vm: VM) -> tuple[str, str]:
+    """The agent's open descriptors, and the processes of its unit."""
+    pid = "$(systemctl show --value --property MainPID vfagent.service)"
+    fds = vm.run(f"ls /proc/{pid}/fd | wc -l").stdout.strip()
+    return fds, vm.run("systemctl show --value --property TasksCurrent vfagent.service").stdout.strip()
+
+
+def test_a_card_plugged_in_five_times_is_ready_each_time(vm: VM) -> None:
+    before, macs = now(vm), set[tuple[str, ...]]()
+    at_rest = footprint(vm)
+    for _ in range(5):
+        pf = vm.hotplug(Igb("igb1"))
+        wait_converged(vm, pf)
+        macs.add(tuple(vf.mac for vf in vfs(vm, pf)))
+        vm.unplug(next(card for card in vm.cards.values() if card.name == "igb1"))
+        vm.wait_for(lambda pf=pf: pf not in status(vm), 20)  # type: ignore[misc]
+    assert len(macs) == 1
+    assert vm.run(f"journalctl -q -u vfagent.service -p err --since '{before}'").stdout == ""
+    vm.wait_for(lambda: footprint(vm) == at_rest, 10)
+    assert vm.run("systemctl list-units --failed --no-legend").stdout == ""
+
+
+def test_two_cards_converge_at_the_same_time(vm: VM, second: str) -> None:
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 4", "vfs = 5").encode())
+    vm.run("systemctl reload vfagent.service")
+    for pf in (FIRST, second):
+        wait_converged(vm, pf, 5)
+    vm.wait_for(lambda: all(status(vm)[pf]["phase"] == "converged" for pf in (FIRST, second)), 20)
+    spans = [[(step["started"], step["ended"]) for step in status(vm)[pf]["timeline"]] for pf in (FIRST, second)]  # type: ignore[attr-defined]
+    overlaps = [(a, b) for a, b in product(*spans) if a[0] < b[1] and b[0] < a[1]]
+    assert overlaps
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+    for pf in (FIRST, second):
+        wait_converged(vm, pf)
+
+
+def test_a_wedged_card_keeps_no_other_from_its_work(vm: VM, second: str) -> None:
+    before, taken = now(vm), vfs(vm, second)[1]
+    vm.run(f"systemd-run --quiet --unit=holder python3 /usr/lib/hold.py {taken.address}")
+    vm.wait_for(f"grep -q 1 {SYSFS}/{taken.address}/enable")
+    # Somebody removes the VFs all the same. That write waits for the holder and keeps the PF's lock: whoever
+    # writes sriov_numvfs then waits too, beyond SIGKILL.
+    vm.run(f"systemd-run --quiet --unit=remover sh -c 'echo 0 >{SYSFS}/{second}/sriov_numvfs'")
+    vm.wait_for(lambda: status(vm)[second]["phase"] == "wedged", 120)
+    vm.run(f"ip link set {netdev(vm, FIRST)} vf 0 vlan 20")
+    vm.wait_for(lambda: vfs(vm, FIRST)[0].vlan == 10, 5)
+    assert status(vm)[second]["phase"] == "wedged"
+    assert "wedged" in journal(vm, before)
+    vm.run("systemctl stop holder.service")
+    wait_converged(vm, second, timeout=60)
+    vm.wait_for(lambda: status(vm)[second]["phase"] == "converged", 20)
