@@ -91,8 +91,10 @@ def _count_steps(wanted: int, pf: Pf, quirks: Quirks) -> list[Step]:
 
 def _forbidden(desired: DesiredPf, pf: Pf) -> str | None:
     """Why this PF's VFs must not be re-created, nor its port be reset, now."""
-    if used := pf_in_use(pf):
-        return "; ".join(used)
+    return "; ".join(pf_in_use(pf)) or _administers(desired, pf)
+
+
+def _administers(desired: DesiredPf, pf: Pf) -> str | None:
     netdev = pf.netdev
     if netdev and netdev.management and not desired.allow_management:
         return f"{netdev.name} {netdev.management} (allow_management = true permits it)"
@@ -155,7 +157,7 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
 def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned | Deferred:
     assert pf.netdev is not None
     step, reason = SetMtu(pf.address, pf.netdev.ifindex, mtu), f"found {pf.netdev.mtu}"
-    because = _forbidden(desired, pf) if quirks.mtu_resets_vfs else None
+    because = _forbidden(desired, pf) if quirks.mtu_resets_vfs else _administers(desired, pf)
     return Deferred(step, reason, because) if because else Planned(step, reason)
 
 
