@@ -9,9 +9,10 @@ from typing import NoReturn
 from vfagent.advice import explain
 from vfagent.errors import RefusedError, StepError, errno_text
 from vfagent.host.host import Host
-from vfagent.model.inventory import pf_in_use, vf_in_use
+from vfagent.model.inventory import VFIO_DRIVER, pf_in_use, vf_in_use
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
-from vfagent.observe import DEVICES, observe_pf
+from vfagent.observe import DEVICES, observe_pf, observe_vf
+from vfagent.plan.quirks import quirks_of
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -43,10 +44,14 @@ def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
         case SetNumvfs():
             _set_numvfs(step, host, force=force)
         case SetMtu():
+            _guard_port(step, host, force=force)
             _link(step, lambda: host.rtnl.set_mtu(step.ifindex, step.mtu))
         case SetAdminState():
+            if not step.up:
+                _guard_port(step, host, force=force)
             _link(step, lambda: host.rtnl.set_admin_state(step.ifindex, up=step.up))
         case ConfigureVf():
+            _guard_settings(step, host, force=force)
             return _configure_vf(step, host)
         case BindDriver():
             _bind(step, host, force=force)
@@ -92,6 +97,25 @@ def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
             hint="its firmware or configuration allows no more; ask for what it gives",
             retryable=False,
         )
+
+
+def _guard_port(step: SetMtu | SetAdminState, host: Host, *, force: bool) -> None:
+    pf = observe_pf(host, step.pf)
+    if pf is None:
+        _fail(step, errno.ENODEV)
+    harmless = isinstance(step, SetMtu) and not quirks_of(pf.driver).mtu_resets_vfs
+    if not (force or harmless) and (used := pf_in_use(pf)):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
+
+
+def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
+    """As the plan does, but a VF that shows no netdev is one that our own bind has not finished with."""
+    disturbing = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver")).disturbing
+    if force or not any(name in disturbing for name, _ in _parts(step.settings)):
+        return
+    vf = observe_vf(host, step.pf, step.index)
+    if vf and (why := vf_in_use(vf, nic=False)):
+        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
 
 
 def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
@@ -168,7 +192,8 @@ def _bind(step: BindDriver, host: Host, *, force: bool) -> None:
         _guard_vf(step, host, force=force)
     # An override of "\n" clears it; an empty write would not reach the kernel at all.
     _write(host, step, f"{base}/driver_override", f"{step.driver or ''}\n")
-    if bound is not None and bound != step.driver:
+    wrong = bound != step.driver if step.driver else bound == VFIO_DRIVER
+    if bound is not None and wrong:
         _write(host, step, f"{base}/driver/unbind", step.address)
     if step.driver is None:
         _probe_host_driver(step, host)

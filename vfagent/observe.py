@@ -93,8 +93,10 @@ def _is_representor(host: Host, name: str) -> bool:
 
 
 def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
-    management = _management(host, link.name) if link.admin_up else None
-    return _netdev(host, link, management=management)
+    if not link.admin_up:
+        return _netdev(host, link)
+    addressed = link.ifindex in host.rtnl.addressed()
+    return _netdev(host, link, addressed=addressed, management=_management(host, link.name))
 
 
 def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management: str | None = None) -> Netdev:
@@ -140,6 +142,12 @@ def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
         for index, name in links
         if name and is_pci_address(name)
     )
+
+
+def observe_vf(host: Host, pf: PciAddress, index: int) -> Vf | None:
+    """One VF alone, without what its PF holds for it."""
+    name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
+    return _vf(host, index, PciAddress(name), None) if name else None
 
 
 def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:

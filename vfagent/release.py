@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Giving a PF back as it was found: its VFs as the baseline has them, then its port and autoprobe."""
 
+from dataclasses import replace
+
 from vfagent.errors import RefusedError, VfagentError
 from vfagent.execute import execute
 from vfagent.host.host import Host
 from vfagent.host.state import Baseline, State
-from vfagent.model.desired import NO_DRIVER, DesiredPf, DesiredVf
-from vfagent.model.inventory import Pf, Vf, pf_in_use
+from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -59,15 +61,22 @@ def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, emit: Emit)
 
 def as_desired(was: Pf) -> DesiredPf:
     """The baseline as something to converge to."""
-    vfs = tuple(DesiredVf(vf.index, vf.driver or NO_DRIVER, _settable(vf)) for vf in was.vfs)
+    vfs = tuple(DesiredVf(vf.index, _driver_word(vf), _settable(vf)) for vf in was.vfs)
     return DesiredPf(was.address, "baseline", len(was.vfs), None, vfs, allow_management=True)
+
+
+def _driver_word(vf: Vf) -> str:
+    """A driver that came without an override is to come back without one."""
+    if vf.driver in (None, VFIO_DRIVER) or vf.driver_override:
+        return vf.driver or NO_DRIVER
+    return HOST_DRIVER
 
 
 def _settable(vf: Vf) -> VfSettings:
     # A MAC of zeros means that none was set; drivers refuse it as a value.
     found = vf.settings or VfSettings()
     zero = found.mac == "00:00:00:00:00:00"
-    return VfSettings(None if zero else found.mac, found.vlan, found.rate, found.spoof_check, found.trust)
+    return replace(found, mac=None) if zero else found
 
 
 def last_steps(pf: Pf, was: Pf) -> list[Step]:

@@ -107,6 +107,7 @@ def _driver_step(pf: Pf, vf: Vf, driver: str) -> Step | None:
         free = vf.driver is None and vf.driver_override is None
         return None if free else UnbindDriver(pf.address, vf.index, vf.address)
     if driver == HOST_DRIVER:
-        by_host = vf.driver not in (None, VFIO_DRIVER)
+        # An override that names another driver waits for the next probe: what a kill between the two writes leaves.
+        by_host = vf.driver not in (None, VFIO_DRIVER) and vf.driver_override in (None, vf.driver)
         return None if by_host else BindDriver(pf.address, vf.index, vf.address, None)
     return None if vf.driver == driver else BindDriver(pf.address, vf.index, vf.address, driver)
