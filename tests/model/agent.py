@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vfagent on the fake kernel, over looks, restarts and policies, with what it keeps on disk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.model import ledger
+from tests.model.effects import Effect
+from tests.model.kept import KeptState
+from tests.model.kernel import Kernel, KernelHang
+from tests.model.never import Violation
+from tests.model.process import Fault, Kill, Killed, Process, no_fault
+from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
+from vfagent.observe import observe_pf
+from vfagent.plan.planner import Plan
+from vfagent.policy.match import HostIdentity, match_rule
+from vfagent.policy.types import Policy
+from vfagent.reconcile import Emit, Failure, Finished, Looked, Report, Task, converge
+from vfagent.release import release
+
+IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
+MOST_ATTEMPTS = 8
+
+
+@dataclass(slots=True)
+class Run:
+    """One `converge`: what it saw, did and reported."""
+
+    done: list[Effect] = field(default_factory=list)
+    looks: list[Looked] = field(default_factory=list)
+    finished: Finished | None = None
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        return self.finished.failures if self.finished else ()
+
+    @property
+    def plan(self) -> Plan:
+        return self.looks[-1].plan
+
+    @property
+    def killed(self) -> bool:
+        return self.finished is None
+
+
+def quiet(report: Report) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Agent:
+    kernel: Kernel
+    policy: Policy
+    state: KeptState = field(default_factory=KeptState)
+    memory: dict[PciAddress, PfMemory] = field(default_factory=dict)
+
+    def restart(self, *, forget: bool) -> None:
+        """A new process knows what is on disk; after a boot, /run is empty."""
+        self.memory = {} if forget else {pf.address: self.state.memory(pf.address) for pf in self.kernel.present()}
+
+    def converge(
+        self, address: PciAddress, *, kill: Kill | None = None, fault: Fault = no_fault, watch: Emit = quiet
+    ) -> Run:
+        process = Process(self.kernel, address, self._allows_management(address), kill=kill, fault=fault)
+        run = Run(process.done)
+
+        def emit(report: Report) -> None:
+            watch(report)
+            if isinstance(report, Looked):
+                run.looks.append(report)
+            elif isinstance(report, Finished):
+                run.finished = report
+
+        task = Task(address, self.policy, IDENTITY, self.memory.get(address, PfMemory()))
+        _judged(lambda: converge(task, process.host(), self.state, emit))
+        if run.finished:
+            self.memory[address] = run.finished.memory
+            self.state.keep_memory(address, run.finished.memory)
+        return run
+
+    def converge_all(self) -> dict[PciAddress, Run]:
+        return {pf.address: self.converge(pf.address) for pf in self.kernel.present()}
+
+    def settle(self, address: PciAddress) -> Run:
+        """Looks as the service makes them: again after a failure, and when time has passed."""
+        for _ in range(MOST_ATTEMPTS):
+            run = self.converge(address)
+            if not run.failures and not run.plan.waiting:
+                return run
+            self.kernel.let_time_pass()
+        return run
+
+    def release(self, address: PciAddress, *, kill: Kill | None = None, fault: Fault = no_fault) -> Process:
+        """Raises VfagentError as `vfagent release` does."""
+        process = Process(self.kernel, address, allow_management=True, gives_back=True, kill=kill, fault=fault)
+        _judged(lambda: release(address, process.host(), self.state, quiet, force=False))
+        return process
+
+    def _allows_management(self, address: PciAddress) -> bool:
+        pf = observe_pf(Process(self.kernel).host(), address)
+        rule = match_rule(self.policy, pf, IDENTITY) if pf else None
+        return rule is not None and rule.allow_management
+
+
+def _judged(body: Callable[[], None]) -> None:
+    ledger.counted["processes"] += 1
+    try:
+        body()
+    except Killed:
+        ledger.counted["kills"] += 1
+    except (Violation, KernelHang) as error:
+        raise AssertionError(f"never: {error}") from error

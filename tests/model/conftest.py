@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lanes run in turn, so that a history can be replayed; and the count of histories at the end."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model import lanes, ledger
+from vfagent import reconcile
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _lanes_in_turn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconcile, "_Lane", lanes.LaneInTurn)
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if ledger.counted:
+        terminalreporter.write_line(f"model: {ledger.line()}")

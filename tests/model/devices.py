@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fake kernel's devices: PFs, VFs and netdevs, as they stand."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.model.drivers import PfDriver
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
+
+VFIO = "vfio-pci"
+NO_MAC = "00:00:00:00:00:00"
+UNTOUCHED = VfSettings(NO_MAC, Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
+
+
+class Groups(StrEnum):
+    """How the platform makes IOMMU groups."""
+
+    OWN = "own"
+    WITH_PF = "with the PF"
+    ONE_FOR_VFS = "one for all VFs"
+    NONE = "none"
+
+
+@dataclass(slots=True)
+class NetDevice:
+    name: str
+    ifindex: int
+    mac: str
+    mtu: int = 1500
+    admin_up: bool = False
+    cable: bool = True
+    known_to_udev: bool = True
+    master: str | None = None
+    addressed: bool = False
+    default_route: bool = False
+    uppers: list[str] = field(default_factory=list)
+
+    @property
+    def carrier(self) -> bool:
+        return self.admin_up and self.cable
+
+    @property
+    def in_use(self) -> bool:
+        return self.admin_up or self.addressed or self.master is not None
+
+
+@dataclass(slots=True)
+class VfDevice:
+    index: int
+    address: PciAddress
+    group: int | None
+    driver: str | None = None
+    override: str | None = None
+    held: bool = False  # somebody has its VFIO file open
+    netdev: NetDevice | None = None
+    away: bool = False  # its netdev is in another network namespace
+    settings: VfSettings = UNTOUCHED
+
+    @property
+    def in_use(self) -> bool:
+        return self.held or self.away or (self.netdev is not None and self.netdev.in_use)
+
+    @property
+    def enabled(self) -> bool:
+        return self.held if self.driver == VFIO else self.driver is not None
+
+
+@dataclass(slots=True)
+class PfDevice:
+    address: PciAddress
+    kind: PfDriver
+    totalvfs: int
+    groups: Groups
+    driver: str | None
+    autoprobe: bool = True
+    stride: int = 1
+    moving: bool = False  # the first VF's offset changes with the count
+    netdev: NetDevice | None = None
+    vfs: list[VfDevice] = field(default_factory=list)
+    plugged: bool = True
+
+    @property
+    def in_use(self) -> bool:
+        return any(vf.in_use for vf in self.vfs)
+
+    def vf_address(self, index: int, count: int) -> PciAddress:
+        offset = 0x20 if self.moving and count > 4 else 0x10
+        bus, rest = int(self.address[5:7], 16), int(self.address[8:10], 16) << 3 | int(self.address[11])
+        number = (bus << 8 | rest) + offset + index * self.stride
+        return PciAddress(f"0000:{number >> 8:02x}:{number >> 3 & 31:02x}.{number & 7}")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fake kernel's state as one value, to compare; and what a policy lets one expect of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tests.model.devices import NO_MAC, VFIO, Groups, PfDevice, VfDevice
+from tests.model.kernel import Kernel
+from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import Attribute, Rate, VfSettings, VlanProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class VfFacts:
+    index: int
+    driver: str | None
+    override: str | None
+    settings: VfSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PfFacts:
+    address: PciAddress
+    autoprobe: bool
+    mtu: int
+    admin_up: bool
+    vfs: tuple[VfFacts, ...]
+
+
+def pf_facts(pf: PfDevice) -> PfFacts:
+    vfs = tuple(VfFacts(vf.index, vf.driver, vf.override, vf.settings) for vf in pf.vfs)
+    netdev = pf.netdev
+    return PfFacts(pf.address, pf.autoprobe, netdev.mtu if netdev else 0, bool(netdev and netdev.admin_up), vfs)
+
+
+def facts(kernel: Kernel) -> tuple[PfFacts, ...]:
+    return tuple(pf_facts(pf) for pf in kernel.present())
+
+
+def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
+    """What this PF lacks of what was asked for and this driver could do. Nobody uses its VFs."""
+    count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
+    if count > pf.totalvfs:
+        return []
+    found = [] if len(pf.vfs) == count else [f"{len(pf.vfs)} VFs, not {count}"]
+    if pf.netdev and desired.mtu and pf.netdev.mtu < desired.mtu:
+        found.append(f"MTU {pf.netdev.mtu}")
+    if pf.netdev and pf.vfs and count and not pf.netdev.admin_up:
+        found.append("down")
+    wanted = {want.index: want for want in desired.vfs}
+    return found + [text for vf in pf.vfs if vf.index in wanted for text in _vf_lacks(pf, vf, wanted[vf.index])]
+
+
+def _vf_lacks(pf: PfDevice, vf: VfDevice, want: DesiredVf) -> Iterator[str]:
+    name = f"vf{vf.index}"
+    if not _driver_is(pf, vf, want.driver):
+        yield f"{name}: driver {vf.driver}, not {want.driver}"
+    possible = _possible(pf, want.settings) if pf.kind.is_nic else VfSettings()
+    for attribute in VfSettings.__dataclass_fields__:
+        value, found = getattr(possible, attribute), getattr(vf.settings, attribute)
+        if value is not None and value != found and not (attribute == "vlan" and value.id == found.id == 0):
+            yield f"{name}: {attribute} {found}, not {value}"
+
+
+def _driver_is(pf: PfDevice, vf: VfDevice, word: str) -> bool:
+    match word:
+        case "none":
+            return vf.driver is None
+        case "host":
+            return vf.driver == pf.kind.vf_driver
+        case _:
+            return vf.driver == word or (word == VFIO and pf.groups in (Groups.NONE, Groups.WITH_PF))
+
+
+def _possible(pf: PfDevice, settings: VfSettings) -> VfSettings:
+    refused = pf.kind.refuses
+    vlan, rate = settings.vlan, settings.rate
+    if vlan and vlan.id and vlan.protocol is not VlanProtocol.DOT1Q and Attribute.VLAN_PROTOCOL in refused:
+        vlan = None
+    if rate and Attribute.MIN_TX_RATE in refused:
+        rate = Rate(0, rate.max_mbit)
+    if pf.kind.rate_needs_carrier and not (pf.netdev and pf.netdev.carrier):
+        rate = None
+    possible = replace(settings, vlan=vlan, rate=rate)
+    return replace(possible, **{name: None for name in VfSettings.__dataclass_fields__ if Attribute(name) in refused})
+
+
+def as_before(pf: PfDevice, before: PfFacts) -> list[str]:
+    """In what a PF differs from before vfagent."""
+    now = pf_facts(pf)
+    found = [
+        f"{name}: {getattr(now, name)}, was {getattr(before, name)}"
+        for name in ("autoprobe", "mtu", "admin_up")
+        if getattr(now, name) != getattr(before, name)
+    ]
+    if len(now.vfs) != len(before.vfs):
+        return [*found, f"{len(now.vfs)} VFs, were {len(before.vfs)}"]
+    pairs = [(_returnable(pf, a, b), b) for a, b in zip(now.vfs, before.vfs, strict=True)]
+    return found + [f"{a}, was {b}" for a, b in pairs if a != b]
+
+
+def _returnable(pf: PfDevice, now: VfFacts, before: VfFacts) -> VfFacts:
+    """Without what cannot be given back: drivers take no MAC of zeros, and what they do not report is not known."""
+    lost = {attribute.value: getattr(before.settings, attribute) for attribute in pf.kind.unreported}
+    settings = replace(now.settings, **lost)
+    return replace(now, settings=replace(settings, mac=NO_MAC) if before.settings.mac == NO_MAC else settings)

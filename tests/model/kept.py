@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vfagent keeps between its processes, without the files: there are thousands of histories."""
+
+from vfagent.host.state import Baseline, State
+from vfagent.model.inventory import Pf
+from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
+
+
+class KeptState(State):
+    def __init__(self) -> None:
+        super().__init__()
+        self.baselines: dict[PciAddress, Baseline] = {}
+        self.memories: dict[PciAddress, PfMemory] = {}
+
+    def baseline(self, address: PciAddress) -> Baseline | None:
+        return self.baselines.get(address)
+
+    def keep_baseline(self, pf: Pf) -> None:
+        kept = self.baseline(pf.address)
+        if kept is None or not kept.is_of(pf):
+            self.baselines[pf.address] = Baseline(pf)
+
+    def forget_baseline(self, address: PciAddress) -> None:
+        self.baselines.pop(address, None)
+
+    def memory(self, address: PciAddress) -> PfMemory:
+        return self.memories.get(address, PfMemory())
+
+    def keep_memory(self, address: PciAddress, memory: PfMemory) -> None:
+        self.memories[address] = memory

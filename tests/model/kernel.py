@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel in memory, with the real one's rules for SR-IOV: drivers/pci/iov.c, drivers/pci/pci-driver.c, rtnetlink."""
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+from tests.model.devices import UNTOUCHED, VFIO, Groups, NetDevice, PfDevice, VfDevice
+
+
+class KernelHang(BaseException):
+    """The real kernel would wait here for whoever holds the VF, beyond the reach of SIGKILL."""
+
+
+def refuse(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))
+
+
+class Kernel:
+    def __init__(self) -> None:
+        self.pfs: dict[str, PfDevice] = {}
+        self._vfs: dict[str, tuple[PfDevice, VfDevice]] = {}
+        self.loaded: set[str] = {VFIO}
+        self.netdevs: dict[str, NetDevice] = {}
+        self.late_netdevs = False  # VFs' netdevs come some time after the probe
+        self._ifindex = 1
+        self._late: list[tuple[PfDevice, VfDevice]] = []
+
+    def plug(self, pf: PfDevice, name: str, mac: str) -> None:
+        self.pfs[pf.address] = pf
+        self.loaded |= {pf.kind.name, pf.kind.vf_driver}
+        if pf.kind.is_nic and pf.driver:
+            pf.netdev = self.add_netdev(name, mac)
+
+    def add_netdev(self, name: str, mac: str) -> NetDevice:
+        self._ifindex += 1
+        self.netdevs[name] = NetDevice(name, self._ifindex, mac)
+        return self.netdevs[name]
+
+    def pf_vfs(self) -> Iterator[tuple[PfDevice, VfDevice]]:
+        return iter(self._vfs.values())
+
+    def present(self) -> list[PfDevice]:
+        return [pf for pf in self.pfs.values() if pf.plugged]
+
+    def pf(self, address: str) -> PfDevice | None:
+        found = self.pfs.get(address)
+        return found if found and found.plugged else None
+
+    def vf(self, address: str) -> tuple[PfDevice, VfDevice] | None:
+        return self._vfs.get(address)
+
+    def by_ifindex(self, ifindex: int) -> NetDevice | None:
+        return next((netdev for netdev in self.netdevs.values() if netdev.ifindex == ifindex), None)
+
+    def pf_by_ifindex(self, ifindex: int) -> PfDevice | None:
+        return next((pf for pf in self.present() if pf.netdev and pf.netdev.ifindex == ifindex), None)
+
+    def group_of(self, pf: PfDevice, index: int) -> int | None:
+        base = 100 * (1 + list(self.pfs).index(pf.address))
+        match pf.groups:
+            case Groups.NONE:
+                return None
+            case Groups.WITH_PF:
+                return base
+            case Groups.ONE_FOR_VFS:
+                return base + 1
+            case Groups.OWN:
+                return base + 10 + index
+
+    def group_members(self, group: int | None) -> list[str]:
+        if group is None:
+            return []
+        pfs = [pf.address for pf in self.present() if self.pf_group(pf) == group]
+        return sorted([*pfs, *(vf.address for _, vf in self.pf_vfs() if vf.group == group)])
+
+    def pf_group(self, pf: PfDevice) -> int | None:
+        return None if pf.groups is Groups.NONE else 100 * (1 + list(self.pfs).index(pf.address))
+
+    def write_numvfs(self, pf: PfDevice, text: str) -> None:
+        """sriov_numvfs_store, in its order of checks."""
+        if not text.strip().isdigit():
+            refuse(errno.EINVAL)
+        count = int(text)
+        if count > pf.totalvfs:
+            refuse(errno.ERANGE)
+        if count == len(pf.vfs):
+            return
+        if pf.driver is None:
+            refuse(errno.ENOENT)
+        if count and pf.vfs:
+            refuse(errno.EBUSY)
+        if count and pf.kind.vfs_need_up and not (pf.netdev and pf.netdev.admin_up):
+            refuse(errno.EINVAL)  # bnxt_sriov_configure
+        if count:
+            self._create(pf, count)
+        else:
+            self.remove_vfs(pf)
+
+    def _create(self, pf: PfDevice, count: int) -> None:
+        for index in range(count):
+            vf = VfDevice(index, pf.vf_address(index, count), self.group_of(pf, index), settings=UNTOUCHED)
+            pf.vfs.append(vf)
+            self._vfs[vf.address] = pf, vf
+        for vf in pf.vfs:
+            self.probe(pf, vf)
+
+    def remove_vfs(self, pf: PfDevice) -> None:
+        if any(vf.held for vf in pf.vfs):
+            raise KernelHang(f"sriov_numvfs of {pf.address} is set to 0 while a VF is held")
+        for vf in pf.vfs:
+            self._leave(vf)
+            del self._vfs[vf.address]
+        pf.vfs.clear()
+
+    def probe(self, pf: PfDevice, vf: VfDevice) -> None:
+        """device_attach, with pci_device_can_probe and pci_match_device."""
+        if vf.driver is not None or not (pf.autoprobe or vf.override):
+            return
+        driver = vf.override or pf.kind.vf_driver
+        if driver not in self.loaded or (driver == VFIO and vf.group is None):
+            return
+        vf.driver = driver
+        if driver == pf.kind.vf_driver and pf.kind.is_nic:
+            self._late.append((pf, vf))
+            if not self.late_netdevs:
+                self.let_time_pass()
+
+    def let_time_pass(self) -> None:
+        """Probes end, and udev catches up."""
+        for pf, vf in self._late:
+            if vf.driver == pf.kind.vf_driver and vf.netdev is None and vf in pf.vfs:
+                vf.netdev = self.add_netdev(self._vf_name(pf, vf), vf.settings.mac or "")
+        self._late.clear()
+        for netdev in self.netdevs.values():
+            netdev.known_to_udev = True
+
+    @staticmethod
+    def _vf_name(pf: PfDevice, vf: VfDevice) -> str:
+        return f"{pf.netdev.name if pf.netdev else pf.address}v{vf.index}"
+
+    def probe_address(self, address: str) -> None:
+        """drivers_probe_store: a device that no driver takes is no error."""
+        found = self.vf(address)
+        if found is None:
+            refuse(errno.ENODEV)
+        self.probe(*found)
+
+    def unbind(self, vf: VfDevice) -> None:
+        if vf.held:
+            raise KernelHang(f"{vf.address} is unbound from {vf.driver} while it is held")
+        self._leave(vf)
+
+    def _leave(self, vf: VfDevice) -> None:
+        if vf.netdev is not None:
+            self.netdevs.pop(vf.netdev.name, None)
+        vf.driver, vf.netdev, vf.away = None, None, False

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process of vfagent's on the fake kernel: it can be killed or refused at any effect, and all it does is recorded."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.model import effects
+from tests.model.effects import Effect, Kind
+from tests.model.kernel import Kernel
+from tests.model.never import Violation, objection
+from tests.model.views import DevlinkView, RtnlView, SysfsView, UdevView
+from vfagent.host.host import Host
+
+
+class Killed(BaseException):
+    """SIGKILL: no handler runs. Whatever the process tries after this is not done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """At the effect of this number, before or after it takes hold."""
+
+    number: int
+    after: bool
+
+
+Fault = Callable[[int, Effect], int]
+"""The errno with which the effect of this number fails, or 0."""
+
+
+def no_fault(number: int, effect: Effect) -> int:
+    return 0
+
+
+@dataclass(slots=True)
+class Process:
+    kernel: Kernel
+    subject: str | None = None  # the PF that is looked at: nothing else may be touched
+    allow_management: bool = False
+    gives_back: bool = False
+    kill: Kill | None = None
+    fault: Fault = no_fault
+    done: list[Effect] = field(default_factory=list)
+    dead: bool = False
+
+    def host(self) -> Host:
+        sysfs, rtnl = SysfsView(self.kernel, self._act), RtnlView(self.kernel, self._act)
+        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel))
+
+    def _act(self, effect: Effect) -> None:
+        number = len(self.done)
+        if self.dead:
+            raise Killed
+        self._judge(effect)
+        self.done.append(effect)
+        self._die_if(Kill(number, after=False))
+        try:
+            if failure := self.fault(number, effect):
+                raise OSError(failure, os.strerror(failure))
+            effects.carry_out(self.kernel, effect)
+        finally:
+            self._die_if(Kill(number, after=True))
+
+    def _die_if(self, now: Kill) -> None:
+        if self.kill == now:
+            self.dead = True
+            raise Killed
+
+    def _judge(self, effect: Effect) -> None:
+        why = objection(self.kernel, effect, allow_management=self.allow_management)
+        pf, _ = effects.subject(self.kernel, effect)
+        if effect.kind is Kind.MTU and pf and pf.netdev and not self.gives_back and int(effect.value) <= pf.netdev.mtu:
+            why = "the MTU is raised, never lowered"
+        if why is None and pf is not None and self.subject not in (None, pf.address):
+            why = f"{self.subject} is looked at, no other PF"
+        if why:
+            raise Violation(f"{effect}: {why}")

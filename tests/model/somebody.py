@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What others do on the host beside vfagent: guests, the administrator, the hardware. None of it is recorded."""
+
+from dataclasses import replace
+
+from tests.model.devices import UNTOUCHED, VFIO, PfDevice, VfDevice
+from tests.model.kernel import Kernel
+from vfagent.model.vf_settings import Vlan
+
+
+def opens_group(vf: VfDevice) -> None:
+    if vf.driver == VFIO:
+        vf.held = True
+
+
+def closes_group(vf: VfDevice) -> None:
+    vf.held = False
+
+
+def lets_go(kernel: Kernel) -> None:
+    """Everybody does."""
+    for _, vf in kernel.pf_vfs():
+        vf.held = False
+        bring_home(kernel, vf)
+        if vf.netdev:
+            vf.netdev.admin_up, vf.netdev.addressed, vf.netdev.master = False, False, None
+
+
+def sets_vlan(vf: VfDevice, vlan: int) -> None:
+    vf.settings = replace(vf.settings, vlan=Vlan(vlan))
+
+
+def unbinds(kernel: Kernel, vf: VfDevice) -> None:
+    if vf.driver and not vf.held:
+        kernel.unbind(vf)
+
+
+def sets_numvfs(kernel: Kernel, pf: PfDevice, count: int) -> None:
+    if pf.in_use or pf.driver is None or (pf.kind.vfs_need_up and not (pf.netdev and pf.netdev.admin_up)):
+        return
+    kernel.write_numvfs(pf, "0")
+    kernel.write_numvfs(pf, str(count))
+
+
+def sets_autoprobe(pf: PfDevice, *, on: bool) -> None:
+    pf.autoprobe = on
+
+
+def sets_down(pf: PfDevice) -> None:
+    """Its routes go with it."""
+    if pf.netdev:
+        pf.netdev.admin_up, pf.netdev.default_route = False, False
+
+
+def uses_netdev(vf: VfDevice, how: str) -> None:
+    if vf.netdev is None:
+        return
+    match how:
+        case "up":
+            vf.netdev.admin_up = True
+        case "port":
+            vf.netdev.master = "br0"
+        case _:
+            vf.netdev.addressed = True
+
+
+def moves_netdev_away(kernel: Kernel, vf: VfDevice) -> None:
+    """Into another network namespace: nothing of it is seen here."""
+    if vf.netdev:
+        del kernel.netdevs[vf.netdev.name]
+        vf.netdev, vf.away = None, True
+
+
+def bring_home(kernel: Kernel, vf: VfDevice) -> None:
+    if vf.away:
+        vf.away = False
+        vf.netdev = kernel.add_netdev(f"{vf.address}n", vf.settings.mac or "")
+
+
+def unplugs(kernel: Kernel, pf: PfDevice) -> None:
+    """Its holders are made to let go first, as the kernel's request to them does."""
+    for vf in pf.vfs:
+        vf.held = False
+    kernel.remove_vfs(pf)
+    if pf.netdev:
+        del kernel.netdevs[pf.netdev.name]
+    pf.plugged = False
+
+
+def replugs(kernel: Kernel, pf: PfDevice) -> None:
+    pf.plugged, pf.autoprobe = True, True
+    if pf.netdev:
+        pf.netdev = kernel.add_netdev(pf.netdev.name, pf.netdev.mac)
+        pf.netdev.known_to_udev = False
+
+
+def resets(pf: PfDevice) -> None:
+    """The driver starts anew, and forgets what was set of its VFs."""
+    for vf in pf.vfs:
+        vf.settings = UNTOUCHED

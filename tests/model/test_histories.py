@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Histories of everything at once: vfagent, its restarts, guests, the administrator and the hardware, in any order."""
+
+import errno
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests.model import ledger, somebody
+from tests.model.agent import Agent
+from tests.model.budget import examples
+from tests.model.devices import Groups, PfDevice, VfDevice
+from tests.model.effects import Effect
+from tests.model.hosts import Card, cards, make_host, ports
+from tests.model.lanes import LaneInTurn
+from tests.model.policies import policies
+from tests.model.process import Kill
+from tests.model.test_converge import check_settled
+from tests.model.test_holders import USES, take
+from vfagent.errors import VfagentError
+from vfagent.policy.types import Policy
+
+NUMBERS = st.integers(0, 9)
+
+
+class Histories(RuleBasedStateMachine):
+    """Each effect is judged as it is made; at the end all let go, and the policy comes true."""
+
+    @initialize(
+        host=cards(ports(cable=(True, False), groups=(Groups.OWN, Groups.NONE, Groups.WITH_PF))),
+        policy=policies(),
+        late=st.booleans(),
+        early_lanes=st.booleans(),
+    )
+    def begin(self, *, host: tuple[Card, ...], policy: Policy, late: bool, early_lanes: bool) -> None:
+        ledger.counted["histories"] += 1
+        LaneInTurn.early = early_lanes
+        self.kernel = make_host(*host, late_netdevs=late)
+        self.agent = Agent(self.kernel, policy)
+
+    def pf(self, number: int) -> PfDevice:
+        every = list(self.kernel.pfs.values())
+        return every[number % len(every)]
+
+    def vf(self, number: int) -> VfDevice | None:
+        vfs = [vf for _, vf in self.kernel.pf_vfs()]
+        return vfs[number % len(vfs)] if vfs else None
+
+    @rule()
+    def agent_looks_at_all(self) -> None:
+        self.agent.converge_all()
+
+    @rule(number=NUMBERS, at=st.integers(0, 20), after=st.booleans(), forget=st.booleans())
+    def agent_is_killed(self, number: int, at: int, *, after: bool, forget: bool) -> None:
+        self.agent.converge(self.pf(number).address, kill=Kill(at, after))
+        self.agent.restart(forget=forget)
+
+    @rule(number=NUMBERS, at=st.integers(0, 12), failure=st.sampled_from((errno.EBUSY, errno.EIO, errno.EAGAIN)))
+    def kernel_refuses_once(self, number: int, at: int, failure: int) -> None:
+        def fault(at_now: int, effect: Effect) -> int:
+            return failure if at_now == at else 0
+
+        self.agent.converge(self.pf(number).address, fault=fault)
+
+    @rule(policy=policies())
+    def policy_changes(self, policy: Policy) -> None:
+        self.agent.policy = policy
+
+    @rule(number=NUMBERS)
+    def agent_releases(self, number: int) -> None:
+        try:
+            self.agent.release(self.pf(number).address)
+        except VfagentError:
+            return
+
+    @rule(number=NUMBERS, how=st.sampled_from(USES))
+    def somebody_takes_a_vf(self, number: int, how: str) -> None:
+        if vf := self.vf(number):
+            take(self.kernel, vf, how)
+
+    @rule()
+    def all_let_go(self) -> None:
+        somebody.lets_go(self.kernel)
+
+    @rule(number=NUMBERS, vlan=st.sampled_from((0, 7)))
+    def somebody_sets_a_vlan(self, number: int, vlan: int) -> None:
+        if vf := self.vf(number):
+            somebody.sets_vlan(vf, vlan)
+
+    @rule(number=NUMBERS)
+    def somebody_unbinds(self, number: int) -> None:
+        if vf := self.vf(number):
+            somebody.unbinds(self.kernel, vf)
+
+    @rule(number=NUMBERS, count=st.integers(0, 4))
+    def somebody_sets_numvfs(self, number: int, count: int) -> None:
+        if self.pf(number).plugged:
+            somebody.sets_numvfs(self.kernel, self.pf(number), count)
+
+    @rule(number=NUMBERS, on=st.booleans())
+    def somebody_sets_autoprobe(self, number: int, *, on: bool) -> None:
+        somebody.sets_autoprobe(self.pf(number), on=on)
+
+    @rule(number=NUMBERS)
+    def somebody_sets_a_pf_down(self, number: int) -> None:
+        somebody.sets_down(self.pf(number))
+
+    @rule(number=NUMBERS)
+    def card_is_plugged_out_or_in(self, number: int) -> None:
+        pf = self.pf(number)
+        if pf.plugged:
+            somebody.unplugs(self.kernel, pf)
+        else:
+            somebody.replugs(self.kernel, pf)
+
+    @rule(number=NUMBERS)
+    def card_is_reset(self, number: int) -> None:
+        somebody.resets(self.pf(number))
+
+    @rule(number=NUMBERS, cable=st.booleans())
+    def cable_is_plugged(self, number: int, *, cable: bool) -> None:
+        if netdev := self.pf(number).netdev:
+            netdev.cable = cable
+
+    @rule()
+    def time_passes(self) -> None:
+        self.kernel.let_time_pass()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "agent"):
+            return
+        somebody.lets_go(self.kernel)
+        for pf in self.kernel.present():
+            self.agent.settle(pf.address)
+            self.kernel.let_time_pass()
+            check_settled(self.agent, pf, self.agent.settle(pf.address))
+        LaneInTurn.early = True
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = examples(120)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fake kernel as `Host` shows a kernel: sysfs, rtnetlink, devlink and udev's database."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from tests.model import effects
+from tests.model.devices import NetDevice, PfDevice, VfDevice
+from tests.model.effects import Effect, Kind
+from tests.model.kernel import Kernel, KernelHang
+from vfagent.host.host import LinkFacts
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import Attribute, LinkState, VfSettings
+
+Act = Callable[[Effect], None]
+
+
+class SysfsView:
+    def __init__(self, kernel: Kernel, act: Act) -> None:
+        self._kernel, self._act = kernel, act
+
+    def write(self, path: str, text: str) -> None:
+        self._act(effects.of_write(path, text))
+
+    def exists(self, path: str) -> bool:
+        match path.split("/"):
+            case ["sys", "bus", "pci", "drivers", name]:
+                return name in self._kernel.loaded
+            case _:
+                return self.read(path) is not None
+
+    def read(self, path: str) -> str | None:
+        match path.split("/")[1:]:
+            case ["bus", "pci", "devices", address, file]:
+                return self._device_file(address, file)
+            case ["class", "net", name, "ifindex"]:
+                netdev = self._kernel.netdevs.get(name)
+                return str(netdev.ifindex) if netdev else None
+            case _:
+                return None
+
+    def _device_file(self, address: str, file: str) -> str | None:
+        if file == "sriov_numvfs":
+            raise KernelHang("sriov_numvfs is read, which takes the device lock")
+        if pf := self._kernel.pf(address):
+            return _pf_file(pf, file)
+        found = self._kernel.vf(address)
+        return _vf_file(found[1], file) if found else None
+
+    def link(self, path: str) -> str | None:
+        match path.split("/")[1:]:
+            case ["bus", "pci", "devices", address, name]:
+                return self._device_link(address, name)
+            case ["class", "net", name, "master"]:
+                netdev = self._kernel.netdevs.get(name)
+                return netdev.master if netdev else None
+            case _:
+                return None
+
+    def _device_link(self, address: str, name: str) -> str | None:
+        if pf := self._kernel.pf(address):
+            if name.startswith("virtfn"):
+                return next((vf.address for vf in pf.vfs if name == f"virtfn{vf.index}"), None)
+            return {"driver": pf.driver, "iommu_group": _text(self._kernel.pf_group(pf))}.get(name)
+        found = self._kernel.vf(address)
+        if found is None:
+            return None
+        pf, vf = found
+        return {"driver": vf.driver, "iommu_group": _text(vf.group), "physfn": pf.address}.get(name)
+
+    def names(self, path: str) -> list[str]:
+        match path.split("/")[1:]:
+            case ["bus", "pci", "devices"]:
+                return sorted([*self._pf_addresses(), *(vf.address for _, vf in self._kernel.pf_vfs())])
+            case ["bus", "pci", "devices", address, *rest]:
+                return self._device_names(address, rest)
+            case ["class", "net"]:
+                return sorted(self._kernel.netdevs)
+            case ["class", "net", name]:
+                netdev = self._kernel.netdevs.get(name)
+                return ["ifindex", *(f"upper_{upper}" for upper in netdev.uppers)] if netdev else []
+            case _:
+                return []
+
+    def _pf_addresses(self) -> list[PciAddress]:
+        return [pf.address for pf in self._kernel.present()]
+
+    def _device_names(self, address: str, rest: list[str]) -> list[str]:
+        if rest == ["iommu_group", "devices"]:
+            return self._kernel.group_members(self._group(address))
+        pf = self._kernel.pf(address)
+        found = self._kernel.vf(address)
+        netdev = pf.netdev if pf else found[1].netdev if found else None
+        kind = pf.kind if pf else found[0].kind if found else None
+        below = ["virtio1", "net"] if kind and kind.virtio else ["net"]
+        if rest == below:
+            return [netdev.name] if netdev else []
+        if rest:
+            return []
+        return [*(f"virtfn{vf.index}" for vf in (pf.vfs if pf else ())), *([below[0]] if netdev else [])]
+
+    def _group(self, address: str) -> int | None:
+        if pf := self._kernel.pf(address):
+            return self._kernel.pf_group(pf)
+        found = self._kernel.vf(address)
+        return found[1].group if found else None
+
+
+def _pf_file(pf: PfDevice, file: str) -> str | None:
+    match file:
+        case "sriov_totalvfs":
+            return str(pf.totalvfs)
+        case "sriov_drivers_autoprobe":
+            return str(int(pf.autoprobe))
+        case "class":
+            return "0x020000" if pf.kind.is_nic else "0x010802"
+        case _:
+            return {"vendor": "0x8086", "device": "0x10c9", "numa_node": "-1"}.get(file)
+
+
+def _vf_file(vf: VfDevice, file: str) -> str | None:
+    match file:
+        case "driver_override":
+            return vf.override or "(null)"
+        case "enable":
+            return str(int(vf.enabled))
+        case _:
+            return None
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+class RtnlView:
+    def __init__(self, kernel: Kernel, act: Act) -> None:
+        self._kernel, self._act = kernel, act
+
+    def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
+        netdev = self._kernel.by_ifindex(ifindex)
+        return self._facts(netdev, vfs=vfs) if netdev else None
+
+    def _facts(self, netdev: NetDevice, *, vfs: bool) -> LinkFacts:
+        pf = self._kernel.pf_by_ifindex(netdev.ifindex) if vfs else None
+        return LinkFacts(
+            ifindex=netdev.ifindex,
+            name=netdev.name,
+            mac=netdev.mac,
+            permanent_mac=netdev.mac,
+            mtu=netdev.mtu,
+            admin_up=netdev.admin_up,
+            carrier=netdev.carrier,
+            master=1 if netdev.master else None,
+            vfs={vf.index: reported(pf, vf) for vf in pf.vfs} if pf and pf.kind.reports else {},
+        )
+
+    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None:
+        self._act(Effect(Kind.VF, self._target(ifindex), str(settings), index, settings))
+
+    def set_mtu(self, ifindex: int, mtu: int) -> None:
+        self._act(Effect(Kind.MTU, self._target(ifindex), str(mtu)))
+
+    def set_admin_state(self, ifindex: int, *, up: bool) -> None:
+        self._act(Effect(Kind.ADMIN, self._target(ifindex), "up" if up else "down"))
+
+    def _target(self, ifindex: int) -> str:
+        pf = self._kernel.pf_by_ifindex(ifindex)
+        return pf.address if pf else f"ifindex {ifindex}"
+
+    def hwmode(self, ifindex: int) -> str | None:
+        return None
+
+    def addressed(self) -> frozenset[int]:
+        return frozenset(netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.addressed)
+
+    def management(self) -> Mapping[int, str]:
+        ways = (netdev for netdev in self._kernel.netdevs.values() if netdev.default_route)
+        return {netdev.ifindex: "carries the default route" for netdev in ways}
+
+
+def reported(pf: PfDevice, vf: VfDevice) -> VfSettings:
+    """rtnl_fill_vfinfo: what a driver leaves out reads -1, but the link state reads auto."""
+    found = vf.settings
+    if Attribute.TRUST in pf.kind.unreported:
+        found = replace(found, trust=None)
+    if Attribute.SPOOF_CHECK in pf.kind.unreported:
+        found = replace(found, spoof_check=None)
+    if Attribute.LINK_STATE in pf.kind.unreported:
+        found = replace(found, link_state=LinkState.AUTO)
+    return found
+
+
+class DevlinkView:
+    def eswitch_mode(self, address: PciAddress) -> str | None:
+        return None
+
+
+class UdevView:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def properties(self, subsystem: str, name: str) -> Mapping[str, str] | None:
+        netdev = self._kernel.netdevs.get(name) if subsystem == "net" else None
+        if subsystem == "net" and not (netdev and netdev.known_to_udev):
+            return None
+        return {"ID_PATH": f"pci-{name}"} if subsystem == "pci" else {}
