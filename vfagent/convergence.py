@@ -55,13 +55,14 @@ class Convergence:
         """Look at every PF with the new policy; what had been given up is tried again."""
         self.policy = policy
         for state in self.pfs.values():
-            state.attempts, state.given_up, state.failures = 0, (), ()
+            state.attempts, state.given_up, state.failures = 0, (), state.failures if state.wedged else ()
             self._cancel_timer(state)
             self.mark_dirty(state.address, now=True)
 
     def mark_dirty(self, address: PciAddress, *, now: bool = False) -> None:
         """Look at this PF soon: at once when it was left in peace until now, else when the burst is over."""
-        state = self.pfs.setdefault(address, PfState(address, memory=self.state.memory(address)))
+        state = self.pfs.get(address) or PfState(address, memory=self.state.memory(address))
+        self.pfs[address] = state
         state.dirty = True
         if state.wedged or state.looking or (state.failures and not state.given_up and state.timer and not now):
             return
@@ -138,7 +139,9 @@ class Convergence:
         state.wedged = True
         state.failures = (_stuck_failure(state),)
         log.error("pf %s: wedged: %s", state.address, state.failures[0].text, extra={"VFAGENT_PF": state.address})
+        del self._busy[card_of(state.address)]  # the card's other PFs do not wait for it
         self.on_change(state)
+        self._next_of_card(state)
 
     def _ended(self, look: _Look) -> None:
         loop, state = asyncio.get_running_loop(), look.state
@@ -149,7 +152,8 @@ class Convergence:
         status = look.worker.close()
         if look.deadline:
             look.deadline.cancel()
-        del self._busy[card_of(state.address)]
+        if not state.wedged:
+            del self._busy[card_of(state.address)]
         self._last_look[state.address] = loop.time()
         state.looking = False
         self._conclude(look, status)
@@ -247,7 +251,7 @@ class Convergence:
 
     @property
     def working(self) -> bool:
-        return any(not look.state.wedged for look in self._busy.values())
+        return bool(self._busy)
 
 
 def _name(state: PfState) -> str:
