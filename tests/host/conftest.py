@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test here is watched: for what it leaves behind, and for the time it takes."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ def leaves_nothing_behind(time_limit: None) -> Iterator[None]:
     before, threads, known = descriptors(), set(threading.enumerate()), children()
     yield
     found = left_behind(before, threads, known)
+    for pid in children() - known:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     if found:
         pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
 

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel made of files, so that workers, which are processes of their own, all see the same one.
+
+It keeps the rules that vfagent must keep: numvfs from N to M is EBUSY, drivers_probe follows the override.
+Writes can be made to fail, to take their time or to hang, and are kept in a journal.
+"""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tests.host.tree import Tree, put
+from vfagent.host.host import Host, LinkFacts
+from vfagent.host.recorded import NoDevlink, SysfsRtnl
+from vfagent.host.sysfs import RootedSysfs
+from vfagent.host.udev import NoUdevDatabase
+from vfagent.model.codec import decode, encode
+from vfagent.model.pci import PciAddress, card_of
+from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
+
+NEW_VF = VfSettings("00:00:00:00:00:00", Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write that the kernel was asked for, by CLOCK_MONOTONIC."""
+
+    device: str
+    file: str
+    text: str
+    began: float
+    ended: float
+    errno: int
+
+
+class FakeKernel:
+    def __init__(self, root: Path) -> None:
+        self.tree = Tree(root)
+        self._journal = root / "journal"
+        for driver in ("vfio-pci", "igb"):
+            (root / "sys/bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def host(self) -> Host:
+        sysfs = FakeSysfs(self)
+        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), NoUdevDatabase())
+
+    # How writes to a device's file go: `times` of them are refused; all wait for `seconds`, and for `until` to exist.
+
+    def refuse(self, device: str, file: str, number: int, *, times: int = 1_000_000) -> None:
+        self._behave(device, file, {"errno": number, "left": times})
+
+    def slow_down(self, device: str, file: str, seconds: float) -> None:
+        self._behave(device, file, {"seconds": seconds})
+
+    def hang(self, device: str, file: str) -> Path:
+        """Until the file that is returned is made."""
+        until = self.tree.root / f"released {device}"
+        self._behave(device, file, {"until": str(until)})
+        return until
+
+    def behave(self, device: str, file: str) -> None:
+        self._behave(device, file, {})
+
+    def _behave(self, device: str, file: str, how: dict[str, Any]) -> None:
+        path = self.tree.root / "behaviour" / f"{device} {file}"
+        put(path.with_suffix(".new"), json.dumps(how))
+        os.replace(path.with_suffix(".new"), path)
+
+    def writes(self, device: str = "", file: str = "") -> list[Write]:
+        lines = self._journal.read_text().splitlines() if self._journal.exists() else []
+        found = [Write(**json.loads(line)) for line in lines]
+        return [one for one in found if device in ("", one.device) and file in ("", one.file)]
+
+    def take(self, device: str, file: str, text: str) -> None:
+        """A write: wait, refuse or do as told. Raises OSError."""
+        began, number = time.monotonic(), 0
+        try:
+            self._follow_orders(device, file)
+            self._do(device, file, text)
+        except OSError as error:
+            number = error.errno or 0
+            raise
+        finally:
+            line = json.dumps(vars(Write(device, file, text.strip(), began, time.monotonic(), number)))
+            with open(self._journal, "a") as journal:
+                journal.write(line + "\n")
+
+    def _follow_orders(self, device: str, file: str) -> None:
+        path = self.tree.root / "behaviour" / f"{device} {file}"
+        how = json.loads(path.read_text()) if path.exists() else {}
+        time.sleep(how.get("seconds", 0))
+        end = time.monotonic() + 25  # longer than any test waits
+        while "until" in how and not os.path.exists(how["until"]) and time.monotonic() < end:
+            time.sleep(0.01)
+        if how.get("left"):
+            self._behave(device, file, {**how, "left": how["left"] - 1})
+            raise OSError(how["errno"], os.strerror(how["errno"]))
+
+    def _do(self, device: str, file: str, text: str) -> None:
+        tree, path = self.tree, self.tree.device(device) / file
+        match file:
+            case "sriov_numvfs":
+                if int(text) and tree.vfs(device):
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+                tree.make_vfs(device, int(text))
+                for index in range(int(text)):
+                    self.keep_settings(device, index, NEW_VF)
+            case "driver_override":
+                path.write_text(text.strip() or "(null)")
+            case "unbind":
+                tree.bind(device, None)
+            case "drivers_probe":
+                override = (tree.device(device) / "driver_override").read_text()
+                tree.bind(device, "igbvf" if override == "(null)" else override)
+            case "sriov_drivers_autoprobe":
+                path.write_text(text)
+
+    # What the PF holds for its VFs.
+
+    def settings(self, pf: str, index: int) -> VfSettings | None:
+        path = self._settings_path(pf, index)
+        return decode(VfSettings, json.loads(path.read_text())) if path.exists() else None
+
+    def keep_settings(self, pf: str, index: int, settings: VfSettings) -> None:
+        path = self._settings_path(pf, index)
+        put(path.with_suffix(".new"), json.dumps(encode(settings)))
+        os.replace(path.with_suffix(".new"), path)
+
+    def _settings_path(self, pf: str, index: int) -> Path:
+        return self.tree.root / "settings" / f"{pf} {index}.json"
+
+
+class FakeSysfs(RootedSysfs):
+    def __init__(self, kernel: FakeKernel) -> None:
+        super().__init__(kernel.tree.root)
+        self.kernel = kernel
+
+    def write(self, path: str, text: str) -> None:
+        if path == "sys/bus/pci/drivers_probe":
+            self.kernel.take(text, "drivers_probe", text)
+            return
+        device, file = path.removeprefix("sys/bus/pci/devices/").split("/")[0], path.rpartition("/")[2]
+        self.kernel.take(device, file, text)
+
+
+class FakeRtnl(SysfsRtnl):
+    """Links are files; what a PF holds for its VFs is the fake kernel's."""
+
+    def __init__(self, sysfs: FakeSysfs) -> None:
+        super().__init__(sysfs)
+        self.kernel = sysfs.kernel
+
+    def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
+        facts = super().link(ifindex, vfs=vfs)
+        return replace(facts, vfs=self._vfs(facts.name)) if facts and vfs else facts
+
+    def _vfs(self, name: str) -> Mapping[int, VfSettings]:
+        pf = self._pf(name)
+        found = {index: self.kernel.settings(pf, index) for index in range(len(self.kernel.tree.vfs(pf)))}
+        return {index: settings for index, settings in found.items() if settings}
+
+    def _pf(self, name: str) -> PciAddress:
+        (found,) = self.kernel.tree.root.glob(f"sys/bus/pci/devices/*/net/{name}")
+        return PciAddress(found.parent.parent.name)
+
+    def _name(self, ifindex: int) -> str:
+        facts = super().link(ifindex, vfs=False)
+        if facts is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return facts.name
+
+    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None:
+        pf = self._pf(self._name(ifindex))
+        self.kernel.take(pf, f"vf{index}", "settings")
+        given = {name: value for name in settings.__slots__ if (value := getattr(settings, name)) is not None}
+        self.kernel.keep_settings(pf, index, replace(self.kernel.settings(pf, index) or NEW_VF, **given))
+
+    def set_admin_state(self, ifindex: int, *, up: bool) -> None:
+        put(self.kernel.tree.root / f"sys/class/net/{self._name(ifindex)}/flags", f"{0x1003 if up else 0x1002:#x}\n")
+
+    def set_mtu(self, ifindex: int, mtu: int) -> None:
+        put(self.kernel.tree.root / f"sys/class/net/{self._name(ifindex)}/mtu", f"{mtu}\n")
+
+
+def overlap(writes: list[Write]) -> bool:
+    """Whether two of them were under way at one time."""
+    ordered = sorted(writes, key=lambda write: write.began)
+    return any(later.began < earlier.ended for earlier, later in pairwise(ordered))
+
+
+def by_card(writes: list[Write]) -> dict[str, list[Write]]:
+    cards: dict[str, list[Write]] = {}
+    for write in writes:
+        cards.setdefault(card_of(PciAddress(write.device)), []).append(write)
+    return cards

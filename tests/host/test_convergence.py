@@ -1,0 +1,508 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at PFs: their order, their deadlines, their failures, and what is said of them."""
+
+import asyncio
+import errno
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.host.fake_kernel import FakeKernel, by_card, overlap
+from tests.host.leaks import run_to_end
+from vfagent import convergence as convergence_module
+from vfagent import pf_state, reconcile
+from vfagent.convergence import MOST_ATTEMPTS, Convergence
+from vfagent.host import worker
+from vfagent.host.policy_files import load
+from vfagent.host.state import State
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import Vlan
+from vfagent.pf_state import PfState, Phase
+from vfagent.policy.match import HostIdentity
+
+PF = PciAddress("0000:01:00.0")
+SIBLING = PciAddress("0000:01:00.1")
+OTHER = PciAddress("0000:02:00.0")
+NUMVFS = "sriov_numvfs"
+
+POLICY = """
+[[pf]]
+name = "all"
+match = { driver = "igb" }
+vfs = 2
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+"""
+VLAN_POLICY = POLICY + "vlan = 10\n"
+
+
+@pytest.fixture
+def kernel_files(tmp_path: Path) -> FakeKernel:
+    kernel = FakeKernel(tmp_path)
+    kernel.tree.policy(POLICY)
+    return kernel
+
+
+@pytest.fixture(autouse=True)
+def said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+class Rig:
+    """The convergence of a host, and means to wait for what becomes of it."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+        self.state = State(kernel.tree.root)
+        self.phases: dict[str, list[Phase]] = {}
+        identity = HostIdentity(hostname="host", machine_id="0" * 32)
+        self.convergence = Convergence(kernel.host, self.state, identity, load(kernel.tree.root), self._changed)
+
+    def _changed(self, state: PfState) -> None:
+        self.phases.setdefault(state.address, []).append(state.phase)
+
+    def pf(self, address: PciAddress = PF) -> PfState:
+        return self.convergence.pfs[address]
+
+    def look(self, *addresses: PciAddress) -> None:
+        for address in addresses:
+            self.convergence.mark_dirty(address)
+
+    async def until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+        end = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < end, {address: state.phase for address, state in self.convergence.pfs.items()}
+            await asyncio.sleep(0.01)
+
+    async def until_phase(self, phase: Phase, *addresses: PciAddress) -> None:
+        await self.until(lambda: all(self.pf(one).phase is phase and not self.pf(one).looking for one in addresses))
+
+    async def converged(self, *addresses: PciAddress) -> None:
+        self.look(*addresses)
+        await self.until_phase(Phase.CONVERGED, *addresses)
+
+    async def idle(self) -> None:
+        await self.until(lambda: self.convergence.idle)
+
+
+def converge(kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, speed: float = 1.0) -> None:
+    """`speed`: how many seconds of the event loop pass in one."""
+
+    async def run() -> None:
+        if speed != 1.0:
+            hasten(speed)
+        rig = Rig(kernel)
+        await body(rig)
+        rig.convergence.stop()
+        end = time.monotonic() + 10
+        while rig.convergence.working:
+            assert time.monotonic() < end, "a worker does not end"
+            await asyncio.sleep(0.01)
+
+    run_to_end(run())
+
+
+def hasten(speed: float) -> None:
+    """Make the loop's clock run faster than time, so that long delays can be waited for."""
+    loop = asyncio.get_running_loop()
+    select = loop._selector.select  # type: ignore[attr-defined]
+    loop._selector.select = lambda timeout: select(timeout and timeout / speed)  # type: ignore[attr-defined]
+    loop.time = lambda: time.monotonic() * speed  # type: ignore[method-assign]
+
+
+def test_a_pf_gets_what_the_policy_says(kernel_files: FakeKernel) -> None:
+    tree = kernel_files.tree
+    tree.policy(VLAN_POLICY)
+    tree.add_pf(PF, interface="ens1")
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+
+    converge(kernel_files, body)
+    assert [tree.bound(vf) for vf in tree.vfs(PF)] == ["vfio-pci", "vfio-pci"]
+    held = [kernel_files.settings(PF, index) for index in range(2)]
+    assert [one and one.vlan for one in held] == [Vlan(10), Vlan(10)]
+    assert (tree.root / "sys/class/net/ens1/flags").read_text() == "0x1003\n"
+
+
+def test_a_converged_pf_is_not_written_to(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF, interface="ens1")
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        before = rig.kernel.writes()
+        rounds = rig.pf().rounds
+        rig.look(PF)
+        await rig.until(lambda: rig.pf().rounds > rounds)
+        await rig.idle()
+        assert rig.kernel.writes() == before
+
+    converge(kernel_files, body)
+
+
+def test_pfs_of_one_card_take_turns_and_cards_do_not_wait_for_each_other(kernel_files: FakeKernel) -> None:
+    for address in (PF, SIBLING, OTHER):
+        kernel_files.tree.add_pf(address)
+        kernel_files.slow_down(address, NUMVFS, 0.5)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF, SIBLING, OTHER)
+
+    converge(kernel_files, body)
+    cards = by_card(kernel_files.writes(file=NUMVFS))
+    assert sorted(map(len, cards.values())) == [1, 2]
+    assert not any(overlap(writes) for writes in cards.values())
+    assert overlap([write for writes in cards.values() for write in writes])
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may take half a second."""
+    monkeypatch.setattr(pf_state, "deadline_s", lambda step: 0.5)
+    monkeypatch.setattr(convergence_module, "_DYING_S", 0.2)
+
+
+@pytest.fixture
+def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in D state: SIGKILL is remembered, and does nothing yet."""
+    monkeypatch.setattr(worker.Worker, "kill", lambda self: None)
+
+
+@pytest.mark.usefixtures("impatience")
+def test_a_write_that_hangs_is_ended_at_its_deadline_and_reported(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: bool(rig.pf().failures))
+        (failure,) = rig.pf().failures
+        assert failure.text == f"{PF}: cannot create 2 VFs on {PF}: no answer from the kernel within 0 s"
+        kernel_files.behave(PF, NUMVFS)
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+    assert Phase.WEDGED not in [record.message for record in caplog.records]
+    assert len(kernel_files.tree.vfs(PF)) == 2
+
+
+@pytest.mark.usefixtures("impatience", "unkillable")
+def test_a_wedged_pf_holds_up_no_other_card(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    for address in (PF, OTHER):
+        kernel_files.tree.add_pf(address)
+    release = kernel_files.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF, OTHER)
+        await rig.until(lambda: rig.pf().phase is Phase.WEDGED and rig.pf(OTHER).phase is Phase.CONVERGED)
+        (failure,) = rig.pf().failures
+        assert "no answer from the kernel" in failure.text
+        assert failure.hint
+        rig.look(PF)
+        await asyncio.sleep(0.3)
+        assert len([one for one in caplog.records if "wedged" in one.message]) == 1
+        release.touch()
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+    assert len(kernel_files.tree.vfs(OTHER)) == len(kernel_files.tree.vfs(PF)) == 2
+
+
+@pytest.mark.usefixtures("impatience", "unkillable")
+def test_a_wedged_pf_holds_up_no_other_pf_of_its_card(kernel_files: FakeKernel) -> None:
+    for address in (PF, SIBLING):
+        kernel_files.tree.add_pf(address)
+    release = kernel_files.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF, SIBLING)
+        await rig.until(lambda: rig.pf().phase is Phase.WEDGED)
+        await rig.until_phase(Phase.CONVERGED, SIBLING)
+        release.touch()
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+
+
+@pytest.mark.usefixtures("impatience", "unkillable")
+def test_a_wedged_pf_stays_explained_through_a_reload(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+    release = kernel_files.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: rig.pf().phase is Phase.WEDGED)
+        rig.convergence.set_policy(load(kernel_files.tree.root))
+        await asyncio.sleep(0.1)
+        assert rig.pf().phase is Phase.WEDGED
+        assert [one.text for one in rig.pf().failures]
+        release.touch()
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+
+
+@pytest.fixture
+def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests with a hastened clock: the workers' time is not hastened."""
+    monkeypatch.setattr(PfState, "deadline_s", 1e6)
+
+
+@pytest.mark.usefixtures("no_deadline")
+def test_failures_are_tried_again_ever_later_and_given_up_in_the_end(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.refuse(PF, NUMVFS, errno.EAGAIN)
+    speed = 50.0
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until_phase(Phase.FAILED, PF)
+        await rig.idle()
+
+    converge(kernel_files, body, speed=speed)
+    tries = kernel_files.writes(PF, NUMVFS)
+    assert len(tries) == MOST_ATTEMPTS == 8
+    pauses = [later.began - earlier.ended for earlier, later in pairwise(tries)]
+    for number, pause in enumerate(pauses):
+        expected = min(2.0**number, 60.0) / speed
+        assert expected <= pause <= expected + 1.0, pauses
+    assert len([one for one in caplog.records if "given up after 8 attempts" in one.message]) == 1
+    assert len([one for one in caplog.records if "EAGAIN" in one.message]) == 8
+
+
+@pytest.mark.usefixtures("no_deadline")
+def test_what_was_given_up_is_left_alone_until_a_reload(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.refuse(PF, NUMVFS, errno.EAGAIN)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until_phase(Phase.FAILED, PF)
+        kernel_files.behave(PF, NUMVFS)
+        rounds = rig.pf().rounds
+        rig.look(PF)
+        await rig.until(lambda: rig.pf().rounds > rounds and not rig.pf().looking)
+        assert rig.pf().phase is Phase.FAILED
+        assert rig.pf().failures
+        assert len(kernel_files.writes(PF, NUMVFS)) == MOST_ATTEMPTS
+        rig.convergence.set_policy(load(kernel_files.tree.root))
+        await rig.until_phase(Phase.CONVERGED, PF)
+        assert rig.pf().failures == ()
+
+    converge(kernel_files, body, speed=200)
+
+
+def test_what_cannot_succeed_is_not_tried_twice(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.refuse(PF, NUMVFS, errno.ERANGE)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until_phase(Phase.FAILED, PF)
+        await asyncio.sleep(0.2)
+
+    converge(kernel_files, body)
+    assert len(kernel_files.writes(PF, NUMVFS)) == 1
+    assert "more than the card's totalvfs" in caplog.text
+
+
+def test_a_passing_failure_is_got_over(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.refuse(PF, NUMVFS, errno.EAGAIN, times=2)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        assert rig.pf().failures == ()
+
+    converge(kernel_files, body, speed=20)
+    assert [write.errno for write in kernel_files.writes(PF, NUMVFS)] == [errno.EAGAIN, errno.EAGAIN, 0]
+
+
+def test_a_worker_that_dies_is_a_failure_and_is_got_over(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kernel_files.tree.add_pf(PF)
+    once = kernel_files.tree.root / "died"
+    original = reconcile.converge
+
+    def die_once(*arguments: object) -> None:
+        if not once.exists():
+            once.touch()
+            raise RuntimeError("a bug")
+        original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(convergence_module, "converge", die_once)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: bool(rig.pf().failures))
+        assert rig.pf().failures[0].text == f"{PF}: cannot look at it: the worker ended with status 1"
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body, speed=10)
+    assert "RuntimeError: a bug" in capfd.readouterr().err
+
+
+def test_what_is_deferred_is_done_as_soon_as_the_guest_lets_go(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing tells when a VFIO file is closed: it has to be looked at."""
+    tree = kernel_files.tree
+    tree.add_pf(PF, vfs=1)
+    (guests_vf,) = tree.vfs(PF)
+    tree.bind(guests_vf, "vfio-pci")
+    (tree.device(guests_vf) / "enable").write_text("1\n")
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until_phase(Phase.DEFERRED, PF)
+        await asyncio.sleep(1)
+        assert tree.vfs(PF) == [guests_vf]
+        assert kernel_files.writes(file=NUMVFS) == []
+        (tree.device(guests_vf) / "enable").write_text("0\n")
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body, speed=10)
+    assert len(tree.vfs(PF)) == 2
+    deferred = [one.message for one in caplog.records if "deferred" in one.message]
+    assert len(deferred) == 1
+    assert "vf0: its VFIO group is held open" in deferred[0]
+
+
+def test_drift_is_told_once_with_what_was_found_and_what_is_wanted(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel_files.tree.policy(VLAN_POLICY)
+    kernel_files.tree.add_pf(PF, interface="ens1")
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        held = kernel_files.settings(PF, 1)
+        assert held is not None
+        kernel_files.refuse(PF, "vf1", errno.EBUSY, times=4)  # two attempts, each at once and then singly
+        kernel_files.keep_settings(PF, 1, replace(held, vlan=Vlan(99)))
+        await rig.converged(PF)
+        await rig.until(lambda: kernel_files.settings(PF, 1) == held)
+
+    converge(kernel_files, body, speed=5)
+    (drift,) = [one.message for one in caplog.records if "drift" in one.message]
+    assert drift == f"pf {PF} (ens1): drift: found vlan 99, wanted: set {PF}/vf1 vlan 10"
+
+
+def test_a_first_convergence_is_no_drift(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    kernel_files.tree.add_pf(PF, vfs=1)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+
+    converge(kernel_files, body)
+    assert "drift" not in caplog.text
+
+
+def test_a_released_pf_is_looked_at_and_left_alone(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF, vfs=1)
+
+    async def body(rig: Rig) -> None:
+        rig.state.release(PF)
+        rig.look(PF)
+        await rig.until(lambda: rig.pf().phase is Phase.RELEASED and rig.pf().known)
+        await rig.idle()
+        assert kernel_files.writes() == []
+        rig.state.take_back(PF)
+        await rig.converged(PF)
+
+    converge(kernel_files, body)
+    assert len(kernel_files.tree.vfs(PF)) == 2
+
+
+def test_a_pf_that_is_gone_is_forgotten(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        shutil.rmtree(kernel_files.tree.device(PF))
+        rig.look(PF)
+        await rig.until(lambda: PF not in rig.convergence.pfs)
+        assert rig.convergence.idle
+
+    converge(kernel_files, body)
+    assert f"pf {PF}: gone" in caplog.text
+
+
+def test_a_pf_that_comes_back_is_set_up_again(kernel_files: FakeKernel) -> None:
+    tree = kernel_files.tree
+    tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        shutil.rmtree(tree.device(PF))
+        rig.look(PF)
+        await rig.until(lambda: PF not in rig.convergence.pfs)
+        tree.add_pf(PF)
+        await rig.converged(PF)
+
+    converge(kernel_files, body)
+    assert len(tree.vfs(PF)) == 2
+
+
+def test_a_pf_that_changes_during_a_look_is_looked_at_again(kernel_files: FakeKernel) -> None:
+    tree = kernel_files.tree
+    tree.add_pf(PF)
+    kernel_files.slow_down(PF, NUMVFS, 0.3)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: bool(rig.pf().running))
+        rig.look(PF)
+        await rig.until(lambda: rig.pf().rounds == 3)
+        await rig.idle()
+        rounds = rig.pf().rounds
+        assert rounds > 3
+
+    converge(kernel_files, body)
+
+
+def test_a_policy_that_changes_during_a_look_has_the_last_word(kernel_files: FakeKernel) -> None:
+    tree = kernel_files.tree
+    tree.add_pf(PF)
+    kernel_files.slow_down(PF, NUMVFS, 0.3)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: bool(rig.pf().running))
+        tree.policy(POLICY.replace("vfs = 2", "vfs = 5"))
+        rig.convergence.set_policy(load(tree.root))
+        await rig.until(lambda: len(tree.vfs(PF)) == 5)
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+    assert len(tree.vfs(PF)) == 5
+
+
+def test_ten_thousand_calls_for_a_look_are_three_looks_at_most(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        rounds = rig.pf().rounds
+        for number in range(10_000):
+            rig.look(PF)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await rig.until(lambda: rig.pf().rounds > rounds)
+        await rig.idle()
+        assert rig.pf().rounds - rounds <= 3
+
+    converge(kernel_files, body)
