@@ -5,6 +5,7 @@ import argparse
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,7 +109,10 @@ def kernel_of(root: Path) -> str:
 def host(suite: str = "trixie") -> Image:
     """The VM's disk, kernel and initrd."""
     install_commands()
-    root = base(suite)
+    with ThreadPoolExecutor() as together:
+        packages, compiler, qemu = together.submit(base, suite), together.submit(_build_root, suite), tools()
+        compiler.result()
+        root = packages.result()
     modules = kernel_modules(suite)
     recipe = {
         "root": root.parent.name,
@@ -120,7 +124,7 @@ def host(suite: str = "trixie") -> Image:
         "code": Path(__file__).read_text().partition("def _populate")[2],
     }
     directory = built(f"host-{suite}", recipe, lambda work: _host(root, modules, work))
-    return Image(directory, tools(), root)
+    return Image(directory, qemu, root)
 
 
 def _root_maker(root: Root) -> Callable[[Path], None]:
@@ -130,17 +134,25 @@ def _root_maker(root: Root) -> Callable[[Path], None]:
 def kernel_modules(suite: str) -> Path:
     """Modules that Debian does not ship, for the guest's kernel."""
     kernel = kernel_of(base(suite))
-    root = Root(suite, (*BUILD_PACKAGES, LINUX_SOURCE[suite]), directories=("/lab",))
-    recipe = {"root": asdict(root), "kernel": kernel, "sources": sources(HERE / "modules")}
-    return built(f"modules-{suite}", recipe, lambda work: _modules(root, kernel, work))
+    recipe = {"build": asdict(_build(suite)), "kernel": kernel, "sources": sources(HERE / "modules")}
+    return built(f"modules-{suite}", recipe, lambda work: _modules(suite, kernel, work))
 
 
-def _modules(root: Root, kernel: str, work: Path) -> None:
-    build = built(f"kbuild-{root.suite}", asdict(root), _root_maker(root)) / "root"
+def _build(suite: str) -> Root:
+    return Root(suite, (*BUILD_PACKAGES, LINUX_SOURCE[suite]), directories=("/lab",))
+
+
+def _build_root(suite: str) -> Path:
+    root = _build(suite)
+    return built(f"kbuild-{suite}", asdict(root), _root_maker(root)) / "root"
+
+
+def _modules(suite: str, kernel: str, work: Path) -> None:
+    build = _build_root(suite)
     if not (build / "usr/lib/modules" / kernel).exists():
         raise RuntimeError(f"{build} has no headers for {kernel}: remove it and try again")
     shutil.copytree(HERE / "modules", work / "source")
-    run_in(build, ["sh", "/lab/source/build", kernel, LINUX_SOURCE[root.suite]], {work: "/lab"})
+    run_in(build, ["sh", "/lab/source/build", kernel, LINUX_SOURCE[suite]], {work: "/lab"})
     shutil.rmtree(work / "source")
 
 
@@ -192,7 +204,7 @@ def _host(packages: Path, modules: Path, work: Path) -> None:
         unused.unlink()
 
     command = ["mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "0", "-d", str(root)]
-    subprocess.run([*command, str(work / "disk.raw"), DISK_SIZE], check=True)
+    subprocess.run([*command, str(work / "disk.raw"), DISK_SIZE], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(root)
 
 
