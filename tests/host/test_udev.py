@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""udev's events through the real libudev and kernel, and its database."""
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.host.fake_kernel import FakeKernel
+from tests.host.leaks import run_to_end
+from tests.host.namespace import add_veth, ip
+from tests.host.uevents import message, send
+from vfagent.agent import Watcher
+from vfagent.convergence import Convergence
+from vfagent.host.policy_files import load
+from vfagent.host.state import State
+from vfagent.host.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
+from vfagent.model.pci import PciAddress
+from vfagent.pf_state import Phase
+from vfagent.policy.match import HostIdentity
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+PORT = "/devices/pci0000:00/0000:00:03.0"
+PF, VF = PciAddress("0000:01:00.0"), PciAddress("0000:01:10.0")
+
+
+def drained(monitor: UdevMonitor) -> list[UdevEvent]:
+    assert select.select([monitor], [], [], 2)[0], "nothing arrived"
+    return list(monitor.drain())
+
+
+@pytest.mark.parametrize(
+    ("devpath", "subsystem", "event"),
+    [
+        (f"{PORT}/{PF}", "pci", UdevEvent("change", "pci", PF, PF)),
+        (f"{PORT}/{VF}", "pci", UdevEvent("change", "pci", VF, VF)),
+        (f"{PORT}/{PF}/net/ens1", "net", UdevEvent("change", "net", PF, "ens1")),
+        (f"{PORT}/{VF}/net/ens1v0", "net", UdevEvent("change", "net", VF, "ens1v0")),
+        (f"{PORT}/{PF}/virtio2/net/eth0", "net", UdevEvent("change", "net", PF, "eth0")),
+    ],
+    ids=["pf", "vf", "pf's netdev", "vf's netdev", "virtio's netdev"],
+)
+def test_an_event_names_the_pci_function_it_is_about(devpath: str, subsystem: str, event: UdevEvent) -> None:
+    monitor = UdevMonitor(lambda: None)
+    send(message(devpath, subsystem=subsystem))
+    assert drained(monitor) == [event]
+
+
+def test_what_is_not_tagged_does_not_wake_us() -> None:
+    monitor = UdevMonitor(lambda: None)
+    send(message(f"{PORT}/{PF}", tags=()), message(f"{PORT}/{PF}", tags=("systemd", "seat")))
+    assert not select.select([monitor], [], [], 0.2)[0]
+    send(message(f"{PORT}/{PF}", tags=("systemd", "vfagent")))
+    assert [event.address for event in drained(monitor)] == [PF]
+
+
+def test_a_netdev_of_no_pci_device_is_passed_over() -> None:
+    monitor = UdevMonitor(lambda: None)
+    send(message("/devices/virtual/net/br0", subsystem="net"), message(f"{PORT}/{PF}", action="bind"))
+    assert drained(monitor) == [UdevEvent("bind", "pci", PF, PF)]
+
+
+def overflow(monitor: UdevMonitor) -> None:
+    with socket.socket(fileno=os.dup(monitor.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+    for _ in range(100):
+        send(message(f"{PORT}/{PF}"))
+
+
+def test_an_overflow_is_an_error_and_a_new_monitor_works() -> None:
+    lost: list[str] = []
+    monitor = UdevMonitor(lambda: lost.append("all"))
+    overflow(monitor)
+    with pytest.raises(OSError):
+        drained(monitor)
+    monitor.restart()
+    assert lost == ["all"]
+    send(message(f"{PORT}/{PF}"))
+    assert drained(monitor) == [UdevEvent("change", "pci", PF, PF)]
+
+
+class Rig:
+    """A host of files whose events come through the real monitors."""
+
+    def __init__(self, kernel_files: FakeKernel) -> None:
+        root = kernel_files.tree.root
+        identity = HostIdentity(hostname="host", machine_id="0" * 32)
+        host = kernel_files.host
+        self.convergence = Convergence(host, State(root), identity, load(root), lambda state: None)
+        self.watcher = Watcher(host, self.convergence)
+
+    def rounds(self, address: PciAddress = PF) -> int:
+        state = self.convergence.pfs.get(address)
+        return state.rounds if state else 0
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def quiet(self) -> None:
+        await self.until(lambda: self.convergence.idle)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Callable[..., None]:
+    """Run `body` with a PF that has converged, and its two VFs."""
+    files = FakeKernel(tmp_path)
+    files.tree.policy('[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n')
+    files.tree.add_pf(PF)
+
+    def run(body: Callable[[Rig, FakeKernel], object]) -> None:
+        async def main() -> None:
+            rig = Rig(files)
+            rig.watcher.start()
+            rig.watcher.look_at_everything()
+            await rig.until(lambda: PF in rig.convergence.pfs and rig.convergence.pfs[PF].phase is Phase.CONVERGED)
+            await rig.quiet()
+            try:
+                await body(rig, files)  # type: ignore[misc]
+            finally:
+                rig.watcher.stop()
+                rig.convergence.stop()
+
+        run_to_end(main())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "devpath", [f"{PORT}/{PF}", f"{PORT}/{PF}/net/ens1", f"{PORT}/{VF}"], ids=["pf", "pf's netdev", "vf"]
+)
+def test_an_event_of_a_pf_or_vf_makes_a_look_at_the_pf(watched: Callable[..., None], devpath: str) -> None:
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        before = rig.rounds()
+        send(message(devpath))
+        await rig.until(lambda: rig.rounds() > before)
+        await rig.quiet()
+
+    watched(body)
+
+
+def test_a_vf_that_is_gone_still_leads_to_its_pf(watched: Callable[..., None]) -> None:
+    """Its physfn link went with it."""
+
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        files.tree.make_vfs(PF, 0)
+        send(message(f"{PORT}/{VF}", action="remove"))
+        await rig.until(lambda: len(files.tree.vfs(PF)) == 2)
+        await rig.quiet()
+
+    watched(body)
+
+
+def test_a_card_that_is_plugged_in_is_set_up(watched: Callable[..., None]) -> None:
+    other = PciAddress("0000:02:00.0")
+
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        files.tree.add_pf(other)
+        send(message(f"{PORT}/{other}", action="add"), message(f"{PORT}/{other}", action="bind"))
+        await rig.until(lambda: len(files.tree.vfs(other)) == 2)
+        await rig.quiet()
+
+    watched(body)
+
+
+def test_other_devices_are_not_looked_at(watched: Callable[..., None]) -> None:
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        files.tree.add_device("0000:05:00.0", vendor="0x8086")
+        before = rig.rounds()
+        send(message("/devices/pci0000:00/0000:05:00.0"))
+        await asyncio.sleep(0.3)
+        assert set(rig.convergence.pfs) == {PF}
+        assert rig.rounds() == before
+
+    watched(body)
+
+
+def test_lost_events_make_a_full_look_and_the_watch_goes_on(watched: Callable[..., None]) -> None:
+    other = PciAddress("0000:02:00.0")
+
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        files.tree.add_pf(other)  # its own event is among the lost
+        files.tree.make_vfs(PF, 0)
+        overflow(rig.watcher.udev)
+        await rig.until(lambda: len(files.tree.vfs(other)) == len(files.tree.vfs(PF)) == 2)
+        await rig.quiet()
+        files.tree.make_vfs(PF, 0)
+        send(message(f"{PORT}/{PF}"))
+        await rig.until(lambda: len(files.tree.vfs(PF)) == 2)
+        await rig.quiet()
+
+    watched(body)
+
+
+def test_ten_thousand_events_are_three_looks_at_most(watched: Callable[..., None]) -> None:
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        before = rig.rounds()
+        storm = [message(f"{PORT}/{PF}", action=action) for action in ("add", "change", "bind", "change")] * 2500
+        with ThreadPoolExecutor(1) as pool:
+            await asyncio.get_running_loop().run_in_executor(pool, send, *storm)
+        await rig.until(lambda: rig.rounds() > before)
+        await rig.quiet()
+        assert rig.rounds() - before <= 3
+
+    watched(body)
+
+
+def test_a_vlan_set_by_hand_is_noticed_without_a_uevent(watched: Callable[..., None]) -> None:
+    """A link notification names the netdev: here a veth that plays the PF's."""
+
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        files.tree.add_netdev("pf0", PF)
+        (files.tree.root / "sys/class/net/pf0/ifindex").write_text(str(ifindex))
+        send(message(f"{PORT}/{PF}"))
+        await rig.until(lambda: ifindex in rig.convergence.pfs[PF].ifindexes)
+        await rig.quiet()
+        before = rig.rounds()
+        ip("link", "set", "pf0", "mtu", "1400")
+        await rig.until(lambda: rig.rounds() > before)
+        await rig.quiet()
+
+    ifindex = add_veth("pf0", "wire0")
+    watched(body)
+
+
+def test_the_database_tells_what_udev_stored() -> None:
+    ifindex = add_veth("pf0", "wire0")
+    Path(f"/run/udev/data/n{ifindex}").write_text("I:4711\nE:ID_PATH=pci-0000:01:00.0\nE:ID_MODEL=x y\n")
+    found = KernelUdevDatabase().properties("net", "pf0")
+    assert found is not None
+    assert (found["ID_PATH"], found["ID_MODEL"]) == ("pci-0000:01:00.0", "x y")
+
+
+def test_a_device_that_udev_has_not_handled_yet_is_unknown() -> None:
+    add_veth("pf0", "wire0")
+    assert KernelUdevDatabase().properties("net", "pf0") is None
+    assert KernelUdevDatabase().properties("net", "absent") is None
+    assert KernelUdevDatabase().properties("pci", "ffff:ff:1f.7") is None
