@@ -21,6 +21,7 @@ from vfagent.host.linkwatch import LinkWatch
 from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
 from vfagent.host.udev import UdevEvent, UdevMonitor
+from vfagent.host.vfiowatch import VfioWatch
 from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress
 from vfagent.observe import DEVICES, pf_addresses
@@ -43,17 +44,21 @@ class Watcher:
         self.host, self.convergence = host, convergence
         self.udev = UdevMonitor(self._lost)
         self.links = LinkWatch()
+        self.vfio = VfioWatch()
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self.udev.fileno(), self._read_udev)
         loop.add_reader(self.links.fileno(), self._read_links)
+        loop.add_reader(self.vfio.fileno(), self._read_vfio)
 
     def stop(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.udev.fileno())
         loop.remove_reader(self.links.fileno())
+        loop.remove_reader(self.vfio.fileno())
         self.links.close()
+        self.vfio.close()
 
     def look_at_everything(self) -> None:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
@@ -87,6 +92,13 @@ class Watcher:
             if state.pf and any(vf.address == event.address for vf in state.pf.vfs):
                 return state.address
         return event.address
+
+    def _read_vfio(self) -> None:
+        """Somebody let go of a VF: what waited for that may be possible now."""
+        self.vfio.drain()
+        for state in list(self.convergence.pfs.values()):
+            if state.plan.deferred:
+                self.convergence.mark_dirty(state.address)
 
     def _read_links(self) -> None:
         changed, lost = self.links.drain()

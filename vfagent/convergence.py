@@ -25,7 +25,7 @@ _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer co
 _QUIET_S = 0.1  # events of one change come in a burst
 _PATIENCE_S = 1.0  # but a storm must not put a look off for ever
 _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
-_DEFERRED_S = 2.0  # vfio-pci says nothing when a holder closes its file
+_DEFERRED_S = 30.0  # a holder's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One look at one PF: rounds of observe, match, plan, execute, until nothing is left to do. Runs in a worker."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from vfagent.model.vf_settings import VfSettings
 from vfagent.observe import observe_pf
 from vfagent.plan.planner import Chain, Plan, plan_pf
 from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
-from vfagent.plan.vf import Planned
+from vfagent.plan.vf import Planned, supported
 from vfagent.policy.match import HostIdentity, desired_pf, may_match_later
 from vfagent.policy.types import Policy
 
@@ -112,6 +113,7 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             failures.append(_not_held(steps))
             break
         warnings += _keep_baseline(state, looked)
+        memory = _before_removal(state, task.address, looked.plan, memory)
         memory, failed = run_plan(looked.plan, host, memory, emit)
         failures += failed
         if failed:
@@ -154,6 +156,16 @@ def _keep_baseline(state: State, looked: Looked) -> list[str]:
     return []
 
 
+def _before_removal(state: State, address: PciAddress, plan: Plan, memory: PfMemory) -> PfMemory:
+    """Forget what was set of VFs that will be others, on disk too: a kill must not leave it to be believed of those."""
+    if not (memory.applied and any(isinstance(planned.step, SetNumvfs) for planned in plan.steps)):
+        return memory
+    memory = memory.without_vfs()
+    with contextlib.suppress(OSError):  # without a disk nothing is left to be believed
+        state.keep_memory(address, memory)
+    return memory
+
+
 def run_plan(plan: Plan, host: Host, memory: PfMemory, emit: Emit) -> tuple[PfMemory, list[Failure]]:
     for stage in plan.stages:
         memory, failures = _run_stage(stage, host, memory, emit)
@@ -173,24 +185,27 @@ def run_steps(steps: tuple[Step, ...], host: Host, emit: Emit) -> None:
 class _Lane(threading.Thread):
     """One chain of a stage. A chain ends at its first failure; the others go on."""
 
-    def __init__(self, chain: Chain, host: Host, emit: Emit) -> None:
+    def __init__(self, chain: Chain, host: Host, memory: PfMemory, emit: Emit) -> None:
         super().__init__(daemon=True)
-        self.chain, self.host, self.emit = chain, host, emit
+        self.chain, self.host, self.memory, self.emit = chain, host, memory, emit
         self.results: list[tuple[Step, StepResult]] = []
         self.failures: list[Failure] = []
 
     def run(self) -> None:
         for planned in self.chain:
-            failure = self._execute(planned)
+            step = _less_unsupported(planned.step, self.memory)
+            failure = self._execute(step, planned.reason) if step else None
             # A VF that refuses a setting does not keep the others from theirs.
-            if failure and not isinstance(planned.step, ConfigureVf):
+            if failure and not isinstance(step, ConfigureVf):
                 return
 
-    def _execute(self, planned: Planned) -> Failure | None:
-        step, failure = planned.step, None
-        self.emit(StepStarted(step, planned.reason, time.monotonic()))
+    def _execute(self, step: Step, reason: str) -> Failure | None:
+        failure = None
+        self.emit(StepStarted(step, reason, time.monotonic()))
         try:
-            self.results.append((step, execute(step, self.host)))
+            result = execute(step, self.host)
+            self.results.append((step, result))
+            self.memory = _learn(self.memory, step, result)
         except VfagentError as error:
             refused = isinstance(error, RefusedError)
             failure = Failure(step.describe(), str(error), error.hint, error.retryable, refused)
@@ -199,9 +214,17 @@ class _Lane(threading.Thread):
         return failure
 
 
+def _less_unsupported(step: Step, memory: PfMemory) -> Step | None:
+    """What one VF of a card was refused for good is not asked for on the next."""
+    if not isinstance(step, ConfigureVf):
+        return step
+    settings = supported(step.settings, memory)
+    return None if settings.empty else replace(step, settings=settings)
+
+
 def _run_stage(stage: tuple[Chain, ...], host: Host, memory: PfMemory, emit: Emit) -> tuple[PfMemory, list[Failure]]:
     """The chains at once: a sysfs bind goes on while the rtnl lock is held, by a port that comes up for 0.6 s."""
-    lanes = [_Lane(chain, host, emit) for chain in stage]
+    lanes = [_Lane(chain, host, memory, emit) for chain in stage]
     for lane in lanes[1:]:
         lane.start()
     lanes[0].run()

@@ -2,16 +2,26 @@
 """Values as text for people: `list`, `plan` and `status`."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from vfagent.model.codec import decode, encode
 from vfagent.model.desired import DesiredVf
 from vfagent.model.inventory import Inventory, Pf, vf_in_use
-from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Looked
 from vfagent.status import PfStatus, Status, VfStatus
+
+_PLAIN = VfSettings(
+    mac="00:00:00:00:00:00",
+    vlan=Vlan(0),
+    rate=Rate(0, 0),
+    spoof_check=True,
+    trust=False,
+    link_state=LinkState.AUTO,
+)
 
 
 def printable(text: str) -> str:
@@ -63,7 +73,11 @@ def _group(number: int | None) -> str:
 
 
 def _held(settings: VfSettings | None) -> str:
-    return describe_settings(settings) if settings else ""
+    """What is set of a VF; what stands as the kernel made it goes without saying."""
+    if settings is None:
+        return ""
+    same = {one.name: None for one in fields(_PLAIN) if getattr(_PLAIN, one.name) == getattr(settings, one.name)}
+    return describe_settings(replace(settings, **same))
 
 
 def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:

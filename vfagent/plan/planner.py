@@ -7,7 +7,7 @@ executed the PF is observed and planned again, until the plan is empty.
 
 from dataclasses import dataclass, fields
 
-from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.desired import NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
@@ -162,13 +162,15 @@ def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned |
 
 
 def _not_assignable(vf: Vf, want: DesiredVf, pairs: list[tuple[Vf, DesiredVf]]) -> str | None:
-    """vfio needs the VF's whole IOMMU group: anything else in it that keeps its driver is in the way."""
-    if want.driver != VFIO_DRIVER or vf.driver == VFIO_DRIVER:
+    """vfio needs the VF's whole IOMMU group: anything else in it that has, or will have, a driver is in the way."""
+    if want.driver != VFIO_DRIVER:
         return None
     if vf.iommu_group is None:
-        return f"vf{vf.index}: has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
-    ours = {other.address for other, wish in pairs if wish.driver == VFIO_DRIVER}
-    others = [address for address in vf.group_blockers if address not in ours]
+        found = vf.driver == VFIO_DRIVER  # by vfio's no-IOMMU mode, which somebody turned on
+        return None if found else f"vf{vf.index}: has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
+    wishes = {other.address: wish.driver for other, wish in pairs if other.iommu_group == vf.iommu_group}
+    driven = {address for address, driver in wishes.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
+    others = sorted(driven | {address for address in vf.group_blockers if address not in wishes})
     return f"vf{vf.index}: shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None
 
 

@@ -36,7 +36,7 @@ def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: 
     wanted = supported(desired.settings, memory)
     if quirks.rate_needs_carrier and not pf.netdev.carrier:
         wanted = replace(wanted, rate=None)
-    held = memory.applied.get(vf.index, VfSettings())
+    held = _held(vf, memory)
     change = difference(wanted, vf.settings or VfSettings(), held)
     use = vf_in_use(vf, nic=pf.is_nic)
     for part, because in _split(change, use, quirks):
@@ -44,6 +44,12 @@ def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: 
             step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
             reason = _found(part, vf.settings or held)
             yield Deferred(step, reason, f"vf{vf.index}: {because}") if because else Planned(step, reason)
+
+
+def _held(vf: Vf, memory: PfMemory) -> VfSettings:
+    """What was set of this VF; nothing, where the driver tells otherwise: then the VF was reset, or made anew."""
+    held = memory.applied.get(vf.index, VfSettings())
+    return held if difference(held, vf.settings or VfSettings(), held).empty else VfSettings()
 
 
 def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:

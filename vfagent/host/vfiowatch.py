@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""inotify on /dev/vfio: a group's file was closed, so a VF that was held may be free.
+
+vfio-pci says nothing by uevent when its user goes. The standard library has no inotify, so libc's is called.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+_IN_CLOSE = 0x8 | 0x10  # IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
+_IN_CREATE = 0x100
+_READ = 1 << 14
+
+
+class VfioWatch:
+    """Watches the folders that are there; `drain` adds those that came."""
+
+    def __init__(self, folder: Path = Path("/dev/vfio")) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+        # Groups are files in the folder; iommufd's device files are one below.
+        self._folders = (folder, folder / "devices")
+        self._watch()
+
+    def _watch(self) -> None:
+        for folder in self._folders:
+            # Watching a folder again changes nothing; one that is not there is tried at the next event.
+            self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _IN_CLOSE | _IN_CREATE)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def drain(self) -> None:
+        """Take what is there; that there was something is all that counts."""
+        try:
+            while os.read(self._fd, _READ):
+                pass
+        except BlockingIOError:
+            self._watch()
+
+    def close(self) -> None:
+        os.close(self._fd)
