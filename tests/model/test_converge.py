@@ -32,7 +32,7 @@ def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:
     policy=policies(),
     late=st.booleans(),
 )
-@examples(300)
+@examples(200)
 def test_converges_in_one_look(host: tuple[Card, ...], policy: Policy, late: bool) -> None:  # noqa: FBT001
     ledger.counted["histories"] += 1
     kernel = make_host(*host, late_netdevs=late)

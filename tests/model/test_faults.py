@@ -45,7 +45,7 @@ def always(kind: Kind, failure: int) -> Fault:
 
 
 @given(port=ports(), policy=one_rule(), failure=st.sampled_from(ERRNOS), number=st.integers(0, 30))
-@examples(250)
+@examples(150)
 def test_a_single_failure_is_overcome(*, port: Port, policy: Policy, failure: int, number: int) -> None:
     ledger.counted["histories"] += 1
     wanted = goal(port, None, policy)

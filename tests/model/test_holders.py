@@ -8,7 +8,7 @@ from tests.model import ledger, somebody
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import PfDevice, VfDevice
-from tests.model.drivers import IGB, NIC_DRIVERS
+from tests.model.drivers import IGB, NIC_DRIVERS, SILENT
 from tests.model.facts import shortcomings
 from tests.model.hosts import Port, make_host, ports
 from tests.model.kernel import Kernel
@@ -44,7 +44,7 @@ def converged(port: Port, policy: Policy) -> tuple[Agent, PfDevice]:
     then=one_rule(),
     uses=st.lists(st.tuples(st.integers(0, 7), st.sampled_from(USES)), min_size=1, max_size=3),
 )
-@examples(250)
+@examples(150)
 def test_a_new_policy_waits_for_those_who_use_a_vf(
     *, port: Port, first: Policy, then: Policy, uses: list[tuple[int, str]]
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_new_policy_waits_for_those_who_use_a_vf(
     # Not "away": a VF that shows no netdev any more looks like one that does not show it yet.
     how=st.sampled_from(("held", "up", "port", "addressed")),
 )
-@examples(300)
+@examples(200)
 def test_a_vf_is_left_alone_that_is_taken_between_plan_and_step(
     *, port: Port, earlier: Policy | None, policy: Policy, at: int, index: int, how: str
 ) -> None:
@@ -150,3 +150,10 @@ def test_an_unsupported_attribute_is_learnt_and_noted_once() -> None:
     assert run.done == []
     assert run.plan.notes == ("min_tx_rate is not supported by igb",)
     assert pf.vfs[0].settings.rate == Rate(0, 100)
+
+
+def test_what_a_driver_does_not_report_is_set_again_where_what_it_reports_was_lost() -> None:
+    agent, pf = converged(Port(SILENT), policy_of(2, VfRule(driver="vfio-pci", vlan=10, trust=True)))
+    somebody.resets(pf)
+    agent.converge(pf.address)
+    assert [(vf.settings.vlan, vf.settings.trust) for vf in pf.vfs] == [(Vlan(10), True)] * 2

@@ -11,11 +11,12 @@ from tests.model import ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import PfDevice
+from tests.model.drivers import SILENT
 from tests.model.facts import PfFacts, pf_facts
 from tests.model.hosts import Port, make_host, ports
-from tests.model.policies import one_rule
+from tests.model.policies import one_rule, policy_of
 from tests.model.process import Kill
-from vfagent.policy.types import Policy
+from vfagent.policy.types import Policy, VfRule
 
 
 def at_work(port: Port, earlier: Policy | None, policy: Policy) -> tuple[Agent, PfDevice]:
@@ -66,3 +67,15 @@ def test_after_a_kill_the_same_state_is_reached(
         assert not run.failures
         assert not run.plan.steps
         assert without_probe_window(pf_facts(pf), wanted, agent.policy) == wanted, kill
+
+
+def test_what_was_set_of_removed_vfs_is_not_believed_of_those_in_their_place() -> None:
+    """The driver does not tell, and the process died that would have told that the VFs are others now."""
+    trusted = VfRule(driver="vfio-pci", trust=True)
+    case = Port(SILENT), policy_of(2, trusted), policy_of(3, trusted)
+    for kill in kills(*case):
+        agent, pf = at_work(*case)
+        agent.converge(pf.address, kill=kill)
+        agent.restart(forget=False)
+        agent.settle(pf.address)
+        assert [vf.settings.trust for vf in pf.vfs] == [True] * 3, kill

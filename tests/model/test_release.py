@@ -25,7 +25,7 @@ def release(agent: Agent, address: PciAddress) -> None:
 
 
 @given(port=ports(), policies=st.lists(one_rule(), min_size=1, max_size=2), kill=st.none() | st.integers(0, 30))
-@examples(250)
+@examples(150)
 def test_a_pf_is_given_back_as_it_was_found(*, port: Port, policies: list[Policy], kill: int | None) -> None:
     ledger.counted["histories"] += 1
     kernel = make_host((port,))

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policy and inventory in, plan out, as texts: `pytest tests/unit/plan --regenerate` writes the plans anew.
+
+A case's inventory is what `vfagent list --json` prints, less what is not needed; memory.json is what was learnt.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vfagent.host.policy_files import load_files
+from vfagent.model.codec import decode
+from vfagent.model.inventory import Inventory, Pf
+from vfagent.model.memory import PfMemory
+from vfagent.plan.planner import Chain, Plan, plan_pf
+from vfagent.policy.match import HostIdentity, desired_pf
+from vfagent.policy.types import Policy
+from vfagent.reconcile import Looked
+from vfagent.show import plan_lines
+
+CASES = sorted(path for path in (Path(__file__).parent / "cases").iterdir() if path.is_dir())
+IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_plan_is_as_written(case: Path, pytestconfig: pytest.Config) -> None:
+    found, golden = _planned(case), case / "plan.txt"
+    if pytestconfig.getoption("--regenerate", default=False):
+        golden.write_text(found)
+    assert found == golden.read_text()
+
+
+def _planned(case: Path) -> str:
+    policy = load_files([case / "policy.toml"])
+    inventory = decode(Inventory, json.loads((case / "inventory.json").read_text()))
+    looks = [_look(policy, pf, _memory(case, pf)) for pf in inventory.pfs]
+    lines = [*plan_lines(looks, policy), *(line for one in looks for line in _order(one.plan))]
+    return "\n".join(lines) + "\n"
+
+
+def _memory(case: Path, pf: Pf) -> PfMemory:
+    file = case / "memory.json"
+    learnt = decode(PfMemory, json.loads(file.read_text())) if file.exists() else PfMemory()
+    return PfMemory(pf.driver, pf.netdev.ifindex if pf.netdev else None, learnt.unsupported, learnt.applied)
+
+
+def _look(policy: Policy, pf: Pf, memory: PfMemory) -> Looked:
+    desired = desired_pf(policy, pf, IDENTITY)
+    return Looked(1, pf, desired, plan_pf(desired, pf, memory) if desired else Plan())
+
+
+def _order(plan: Plan) -> list[str]:
+    """Which steps go on at once, where not all go one after the other."""
+    number, lines = 1, []
+    for stage in plan.stages:
+        ranges = []
+        for chain in stage:
+            ranges.append(_range(number, chain))
+            number += len(chain)
+        if len(ranges) > 1:
+            lines.append(f"at once: {' and '.join(ranges)}")
+    return lines
+
+
+def _range(first: int, chain: Chain) -> str:
+    last = first + len(chain) - 1
+    return f"steps {first}-{last}" if last > first else f"step {first}"
