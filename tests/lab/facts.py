@@ -39,9 +39,16 @@ def vfs(vm: VM, pf: str) -> list[VfFacts]:
     lines = vm.run(_LINKS.format(base=f"{SYSFS}/{pf}")).stdout.splitlines()
     if not lines:
         return []
-    infos = {info["vf"]: info for info in link(vm, pf).get("vfinfo_list", [])}  # type: ignore[attr-defined]
+    infos = _infos(vm, pf)
     # A VF that goes while it is read has an index and no more.
     return [_facts(words, infos) for line in lines if len(words := line.split()) > 1]
+
+
+def _infos(vm: VM, pf: str) -> dict[int, dict[str, object]]:
+    """By VF index; none of a PF that is no NIC."""
+    found = link(vm, pf).get("vfinfo_list", []) if netdev(vm, pf) else []
+    assert isinstance(found, list)
+    return {info["vf"]: info for info in found}
 
 
 def _facts(words: list[str], infos: dict[int, dict[str, object]]) -> VfFacts:
