@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service as systemd sees it: a process with signals, a notification socket and files."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.fake_kernel import FakeKernel
+from tests.host.uevents import message, send
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+PROJECT = Path(__file__).parents[2]
+PF, OTHER = "0000:01:00.0", "0000:02:00.0"
+POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n'
+
+
+class Service:
+    """One agent, and what systemd was told by it so far."""
+
+    def __init__(self, root: Path, sock: socket.socket, address: Path) -> None:
+        self.root, self.told, self._socket = root, list[str](), sock
+        log = open(root / "log", "a")  # noqa: SIM115
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address), "PYTHONPATH": str(PROJECT)}
+        argv = [sys.executable, "-m", "tests.host.agent_process", str(root)]
+        self.process = subprocess.Popen(argv, cwd=PROJECT, env=environment, stderr=log)
+        log.close()
+
+    def hear(self) -> list[str]:
+        while True:
+            try:
+                self.told.append(self._socket.recv(1 << 16).decode())
+            except BlockingIOError:
+                return self.told
+
+    def until(self, condition: Callable[[], object], *, within_s: float = 15.0) -> None:
+        end = time.monotonic() + within_s
+        while not condition():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < end, f"{self.hear()}\n{self.log}"
+            time.sleep(0.02)
+
+    def ready(self) -> "Service":
+        self.until(lambda: "READY=1" in self.hear())
+        return self
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """systemd goes on reading what it is told: the socket's queue is short."""
+        self.signal(signal.SIGTERM)
+        end = time.monotonic() + 10
+        while self.process.poll() is None and time.monotonic() < end:
+            self.hear()
+            time.sleep(0.02)
+        return self.process.wait(0)
+
+    @property
+    def log(self) -> str:
+        return (self.root / "log").read_text()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.root / "run/vfagent/status.json").read_text())
+        return found
+
+    def pf(self, address: str = PF) -> dict[str, Any]:
+        (found,) = (pf for pf in self.status["pfs"] if pf["address"] == address)
+        return dict(found)
+
+
+Start = Callable[[], Service]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FakeKernel:
+    files = FakeKernel(tmp_path / "root")
+    files.tree.policy(POLICY)
+    return files
+
+
+@pytest.fixture
+def start(files: FakeKernel, tmp_path: Path) -> Iterator[Start]:
+    started: list[Service] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(0)
+
+        def begin() -> Service:
+            started.append(Service(files.tree.root, systemd, tmp_path / "notify"))
+            return started[-1]
+
+        yield begin
+        for service in started:
+            service.process.kill()
+            service.process.wait()
+
+
+def test_ready_is_said_when_the_pfs_found_at_start_have_converged(files: FakeKernel, start: Start) -> None:
+    for address in (PF, OTHER):
+        files.tree.add_pf(address)
+        files.slow_down(address, "sriov_numvfs", 1.0)
+    service = start()
+    service.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
+    assert "READY=1" not in service.hear()
+    service.ready()
+    assert all(len(files.tree.vfs(address)) == 2 for address in (PF, OTHER))
+    assert service.status["ready"] is True
+    assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
+
+
+def test_ready_is_said_when_a_pf_has_been_reported_as_failed(files: FakeKernel, start: Start) -> None:
+    for address in (PF, OTHER):
+        files.tree.add_pf(address)
+    files.refuse(PF, "sriov_numvfs", errno.ERANGE)
+    service = start().ready()
+    assert service.pf()["phase"] == "failed"
+    assert "ERANGE" in service.pf()["failures"][0]["text"]
+    assert service.pf(OTHER)["phase"] == "converged"
+
+
+def test_a_host_without_sriov_is_ready_at_once(start: Start) -> None:
+    service = start().ready()
+    assert service.status["pfs"] == []
+
+
+def test_without_a_valid_policy_the_service_starts_and_touches_nothing(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF, vfs=1)
+    files.tree.policy("[[pf]]\nvfs = many\n")
+    service = start().ready()
+    assert service.status["policy"]["problems"]
+    assert files.writes() == []
+    assert service.pf()["phase"] == "unmanaged"
+
+
+def reload(service: Service) -> None:
+    before = service.hear().count("READY=1")
+    service.signal(signal.SIGHUP)
+    service.until(lambda: service.hear().count("READY=1") > before)
+
+
+def test_a_reload_takes_the_new_policy(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    service = start().ready()
+    before = service.status["policy"]["digest"]
+    files.tree.policy(POLICY.replace("2", "5"))
+    reload(service)
+    service.until(lambda: len(files.tree.vfs(PF)) == 5)
+    assert service.status["policy"]["digest"] != before
+    told = [words for words in service.told if words.startswith("RELOADING=1\nMONOTONIC_USEC=")]
+    assert len(told) == 1
+    assert service.told.index(told[0]) < len(service.told) - 1 - service.told[::-1].index("READY=1")
+
+
+def test_an_invalid_policy_at_reload_leaves_the_one_in_force(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    service = start().ready()
+    before = service.status["policy"]["digest"]
+    files.tree.policy(POLICY.replace("vfs", "vsf"))
+    reload(service)
+    service.until(lambda: service.status["policy"]["problems"])
+    (problem,) = service.status["policy"]["problems"]
+    assert "vsf" in problem
+    assert service.status["policy"]["digest"] == before
+    files.tree.make_vfs(PF, 0)
+    send(message(f"/devices/pci0000:00/{PF}"))
+    service.until(lambda: len(files.tree.vfs(PF)) == 2)
+    files.tree.policy(POLICY)
+    reload(service)
+    service.until(lambda: service.status["policy"]["problems"] == [])
+
+
+def test_a_storm_of_reloads_is_survived_and_soon_over(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    service = start().ready()
+    rounds = service.pf()["rounds"]
+    for _ in range(1000):
+        service.signal(signal.SIGHUP)
+    files.tree.policy(POLICY.replace("2", "3"))
+    service.signal(signal.SIGHUP)
+    service.until(lambda: service.hear() and len(files.tree.vfs(PF)) == 3)
+    service.until(lambda: service.pf()["phase"] == "converged")
+    assert service.pf()["rounds"] - rounds <= 20
+    assert service.stop() == 0
+
+
+def test_a_second_agent_is_refused(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    first = start().ready()
+    second = start()
+    assert second.process.wait(10) == 1
+    assert "another one is running" in second.log
+    assert first.process.poll() is None
+    assert first.stop() == 0
+    start().ready()
+
+
+def test_a_killed_agent_is_followed_by_another(files: FakeKernel, start: Start) -> None:
+    """In the middle of making VFs: its worker ends at its next report, and the next agent finds what there is."""
+    files.tree.add_pf(PF)
+    files.slow_down(PF, "sriov_numvfs", 2.0)
+    first = start()
+    first.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
+    first.signal(signal.SIGKILL)
+    first.process.wait(5)
+    files.behave(PF, "sriov_numvfs")
+    start().ready()
+    assert len(files.tree.vfs(PF)) == 2
+
+
+def test_sigterm_stops_the_service_and_leaves_the_vfs(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    service = start().ready()
+    began = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - began < 3
+    assert service.hear()[-1] == "STOPPING=1"
+    assert len(files.tree.vfs(PF)) == 2
+
+
+def test_sigterm_is_obeyed_while_a_write_hangs(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    until = files.hang(PF, "sriov_numvfs")
+    service = start()
+    service.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
+    assert service.stop() == 0
+    until.touch()
+
+
+def test_an_event_is_answered_by_the_service(files: FakeKernel, start: Start) -> None:
+    service = start().ready()
+    files.tree.add_pf(PF)
+    send(message(f"/devices/pci0000:00/{PF}", action="add"))
+    service.until(lambda: len(files.tree.vfs(PF)) == 2)
+    service.until(lambda: [pf["phase"] for pf in service.status["pfs"]] == ["converged"])
+
+
+def test_status_names_what_is_wrong_with_a_pf(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    files.refuse(PF, "sriov_numvfs", errno.ENOMEM)
+    service = start().ready()
+    (failure,) = service.pf()["failures"]
+    assert failure["text"].startswith(f"{PF}: cannot create 2 VFs on {PF}: ENOMEM (Cannot allocate memory): no room")
+    assert "pci=realloc" in failure["hint"]
+    service.until(lambda: any(words.startswith("STATUS=PFs: 1 failed") for words in service.hear()))
+
+
+def test_a_status_that_cannot_be_written_does_not_stop_the_service(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    (files.tree.root / "run/vfagent/status.json").mkdir(parents=True)
+    service = start().ready()
+    assert len(files.tree.vfs(PF)) == 2
+    assert "cannot write status.json" in service.log
+
+
+def test_the_watchdog_is_fed(files: FakeKernel, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    service = start().ready()
+    service.until(lambda: service.hear().count("WATCHDOG=1") >= 5, within_s=5)
