@@ -9,6 +9,7 @@ from tests.model.kernel import Kernel
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, VlanProtocol
+from vfagent.policy.types import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +106,12 @@ def _returnable(pf: PfDevice, now: VfFacts, before: VfFacts) -> VfFacts:
     lost = {attribute.value: getattr(before.settings, attribute) for attribute in pf.kind.unreported}
     settings = replace(now.settings, **lost)
     return replace(now, settings=replace(settings, mac=NO_MAC) if before.settings.mac == NO_MAC else settings)
+
+
+def without_probe_window(found: PfFacts, wanted: PfFacts, policy: Policy) -> PfFacts:
+    """Known, and not mended: a kill or failure while a host driver is probed can leave autoprobe on.
+
+    Where the rule names a count, the next look turns it off. Where it names none, autoprobe is not vfagent's to judge.
+    """
+    window = policy.pf[0].vfs is None and found.autoprobe and not wanted.autoprobe
+    return replace(found, autoprobe=False) if window else found

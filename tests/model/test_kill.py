@@ -2,7 +2,6 @@
 """vfagent is killed at every single effect, before and after it takes hold, and started again."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import PfDevice
 from tests.model.drivers import SILENT
-from tests.model.facts import PfFacts, pf_facts
+from tests.model.facts import PfFacts, pf_facts, without_probe_window
 from tests.model.hosts import Port, make_host, ports
 from tests.model.policies import one_rule, policy_of
 from tests.model.process import Kill
@@ -41,15 +40,6 @@ def goal(port: Port, earlier: Policy | None, policy: Policy) -> PfFacts:
     agent, pf = at_work(port, earlier, policy)
     agent.settle(pf.address)
     return pf_facts(pf)
-
-
-def without_probe_window(found: PfFacts, wanted: PfFacts, policy: Policy) -> PfFacts:
-    """Known, and not mended: a kill while a host driver is probed leaves autoprobe on where no rule names a count.
-
-    With a count, the next look turns it off; without one, autoprobe is not vfagent's to judge.
-    """
-    window = policy.pf[0].vfs is None and found.autoprobe and not wanted.autoprobe
-    return replace(found, autoprobe=False) if window else found
 
 
 @given(port=ports(), earlier=st.none() | one_rule(), policy=one_rule(), forget=st.booleans())
