@@ -19,7 +19,7 @@ from vfagent.model.vf_settings import VfSettings
 from vfagent.observe import observe_pf
 from vfagent.plan.planner import Chain, Plan, plan_pf
 from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
-from vfagent.plan.vf import Planned, supported
+from vfagent.plan.vf import Planned, believed, supported
 from vfagent.policy.match import HostIdentity, desired_pf, may_match_later
 from vfagent.policy.types import Policy
 
@@ -104,7 +104,7 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
     for number in range(1, MOST_ROUNDS + 1):
         looked = look(task, host, memory, number)
         if looked.pf is not None:
-            memory = memory.for_pf(looked.pf)
+            memory = believed(memory.for_pf(looked.pf), looked.pf)
         emit(looked)
         steps = looked.plan.steps
         if task.dry or not steps or steps == task.known_bad:
@@ -130,7 +130,7 @@ def look(task: Task, host: Host, memory: PfMemory, number: int = 1) -> Looked:
     desired = desired_pf(task.policy, pf, task.identity)
     if desired is None:
         return Looked(number, pf, None, Plan(), awaited=_awaited(task, pf))
-    return Looked(number, pf, desired, plan_pf(desired, pf, memory.for_pf(pf)))
+    return Looked(number, pf, desired, plan_pf(desired, pf, believed(memory.for_pf(pf), pf)))
 
 
 def _awaited(task: Task, pf: Pf) -> bool:

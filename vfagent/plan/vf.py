@@ -36,7 +36,7 @@ def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: 
     wanted = supported(desired.settings, memory)
     if quirks.rate_needs_carrier and not pf.netdev.carrier:
         wanted = replace(wanted, rate=None)
-    held = _held(vf, memory)
+    held = memory.applied.get(vf.index, VfSettings())
     change = difference(wanted, vf.settings or VfSettings(), held)
     use = vf_in_use(vf, nic=pf.is_nic)
     for part, because in _split(change, use, quirks):
@@ -46,10 +46,11 @@ def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: 
             yield Deferred(step, reason, f"vf{vf.index}: {because}") if because else Planned(step, reason)
 
 
-def _held(vf: Vf, memory: PfMemory) -> VfSettings:
-    """What was set of this VF; nothing, where the driver tells otherwise: then the VF was reset, or made anew."""
-    held = memory.applied.get(vf.index, VfSettings())
-    return held if difference(held, vf.settings or VfSettings(), held).empty else VfSettings()
+def believed(memory: PfMemory, pf: Pf) -> PfMemory:
+    """Less what was set of VFs that were reset or made anew since, as what the driver does report shows."""
+    told = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
+    kept = {at: held for at, held in memory.applied.items() if at in told and difference(held, told[at], held).empty}
+    return memory if kept == memory.applied else replace(memory, applied=kept)
 
 
 def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:
