@@ -157,3 +157,12 @@ def test_what_a_driver_does_not_report_is_set_again_where_what_it_reports_was_lo
     somebody.resets(pf)
     agent.converge(pf.address)
     assert [(vf.settings.vlan, vf.settings.trust) for vf in pf.vfs] == [(Vlan(10), True)] * 2
+
+
+def test_what_a_driver_does_not_report_is_set_once_while_the_rest_is_deferred() -> None:
+    agent, pf = converged(Port(SILENT), policy_of(2, VfRule(driver="vfio-pci", vlan=10, spoof_check=False)))
+    somebody.opens_group(pf.vfs[0])
+    somebody.sets_vlan(pf.vfs[0], 7)
+    agent.converge(pf.address)
+    run = agent.converge(pf.address)
+    assert (run.done, run.failures, len(run.plan.deferred)) == ([], (), 1)

@@ -14,6 +14,7 @@ from vfagent.model.codec import decode
 from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.memory import PfMemory
 from vfagent.plan.planner import Chain, Plan, plan_pf
+from vfagent.plan.vf import believed
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Looked
@@ -47,7 +48,7 @@ def _memory(case: Path, pf: Pf) -> PfMemory:
 
 def _look(policy: Policy, pf: Pf, memory: PfMemory) -> Looked:
     desired = desired_pf(policy, pf, IDENTITY)
-    return Looked(1, pf, desired, plan_pf(desired, pf, memory) if desired else Plan())
+    return Looked(1, pf, desired, plan_pf(desired, pf, believed(memory, pf)) if desired else Plan())
 
 
 def _order(plan: Plan) -> list[str]:
