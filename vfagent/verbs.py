@@ -101,16 +101,20 @@ def status(args: argparse.Namespace) -> int:
 
 
 def _read_status(root: Path) -> dict[str, object] | None:
+    from vfagent.model.codec import decode
+    from vfagent.status import Status
+
     try:
         found = json.loads((root / "run/vfagent/status.json").read_bytes())
+        decode(Status, found)  # a file of another version may lack what is shown
     except FileNotFoundError:
         return None
     except PermissionError as error:
         raise VfagentError(f"{error.filename}: cannot read it: {error.strerror}", hint="run it as root") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VfagentError(f"status.json: cannot read it: {error}") from error
     running = root != Path("/") or service_pid(root) is not None
-    return found if isinstance(found, dict) and running else None
+    return dict(found) if running else None
 
 
 def _converged(found: dict[str, object]) -> bool:
