@@ -6,12 +6,13 @@ import json
 import select
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from vfagent.agent import Watcher
 from vfagent.cli import Exit
 from vfagent.convergence import Convergence
-from vfagent.errors import RefusedError, VfagentError
+from vfagent.errors import VfagentError
 from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.identity import open_host, read_identity
@@ -105,25 +106,29 @@ def _in_worker(host: Host, state: State, address: PciAddress, *, force: bool) ->
         except VfagentError as error:
             send(error)
 
-    child = worker.start(body)
+    child, errors = worker.start(body), list[VfagentError]()
     end = time.monotonic() + _STUCK_S
     while not select.select([child.pidfd], [], [], 0.0)[0]:
         select.select([child.reports, child.pidfd], [], [], 1.0)
-        _show(child)
+        errors += _show(child)
         if time.monotonic() > end:
             child.kill()
             raise VfagentError(f"{address}: cannot release it: no answer from the kernel within {_STUCK_S:.0f} s")
-    _show(child)
-    if child.close() != 0:
+    errors += _show(child)
+    status = child.close()
+    if errors:
+        raise errors[0]
+    if status != 0:
         raise VfagentError(f"{address}: cannot release it: the worker died")
 
 
-def _show(child: worker.Worker) -> None:
+def _show(child: worker.Worker) -> Iterator[VfagentError]:
+    """Tell what the worker reports; its errors are for the caller."""
     for report in child.read():
         match report:
             case StepStarted():
                 print(f"{report.step.describe()} ({report.reason})", file=sys.stderr)
             case StepEnded() if report.failure:
                 print(f"failed: {report.failure.text}", file=sys.stderr)
-            case RefusedError() | VfagentError():
-                raise report
+            case VfagentError():
+                yield report
