@@ -87,7 +87,7 @@ class Tree:
             address = self.vf_address(pf, index)
             self.add_device(address, vendor="0x8086", device="0x10ca", enable="0", driver_override="(null)")
             point(self.device(address) / "physfn", f"../{pf}")
-            group = self.root / f"sys/kernel/iommu_groups/{pf[5:7]}{index:02}/devices"
+            group = self.root / f"sys/kernel/iommu_groups/{int(pf[5:7], 16)}{index:02}/devices"
             group.mkdir(parents=True, exist_ok=True)
             point(self.device(address) / "iommu_group", os.path.relpath(group.parent, self.device(address)))
             point(self.device(pf) / f"virtfn{index}", f"../{address}")
