@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vfagent.errors import PolicyError
+from vfagent.policy.agent_checks import check_agent
 from vfagent.policy.guest_checks import check_guest
 from vfagent.policy.pf_checks import check_pf
 from vfagent.policy.places import Document, Place
@@ -30,12 +31,14 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
     problems += [problem for rule, at in pfs for problem in check_pf(rule, at)]
     problems += [problem for rule, at in guests for problem in check_guest(rule, at)]
     problems += [*check_names(pfs, bridges, guests), *check_counts(pfs, guests)]
+    agent = agent_rule({key: value for fragment in fragments for key, value in fragment.agent.items()})
     if complete:  # else a guest would be told off for a rule that is there, but wrong
         problems += check_references(pfs, guests)
+        problems += [problem for at in _agent_places(documents, fragments)[-1:] for problem in check_agent(agent, at)]
     if problems:
         raise PolicyError(_lines(problems, [document.file for document in documents]))
     return Policy(
-        agent=agent_rule({key: value for fragment in fragments for key, value in fragment.agent.items()}),
+        agent=agent,
         pf=tuple(rule for rule, _ in pfs),
         bridge=tuple(rule for rule, _ in bridges),
         guest=tuple(rule for rule, _ in guests),
@@ -46,6 +49,12 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
 def _structural(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Iterable[Problem]:
     for document, fragment in zip(documents, fragments, strict=True):
         yield from map(document.problem, fragment.findings)
+
+
+def _agent_places(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Sequence[Place]:
+    """[agent] of each file that says where metrics are served; without one the default stands."""
+    pairs = zip(documents, fragments, strict=True)
+    return [Place(document, ("agent",)) for document, fragment in pairs if "metrics" in fragment.agent]
 
 
 def _placed(documents: Sequence[Document], fragments: Sequence[Fragment], name: str) -> Rules:

@@ -23,6 +23,7 @@ __all__ = [
     "IndexSet",
     "IpxeRule",
     "KernelRule",
+    "MetricsTls",
     "PfMatch",
     "PfRule",
     "Policy",
@@ -46,12 +47,33 @@ class EswitchMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsTls:
+    """metrics_tls: files in PEM form, read again whenever they change."""
+
+    cert: str = field(metadata=key(texts.PATH, "The certificate, and those between it and its authority."))
+    private_key: str = field(
+        metadata=key(texts.PATH, "The certificate's private key, without a passphrase.", spelling="key")
+    )
+    client_ca: str | None = field(
+        default=None,
+        metadata=key(texts.PATH, "The authority whose certificates clients must show; absent: any client is served."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRule:
     """[agent]: the service itself."""
 
     metrics: str = field(
         default="127.0.0.1:9862",
         metadata=key(texts.METRICS, 'Where Prometheus scrapes: an address and port, or a Unix socket; "" for nowhere.'),
+    )
+    metrics_public: bool = field(
+        default=False,
+        metadata=key(Flag(), "Whether an address that is not the host's own loopback may serve metrics without TLS."),
+    )
+    metrics_tls: MetricsTls | None = field(
+        default=None, metadata=key(Table(MetricsTls), "The certificate that metrics are served with, if any.")
     )
     ipxe_source: str | None = field(
         default=None, metadata=key(texts.PATH, "The iPXE source tree that ROMs are built from, if any are.")

@@ -49,7 +49,8 @@ TOLD = """\
 policy.toml:1:11: version: found 2, allowed is 1
 policy.toml:3:11: agent.metrics: found "nowhere", allowed is "host:port", "[IPv6]:port", "unix:/absolute/path", or "" \
 for none
-policy.toml:4:1: agent.resinc: found an unknown key, allowed are metrics, ipxe_source, resync, did you mean "resync"?
+policy.toml:4:1: agent.resinc: found an unknown key, allowed are metrics, metrics_public, metrics_tls, \
+ipxe_source, resync, did you mean "resync"?
 policy.toml:8:27: pf[0].match.pcii: found an unknown key, allowed are driver, path, pci, vendor, device, mac, \
 interface, host, did you mean "pci"?
 policy.toml:10:9: pf[0].vf[0].index: found "9-2", but 9-2 runs backwards, allowed is 2-9
