@@ -309,7 +309,7 @@ def test_release_refuses_to_take_a_vf_from_a_guest(say: Any, tree: Tree) -> None
 # usage
 
 
-@pytest.mark.parametrize("argv", [[], ["lsit"], ["list", "--jsn"], ["release"], ["check", "--json"]])
+@pytest.mark.parametrize("argv", [[], ["listt"], ["list", "--jsn"], ["release"], ["check", "--json"]])
 def test_wrong_usage_is_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
