@@ -5,17 +5,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.state import State
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.pf_state import PfState, Phase
-from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, Task, converge
+from vfagent.reconcile import Finished, Looked, Report, StepEnded, Task, converge
+from vfagent.tally import Tally
+from vfagent.telling import died, drift, log_look, log_step, name_of, stuck
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class _Look:
     state: PfState
     worker: worker.Worker
     deadline: asyncio.TimerHandle | None = None
+    began: float = field(default_factory=time.monotonic)
+    acted: bool = False
     killed: bool = False
     finished: Finished | None = None
 
@@ -46,6 +49,7 @@ class Convergence:
         self.host, self.state, self.identity, self.policy = host, state, identity, policy
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
+        self.tally = Tally()
         self.keep_fds_from_workers: tuple[int, ...] = ()
         self._busy: dict[str, _Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}
@@ -63,7 +67,8 @@ class Convergence:
         """Look at this PF soon: at once when it was left in peace until now, else when the burst is over."""
         state = self.pfs.get(address) or PfState(address, memory=self.state.memory(address))
         self.pfs[address] = state
-        state.dirty = True
+        self.tally.asked(again=state.dirty)
+        state.dirty, state.asked_at = True, state.asked_at or time.monotonic()
         if state.wedged or state.looking or (state.failures and not state.given_up and state.timer and not now):
             return
         loop = asyncio.get_running_loop()
@@ -119,14 +124,26 @@ class Convergence:
 
     def _take(self, look: _Look, report: Report) -> None:
         state = look.state
+        self._count(look, report)
         if isinstance(report, Looked):
-            _log_look(state, report)
+            log_look(state, report)
         state.take(report)
-        _log_step(state, report)
+        log_step(state, report)
         if isinstance(report, Finished):
             look.finished = report
         else:
             self.on_change(state)
+
+    def _count(self, look: _Look, report: Report) -> None:
+        """Before the state takes the report: what drifted is told by what was known."""
+        match report:
+            case Looked():
+                self.tally.rounds += 1
+                self.tally.drifted(item.step for item in drift(look.state, report))
+            case StepEnded():
+                look.acted = True
+                seconds = report.at - look.state.running.get(report.step, report.at)
+                self.tally.step_ended(report.step, seconds, failed=report.failure is not None)
 
     def _overdue(self, look: _Look) -> None:
         """The worker is silent for too long. If not even SIGKILL ends it, it hangs in the kernel."""
@@ -137,7 +154,7 @@ class Convergence:
             return
         state = look.state
         state.wedged = True
-        state.failures = (_stuck_failure(state),)
+        state.failures = (stuck(state),)
         log.error("pf %s: wedged: %s", state.address, state.failures[0].text, extra={"VFAGENT_PF": state.address})
         del self._busy[card_of(state.address)]  # the card's other PFs do not wait for it
         self.on_change(state)
@@ -162,12 +179,13 @@ class Convergence:
 
     def _conclude(self, look: _Look, status: int) -> None:
         state = look.state
+        self._measure(look)
         if state.wedged:
             log.info("pf %s: the worker that hung has ended", state.address)
             state.wedged, state.dirty = False, True
         still_given_up = bool(state.given_up) and look.finished is not None and state.plan.steps == state.given_up
         if look.finished is None:
-            state.failures = (_stuck_failure(state) if look.killed else _died(state, status),)
+            state.failures = (stuck(state) if look.killed else died(state, status),)
             state.running.clear()
         elif not still_given_up:
             self._settle(state, look.finished)
@@ -179,6 +197,16 @@ class Convergence:
         self._schedule(state)
         self.on_change(state)
 
+    def _measure(self, look: _Look) -> None:
+        """The look's length and, when it left nothing to do that can be done, the time since it was asked for."""
+        now, state = time.monotonic(), look.state
+        self.tally.looks.observe(now - look.began)
+        if look.finished is None or look.finished.failures or state.plan.steps:
+            return
+        if look.acted and state.plan.settled and state.asked_at is not None:
+            self.tally.convergences.observe(now - state.asked_at)
+        state.asked_at = now if state.dirty else None
+
     def _settle(self, state: PfState, finished: Finished) -> None:
         state.failures = finished.failures
         for warning in finished.warnings:
@@ -188,7 +216,7 @@ class Convergence:
         state.waiting_since = (state.waiting_since or time.monotonic()) if waiting else None
         if state.plan.settled and state.desired is not None:
             if state.converged_as != state.desired:
-                log.info("pf %s: converged", _name(state), extra={"VFAGENT_PF": state.address})
+                log.info("pf %s: converged", name_of(state), extra={"VFAGENT_PF": state.address})
             state.converged_as = state.desired
             state.given_up = ()
             if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
@@ -211,7 +239,7 @@ class Convergence:
         if state.attempts >= MOST_ATTEMPTS or not retryable:
             state.given_up = state.plan.steps
             log.error(
-                "pf %s: given up after %d attempts, until it, or the policy, changes", _name(state), state.attempts
+                "pf %s: given up after %d attempts, until it, or the policy, changes", name_of(state), state.attempts
             )
 
     def _schedule(self, state: PfState) -> None:
@@ -252,49 +280,3 @@ class Convergence:
     @property
     def working(self) -> bool:
         return bool(self._busy)
-
-
-def _name(state: PfState) -> str:
-    return state.pf.name if state.pf else state.address
-
-
-def _stuck_failure(state: PfState) -> Failure:
-    steps = ", ".join(step.describe() for step in state.running) or "observe"
-    text = f"{state.address}: cannot {steps}: no answer from the kernel within {state.deadline_s:.0f} s"
-    return Failure(steps, text, hint="a guest that does not let go of a VF is the usual reason; see journalctl -k")
-
-
-def _died(state: PfState, status: int) -> Failure:
-    return Failure("look", f"{state.address}: cannot look at it: the worker ended with status {status}")
-
-
-def _log_look(state: PfState, looked: Looked) -> None:
-    """Say once what is new: drift, deferred changes, what is waited for, problems and notes."""
-    name = looked.pf.name if looked.pf else state.address
-    fields = {"VFAGENT_PF": state.address, "VFAGENT_ROUND": str(looked.round)}
-    if looked.round == 1 and looked.desired is not None and looked.desired == state.converged_as:
-        known = (*state.plan.steps, *state.plan.deferred)
-        found: tuple[Planned | Deferred, ...] = (*looked.plan.steps, *looked.plan.deferred)
-        for item in found:
-            if item not in known:
-                text = item.step.describe()
-                log.warning("pf %s: drift: %s, wanted: %s", name, item.reason, text, extra=fields)
-    for late in looked.plan.deferred:
-        if late not in state.plan.deferred:
-            log.warning("pf %s: deferred: %s: %s", name, late.step.describe(), late.because, extra=fields)
-    for problem in looked.plan.problems:
-        if problem not in state.plan.problems:
-            log.error("pf %s: %s", name, problem, extra=fields)
-    for note in (*looked.plan.notes, *looked.plan.waiting):
-        if note not in (*state.plan.notes, *state.plan.waiting):
-            log.info("pf %s: %s", name, note, extra=fields)
-
-
-def _log_step(state: PfState, report: Report) -> None:
-    fields = {"VFAGENT_PF": state.address}
-    if isinstance(report, StepStarted):
-        log.debug("pf %s: %s: %s", state.address, report.step.describe(), report.reason, extra=fields)
-    elif isinstance(report, StepEnded) and report.failure is None:
-        took = state.timeline[-1].ended or 0.0
-        seconds = took - state.timeline[-1].started
-        log.info("pf %s: %s: %.2f s", state.address, report.step.describe(), seconds, extra=fields)

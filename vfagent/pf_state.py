@@ -48,6 +48,7 @@ class PfState:
     known: bool = False
     looking: bool = False
     dirty: bool = False
+    asked_at: float | None = None  # CLOCK_MONOTONIC of the first unanswered event
     wedged: bool = False
     released: bool = False
     failures: tuple[Failure, ...] = ()

@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vfagent.model.inventory import Vf, vf_in_use
+from vfagent.model.inventory import Pf, vf_in_use
 from vfagent.model.vf_settings import VfSettings
 from vfagent.pf_state import PfState, Phase, TimedStep
+from vfagent.plan.attributes import differing, vf_index
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import Step
 
 FORMAT = 1
 
@@ -21,6 +24,9 @@ class VfStatus:
     iommu_group: int | None
     settings: VfSettings | None
     in_use: str | None
+    phase: Phase = Phase.UNKNOWN
+    interface: str | None = None
+    differs: tuple[str, ...] = ()  # the attributes that are not what the policy says
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,13 @@ class PfStatus:
     attempts: int = 0
     rounds: int = 0
     timeline: tuple[TimedStep, ...] = ()
+    mtu: int | None = None
+    admin_up: bool | None = None
+    carrier: bool | None = None
+    eswitch: str | None = None
+    hwmode: str | None = None
+    differs: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()  # attributes that the driver refused for good
     vfs: tuple[VfStatus, ...] = ()
 
 
@@ -84,9 +97,10 @@ def snapshot(states: Iterable[PfState], policy: PolicyStatus, version: str, *, r
 
 def pf_status(state: PfState) -> PfStatus:
     pf, plan = state.pf, state.plan
+    netdev = pf.netdev if pf else None
     return PfStatus(
         address=state.address,
-        interface=pf.netdev.name if pf and pf.netdev else None,
+        interface=netdev.name if netdev else None,
         driver=pf.driver if pf else None,
         model=pf.device_name if pf else None,
         rule=state.desired.rule if state.desired else None,
@@ -104,9 +118,55 @@ def pf_status(state: PfState) -> PfStatus:
         attempts=state.attempts,
         rounds=state.rounds,
         timeline=tuple(state.timeline),
-        vfs=tuple(_vf_status(vf, nic=pf.is_nic) for vf in pf.vfs) if pf else (),
+        mtu=netdev.mtu if netdev else None,
+        admin_up=netdev.admin_up if netdev else None,
+        carrier=netdev.carrier if netdev else None,
+        eswitch=pf.eswitch if pf else None,
+        hwmode=pf.hwmode if pf else None,
+        differs=differing(_pending(plan)).get(None, ()),
+        unsupported=tuple(sorted(state.memory.unsupported)),
+        vfs=_vfs(state, pf) if pf else (),
     )
 
 
-def _vf_status(vf: Vf, *, nic: bool) -> VfStatus:
-    return VfStatus(vf.index, vf.address, vf.driver, vf.iommu_group, vf.settings, vf_in_use(vf, nic=nic))
+def _pending(plan: Plan) -> tuple[Step, ...]:
+    return (*(one.step for one in plan.steps), *(one.step for one in plan.deferred))
+
+
+def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:
+    differs, phases = differing(_pending(state.plan)), _Phases(state)
+    return tuple(
+        VfStatus(
+            index=vf.index,
+            address=vf.address,
+            driver=vf.driver,
+            iommu_group=vf.iommu_group,
+            settings=vf.settings,
+            in_use=vf_in_use(vf, nic=pf.is_nic),
+            phase=phases.of(vf.index),
+            interface=vf.netdevs[0].name if vf.netdevs else None,
+            differs=differs.get(vf.index, ()),
+        )
+        for vf in pf.vfs
+    )
+
+
+class _Phases:
+    """The phase of each VF: its PF's, where that is about the PF as a whole, else by what the plan says of it."""
+
+    def __init__(self, state: PfState) -> None:
+        self._whole = state.phase
+        self._failed = {vf_index(one.step) for one in state.given_up}
+        self._blocked = {problem.partition(":")[0] for problem in state.plan.problems}
+        self._named = {f"vf{vf.index}" for vf in state.pf.vfs} if state.pf else set[str]()
+        self._at_work = {vf_index(step) for step in (*state.running, *(one.step for one in state.plan.steps))}
+        self._deferred = {vf_index(one.step) for one in state.plan.deferred}
+
+    def of(self, index: int) -> Phase:
+        if self._whole not in (Phase.CONVERGING, Phase.DEFERRED, Phase.FAILED):
+            return self._whole
+        if index in self._failed or self._blocked - self._named or f"vf{index}" in self._blocked:
+            return Phase.FAILED
+        if index in self._at_work:
+            return Phase.CONVERGING
+        return Phase.DEFERRED if index in self._deferred else Phase.CONVERGED

@@ -17,11 +17,12 @@ LAYERS = (
     {"policy"},
     {"plan"},
     {"host"},
-    {"advice", "observe"},
+    {"advice", "observe", "tally"},
     {"execute"},
     {"reconcile"},
     {"pf_state", "release"},
-    {"status", "convergence"},
+    {"status", "convergence", "telling"},
+    {"metrics"},
 )
 SERVICE = len(LAYERS)
 FACE = {"cli": SERVICE + 2, "verbs": SERVICE + 2, "show": SERVICE + 2, "apply": SERVICE + 2, "__main__": SERVICE + 3}

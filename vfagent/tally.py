@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent has counted since it started, and how long things took.
+
+It grows with the kinds of steps there are, and with nothing else.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from vfagent.plan.attributes import KINDS, attributes, kind
+from vfagent.plan.steps import Step
+
+STEP_BOUNDS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+LOOK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+CONVERGENCE_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class Histogram:
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.bounds_s = bounds_s
+        self.sum_s = 0.0
+        self._counts = [0] * (len(bounds_s) + 1)
+
+    def observe(self, seconds: float) -> None:
+        self.sum_s += seconds
+        self._counts[bisect_left(self.bounds_s, seconds)] += 1
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def cumulative(self) -> Iterator[tuple[str, int]]:
+        """Each upper bound, the last of them `+Inf`, and how many were at most that."""
+        return zip((*map(str, self.bounds_s), "+Inf"), accumulate(self._counts), strict=True)
+
+
+class Tally:
+    """`generation` changes with every change of what metrics show, the PFs' own states included."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.rounds = self.uevents = self.link_events = self.coalesced = 0
+        self.overflows = dict.fromkeys(("udev", "rtnetlink"), 0)
+        self.steps = {name: Histogram(STEP_BOUNDS_S) for name in KINDS}
+        self.step_failures = dict.fromkeys(KINDS, 0)
+        self.drifts = Counter[str]()
+        self.looks = Histogram(LOOK_BOUNDS_S)
+        self.convergences = Histogram(CONVERGENCE_BOUNDS_S)
+        self.boot_to_ready_s: float | None = None
+
+    def changed(self) -> None:
+        self.generation += 1
+
+    def asked(self, *, again: bool) -> None:
+        """Somebody wants a PF to be looked at; `again`, where a look was due already."""
+        self.coalesced += again
+        self.generation += 1
+
+    def step_ended(self, step: Step, seconds: float, *, failed: bool) -> None:
+        self.steps[kind(step)].observe(seconds)
+        self.step_failures[kind(step)] += failed
+
+    def drifted(self, steps: Iterable[Step]) -> None:
+        self.drifts.update(name for step in steps for name in attributes(step))
+
+    def overflowed(self, source: str) -> None:
+        self.overflows[source] += 1
+        self.generation += 1
