@@ -17,6 +17,7 @@ from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Content, Entry
 from tests.lab.vm import VM
+from tests.lab.warm import WarmVM
 
 HERE = Path(__file__).parent / "guest"
 PF, COUNT, LIMIT_S = "0000:01:00.0", 7, 60
@@ -71,7 +72,8 @@ class Results:
 
 
 def payload() -> dict[str, Entry]:
-    extra: dict[str, Content] = {f"/usr/lib/bench/{path.name}": Entry(path.read_bytes(), 0o755) for path in HERE.iterdir()}
+    programs = (path for path in HERE.iterdir() if path.is_file())
+    extra: dict[str, Content] = {f"/usr/lib/bench/{path.name}": Entry(path.read_bytes(), 0o755) for path in programs}
     extra["/usr/lib/bench/seed.rules"] = SEED_RULE.encode()
     extra["/usr/lib/systemd/system/seed.service"] = SEED_UNIT.encode()
     extra["/run/udev/rules.d/.keep"] = b""
@@ -109,8 +111,7 @@ def measure(vm: VM, one: Contestant) -> dict[str, object]:
 
 def run(rounds: int) -> Results:
     results = Results()
-    with VM([], payload()) as vm:
-        vm.wait_boot()
+    with WarmVM([], payload()) as vm:
         vm.run("modprobe vfio-pci; modprobe igb; modprobe igbvf; udevadm settle")
         for number in range(rounds + 1):
             for one in CONTESTANTS:
