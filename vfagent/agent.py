@@ -22,6 +22,7 @@ from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
 from vfagent.host.udev import UdevEvent, UdevMonitor
 from vfagent.host.vfiowatch import VfioWatch
+from vfagent.metrics.endpoint import Endpoint
 from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress
 from vfagent.observe import DEVICES, pf_addresses
@@ -42,7 +43,8 @@ class Watcher:
 
     def __init__(self, host: Host, convergence: Convergence) -> None:
         self.host, self.convergence = host, convergence
-        self.udev = UdevMonitor(self._lost)
+        self.tally = convergence.tally
+        self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkWatch()
         self.vfio = VfioWatch()
 
@@ -64,8 +66,9 @@ class Watcher:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
             self.convergence.mark_dirty(address)
 
-    def _lost(self) -> None:
-        log.warning("udev events were lost: looking at everything again")
+    def _lost(self, source: str) -> None:
+        log.warning("%s events were lost: looking at everything again", source)
+        self.tally.overflowed(source)
         self.look_at_everything()
 
     def _read_udev(self) -> None:
@@ -79,6 +82,8 @@ class Watcher:
             asyncio.get_running_loop().add_reader(self.udev.fileno(), self._read_udev)
 
     def _take(self, event: UdevEvent) -> None:
+        self.tally.uevents += 1
+        self.tally.changed()
         address = self._pf_of(event)
         if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
             self.convergence.mark_dirty(address)
@@ -102,8 +107,10 @@ class Watcher:
 
     def _read_links(self) -> None:
         changed, lost = self.links.drain()
+        self.tally.link_events += len(changed)
+        self.tally.changed()
         if lost:
-            self._lost()
+            self._lost("rtnetlink")
         for state in list(self.convergence.pfs.values()):
             if state.ifindexes & changed:
                 self.convergence.mark_dirty(state.address)
@@ -124,6 +131,7 @@ class Agent:
         self._started = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._lock = -1
+        self.metrics = Endpoint(self.snapshot, self.convergence.tally, self._counting, lambda: (self._lock,))
 
     def _first_policy(self) -> Policy:
         """At start there is no last good policy: a bad one means that nothing is managed until it is mended."""
@@ -169,7 +177,7 @@ class Agent:
         except BlockingIOError:
             hint = "systemctl status vfagent shows it"
             raise VfagentError("vfagent: cannot run: another one is running", hint=hint) from None
-        self.convergence.keep_fds_from_workers = (self._lock,)
+        self.convergence.keep_fds_from_workers = lambda: (self._lock, *self.metrics.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
         if seconds > 0:
@@ -179,6 +187,7 @@ class Agent:
     def _resync(self) -> None:
         """The slow full look, at the interval of the policy in force then."""
         self.watcher.look_at_everything()
+        self.metrics.configure(self.convergence.policy.agent)  # where that failed, once more
         interval = self.convergence.policy.agent.resync_s
         if interval > 0:
             asyncio.get_running_loop().call_later(interval, self._resync)
@@ -192,12 +201,20 @@ class Agent:
             for address in self.state.released():
                 self.state.take_back(address)
             self.convergence.set_policy(policy)
+            self.metrics.configure(policy.agent)
             self.watcher.look_at_everything()
             log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
+        self.convergence.tally.changed()
         self.notifier.ready()
         self._write_status()
 
+    def _counting(self) -> dict[str, int]:
+        """PFs that may count their VFs' traffic: the ifindex by address."""
+        pfs = (state.pf for state in self.convergence.pfs.values() if not state.wedged)
+        return {pf.address: pf.netdev.ifindex for pf in pfs if pf and pf.netdev and pf.vfs}
+
     def _changed(self, state: PfState) -> None:
+        self.convergence.tally.changed()
         if self._status_timer is None:
             self._status_timer = asyncio.get_running_loop().call_later(_STATUS_DELAY_S, self._write_status)
         self._check_ready()
@@ -231,6 +248,7 @@ class Agent:
                 self._ready_timer = asyncio.get_running_loop().call_later(1.0, self._check_ready_again)
             return
         self.is_ready = True
+        self.convergence.tally.ready_after(waited)
         self._write_status()
         self.notifier.ready()
         log.info("ready after %.1f s", waited)
@@ -256,6 +274,7 @@ class Agent:
         self.notifier.stopping()
         self.watcher.stop()
         self.convergence.stop()
+        await self.metrics.stop()
         end = time.monotonic() + 5.0
         while self.convergence.working and time.monotonic() < end:
             await asyncio.sleep(0.05)

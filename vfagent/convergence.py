@@ -50,7 +50,7 @@ class Convergence:
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
         self.tally = Tally()
-        self.keep_fds_from_workers: tuple[int, ...] = ()
+        self.keep_fds_from_workers: Callable[[], tuple[int, ...]] = tuple
         self._busy: dict[str, _Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}
         self._stopping = False
@@ -99,7 +99,7 @@ class Convergence:
             state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=state.given_up
         )
         host, kept = self.host, self.state
-        child = worker.start(lambda send: converge(task, host, kept, send), close=self.keep_fds_from_workers)
+        child = worker.start(lambda send: converge(task, host, kept, send), close=self.keep_fds_from_workers())
         self._watch(_Look(state, child))
 
     def _watch(self, look: _Look) -> None:

@@ -4,16 +4,18 @@
 It grows with the kinds of steps there are, and with nothing else.
 """
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from vfagent.plan.attributes import KINDS, attributes, kind
+from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, kind
 from vfagent.plan.steps import Step
 
 STEP_BOUNDS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 LOOK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+BOOT_S = 300.0  # an agent that starts later was not started by the boot
 CONVERGENCE_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
@@ -41,14 +43,21 @@ class Tally:
 
     def __init__(self) -> None:
         self.generation = 0
+        self.started_at = time.time()
         self.rounds = self.uevents = self.link_events = self.coalesced = 0
         self.overflows = dict.fromkeys(("udev", "rtnetlink"), 0)
         self.steps = {name: Histogram(STEP_BOUNDS_S) for name in KINDS}
         self.step_failures = dict.fromkeys(KINDS, 0)
-        self.drifts = Counter[str]()
+        self.drifts = Counter(dict.fromkeys(ATTRIBUTES, 0))
         self.looks = Histogram(LOOK_BOUNDS_S)
         self.convergences = Histogram(CONVERGENCE_BOUNDS_S)
         self.boot_to_ready_s: float | None = None
+
+    def ready_after(self, waited_s: float) -> None:
+        """Since the kernel's start, if the agent was started in the course of the boot."""
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.boot_to_ready_s = uptime if uptime - waited_s < BOOT_S else None
+        self.generation += 1
 
     def changed(self) -> None:
         self.generation += 1

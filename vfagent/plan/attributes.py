@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import get_args
 
+from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -25,6 +26,16 @@ def kind(step: type[Step] | Step) -> str:
 
 
 KINDS: tuple[str, ...] = tuple(kind(one) for one in get_args(Step))
+
+
+ATTRIBUTES: tuple[str, ...] = (
+    "numvfs",
+    "autoprobe",
+    "admin_state",
+    "mtu",
+    "driver",
+    *(one.name for one in fields(VfSettings)),
+)
 
 
 def attributes(step: Step) -> tuple[str, ...]:

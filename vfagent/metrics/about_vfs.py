@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VFs: what they are, whether somebody uses them, where they differ from the policy, and what they carried."""
+
+from vfagent.metrics.client import Metric
+from vfagent.metrics.families import Labels, Sheet, counter, gauge, label
+from vfagent.metrics.view import View
+from vfagent.status import VfStatus
+
+INFO = gauge(
+    "vf_info",
+    "What the VF is; labels are empty where nothing is known.",
+    "pf",
+    "vf",
+    "pci_address",
+    "netdev",
+    "driver",
+    "iommu_group",
+    "mac",
+    "vlan",
+)
+IN_USE = gauge("vf_in_use", "Whether somebody uses the VF, so that it must not be taken away.", "pf", "vf")
+PHASE = gauge("vf_phase", "1 for the phase that the VF is in; the others are absent.", "pf", "vf", "phase")
+DIFFERS = gauge(
+    "vf_differs", "1 for each attribute of the VF that is not what the policy says.", "pf", "vf", "attribute"
+)
+
+_DIRECTIONS = {"rx": ("receive", "received by"), "tx": ("transmit", "sent by")}
+TRAFFIC = {
+    **{
+        f"{way}_{what}": counter(
+            f"vf_{word}_{what}", f"{what.capitalize()} {done} the VF, as its PF counts them.", "pf", "vf"
+        )
+        for way, (word, done) in _DIRECTIONS.items()
+        for what in ("bytes", "packets")
+    },
+    **{
+        f"{way}_dropped": counter(
+            f"vf_{word}_dropped_packets", f"Packets that were to be {done} the VF and were dropped.", "pf", "vf"
+        )
+        for way, (word, done) in _DIRECTIONS.items()
+    },
+    "broadcast": counter("vf_receive_broadcast_packets", "Broadcast packets received by the VF.", "pf", "vf"),
+    "multicast": counter("vf_receive_multicast_packets", "Multicast packets received by the VF.", "pf", "vf"),
+}
+
+FAMILIES = (INFO, IN_USE, PHASE, DIFFERS, *TRAFFIC.values())
+
+
+def collect(view: View) -> list[Metric]:
+    sheet = Sheet(FAMILIES)
+    for pf in view.status.pfs:
+        counters = view.traffic.get(pf.address, {})
+        for vf in pf.vfs:
+            labels = {"pf": pf.address, "vf": str(vf.index)}
+            _put_vf(sheet, vf, labels)
+            if found := counters.get(vf.index):
+                for name, family in TRAFFIC.items():
+                    sheet.put(family, getattr(found, name), labels)
+    return sheet.metrics()
+
+
+def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:
+    mac, vlan = (vf.settings.mac, vf.settings.vlan) if vf.settings else (None, None)
+    names = {
+        "pci_address": vf.address,
+        "netdev": label(vf.interface),
+        "driver": label(vf.driver),
+        "iommu_group": label(vf.iommu_group),
+        "mac": label(mac),
+        "vlan": "" if vlan is None else str(vlan.id),
+    }
+    sheet.put(INFO, 1, {**labels, **names})
+    sheet.put(IN_USE, vf.in_use is not None, labels)
+    sheet.put(PHASE, 1, {**labels, "phase": vf.phase.value})
+    for name in vf.differs:
+        sheet.put(DIFFERS, 1, {**labels, "attribute": name})

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a family of metrics is, and how the samples of one subject's families are put together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vfagent.metrics.client import Metric, Sample
+from vfagent.policy.problems import printable
+from vfagent.tally import Histogram
+
+
+class Kind(StrEnum):
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """As vfagent-metrics(7) documents it."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+def gauge(name: str, text: str, *labels: str) -> Family:
+    return Family(f"vfagent_{name}", Kind.GAUGE, text, labels)
+
+
+def counter(name: str, text: str, *labels: str) -> Family:
+    return Family(f"vfagent_{name}_total", Kind.COUNTER, text, labels)
+
+
+def histogram(name: str, text: str, *labels: str) -> Family:
+    return Family(f"vfagent_{name}", Kind.HISTOGRAM, text, labels)
+
+
+Labels = Mapping[str, str]
+NO_LABELS: Labels = {}
+
+
+class Sheet:
+    """The samples of some families; those of one family stay together, as the format wants it."""
+
+    def __init__(self, families: tuple[Family, ...]) -> None:
+        self._samples: dict[str, list[Sample]] = {family.name: [] for family in families}
+        self._families = families
+
+    def put(self, family: Family, value: float | None, labels: Labels = NO_LABELS) -> None:
+        """None is not known, and so not there: never 0."""
+        if value is not None:
+            self._samples[family.name].append(Sample(family.name, labels, value))  # type: ignore[arg-type]
+
+    def put_histogram(self, family: Family, found: Histogram, labels: Labels = NO_LABELS) -> None:
+        samples = self._samples[family.name]
+        for bound, count in found.cumulative():
+            samples.append(Sample(f"{family.name}_bucket", {**labels, "le": bound}, count))
+        samples.append(Sample(f"{family.name}_count", dict(labels), found.count))
+        samples.append(Sample(f"{family.name}_sum", dict(labels), found.sum_s))
+
+    def metrics(self) -> list[Metric]:
+        """Families without samples are left out."""
+        return [self._metric(family) for family in self._families if self._samples[family.name]]
+
+    def _metric(self, family: Family) -> Metric:
+        name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
+        metric = Metric(name, family.help, family.kind)
+        metric.samples = self._samples[family.name]
+        return metric
+
+
+def label(value: object) -> str:
+    """What a card, a driver or somebody's rename says, in one harmless line; empty where nothing is known."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else printable(text)

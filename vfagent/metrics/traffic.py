@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VF traffic counters, read when somebody scrapes, for the next scrape.
+
+Reading them takes the kernel's rtnl lock, which a port that comes up holds for a second and a broken driver for
+ever. So a worker reads them, one at a time, and no scrape waits for it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from vfagent.host.vf_counters import VfCounters, read_counters
+from vfagent.metrics.errand import UnansweredError, errand
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 5.0
+_SILENT_PAUSE_S = 60.0  # for PFs whose drivers have shown nothing yet
+_OUTDATED_S = 150.0  # nobody scraped in between: rather nothing than what was true long ago
+_DEADLINE_S = 10.0
+
+Read = Callable[[int], dict[int, VfCounters]]
+Counters = Mapping[int, VfCounters]
+
+
+@dataclass(slots=True)
+class _Pf:
+    counters: Counters = field(default_factory=dict)
+    read_at: float = float("-inf")
+
+    def due(self, now: float) -> bool:
+        return now - self.read_at >= (_PAUSE_S if self.counters else _SILENT_PAUSE_S)
+
+
+class TrafficReader:
+    """`netdevs`: the ifindex of each PF that has VFs, by its address."""
+
+    def __init__(
+        self,
+        netdevs: Callable[[], Mapping[str, int]],
+        changed: Callable[[], None],
+        keep: Callable[[], tuple[int, ...]],
+        read: Read = read_counters,
+    ) -> None:
+        self._netdevs, self._changed, self._keep, self._read = netdevs, changed, keep, read
+        self._pfs: dict[str, _Pf] = {}
+        self._under_way: asyncio.Task[None] | None = None
+        self._stuck: asyncio.Future[None] | None = None
+
+    @property
+    def counters(self) -> dict[str, Counters]:
+        return {address: pf.counters for address, pf in self._pfs.items() if pf.counters}
+
+    def scraped(self) -> None:
+        now, netdevs = time.monotonic(), self._netdevs()
+        self._drop_outdated(netdevs, now)
+        due = {
+            address: ifindex for address, ifindex in netdevs.items() if self._pfs.setdefault(address, _Pf()).due(now)
+        }
+        if due and not self._busy:
+            self._under_way = asyncio.create_task(self._read_all(due))
+
+    @property
+    def _busy(self) -> bool:
+        """A worker is reading, or hangs in the kernel: then another would, too."""
+        return any(one is not None and not one.done() for one in (self._under_way, self._stuck))
+
+    def _drop_outdated(self, netdevs: Mapping[str, int], now: float) -> None:
+        for address, pf in list(self._pfs.items()):
+            if address not in netdevs or now - pf.read_at > _OUTDATED_S:
+                del self._pfs[address]
+                if pf.counters:
+                    self._changed()
+
+    async def _read_all(self, netdevs: Mapping[str, int]) -> None:
+        read = self._read
+        try:
+            found = await errand(lambda: _each(netdevs, read), close=self._keep(), deadline_s=_DEADLINE_S)
+        except (OSError, UnansweredError) as error:
+            log.warning("metrics: cannot read VF counters: %s", error)
+            self._stuck = error.ended if isinstance(error, UnansweredError) else None
+            found = {}
+        now = time.monotonic()
+        for address in netdevs:
+            self._take(self._pfs.setdefault(address, _Pf()), found.get(address, {}), now)
+
+    def _take(self, pf: _Pf, found: Counters, now: float) -> None:
+        pf.read_at = now
+        # Once a driver has counted anything, a zero is a number: until then it only means that nothing is known.
+        if found != pf.counters and (pf.counters or any(_counted(one) for one in found.values())):
+            pf.counters = found
+            self._changed()
+
+    async def stop(self) -> None:
+        if self._under_way and not self._under_way.done():
+            self._under_way.cancel()
+            await asyncio.wait({self._under_way})
+
+
+def _counted(found: VfCounters) -> bool:
+    return any(getattr(found, name) for name in found.__slots__)
+
+
+def _each(netdevs: Mapping[str, int], read: Read) -> dict[str, Counters]:
+    found: dict[str, Counters] = {}
+    for address, ifindex in netdevs.items():
+        try:
+            found[address] = read(ifindex)
+        except OSError:
+            continue  # it is gone, or has too many VFs for one message
+    return found
