@@ -22,9 +22,11 @@ PACKAGES = (
     "gir1.2-umockdev-1.0",
     "umockdev",
     "libudev1",
+    "dbus-daemon",
     "iproute2",
     "systemd",
     "strace",
+    "prometheus",  # for promtool
 )
 
 

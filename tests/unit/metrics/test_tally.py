@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is counted, and that it does not grow."""
+
+import time
+from typing import get_args
+
+import pytest
+
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings, Vlan
+from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, differing, kind, vf_index
+from vfagent.plan.steps import (
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
+    SetMtu,
+    SetNumvfs,
+    Step,
+    UnbindDriver,
+)
+from vfagent.tally import Histogram, Tally
+
+PF, VF = PciAddress("0000:01:00.0"), PciAddress("0000:01:10.0")
+STEPS: dict[Step, tuple[str, ...]] = {
+    SetAutoprobe(PF, on=False): ("autoprobe",),
+    SetNumvfs(PF, 0): ("numvfs",),
+    SetMtu(PF, 1, 9000): ("mtu",),
+    SetAdminState(PF, 1, up=True): ("admin_state",),
+    ConfigureVf(PF, 1, 0, VfSettings(vlan=Vlan(0), trust=False)): ("vlan", "trust"),
+    BindDriver(PF, 0, VF, None): ("driver",),
+    UnbindDriver(PF, 0, VF): ("driver",),
+}
+
+
+def test_a_duration_falls_into_the_first_bucket_that_holds_it() -> None:
+    found = Histogram((0.1, 1.0))
+    for seconds in (0.1, 0.2, 1.0, 5.0):
+        found.observe(seconds)
+    assert list(found.cumulative()) == [("0.1", 1), ("1.0", 3), ("+Inf", 4)]
+    assert found.count == 4
+    assert found.sum_s == pytest.approx(6.3)
+
+
+def test_every_step_there_is_has_a_kind_and_attributes() -> None:
+    assert {type(step) for step in STEPS} == set(get_args(Step))
+    assert {kind(step) for step in STEPS} == set(KINDS)
+    assert all(attributes(step) == names for step, names in STEPS.items())
+    assert {name for names in STEPS.values() for name in names} <= set(ATTRIBUTES)
+
+
+def test_differences_are_told_by_vf_and_of_the_pf() -> None:
+    settings = ConfigureVf(PF, 1, 3, VfSettings(trust=True))
+    found = differing([SetMtu(PF, 1, 9000), settings, BindDriver(PF, 3, VF, None)])
+    assert found == {None: ("mtu",), 3: ("driver", "trust")}
+    assert vf_index(settings) == 3
+
+
+def test_counting_the_same_again_makes_nothing_larger() -> None:
+    tally = Tally()
+    before = (len(tally.steps), len(tally.drifts), len(tally.step_failures))
+    for step in STEPS:
+        tally.step_ended(step, 1.0, failed=True)
+        tally.drifted([step])
+    assert (len(tally.steps), len(tally.drifts), len(tally.step_failures)) == before
+    assert sum(tally.step_failures.values()) == len(STEPS)
+
+
+def test_each_change_is_a_generation() -> None:
+    tally = Tally()
+    for change in (
+        tally.changed,
+        lambda: tally.asked(again=True),
+        lambda: tally.overflowed("udev"),
+        lambda: tally.ready_after(1),
+    ):
+        before = tally.generation
+        change()
+        assert tally.generation > before
+    assert tally.coalesced == 1
+
+
+@pytest.mark.parametrize(("uptime", "told"), [(20.0, 20.0), (86_400.0, None)])
+def test_the_boot_s_length_is_told_by_the_agent_that_the_boot_started(
+    uptime: float, told: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: uptime)
+    tally = Tally()
+    tally.ready_after(4.0)
+    assert tally.boot_to_ready_s == told

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pages are made from. `python -m tests.unit.metrics.views` prints the golden page."""
+
+import sys
+
+from vfagent.host.vf_counters import VfCounters
+from vfagent.metrics.page import collect, lines
+from vfagent.metrics.view import View
+from vfagent.model.desired import DesiredPf
+from vfagent.model.inventory import Netdev, Pf, Vf
+from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import Attribute, LinkState, VfSettings, Vlan
+from vfagent.pf_state import PfState
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs
+from vfagent.plan.vf import Deferred, Planned
+from vfagent.reconcile import Failure
+from vfagent.status import PolicyStatus, snapshot
+from vfagent.tally import Tally
+
+STORAGE, WEDGED, FRESH = (PciAddress(f"0000:{bus}:00.0") for bus in ("3b", "5e", "86"))
+POLICY = PolicyStatus(("/etc/vfagent/policy.toml", "/etc/vfagent/policy.d/10.toml"), "0123456789ab", 1_767_225_600.5)
+
+
+def vf(index: int, *, driver: str | None = "vfio-pci", enabled: bool = False, vlan: int | None = 10) -> Vf:
+    settings = VfSettings(mac=f"02:00:00:00:00:{index:02x}", vlan=None if vlan is None else Vlan(vlan))
+    return Vf(
+        index, PciAddress(f"0000:3b:02.{index}"), driver, enabled=enabled, iommu_group=40 + index, settings=settings
+    )
+
+
+def converging() -> PfState:
+    """One VF in use, for which a change waits, one with a change to make, one that is as it should be, one bare."""
+    netdev = Netdev("eth0", 2, "02:00:00:00:01:00", None, mtu=1500, admin_up=True, carrier=False)
+    bare = Vf(3, PciAddress("0000:3b:02.3"))
+    pf = Pf(
+        STORAGE,
+        "ice",
+        "0x8086",
+        "0x1592",
+        "0x020000",
+        totalvfs=8,
+        autoprobe=False,
+        vfs=(vf(0, enabled=True), vf(1, vlan=20), vf(2), bare),
+        netdev=netdev,
+        device_name="Ethernet Controller E810-C",
+        eswitch="legacy",
+        hwmode="vepa",
+    )
+    plan = Plan(
+        stages=(
+            (
+                (
+                    Planned(SetMtu(STORAGE, 2, 9000), "found 1500"),
+                    Planned(ConfigureVf(STORAGE, 2, 1, VfSettings(vlan=Vlan(10), trust=True)), "found vlan 20"),
+                    Planned(BindDriver(STORAGE, 3, bare.address, "vfio-pci"), "found no driver"),
+                ),
+            ),
+        ),
+        deferred=(
+            Deferred(ConfigureVf(STORAGE, 2, 0, VfSettings(link_state=LinkState.ENABLE)), "found auto", "vf0: in use"),
+        ),
+    )
+    memory = PfMemory(unsupported=frozenset({Attribute.VLAN_PROTOCOL, Attribute.MIN_TX_RATE}))
+    desired = DesiredPf(STORAGE, "storage", 4, 9000, ())
+    return PfState(STORAGE, pf=pf, desired=desired, plan=plan, known=True, memory=memory, attempts=2)
+
+
+def wedged() -> PfState:
+    pf = Pf(WEDGED, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(vf(0, driver=None),))
+    failure = Failure("remove all VFs", "no answer")
+    return PfState(WEDGED, pf=pf, known=True, wedged=True, failures=(failure,), attempts=1)
+
+
+def tally() -> Tally:
+    found = Tally()
+    found.started_at, found.boot_to_ready_s = 1_767_225_600.0, 7.25
+    found.rounds, found.uevents, found.link_events, found.coalesced = 1234567, 12, 5, 3
+    found.overflowed("udev")
+    step = SetNumvfs(STORAGE, 4)
+    found.step_ended(step, 0.75, failed=False)
+    found.step_ended(step, 200.0, failed=True)
+    found.drifted([ConfigureVf(STORAGE, 2, 0, VfSettings(vlan=Vlan(10), trust=True))])
+    found.looks.observe(0.25)
+    found.convergences.observe(1.5)
+    return found
+
+
+def view() -> View:
+    status = snapshot([converging(), wedged(), PfState(FRESH)], POLICY, "1.2.3", ready=True)
+    counters = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
+    return View(status, tally(), {STORAGE: {0: counters, 1: VfCounters(*[0] * 8)}})
+
+
+def text(of: View) -> str:
+    return "".join(lines(collect(of)))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text(view()))
