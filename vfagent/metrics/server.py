@@ -2,7 +2,6 @@
 """Connections: few at a time, none for long, whatever the other end does."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -51,6 +50,8 @@ class Server:
 
     def close(self) -> None:
         self._accepting.cancel()
+        # Not left to the task: by its turn the descriptor may be another socket's.
+        asyncio.get_running_loop().remove_reader(self.listener)
         self.listener.close()
         for task in self._clients:
             task.cancel()
@@ -152,5 +153,4 @@ async def _send(writer: asyncio.StreamWriter, pieces: Iterable[bytes | memoryvie
     """Never more than a few pieces in memory: asyncio's transports copy what they cannot send at once."""
     for piece in pieces:
         writer.write(piece)
-        with contextlib.suppress(ConnectionResetError):
-            await writer.drain()
+        await writer.drain()

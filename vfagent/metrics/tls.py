@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Stamp = tuple[tuple[int, int, int], ...]
+Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Certificate:
@@ -27,9 +27,7 @@ class Certificate:
         return tuple(path for path in (rule.cert, rule.private_key, rule.client_ca) if path is not None)
 
     def _now(self) -> Stamp:
-        """Raises OSError."""
-        found = (os.stat(path) for path in self._files)
-        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+        return tuple(_stamp(path) for path in self._files)
 
     def _load(self) -> "SSLContext":
         """Raises OSError, which ssl's errors are."""
@@ -45,13 +43,19 @@ class Certificate:
 
     def context(self) -> "SSLContext":
         """The files as they are now; while they are no good, as they were."""
-        try:
-            if (stamp := self._now()) != self._stamp:
-                self._stamp = stamp
+        if (stamp := self._now()) != self._stamp:
+            self._stamp = stamp
+            try:
                 self._context = self._load()
                 log.info("metrics: the certificate was read anew")
-        except OSError as error:
-            if self._stamp:
+            except OSError as error:
                 log.error("metrics: cannot read the certificate anew, going on with the one before: %s", error)
-            self._stamp = ()
         return self._context
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/metrics over real sockets: who is served, who is turned away, and what hostile clients cost the others."""
+
+import asyncio
+import os
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.leaks import run_to_end
+from tests.host.namespace import ip
+from tests.host.scrape import PORT, REQUEST, ask, connect, value
+from tests.unit.metrics import views
+from vfagent.metrics import renderer, server
+from vfagent.metrics.endpoint import Endpoint
+from vfagent.metrics.errand import errand
+from vfagent.policy.types import AgentRule
+from vfagent.tally import Tally
+
+WHERE = f"127.0.0.1:{PORT}"
+
+
+@pytest.fixture(autouse=True)
+def network(kernel: None) -> None:
+    ip("link", "set", "lo", "up")
+
+
+def endpoint(tally: Tally | None = None) -> Endpoint:
+    status = views.view().status
+    return Endpoint(lambda: status, tally or views.tally(), dict)
+
+
+def serving(body: Callable[[Endpoint], Coroutine[Any, Any, None]], metrics: str = WHERE, **rule: Any) -> None:
+    """Run `body` beside a server; at the end nothing of either may be left."""
+
+    async def run() -> None:
+        served = endpoint()
+        served.configure(AgentRule(metrics=metrics, **rule))
+        try:
+            await body(served)
+        finally:
+            await served.stop()
+
+    run_to_end(run())
+
+
+async def within(seconds: float, condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_the_page_is_served() -> None:
+    async def body(_: Endpoint) -> None:
+        plain = await ask()
+        assert (plain.status, plain.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        assert value(plain.text, "vfagent_pf_vfs_actual", views.STORAGE) == 4
+        packed = await ask(REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n")
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.text == plain.text
+        assert (await ask(b"GET /metrics HTTP/1.0\r\n\r\n")).text == plain.text
+
+    serving(body)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 200),
+        (b"GET /metricsx HTTP/1.1\r\n\r\n", 404),
+        (b"GET /../etc/passwd HTTP/1.1\r\n\r\n", 404),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405),
+        (b"\x16\x03\x01\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"a" * 8200, 431),
+    ],
+)
+def test_all_else_is_refused(request_: bytes, status: int) -> None:
+    async def body(_: Endpoint) -> None:
+        assert (await ask(request_)).status == status
+
+    serving(body)
+
+
+def test_scrapes_in_parallel_share_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        made.append(time.monotonic())
+        return await errand(*arguments, **options)
+
+    monkeypatch.setattr("vfagent.metrics.renderer.errand", counted)
+
+    async def body(_: Endpoint) -> None:
+        answers = await asyncio.gather(*(ask() for _ in range(100)))
+        assert {one.status for one in answers} == {200}
+        assert len({one.body for one in answers}) == 1
+        assert len(made) == 1
+
+    serving(body)
+
+
+def test_a_page_is_made_again_only_when_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renderer, "_FRESH_S", 0.0)
+    tally = views.tally()
+
+    async def run() -> None:
+        served = endpoint(tally)
+        served.configure(AgentRule(metrics=WHERE))
+        before = (await ask()).text
+        tally.uevents += 1  # no new generation: what is shown is the page that was kept
+        assert (await ask()).text == before
+        tally.changed()
+        assert value((await ask()).text, "vfagent_uevents_total") == tally.uevents
+        await served.stop()
+
+    run_to_end(run())
+
+
+def test_a_machine_without_room_for_a_child_answers_503_and_later_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    async def body(_: Endpoint) -> None:
+        monkeypatch.setattr("vfagent.metrics.renderer.errand", refused)
+        assert (await ask()).status == 503
+        monkeypatch.undo()
+        assert (await ask()).status == 200
+
+    serving(body)
+
+
+async def flood(size: int) -> None:
+    """A header without end, until the server has had enough."""
+    reader, writer = await connect()
+    try:
+        writer.write(b"GET /metrics HTTP/1.1\r\nX: ")
+        for _ in range(size // 65536):
+            writer.write(b"a" * 65536)
+            await writer.drain()
+        await reader.read(-1)
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+
+
+def resident_kib() -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+def test_headers_of_a_megabyte_are_cut_off_and_cost_no_memory() -> None:
+    async def body(served: Endpoint) -> None:
+        await ask()
+        await flood(1 << 20)
+        before = resident_kib()
+        for _ in range(30):
+            await flood(1 << 20)
+        assert resident_kib() - before < 2048
+        await within(3, lambda: len(served.descriptors) == 1)
+        assert (await ask()).status == 200
+
+    serving(body)
+
+
+def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "READ_S", 0.3)
+
+    async def body(_: Endpoint) -> None:
+        for sent in (b"", b"GET /metr", REQUEST[:-1]):
+            began = time.monotonic()
+            reader, writer = await connect()
+            writer.write(sent)
+            assert await _end(reader) == b""
+            assert 0.2 < time.monotonic() - began < 2
+            writer.transport.abort()
+
+    serving(body)
+
+
+async def _end(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(-1)
+    except ConnectionError:
+        return b""
+
+
+def test_slow_clients_do_not_keep_the_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times as many as there are places, each with a byte every 50 ms; they are let go for those who wait."""
+    monkeypatch.setattr(server, "READ_S", 2.0)
+
+    async def crawl() -> None:
+        reader, writer = await connect()
+        for byte in b"GET /" + b"a" * 1000:
+            if reader.at_eof() or reader.exception():
+                break
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    async def body(_: Endpoint) -> None:
+        began = time.monotonic()
+        crawlers = [asyncio.create_task(crawl()) for _ in range(3 * server.MOST_CONNECTIONS)]
+        await asyncio.sleep(0.2)
+        assert (await ask()).status == 200
+        assert time.monotonic() - began < 5
+        async with asyncio.timeout(6):
+            await asyncio.gather(*crawlers)
+
+    serving(body)
+
+
+def test_a_client_that_reads_nothing_is_left_and_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "WRITE_S", 0.5)
+    text = b"x" * (8 << 20)
+
+    class Large:
+        packed, size = text, len(text)
+
+    async def large(self: Endpoint) -> Any:
+        return Large
+
+    monkeypatch.setattr(Endpoint, "_page", large)
+
+    async def body(served: Endpoint) -> None:
+        before = resident_kib()
+        writers = [(await connect())[1] for _ in range(20)]
+        for writer in writers:
+            reading: Any = writer.transport
+            reading.pause_reading()
+            writer.write(REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n")
+        await asyncio.sleep(0.2)
+        assert len(served.descriptors) == 21
+        assert resident_kib() - before < 8192
+        await within(3, lambda: len(served.descriptors) == 1)
+        for writer in writers:
+            writer.transport.abort()
+
+    serving(body)
+
+
+def test_a_client_that_is_done_speaking_gets_its_answer() -> None:
+    async def body(_: Endpoint) -> None:
+        reader, writer = await connect()
+        writer.write(REQUEST)
+        writer.write_eof()
+        assert (await reader.read(-1)).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+    serving(body)
+
+
+def test_a_client_that_vanishes_takes_nothing_with_it() -> None:
+    async def body(served: Endpoint) -> None:
+        for sent in (b"", b"GET", REQUEST):
+            _, writer = await connect()
+            linger = b"\x01\0\0\0\0\0\0\0"  # on, 0 s: a reset instead of an end
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.write(sent)
+            writer.transport.abort()
+        await within(3, lambda: len(served.descriptors) == 1)
+        assert (await ask()).status == 200
+
+    serving(body)
+
+
+# Where it is served
+
+
+def test_nothing_is_served_where_the_policy_says_nowhere() -> None:
+    async def body(served: Endpoint) -> None:
+        assert served.descriptors == ()
+
+    serving(body, "")
+
+
+def test_ipv6_and_names_of_this_host_are_served() -> None:
+    async def body(served: Endpoint) -> None:
+        reader, writer = await asyncio.open_connection("::1", PORT)
+        writer.write(REQUEST)
+        assert (await reader.read(-1)).startswith(b"HTTP/1.1 200")
+        writer.close()
+        served.configure(AgentRule(metrics=f"localhost:{PORT + 1}"))
+        assert (await ask(port=PORT + 1)).status == 200
+
+    serving(body, f"[::1]:{PORT}")
+
+
+def test_an_address_that_is_not_there_yet_is_waited_for() -> None:
+    async def body(_: Endpoint) -> None:
+        ip("address", "add", "192.0.2.1/32", "dev", "lo")
+        reader, writer = await asyncio.open_connection("192.0.2.1", PORT)
+        writer.write(REQUEST)
+        assert (await reader.read(-1)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    serving(body, f"192.0.2.1:{PORT}", metrics_public=True)
+
+
+def test_a_reload_moves_the_server() -> None:
+    async def body(served: Endpoint) -> None:
+        before = served.descriptors
+        served.configure(AgentRule(metrics=WHERE, resync_s=60))
+        assert served.descriptors == before
+        served.configure(AgentRule(metrics=f"127.0.0.1:{PORT + 1}"))
+        assert (await ask(port=PORT + 1)).status == 200
+        with pytest.raises(ConnectionRefusedError):
+            await ask()
+        served.configure(AgentRule(metrics=WHERE))
+        assert (await ask()).status == 200
+        served.configure(AgentRule(metrics=""))
+        with pytest.raises(ConnectionRefusedError):
+            await ask()
+
+    serving(body)
+
+
+def test_a_port_in_use_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(served: Endpoint) -> None:
+        assert f"metrics: cannot listen on {WHERE}: EADDRINUSE" in caplog.text
+        assert f"sport = :{PORT}" in caplog.text
+        other.close()
+        served.configure(AgentRule(metrics=WHERE))
+        assert (await ask()).status == 200
+
+    with socket.create_server(("127.0.0.1", PORT)) as other:
+        serving(body)
+
+
+def test_a_port_that_wants_privileges_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+
+    async def body(_: Endpoint) -> None:
+        assert "cannot listen on 127.0.0.1:80: EACCES" in caplog.text
+        assert "ports below 1024" in caplog.text
+
+    serving(body, "127.0.0.1:80")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    yield str(tmp_path / "metrics.sock")
+    assert not os.path.lexists(tmp_path / "metrics.sock")
+
+
+def test_a_unix_socket_is_for_its_owner_and_group_and_goes_with_the_agent(path: str) -> None:
+    async def body(_: Endpoint) -> None:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        assert (await ask(path=path)).status == 200
+
+    before = os.umask(0o027)
+    serving(body, f"unix:{path}")
+    os.umask(before)
+
+
+def test_the_socket_of_a_killed_agent_is_replaced(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(path)
+
+    async def body(_: Endpoint) -> None:
+        assert (await ask(path=path)).status == 200
+
+    serving(body, f"unix:{path}")
+
+
+def test_the_socket_of_another_program_is_left_alone(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(_: Endpoint) -> None:
+        assert "EADDRINUSE" in caplog.text
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        serving(body, f"unix:{path}")
+        assert os.path.lexists(path)
+        os.unlink(path)
+
+
+def test_a_file_in_the_socket_s_place_is_left_alone(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    Path(path).write_text("precious")
+
+    async def body(_: Endpoint) -> None:
+        assert "EEXIST" in caplog.text
+
+    serving(body, f"unix:{path}")
+    assert Path(path).read_text() == "precious"
+    os.unlink(path)
+
+
+def test_promtool_has_nothing_to_say_of_what_is_served() -> None:
+    async def body(_: Endpoint) -> None:
+        page = (await ask()).body
+        done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    serving(body)
