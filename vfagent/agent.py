@@ -14,6 +14,8 @@ from pathlib import Path
 from vfagent import __version__
 from vfagent.convergence import Convergence
 from vfagent.errors import PolicyError, VfagentError
+from vfagent.guests import Guests
+from vfagent.host.control import ControlServer
 from vfagent.host.host import Host
 from vfagent.host.identity import read_identity
 from vfagent.host.journal import Notifier
@@ -28,7 +30,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.observe import DEVICES, pf_addresses
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.types import Policy
-from vfagent.status import PolicyStatus, Status, snapshot
+from vfagent.status import PolicyStatus, Status, snapshot, summary
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +119,15 @@ class Watcher:
 
 
 class Agent:
-    def __init__(self, host: Host, root: Path = Path("/")) -> None:
+    def __init__(self, host: Host, root: Path = Path("/"), *, bus: str = "SYSTEM") -> None:
         self.root = root
         self.state = State(root)
         self.notifier = Notifier()
         self.policy_status = PolicyStatus((), "", time.time())
         self.convergence = Convergence(host, self.state, read_identity(root), self._first_policy(), self._changed)
         self.watcher = Watcher(host, self.convergence)
+        self.guests = Guests(host, root, self.convergence, self._write_status_soon, bus=bus)
+        self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
@@ -163,7 +167,9 @@ class Agent:
         # The monitor first, then the enumeration, so that nothing falls between.
         self.watcher.start()
         self.watcher.look_at_everything()
-        self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
+        await self.control.start()
+        self.guests.consider_soon()
+        self._every(self.notifier.watchdog_s / 2, self._tick)
         self._resync()
         self._check_ready()
         await self._stop.wait()
@@ -184,6 +190,10 @@ class Agent:
             action()
             asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
 
+    def _tick(self) -> None:
+        self.notifier.watchdog()
+        self.guests.check_vfs()
+
     def _resync(self) -> None:
         """The slow full look, at the interval of the policy in force then."""
         self.watcher.look_at_everything()
@@ -203,6 +213,7 @@ class Agent:
             self.convergence.set_policy(policy)
             self.metrics.configure(policy.agent)
             self.watcher.look_at_everything()
+            self.guests.consider_soon()
             log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
         self.convergence.tally.changed()
         self.notifier.ready()
@@ -215,19 +226,24 @@ class Agent:
 
     def _changed(self, state: PfState) -> None:
         self.convergence.tally.changed()
+        self._write_status_soon()
+        self._check_ready()
+        self.guests.consider_soon()
+
+    def _write_status_soon(self) -> None:
         if self._status_timer is None:
             self._status_timer = asyncio.get_running_loop().call_later(_STATUS_DELAY_S, self._write_status)
-        self._check_ready()
 
     def snapshot(self) -> Status:
-        return snapshot(self.convergence.pfs.values(), self.policy_status, __version__, ready=self.is_ready)
+        pfs, guests = self.convergence.pfs.values(), self.guests.status()
+        return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests)
 
     def _write_status(self) -> None:
         if self._status_timer:
             self._status_timer.cancel()
             self._status_timer = None
         status = self.snapshot()
-        if (content := (status.pfs, status.policy, status.ready)) == self._written_pfs:
+        if (content := (status.pfs, status.policy, status.ready, status.guests)) == self._written_pfs:
             return
         try:
             write_json(self.state.run / "status.json", encode(status))
@@ -273,19 +289,11 @@ class Agent:
         """VFs and guests stay as they are; a step that runs is let end, within reason."""
         self.notifier.stopping()
         self.watcher.stop()
+        self.control.stop()
+        self.guests.stop()
         self.convergence.stop()
         await self.metrics.stop()
         end = time.monotonic() + 5.0
         while self.convergence.working and time.monotonic() < end:
             await asyncio.sleep(0.05)
         log.info("stopped; VFs stay as they are")
-
-
-def summary(status: Status) -> str:
-    """One line for `systemctl status`."""
-    counts: dict[str, int] = {}
-    for pf in status.pfs:
-        counts[pf.phase] = counts.get(pf.phase, 0) + 1
-    parts = [f"{number} {phase}" for phase, number in sorted(counts.items())] or ["none found"]
-    policy = "; the policy on disk is invalid" if status.policy.problems else ""
-    return f"PFs: {', '.join(parts)}; {sum(pf.vfs_found for pf in status.pfs)} VFs{policy}"

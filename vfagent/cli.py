@@ -56,11 +56,19 @@ def parser() -> argparse.ArgumentParser:
     _with_json(_verb(verbs, "apply", "one convergence, without the service"))
     status = _with_json(_verb(verbs, "status", "what the service sees, does and waits for"))
     status.add_argument("--watch", action="store_true", help="again at each change, until interrupted")
+    _guest_verbs(_verb(verbs, "guest", "the guests: list them, start or stop one"))
     release = _verb(verbs, "release", "give a PF back as it was found")
     release.add_argument("pf", metavar="PF", help="its PCI address, or its interface")
     release.add_argument("--force", action="store_true", help="also while guests use its VFs: they lose them")
     _verb(verbs, "schema", "the policy's JSON Schema, for editors")
     return top
+
+
+def _guest_verbs(guest: argparse.ArgumentParser) -> None:
+    verbs = guest.add_subparsers(dest="guest_verb", required=True, metavar="VERB")
+    _with_json(verbs.add_parser("list", help="the guests, and what they wait for"))
+    for name, text in (("start", "start a guest that was stopped, or failed"), ("stop", "stop a guest; it stays so")):
+        verbs.add_parser(name, help=text).add_argument("name", metavar="NAME")
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 
+from vfagent.host.guest_records import HOLDERS, guest_cgroup
 from vfagent.host.host import Host, LinkFacts
 from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress, is_pci_address
@@ -165,7 +166,14 @@ def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None
         group_blockers=_group_blockers(host, base, address) if group else (),
         netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
         settings=settings,
+        holder=_holder(host, address) if driver in (None, VFIO_DRIVER) else None,
     )
+
+
+def _holder(host: Host, address: PciAddress) -> str | None:
+    """The guest that a VF was given to, for as long as it has a cgroup: its QEMU may not have opened the VF yet."""
+    name = (host.sysfs.read(f"{HOLDERS}/{address}") or "").strip('"')
+    return f"guest {name}" if name and host.sysfs.exists(guest_cgroup(name)) else None
 
 
 def _group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddress, ...]:

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from vfagent.guest_plan import PlannedGuest
 from vfagent.model.codec import decode, encode
-from vfagent.model.desired import DesiredVf
 from vfagent.model.inventory import Inventory, Pf, vf_in_use
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Looked
-from vfagent.status import PfStatus, Status, VfStatus
+from vfagent.status import GuestStatus, PfStatus, Status, VfStatus
 
 _PLAIN = VfSettings(
     mac="00:00:00:00:00:00",
@@ -98,9 +98,6 @@ def _look_lines(one: Looked) -> Iterator[str]:
         yield "  nothing to do"
     numbered = _columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
     yield from (f"  {line}" for line in numbered)
-    if plan.horizon:
-        yield "  then, once the VFs are there:"
-        yield from (f"    {line}" for line in _later(one.desired.vfs))
     for title, lines in (
         ("waits", plan.waiting),
         ("problem", plan.problems),
@@ -108,12 +105,6 @@ def _look_lines(one: Looked) -> Iterator[str]:
         ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.because}" for d in plan.deferred)),
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
-
-
-def _later(vfs: tuple[DesiredVf, ...]) -> list[str]:
-    return _columns(
-        (f"vf{vf.index}:", describe_settings(vf.settings) or "no settings", f"driver {vf.driver}") for vf in vfs
-    )
 
 
 def plan_json(one: Looked) -> dict[str, Any]:
@@ -144,7 +135,26 @@ def status_lines(found: Mapping[str, Any]) -> list[str]:
     ]
     if not status.pfs:
         lines.append("no PCI function with SR-IOV found: waiting for one")
-    return [printable(line) for line in lines] + [line for pf in status.pfs for line in _status_pf(pf)]
+    lines = [printable(line) for line in lines] + [line for pf in status.pfs for line in _status_pf(pf)]
+    return lines + (["guests:", *(f"  {line}" for line in guest_lines(status.guests))] if status.guests else [])
+
+
+def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:
+    """A line for each, and what there is to say of it."""
+    rows = [(one.name, one.phase, " ".join(one.vfs), one.loader or "", _process(one), _remark(one)) for one in guests]
+    return _columns(rows)
+
+
+def _process(guest: GuestStatus) -> str:
+    return f"pid {guest.pid}" if guest.pid else ""
+
+
+def _remark(guest: GuestStatus) -> str:
+    return guest.detail or ("runs by an older rule: stop and start it to take the new one" if guest.outdated else "")
+
+
+def guest_plan_json(guest: PlannedGuest) -> dict[str, Any]:
+    return {"guest": guest.name, "text": guest.text, "to_do": guest.to_do, "argv": list(guest.argv)}
 
 
 def _status_pf(pf: PfStatus) -> Iterator[str]:

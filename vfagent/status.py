@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from vfagent.model.inventory import Pf, vf_in_use
 from vfagent.model.vf_settings import VfSettings
@@ -74,6 +75,29 @@ class PolicyStatus:
     problems: tuple[str, ...] = ()  # of the last reload that failed; the policy before it is in force
 
 
+class GuestPhase(StrEnum):
+    WAITING = "waiting"  # for its VFs, or for the next attempt
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # by hand, or it ended; until it is started by hand, or its rule changes
+    FAILED = "failed"  # it cannot boot, or crashed too often
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStatus:
+    """`detail`: why it is in this phase, where that is not plain. `outdated`: it runs by an older rule."""
+
+    name: str
+    phase: GuestPhase
+    unit: str
+    vfs: tuple[str, ...] = ()
+    loader: str | None = None
+    pid: int | None = None
+    detail: str | None = None
+    outdated: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     format: int
@@ -83,16 +107,37 @@ class Status:
     ready: bool
     policy: PolicyStatus
     pfs: tuple[PfStatus, ...]
+    guests: tuple[GuestStatus, ...] = ()
 
     @property
     def converged(self) -> bool:
         done = (Phase.CONVERGED, Phase.UNMANAGED, Phase.RELEASED)
-        return not self.policy.problems and all(pf.phase in done for pf in self.pfs)
+        guests_done = all(guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED) for guest in self.guests)
+        return not self.policy.problems and guests_done and all(pf.phase in done for pf in self.pfs)
 
 
-def snapshot(states: Iterable[PfState], policy: PolicyStatus, version: str, *, ready: bool) -> Status:
+def snapshot(
+    states: Iterable[PfState],
+    policy: PolicyStatus,
+    version: str,
+    *,
+    ready: bool,
+    guests: tuple[GuestStatus, ...] = (),
+) -> Status:
     pfs = tuple(pf_status(state) for state in sorted(states, key=lambda state: state.address))
-    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs)
+    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests)
+
+
+def summary(status: Status) -> str:
+    """One line for `systemctl status`."""
+    counts: dict[str, int] = {}
+    for pf in status.pfs:
+        counts[pf.phase] = counts.get(pf.phase, 0) + 1
+    parts = [f"{number} {phase}" for phase, number in sorted(counts.items())] or ["none found"]
+    policy = "; the policy on disk is invalid" if status.policy.problems else ""
+    running = sum(guest.phase is GuestPhase.RUNNING for guest in status.guests)
+    guests = f"; {running} of {len(status.guests)} guests run" if status.guests else ""
+    return f"PFs: {', '.join(parts)}; {sum(pf.vfs_found for pf in status.pfs)} VFs{guests}{policy}"
 
 
 def pf_status(state: PfState) -> PfStatus:

@@ -56,18 +56,23 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
+    from vfagent.guest_plan import plan_guests
     from vfagent.host.identity import open_host, read_identity
     from vfagent.host.policy_files import load
     from vfagent.host.state import State
     from vfagent.observe import pf_addresses
     from vfagent.reconcile import Task, look
-    from vfagent.show import plan_json, plan_lines
+    from vfagent.show import guest_plan_json, plan_json, plan_lines, printable
 
     policy, host, identity, state = load(args.root), open_host(args.root), read_identity(args.root), State(args.root)
     tasks = [Task(address, policy, identity, state.memory(address), dry=True) for address in pf_addresses(host)]
     looks = [look(task, host, task.memory) for task in tasks]
-    _print([plan_json(one) for one in looks] if args.json else plan_lines(looks, policy))
-    settled = all(one.plan.settled or one.desired is None for one in looks)
+    guests = list(plan_guests(policy, looks, host, args.root))
+    if args.json:
+        _print([*(plan_json(one) for one in looks), *(guest_plan_json(guest) for guest in guests)])
+    else:
+        _print(plan_lines(looks, policy) + [printable(guest.describe()) for guest in guests])
+    settled = all(one.plan.settled or one.desired is None for one in looks) and not any(one.to_do for one in guests)
     return Exit.OK if settled else Exit.NOT_CONVERGED
 
 
@@ -90,8 +95,7 @@ def status(args: argparse.Namespace) -> int:
     while True:
         found = _read_status(args.root)
         if found is None:
-            print("vfagent: the service is not running (systemctl start vfagent)", file=sys.stderr)
-            return Exit.NO_SERVICE
+            return _no_service()
         _print(found if args.json else status_lines(found))
         if not args.watch:
             return Exit.OK if _converged(found) else Exit.NOT_CONVERGED
@@ -154,6 +158,39 @@ def _pid_in_status(root: Path) -> int:
         return -1
 
 
+def guest(args: argparse.Namespace) -> int:
+    if args.guest_verb == "list":
+        return _list_guests(args)
+    from vfagent.host.control import ask
+
+    try:
+        hindrance = ask(args.root, args.guest_verb, args.name)
+    except FileNotFoundError:
+        return _no_service()
+    if hindrance:
+        raise VfagentError(f"guest {args.name}: {args.guest_verb}: {hindrance}", hint="vfagent guest list shows them")
+    print(f"guest {args.name}: {'runs' if args.guest_verb == 'start' else 'stopped'}", file=sys.stderr)
+    return Exit.OK
+
+
+def _list_guests(args: argparse.Namespace) -> int:
+    from vfagent.model.codec import decode, encode
+    from vfagent.show import guest_lines
+    from vfagent.status import Status
+
+    found = _read_status(args.root)
+    if found is None:
+        return _no_service()
+    guests = decode(Status, found).guests
+    _print(encode(guests) if args.json else guest_lines(guests) or ["no guests"])
+    return Exit.OK
+
+
+def _no_service() -> int:
+    print("vfagent: the service is not running (systemctl start vfagent)", file=sys.stderr)
+    return Exit.NO_SERVICE
+
+
 def release(args: argparse.Namespace) -> int:
     from vfagent.apply import release_pf
 
@@ -181,6 +218,7 @@ VERBS: dict[str, Verb] = {
     "plan": plan,
     "apply": apply,
     "status": status,
+    "guest": guest,
     "release": release,
     "schema": schema,
 }

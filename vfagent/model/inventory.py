@@ -37,7 +37,7 @@ class Vf:
     group_blockers: tuple[PciAddress, ...] = ()  # others of its IOMMU group that are neither free nor on vfio-pci
     netdevs: tuple[Netdev, ...] = ()
     settings: VfSettings | None = None  # None: the PF's driver reports nothing of it
-    holder: str | None = None  # who holds it open, where that can be known
+    holder: str | None = None  # the guest it was given to, while that runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def vf_in_use(vf: Vf, *, nic: bool) -> str | None:
     so there the netdev tells. `nic`: the PF is a NIC, so a bound host driver ought to show a netdev.
     """
     if vf.driver == VFIO_DRIVER:
-        return _held(vf, "its VFIO group is held open") if vf.enabled else None
+        return _held(vf, "its VFIO group is held open") if vf.enabled or vf.holder else None
     if vf.driver is None:
         return _held(vf, "it is being taken from whoever holds it") if vf.enabled else None
     if nic and not vf.netdevs:

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bus of a test's own, and on it a systemd that remembers what it was asked: `python -m … ADDRESS ROOT`.
+
+A guest is a `sleep` there: SIGTERM is a clean end of it, anything else a crash. It holds its VFs, and has a cgroup.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jeepney import DBusAddress, HeaderFields, MessageType, new_error, new_method_return, new_signal
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import open_dbus_connection
+
+NAME = "org.freedesktop.systemd1"
+MANAGER = DBusAddress("/org/freedesktop/systemd1", NAME, f"{NAME}.Manager")
+PROJECT = Path(__file__).parents[2]
+CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:path={socket}</listen>
+<policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
+"""
+
+
+class Unit:
+    """`failed` is what became of a process that crashed."""
+
+    def __init__(self, name: str, properties: dict[str, Any], root: Path) -> None:
+        self.properties = properties
+        self.process = subprocess.Popen(["sleep", "1000"])
+        environment = dict(word.split("=") for word in properties.get("Environment", []))
+        self.enables = [root / f"sys/bus/pci/devices/{vf}/enable" for vf in environment["VFAGENT_VFS"].split(",")]
+        self.cgroup = root / "sys/fs/cgroup/machine.slice" / name
+        self.cgroup.mkdir(parents=True)
+        self.hold("1")
+
+    def hold(self, text: str) -> None:
+        for path in self.enables:
+            if path.exists():
+                path.write_text(text)
+
+    @property
+    def failed(self) -> bool:
+        return self.process.poll() not in (None, -signal.SIGTERM)
+
+    @property
+    def gone(self) -> bool:
+        if self.process.poll() is not None and self.cgroup.exists():
+            self.cgroup.rmdir()
+            self.hold("0")
+        return self.process.poll() == -signal.SIGTERM
+
+
+class FakeSystemd:
+    """`silent` units get no JobRemoved; `broken` ones fail; a unit that is there is refused."""
+
+    def __init__(self, address: str, root: Path) -> None:
+        self.bus: Any = open_dbus_connection(bus=address)
+        self.root, self.log = root, root / "calls"
+        self.units: dict[str, Unit] = {}
+        self.jobs = 0
+        for name in (NAME, "org.freedesktop.machine1"):
+            self.bus.send_and_get_reply(message_bus.RequestName(name))
+
+    def serve(self) -> None:
+        print("ready", flush=True)
+        signal.signal(signal.SIGTERM, self._leave)
+        while True:
+            message = self.bus.receive()
+            if message.header.message_type is MessageType.method_call:
+                self.answer(message)
+
+    def _leave(self, *_: object) -> None:
+        for unit in self.units.values():
+            unit.process.kill()
+            unit.process.wait()
+        sys.exit(0)
+
+    def answer(self, message: Any) -> None:
+        member = message.header.fields[HeaderFields.member]
+        with self.log.open("a") as log:
+            print(json.dumps([member, message.body], default=lambda data: data.decode("latin-1")), file=log)
+        self.units = {name: unit for name, unit in self.units.items() if not unit.gone}
+        try:
+            path = message.header.fields[HeaderFields.path]
+            target = (path,) if member == "Get" else ()
+            signature, body = getattr(self, member)(*target, *message.body)
+        except LookupError as error:
+            self.bus.send(new_error(message, f"{NAME}.{error.args[0]}", "s", (f"Unit: {error.args[0]}.",)))
+            return
+        self.bus.send(new_method_return(message, signature, body))
+
+    def _job(self, unit: str) -> tuple[str, tuple[str]]:
+        self.jobs += 1
+        path = f"/org/freedesktop/systemd1/job/{self.jobs}"
+        result = "failed" if "broken" in unit else "done"
+        others = (self.jobs + 100, f"{path}00", "other.service", "done")
+        for body in (others, (self.jobs, path, unit, result)):
+            if "silent" not in unit:
+                # Before the reply, as systemd may do.
+                self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", body))
+        return "o", (path,)
+
+    def Subscribe(self) -> tuple[None, tuple[()]]:  # noqa: N802
+        return None, ()
+
+    def StartTransientUnit(self, unit: str, mode: str, properties: list[Any], aux: list[Any]) -> Any:  # noqa: N802
+        if unit in self.units:
+            raise LookupError("UnitExists")
+        self.units[unit] = Unit(unit, {name: value for name, (_, value) in properties}, self.root)
+        return self._job(unit)
+
+    def StopUnit(self, unit: str, mode: str) -> Any:  # noqa: N802
+        self._end(unit)
+        return self._job(unit)
+
+    def ResetFailedUnit(self, unit: str) -> Any:  # noqa: N802
+        if unit in self.units and self.units[unit].failed:
+            self._end(unit)
+        return None, ()
+
+    def _end(self, unit: str) -> None:
+        if unit not in self.units:
+            raise LookupError("NoSuchUnit")
+        found = self.units.pop(unit)
+        found.process.terminate()
+        found.process.wait()
+        assert found.gone or found.failed
+
+    def ListUnitsByPatterns(self, states: list[str], patterns: list[str]) -> Any:  # noqa: N802
+        rows = [
+            (name, "", "loaded", "failed" if unit.failed else "active", "", "", f"/unit/{number}", 0, "", "/")
+            for number, (name, unit) in enumerate(self.units.items())
+        ]
+        return "a(ssssssouso)", (rows,)
+
+    def Get(self, path: str, interface: str, name: str) -> Any:  # noqa: N802
+        unit = list(self.units.values())[int(path.rpartition("/")[2])]
+        values = {
+            "Environment": ("as", unit.properties["Environment"]),
+            "Result": ("s", "signal" if unit.failed else "success"),
+            "MainPID": ("u", 0 if unit.failed else unit.process.pid),
+        }
+        return "v", (values[name],)
+
+    def RegisterMachine(self, *about: Any) -> Any:  # noqa: N802
+        return "o", ("/machine",)
+
+
+@contextmanager
+def private_bus(folder: Path) -> Iterator[str]:
+    """The address of a bus that ends with the test."""
+    address = f"unix:path={folder}/bus"
+    (folder / "bus.conf").write_text(CONFIG.format(socket=folder / "bus"))
+    argv = ["dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--print-address"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout
+        daemon.stdout.readline()
+        yield address
+        daemon.terminate()
+
+
+@contextmanager
+def fake_systemd(folder: Path) -> Iterator[tuple[str, Path]]:
+    """A bus with a systemd: its address, and the log of what it was asked. `folder` is a host's root."""
+    log = folder / "calls"
+    log.touch()
+    with private_bus(folder) as address:
+        argv = [sys.executable, "-m", "tests.host.fake_systemd", address, str(folder)]
+        with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            yield address, log
+            process.terminate()
+            for path in folder.glob("sys/fs/cgroup/machine.slice/*"):
+                path.rmdir()
+
+
+if __name__ == "__main__":
+    FakeSystemd(sys.argv[1], Path(sys.argv[2])).serve()

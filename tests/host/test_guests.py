@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests on a kernel made of files, by a systemd that is made up: started, recognised, left alone."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.fake_kernel import FakeKernel
+from tests.host.fake_systemd import fake_systemd
+from tests.host.leaks import run_to_end
+from tests.host.test_units import calls
+from vfagent.convergence import Convergence
+from vfagent.guests import Guests
+from vfagent.host.policy_files import load
+from vfagent.host.state import State
+from vfagent.model.inventory import pf_in_use
+from vfagent.model.pci import PciAddress
+from vfagent.observe import observe_pf, pf_addresses
+from vfagent.policy.match import HostIdentity
+from vfagent.status import GuestStatus
+
+PF = PciAddress("0000:01:00.0")
+POLICY = """
+[[pf]]
+name = "a"
+match = { driver = "igb" }
+vfs = 2
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+
+[[guest]]
+name = "x"
+vfs = ["a:0"]
+[guest.ipxe]
+address = "dhcp"
+"""
+SECOND = '\n[[guest]]\nname = "y"\nvfs = ["a"]\n[guest.ipxe]\naddress = "dhcp"\n'
+
+
+class Running:
+    """A convergence with its guests, as the agent has them."""
+
+    def __init__(self, kernel: FakeKernel, bus: str) -> None:
+        self.kernel, root = kernel, kernel.tree.root
+        identity = HostIdentity("node1", "0123")
+        self.convergence = Convergence(kernel.host, State(root), identity, load(root), lambda _: self.changed())
+        self.guests = Guests(kernel.host, root, self.convergence, lambda: None, bus=bus)
+
+    def changed(self) -> None:
+        self.guests.consider_soon()
+
+    def look(self) -> None:
+        for address in {*pf_addresses(self.kernel.host), *self.convergence.pfs}:
+            self.convergence.mark_dirty(PciAddress(address), now=True)
+        self.guests.consider_soon()
+
+    def reload(self, policy: str) -> None:
+        self.kernel.tree.policy(policy)
+        self.convergence.set_policy(load(self.kernel.tree.root))
+        self.look()
+
+    def guest(self, name: str = "x") -> GuestStatus | None:
+        return next((one for one in self.guests.status() if one.name == name), None)
+
+    def phase(self, name: str = "x") -> str | None:
+        found = self.guest(name)
+        return found.phase if found else None
+
+    def pid(self, name: str = "x") -> int:
+        found = self.guest(name)
+        assert found
+        assert found.pid
+        return found.pid
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        end = asyncio.get_running_loop().time() + 15
+        while not condition():
+            assert asyncio.get_running_loop().time() < end, (self.guests.status(), self.convergence.pfs)
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        self.guests.stop()
+        self.convergence.stop()
+        while self.convergence.working:
+            await asyncio.sleep(0.02)
+
+
+Story = Callable[[Running], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> FakeKernel:
+    kernel = FakeKernel(tmp_path)
+    kernel.tree.policy(POLICY)
+    return kernel
+
+
+@pytest.fixture
+def bus(kernel: FakeKernel) -> Iterator[str]:
+    with fake_systemd(kernel.tree.root) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def tell(kernel: FakeKernel, bus: str) -> Callable[[Story], None]:
+    """Runs a story with an agent of its own; a second one finds what the first left."""
+
+    async def told(story: Story) -> None:
+        running = Running(kernel, bus)
+        running.look()
+        await story(running)
+        await running.stop()
+
+    return lambda story: run_to_end(told(story))
+
+
+Tell = Callable[[Story], None]
+
+
+def started(kernel: FakeKernel) -> list[str]:
+    return [body[0] for body in calls(kernel.tree.root / "calls", "StartTransientUnit")]
+
+
+async def runs(agent: Running) -> None:
+    await agent.until(lambda: agent.phase() == "running")
+
+
+def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, tell: Tell) -> None:
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: agent.phase() == "waiting")
+        assert agent.guest().detail == "no PF of rule 'a' is here, or has a VF left"  # type: ignore[union-attr]
+        kernel.tree.add_pf(PF)
+        agent.look()
+        await runs(agent)
+
+    tell(story)
+    assert started(kernel) == ["vfagent-guest-x.service"]
+    assert calls(kernel.tree.root / "calls", "RegisterMachine")[0][0] == "x"
+
+
+def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    pids = []
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        pids.append(agent.pid())
+
+    tell(story)
+    shutil.rmtree(kernel.tree.root / "run")
+    tell(story)
+    assert len(started(kernel)) == 1
+    assert pids[0] == pids[1]
+
+
+def test_what_uses_a_vf_is_named(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    tell(runs)
+    pf = observe_pf(kernel.host, PF)
+    assert pf
+    assert pf_in_use(pf) == ("vf0: its VFIO group is held open by guest x",)
+
+
+def test_any_vf_is_one_that_no_running_guest_has(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    tell(runs)
+
+    async def second(agent: Running) -> None:
+        agent.reload(POLICY + SECOND)
+        await agent.until(lambda: agent.phase("y") == "running")
+        assert agent.guest("y").vfs == (f"{PF}/vf1",)  # type: ignore[union-attr]
+
+    tell(second)
+
+
+def test_a_guest_that_ended_stays_so_for_later_agents_too_until_it_is_started(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def ends(agent: Running) -> None:
+        await runs(agent)
+        os.kill(agent.pid(), signal.SIGTERM)
+        await agent.until(lambda: agent.phase() == "stopped")
+
+    async def stays(agent: Running) -> None:
+        await agent.until(lambda: agent.phase() == "stopped")
+        await asyncio.sleep(0.5)
+        assert len(started(kernel)) == 1
+        assert await agent.guests.request("start", "x") is None
+        assert agent.phase() == "running"
+
+    tell(ends)
+    tell(stays)
+
+
+def test_a_guest_stopped_by_hand_stays_so_until_its_rule_changes(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        assert await agent.guests.request("stop", "x") is None
+        assert agent.phase() == "stopped"
+        agent.look()
+        await asyncio.sleep(0.5)
+        assert agent.phase() == "stopped"
+        agent.reload(POLICY.replace('name = "x"', 'name = "x"\ncpus = 2'))
+        await runs(agent)
+
+    tell(story)
+
+
+def test_a_crash_that_systemd_gave_up_on_is_a_failure(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        os.kill(agent.pid(), signal.SIGKILL)
+        await agent.until(lambda: agent.phase() == "failed")
+        assert agent.guest().detail == "its unit failed: signal"  # type: ignore[union-attr]
+        await asyncio.sleep(0.5)
+        assert len(started(kernel)) == 1
+        assert await agent.guests.request("start", "x") is None
+        await runs(agent)
+
+    tell(story)
+
+
+def test_a_rule_that_changes_disturbs_no_running_guest(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        pid = agent.pid()
+        agent.reload(POLICY.replace('name = "x"', 'name = "x"\ncpus = 2'))
+        await agent.until(lambda: agent.guest().outdated)  # type: ignore[union-attr]
+        agent.reload(POLICY.partition("[[guest]]")[0])
+        await agent.until(lambda: agent.guest().detail)  # type: ignore[union-attr]
+        assert (agent.phase(), agent.pid()) == ("running", pid)
+
+    tell(story)
+
+
+def test_a_vf_that_is_taken_away_stops_its_guest_which_starts_with_the_next(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        vf = kernel.tree.vfs(PF)[0]
+        kernel.tree.bind(vf, None)  # as a removal that waits for its holder leaves it
+        agent.guests.check_vfs()
+        await agent.until(lambda: agent.phase() == "waiting")
+        agent.look()
+        await runs(agent)
+
+    tell(story)
+    assert len(started(kernel)) == 2
+
+
+def test_a_vf_that_somebody_else_uses_is_waited_for(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def first(agent: Running) -> None:
+        agent.guests.consider_soon = lambda delay_s=0.0: None  # type: ignore[method-assign]
+        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: agent.phase() == "waiting")
+        assert "its VFIO group is held open" in (agent.guest().detail or "")  # type: ignore[union-attr]
+        enable.write_text("0")
+        agent.look()
+        await runs(agent)
+
+    tell(first)
+    enable = kernel.tree.device(kernel.tree.vfs(PF)[0]) / "enable"
+    enable.write_text("1")
+    tell(story)
+
+
+def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story() -> None:
+        agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
+        agent.look()
+        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await asyncio.sleep(0.3)
+        assert agent.guests.status() == ()
+        with fake_systemd(kernel.tree.root):
+            await runs(agent)
+            await agent.stop()
+
+    run_to_end(story())
+
+
+def test_a_host_without_guests_asks_systemd_nothing(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    kernel.tree.policy(POLICY.partition("[[guest]]")[0])
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await asyncio.sleep(0.3)
+
+    tell(story)
+    assert (kernel.tree.root / "calls").read_text() == ""

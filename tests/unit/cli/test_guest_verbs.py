@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vfagent guest`, and guests in `plan` and `status`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.host.tree import Tree
+from vfagent.cli import main
+from vfagent.host.guest_records import GuestRecords, Record
+from vfagent.host.policy_files import load
+from vfagent.host.state import write_json
+from vfagent.model.codec import encode
+from vfagent.model.pci import PciAddress
+from vfagent.plan.guest_unit import rule_digest
+from vfagent.status import GuestPhase, GuestStatus, PolicyStatus, Status
+
+PF = "0000:01:00.0"
+POLICY = """
+[[pf]]
+name = "a"
+match = { driver = "igb" }
+vfs = 2
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+[[guest]]
+name = "x"
+vfs = ["a:0"]
+[guest.ipxe]
+address = "dhcp"
+"""
+RUNNING = GuestStatus("x", GuestPhase.RUNNING, "vfagent-guest-x.service", (f"{PF}/vf0",), "iPXE image", 4711)
+WAITING = GuestStatus("y", GuestPhase.WAITING, "vfagent-guest-y.service", detail="its PF is\x1b wedged")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    tree = Tree(tmp_path)
+    tree.add_pf(PF, vfs=2, interface="ens1")
+    tree.device(PF).joinpath("sriov_drivers_autoprobe").write_text("0\n")
+    (tmp_path / "sys/class/net/ens1/flags").write_text("0x1003\n")
+    for vf in tree.vfs(PF):
+        tree.bind(vf, "vfio-pci")
+    tree.policy(POLICY)
+    return tree
+
+
+def say(tree: Tree, verb: str, *options: str) -> int:
+    return main([verb, "--root", str(tree.root), *options])
+
+
+def status(tree: Tree) -> None:
+    found = Status(1, "0", 1, 0.0, ready=True, policy=PolicyStatus((), "", 0.0), pfs=(), guests=(RUNNING, WAITING))
+    write_json(tree.root / "run/vfagent/status.json", encode(found))
+
+
+def test_plan_tells_what_would_start_where(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(tree, "plan") == 3
+    assert f"guest x: start on {PF}/vf0 ({tree.vfs(PF)[0]}) by its iPXE image" in capsys.readouterr().out
+    say(tree, "plan", "--json")
+    guest = json.loads(capsys.readouterr().out)[-1]
+    assert (guest["guest"], guest["argv"][0]) == ("x", "/usr/bin/qemu-system-x86_64")
+
+
+def test_plan_tells_what_cannot_boot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.add_device(tree.vfs(PF)[0], vendor="0x15b3", device="0x1018")
+    assert say(tree, "plan") == 3
+    assert "guest x: waits: iPXE has no driver for VFs 15b3:1018" in capsys.readouterr().out
+
+
+def test_plan_knows_guests_that_run_and_guests_that_were_stopped(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = GuestRecords(tree.root)
+    records.keep("x", Record(rule_digest(load(tree.root).guest[0]), "it was stopped by hand"))
+    assert say(tree, "plan") == 0
+    assert "guest x: stays as it is: it was stopped by hand" in capsys.readouterr().out
+    records.set_holders({PciAddress(tree.vfs(PF)[0]): "x"})
+    (tree.root / "sys/fs/cgroup/machine.slice/vfagent-guest-x.service").mkdir(parents=True)
+    assert say(tree, "plan") == 0
+    assert "guest x: runs on" in capsys.readouterr().out
+
+
+def test_guest_list_shows_each_with_what_it_waits_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    status(tree)
+    assert say(tree, "guest", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["x", "running", f"{PF}/vf0", "iPXE", "image", "pid", "4711"]
+    assert lines[1].endswith("its PF is\\x1b wedged")
+    assert say(tree, "guest", "list", "--json") == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["x", "y"]
+
+
+def test_status_shows_guests_and_is_not_converged_while_one_waits(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status(tree)
+    assert say(tree, "status") == 3
+    assert "guests:" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("argv", [("list",), ("start", "x"), ("stop", "x")])
+def test_without_the_service_the_exit_status_says_so(
+    tree: Tree, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]
+) -> None:
+    assert say(tree, "guest", *argv) == 6
+    assert "the service is not running" in capsys.readouterr().err

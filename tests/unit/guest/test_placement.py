@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which guest gets which VFs, and what keeps it from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.guest.hosts import PF, managed, pf, placed, policy_of, vf
+from vfagent.model.inventory import Vf
+from vfagent.model.pci import PciAddress
+from vfagent.plan.guest import place
+
+ONE = PF.format(name="a", pci="0000:01:*")
+
+
+def guest(name: str, *vfs: str, more: str = "") -> str:
+    return f'[[guest]]\nname = "{name}"\nvfs = {list(vfs)}\n{more}\n[guest.ipxe]\naddress = "dhcp"\n'
+
+
+def test_a_guest_gets_the_vf_it_names(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("x", "a:2"))
+    assert placed(policy, pf(1)) == {"x": "01/2"}
+
+
+def test_guests_that_take_any_leave_those_that_others_name(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("any", "a") + guest("other", "a", "a") + guest("named", "a:0"))
+    assert placed(policy, pf(1)) == {"any": "01/1", "other": "01/2 01/3", "named": "01/0"}
+
+
+def test_no_vf_is_given_twice(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + "".join(guest(f"g{number}", "a") for number in range(5)))
+    found = placed(policy, pf(1))
+    assert sorted(found.values())[:4] == ["0000:01:00.0/vf0: is guest g0's", "01/0", "01/1", "01/2"]
+
+
+def test_each_makes_a_guest_for_each_vf_that_is_to_be(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("n{index}", more='each = "a:1-2"').replace("vfs = []", ""))
+    assert placed(policy, pf(1)) == {"n1": "01/1", "n2": "01/2"}
+    waits = placed(policy, pf(1, ()))
+    assert waits == {f"n{index}": f"0000:01:00.0/vf{index}: is not there yet" for index in (1, 2)}
+    assert placed(policy) == {}
+
+
+def test_running_guests_keep_what_they_have(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("x", "a") + guest("y", "a"))
+    held = vf(1, 0, held=True)
+    one = pf(1, (held, *(vf(1, index) for index in (1, 2, 3))))
+    assert placed(policy, one, held={"y": (held.address,)}) == {"x": "01/1", "y": "01/0"}
+
+
+def test_a_running_guest_that_is_not_in_the_policy_keeps_its_vf(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("x", "a:0"))
+    found = placed(policy, pf(1), held={"gone": (vf(1, 0).address,)})
+    assert found == {"x": "0000:01:00.0/vf0: is guest gone's"}
+
+
+def test_near_vfs_come_first(tmp_path: Path) -> None:
+    both = PF.format(name="a", pci="*")
+    policy = policy_of(tmp_path, both + guest("x", "a", more='[guest.unit]\nNUMAMask = "1"'))
+    assert placed(policy, pf(1, numa_node=0), pf(2, numa_node=1)) == {"x": "02/0"}
+
+
+def test_the_second_vf_is_near_the_first(tmp_path: Path) -> None:
+    text = PF.format(name="far", pci="0000:02:*") + PF.format(name="a", pci="*") + guest("x", "far:0", "a")
+    policy = policy_of(tmp_path, text)
+    assert placed(policy, pf(1, numa_node=0), pf(2, numa_node=1), pf(3, numa_node=1)) == {"x": "02/0 03/0"}
+
+
+def test_without_all_its_vfs_a_guest_takes_none(tmp_path: Path) -> None:
+    text = ONE + PF.format(name="b", pci="0000:02:*") + guest("two", "a:0", "b:0") + guest("any", "a")
+    policy = policy_of(tmp_path, text)
+    assert placed(policy, pf(1)) == {"two": "no PF of rule 'b' is here, or has a VF left", "any": "01/1"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (vf(1, 0, held=True), "its VFIO group is held open"),
+        (vf(1, 0, driver=None), "is not bound to vfio-pci yet"),
+        (replace(vf(1, 0, driver=None), enabled=True), "it is being taken from whoever holds it"),
+    ],
+    ids=["held", "unbound", "removed"],
+)
+def test_a_vf_that_is_not_free_is_waited_for(tmp_path: Path, bad: Vf, why: str) -> None:
+    policy = policy_of(tmp_path, ONE + guest("named", "a:0") + guest("any", "a"))
+    one = pf(1, (bad, *(vf(1, index) for index in (1, 2, 3))))
+    assert placed(policy, one) == {"named": f"0000:01:00.0/vf0: {why}", "any": "01/1"}
+
+
+def test_a_vf_with_steps_to_come_is_waited_for_and_its_neighbours_are_not(tmp_path: Path) -> None:
+    text = ONE + '[[pf]]\nname = "b"\nmatch = { pci = "9999:*" }\n' + guest("x", "a:0") + guest("y", "a:1")
+    policy = policy_of(tmp_path, text.replace('index = "*"', 'index = "0"\nvlan = 10\ndriver = "vfio-pci"\n[[pf.vf]]'))
+    assert placed(policy, pf(1)) == {"x": "0000:01:00.0/vf0: set 0000:01:00.0/vf0 vlan 10", "y": "01/1"}
+
+
+def test_a_pf_that_is_to_get_other_vfs_gives_none_away(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("x", "a:1"))
+    held = pf(1, (vf(1, 0, held=True), vf(1, 1)))
+    assert placed(policy, held) == {"x": "0000:01:00.0/vf1: create 4 VFs on 0000:01:00.0 is deferred"}
+
+
+def test_a_pf_in_trouble_gives_nothing_away(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE + guest("x", "a:1"))
+    [one] = place(policy.guest, managed(policy, pf(1), trouble="is wedged"), {})
+    assert one.waits == "0000:01:00.0/vf1: is wedged"
+
+
+def test_the_same_comes_out_in_whatever_order_pfs_arrive(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, PF.format(name="a", pci="*") + guest("x", "a") + guest("y", "a:1"))
+    assert placed(policy, pf(1), pf(2)) == placed(policy, pf(2), pf(1)) == {"x": "01/0", "y": "01/1"}
+
+
+def test_guests_that_are_not_to_start_leave_any_vf_to_the_others(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE.replace("vfs = 4", "vfs = 1") + guest("x", "a") + guest("y", "a"))
+    found = place(policy.guest, managed(policy, pf(1, (vf(1, 0),))), {}, {"x"})
+    assert [(one.rule.name, len(one.vfs)) for one in found] == [("x", 0), ("y", 1)]
+
+
+def test_an_address_is_no_identity(tmp_path: Path) -> None:
+    """What a unit holds is found by address; a VF that is not there any more leaves nothing to hold."""
+    policy = policy_of(tmp_path, ONE + guest("x", "a:0"))
+    assert placed(policy, pf(1), held={"x": (PciAddress("0000:09:10.0"),)}) == {"x": ""}

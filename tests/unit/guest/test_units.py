@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts anew."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.guest.hosts import managed, pf, policy_of
+from vfagent.host.policy_files import load_files
+from vfagent.model.guest import Property, UnitSpec
+from vfagent.plan.boot import boot_of
+from vfagent.plan.guest import place
+from vfagent.plan.guest_unit import rule_digest, unit_of
+from vfagent.plan.qemu import Guest, argv
+from vfagent.plan.unit_values import translated
+from vfagent.policy.types import Policy
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
+UUID = "4a8f9ab1-0000-5000-8000-000000000000"
+HOSTILE = 'x"},"y":$HOME ${PATH} %i'
+
+
+def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> list[Guest]:
+    found = place(policy.guest, managed(policy, pf(1), pf(2, numa_node=1)), {})
+    assert [one.waits for one in found] == [None] * len(found)
+    vfs = [tuple(replace(vf, hardware=hardware) for vf in one.vfs) for one in found]
+    return [
+        Guest(one.rule, mine, boot_of(one.rule, tuple(vf.hardware for vf in mine)), kvm, UUID)
+        for one, mine in zip(found, vfs, strict=True)
+    ]
+
+
+def unit(guest: Guest) -> UnitSpec:
+    return unit_of(guest, tuple(f"{vf.address}.device" for vf in guest.vfs))
+
+
+def value(spec: UnitSpec, name: str) -> Any:
+    return next(one.value for one in spec.properties if one.name == name)
+
+
+def as_text(guest: Guest) -> str:
+    lines = [guest.unit, ""]
+    for word in argv(guest):
+        lines.append(f"  {word}" if not word.startswith("-") else word)
+    lines.append("")
+    lines += [
+        f"{one.name} ({one.signature}) {one.value!r}" for one in unit(guest).properties if one.name != "ExecStart"
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_the_unit_is_as_written(case: Path, pytestconfig: pytest.Config) -> None:
+    found = "\n".join(as_text(guest) for guest in guests(load_files([case]), hardware=_hardware(case)))
+    golden = case.with_suffix(".txt")
+    if pytestconfig.getoption("--regenerate", default=False):
+        golden.write_text(found)
+    assert found == golden.read_text()
+
+
+def _hardware(case: Path) -> str:
+    return "15b3:1018" if "kernel" in case.stem else "8086:10ca"
+
+
+def hostile(folder: Path, tables: str) -> Guest:
+    start = '[[pf]]\nname = "a"\nmatch = { pci = "*" }\nvfs = 4\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
+    return guests(policy_of(folder, f'{start}[[guest]]\nname = "x"\nvfs = ["a:0"]\n{tables}'))[0]
+
+
+def test_a_disks_name_ends_no_option(tmp_path: Path) -> None:
+    path = "/" + HOSTILE.replace(",", "")
+    guest = hostile(tmp_path, f"[[guest.disk]]\npath = '{path}'\n")
+    words = argv(guest)
+    disk = json.loads(words[words.index("-blockdev") + 1])
+    assert disk["file"]["filename"] == path
+
+
+def test_systemd_expands_nothing_of_a_command_line(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, f"[guest.kernel]\nimage = '/k'\ncmdline = '{HOSTILE}'\n")
+    [(program, words, ignored)] = value(unit(guest), "ExecStart")
+    assert (program, ignored) == (argv(guest)[0], False)
+    assert words[words.index("-append") + 1] == HOSTILE.replace("$", "$$")
+
+
+def test_a_guest_reaches_its_own_group_and_no_network(tmp_path: Path) -> None:
+    spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'))
+    assert value(spec, "DeviceAllow") == [("/dev/vfio/vfio", "rw"), ("/dev/vfio/10", "rw"), ("/dev/kvm", "rw")]
+    assert value(spec, "DevicePolicy") == "closed"
+    assert value(spec, "CapabilityBoundingSet") == 0
+    assert value(spec, "PrivateNetwork") is True
+
+
+def test_a_block_device_is_the_guests_alone(tmp_path: Path) -> None:
+    spec = unit(hostile(tmp_path, '[[guest.disk]]\npath = "/dev/vg/x"\n'))
+    assert ("/dev/vg/x", "rw") in value(spec, "DeviceAllow")
+    assert value(spec, "SupplementaryGroups") == ["kvm", "disk"]
+
+
+def test_the_users_own_files_are_copied_by_systemd(tmp_path: Path) -> None:
+    script = unit(hostile(tmp_path, '[guest.ipxe]\nscript = "/etc/s.ipxe"\n'))
+    assert value(script, "LoadCredential") == [("boot.ipxe", "/etc/s.ipxe")]
+    table = '[guest.ipxe]\naddress = "dhcp"\nloader = "rom"\nrom = "/r.rom"\n'
+    rom = hostile(tmp_path, table)
+    assert value(unit(rom), "LoadCredential") == [("vf.rom", "/r.rom")]
+    assert any('"romfile":"/run/credentials/vfagent-guest-x.service/vf.rom"' in word for word in argv(rom))
+
+
+def test_the_helper_gives_up_before_systemd_does(tmp_path: Path) -> None:
+    spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n[guest.unit]\nTimeoutStopSec = "10s"\n'))
+    [(_, words, _)] = value(spec, "ExecStop")
+    assert (value(spec, "TimeoutStopUSec"), words[-1]) == (10_000_000, "8")
+
+
+def test_the_users_properties_stand_in_for_ours(tmp_path: Path) -> None:
+    spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n[guest.unit]\nDescription = "mine"\n'))
+    assert [one.value for one in spec.properties if one.name == "Description"] == ["mine"]
+
+
+def test_another_rule_has_another_digest(tmp_path: Path) -> None:
+    one, two = (hostile(tmp_path, f'cpus = {cpus}\n[guest.ipxe]\naddress = "dhcp"\n') for cpus in (1, 2))
+    assert rule_digest(one.rule) == rule_digest(replace(one.rule))
+    assert rule_digest(one.rule) != rule_digest(two.rule)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("AllowedCPUs", "0-2,9", Property("AllowedCPUs", "ay", b"\x07\x02")),
+        ("CPUQuota", "200%", Property("CPUQuotaPerSecUSec", "t", 2_000_000)),
+        ("MemoryMax", "2G", Property("MemoryMax", "t", 2 << 30)),
+        ("MemoryMax", "50%", Property("MemoryMaxScale", "u", ((1 << 32) - 1) // 2)),
+        ("MemoryHigh", "infinity", Property("MemoryHigh", "t", (1 << 64) - 1)),
+        ("NUMAPolicy", "bind", Property("NUMAPolicy", "i", 2)),
+        ("Nice", -5, Property("Nice", "i", -5)),
+        ("TasksMax", "infinity", Property("TasksMax", "t", (1 << 64) - 1)),
+        ("TimeoutStopSec", "5min", Property("TimeoutStopUSec", "t", 300_000_000)),
+        ("TimeoutStopSec", "infinity", Property("TimeoutStopUSec", "t", (1 << 64) - 1)),
+        ("CPUWeight", 50, Property("CPUWeight", "t", 50)),
+    ],
+)
+def test_properties_take_the_types_of_the_bus(name: str, text: str | int, expected: Property) -> None:
+    assert list(translated(((name, text),))) == [expected]

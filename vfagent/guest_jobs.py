@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done about guests, in workers: D-Bus calls block, and the last look at a VF may."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vfagent.errors import VfagentError
+from vfagent.host import worker
+from vfagent.host.host import Host
+from vfagent.host.units import BusError, Systemd, device_unit
+from vfagent.model.guest import FoundUnit, GuestVf, unit_name
+from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.observe import observe_vf
+from vfagent.plan.boot import Boot
+from vfagent.plan.guest_unit import unit_of
+from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
+from vfagent.plan.qemu import Guest
+from vfagent.policy.types import GuestRule
+
+START_S = 90.0  # early in the boot a guest's job waits for basic.target
+SURVEY_S = 30.0
+_MARGIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job came to: `units` is a survey's, None where systemd could not be asked; `kvm` is a probe's."""
+
+    error: str | None = None
+    hint: str | None = None
+    units: tuple[FoundUnit, ...] | None = None
+    kvm: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A guest that is to start. The VFs are looked at once more right before."""
+
+    rule: GuestRule
+    vfs: tuple[GuestVf, ...]
+    boot: Boot
+    kvm: bool
+    machine_id: str
+    root: Path
+
+
+def survey(bus: str, registered: frozenset[int]) -> Outcome:
+    """The units that are there. Those that machined was not told of yet, it is told of."""
+    with Systemd(bus) as systemd:
+        units = systemd.guests()
+        for unit in units:
+            if unit.pid and unit.pid not in registered and unit.active == "active":
+                with contextlib.suppress(BusError):  # it need not be installed
+                    systemd.register_machine(unit.guest, _uuid(unit.guest, "").bytes, unit.pid)
+        return Outcome(units=units)
+
+
+def start(bus: str, order: Order, host: Host) -> Outcome:
+    for vf in order.vfs:
+        _still_free(vf, host)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, str(_uuid(order.rule.name, order.machine_id)))
+    spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
+    with Systemd(bus) as systemd:
+        systemd.reset_failed(spec.unit)
+        result = systemd.start(spec, START_S)
+    failed = None if result == "done" else f"guest {order.rule.name}: cannot start: its unit's job ended as {result}"
+    hint = f"journalctl -u {spec.unit}" if failed else None
+    return Outcome(failed, hint)
+
+
+def _still_free(vf: GuestVf, host: Host) -> None:
+    found = observe_vf(host, vf.pf, vf.index)
+    same = found is not None and (found.address, found.iommu_group) == (vf.address, vf.iommu_group)
+    if found is None or not same or found.driver != VFIO_DRIVER or found.enabled:
+        raise VfagentError(f"{vf}: is not free any more")
+
+
+def stop(bus: str, guest: str, timeout_s: float) -> Outcome:
+    with Systemd(bus) as systemd:
+        systemd.stop(unit_name(guest), timeout_s)
+    return Outcome()
+
+
+def probe(bus: str) -> Outcome:
+    """Whether KVM runs a guest: it may be there, open, and still let each guest hang."""
+    spec = kvm_probe()
+    with Systemd(bus) as systemd:
+        systemd.stop(spec.unit, PROBE_S)
+        systemd.reset_failed(spec.unit)
+        return Outcome(kvm=systemd.start(spec, PROBE_S + _MARGIN_S) == "done")
+
+
+def _uuid(name: str, machine_id: str) -> uuid.UUID:
+    """The same for the same guest on the same host."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
+
+
+class Jobs:
+    """Runs them, each in a worker of its own, with a deadline."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[worker.Worker, asyncio.TimerHandle]] = {}
+        self.keep_fds_from_workers: tuple[int, ...] = ()
+
+    def run(self, body: Callable[[], Outcome], done: Callable[[Outcome], None], within_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        child = worker.start(lambda send: send(_guarded(body)), close=self.keep_fds_from_workers)
+        reports: list[Any] = []
+        self._running[child.pid] = child, loop.call_later(within_s + _MARGIN_S, child.kill)
+        loop.add_reader(child.reports, lambda: reports.extend(child.read()))
+        loop.add_reader(child.pidfd, self._ended, child, reports, done)
+
+    def _ended(self, child: worker.Worker, reports: list[Any], done: Callable[[Outcome], None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(child.pidfd)
+        loop.remove_reader(child.reports)
+        reports.extend(child.read())
+        self._running.pop(child.pid)[1].cancel()
+        status = child.close()
+        done(reports[0] if reports else Outcome(f"the worker ended with status {status}"))
+
+    def stop(self) -> None:
+        """Wait for none: systemd goes on with what it was asked, and the next agent finds it."""
+        loop = asyncio.get_running_loop()
+        for child, deadline in self._running.values():
+            deadline.cancel()
+            loop.remove_reader(child.pidfd)
+            loop.remove_reader(child.reports)
+            child.kill()
+            child.close()
+        self._running.clear()
+
+
+def _guarded(body: Callable[[], Outcome]) -> Outcome:
+    try:
+        return body()
+    except VfagentError as error:
+        return Outcome(str(error), error.hint)

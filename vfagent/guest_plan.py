@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would be done about guests, without the service and without asking systemd: for `plan`."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfagent.guest_state import GuestState, with_hardware
+from vfagent.host.guest_records import HOLDERS, GuestRecords, guest_cgroup
+from vfagent.host.host import Host
+from vfagent.model.pci import PciAddress
+from vfagent.plan.boot import boot_of
+from vfagent.plan.guest import ManagedPf, place
+from vfagent.plan.qemu import Guest, argv
+from vfagent.policy.types import Policy
+from vfagent.reconcile import Looked
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGuest:
+    """`to_do` tells whether it would be started, or waits for something that is still to come."""
+
+    name: str
+    text: str
+    to_do: bool
+    vfs: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return f"guest {self.name}: {self.text}"
+
+
+def plan_guests(policy: Policy, looks: Iterable[Looked], host: Host, root: Path) -> Iterator[PlannedGuest]:
+    pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
+    held, records = _held(host), GuestRecords(root).all()
+    states = {name: GuestState(name, record=record) for name, record in records.items()}
+    for placement in place(policy.guest, pfs, held, {name for name, one in states.items() if one.record_stopped}):
+        name = placement.rule.name
+        state = states.get(name) or GuestState(name)
+        placement = with_hardware(placement, host)
+        hardware = tuple(vf.hardware for vf in placement.vfs)
+        state.take(placement, boot_of(placement.rule, hardware) if hardware else None)
+        yield _planned(state, runs=name in held)
+
+
+def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
+    """The VFs of guests that run: they have a cgroup."""
+    held: dict[str, tuple[PciAddress, ...]] = {}
+    for address in host.sysfs.names(HOLDERS):
+        name = (host.sysfs.read(f"{HOLDERS}/{address}") or "").strip('"')
+        if name and host.sysfs.exists(guest_cgroup(name)):
+            held[name] = (*held.get(name, ()), PciAddress(address))
+    return held
+
+
+def _planned(state: GuestState, *, runs: bool) -> PlannedGuest:
+    assert state.placement is not None
+    vfs = tuple(f"{vf} ({vf.address})" for vf in state.placement.vfs)
+    if runs:
+        return PlannedGuest(state.name, f"runs on {', '.join(vfs)}", to_do=False, vfs=vfs)
+    if why := state.stays_down:
+        return PlannedGuest(state.name, f"stays as it is: {why}", to_do=False)
+    if state.hindrance or state.boot is None:
+        return PlannedGuest(state.name, f"waits: {state.hindrance}", to_do=True)
+    # Whether KVM works is tried by the service, and a UUID needs the host's identity: both stand as they would be.
+    guest = Guest(state.placement.rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID")
+    text = f"start on {', '.join(vfs)} by its {state.boot.loader}"
+    return PlannedGuest(state.name, text, to_do=True, vfs=vfs, argv=tuple(argv(guest)))

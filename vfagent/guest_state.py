@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent holds of one guest, and the phase that follows from it."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from vfagent.host.guest_records import Record
+from vfagent.host.host import Host
+from vfagent.model.guest import FoundUnit, unit_name
+from vfagent.model.pci import PciAddress
+from vfagent.observe import DEVICES
+from vfagent.pf_state import PfState
+from vfagent.plan.boot import Boot
+from vfagent.plan.guest import ManagedPf, Placement
+from vfagent.plan.guest_unit import rule_digest
+from vfagent.status import GuestPhase, GuestStatus
+
+MOST_ATTEMPTS = 8
+
+
+class Job(StrEnum):
+    START = "start"
+    STOP = "stop"
+
+
+@dataclass(slots=True)
+class GuestState:
+    """`placement` is None where neither the policy nor a PF asks for the guest any more."""
+
+    name: str
+    placement: Placement | None = None
+    boot: Boot | None = None
+    digest: str = ""
+    unit: FoundUnit | None = None
+    record: Record | None = None
+    job: Job | None = None
+    again: bool = False  # it is to start, however it ended
+    error: str | None = None
+    attempts: int = 0
+    not_before: float = 0.0
+
+    def take(self, placement: Placement | None, boot: Boot | None) -> None:
+        self.placement, self.boot = placement, boot
+        if placement is not None and (digest := rule_digest(placement.rule)) != self.digest:
+            self.digest, self.error, self.attempts, self.not_before = digest, None, 0, 0.0
+
+    @property
+    def running(self) -> bool:
+        return self.unit is not None and self.unit.running
+
+    @property
+    def held(self) -> tuple[PciAddress, ...]:
+        """The VFs that nobody else is to get: its unit's, or those it is being started on."""
+        if self.unit is not None and self.unit.running:
+            return self.unit.vfs
+        starting = self.placement.vfs if self.job is Job.START and self.placement else ()
+        return tuple(vf.address for vf in starting)
+
+    @property
+    def stays_down(self) -> str | None:
+        """Why it is not to be started by itself. Another rule is another matter."""
+        if self.again:
+            return None
+        if self.unit is not None and not self.running and self.unit.rule == self.digest:
+            return f"its unit failed: {self.unit.result}"
+        return self.record_stopped if self.record and self.record.rule == self.digest else None
+
+    @property
+    def record_stopped(self) -> str | None:
+        return self.record.stopped if self.record else None
+
+    @property
+    def hindrance(self) -> str | None:
+        """What keeps a guest from starting that is to start."""
+        if self.placement is None:
+            return "neither the policy nor a PF here asks for it"
+        return (self.boot.problem if self.boot else None) or self.placement.waits
+
+    @property
+    def gave_up(self) -> bool:
+        return self.attempts >= MOST_ATTEMPTS
+
+    def status(self) -> GuestStatus:
+        phase, detail = self._phase()
+        vfs = tuple(str(vf) for vf in self.placement.vfs) if self.placement else ()
+        return GuestStatus(
+            name=self.name,
+            phase=phase,
+            unit=unit_name(self.name),
+            vfs=vfs or (self.unit.vfs if self.unit else ()),
+            loader=self.boot.loader if self.boot else None,
+            pid=self.unit.pid or None if self.unit else None,
+            detail=detail,
+            outdated=self.running and self.placement is not None and self.unit_rule != self.digest,
+        )
+
+    @property
+    def unit_rule(self) -> str:
+        return self.unit.rule if self.unit else ""
+
+    def _phase(self) -> tuple[GuestPhase, str | None]:
+        if self.job is Job.STOP or (self.unit and self.unit.active == "deactivating"):
+            return GuestPhase.STOPPING, None
+        if self.unit and self.unit.active == "active":
+            return GuestPhase.RUNNING, None if self.placement else self.hindrance
+        if self.job is Job.START or (self.unit and self.unit.running):
+            return GuestPhase.STARTING, self.error
+        if why := self.stays_down:
+            failed = self.unit is not None or why.startswith("its unit failed")
+            return GuestPhase.FAILED if failed else GuestPhase.STOPPED, why
+        if self.boot and self.boot.problem:
+            return GuestPhase.FAILED, self.boot.problem
+        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.hindrance
+
+
+def managed_pf(state: PfState) -> ManagedPf | None:
+    if state.pf is None or state.desired is None:
+        return None
+    trouble = f"its PF is {state.phase}" if state.wedged or state.released else None
+    if state.looking or state.running or not state.known:
+        trouble = "its PF is being looked at"
+    return ManagedPf(state.pf, state.desired, state.plan, trouble)
+
+
+def with_hardware(placement: Placement, host: Host) -> Placement:
+    """Its VFs with vendor and device, which tell what can boot through them."""
+    vfs = tuple(replace(vf, hardware=_hardware(vf.address, host)) for vf in placement.vfs)
+    return replace(placement, vfs=vfs)
+
+
+def _hardware(address: PciAddress, host: Host) -> str:
+    ids = (host.sysfs.read(f"{DEVICES}/{address}/{name}") or "" for name in ("vendor", "device"))
+    return ":".join(text.removeprefix("0x") for text in ids)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at guests' units: at the start, when a QEMU ends, and while one is on its way."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from vfagent.guest_jobs import SURVEY_S, Jobs, Outcome, survey
+from vfagent.model.guest import FoundUnit
+
+log = logging.getLogger(__name__)
+
+_TRANSITION_S = 1.0
+_NO_BUS_S = 2.0
+
+
+class UnitWatch:
+    """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd."""
+
+    def __init__(self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None]) -> None:
+        self.jobs, self.bus, self.on_units = jobs, bus, on_units
+        self._looking = self._again = self._told = False
+        self._pidfds: dict[int, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def registered(self) -> frozenset[int]:
+        """The processes that machined was told of."""
+        return frozenset(self._pidfds)
+
+    def look_once(self) -> None:
+        """Unless a look is under way."""
+        if not self._looking:
+            self.look()
+
+    def look(self) -> None:
+        self._cancel_timer()
+        if self._looking:
+            self._again = True
+            return
+        self._looking, self._again = True, False
+        bus, known = self.bus, self.registered
+        self.jobs.run(lambda: survey(bus, known), self._looked, SURVEY_S)
+
+    def _looked(self, found: Outcome) -> None:
+        self._looking = False
+        if self._again:
+            self.look()  # something was done meanwhile, which this may not show
+            return
+        if found.units is None:
+            if not self._told:
+                log.warning("guests: cannot look at their units yet: %s", found.error)
+            self._told = True
+            self._look_after(_NO_BUS_S)
+            return
+        self._told = False
+        gone = self._follow({unit.pid for unit in found.units if unit.pid})
+        if gone or any(unit.running and (unit.active != "active" or not unit.pid) for unit in found.units):
+            self._look_after(_TRANSITION_S)
+        self.on_units(found.units)
+
+    def _follow(self, pids: set[int]) -> bool:
+        """Hear of these processes' ends, and of no others'; tells whether one has ended meanwhile."""
+        for pid in set(self._pidfds) - pids:
+            self._leave(pid)
+        gone = False
+        for pid in pids - set(self._pidfds):
+            try:
+                self._pidfds[pid] = os.pidfd_open(pid)
+            except OSError:
+                gone = True
+                continue
+            asyncio.get_running_loop().add_reader(self._pidfds[pid], self._ended, pid)
+        return gone
+
+    def _ended(self, pid: int) -> None:
+        self._leave(pid)
+        self.look()
+
+    def _leave(self, pid: int) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfds[pid])
+        os.close(self._pidfds.pop(pid))
+
+    def _look_after(self, delay_s: float) -> None:
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.look)
+
+    def _cancel_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+    def stop(self) -> None:
+        self._cancel_timer()
+        self._follow(set())

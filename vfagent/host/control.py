@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's socket, for what only it can do: one line of JSON in, one out.
+
+It lies in a folder and has a mode that let nobody but root in, and asks the kernel who is there nonetheless.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from vfagent.errors import VfagentError
+
+SOCKET = "run/vfagent/control.sock"
+_LONGEST_LINE = 4096
+_LINE_S = 5.0
+_MOST_AT_ONCE = 16
+_CREDENTIALS = struct.Struct("=iII")
+
+Handler = Callable[[str, str], Awaitable[str | None]]
+
+
+class ControlServer:
+    """`handler` gets verb and guest, and gives what is in the way, or None."""
+
+    def __init__(self, root: Path, handler: Handler) -> None:
+        self._path, self._handler = root / SOCKET, handler
+        self._server: asyncio.Server | None = None
+        self._open = 0
+
+    async def start(self) -> None:
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listener.bind(str(self._path))
+        os.chmod(self._path, 0o600)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LONGEST_LINE)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            if self._open <= _MOST_AT_ONCE and _allowed(writer.get_extra_info("socket")):
+                await self._answer(reader, writer)
+        except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # not one of ours, or gone
+        finally:
+            self._open -= 1
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await asyncio.wait_for(reader.readline(), _LINE_S)
+        asked = json.loads(line)
+        if not isinstance(asked, dict) or asked.get("verb") not in ("start", "stop"):
+            return
+        hindrance = await self._handler(asked["verb"], str(asked.get("guest")))
+        writer.write(json.dumps({"hindrance": hindrance}).encode() + b"\n")
+        await writer.drain()
+
+    def stop(self) -> None:
+        if self._server:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+
+def _allowed(peer: socket.socket) -> bool:
+    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(data)[1] in (0, os.geteuid())
+
+
+def ask(root: Path, verb: str, guest: str) -> str | None:
+    """What is in the way, None where it is done. Raises VfagentError, FileNotFoundError where no agent listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        try:
+            agent.connect(str(root / SOCKET))
+        except ConnectionRefusedError as error:
+            raise FileNotFoundError(error.errno, "no agent listens") from error
+        except PermissionError as error:
+            raise VfagentError(
+                f"{SOCKET}: cannot talk to the service: {error.strerror}", hint="run it as root"
+            ) from error
+        agent.sendall(json.dumps({"verb": verb, "guest": guest}).encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            chunk = agent.recv(_LONGEST_LINE)
+            if not chunk:
+                raise VfagentError(
+                    f"guest {guest}: cannot {verb} it: the service gave no answer", hint="vfagent status"
+                )
+            answer += chunk
+    hindrance = json.loads(answer)["hindrance"]
+    return None if hindrance is None else str(hindrance)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""systemd and machined over D-Bus: guests' transient units.
+
+Calls block, so they are made in workers; jeepney is imported there, and costs the agent nothing.
+"""
+
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vfagent.errors import VfagentError
+from vfagent.model.guest import (
+    ENV_RULE,
+    ENV_VFS,
+    UNIT_PREFIX,
+    UNIT_SUFFIX,
+    FoundUnit,
+    UnitSpec,
+    guest_of_unit,
+)
+from vfagent.model.pci import PciAddress
+
+_SYSTEMD = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
+_MACHINED = ("/org/freedesktop/machine1", "org.freedesktop.machine1", "org.freedesktop.machine1.Manager")
+_DAEMON = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_REPLY_S = 25.0
+_NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+class BusError(VfagentError):
+    """systemd said no; `name` is D-Bus' name of the error, "" where there was no answer."""
+
+    def __init__(self, message: str, name: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+
+
+class Systemd:
+    """One connection. `address` is the system bus, or one of a test's own."""
+
+    def __init__(self, address: str = "SYSTEM") -> None:
+        from jeepney.io.blocking import open_dbus_connection
+
+        try:
+            self._bus: Any = open_dbus_connection(bus=address)
+        except (OSError, KeyError, ValueError) as error:
+            raise BusError(f"systemd: cannot talk to it over D-Bus: {error}", hint="is dbus.socket there?") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bus.close()
+
+    def start(self, spec: UnitSpec, timeout_s: float) -> str:
+        """Make the unit and wait for its job; gives the job's result, `done` when it runs. Raises BusError."""
+        properties = [(one.name, (one.signature, one.value)) for one in spec.properties]
+        body: tuple[Any, ...] = (spec.unit, "fail", properties, [])
+        return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
+
+    def stop(self, unit: str, timeout_s: float) -> str:
+        """Wait until it is stopped. A unit that is not there is."""
+        try:
+            return self._job("StopUnit", "ss", (unit, "replace"), unit, timeout_s)
+        except BusError as error:
+            if error.name == _NO_UNIT:
+                return "done"
+            raise
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget how it failed last; else its name is taken, and its crashes go on being counted."""
+        try:
+            self._call(_SYSTEMD, "ResetFailedUnit", "s", (unit,))
+        except BusError as error:
+            if error.name != _NO_UNIT:
+                raise
+
+    def guests(self) -> tuple[FoundUnit, ...]:
+        """Every guest's unit that systemd knows."""
+        patterns: tuple[list[str], list[str]] = ([], [f"{UNIT_PREFIX}*{UNIT_SUFFIX}"])
+        [units] = self._call(_SYSTEMD, "ListUnitsByPatterns", "asas", patterns)
+        return tuple(self._found(unit[0], unit[3], unit[4], unit[6]) for unit in units if unit[2] != "not-found")
+
+    def _found(self, unit: str, active: str, sub: str, path: str) -> FoundUnit:
+        environment = dict(word.partition("=")[::2] for word in self._service(path, "Environment"))
+        vfs = tuple(PciAddress(one) for one in environment.get(ENV_VFS, "").split(",") if one)
+        result, pid = self._service(path, "Result"), self._service(path, "MainPID")
+        return FoundUnit(guest_of_unit(unit), active, sub, result, pid, vfs, environment.get(ENV_RULE, ""))
+
+    def _service(self, path: str, name: str) -> Any:
+        target = (path, _SYSTEMD[1], _PROPERTIES)
+        [(_, value)] = self._call(target, "Get", "ss", ("org.freedesktop.systemd1.Service", name))
+        return value
+
+    def register_machine(self, name: str, uuid: bytes, pid: int) -> None:
+        """Tell machined, where it is there. Machine names are host names, which have no `_`."""
+        body: tuple[Any, ...] = (name.replace("_", "-"), uuid, "vfagent", "vm", pid, "")
+        self._call(_MACHINED, "RegisterMachine", "sayssus", body)
+
+    def _job(self, method: str, signature: str, body: tuple[Any, ...], unit: str, timeout_s: float) -> str:
+        """The reply only says that the job is queued; its end is a signal, which may come before the reply."""
+        from jeepney import MatchRule
+
+        rule = MatchRule(type="signal", interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
+        self._call(_DAEMON, "AddMatch", "s", (rule.serialise(),))
+        self._call(_SYSTEMD, "Subscribe", None, ())
+        end = time.monotonic() + timeout_s
+        with self._bus.filter(rule, bufsize=1024) as signals:
+            [job] = self._call(_SYSTEMD, method, signature, body)
+            while True:
+                try:
+                    removed = self._bus.recv_until_filtered(signals, timeout=max(0.0, end - time.monotonic()))
+                except (OSError, TimeoutError) as error:
+                    raise BusError(f"{unit}: no end of {method} within {timeout_s:.0f} s") from error
+                if removed.body[1] == job:
+                    return str(removed.body[3])
+
+    def _call(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> Any:
+        from jeepney import DBusAddress, DBusErrorResponse, new_method_call
+        from jeepney.wrappers import unwrap_msg
+
+        path, name, interface = target
+        message = new_method_call(DBusAddress(path, name, interface), method, signature, body)
+        try:
+            return unwrap_msg(self._bus.send_and_get_reply(message, timeout=_REPLY_S))
+        except DBusErrorResponse as error:
+            text = error.data[0] if error.data and isinstance(error.data[0], str) else error.name
+            raise BusError(f"systemd: cannot {method} {_object(body)}: {text}", error.name) from error
+        except (OSError, TimeoutError) as error:
+            raise BusError(f"systemd: cannot {method}: {error or 'no answer'}") from error
+
+
+def _object(body: tuple[Any, ...]) -> str:
+    return body[0] if body and isinstance(body[0], str) else ""
+
+
+def device_unit(address: PciAddress, root: Path = Path("/")) -> str:
+    """The unit that systemd keeps for a PCI function that udev tagged for it: its path in sysfs, escaped."""
+    path = os.path.realpath(root / "sys/bus/pci/devices" / address)
+    own = "/" + os.path.relpath(path, root)
+    return escape_path(own) + ".device"
+
+
+def escape_path(path: str) -> str:
+    """As systemd-escape --path does."""
+    text = "/".join(part for part in path.split("/") if part)
+    return "".join(_escaped(char, first=number == 0) for number, char in enumerate(text))
+
+
+def _escaped(char: str, *, first: bool) -> str:
+    if char == "/":
+        return "-"
+    plain = char.isascii() and (char.isalnum() or char in ":_" or (char == "." and not first))
+    return char if plain else "".join(f"\\x{byte:02x}" for byte in char.encode())

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a guest boots: which loader serves its VF, and what that is given. Pure."""
+
+import ipaddress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vfagent.plan.ipxe import DRIVERS, script
+from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
+
+IPXE_IMAGE = "/usr/lib/ipxe/ipxe.lkrn"
+# iPXE's own naming authority and scheme, so that a target sees one initiator however its guest boots.
+_INITIATOR = "iqn.2010-04.org.ipxe:"
+
+
+class Loader(StrEnum):
+    IMAGE = "iPXE image"
+    ROM = "iPXE ROM"
+    KERNEL = "kernel"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """`problem`: why the guest cannot boot, which nothing but another policy can mend."""
+
+    loader: Loader
+    script: str | None = None  # for iPXE, made from the policy
+    kernel: KernelRule | None = None
+    cmdline: str = ""
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IscsiUrl:
+    """`iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET`; what is left out has iSCSI's defaults."""
+
+    server: str
+    port: int
+    lun: str
+    target: str
+
+
+def iscsi_url(text: str) -> IscsiUrl:
+    """Raises ValueError where there is no server and target in it."""
+    rest = text.removeprefix("iscsi:")
+    bracket = rest.startswith("[")
+    server, _, rest = rest[1:].partition("]:") if bracket else rest.partition(":")
+    parts = rest.split(":", 3)
+    if len(parts) < 4 or not (server and parts[3]):
+        raise ValueError(f"{text} names no server and target; it is iscsi:SERVER::::TARGET")
+    return IscsiUrl(server, int(parts[1] or "3260"), parts[2] or "0", parts[3])
+
+
+def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
+    """`hardware`: vendor and device of the guest's VFs, the first of which it boots through."""
+    if rule.disk and not rule.ipxe:
+        return Boot(Loader.DISK)
+    if rule.ipxe:
+        return _by_ipxe(rule, rule.ipxe, hardware[0] if hardware else "")
+    return _by_kernel(rule)
+
+
+def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, first: str) -> Boot:
+    if ipxe.loader == "undionly":
+        why = "undionly drives a card through the card's own boot ROM, and a VF has none"
+        return Boot(Loader.ROM, problem=why)
+    if ipxe.loader == "rom":
+        missing = 'ipxe.rom names no file: loader "rom" needs an iPXE ROM made for the VF'
+        return Boot(Loader.ROM, problem=None if ipxe.rom else missing)
+    drivable, bios = first in DRIVERS, rule.firmware == "bios"
+    if ipxe.loader == "auto" and rule.kernel and not (drivable and bios):
+        return _by_kernel(rule)
+    text = None if ipxe.script else script(rule.name, ipxe)
+    if not bios:
+        why = "iPXE's image starts under BIOS only: take firmware bios, a ROM for UEFI, or guest.kernel"
+        return Boot(Loader.IMAGE, text, problem=why)
+    undriven = f"iPXE has no driver for VFs {first}: give it a guest.kernel"
+    return Boot(Loader.IMAGE, text, problem=None if drivable else undriven)
+
+
+def _by_kernel(rule: GuestRule) -> Boot:
+    kernel = rule.kernel
+    if kernel is None:
+        return Boot(Loader.KERNEL, problem="there is no kernel")
+    try:
+        words = [*_network(rule, kernel), *_iscsi(rule, kernel)]
+    except ValueError as error:
+        return Boot(Loader.KERNEL, problem=str(error))
+    return Boot(Loader.KERNEL, kernel=kernel, cmdline=" ".join((*words, kernel.cmdline)).strip())
+
+
+def _network(rule: GuestRule, kernel: KernelRule) -> list[str]:
+    """`ip=`, which the kernel, initramfs-tools and dracut read alike."""
+    address = kernel.address or (rule.ipxe.address if rule.ipxe else None)
+    if address in (None, "dhcp"):
+        return ["ip=dhcp"] if address else []
+    own = ipaddress.ip_interface(address or "")
+    found = kernel.gateway or (rule.ipxe.gateway if rule.ipxe else None) or ""
+    if own.version == 6:
+        gateway = f"[{found}]" if found else ""
+        return [f"ip=[{own.ip}]::{gateway}:{own.network.prefixlen}:{rule.name}::off"]
+    return [f"ip={own.ip}::{found}:{own.netmask}:{rule.name}::off"]
+
+
+def _iscsi(rule: GuestRule, kernel: KernelRule) -> list[str]:
+    """The root disk in the words of Debian's open-iscsi and in dracut's; each leaves the other's alone."""
+    booted = rule.ipxe.sanboot if rule.ipxe else None
+    url = kernel.root or (booted if booted and booted.startswith("iscsi:") else None)
+    if url is None:
+        return []
+    disk, initiator = iscsi_url(url), _INITIATOR + rule.name
+    debian = {"INITIATOR": initiator, "TARGET_NAME": disk.target, "TARGET_IP": disk.server, "TARGET_PORT": disk.port}
+    words = [f"ISCSI_{key}={value}" for key, value in debian.items()]
+    server = f"[{disk.server}]" if ":" in disk.server else disk.server
+    dracut = f"netroot=iscsi:{server}::{disk.port}:{disk.lun}:{disk.target}"
+    return [*words, dracut, f"rd.iscsi.initiator={initiator}"]

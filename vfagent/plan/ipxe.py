@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What iPXE can drive, and the script that it is given. Pure."""
+
+import ipaddress
+
+from vfagent.policy.types import IpxeRule
+
+# VFs by vendor and device, with the driver that lists them in iPXE's src/drivers/net, as of v2.0.0 (2026-08).
+# Not there: any VF of mlx5 (golan lists PFs only) and of ConnectX-3.
+DRIVERS = {
+    **dict.fromkeys(("8086:10ca", "8086:1520"), "igbvf"),
+    **dict.fromkeys(("8086:10ed", "8086:1515", "8086:1565", "8086:15a8", "8086:15c5"), "intelxvf"),
+    **dict.fromkeys(("8086:154c", "8086:37cd", "8086:1889", "8086:1571", "8086:37d9"), "intelxlvf"),
+    **dict.fromkeys(
+        (
+            *("14e4:1606", "14e4:1607", "14e4:1608", "14e4:1609", "14e4:16bd", "14e4:16c1", "14e4:16c5", "14e4:16dc"),
+            *("14e4:1806", "14e4:1807", "14e4:1808", "14e4:1809", "14e4:1819", "14e4:181b"),
+        ),
+        "bnxt",
+    ),
+    **dict.fromkeys(("1d0f:ec20", "1d0f:ec21"), "ena"),
+    "1af4:1041": "virtio-net",
+}
+
+# It goes on for ever: a target that comes up after its guests must not leave them dead.
+_LOOP = """#!ipxe
+set hostname {name}
+:again
+ifopen net0 || goto failed
+{address}
+{boot} || goto failed
+goto again
+:failed
+echo vfagent: guest {name}: cannot boot {what} through the VF; trying again
+sleep 5
+goto again
+"""
+
+
+def script(name: str, rule: IpxeRule) -> str:
+    """The script for a guest with no script of its own."""
+    boot = f"sanboot {rule.sanboot}" if rule.sanboot else "autoboot net0"
+    what = rule.sanboot or "what DHCP names"
+    return _LOOP.format(name=name, address="\n".join(_address(rule)), boot=boot, what=what)
+
+
+def _address(rule: IpxeRule) -> list[str]:
+    if rule.address in (None, "dhcp"):
+        return ["ifconf net0 || goto failed"]
+    own = ipaddress.ip_interface(rule.address or "")
+    if own.version == 6:
+        lines = [f"set net0/ip6 {own.ip}", f"set net0/len6 {own.network.prefixlen}"]
+        return lines + ([f"set net0/gateway6 {rule.gateway}"] if rule.gateway else [])
+    lines = [f"set net0/ip {own.ip}", f"set net0/netmask {own.netmask}"]
+    return lines + ([f"set net0/gateway {rule.gateway}"] if rule.gateway else [])
