@@ -41,7 +41,7 @@ async def apply_once(root: Path, *, as_json: bool) -> int:
     convergence = Convergence(host, state, read_identity(root), policy, lambda _: changed.set())
     watcher = Watcher(host, convergence)
     watcher.start()
-    watcher.look_at_everything()
+    watcher.look_at_everything(now=True)
     started = time.monotonic()
     while not _finished(convergence, started):
         changed.clear()

@@ -16,13 +16,14 @@ from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Finished, Looked, Report, StepEnded, Task, converge
 from vfagent.tally import Tally
-from vfagent.telling import died, drift, log_look, log_step, name_of, stuck
+from vfagent.telling import died, drift, log_look, log_steps, name_of, stuck
 
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 8
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
+_ARRIVAL_S = 0.3
 _QUIET_S = 0.1  # events of one change come in a burst
 _PATIENCE_S = 1.0  # but a storm must not put a look off for ever
 _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
@@ -64,7 +65,10 @@ class Convergence:
             self.mark_dirty(state.address, now=True)
 
     def mark_dirty(self, address: PciAddress, *, now: bool = False) -> None:
-        """Look at this PF soon: at once when it was left in peace until now, else when the burst is over."""
+        """Look at this PF soon: at once when it was left in peace until now, else when the burst is over.
+
+        A PF that is new is on its way still, from its driver to its netdev: its last event asks for a look `now`.
+        """
         state = self.pfs.get(address) or PfState(address, memory=self.state.memory(address))
         self.pfs[address] = state
         self.tally.asked(again=state.dirty)
@@ -73,7 +77,7 @@ class Convergence:
             return
         loop = asyncio.get_running_loop()
         since = loop.time() - self._last_look.get(address, float("-inf"))
-        delay = 0.0 if now or since > _PATIENCE_S else _QUIET_S
+        delay = 0.0 if now or (state.known and since > _PATIENCE_S) else _QUIET_S if state.known else _ARRIVAL_S
         if state.timer is None or now or state.timer.when() > loop.time() + delay:
             self._look_after(state, delay)
 
@@ -128,8 +132,8 @@ class Convergence:
         if isinstance(report, Looked):
             log_look(state, report)
         state.take(report)
-        log_step(state, report)
         if isinstance(report, Finished):
+            log_steps(state)  # together: each line costs a little, and the worker needs the processors now
             look.finished = report
         else:
             self.on_change(state)
@@ -247,7 +251,8 @@ class Convergence:
             state.dirty = True
             self._look_after(state, min(2.0 ** (state.attempts - 1), _LONGEST_DELAY_S))
         elif state.dirty:
-            self._look_after(state, _QUIET_S)
+            arriving = state.awaited or bool(state.plan.waiting)
+            self._look_after(state, 0.0 if arriving else _QUIET_S)
         elif state.plan.deferred:
             state.dirty = True
             self._look_after(state, _DEFERRED_S)

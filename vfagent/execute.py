@@ -10,6 +10,7 @@ from vfagent.advice import explain
 from vfagent.errors import RefusedError, StepError, errno_text
 from vfagent.host.host import Host
 from vfagent.model.inventory import VFIO_DRIVER, pf_in_use, vf_in_use
+from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.observe import DEVICES, observe_pf, observe_vf
 from vfagent.plan.quirks import quirks_of
@@ -54,7 +55,7 @@ def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
             _guard_settings(step, host, force=force)
             return _configure_vf(step, host)
         case BindDriver():
-            _bind(step, host, force=force)
+            _bind_any(step, host, force=force)
         case UnbindDriver():
             _leave_driver(step, host, force=force)
     return DONE
@@ -80,23 +81,49 @@ def _fail(step: Step, number: int) -> NoReturn:
     raise StepError(text, errno=number, hint=hint, retryable=retryable)
 
 
+def _count_vfs(host: Host, pf: PciAddress) -> int:
+    return sum(1 for name in host.sysfs.names(f"{DEVICES}/{pf}") if name.startswith("virtfn"))
+
+
+def _bind_any(step: BindDriver, host: Host, *, force: bool) -> None:
+    if step.address is None:
+        _bind_new(step, host)
+    else:
+        _bind(step, host, force=force)
+
+
+def _bind_new(step: BindDriver, host: Host) -> None:
+    """Of a VF that was made after it was planned. One that vfio could not give to a guest is left to the next look,
+    which knows all of its IOMMU group and says what is in the way."""
+    vf = observe_vf(host, step.pf, step.index)
+    if vf is None:
+        _fail(step, errno.ENODEV)
+    if step.driver == VFIO_DRIVER and (vf.iommu_group is None or vf.group_blockers):
+        return
+    _bind(replace(step, address=vf.address), host, force=False)
+
+
 def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
     # A guest may have opened a VF since the plan was made. The kernel would make this write wait for it, unkillable.
-    pf = observe_pf(host, step.pf)
-    if pf is None:
-        _fail(step, errno.ENODEV)
-    if pf.vfs and not force and (used := pf_in_use(pf)):
-        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
-    if len(pf.vfs) == step.count:
+    found = _count_vfs(host, step.pf)
+    if found and not force:
+        _guard_all(step, host)
+    if found == step.count:
         return
     _write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
-    made = sum(1 for name in host.sysfs.names(f"{DEVICES}/{step.pf}") if name.startswith("virtfn"))
+    made = _count_vfs(host, step.pf)
     if made != step.count:
         raise StepError(
             f"{step.pf}: cannot {step.describe()}: the driver made {made}",
             hint="its firmware or configuration allows no more; ask for what it gives",
             retryable=False,
         )
+
+
+def _guard_all(step: SetNumvfs, host: Host) -> None:
+    pf = observe_pf(host, step.pf)
+    if pf and (used := pf_in_use(pf)):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
 
 
 def _guard_port(step: SetMtu | SetAdminState, host: Host, *, force: bool) -> None:
@@ -194,11 +221,11 @@ def _bind(step: BindDriver, host: Host, *, force: bool) -> None:
     _write(host, step, f"{base}/driver_override", f"{step.driver or ''}\n")
     wrong = bound != step.driver if step.driver else bound == VFIO_DRIVER
     if bound is not None and wrong:
-        _write(host, step, f"{base}/driver/unbind", step.address)
+        _write(host, step, f"{base}/driver/unbind", str(step.address))
     if step.driver is None:
         _probe_host_driver(step, host)
     else:
-        _write(host, step, "sys/bus/pci/drivers_probe", step.address)
+        _write(host, step, "sys/bus/pci/drivers_probe", str(step.address))
     # drivers_probe reports success also when no driver took the device.
     now = host.sysfs.link(f"{base}/driver")
     if now is None or (step.driver is not None and now != step.driver):
@@ -212,7 +239,7 @@ def _probe_host_driver(step: BindDriver, host: Host) -> None:
     if before == "0":
         _write(host, step, autoprobe, "1")
     try:
-        _write(host, step, "sys/bus/pci/drivers_probe", step.address)
+        _write(host, step, "sys/bus/pci/drivers_probe", str(step.address))
     finally:
         if before == "0":
             _write(host, step, autoprobe, "0")
@@ -228,7 +255,9 @@ def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
             hint="turn the IOMMU on in the firmware, and boot with intel_iommu=on or amd_iommu=on",
             retryable=False,
         )
-    raise StepError(text, hint="the kernel log says why the driver's probe failed: journalctl -k -g " + step.address)
+    raise StepError(
+        text, hint="the kernel log says why the driver's probe failed: journalctl -k -g " + str(step.address)
+    )
 
 
 def _leave_driver(step: UnbindDriver, host: Host, *, force: bool) -> None:
@@ -236,4 +265,4 @@ def _leave_driver(step: UnbindDriver, host: Host, *, force: bool) -> None:
     base = f"{DEVICES}/{step.address}"
     _write(host, step, f"{base}/driver_override", "\n")
     if host.sysfs.link(f"{base}/driver"):
-        _write(host, step, f"{base}/driver/unbind", step.address)
+        _write(host, step, f"{base}/driver/unbind", str(step.address))

@@ -10,7 +10,7 @@ from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
-from vfagent.plan.steps import Step
+from vfagent.plan.steps import SetNumvfs, Step
 from vfagent.plan.vf import Planned
 from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, deadline_s
 
@@ -59,6 +59,7 @@ class PfState:
     converged_as: DesiredPf | None = None  # what it was converged to; a later difference is drift
     rounds: int = 0
     timeline: list[TimedStep] = field(default_factory=list)
+    told: int = 0  # how much of the timeline is in the journal
     running: dict[Step, float] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
 
@@ -104,6 +105,8 @@ class PfState:
                 self._take_look(report)
             case StepStarted():
                 self.running[report.step] = report.at
+                if isinstance(report.step, SetNumvfs):
+                    self.memory = self.memory.without_vfs()  # also when the worker does not live to tell
             case StepEnded():
                 started = self.running.pop(report.step, report.at)
                 failed = report.failure.text if report.failure else None
@@ -116,4 +119,4 @@ class PfState:
         self.rounds += 1
         self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
         if looked.round == 1 and looked.plan.steps:
-            self.timeline = []
+            self.timeline, self.told = [], 0

@@ -5,7 +5,7 @@ import logging
 
 from vfagent.pf_state import PfState
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile import Failure, Looked, Report, StepEnded, StepStarted
+from vfagent.reconcile import Failure, Looked
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,10 @@ def log_look(state: PfState, looked: Looked) -> None:
             log.info("pf %s: %s", name, note, extra=fields)
 
 
-def log_step(state: PfState, report: Report) -> None:
-    fields = {"VFAGENT_PF": state.address}
-    if isinstance(report, StepStarted):
-        log.debug("pf %s: %s: %s", state.address, report.step.describe(), report.reason, extra=fields)
-    elif isinstance(report, StepEnded) and report.failure is None:
-        took = state.timeline[-1].ended or 0.0
-        seconds = took - state.timeline[-1].started
-        log.info("pf %s: %s: %.2f s", state.address, report.step.describe(), seconds, extra=fields)
+def log_steps(state: PfState) -> None:
+    """What was done and how long it took; failures are told where they are counted."""
+    for step in state.timeline[state.told :]:
+        if step.failed is None and step.ended is not None:
+            took = step.ended - step.started
+            log.info("pf %s: %s: %.2f s", state.address, step.text, took, extra={"VFAGENT_PF": state.address})
+    state.told = len(state.timeline)

@@ -40,17 +40,19 @@ class State:
         self.run = root / "run/vfagent"
         self.lib = root / "var/lib/vfagent"
 
+    def _baseline_path(self, address: PciAddress) -> Path:
+        return self.lib / "baseline" / f"{address}.json"
+
     def baseline(self, address: PciAddress) -> Baseline | None:
-        return _load(self.lib / "baseline" / f"{address}.json", Baseline)
+        return _load(self._baseline_path(address), Baseline)
 
     def keep_baseline(self, pf: Pf) -> None:
         """Store what the PF is now, unless that of the same card is stored already. Raises OSError."""
-        kept = self.baseline(pf.address)
-        if kept is None or not kept.is_of(pf):
-            write_json(self.lib / "baseline" / f"{pf.address}.json", encode(Baseline(pf)))
+        if not _is_of_card(_read(self._baseline_path(pf.address)), pf):
+            write_json(self._baseline_path(pf.address), encode(Baseline(pf)))
 
     def forget_baseline(self, address: PciAddress) -> None:
-        (self.lib / "baseline" / f"{address}.json").unlink(missing_ok=True)
+        self._baseline_path(address).unlink(missing_ok=True)
 
     def memory(self, address: PciAddress) -> PfMemory:
         return _load(self.run / "memory" / f"{address}.json", PfMemory) or PfMemory()
@@ -79,19 +81,43 @@ def write_json(path: Path, data: object) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(fd, "w") as file:
-            json.dump(data, file, separators=(",", ":"))
+            file.write(json.dumps(data, separators=(",", ":")))  # dump() would go through the slow encoder
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def _is_of_card(stored: object, pf: Pf) -> bool:
+    """As `Baseline.is_of`, on what the file says: it is asked before each card's first change."""
+    match stored:
+        case {"pf": {"vendor": pf.vendor, "device": pf.device, "netdev": {"permanent_mac": mac}}}:
+            return bool(pf.netdev) and mac == (pf.netdev.permanent_mac if pf.netdev else None)
+        case {"pf": {"vendor": pf.vendor, "device": pf.device, "netdev": None}}:
+            return pf.netdev is None
+        case _:
+            return False
+
+
 def _load(path: Path, kind: type[T]) -> T | None:
+    stored = _read(path)
+    try:
+        return None if stored is None else decode(kind, stored)
+    except (ValueError, RecursionError) as error:
+        _ignored(path, error)
+        return None
+
+
+def _read(path: Path) -> object:
     try:
         with open(path, "rb") as file:
-            return decode(kind, json.loads(file.read(_MOST)))
+            return json.loads(file.read(_MOST)) or []  # "null" is a file too, and not a good one
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        log.warning("state file %s is not usable, going on without it: %s", path, error)
+        _ignored(path, error)
         return None
+
+
+def _ignored(path: Path, error: Exception) -> None:
+    log.warning("state file %s is not usable, going on without it: %s", path, error)

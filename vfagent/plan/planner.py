@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One PF's plan: desired and observed in, steps out. Pure.
 
-A plan ends at its horizon: VFs that do not exist yet have no addresses to plan with. After it has been
-executed the PF is observed and planned again, until the plan is empty.
+VFs that do not exist yet are planned by their index, all in one round; their addresses and IOMMU groups are
+beyond the plan's horizon. After it has been executed the PF is observed and planned again, until the plan is empty.
 """
 
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import BindDriver, SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
-from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_settings
+from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, plan_new_settings, plan_settings
 
 Chain = tuple[Planned, ...]
 
@@ -27,7 +27,7 @@ class Plan:
     waiting: tuple[str, ...] = ()  # what must arrive first; an event will tell
     problems: tuple[str, ...] = ()  # what the policy asks for and cannot be had here
     notes: tuple[str, ...] = ()  # what is left out, and why that is in order
-    horizon: bool = False  # another round must follow to see the rest
+    horizon: bool = False  # VFs are made anew: what they will be like is seen in the next round
 
     @property
     def steps(self) -> tuple[Planned, ...]:
@@ -40,16 +40,18 @@ class Plan:
 
 
 def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
-    quirks = quirks_of(pf.driver)
     notes = _notes(desired, pf, memory)
     if waiting := _waiting(pf):
         return Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
         return Plan(problems=(desired.problem,), notes=notes)
-    count = _plan_count(desired, pf, quirks)
-    if count.horizon:
-        return Plan(stages=count.stages, notes=notes, horizon=True)
-    return _plan_rest(desired, pf, memory, count.deferred, notes)
+    if desired.numvfs is None or desired.numvfs == len(pf.vfs):
+        return _plan_rest(desired, pf, memory, (), notes)
+    reason = f"found {len(pf.vfs)} VFs"
+    if because := _forbidden(desired, pf):
+        late = Deferred(SetNumvfs(pf.address, desired.numvfs), reason, because)
+        return _plan_rest(desired, pf, memory, (late,), notes)
+    return Plan(stages=_creation(desired, pf, memory, reason), notes=notes, horizon=True)
 
 
 def _waiting(pf: Pf) -> str | None:
@@ -64,15 +66,28 @@ def _waiting(pf: Pf) -> str | None:
     return None
 
 
-def _plan_count(desired: DesiredPf, pf: Pf, quirks: Quirks) -> Plan:
-    found = len(pf.vfs)
-    if desired.numvfs is None or desired.numvfs == found:
-        return Plan()
-    reason = f"found {found} VFs"
-    steps = list(_count_steps(desired.numvfs, pf, quirks))
-    if because := _forbidden(desired, pf):
-        return Plan(deferred=(Deferred(SetNumvfs(pf.address, desired.numvfs), reason, because),))
-    return Plan(stages=((tuple(Planned(step, reason) for step in steps),),), horizon=True)
+def _creation(desired: DesiredPf, pf: Pf, memory: PfMemory, reason: str) -> tuple[tuple[Chain, ...], ...]:
+    """All VFs anew: those that are there go, the wanted ones are made, set and bound."""
+    quirks = quirks_of(pf.driver)
+    make = tuple(Planned(step, reason) for step in _count_steps(desired.numvfs or 0, pf, quirks))
+    if not desired.numvfs:
+        return ((make,),)
+    memory = memory.without_vfs()
+    mtu, up = _new_port(desired, pf, quirks)
+    settings = tuple(item for want in desired.vfs for item in plan_new_settings(pf, want, memory, quirks))
+    drivers = tuple(item for want in desired.vfs for item in plan_new_driver(pf, want))
+    return _used(((*mtu, *make),), *_stages(up, settings, drivers, quirks))
+
+
+def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[Chain, Chain]:
+    netdev = pf.netdev
+    if netdev is None:
+        return (), ()
+    raised = desired.mtu is not None and netdev.mtu < desired.mtu
+    mtu = (Planned(SetMtu(pf.address, netdev.ifindex, desired.mtu or 0), f"found {netdev.mtu}"),) if raised else ()
+    if netdev.admin_up or quirks.up_before_vfs:
+        return mtu, ()
+    return mtu, (Planned(SetAdminState(pf.address, netdev.ifindex, up=True), "found down"),)
 
 
 def _count_steps(wanted: int, pf: Pf, quirks: Quirks) -> list[Step]:
@@ -134,10 +149,15 @@ def _stages(port: Chain, settings: Chain, drivers: Chain, quirks: Quirks) -> tup
     late = tuple(item for item in drivers if isinstance(item.step, BindDriver) and item.step.driver is None)
     early = tuple(item for item in drivers if item not in late)
     under_rtnl = (*port, *settings)
-    one_by_one = (*under_rtnl, *early, *late)
-    chains: tuple[Chain, ...] = (one_by_one,) if quirks.settings_before_bind else ((*under_rtnl, *late), early)
-    used: tuple[Chain, ...] = tuple(chain for chain in chains if chain)
-    return (used,) if used else ()
+    if quirks.settings_before_bind:
+        return _used(((*under_rtnl, *early, *late),))
+    return _used(((*under_rtnl, *late), early))
+
+
+def _used(*stages: tuple[Chain, ...]) -> tuple[tuple[Chain, ...], ...]:
+    """Without the chains that are empty, and the stages of which nothing is left."""
+    filled = (tuple(chain for chain in stage if chain) for stage in stages)
+    return tuple(stage for stage in filled if stage)
 
 
 def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | Deferred]:

@@ -62,15 +62,19 @@ class ConfigureVf:
 
 @dataclass(frozen=True, slots=True)
 class BindDriver:
-    """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None."""
+    """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None.
+
+    `address` is None for a VF that is still to be made: where it will be is the kernel's to say.
+    """
 
     pf: PciAddress
     index: int
-    address: PciAddress
+    address: PciAddress | None
     driver: str | None
 
     def describe(self) -> str:
-        return f"bind {self.pf}/vf{self.index} ({self.address}) to {self.driver or 'its host driver'}"
+        address = f" ({self.address})" if self.address else ""
+        return f"bind {self.pf}/vf{self.index}{address} to {self.driver or 'its host driver'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredVf
-from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, vf_in_use
+from vfagent.model.inventory import VFIO_DRIVER, Netdev, Pf, Vf, vf_in_use
 from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.plan.quirks import Quirks
@@ -33,9 +33,7 @@ def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: 
     """What is to be set through the PF; on a VF in use, disturbing changes are deferred."""
     if pf.netdev is None:
         return
-    wanted = supported(desired.settings, memory)
-    if quirks.rate_needs_carrier and not pf.netdev.carrier:
-        wanted = replace(wanted, rate=None)
+    wanted = _settable(pf.netdev, desired, memory, quirks)
     held = memory.applied.get(vf.index, VfSettings())
     change = difference(wanted, vf.settings or VfSettings(), held)
     use = vf_in_use(vf, nic=pf.is_nic)
@@ -44,6 +42,24 @@ def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: 
             step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
             reason = _found(part, vf.settings or held)
             yield Deferred(step, reason, f"vf{vf.index}: {because}") if because else Planned(step, reason)
+
+
+def _settable(netdev: Netdev, desired: DesiredVf, memory: PfMemory, quirks: Quirks) -> VfSettings:
+    wanted = supported(desired.settings, memory)
+    return replace(wanted, rate=None) if quirks.rate_needs_carrier and not netdev.carrier else wanted
+
+
+def plan_new_settings(pf: Pf, desired: DesiredVf, memory: PfMemory, quirks: Quirks) -> Iterator[Planned]:
+    """All that is wanted of a VF which is still to be made."""
+    wanted = _settable(pf.netdev, desired, memory, quirks) if pf.netdev else VfSettings()
+    if pf.netdev and not wanted.empty:
+        yield Planned(ConfigureVf(pf.address, pf.netdev.ifindex, desired.index, wanted), "a new VF")
+
+
+def plan_new_driver(pf: Pf, desired: DesiredVf) -> Iterator[Planned]:
+    if desired.driver != NO_DRIVER:
+        driver = None if desired.driver == HOST_DRIVER else desired.driver
+        yield Planned(BindDriver(pf.address, desired.index, None, driver), "a new VF")
 
 
 def believed(memory: PfMemory, pf: Pf) -> PfMemory:
