@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 START_LIMIT_S = 300.0  # then READY is said with what is unfinished reported
 _WAITING_GRACE_S = 10.0  # for drivers and links at start
-_STATUS_DELAY_S = 0.05
+_STATUS_DELAY_S = 0.3  # a burst of steps makes one file
 _EXTENSION_S = 60.0
 
 
@@ -64,9 +64,9 @@ class Watcher:
         self.links.close()
         self.vfio.close()
 
-    def look_at_everything(self) -> None:
+    def look_at_everything(self, *, now: bool = False) -> None:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
-            self.convergence.mark_dirty(address)
+            self.convergence.mark_dirty(address, now=now)
 
     def _lost(self, source: str) -> None:
         log.warning("%s events were lost: looking at everything again", source)
@@ -88,7 +88,8 @@ class Watcher:
         self.tally.changed()
         address = self._pf_of(event)
         if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
-            self.convergence.mark_dirty(address)
+            complete = (event.subsystem, event.action, event.address) == ("net", "add", address)
+            self.convergence.mark_dirty(address, now=complete)
 
     def _pf_of(self, event: UdevEvent) -> PciAddress:
         """The PF that an event is about. A VF that is gone has no physfn link; its last look knew it."""
@@ -166,7 +167,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         # The monitor first, then the enumeration, so that nothing falls between.
         self.watcher.start()
-        self.watcher.look_at_everything()
+        self.watcher.look_at_everything(now=True)
         await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self._tick)

@@ -7,7 +7,6 @@ from typing import Any
 
 from vfagent.guest_plan import PlannedGuest
 from vfagent.model.codec import decode, encode
-from vfagent.model.desired import DesiredVf
 from vfagent.model.inventory import Inventory, Pf, vf_in_use
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
@@ -99,9 +98,6 @@ def _look_lines(one: Looked) -> Iterator[str]:
         yield "  nothing to do"
     numbered = _columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
     yield from (f"  {line}" for line in numbered)
-    if plan.horizon:
-        yield "  then, once the VFs are there:"
-        yield from (f"    {line}" for line in _later(one.desired.vfs))
     for title, lines in (
         ("waits", plan.waiting),
         ("problem", plan.problems),
@@ -109,12 +105,6 @@ def _look_lines(one: Looked) -> Iterator[str]:
         ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.because}" for d in plan.deferred)),
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
-
-
-def _later(vfs: tuple[DesiredVf, ...]) -> list[str]:
-    return _columns(
-        (f"vf{vf.index}:", describe_settings(vf.settings) or "no settings", f"driver {vf.driver}") for vf in vfs
-    )
 
 
 def plan_json(one: Looked) -> dict[str, Any]:
