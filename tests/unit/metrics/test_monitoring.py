@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules, alerts, runbook and dashboard: sound by promtool, and about metrics that there are."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rules.project import ROOT, none_of, passes
+from vfagent.metrics.page import FAMILIES
+
+FOLDER = ROOT / "packaging/monitoring"
+RULES = (FOLDER / "rules/vfagent.yml").read_text()
+ALERTS = re.findall(r"^ +- alert: (\S+)$", RULES, re.MULTILINE)
+RECORDED = re.findall(r"^ +- record: (\S+)$", RULES, re.MULTILINE)
+KNOWN = {family.name for family in FAMILIES}
+NUMBERS = {f"{family.name}{suffix}" for family in FAMILIES for suffix in ("", "_bucket", "_sum", "_count")}
+VARIABLES = {"$datasource": "x", "$instance": "a", "$job": "vfagent", "$pf": "0000:3b:00.0"}
+
+
+def test_the_scrape_configuration_is_sound() -> None:
+    passes("promtool", "check", "config", "--syntax-only", FOLDER / "prometheus.yml")
+
+
+def test_the_rules_are_sound() -> None:
+    passes("promtool", "check", "rules", FOLDER / "rules/vfagent.yml")
+
+
+def test_alerts_fire_when_they_should_and_not_else() -> None:
+    passes("promtool", "test", "rules", FOLDER / "rules_test.yml")
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_is_explained_and_tried_both_ways(name: str) -> None:
+    runbook, tests = (FOLDER / "runbook.md").read_text(), (FOLDER / "rules_test.yml").read_text()
+    assert f"\n## {name}\n\n**Means:** " in runbook
+    assert f"runbook.md#{name.lower()}\n" in RULES
+    assert re.search(rf"alertname: {name}\n +exp_alerts:", tests)
+    assert re.search(rf"alertname: {name}}}", tests)
+
+
+def test_the_runbook_explains_no_alert_that_is_gone() -> None:
+    assert re.findall(r"^## (\S+)$", (FOLDER / "runbook.md").read_text(), re.MULTILINE) == ALERTS
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"\bvfagent_[a-z0-9_]+", text))
+
+
+@pytest.mark.parametrize("file", ["rules/vfagent.yml", "rules_test.yml", "dashboard.json", "README.md", "runbook.md"])
+def test_only_metrics_that_there_are_are_spoken_of(file: str) -> None:
+    text = (FOLDER / file).read_text().replace("vfagent_pf_vfs_*", "")
+    for name in sorted(RECORDED, key=len, reverse=True):
+        text = text.replace(name, "")
+    none_of([f"{file}: {name}" for name in sorted(names_in(text) - NUMBERS)])
+
+
+def test_every_recording_is_tried() -> None:
+    tests = (FOLDER / "rules_test.yml").read_text()
+    assert all(f"- expr: {name}\n" in tests for name in RECORDED)
+
+
+DASHBOARD: dict[str, Any] = json.loads((FOLDER / "dashboard.json").read_text())
+
+
+def queries() -> Iterator[str]:
+    for panel in DASHBOARD["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def test_the_dashboard_is_chosen_by_source_host_and_pf() -> None:
+    assert [one["name"] for one in DASHBOARD["templating"]["list"]] == ["datasource", "job", "instance", "pf"]
+    sources = [panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel]
+    assert set(sources) == {"${datasource}"}
+
+
+def test_the_dashboard_s_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+def test_the_dashboard_s_queries_are_queries(tmp_path: Path) -> None:
+    """As rules, which promtool reads, with values in place of the variables."""
+    lines = ["groups:", "  - name: dashboard", "    rules:"]
+    for number, query in enumerate(queries()):
+        for name, chosen in VARIABLES.items():
+            query = query.replace(name, chosen)
+        lines += [f"      - record: query:number:{number}", f"        expr: {json.dumps(query)}"]
+    rules = tmp_path / "queries.yml"
+    rules.write_text("\n".join(lines) + "\n")
+    passes("promtool", "check", "rules", rules)
+
+
+def test_the_dashboard_shows_what_matters() -> None:
+    shown = names_in("\n".join(queries()))
+    left_out = KNOWN - {name.removesuffix("_bucket") for name in shown}
+    assert left_out <= {
+        "vfagent_start_time_seconds",
+        "vfagent_ready",
+        "vfagent_policy_info",
+        "vfagent_policy_files",
+        "vfagent_pf_mtu_bytes",
+        "vfagent_pf_admin_up",
+        "vfagent_pf_carrier",
+        "vfagent_pf_mode_info",
+        "vfagent_pf_wedged",
+        "vfagent_pf_pending_steps",
+        "vfagent_pf_problems",
+        "vfagent_vf_transmit_dropped_packets_total",
+        "vfagent_vf_receive_broadcast_packets_total",
+        "vfagent_vf_receive_multicast_packets_total",
+    }
