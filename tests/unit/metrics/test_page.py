@@ -16,6 +16,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.rules.project import imports, modules, none_of
 from tests.unit.metrics import views
 from vfagent.host.vf_counters import VfCounters
 from vfagent.metrics.page import FAMILIES, collect, render
@@ -163,3 +164,37 @@ def test_the_types_come_without_an_http_server() -> None:
     loaded = set(done.stdout.split())
     assert "prometheus_client.metrics_core" in loaded
     assert not loaded & {"http.server", "wsgiref", "email", "prometheus_client.exposition"}
+
+
+WATCHED_RENDERING = """
+import sys
+from tests.unit.metrics import views
+from vfagent.metrics.page import render
+found, view, done = [], views.view(), False
+render(view)  # once before, since what is needed is imported then
+sys.addaudithook(lambda event, arguments: done or found.append((event, arguments)))
+render(view)
+done = True
+touching = ("open", "os.", "socket.", "subprocess.", "import", "ctypes.")
+touched = [one for one in found if one[0].startswith(touching)]
+sys.exit(repr(touched) if touched else 0)
+"""
+
+
+def test_a_scrape_reads_no_file_and_asks_the_kernel_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", WATCHED_RENDERING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_collectors_know_nothing_of_the_kernel() -> None:
+    allowed = ("vfagent.metrics", "vfagent.pf_state", "vfagent.status")
+    collectors = {path: tree for path, tree in modules().items() if path.startswith("vfagent/metrics/about_")}
+    assert len(collectors) >= 4
+    none_of(
+        [
+            f"{path}:{at}: {name}"
+            for path, tree in collectors.items()
+            for at, name in imports(tree)
+            if not name.startswith(allowed)
+        ]
+    )
