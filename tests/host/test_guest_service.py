@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service with a guest, asked by `vfagent guest`, killed and started again."""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.fake_kernel import FakeKernel
+from tests.host.fake_systemd import fake_systemd
+from tests.host.test_agent import Service
+from tests.host.test_guests import PF, POLICY
+from vfagent.cli import main
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A host with a PF, a policy with a guest, and a systemd."""
+    files = FakeKernel(tmp_path / "root")
+    files.tree.policy(POLICY)
+    files.tree.add_pf(PF)
+    with fake_systemd(files.tree.root) as (address, _):
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        yield files.tree.root
+
+
+@pytest.fixture
+def services(root: Path, tmp_path: Path) -> Iterator[list[Service]]:
+    started: list[Service] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(0)
+        started.append(Service(root, systemd, tmp_path / "notify"))
+        yield started
+        for service in started:
+            service.process.kill()
+            service.process.wait()
+
+
+def guest(service: Service) -> dict[str, Any]:
+    guests = service.status["guests"] if (service.root / "run/vfagent/status.json").exists() else []
+    return dict(guests[0]) if guests else {"phase": None}
+
+
+def say(root: Path, *words: str) -> int:
+    return main(["guest", "--root", str(root), *words])
+
+
+def test_the_verbs_do_what_they_say(root: Path, services: list[Service], capsys: pytest.CaptureFixture[str]) -> None:
+    [service] = services
+    service.until(lambda: guest(service)["phase"] == "running")
+    assert say(root, "stop", "x") == 0
+    service.until(lambda: guest(service)["phase"] == "stopped")
+    assert say(root, "start", "x") == 0
+    service.until(lambda: guest(service)["phase"] == "running")
+    assert say(root, "start", "nobody") == 1
+    assert "there is no such guest" in capsys.readouterr().err
+    assert say(root, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["phase"] == "running"
+
+
+def test_a_killed_service_leaves_its_guest_to_the_next(root: Path, services: list[Service], tmp_path: Path) -> None:
+    [service] = services
+    service.until(lambda: guest(service)["phase"] == "running")
+    before = guest(service)["pid"]
+    service.signal(signal.SIGKILL)
+    service.process.wait()
+    assert say(root, "start", "x") == 6
+    services.append(Service(root, service._socket, tmp_path / "notify"))
+    services[1].until(lambda: services[1].status["pid"] == services[1].process.pid)
+    services[1].until(lambda: guest(services[1])["phase"] == "running")
+    assert guest(services[1])["pid"] == before
+    assert services[1].stop() == 0
+    assert not (root / "run/vfagent/control.sock").exists()
