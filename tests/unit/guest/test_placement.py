@@ -5,12 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.unit.guest.hosts import PF, managed, pf, placed, policy_of, vf
 from vfagent.model.inventory import Vf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.guest import place
+from vfagent.policy.types import GuestRule, PfMatch, PfRule, Policy, VfCount, VfRule
 
+TWO = Policy(
+    pf=tuple(
+        PfRule(name=name, match=PfMatch(pci=pci), vfs=VfCount(number=4), vf=(VfRule(driver="vfio-pci"),))
+        for name, pci in (("a", "0000:01:*"), ("b", "0000:02:*"))
+    )
+)
 ONE = PF.format(name="a", pci="0000:01:*")
 
 
@@ -121,3 +130,33 @@ def test_an_address_is_no_identity(tmp_path: Path) -> None:
     """What a unit holds is found by address; a VF that is not there any more leaves nothing to hold."""
     policy = policy_of(tmp_path, ONE + guest("x", "a:0"))
     assert placed(policy, pf(1), held={"x": (PciAddress("0000:09:10.0"),)}) == {"x": ""}
+
+
+_NAMES = st.sampled_from(["a", "b", "a:0", "a:1", "a:3", "b:2"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    asked=st.lists(st.lists(_NAMES, min_size=1, max_size=3, unique=True), max_size=6),
+    holders=st.lists(st.sampled_from([0, 1, 2, 3]), unique=True, max_size=2),
+    unbound=st.lists(st.sampled_from([(1, 0), (1, 2), (2, 1)]), unique=True),
+)
+def test_whoever_asks_for_what_each_vf_is_one_guests(
+    asked: list[list[str]], holders: list[int], unbound: list[tuple[int, int]]
+) -> None:
+    rules = [GuestRule(name=f"g{number}", vfs=tuple(names)) for number, names in enumerate(asked)]
+    policy = replace(TWO, guest=tuple(rules))
+    vfs = {
+        bus: tuple(vf(bus, index, driver=None if (bus, index) in unbound else "vfio-pci") for index in range(4))
+        for bus in (1, 2)
+    }
+    held = {f"g{number}": (vf(1, index).address,) for number, index in enumerate(holders)}
+    found = place(policy.guest, managed(policy, pf(1, vfs[1]), pf(2, vfs[2])), held)
+    given_out = [one.address for placement in found for one in placement.vfs]
+    assert len(given_out) == len(set(given_out))
+    for placement in found:
+        mine = held.get(placement.rule.name)
+        assert mine is None or tuple(one.address for one in placement.vfs) == mine
+        assert mine or placement.waits or len(placement.vfs) == len(placement.rule.vfs)
+        others = {address for name, addresses in held.items() if name != placement.rule.name for address in addresses}
+        assert not others & {one.address for one in placement.vfs}
