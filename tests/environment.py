@@ -18,9 +18,6 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 PACKAGES = (
     "python3-venv",
     "python3-systemd",
-    "python3-gi",
-    "gir1.2-umockdev-1.0",
-    "umockdev",
     "libudev1",
     "dbus-daemon",
     "iproute2",

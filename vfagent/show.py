@@ -86,6 +86,7 @@ def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:
         rule.name for rule in policy.pf if not any(one.desired and one.desired.rule == rule.name for one in looks)
     ]
     lines += [f"rule {name!r}: no PF here matches" for name in unmatched]
+    lines += [f"bridge {bridge.name}: is in the policy, but not done by this version" for bridge in policy.bridge]
     return lines or ["no rule matches a PF of this host; nothing to do"]
 
 

@@ -34,10 +34,12 @@ mac = "52:54:00:bb:00:{{index:02x}}"
 vlan = 10
 """
 SEED_RULE = (
-    'ACTION=="add", SUBSYSTEM=="net", SUBSYSTEMS=="pci", KERNELS=="0000:01:00.0", TAG+="systemd", '
-    'ENV{SYSTEMD_WANTS}+="seed.service"\n'
+    f'ACTION=="bind", SUBSYSTEM=="pci", KERNEL=="{PF}", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="seed.service"\n'
 )
-SEED_UNIT = f"[Service]\nType=oneshot\nExecStart=/usr/lib/bench/seed.sh {PF} {COUNT}\n"
+# The rule is there for everybody, the script only for its own turn.
+SEED_UNIT = (
+    f"[Unit]\nConditionPathExists=/run/seed\n[Service]\nType=oneshot\nExecStart=/usr/lib/bench/seed.sh {PF} {COUNT}\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,7 @@ CONTESTANTS = (
         "systemctl stop straight 2>/dev/null; systemctl reset-failed straight 2>/dev/null",
     ),
     Contestant("vfagent", "systemctl start vfagent.service", "systemctl stop vfagent.service"),
-    Contestant(
-        "the seed's script",
-        "cp /usr/lib/bench/seed.rules /run/udev/rules.d/90-seed.rules; udevadm control --reload",
-        "rm /run/udev/rules.d/90-seed.rules; udevadm control --reload; systemctl stop seed.service",
-    ),
+    Contestant("the seed's script", "touch /run/seed", "rm /run/seed; systemctl stop seed.service"),
 )
 
 
@@ -74,15 +72,13 @@ class Results:
 def payload() -> dict[str, Entry]:
     programs = (path for path in HERE.iterdir() if path.is_file())
     extra: dict[str, Content] = {f"/usr/lib/bench/{path.name}": Entry(path.read_bytes(), 0o755) for path in programs}
-    extra["/usr/lib/bench/seed.rules"] = SEED_RULE.encode()
+    extra["/etc/udev/rules.d/90-seed.rules"] = SEED_RULE.encode()
     extra["/usr/lib/systemd/system/seed.service"] = SEED_UNIT.encode()
-    extra["/run/udev/rules.d/.keep"] = b""
     return vfagent_tree(POLICY, extra, enabled=False)
 
 
 @contextmanager
 def _waiting(vm: VM, one: Contestant) -> Iterator[None]:
-    vm.run("mkdir -p /run/udev/rules.d")
     vm.run(one.start, timeout=120)
     yield
     vm.run(one.stop, check=False)
@@ -112,7 +108,7 @@ def measure(vm: VM, one: Contestant) -> dict[str, object]:
 def run(rounds: int) -> Results:
     results = Results()
     with WarmVM([], payload()) as vm:
-        vm.run("modprobe vfio-pci; modprobe igb; modprobe igbvf; udevadm settle")
+        vm.run("modprobe -a vfio-pci igb igbvf; systemctl restart systemd-udevd; udevadm settle")
         for number in range(rounds + 1):
             for one in CONTESTANTS:
                 found = measure(vm, one)
