@@ -212,8 +212,9 @@ class Guests:
     def _follow(self, one: GuestState, before: FoundUnit | None) -> None:
         """Remember how it came to be as it is: what ended stays so, unless its VFs were taken from it."""
         if one.unit is not None and one.running:
-            one.again = False
-            if one.record is None or one.record.stopped or one.record.rule != one.unit.rule:
+            on_its_way_out = one.job is Job.STOP or one.unit.active == "deactivating"
+            one.again = one.again and on_its_way_out
+            if not on_its_way_out and one.record != Record(one.unit.rule):
                 self._remember(one, Record(one.unit.rule))
         elif before is None or not before.running:
             pass
