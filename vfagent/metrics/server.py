@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from vfagent.metrics import http
@@ -24,8 +25,10 @@ _PIECE = 1 << 15
 
 @dataclass(slots=True)
 class _Client:
+    """`since`: when its turn to do something came; None while it is ours."""
+
     socket: socket.socket
-    began: float
+    since: float | None
 
 
 class Server:
@@ -39,7 +42,7 @@ class Server:
     ) -> None:
         self.listener = listener
         self._page, self._context = page, context
-        self._clients: dict[asyncio.Task[None], _Client] = {}  # the oldest first
+        self._clients: dict[asyncio.Task[None], _Client] = {}
         self._accepting = asyncio.create_task(self._accept())
 
     @property
@@ -68,37 +71,42 @@ class Server:
             except OSError:
                 await asyncio.sleep(1.0)  # no descriptors left: what is open ends soon
                 continue
-            task = asyncio.create_task(self._serve(connection))
-            self._clients[task] = _Client(connection, loop.time())
+            client = _Client(connection, loop.time())
+            task = asyncio.create_task(self._serve(client))
+            self._clients[task] = client
             task.add_done_callback(self._clients.pop)
 
     async def _room(self) -> None:
         """A place for one more. Until there is one, further clients wait in the kernel's queue."""
         loop = asyncio.get_running_loop()
         while len(self._clients) >= MOST_CONNECTIONS:
-            oldest, client = next(iter(self._clients.items()))
-            patience = client.began + _UNDER_PRESSURE_S - loop.time()
+            since = {task: client.since for task, client in self._clients.items() if client.since is not None}
+            slowest = min(since, key=lambda task: since[task], default=None)
+            patience = since[slowest] + _UNDER_PRESSURE_S - loop.time() if slowest else _UNDER_PRESSURE_S
             await asyncio.wait(self._clients, timeout=max(patience, 0.0), return_when=asyncio.FIRST_COMPLETED)
-            if patience <= 0:
-                oldest.cancel()
-                await asyncio.wait({oldest})
+            if slowest and patience <= 0:
+                slowest.cancel()
+                await asyncio.wait({slowest})
             await asyncio.sleep(0)  # the callbacks of those that ended make room
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, client: _Client) -> None:
         writer = None
         try:
             async with asyncio.timeout(READ_S):
-                reader, writer = await self._streams(connection)
-                answer = await self._request(reader)
+                reader, writer = await self._streams(client.socket)
+                request = await self._request(reader)
+            client.since = None
+            answer = await self._answer(request)
+            client.since = asyncio.get_running_loop().time()
             async with asyncio.timeout(WRITE_S):
-                await self._answer(writer, answer)
+                await _send(writer, answer)
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError, EOFError):
             pass  # the other end's affair; ssl's errors are OSErrors
         finally:
             # At once and for all, whatever is still to be sent; after a proper end this does nothing.
-            writer.transport.abort() if writer else connection.close()
+            writer.transport.abort() if writer else client.socket.close()
 
     async def _streams(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
@@ -116,32 +124,30 @@ class Server:
         except http.RefusedRequestError as refused:
             return refused
 
-    async def _answer(self, writer: asyncio.StreamWriter, request: http.Request | http.RefusedRequestError) -> None:
+    async def _answer(self, request: http.Request | http.RefusedRequestError) -> Iterable[bytes | memoryview]:
         match request:
             case http.Request(path="/metrics"):
-                await self._send_page(writer, gzip=request.gzip)
+                return await self._page_for(request)
             case http.Request(path="/"):
-                writer.write(http.index().packed())
+                return (http.index().packed(),)
             case http.Request():
-                writer.write(http.refusal(http.RefusedRequestError(HTTPStatus.NOT_FOUND)).packed())
+                return (http.refusal(http.RefusedRequestError(HTTPStatus.NOT_FOUND)).packed(),)
             case http.RefusedRequestError():
-                writer.write(http.refusal(request).packed())
-        await writer.drain()
+                return (http.refusal(request).packed(),)
 
-    async def _send_page(self, writer: asyncio.StreamWriter, *, gzip: bool) -> None:
+    async def _page_for(self, request: http.Request) -> Iterable[bytes | memoryview]:
         page = await self._page()
         if page is None:
-            writer.write(http.refusal(http.RefusedRequestError(HTTPStatus.SERVICE_UNAVAILABLE)).packed())
-            return
+            return (http.refusal(http.RefusedRequestError(HTTPStatus.SERVICE_UNAVAILABLE)).packed(),)
         from vfagent.metrics.page import CONTENT_TYPE
 
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
-        if gzip:
-            sized = {**headers, "Content-Encoding": "gzip", "Content-Length": str(len(page.packed))}
+        if request.gzip:
+            headers |= {"Content-Encoding": "gzip", "Content-Length": str(len(page.packed))}
         else:
-            sized = {**headers, "Content-Length": str(page.size)}
-        writer.write(http.head(HTTPStatus.OK, sized))
-        await _send(writer, _pieces(page.packed) if gzip else page.unpacked())
+            headers |= {"Content-Length": str(page.size)}
+        body = _pieces(page.packed) if request.gzip else page.unpacked()
+        return chain((http.head(HTTPStatus.OK, headers),), body)
 
 
 def _pieces(data: bytes) -> Iterable[memoryview]:
