@@ -33,9 +33,7 @@ driver = "vfio-pci"
 mac = "52:54:00:bb:00:{{index:02x}}"
 vlan = 10
 """
-SEED_RULE = (
-    f'ACTION=="bind", SUBSYSTEM=="pci", KERNEL=="{PF}", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="seed.service"\n'
-)
+SEED_RULE = f'ACTION=="bind", SUBSYSTEM=="pci", KERNEL=="{PF}", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="seed.service"\n'
 # The rule is there for everybody, the script only for its own turn.
 SEED_UNIT = (
     f"[Unit]\nConditionPathExists=/run/seed\n[Service]\nType=oneshot\nExecStart=/usr/lib/bench/seed.sh {PF} {COUNT}\n"
