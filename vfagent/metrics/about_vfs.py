@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """VFs: what they are, whether somebody uses them, where they differ from the policy, and what they carried."""
 
+from collections.abc import Iterator
+
+from vfagent.host.vf_counters import VfCounters
 from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Labels, Sheet, counter, gauge, label
+from vfagent.metrics.families import Labels, SharedLabels, Sheet, counter, gauge, label
 from vfagent.metrics.view import View
 from vfagent.status import VfStatus
 
@@ -43,20 +46,29 @@ TRAFFIC = {
     "multicast": counter("vf_receive_multicast_packets", "Multicast packets received by the VF.", "pf", "vf"),
 }
 
-FAMILIES = (INFO, IN_USE, PHASE, DIFFERS, *TRAFFIC.values())
+FACTS = (INFO, IN_USE, PHASE, DIFFERS)
+FAMILIES = (*FACTS, *TRAFFIC.values())
 
 
-def collect(view: View) -> list[Metric]:
-    sheet = Sheet(FAMILIES)
-    for pf in view.status.pfs:
-        counters = view.traffic.get(pf.address, {})
-        for vf in pf.vfs:
-            labels = {"pf": pf.address, "vf": str(vf.index)}
-            _put_vf(sheet, vf, labels)
-            if found := counters.get(vf.index):
-                for name, family in TRAFFIC.items():
-                    sheet.put(family, getattr(found, name), labels)
-    return sheet.metrics()
+def collect(view: View) -> Iterator[Metric]:
+    labelled = [
+        (pf.address, vf, SharedLabels(pf=pf.address, vf=str(vf.index))) for pf in view.status.pfs for vf in pf.vfs
+    ]
+    sheet = Sheet(FACTS)
+    for _, vf, labels in labelled:
+        _put_vf(sheet, vf, labels)
+    yield from sheet.metrics()
+    none: dict[int, VfCounters] = {}
+    counted = [
+        (found, labels)
+        for pf, vf, labels in labelled
+        if (found := view.traffic.get(pf, none).get(vf.index)) is not None
+    ]
+    for name, family in TRAFFIC.items():
+        sheet = Sheet((family,))
+        for found, labels in counted:
+            sheet.put(family, getattr(found, name), labels)
+        yield from sheet.metrics()
 
 
 def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:

@@ -42,6 +42,12 @@ Labels = Mapping[str, str]
 NO_LABELS: Labels = {}
 
 
+class SharedLabels(dict[str, str]):
+    """Of many samples; `text` is what the page says for them, once somebody has written it."""
+
+    text = ""
+
+
 class Sheet:
     """The samples of some families; those of one family stay together, as the format wants it."""
 

@@ -8,16 +8,17 @@ HTTP server and email with it; a test holds the two to the same text, byte by by
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from vfagent.metrics import about_agent, about_pfs, about_policy, about_vfs
 from vfagent.metrics.client import Metric, go_float
+from vfagent.metrics.families import SharedLabels
 from vfagent.metrics.view import View
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs)
 FAMILIES = tuple(family for subject in SUBJECTS for family in subject.FAMILIES)
 
+_COMMON = {0.0: "0.0", 1.0: "1.0"}
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -39,9 +40,14 @@ class Page:
 
 
 def render(view: View) -> Page:
-    text = "".join(lines(collect(view))).encode()
+    """One family after the other, so that the same memory serves them all."""
     packer = zlib.compressobj(level=1, wbits=31)
-    return Page(packer.compress(text) + packer.flush(), len(text))
+    packed, size = bytearray(), 0
+    for metric in collect(view):
+        data = "".join(lines((metric,))).encode()
+        packed += packer.compress(data)
+        size += len(data)
+    return Page(bytes(packed + packer.flush()), size)
 
 
 def collect(view: View) -> Iterator[Metric]:
@@ -50,25 +56,24 @@ def collect(view: View) -> Iterator[Metric]:
 
 
 def lines(metrics: Iterable[Metric]) -> Iterator[str]:
-    written: dict[int, str] = {}  # labels that samples share are written once
-    kept: list[object] = []  # so that no other takes the place of a known one
     for metric in metrics:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         text = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
-        kept.append(metric)
         for sample in metric.samples:
-            labels = sample.labels
-            if (shown := written.get(id(labels))) is None:
-                shown = written[id(labels)] = _labels(labels)
-            yield f"{sample.name}{shown} {_number(sample.value)}\n"
+            value = sample.value
+            number = _COMMON.get(value) or go_float(value)  # type: ignore[no-untyped-call]
+            yield f"{sample.name}{_labels(sample.labels)} {number}\n"
 
 
 def _labels(labels: Mapping[str, str]) -> str:
+    if not isinstance(labels, SharedLabels):
+        return _written(labels)
+    if not labels.text:
+        labels.text = _written(labels)
+    return labels.text
+
+
+def _written(labels: Mapping[str, str]) -> str:
     pairs = ",".join([f'{name}="{value.translate(_ESCAPES)}"' for name, value in sorted(labels.items())])
     return f"{{{pairs}}}" if pairs else ""
-
-
-@lru_cache(maxsize=4096)
-def _number(value: float) -> str:
-    return str(go_float(value))  # type: ignore[no-untyped-call]
