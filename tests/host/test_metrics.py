@@ -20,6 +20,7 @@ from tests.unit.metrics import views
 from vfagent.metrics import renderer, server
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.metrics.errand import errand
+from vfagent.metrics.serving import Serving
 from vfagent.policy.types import AgentRule
 from vfagent.tally import Tally
 
@@ -223,10 +224,10 @@ def test_a_client_that_reads_nothing_is_left_and_costs_no_memory(monkeypatch: py
     class Large:
         packed, size = text, len(text)
 
-    async def large(self: Endpoint) -> Any:
+    async def large(self: Serving) -> Any:
         return Large
 
-    monkeypatch.setattr(Endpoint, "_page", large)
+    monkeypatch.setattr(Serving, "page", large)
 
     async def body(served: Endpoint) -> None:
         before = resident_kib()

@@ -3,15 +3,12 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vfagent.errors import VfagentError
 from vfagent.metrics.address import forget, listen
-from vfagent.metrics.renderer import Renderer
-from vfagent.metrics.server import Server
-from vfagent.metrics.tls import Certificate
-from vfagent.metrics.traffic import TrafficReader
 from vfagent.policy.types import AgentRule, MetricsTls
 from vfagent.status import Status
 from vfagent.tally import Tally
@@ -19,8 +16,9 @@ from vfagent.tally import Tally
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from vfagent.metrics.page import Page
-    from vfagent.metrics.view import View
+    from vfagent.metrics.server import Server
+    from vfagent.metrics.serving import Serving
+    from vfagent.metrics.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -35,70 +33,80 @@ class Endpoint:
         netdevs: Callable[[], Mapping[str, int]],
         keep: Callable[[], tuple[int, ...]] = tuple,
     ) -> None:
-        self._status, self._tally, self._keep = status, tally, keep
-        self._traffic = TrafficReader(netdevs, tally.changed, self._kept)
-        self._renderer = Renderer(self._view, lambda: tally.generation, self._kept)
-        self._server: Server | None = None
+        self._status, self._tally, self._netdevs, self._keep = status, tally, netdevs, keep
+        self._listener: socket.socket | None = None
         self._where = ""
         self._tls: MetricsTls | None = None
         self._certificate: Certificate | None = None
+        self._serving: Serving | None = None
+        self._server: Server | None = None
         self._ending = set[asyncio.Task[None]]()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        return self._server.descriptors if self._server else ()
-
-    def _kept(self) -> tuple[int, ...]:
-        return (*self.descriptors, *self._keep())
-
-    def _view(self) -> "View":
-        from vfagent.metrics.view import View
-
-        return View(self._status(), self._tally, self._traffic.counters)
-
-    async def _page(self) -> "Page | None":
-        self._traffic.scraped()
-        return await self._renderer.page()
-
-    def _context(self) -> "SSLContext | None":
-        return self._certificate.context() if self._certificate else None
+        if self._server:
+            return self._server.descriptors
+        return (self._listener.fileno(),) if self._listener else ()
 
     def configure(self, rule: AgentRule) -> None:
         """Serve where the policy says. What fails is logged, and tried again at the next call."""
         if rule.metrics_tls != self._tls or rule.metrics != self._where:
             self._close()
-        if self._server or not rule.metrics:
+        if self._listener or not rule.metrics:
             return
         try:
             self._certificate = _certificate(rule.metrics_tls)
-            self._server = Server(listen(rule.metrics), self._page, self._context)
+            self._listener = listen(rule.metrics)
         except VfagentError as error:
             log.error("%s%s", error, f" ({error.hint})" if error.hint else "")
             return
         self._where, self._tls = rule.metrics, rule.metrics_tls
+        asyncio.get_running_loop().add_reader(self._listener, self._begin, self._listener)
         log.info("metrics: served at %s", rule.metrics)
 
+    def _begin(self, listener: socket.socket) -> None:
+        """Somebody is there: only now what answers is loaded. It would cost each start a fifth of asyncio's time."""
+        from vfagent.metrics.serving import Serving
+
+        asyncio.get_running_loop().remove_reader(listener)
+        self._serving = self._serving or Serving(self._status, self._tally, self._netdevs, self._kept)
+        self._server = self._serving.server(listener, self._context)
+
+    def _kept(self) -> tuple[int, ...]:
+        return (*self.descriptors, *self._keep())
+
+    def _context(self) -> "SSLContext | None":
+        return self._certificate.context() if self._certificate else None
+
     def _close(self) -> None:
-        if self._server is None:
+        if self._listener is None:
             return
-        forget(self._server.listener)
-        self._server.close()
-        task = asyncio.create_task(self._server.closed())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        self._server, self._where, self._tls = None, "", None
+        forget(self._listener)
+        # Not left to a task: by its turn the descriptor may be another socket's.
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._server:
+            self._server.close()
+            task = asyncio.create_task(self._server.closed())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        self._listener.close()
+        self._listener, self._server, self._where, self._tls = None, None, "", None
 
     async def stop(self) -> None:
         self._close()
-        await self._traffic.stop()
-        await self._renderer.stop()
+        if self._serving:
+            await self._serving.stop()
         if self._ending:
             await asyncio.wait(self._ending)
 
 
-def _certificate(rule: MetricsTls | None) -> Certificate | None:
+def _certificate(rule: MetricsTls | None) -> "Certificate | None":
+    if rule is None:
+        return None
+    from vfagent.metrics.tls import Certificate
+
     try:
-        return Certificate(rule) if rule else None
+        return Certificate(rule)
     except OSError as error:
         hint = "vfagent reads files as root without the right to pass over their modes: root must own them"
         raise VfagentError(f"metrics: cannot use the certificate: {error}", hint=hint) from error

@@ -23,6 +23,9 @@ _UNDER_PRESSURE_S = 1.0  # how long each may stay while others have no place
 _PIECE = 1 << 15
 
 
+Context = Callable[[], "SSLContext | None"]
+
+
 @dataclass(slots=True)
 class _Client:
     """`since`: when its turn to do something came; None while it is ours."""
@@ -38,7 +41,7 @@ class Server:
         self,
         listener: socket.socket,
         page: "Callable[[], Awaitable[Page | None]]",
-        context: "Callable[[], SSLContext | None]",
+        context: Context,
     ) -> None:
         self.listener = listener
         self._page, self._context = page, context
@@ -52,10 +55,8 @@ class Server:
         return tuple(fd for one in sockets if (fd := one.fileno()) >= 0)
 
     def close(self) -> None:
+        """The listening socket is its maker's to close."""
         self._accepting.cancel()
-        # Not left to the task: by its turn the descriptor may be another socket's.
-        asyncio.get_running_loop().remove_reader(self.listener)
-        self.listener.close()
         for task in self._clients:
             task.cancel()
 

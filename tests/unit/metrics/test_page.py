@@ -166,6 +166,14 @@ def test_the_types_come_without_an_http_server() -> None:
     assert not loaded & {"http.server", "wsgiref", "email", "prometheus_client.exposition"}
 
 
+def test_nothing_of_this_is_loaded_before_somebody_asks() -> None:
+    program = "import sys, vfagent.agent; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "vfagent.metrics.endpoint" in loaded
+    assert not loaded & {"prometheus_client", "vfagent.metrics.server", "vfagent.metrics.page", "vfagent.metrics.tls"}
+
+
 WATCHED_RENDERING = """
 import sys
 from tests.unit.metrics import views
