@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unit that tries KVM."""
+
+from typing import Any
+
+from vfagent.plan.kvm_probe import kvm_probe
+
+PROPERTIES: dict[str, Any] = {one.name: one.value for one in kvm_probe().properties}
+
+
+def test_its_disk_boots() -> None:
+    [(name, disk)] = PROPERTIES["SetCredential"]
+    assert (name, len(disk), disk[-2:]) == ("disk", 512, b"\x55\xaa")
+
+
+def test_success_is_what_the_guest_says_and_nothing_else() -> None:
+    # QEMU's isa-debug-exit ends with twice the value plus one; a QEMU that fails ends with 1.
+    [(_, argv, ignored)] = PROPERTIES["ExecStart"]
+    assert PROPERTIES["SuccessExitStatus"] == ([0x21], [])
+    assert "isa-debug-exit,iobase=244,iosize=4" in argv
+    assert not ignored
+
+
+def test_it_has_the_kvm_device_and_an_end() -> None:
+    assert PROPERTIES["DeviceAllow"] == [("/dev/kvm", "rw")]
+    assert PROPERTIES["TimeoutStartUSec"] == 20_000_000
