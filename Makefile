@@ -41,6 +41,8 @@ install:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)/usr/lib/systemd/system/vfagent.service
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
 	$(INSTALL) packaging/modules-load.d/vfagent.conf $(DESTDIR)/usr/lib/modules-load.d/vfagent.conf
+	find packaging/monitoring -type f | while read -r file; do \
+		$(INSTALL) "$$file" "$(DESTDIR)/usr/share/doc/vfagent/$${file#packaging/}"; done
 	install -d -m 0755 $(DESTDIR)/etc/vfagent
 
 clean:

@@ -21,6 +21,7 @@ PACKAGES = (
     "libudev1",
     "dbus-daemon",
     "iproute2",
+    "openssl",
     "systemd",
     "strace",
     "prometheus",  # for promtool
