@@ -24,8 +24,14 @@ def descriptors() -> dict[int, str]:
 
 def children() -> set[int]:
     """Running ones and zombies alike."""
-    tasks = Path("/proc/self/task")
-    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in _children_of(task).split()}
+
+
+def _children_of(task: Path) -> str:
+    try:
+        return (task / "children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # a thread that has ended since
 
 
 def left_behind(before: dict[int, str], threads: set[threading.Thread], known: set[int]) -> list[str]:

@@ -79,7 +79,7 @@ class Rig:
     async def until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
         end = time.monotonic() + within_s
         while not condition():
-            assert time.monotonic() < end, {address: state.phase for address, state in self.convergence.pfs.items()}
+            assert time.monotonic() < end, list(self.convergence.pfs.values())
             await asyncio.sleep(0.01)
 
     async def until_phase(self, phase: Phase, *addresses: PciAddress) -> None:
