@@ -49,6 +49,7 @@ class Watcher:
         self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkWatch()
         self.vfio = VfioWatch()
+        self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -105,7 +106,7 @@ class Watcher:
         """Somebody let go of a VF: what waited for that may be possible now."""
         self.vfio.drain()
         for state in list(self.convergence.pfs.values()):
-            if state.plan.deferred:
+            if state.plan.deferred or self.awaited():
                 self.convergence.mark_dirty(state.address)
 
     def _read_links(self) -> None:
@@ -128,6 +129,7 @@ class Agent:
         self.convergence = Convergence(host, self.state, read_identity(root), self._first_policy(), self._changed)
         self.watcher = Watcher(host, self.convergence)
         self.guests = Guests(host, root, self.convergence, self._write_status_soon, bus=bus)
+        self.watcher.awaited = self.guests.waiting
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
@@ -170,7 +172,8 @@ class Agent:
         self.watcher.look_at_everything(now=True)
         await self.control.start()
         self.guests.consider_soon()
-        self._every(self.notifier.watchdog_s / 2, self._tick)
+        self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
+        self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
         self._resync()
         self._check_ready()
         await self._stop.wait()
@@ -190,10 +193,6 @@ class Agent:
         if seconds > 0:
             action()
             asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
-
-    def _tick(self) -> None:
-        self.notifier.watchdog()
-        self.guests.check_vfs()
 
     def _resync(self) -> None:
         """The slow full look, at the interval of the policy in force then."""

@@ -2,15 +2,15 @@
 """The agent's guests: started when their VFs are ready, recognised when they run, left alone otherwise."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from vfagent.convergence import Convergence
-from vfagent.guest_jobs import START_S, Jobs, Order, Outcome, probe, start, stop
+from vfagent.guest_jobs import START_S, Jobs, Order, Outcome, start, stop
+from vfagent.guest_kvm import KvmTrial
 from vfagent.guest_state import GuestState, Job, managed_pf, with_hardware
 from vfagent.guest_watch import UnitWatch
 from vfagent.host.guest_records import CGROUPS, GuestRecords, Record
@@ -22,16 +22,15 @@ from vfagent.observe import DEVICES
 from vfagent.plan.boot import boot_of
 from vfagent.plan.guest import place
 from vfagent.plan.guest_unit import STOP_S
-from vfagent.plan.kvm_probe import PROBE_S
 from vfagent.plan.unit_values import seconds
 from vfagent.status import GuestStatus
 
 log = logging.getLogger(__name__)
 
 _SOON_S = 0.1  # changes of PFs come in a burst
-_NO_BUS_S = 2.0
 _LONGEST_DELAY_S = 60.0
 _LONGEST_STOP_S = 86400.0
+_LOOK_S = 5.0
 
 
 class Guests:
@@ -45,8 +44,8 @@ class Guests:
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
         self.units = UnitWatch(self.jobs, bus, self._take_units)
-        self._recognised = self._current = self._probing = False  # `_current`: the units are known as they are now
-        self._kvm = self.records.kvm()
+        self._recognised = self._current = False  # `_current`: the units are known as they are now
+        self.kvm = KvmTrial(host, self.records, self.jobs, bus, self.consider_soon)
         self._held: dict[PciAddress, str] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -123,15 +122,13 @@ class Guests:
             self._stop(one)
 
     def _start(self, one: GuestState) -> None:
-        if self._kvm is None and not self.host.sysfs.exists("sys/class/misc/kvm"):
-            self._kvm = False
-        if self._kvm is None:
-            self._probe()
+        kvm = self.kvm.answer()
+        if kvm is None:
             return
         assert one.placement is not None
         assert one.boot is not None
         machine_id = self.convergence.identity.machine_id
-        order = Order(one.placement.rule, one.placement.vfs, one.boot, self._kvm, machine_id, self.root)
+        order = Order(one.placement.rule, one.placement.vfs, one.boot, kvm, machine_id, self.root)
         one.job = Job.START
         self._keep_holders()
         log.info("guest %s: starting on %s by its %s", one.name, ", ".join(map(str, order.vfs)), one.boot.loader)
@@ -155,35 +152,26 @@ class Guests:
             self._back_off(one)
         else:
             one.attempts, one.again = 0, one.again and job is Job.STOP
-        for vf in one.placement.vfs if one.placement else ():
-            self.convergence.mark_dirty(vf.pf)  # it is in use now, or is not any more
+        self._look_at([vf.address for vf in one.placement.vfs] if one.placement else [])
         self._current = False
         self.units.look()
+
+    def _look_at(self, vfs: Iterable[PciAddress]) -> None:
+        """They are in use now, or are not any more; no event tells of it."""
+        wanted = set(vfs)
+        for state in list(self.convergence.pfs.values()):
+            if state.pf and any(vf.address in wanted for vf in state.pf.vfs):
+                self.convergence.mark_dirty(state.address)
+
+    def waiting(self) -> bool:
+        """Whether there is a guest that a VF's end of use may help."""
+        return any(one.hindrance and not one.running and not one.stays_down for one in self.guests.values())
 
     def _back_off(self, one: GuestState) -> None:
         one.attempts += 1
         one.not_before = time.monotonic() + min(2.0 ** (one.attempts - 1), _LONGEST_DELAY_S)
         if one.gave_up:
             log.error("guest %s: given up after %d attempts, until its rule changes", one.name, one.attempts)
-
-    def _probe(self) -> None:
-        if self._probing:
-            return
-        self._probing = True
-        bus = self.bus
-        self.jobs.run(lambda: probe(bus), self._probed, PROBE_S)
-
-    def _probed(self, found: Outcome) -> None:
-        self._probing = False
-        if found.kvm is None:
-            log.error("cannot try whether KVM works: %s", found.error)
-            self.consider_soon(_NO_BUS_S)
-            return
-        self._kvm = found.kvm
-        with contextlib.suppress(OSError):  # then the next agent tries it again
-            self.records.keep_kvm(works=found.kvm)
-        log.info("KVM %s", "works" if found.kvm else "does not run a guest: guests are emulated, which is slow")
-        self.consider_soon()
 
     def _recognise(self, units: tuple[FoundUnit, ...]) -> None:
         """What an earlier agent left: guests that run, and guests that ended while nobody looked."""
@@ -216,9 +204,11 @@ class Guests:
             one.again = one.again and on_its_way_out
             if not on_its_way_out and one.record != Record(one.unit.rule):
                 self._remember(one, Record(one.unit.rule))
-        elif before is None or not before.running:
-            pass
-        elif self._lost(before):
+            return
+        if before is None or not before.running:
+            return
+        self._look_at(before.vfs)
+        if self._lost(before):
             log.warning("guest %s: ended with its VF; it starts again when that is back", one.name)
             one.again, one.record = True, None
             self.records.forget(one.name)
@@ -265,9 +255,11 @@ class Guests:
         one.record, one.error, one.again = None, None, True
         one.attempts, one.not_before = 0, 0.0
         self.records.forget(one.name)
+        self._look_at([vf.address for vf in one.placement.vfs] if one.placement else [])
         self.consider()
-        end = time.monotonic() + START_S
-        while not (one.running or one.error or one.hindrance) and time.monotonic() < end:
+        begun = time.monotonic()
+        # What hinders it may be over with the next look at its PF.
+        while not (one.running or one.error) and time.monotonic() - begun < (_LOOK_S if one.hindrance else START_S):
             await asyncio.sleep(_SOON_S)
 
     async def _stop_by_hand(self, one: GuestState) -> None:

@@ -282,6 +282,22 @@ def test_a_vf_that_somebody_else_uses_is_waited_for(kernel: FakeKernel, tell: Te
     tell(story)
 
 
+def test_a_guest_that_ended_unheard_can_be_started_at_once(kernel: FakeKernel, tell: Tell) -> None:
+    """Its VF was in use at the last look, and no event tells that it is not."""
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        agent.look()
+        await agent.until(lambda: agent.convergence.idle)
+        os.kill(agent.pid(), signal.SIGKILL)
+        await agent.until(lambda: agent.phase() == "failed")
+        assert await agent.guests.request("start", "x") is None
+        assert agent.phase() == "running"
+
+    tell(story)
+
+
 def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel) -> None:
     kernel.tree.add_pf(PF)
 

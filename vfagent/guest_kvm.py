@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether KVM works: tried once a boot of the host, when the first guest is to start."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from vfagent.guest_jobs import Jobs, Outcome, probe
+from vfagent.host.guest_records import GuestRecords
+from vfagent.host.host import Host
+from vfagent.plan.kvm_probe import PROBE_S
+
+log = logging.getLogger(__name__)
+
+_NO_BUS_S = 2.0
+
+
+class KvmTrial:
+    """`on_answer` is called when it is known, or may be asked for again."""
+
+    def __init__(self, host: Host, records: GuestRecords, jobs: Jobs, bus: str, on_answer: Callable[[], None]) -> None:
+        self._host, self._records, self._jobs, self._bus, self._on_answer = host, records, jobs, bus, on_answer
+        self._works = records.kvm()
+        self._trying = False
+
+    def answer(self) -> bool | None:
+        """None while it is being tried."""
+        if self._works is None and not self._host.sysfs.exists("sys/class/misc/kvm"):
+            self._works = False
+        if self._works is None and not self._trying:
+            self._trying, bus = True, self._bus
+            self._jobs.run(lambda: probe(bus), self._tried, PROBE_S)
+        return self._works
+
+    def _tried(self, found: Outcome) -> None:
+        self._works = found.kvm
+        if found.kvm is None:
+            log.error("cannot try whether KVM works: %s", found.error)
+            asyncio.get_running_loop().call_later(_NO_BUS_S, self._again)
+            return
+        with contextlib.suppress(OSError):  # then the next agent tries it again
+            self._records.keep_kvm(works=found.kvm)
+        log.info("KVM %s", "works" if found.kvm else "does not run a guest: guests are emulated, which is slow")
+        self._again()
+
+    def _again(self) -> None:
+        self._trying = False
+        self._on_answer()
