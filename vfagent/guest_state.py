@@ -61,9 +61,10 @@ class GuestState:
         """Why it is not to be started by itself. Another rule is another matter."""
         if self.again:
             return None
-        if self.unit is not None and not self.running and self.unit.rule == self.digest:
-            return f"its unit failed: {self.unit.result}"
-        return self.record_stopped if self.record and self.record.rule == self.digest else None
+        if self.record_stopped and self.record and self.record.rule == self.digest:
+            return self.record_stopped
+        failed = self.unit is not None and not self.running and self.unit.rule == self.digest
+        return f"its unit failed: {self.unit.result}" if failed and self.unit else None
 
     @property
     def record_stopped(self) -> str | None:
@@ -106,8 +107,7 @@ class GuestState:
         if self.job is Job.START or (self.unit and self.unit.running):
             return GuestPhase.STARTING, self.error
         if why := self.stays_down:
-            failed = self.unit is not None or why.startswith("its unit failed")
-            return GuestPhase.FAILED if failed else GuestPhase.STOPPED, why
+            return GuestPhase.STOPPED if why == self.record_stopped else GuestPhase.FAILED, why
         if self.boot and self.boot.problem:
             return GuestPhase.FAILED, self.boot.problem
         return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.hindrance
