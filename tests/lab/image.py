@@ -47,6 +47,9 @@ HOST_PACKAGES = (
     "python3-jeepney",
 )
 
+# What a host needs to run guests, and to serve their disks.
+HYPERVISOR_PACKAGES = ("qemu-system-x86", "seabios", "ipxe", "systemd-container")
+
 LINUX_SOURCE = {"trixie": "linux-source-6.12", "bookworm": "linux-source-6.1"}
 BUILD_PACKAGES = ("linux-headers-amd64", "gcc", "make", "kmod", "xz-utils")
 
@@ -102,6 +105,12 @@ def base(suite: str) -> Path:
     return built(f"base-{suite}", asdict(root), _root_maker(root)) / "root"
 
 
+def hypervisor_base(suite: str) -> Path:
+    """The same, with QEMU in it."""
+    root = Root(suite, (*HOST_PACKAGES, *HYPERVISOR_PACKAGES))
+    return built(f"hypervisor-base-{suite}", asdict(root), _root_maker(root)) / "root"
+
+
 def kernel_of(root: Path) -> str:
     return next((root / "usr/lib/modules").iterdir()).name
 
@@ -113,6 +122,16 @@ def host(suite: str = "trixie") -> Image:
         packages, compiler, qemu = together.submit(base, suite), together.submit(_build_root, suite), tools()
         compiler.result()
         root = packages.result()
+    return _image("host", suite, root, qemu)
+
+
+def hypervisor(suite: str = "trixie") -> Image:
+    """A host's disk that can run guests: larger, and so not everybody's."""
+    plain = host(suite)
+    return _image("hypervisor", suite, hypervisor_base(suite), plain.tools)
+
+
+def _image(name: str, suite: str, root: Path, qemu: Path) -> Image:
     modules = kernel_modules(suite)
     recipe = {
         "root": root.parent.name,
@@ -123,7 +142,7 @@ def host(suite: str = "trixie") -> Image:
         "disk": DISK_SIZE,
         "code": Path(__file__).read_text().partition("def _populate")[2],
     }
-    directory = built(f"host-{suite}", recipe, lambda work: _host(root, modules, work))
+    directory = built(f"{name}-{suite}", recipe, lambda work: _host(root, modules, work))
     return Image(directory, qemu, root)
 
 

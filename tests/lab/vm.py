@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from tests.lab.accel import accelerator
 from tests.lab.folder import Folder
 from tests.lab.image import Image, host
+from tests.lab.image import hypervisor as hypervisor_image
 from tests.lab.machine import PORTS, Machine
 from tests.lab.nic import Card
 from tests.lab.payload import Content, archive, tree_of
@@ -37,12 +38,13 @@ class VM:
         payload: Mapping[str, Content] | Path | None = None,
         *,
         suite: str = "trixie",
+        hypervisor: bool = False,
         memory_mib: int = 2560,
         extra_qemu: Sequence[str] = (),
         extra_kernel: str = "",
     ) -> None:
         self.suite = suite
-        self.image: Image = host(suite)
+        self.image: Image = hypervisor_image(suite) if hypervisor else host(suite)
         self._folder = Folder()
         self.folder = self._folder.path
         self.console = self.folder / "console.log"

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest on a virtio VF boots from an iSCSI disk by iPXE, with nothing typed after the host's boot; then its life."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.facts import journal, now, status, vfs
+from tests.lab.install import vfagent_tree
+from tests.lab.nic import Igb, VirtioPf
+from tests.lab.target import IQN, MARK, target_tree
+from tests.lab.vm import VM
+
+PF = "0000:01:00.0"
+UNIT = "vfagent-guest-cirros.service"
+CGROUP = f"/sys/fs/cgroup/machine.slice/{UNIT}"
+POLICY = f"""
+[[pf]]
+name = "storage"
+match = {{ pci = "{PF}" }}
+vfs = 2
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+
+[[guest]]
+name = "cirros"
+vfs = ["storage:0"]
+memory = "128M"
+
+[guest.ipxe]
+address = "192.168.10.10/24"
+gateway = "192.168.10.1"
+sanboot = "iscsi:192.168.10.1::::{IQN}"
+
+[guest.unit]
+TimeoutStopSec = "10s"
+"""
+# Its iPXE finds nothing to boot, and goes on trying: enough of a guest to be there.
+LATE = """
+[[pf]]
+name = "late"
+match = { driver = "igb" }
+vfs = 2
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+
+[[guest]]
+name = "late"
+vfs = ["late"]
+memory = "64M"
+
+[guest.ipxe]
+address = "192.168.20.10/24"
+sanboot = "iscsi:192.168.20.1::::iqn.2016-01.com.example:none"
+
+[guest.unit]
+TimeoutStopSec = "6s"
+"""
+
+
+@pytest.fixture(scope="module")
+def vm(boot_module: Callable[..., VM]) -> VM:
+    payload = vfagent_tree(POLICY, target_tree(PF))
+    return boot_module([VirtioPf("virtio0", vfs=2)], payload, hypervisor=True)
+
+
+def guest(vm: VM, name: str = "cirros") -> dict[str, object]:
+    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
+    return next((dict(one) for one in guests if one["name"] == name), {"phase": None})
+
+
+def phase(vm: VM, name: str = "cirros") -> object:
+    return guest(vm, name)["phase"]
+
+
+def wait_booted(vm: VM, since: str = "") -> None:
+    after = f"--since '{since}'" if since else ""
+    vm.wait_for(f"journalctl -a -o cat -u {UNIT} {after} | grep -q '{MARK}'", 180)
+
+
+def test_the_guest_boots_its_disk_through_the_vf(vm: VM) -> None:
+    vm.wait_boot()
+    wait_booted(vm)
+    assert phase(vm) == "running"
+    assert guest(vm)["loader"] == "iPXE image"
+    sockets = vm.run("ss -tnH state established '( sport = :3260 )'").stdout
+    assert "192.168.10.10" in sockets
+    sessions = vm.run(f"cat /sys/kernel/config/target/iscsi/{IQN}/tpgt_1/dynamic_sessions").stdout
+    assert "iqn.2010-04.org.ipxe:cirros" in sessions
+    assert vm.run("vfagent status").returncode == 0
+
+
+def test_qemu_is_nobody_and_opens_no_other_vf(vm: VM) -> None:
+    pid = guest(vm)["pid"]
+    facts = vm.run(f"cat /proc/{pid}/status").stdout
+    assert not re.search(r"^Uid:\s+0\b", facts, re.MULTILINE)
+    assert re.search(r"^CapEff:\s+0+$", facts, re.MULTILINE)
+    assert re.search(r"^CapBnd:\s+0+$", facts, re.MULTILINE)
+    groups = [
+        vm.run(f"basename $(readlink /sys/bus/pci/devices/{vf.address}/iommu_group)").stdout.strip()
+        for vf in vfs(vm, PF)
+    ]
+    answers = [
+        vm.run(f"sh -c 'echo $$ >{CGROUP}/cgroup.procs; exec 3<>/dev/vfio/{one}'", check=False).stderr for one in groups
+    ]
+    assert "busy" in answers[0]
+    assert "Operation not permitted" in answers[1]
+
+
+def test_machined_and_systemctl_show_it(vm: VM) -> None:
+    vm.wait_for("machinectl list --no-legend | grep -q '^cirros .*vm'", 10)
+    assert f"Guest cirros on {PF}/vf0" in vm.run(f"systemctl status {UNIT}").stdout
+
+
+def test_the_agents_end_is_not_the_guests(vm: VM) -> None:
+    before = guest(vm)["pid"]
+    vm.run("systemctl restart vfagent.service")
+    vm.run("systemctl kill --signal=KILL vfagent.service")
+    vm.wait_for("systemctl is-active --quiet vfagent.service && vfagent status >/dev/null", 60)
+    vm.run("systemctl stop vfagent.service; systemctl start vfagent.service")
+    vm.wait_for(lambda: phase(vm) == "running", 30)
+    assert guest(vm)["pid"] == before
+    assert vm.run("vfagent plan").returncode == 0
+
+
+def test_what_would_disturb_it_is_refused_with_its_name(vm: VM) -> None:
+    before, held = guest(vm)["pid"], vfs(vm, PF)
+    released = vm.run(f"vfagent release {PF}", check=False)
+    assert released.returncode == 5
+    assert "by guest cirros" in released.stderr
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 2", "vfs = 1").encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: "by guest cirros" in str(status(vm)[PF]["deferred"]), 20)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+    assert (guest(vm)["pid"], vfs(vm, PF)) == (before, held)
+
+
+def test_a_guest_that_ignores_acpi_is_stopped_in_the_stated_time_and_stays_so(vm: VM) -> None:
+    started = time.monotonic()
+    vm.run("vfagent guest stop cirros", timeout=60)
+    assert 7 < time.monotonic() - started < 20
+    assert phase(vm) == "stopped"
+    vm.run("systemctl restart vfagent.service")
+    vm.wait_for(lambda: phase(vm) == "stopped", 30)
+    since = now(vm)
+    vm.run("vfagent guest start cirros", timeout=60)
+    wait_booted(vm, since)
+
+
+def test_a_crash_is_followed_by_another_start(vm: VM) -> None:
+    before = guest(vm)["pid"]
+    vm.run(f"systemctl kill --signal=SEGV {UNIT}")
+    vm.wait_for(lambda: phase(vm) == "running" and guest(vm)["pid"] != before, 60)
+
+
+def test_a_crash_loop_ends_and_is_reported(vm: VM) -> None:
+    for _ in range(10):
+        if phase(vm) == "failed":
+            break
+        vm.run(f"systemctl kill --signal=SEGV {UNIT}", check=False)
+        vm.wait_for(lambda: phase(vm) in ("failed", "running"), 30)
+        time.sleep(3)
+    assert phase(vm) == "failed"
+    assert "guest cirros: failed" in journal(vm)
+    assert vm.run("vfagent status", check=False).returncode == 3
+    vm.run("vfagent guest start cirros", timeout=60)
+    assert phase(vm) == "running"
+
+
+def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm: VM) -> None:
+    vm.run("vfagent guest stop cirros", timeout=60)
+    assert phase(vm) == "stopped"
+    vm.put("/etc/vfagent/policy.toml", (POLICY + LATE).encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: phase(vm, "late") == "waiting", 20)
+    for number in (1, 2):
+        card = Igb(f"late{number}")
+        vm.hotplug(card)
+        vm.wait_for(lambda: phase(vm, "late") == "running", 90)
+        vm.unplug(card, timeout=120)
+        vm.wait_for(lambda: phase(vm, "late") == "waiting", 30)
+    assert vm.run("ps -eo stat,args | grep '^D' || true").stdout == ""
+    assert "guest late: a VF is being taken from it: stopping it" in journal(vm)
