@@ -7,6 +7,8 @@ from vfagent.plan.qemu import QEMU
 PROBE_S = 20.0
 _UNIT = "vfagent-kvm-probe.service"
 _DISK = "/run/credentials/vfagent-kvm-probe.service/disk"
+# SeaBIOS reads nothing of a disk that has not one whole cylinder, so it is told of smaller ones.
+_DRIVE = "virtio-blk-pci,drive=disk,bootindex=1,lcyls=1,lheads=1,lsecs=1"
 _PORT, _VALUE = 0xF4, 0x10
 # mov al, VALUE; out PORT, al; again: hlt; jmp again
 _CODE = bytes([0xB0, _VALUE, 0xE6, _PORT, 0xF4, 0xEB, 0xFD])
@@ -17,7 +19,7 @@ def kvm_probe() -> UnitSpec:
     disk = f"driver=raw,node-name=disk,read-only=on,file.driver=file,file.filename={_DISK}"
     argv = [
         *(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-accel", "kvm"),
-        *("-cpu", "host", "-m", "64", "-blockdev", disk, "-device", "virtio-blk-pci,drive=disk,bootindex=1"),
+        *("-cpu", "host", "-m", "64", "-blockdev", disk, "-device", _DRIVE),
         *("-device", f"isa-debug-exit,iobase={_PORT},iosize=4"),
     ]
     return UnitSpec(

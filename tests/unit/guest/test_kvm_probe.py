@@ -21,6 +21,11 @@ def test_success_is_what_the_guest_says_and_nothing_else() -> None:
     assert not ignored
 
 
+def test_the_firmware_is_told_how_small_the_disk_is() -> None:
+    [(_, argv, _)] = PROPERTIES["ExecStart"]
+    assert any("lcyls=1,lheads=1,lsecs=1" in word for word in argv)
+
+
 def test_it_has_the_kvm_device_and_an_end() -> None:
     assert PROPERTIES["DeviceAllow"] == [("/dev/kvm", "rw")]
     assert PROPERTIES["TimeoutStartUSec"] == 20_000_000
