@@ -119,6 +119,7 @@ class Guests:
             self._start(one)
         else:
             log.warning("guest %s: a VF is being taken from it: stopping it", one.name)
+            one.again = True  # its VF may be back before its end is heard of
             self._stop(one)
 
     def _start(self, one: GuestState) -> None:
@@ -208,7 +209,7 @@ class Guests:
         if before is None or not before.running:
             return
         self._look_at(before.vfs)
-        if self._lost(before):
+        if one.again or self._lost(before):
             log.warning("guest %s: ended with its VF; it starts again when that is back", one.name)
             one.again, one.record = True, None
             self.records.forget(one.name)
