@@ -22,10 +22,6 @@ class PolicyError(VfagentError):
         self.problems = problems
 
 
-class ObserveError(VfagentError):
-    """An object could not be read."""
-
-
 class StepError(VfagentError):
     """A kernel interface refused; `errno` is its answer (0 where there was none)."""
 

@@ -32,7 +32,7 @@ _FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 def _iproute_class() -> Any:
     """pyroute2's IPRoute without the rest of pyroute2.
 
-    The package's own __init__ imports its database, its HTTP server and unittest: half of the time and 10 MiB.
+    The package's own __init__ imports its database and its HTTP server: half of the time and 10 MiB.
     A bare package in its place lets the one module be imported; the modules are the same in 0.7 and 0.9.
     """
     if "pyroute2" not in sys.modules:

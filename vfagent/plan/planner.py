@@ -195,7 +195,7 @@ def _not_assignable(vf: Vf, want: DesiredVf, pairs: list[tuple[Vf, DesiredVf]]) 
 
 
 def _rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, memory: PfMemory) -> tuple[str, ...]:
-    # A port without a cable is in order: rates follow when the link comes, so this alone keeps nobody waiting.
+    # Rates follow when the link comes, which its own event tells; READY waits for that only a few seconds.
     if not quirks.rate_needs_carrier or pf.netdev is None or pf.netdev.carrier or Attribute.RATE in memory.unsupported:
         return ()
     return ("rates: the driver takes them only with a link",) if any(vf.settings.rate for vf in desired.vfs) else ()
