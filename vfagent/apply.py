@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vfagent.agent import Watcher
 from vfagent.cli import Exit
 from vfagent.convergence import Convergence
 from vfagent.errors import VfagentError
@@ -26,6 +25,7 @@ from vfagent.pf_state import PfState, Phase
 from vfagent.reconcile import StepEnded, StepStarted
 from vfagent.release import release
 from vfagent.status import pf_status
+from vfagent.watcher import Watcher
 
 _GRACE_S = 10.0  # for links and drivers that are still on their way
 _STUCK_S = 200.0

@@ -15,7 +15,6 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip
 from tests.host.uevents import message, send
-from vfagent.agent import Watcher
 from vfagent.convergence import Convergence
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
@@ -23,6 +22,7 @@ from vfagent.host.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.pf_state import Phase
 from vfagent.policy.match import HostIdentity
+from vfagent.watcher import Watcher
 
 pytestmark = pytest.mark.usefixtures("kernel")
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel events into dirty PFs: udev's, rtnetlink's, and the end of who held a VF."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from vfagent.convergence import Convergence
+from vfagent.host.host import Host
+from vfagent.host.linkwatch import LinkWatch
+from vfagent.host.udev import UdevEvent, UdevMonitor
+from vfagent.host.vfiowatch import VfioWatch
+from vfagent.model.pci import PciAddress
+from vfagent.observe import DEVICES, pf_addresses
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    def __init__(self, host: Host, convergence: Convergence) -> None:
+        self.host, self.convergence = host, convergence
+        self.tally = convergence.tally
+        self.udev = UdevMonitor(lambda: self._lost("udev"))
+        self.links = LinkWatch()
+        self.vfio = VfioWatch()
+        self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.udev.fileno(), self._read_udev)
+        loop.add_reader(self.links.fileno(), self._read_links)
+        loop.add_reader(self.vfio.fileno(), self._read_vfio)
+
+    def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.udev.fileno())
+        loop.remove_reader(self.links.fileno())
+        loop.remove_reader(self.vfio.fileno())
+        self.links.close()
+        self.vfio.close()
+
+    def look_at_everything(self, *, now: bool = False) -> None:
+        for address in {*pf_addresses(self.host), *self.convergence.pfs}:
+            self.convergence.mark_dirty(address, now=now)
+
+    def _lost(self, source: str) -> None:
+        log.warning("%s events were lost: looking at everything again", source)
+        self.tally.overflowed(source)
+        self.look_at_everything()
+
+    def _read_udev(self) -> None:
+        before = self.udev.fileno()
+        try:
+            for event in self.udev.drain():
+                self._take(event)
+        except OSError:
+            asyncio.get_running_loop().remove_reader(before)
+            self.udev.restart()
+            asyncio.get_running_loop().add_reader(self.udev.fileno(), self._read_udev)
+
+    def _take(self, event: UdevEvent) -> None:
+        self.tally.uevents += 1
+        self.tally.changed()
+        address = self._pf_of(event)
+        if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
+            complete = (event.subsystem, event.action, event.address) == ("net", "add", address)
+            self.convergence.mark_dirty(address, now=complete)
+
+    def _pf_of(self, event: UdevEvent) -> PciAddress:
+        """The PF that an event is about. A VF that is gone has no physfn link; its last look knew it."""
+        owner = self.host.sysfs.link(f"{DEVICES}/{event.address}/physfn")
+        if owner:
+            return PciAddress(owner)
+        for state in self.convergence.pfs.values():
+            if state.pf and any(vf.address == event.address for vf in state.pf.vfs):
+                return state.address
+        return event.address
+
+    def _read_vfio(self) -> None:
+        """Somebody let go of a VF: what waited for that may be possible now."""
+        self.vfio.drain()
+        for state in list(self.convergence.pfs.values()):
+            if state.plan.deferred or self.awaited():
+                self.convergence.mark_dirty(state.address)
+
+    def _read_links(self) -> None:
+        changed, lost = self.links.drain()
+        self.tally.link_events += len(changed)
+        self.tally.changed()
+        if lost:
+            self._lost("rtnetlink")
+        for state in list(self.convergence.pfs.values()):
+            if state.ifindexes & changed:
+                self.convergence.mark_dirty(state.address)
