@@ -8,6 +8,8 @@ from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs, Step,
 Advice = tuple[str, str | None, bool]
 """A cause to add to the message, a hint, and whether trying again can help."""
 
+_DOCTOR = "vfagent doctor tells whether IOMMU, group or module is in the way"
+
 _NUMVFS: dict[int, Advice] = {
     errno.EBUSY: (": VFs exist already, made by somebody else meanwhile", None, True),
     errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
@@ -17,7 +19,7 @@ _NUMVFS: dict[int, Advice] = {
     errno.ENOMEM: (
         ": no room for the VFs in the bridge's memory window or bus range",
         "boot with pci=realloc, or pci=assign-busses; enable 'above 4G decoding' and SR-IOV in the firmware; "
-        "journalctl -k says which BAR was refused",
+        "vfagent doctor tells which of the two is missing",
         False,
     ),
     errno.ENOSPC: (
@@ -25,14 +27,14 @@ _NUMVFS: dict[int, Advice] = {
         "ask for fewer VFs, or take vectors from the PF (devlink resource, ethtool -L, no RDMA)",
         False,
     ),
-    errno.ENODEV: (": the device is gone, or its firmware has SR-IOV switched off", None, True),
+    errno.ENODEV: (": the device is gone, or its firmware has SR-IOV switched off", "vfagent doctor tells which", True),
     errno.EINVAL: (": the driver does not take this count", "see the driver's own limits in journalctl -k", False),
     errno.EROFS: (": sysfs is read-only here", "the unit needs ReadWritePaths=/sys/devices /sys/bus/pci", False),
 }
 
 _DRIVER: dict[int, Advice] = {
-    errno.ENODEV: (": it is no VF of this PF any more, or no driver takes it", None, True),
-    errno.EINVAL: (": the driver refused the device", "is the IOMMU on? journalctl -k says why", False),
+    errno.ENODEV: (": it is no VF of this PF any more, or no driver takes it", _DOCTOR, True),
+    errno.EINVAL: (": the driver refused the device", f"{_DOCTOR}; journalctl -k says why", False),
 }
 
 _VF: dict[int, Advice] = {

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _with_json(_verb(verbs, "apply", "one convergence, without the service"))
     status = _with_json(_verb(verbs, "status", "what the service sees, does and waits for"))
     status.add_argument("--watch", action="store_true", help="again at each change, until interrupted")
+    _with_json(_verb(verbs, "doctor", "what on this host stands in the way (then it exits with 1), and what to do"))
     _guest_verbs(_verb(verbs, "guest", "the guests: list them, start or stop one"))
     release = _verb(verbs, "release", "give a PF back as it was found")
     release.add_argument("pf", metavar="PF", help="its PCI address, or its interface")

@@ -28,10 +28,13 @@ def observe(host: Host) -> Inventory:
 
 def observe_pf(host: Host, address: PciAddress) -> Pf | None:
     """The PF as it is now; None where there is no such PF."""
+    totalvfs = host.sysfs.read(f"{DEVICES}/{address}/sriov_totalvfs")
+    return None if totalvfs is None else observe_function(host, address, int(totalvfs))
+
+
+def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
+    """A PCI function as if it were a PF: `doctor` asks which cards could be one."""
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
-    totalvfs = sysfs.read(f"{base}/sriov_totalvfs")
-    if totalvfs is None:
-        return None
     stored = host.udev.properties("pci", address)
     properties = stored or {}
     link, unready = _pf_link(host, base)
@@ -42,7 +45,7 @@ def observe_pf(host: Host, address: PciAddress) -> Pf | None:
         vendor=sysfs.read(f"{base}/vendor") or "",
         device=sysfs.read(f"{base}/device") or "",
         pci_class=sysfs.read(f"{base}/class") or "",
-        totalvfs=int(totalvfs),
+        totalvfs=totalvfs,
         autoprobe=_flag(sysfs.read(f"{base}/sriov_drivers_autoprobe")),
         vfs=_vfs(host, base, link),
         netdev=_pf_netdev(host, link) if link else None,
@@ -163,7 +166,7 @@ def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None
         driver_override=override if override not in ("", "(null)") else None,
         enabled=sysfs.read(f"{base}/enable") not in (None, "0"),
         iommu_group=int(group) if group else None,
-        group_blockers=_group_blockers(host, base, address) if group else (),
+        group_blockers=group_blockers(host, base, address) if group else (),
         netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
         settings=settings,
         holder=_holder(host, address) if driver in (None, VFIO_DRIVER) else None,
@@ -176,7 +179,7 @@ def _holder(host: Host, address: PciAddress) -> str | None:
     return f"guest {name}" if name and host.sysfs.exists(guest_cgroup(name)) else None
 
 
-def _group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddress, ...]:
+def group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddress, ...]:
     others = (name for name in host.sysfs.names(f"{base}/iommu_group/devices") if name != address)
     return tuple(PciAddress(name) for name in others if _blocks(host, name))
 

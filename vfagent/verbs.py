@@ -158,6 +158,12 @@ def _pid_in_status(root: Path) -> int:
         return -1
 
 
+def doctor(args: argparse.Namespace) -> int:
+    from vfagent.doctor import doctor as examined
+
+    return examined(args.root, as_json=args.json)
+
+
 def guest(args: argparse.Namespace) -> int:
     if args.guest_verb == "list":
         return _list_guests(args)
@@ -218,6 +224,7 @@ VERBS: dict[str, Verb] = {
     "plan": plan,
     "apply": apply,
     "status": status,
+    "doctor": doctor,
     "guest": guest,
     "release": release,
     "schema": schema,

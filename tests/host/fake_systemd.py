@@ -25,6 +25,15 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
+ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
+LOADED = {
+    "/loaded/vfagent_2eservice": {
+        "LoadState": "loaded",
+        "ActiveState": "failed",
+        "UnitFileState": "enabled",
+        "Result": "exit-code",
+    }
+}
 
 
 class Unit:
@@ -139,7 +148,12 @@ class FakeSystemd:
         ]
         return "a(ssssssouso)", (rows,)
 
+    def LoadUnit(self, unit: str) -> Any:  # noqa: N802
+        return "o", (f"/loaded/{unit.replace('.', '_2e')}",)
+
     def Get(self, path: str, interface: str, name: str) -> Any:  # noqa: N802
+        if path.startswith("/loaded/"):
+            return "v", (("s", LOADED.get(path, ABSENT)[name]),)
         unit = list(self.units.values())[int(path.rpartition("/")[2])]
         values = {
             "Environment": ("as", unit.properties["Environment"]),

@@ -16,6 +16,7 @@ LAYERS = (
     {"model"},
     {"policy"},
     {"plan"},
+    {"diagnosis"},
     {"host"},
     {"advice", "observe", "tally"},
     {"execute"},
@@ -25,9 +26,16 @@ LAYERS = (
     {"metrics"},
 )
 SERVICE = len(LAYERS)
-FACE = {"cli": SERVICE + 2, "verbs": SERVICE + 2, "show": SERVICE + 2, "apply": SERVICE + 2, "__main__": SERVICE + 3}
+FACE = {
+    "cli": SERVICE + 2,
+    "verbs": SERVICE + 2,
+    "show": SERVICE + 2,
+    "apply": SERVICE + 2,
+    "doctor": SERVICE + 2,
+    "__main__": SERVICE + 3,
+}
 
-PURE = ("vfagent/model/", "vfagent/policy/", "vfagent/plan/")
+PURE = ("vfagent/model/", "vfagent/policy/", "vfagent/plan/", "vfagent/diagnosis/")
 EFFECTS = {"os", "asyncio", "subprocess", "socket", "threading", "multiprocessing", "signal", "fcntl", "select"}
 
 # Where each library from outside may be imported.

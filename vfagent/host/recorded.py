@@ -22,6 +22,7 @@ class SysfsRtnl:
         return None
 
     def _facts(self, base: str, name: str, ifindex: int) -> LinkFacts:
+        master = self._sysfs.read(f"{base}/master/ifindex")
         mac = self._sysfs.read(f"{base}/address") or ""
         return LinkFacts(
             ifindex=ifindex,
@@ -31,6 +32,7 @@ class SysfsRtnl:
             mtu=int(self._sysfs.read(f"{base}/mtu") or 0),
             admin_up=bool(int(self._sysfs.read(f"{base}/flags") or "0", 0) & 1),
             carrier=self._sysfs.read(f"{base}/carrier") == "1",
+            master=int(master) if master else None,
         )
 
     def hwmode(self, ifindex: int) -> str | None:

@@ -6,6 +6,7 @@ Calls block, so they are made in workers; jeepney is imported there, and costs t
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,16 @@ _DAEMON = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBu
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _REPLY_S = 25.0
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """A unit in systemd's words. `loaded`: there is such a unit."""
+
+    loaded: bool
+    active: str
+    enabled: str
+    result: str
 
 
 class BusError(VfagentError):
@@ -86,6 +97,14 @@ class Systemd:
         [units] = self._call(_SYSTEMD, "ListUnitsByPatterns", "asas", patterns)
         return tuple(self._found(unit[0], unit[3], unit[4], unit[6]) for unit in units if unit[2] != "not-found")
 
+    def state(self, unit: str) -> UnitState:
+        """Also of one that is not loaded yet, or not there."""
+        [path] = self._call(_SYSTEMD, "LoadUnit", "s", (unit,))
+        names = ("LoadState", "ActiveState", "UnitFileState")
+        load, active, enabled = (self._property(path, "Unit", name) for name in names)
+        result = self._service(path, "Result") if load == "loaded" else ""
+        return UnitState(load != "not-found", active, "masked" if load == "masked" else enabled, result)
+
     def _found(self, unit: str, active: str, sub: str, path: str) -> FoundUnit:
         environment = dict(word.partition("=")[::2] for word in self._service(path, "Environment"))
         vfs = tuple(PciAddress(one) for one in environment.get(ENV_VFS, "").split(",") if one)
@@ -93,8 +112,11 @@ class Systemd:
         return FoundUnit(guest_of_unit(unit), active, sub, result, pid, vfs, environment.get(ENV_RULE, ""))
 
     def _service(self, path: str, name: str) -> Any:
+        return self._property(path, "Service", name)
+
+    def _property(self, path: str, kind: str, name: str) -> Any:
         target = (path, _SYSTEMD[1], _PROPERTIES)
-        [(_, value)] = self._call(target, "Get", "ss", ("org.freedesktop.systemd1.Service", name))
+        [(_, value)] = self._call(target, "Get", "ss", (f"org.freedesktop.systemd1.{kind}", name))
         return value
 
     def register_machine(self, name: str, uuid: bytes, pid: int) -> None:

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`doctor` on what does not answer, may not be read, or is not what it looks like."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.host.fake_systemd import fake_systemd
+from tests.host.tree import put
+from tests.unit.doctor.hosts import PF, healthy
+from vfagent.cli import main
+from vfagent.errors import VfagentError
+from vfagent.examine import examine
+from vfagent.host.files import HostFiles
+from vfagent.host.kernel_log import kernel_log
+from vfagent.host.other_owners import other_owners
+from vfagent.host.units import Systemd, UnitState
+from vfagent.inquiry import NoAnswer, ask, ask_all
+
+NOBODY = 65534
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Without root's right to read everything."""
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that everybody may enter; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def hang() -> int:
+    time.sleep(100)
+    return 0
+
+
+def refuse() -> int:
+    raise VfagentError("systemd: cannot talk to it")
+
+
+# Inquiries
+
+
+def test_a_question_without_an_answer_does_not_hold_up_the_others() -> None:
+    started = time.monotonic()
+    answers = ask_all({"hangs": hang, "one": lambda: 1, "refuses": refuse, "two": lambda: [2]}, 0.5)
+    assert time.monotonic() - started < 3
+    assert answers == {
+        "hangs": NoAnswer("no answer within 0 s", late=True),
+        "one": 1,
+        "refuses": NoAnswer("systemd: cannot talk to it"),
+        "two": [2],
+    }
+
+
+def test_many_questions_are_asked_a_few_at_once_and_answered_in_their_order() -> None:
+    answers = ask_all({number: lambda number=number: number * number for number in range(40)}, 10)  # type: ignore[misc]
+    assert list(answers.items()) == [(number, number * number) for number in range(40)]
+
+
+def test_a_large_answer_arrives_whole() -> None:
+    assert ask(lambda: "x" * 3_000_000, 10) == "x" * 3_000_000
+
+
+def test_a_worker_that_dies_has_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(ask(lambda: os._exit(3), 5), NoAnswer)
+
+
+# Files
+
+
+def test_nothing_but_regular_files_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "null").symlink_to("/dev/null")
+    files = HostFiles(tmp_path)
+    assert [files.read(name) for name in ("fifo", "folder", "null", "absent")] == [None] * 4
+    assert files.denied == set()
+
+
+def test_a_link_does_not_lead_out_of_a_copied_tree(tmp_path: Path) -> None:
+    put(tmp_path / "secret", "x")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/link").symlink_to("../secret")
+    put(tmp_path / "tree/file", "y")
+    files = HostFiles(tmp_path / "tree")
+    assert (files.read("link"), files.read("file")) == (None, "y")
+
+
+def test_what_may_not_be_read_is_remembered(open_folder: Path) -> None:
+    put(open_folder / "etc/libvirt/qemu/vm.xml", "<domain/>")
+    (open_folder / "etc/libvirt/qemu/vm.xml").chmod(0o600)
+    put(open_folder / "etc/driverctl.d/x", "")
+    (open_folder / "etc/driverctl.d").chmod(0o700)
+    files = HostFiles(open_folder)
+    with nobody():
+        assert list(other_owners(files)) == []
+    assert files.denied == {"/etc/libvirt/qemu/vm.xml", "/etc/driverctl.d"}
+
+
+def test_a_file_hides_those_of_its_name_in_later_folders(tmp_path: Path) -> None:
+    text = "[Link]\nSR-IOVVirtualFunctions=4\n"
+    put(tmp_path / "usr/lib/systemd/network/10-a.link", text)
+    put(tmp_path / "usr/lib/systemd/network/20-b.link", text)
+    put(tmp_path / "etc/systemd/network/10-a.link", "[Link]\n")
+    paths = [file.path for _, file in other_owners(HostFiles(tmp_path))]
+    assert paths == ["/usr/lib/systemd/network/20-b.link"]
+
+
+# The kernel, and systemd
+
+
+def test_the_kernels_log_is_read_to_its_end_and_not_beyond() -> None:
+    lines = kernel_log()
+    assert len(lines) > 10
+    assert not any(line.startswith(" SUBSYSTEM=") for line in lines)
+
+
+def test_a_unit_is_told_in_systemds_words(tmp_path: Path) -> None:
+    with fake_systemd(tmp_path) as (address, _), Systemd(address) as systemd:
+        assert systemd.state("vfagent.service") == UnitState(
+            loaded=True, active="failed", enabled="enabled", result="exit-code"
+        )
+        assert systemd.state("none.service") == UnitState(loaded=False, active="inactive", enabled="", result="")
+
+
+# The verb
+
+
+def test_doctor_changes_nothing(tmp_path: Path) -> None:
+    tree = healthy(tmp_path)
+
+    def everything() -> dict[str, tuple[float, int]]:
+        found = (path.lstat() for path in sorted(tree.root.rglob("*")))
+        return {str(number): (one.st_mtime_ns, one.st_size) for number, one in enumerate(found)}
+
+    before = everything()
+    assert main(["doctor", "--root", str(tree.root)]) == 0
+    assert everything() == before
+
+
+def test_doctor_as_nobody_says_what_it_did_not_see(open_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = healthy(open_folder)
+    put(tree.root / "etc/libvirt/qemu/vm.xml", "<hostdev/>")
+    (tree.root / "etc/libvirt/qemu").chmod(0o700)
+    with nobody():
+        assert main(["doctor", "--root", str(tree.root)]) == 0
+    out = capsys.readouterr().out
+    assert "not seen: /etc/libvirt/qemu" in out
+    assert out.endswith("nothing stands in the way; as root it would see more\n")
+
+
+def test_a_policy_that_may_not_be_read_is_not_called_invalid(open_folder: Path) -> None:
+    tree = healthy(open_folder)
+    (tree.root / "etc/vfagent/policy.toml").chmod(0o600)
+    with nobody():
+        facts = examine(tree.root)
+    assert facts.policy is None
+    assert facts.policy_problems == ()
+    assert any(one.object == "policy" for one in facts.unseen)
+
+
+def test_doctor_never_reads_numvfs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tree's sriov_numvfs is a FIFO: whoever read it would be late, and say so."""
+    tree = healthy(tmp_path)
+    assert (tree.device(PF) / "sriov_numvfs").is_fifo()
+    assert main(["doctor", "--root", str(tree.root)]) == 0
+    assert "in time" not in capsys.readouterr().out

@@ -1,0 +1,463 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be wrong with a host: each is one change to the tree of a healthy one."""
+
+from collections.abc import Callable
+
+from tests.host.tree import Tree, point, put
+from tests.unit.doctor.hosts import PF, POLICY, config_space, rom
+from vfagent import __version__
+from vfagent.host.state import write_json
+from vfagent.model.codec import encode
+from vfagent.pf_state import Phase
+from vfagent.plan.boot import IPXE_IMAGE
+from vfagent.plan.qemu import QEMU
+from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status
+
+Fault = Callable[[Tree], None]
+FAULTS: dict[str, Fault] = {}
+MLX5_POLICY = POLICY.replace('"igb"', '"mlx5_core"')
+
+
+def fault(function: Fault) -> Fault:
+    FAULTS[function.__name__] = function
+    return function
+
+
+def write(tree: Tree, path: str, text: str) -> None:
+    put(tree.root / path, text)
+
+
+def remove(tree: Tree, path: str) -> None:
+    (tree.root / path).unlink()
+
+
+def without_vfs(tree: Tree) -> None:
+    tree.make_vfs(PF, 0)
+
+
+def edit(tree: Tree, old: str, new: str) -> None:
+    assert old in POLICY
+    tree.policy(POLICY.replace(old, new))
+
+
+@fault
+def nothing_wrong(tree: Tree) -> None:
+    pass
+
+
+# The policy
+
+
+@fault
+def no_policy(tree: Tree) -> None:
+    remove(tree, "etc/vfagent/policy.toml")
+
+
+@fault
+def policy_with_two_mistakes(tree: Tree) -> None:
+    tree.policy(POLICY.replace("vfs = 2", "vsf = 2").replace('"stable"', '"steady"'))
+
+
+@fault
+def rule_with_a_typo(tree: Tree) -> None:
+    edit(tree, '"igb"', '"igbb"')
+
+
+@fault
+def rule_behind_a_wider_one(tree: Tree) -> None:
+    tree.policy(POLICY + f'[[pf]]\nname = "late"\nmatch = {{ pci = "{PF}" }}\nvfs = 1\n')
+
+
+# IOMMU
+
+
+@fault
+def iommu_without_its_word_on_the_command_line(tree: Tree) -> None:
+    without_vfs(tree)
+    _no_groups(tree)
+    write(tree, "proc/cmdline", "root=/dev/sda1 quiet\n")
+
+
+@fault
+def iommu_off_in_the_firmware_of_an_amd_host(tree: Tree) -> None:
+    without_vfs(tree)
+    _no_groups(tree)
+    write(tree, "proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm\n")
+    remove(tree, "sys/firmware/acpi/tables/DMAR")
+    write(tree, "sys/firmware/acpi/tables/FACP", "")
+
+
+@fault
+def iommu_switched_off_by_hand(tree: Tree) -> None:
+    without_vfs(tree)
+    _no_groups(tree)
+    write(tree, "proc/cmdline", "root=/dev/sda1 intel_iommu=on iommu=off\n")
+
+
+@fault
+def vm_without_an_iommu(tree: Tree) -> None:
+    without_vfs(tree)
+    _no_groups(tree)
+    write(tree, "proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu hypervisor\n")
+    remove(tree, "sys/firmware/acpi/tables/DMAR")
+    write(tree, "sys/firmware/acpi/tables/FACP", "")
+    (tree.root / "sys/class/misc/kvm/dev").unlink()
+    (tree.root / "sys/class/misc/kvm").rmdir()
+
+
+def _no_groups(tree: Tree) -> None:
+    for group in (tree.root / "sys/kernel/iommu_groups").iterdir():
+        (group / "devices").rmdir()
+        group.rmdir()
+
+
+@fault
+def interrupts_are_not_remapped(tree: Tree) -> None:
+    write(tree, "proc/interrupts", "  24:  0  0  PCI-MSI-0000:00:1f.2  0-edge  ahci\n")
+
+
+@fault
+def interrupts_are_not_remapped_and_allowed(tree: Tree) -> None:
+    interrupts_are_not_remapped(tree)
+    write(tree, "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "Y\n")
+    write(tree, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n")
+
+
+@fault
+def group_shared_by_a_vf_and_its_pf(tree: Tree) -> None:
+    for vf in tree.vfs(PF):
+        (tree.device(vf) / "iommu_group").unlink()
+        point(tree.device(vf) / "iommu_group", "../../../../kernel/iommu_groups/100")
+        tree.bind(vf, None)
+    for address in (PF, *tree.vfs(PF)):
+        point(tree.root / f"sys/kernel/iommu_groups/100/devices/{address}", f"../../../../bus/pci/devices/{address}")
+
+
+@fault
+def group_that_vfs_to_come_will_share(tree: Tree) -> None:
+    without_vfs(tree)
+    tree.add_device("0000:02:00.0", **{"class": "0x010601"})
+    tree.bind("0000:02:00.0", "ahci")
+    tree.add_device("0000:00:1c.0", **{"class": "0x060400"})
+    tree.bind("0000:00:1c.0", "pcieport")
+    for address in (PF, "0000:02:00.0", "0000:00:1c.0"):
+        point(tree.root / f"sys/kernel/iommu_groups/7/devices/{address}", f"../../../../bus/pci/devices/{address}")
+    point(tree.device(PF) / "iommu_group", "../../../../kernel/iommu_groups/7")
+
+
+@fault
+def iommu_refused_dma(tree: Tree) -> None:
+    line = "DMAR: [DMA Write NO_PASID] Request device [01:10.0] fault addr 0xfee00000 [fault reason 0x05] PTE Write"
+    write(tree, "var/log/dmesg", f"[  100.1] {line}\n[  101.2] {line}\n")
+
+
+# vfio-pci and drivers
+
+
+@fault
+def vfio_pci_not_loaded(tree: Tree) -> None:
+    without_vfs(tree)
+    (tree.root / "sys/bus/pci/drivers/vfio-pci").rmdir()
+
+
+@fault
+def vfio_pci_forbidden(tree: Tree) -> None:
+    vfio_pci_not_loaded(tree)
+    write(tree, "etc/modprobe.d/hardening.conf", "# no passthrough\nblacklist vfio_pci\n")
+
+
+@fault
+def vfio_pci_not_in_this_kernel(tree: Tree) -> None:
+    vfio_pci_not_loaded(tree)
+    write(tree, "lib/modules/6.12.48+deb13-amd64/modules.dep", "kernel/net/8021q/8021q.ko.xz:\n")
+
+
+@fault
+def pf_driver_forbidden(tree: Tree) -> None:
+    tree.bind(PF, None)
+    without_vfs(tree)
+    edit(tree, '{ driver = "igb" }', f'{{ driver = "igb", pci = "{PF}" }}')
+    write(tree, "proc/cmdline", "intel_iommu=on module_blacklist=nouveau,igb\n")
+
+
+@fault
+def pf_without_a_driver(tree: Tree) -> None:
+    without_vfs(tree)
+    tree.bind(PF, None)
+    edit(tree, '{ driver = "igb" }', f'{{ pci = "{PF}" }}')
+
+
+@fault
+def pf_taken_by_vfio(tree: Tree) -> None:
+    without_vfs(tree)
+    tree.bind(PF, "vfio-pci")
+    edit(tree, '{ driver = "igb" }', f'{{ pci = "{PF}" }}')
+    write(tree, "etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:1b80,8086:10c9 disable_vga=1\n")
+
+
+@fault
+def vfio_takes_vfs_by_id(tree: Tree) -> None:
+    write(tree, "proc/cmdline", "intel_iommu=on vfio-pci.ids=8086:10ca\n")
+
+
+@fault
+def driverctl_overrides_a_vf(tree: Tree) -> None:
+    write(tree, f"etc/driverctl.d/pci-{tree.vfs(PF)[1]}", "igbvf\n")
+
+
+# Firmware, and room for VFs
+
+
+def _dark(tree: Tree, vendor: str, device: str, config: bytes | None) -> None:
+    """The PF's card shows no SR-IOV."""
+    without_vfs(tree)
+    for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_drivers_autoprobe", "sriov_vf_device"):
+        remove(tree, f"sys/bus/pci/devices/{PF}/{name}")
+    tree.add_device(PF, vendor=vendor, device=device)
+    if config is not None:
+        (tree.device(PF) / "config").write_bytes(config)
+
+
+@fault
+def sriov_off_in_the_cards_firmware(tree: Tree) -> None:
+    _dark(tree, "0x15b3", "0x1017", config_space(None))
+    tree.bind(PF, "mlx5_core")
+    tree.policy(MLX5_POLICY)
+
+
+@fault
+def firmware_that_offers_no_vfs(tree: Tree) -> None:
+    _dark(tree, "0x8086", "0x10c9", config_space(0))
+
+
+@fault
+def kernel_that_takes_no_vfs(tree: Tree) -> None:
+    _dark(tree, "0x8086", "0x10c9", config_space(7))
+
+
+@fault
+def card_that_never_had_vfs(tree: Tree) -> None:
+    tree.add_device("0000:03:00.0", vendor="0x8086", device="0x100e", **{"class": "0x020000"})
+    (tree.device("0000:03:00.0") / "config").write_bytes(config_space(None))
+
+
+@fault
+def no_room_for_the_vfs_registers(tree: Tree) -> None:
+    without_vfs(tree)
+    bar = f"[    1.10] pci {PF}: VF BAR 0 [mem size 0x0001c000 64bit pref]: can't assign; no space\n"
+    write(tree, "var/log/dmesg", f"{bar}[    9.20] igb {PF}: not enough MMIO resources for SR-IOV\n")
+
+
+@fault
+def no_bus_numbers_for_the_vfs(tree: Tree) -> None:
+    without_vfs(tree)
+    tree.add_device(PF, ari_enabled="0")
+    line = f"igb {PF}: can't enable 2 VFs (bus 02 out of range of [bus 01])"
+    write(tree, "var/log/dmesg", f"[    9.20] {line}\n[   19.20] {line}\n")
+
+
+@fault
+def no_room_at_first_and_vfs_by_now(tree: Tree) -> None:
+    write(tree, "var/log/dmesg", f"[    9.20] igb {PF}: not enough MMIO resources for SR-IOV\n")
+
+
+@fault
+def more_vfs_than_the_card_has(tree: Tree) -> None:
+    edit(tree, "vfs = 2", "vfs = 9")
+
+
+# Others at the same card
+
+
+@fault
+def networkd_makes_vfs(tree: Tree) -> None:
+    write(
+        tree,
+        "etc/systemd/network/10-ens1.link",
+        "[Match]\nPermanentMACAddress=02:00:00:00:00:01\n[Link]\nSR-IOVVirtualFunctions=4\n",
+    )
+    write(tree, "etc/systemd/network/20-ens1.network", "[Match]\nName=ens1\n")
+    write(tree, "etc/systemd/network/20-ens1.network.d/vf.conf", "[SR-IOV]\nVirtualFunction=0\nVLANId=7\n")
+    write(tree, "etc/systemd/network/30-other.link", "[Match]\nDriver=ice\n[Link]\nSR-IOVVirtualFunctions=4\n")
+
+
+@fault
+def netplan_makes_vfs(tree: Tree) -> None:
+    ethernets = "    ens1:\n      virtual-function-count: 4\n    ens2:\n      virtual-function-count: 8\n"
+    write(tree, "etc/netplan/50-nic.yaml", f"network:\n  version: 2\n  ethernets:\n{ethernets}")
+
+
+@fault
+def networkmanager_makes_vfs(tree: Tree) -> None:
+    profile = "[connection]\nid=storage\ninterface-name=ens1\n[ethernet]\n[sriov]\ntotal-vfs=4\n"
+    write(tree, "etc/NetworkManager/system-connections/storage.nmconnection", profile)
+    write(tree, "run/NetworkManager/devices/1", "[device]\nmanaged=true\nconnection-uuid=0\n")
+    write(tree, "run/NetworkManager/devices/2", "[device]\nmanaged=true\n")
+
+
+@fault
+def udev_rules_make_vfs(tree: Tree) -> None:
+    rules = (
+        '# ATTR{device/sriov_numvfs}="9"\n'
+        'ACTION=="add", SUBSYSTEM=="net", KERNEL=="ens1", ATTR{device/sriov_numvfs}="4"\n'
+        'ACTION=="add", SUBSYSTEM=="net", KERNEL=="ens9", ATTR{device/sriov_numvfs}="5"\n'
+        'SUBSYSTEM=="pci", DRIVER=="igb", \\\n  ATTR{sriov_numvfs}!="0", TAG+="x"\n'
+    )
+    write(tree, "etc/udev/rules.d/99-vfs.rules", rules)
+
+
+@fault
+def scripts_make_vfs(tree: Tree) -> None:
+    write(tree, "etc/rc.local", "#!/bin/sh\n# echo 9 > /sys/class/net/ens1/device/sriov_numvfs\n")
+    write(tree, "etc/systemd/system/vfs.service", "[Service]\nExecStart=/bin/bash /usr/local/sbin/vfs ens1\n")
+    write(tree, "usr/local/sbin/vfs", '#!/bin/bash\necho 4 > "/sys/class/net/$1/device/sriov_numvfs"\n')
+    write(tree, "etc/tmpfiles.d/vfs.conf", f"w /sys/bus/pci/devices/{PF}/sriov_numvfs - - - - 4\n")
+    write(tree, "etc/network/interfaces", "iface ens9\n  up echo 4 >/sys/class/net/ens9/device/sriov_numvfs\n")
+    write(tree, "etc/modprobe.d/igb.conf", "options igb max_vfs=7\n")
+
+
+@fault
+def libvirt_uses_the_vfs(tree: Tree) -> None:
+    network = "<network><forward mode='hostdev' managed='yes'><pf dev='ens1'/></forward></network>\n"
+    write(tree, "etc/libvirt/qemu/networks/vfs.xml", network)
+    bus, rest = tree.vfs(PF)[1].split(":")[1:]
+    slot, function = rest.split(".")
+    address = f"<address domain='0x0000' bus='0x{bus}' slot='0x{slot}' function='0x{function}'/>"
+    domain = f"<domain><hostdev mode='subsystem' type='pci'><source>{address}</source></hostdev></domain>\n"
+    write(tree, "etc/libvirt/qemu/vm.xml", domain)
+
+
+@fault
+def operators_at_work(tree: Tree) -> None:
+    write(tree, "etc/systemd/system/sriov-config.service", "[Unit]\n")
+    write(tree, "etc/pcidp/config.json", "{}\n")
+
+
+@fault
+def pf_below_a_bridge(tree: Tree) -> None:
+    write(tree, "sys/class/net/br0/ifindex", "9\n")
+    point(tree.root / "sys/class/net/ens1/master", "../br0")
+
+
+# The service
+
+
+@fault
+def service_not_installed(tree: Tree) -> None:
+    remove(tree, "usr/lib/systemd/system/vfagent.service")
+
+
+@fault
+def udev_rules_missing(tree: Tree) -> None:
+    remove(tree, "usr/lib/udev/rules.d/70-vfagent.rules")
+    remove(tree, "usr/lib/udev/hwdb.bin")
+
+
+@fault
+def old_process_with_an_old_policy_and_a_failed_pf(tree: Tree) -> None:
+    failure = FailureStatus(f"{PF}: cannot create 2 VFs: ENOSPC (No space left on device)", "ask for fewer VFs")
+    pf = PfStatus(PF, "ens1", "igb", None, "storage", Phase.FAILED, 2, 0, 8, failures=(failure,))
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0)
+    status = Status(1, f"{__version__}~old", 1, 0.0, ready=True, policy=policy, pfs=(pf,))
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+
+
+@fault
+def no_machine_id(tree: Tree) -> None:
+    remove(tree, "etc/machine-id")
+
+
+@fault
+def one_mac_for_two_cards(tree: Tree) -> None:
+    tree.add_pf("0000:05:00.0", vfs=2, interface="ens5")
+    for vf in tree.vfs("0000:05:00.0"):
+        tree.bind(vf, "vfio-pci")
+    edit(tree, '"stable"', '"52:54:00:bb:00:{index:02x}"')
+
+
+@fault
+def vepa_and_an_old_mlx5(tree: Tree) -> None:
+    tree.bind(PF, "mlx5_core")
+    tree.policy(MLX5_POLICY.replace("vfs = 2", 'vfs = 2\nhwmode = "vepa"'))
+    write(tree, "proc/version", "Linux version 6.1.0-25-amd64 (x) #1 SMP Debian 6.1.106-3 (2024-08-26)\n")
+
+
+# Guests
+
+
+@fault
+def no_qemu_and_no_ipxe(tree: Tree) -> None:
+    remove(tree, QEMU.lstrip("/"))
+    remove(tree, IPXE_IMAGE.lstrip("/"))
+
+
+@fault
+def no_kvm(tree: Tree) -> None:
+    remove(tree, "sys/class/misc/kvm/dev")
+    (tree.root / "sys/class/misc/kvm").rmdir()
+
+
+@fault
+def kvm_forbidden_by_the_firmware(tree: Tree) -> None:
+    no_kvm(tree)
+    write(tree, "var/log/dmesg", "[    5.0] kvm: disabled by bios\n")
+
+
+@fault
+def kvm_that_runs_nothing(tree: Tree) -> None:
+    write(tree, "run/vfagent/kvm.json", "false")
+    write(tree, "etc/group", "root:x:0:\n")
+
+
+@fault
+def vf_that_ipxe_does_not_drive(tree: Tree) -> None:
+    tree.add_device(PF, vendor="0x15b3", sriov_vf_device="1018")
+
+
+@fault
+def rom_for_the_pf(tree: Tree) -> None:
+    edit(tree, "sanboot", 'loader = "rom"\nrom = "/srv/pf.rom"\nsanboot')
+    (tree.root / "srv").mkdir()
+    (tree.root / "srv/pf.rom").write_bytes(rom("8086:10c9"))
+
+
+@fault
+def rom_for_the_other_firmware(tree: Tree) -> None:
+    edit(tree, "sanboot", 'loader = "rom"\nrom = "/srv/vf.rom"\nsanboot')
+    (tree.root / "srv").mkdir()
+    (tree.root / "srv/vf.rom").write_bytes(rom("8086:10ca", code=3))
+
+
+@fault
+def no_rom_and_no_uefi(tree: Tree) -> None:
+    tree.policy(
+        POLICY.replace("sanboot", 'loader = "rom"\nrom = "/srv/vf.rom"\nsanboot').replace(
+            'memory = "512M"', 'memory = "512M"\nfirmware = "uefi"'
+        )
+    )
+
+
+@fault
+def uefi_rom_on_an_82599_with_the_spoof_check(tree: Tree) -> None:
+    no_rom_and_no_uefi(tree)
+    tree.add_device(PF, sriov_vf_device="10ed")
+    write(tree, "usr/share/ovmf/OVMF.fd", "")
+    (tree.root / "srv").mkdir()
+    (tree.root / "srv/vf.rom").write_bytes(rom("8086:10ed", code=3))
+
+
+@fault
+def more_memory_than_there_is(tree: Tree) -> None:
+    edit(tree, 'memory = "512M"', 'memory = "20G"\nhugepages = true')
+
+
+@fault
+def own_target_that_does_not_listen(tree: Tree) -> None:
+    write(tree, "proc/net/fib_trie", "Local:\n  |-- 192.168.10.1\n        /32 host LOCAL\n")
+    write(tree, "proc/net/tcp", "  sl  local rem st\n   0: 00000000:0016 00000000:0000 0A 0\n")
+
+
+@fault
+def own_target_that_listens(tree: Tree) -> None:
+    own_target_that_does_not_listen(tree)
+    write(tree, "proc/net/tcp", "  sl  local rem st\n   0: 00000000:0CBC 00000000:0000 0A 0\n")

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Findings from facts that no copied tree holds: systemd's answers, permissions, what the kernel did not say."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.doctor.hosts import PF, healthy
+from vfagent.diagnosis.checks import CHECKS, diagnose
+from vfagent.diagnosis.facts import Facts, Kernel, Kvm, Programs, Service
+from vfagent.diagnosis.finding import Diagnosis, Finding, Severity
+from vfagent.diagnosis.pfs import mlx5_without_its_fix
+from vfagent.examine import examine
+from vfagent.model.pci import PciAddress
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """Of a host on which nothing stands in the way."""
+    return examine(healthy(tmp_path_factory.mktemp("host")).root)
+
+
+def only(facts: Facts) -> Finding:
+    (finding,) = diagnose(facts).findings
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("service", "check", "advice"),
+    [
+        (Service(active="failed", result="exit-code"), "service-failed", "journalctl -u vfagent -b"),
+        (Service(active="inactive", enabled="disabled"), "service-down", "systemctl enable --now vfagent"),
+        (Service(active="inactive", enabled="masked"), "service-down", "systemctl unmask vfagent"),
+        (Service(active="active", enabled="disabled"), "service-disabled", "systemctl enable vfagent"),
+    ],
+)
+def test_a_service_that_does_not_run_is_told_with_its_command(
+    facts: Facts, service: Service, check: str, advice: str
+) -> None:
+    finding = only(replace(facts, service=service))
+    assert finding.check == check
+    assert advice in finding.advice
+
+
+@pytest.mark.parametrize("active", ["active", "activating", "reloading", None])
+def test_a_service_that_runs_or_was_not_asked_is_no_finding(facts: Facts, active: str | None) -> None:
+    assert diagnose(replace(facts, service=Service(active=active, enabled="enabled"))).findings == ()
+
+
+def test_an_idle_service_without_a_policy_is_in_nobodys_way(tmp_path: Path) -> None:
+    tree = healthy(tmp_path)
+    (tree.root / "etc/vfagent/policy.toml").unlink()
+    found = diagnose(replace(examine(tree.root), service=Service(active="inactive", enabled="disabled")))
+    assert found.healthy
+    assert [one.check for one in found.findings] == ["policy-absent"]
+
+
+def test_a_pf_of_which_the_kernel_says_nothing_is_an_error(facts: Facts) -> None:
+    finding = only(replace(facts, stuck=(PciAddress(PF),)))
+    assert (finding.check, finding.severity, finding.object) == ("pf-stuck", Severity.ERROR, PF)
+
+
+def test_kvm_that_guests_may_not_open_is_a_warning(facts: Facts) -> None:
+    finding = only(replace(facts, kvm=Kvm(permitted=False)))
+    assert (finding.check, finding.severity) == ("kvm-denied", Severity.WARNING)
+
+
+@pytest.mark.parametrize(("version", "checks"), [((6, 1), ["qemu-old"]), ((7, 2), []), ((10, 0), []), (None, [])])
+def test_a_qemu_that_takes_no_json_is_too_old(facts: Facts, version: tuple[int, ...] | None, checks: list[str]) -> None:
+    found = diagnose(replace(facts, programs=Programs(qemu=version)))
+    assert [one.check for one in found.findings] == checks
+
+
+@pytest.mark.parametrize(
+    ("version", "broken"),
+    [
+        ((6, 1, 106), True),
+        ((6, 1, 111), False),
+        ((6, 6, 51), True),
+        ((6, 8, 0), True),
+        ((6, 10, 11), False),
+        ((6, 11, 0), False),
+        ((6, 12, 48), False),
+        ((5, 10, 200), True),
+        ((), False),
+    ],
+)
+def test_the_mlx5_bug_is_told_by_the_kernels_release(facts: Facts, version: tuple[int, ...], broken: bool) -> None:  # noqa: FBT001
+    pfs = tuple(replace(one, pf=replace(one.pf, driver="mlx5_core")) for one in facts.pfs)
+    found = list(mlx5_without_its_fix(replace(facts, pfs=pfs, kernel=Kernel(version=version))))
+    assert bool(found) is broken
+
+
+def test_a_pf_that_administers_the_host_is_named_with_the_key_that_permits_it(tmp_path: Path) -> None:
+    tree = healthy(tmp_path)
+    tree.make_vfs(PF, 0)
+    facts = examine(tree.root)
+    (one,) = facts.pfs
+    assert one.pf.netdev is not None
+    assert one.desired is not None
+    from vfagent.model.memory import PfMemory
+    from vfagent.plan.planner import plan_pf
+
+    pf = replace(one.pf, netdev=replace(one.pf.netdev, management="carries the default route"))
+    finding = only(replace(facts, pfs=(replace(one, pf=pf, plan=plan_pf(one.desired, pf, PfMemory())),)))
+    assert finding.check == "management-pf"
+    assert "create 2 VFs" in finding.follows
+    assert "allow_management = true in rule 'storage'" in finding.advice
+
+
+# The order
+
+
+def _says(check: str, severity: Severity) -> Callable[[Facts], list[Finding]]:
+    return lambda _: [Finding(check, severity, "", "", "", "")]
+
+
+def test_errors_come_first_and_among_them_what_others_hang_on(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = (
+        _says("a", Severity.NOTE),
+        _says("b", Severity.ERROR),
+        _says("c", Severity.WARNING),
+        _says("d", Severity.ERROR),
+    )
+    monkeypatch.setattr("vfagent.diagnosis.checks.CHECKS", checks)
+    assert [one.check for one in diagnose(facts).findings] == ["b", "d", "c", "a"]
+
+
+@pytest.mark.parametrize("severity", Severity)
+def test_only_errors_stand_in_the_way(severity: Severity) -> None:
+    assert Diagnosis((Finding("a", severity, "", "", "", ""),)).healthy is (severity is not Severity.ERROR)
+
+
+def test_each_check_is_run_once() -> None:
+    assert len(set(CHECKS)) == len(CHECKS)

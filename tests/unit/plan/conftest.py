@@ -1,6 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-import pytest
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--regenerate", action="store_true", help="write plan.txt of each case anew; read the diff")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's log says of PFs and VFs, and what it means."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vfagent.diagnosis.facts import ExaminedPf, Facts
+from vfagent.diagnosis.finding import Finding, Severity
+
+_ADDRESS = r"(?P<address>[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
+_SPACE = (
+    "switch 'above 4G decoding' and SR-IOV on in the firmware's setup; else boot with pci=realloc; "
+    "or ask for fewer VFs where the card's setup limits their number"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A line that a PF's trouble leaves. The texts are those of drivers/pci/iov.c, setup-res.c and the drivers."""
+
+    check: str
+    pattern: re.Pattern[str]
+    follows: str
+    advice: str
+
+
+def _known(check: str, text: str, follows: str, advice: str) -> Known:
+    return Known(check, re.compile(rf"{_ADDRESS}:? (?:[\w.-]+: )?(?P<text>{text})"), follows, advice)
+
+
+KNOWN = (
+    _known(
+        "bar-space",
+        r"(?:not enough MMIO resources for SR-IOV|VF BAR \d+ \[.*\]: (?:can't assign; no space|failed to assign).*"
+        r"|BAR (?:[789]|1[0-2]):? (?:\[.*\]: )?(?:no space for|failed to assign|can't assign; no space).*)",
+        "the VFs' registers find no room in the bridge's memory window: the kernel makes no VFs",
+        _SPACE,
+    ),
+    _known(
+        "bus-numbers",
+        r"(?:can't enable \d+ VFs \(bus .*|SR-IOV: bus number out of range)",
+        "the VFs need a bus number that the bridge does not have: the kernel makes no VFs",
+        "boot with pci=assign-busses; switch ARI on in the firmware's setup; or ask for fewer VFs",
+    ),
+    _known(
+        "no-vectors",
+        r"(?:.*only \d+ MSI-X.*|.*(?i:not enough) (?:MSI-X|interrupt|device MSI-X).*)",
+        "the card has no interrupt vectors left for so many VFs",
+        "ask for fewer VFs, or take vectors from the PF: ethtool -L, no RDMA, devlink resource",
+    ),
+    _known(
+        "firmware-file",
+        r"(?:.*Direct firmware load for \S+ failed.*|.*failed to load firmware.*|firmware: failed to load.*)",
+        "the card may do less than it could, SR-IOV included",
+        "install the package with its firmware: firmware-misc-nonfree, firmware-intel-misc, firmware-bnx2x …",
+    ),
+    _known(
+        "vf-registers",
+        r"(?:.*BAR \d: can't reserve .*|.*Invalid PCI ROM header signature.*Unable.*)",
+        "vfio-pci cannot give the device to a guest: something else holds its registers",
+        "see what holds them in /proc/iomem; a console driver is booted away by video=efifb:off",
+    ),
+)
+_MANY = 3
+
+
+def known_lines(facts: Facts) -> Iterator[Finding]:
+    """Each kind once for a device that the policy is about, with the last such line."""
+    names = {str(address): one for one, _ in facts.managed for address in _addresses(one)}
+    for kind in KNOWN:
+        lines: dict[str, list[str]] = {}
+        for line in facts.kernel.log:
+            if (match := kind.pattern.search(line)) and match["address"] in names:
+                lines.setdefault(match["address"], []).append(match["text"])
+        for address, texts in lines.items():
+            yield _finding(kind, names[address], address, texts)
+
+
+def _addresses(one: ExaminedPf) -> list[str]:
+    return [one.pf.address, *(vf.address for vf in one.pf.vfs)]
+
+
+def _finding(kind: Known, one: ExaminedPf, address: str, texts: list[str]) -> Finding:
+    """A PF that has all its VFs by now got over it."""
+    over = bool(one.desired and one.desired.numvfs is not None and len(one.pf.vfs) >= one.desired.numvfs > 0)
+    ari = "; ARI is off on its bus" if kind.check == "bus-numbers" and one.ari is False else ""
+    return Finding(
+        kind.check,
+        Severity.NOTE if over else Severity.ERROR,
+        one.pf.name if address == one.pf.address else address,
+        f"the kernel's log: {texts[-1].strip()}{f' ({len(texts)} times)' if len(texts) > 1 else ''}{ari}",
+        "the VFs are there all the same, by now" if over else kind.follows,
+        kind.advice,
+    )
