@@ -5,6 +5,7 @@ import select
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from vfagent.errors import VfagentError
@@ -42,12 +43,16 @@ def ask_all(questions: Mapping[K, Callable[[], T]], within_s: float) -> dict[K, 
     while todo or running:
         while todo and len(running) < _AT_ONCE:
             key, question = todo.pop(0)
-            running.append(_Asked(key, worker.start(lambda send, q=question: send(_guarded(q))), _now() + within_s))  # type: ignore[misc]
+            running.append(_Asked(key, worker.start(partial(_report, question)), _now() + within_s))
         _wait(running)
         for one in [one for one in running if one.reports or _ended(one.child) or _now() > one.end]:
             running.remove(one)
             answers[one.key] = _answer(one, within_s)
     return {key: answers[key] for key in questions}
+
+
+def _report(question: Callable[[], Any], send: worker.Send) -> None:
+    send(_guarded(question))
 
 
 def _guarded(question: Callable[[], T]) -> T | NoAnswer:

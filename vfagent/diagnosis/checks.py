@@ -17,6 +17,7 @@ CHECKS: tuple[Check, ...] = (
     iommu.iommu_off,
     iommu.interrupts_not_remapped,
     kernel_log.known_lines,
+    iommu.group_absent,
     iommu.group_shared,
     iommu.group_will_be_shared,
     # Modules and drivers.

@@ -7,6 +7,7 @@ from vfagent.diagnosis.facts import Card, Facts
 from vfagent.diagnosis.finding import Finding, Severity
 from vfagent.model.inventory import Pf
 from vfagent.policy.match import matches
+from vfagent.policy.types import Policy
 
 # PFs whose cards have SR-IOV, by vendor; the IDs are those that the kernel's drivers list for such models.
 _INTEL = """
@@ -36,14 +37,12 @@ _TAKE = (
 
 
 def sriov_off(facts: Facts) -> Iterator[Finding]:
+    """Of cards that no rule is for, only where there is no policy yet."""
+    policy = facts.policy or Policy()
     for card in facts.cards:
-        found = _found(card)
-        rule = (
-            next((rule for rule in facts.policy.pf if matches(rule.match, card.pf, facts.identity)), None)
-            if (facts.policy)
-            else None
-        )
-        if found is None or (rule is not None and rule.vfs is not None and rule.vfs.number == 0):
+        found = why_dark(card)
+        rule = next((rule for rule in policy.pf if matches(rule.match, card.pf, facts.identity)), None)
+        if found is None or (rule is None and policy.files) or (rule and rule.vfs and rule.vfs.number == 0):
             continue
         yield Finding(
             "sriov-off",
@@ -55,7 +54,8 @@ def sriov_off(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _found(card: Card) -> str | None:
+def why_dark(card: Card) -> str | None:
+    """What keeps a card from having VFs that could; None for one that never had any."""
     if card.offered == 0:
         return "its firmware offers 0 VFs"
     if card.offered:

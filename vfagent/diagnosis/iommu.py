@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.diagnosis.facts import Facts, Kernel, needed
+from vfagent.diagnosis.facts import ExaminedPf, Facts, Kernel, needed
 from vfagent.diagnosis.finding import Finding, Severity
 
 _FAULT = re.compile(
@@ -95,8 +95,7 @@ def no_iommu_mode(facts: Facts) -> Iterator[Finding]:
 def group_shared(facts: Facts) -> Iterator[Finding]:
     """What the plan says of VFs that are there. Without an IOMMU that is said already."""
     for one, _ in facts.managed if facts.iommu.on else ():
-        problems = [text for text in one.plan.problems if re.match(r"vf\d+: ", text)]
-        if problems:
+        if problems := _problems(one, grouped=True):
             yield Finding(
                 "group-shared",
                 Severity.ERROR,
@@ -106,6 +105,25 @@ def group_shared(facts: Facts) -> Iterator[Finding]:
                 "put the card into a slot behind a port with ACS (lspci -vvv: ACSCtl: SrcValid+), or switch ACS on in "
                 "the firmware's setup",
             )
+
+
+def group_absent(facts: Facts) -> Iterator[Finding]:
+    for one, _ in facts.managed if facts.iommu.on else ():
+        if problems := _problems(one, grouped=False):
+            yield Finding(
+                "group-absent",
+                Severity.ERROR,
+                one.pf.name,
+                _shortened(problems),
+                "the card is not behind the IOMMU: these VFs cannot be given to guests",
+                "put the card into another slot; journalctl -k -b | grep -iE 'dmar|amd-vi' tells what is",
+            )
+
+
+def _problems(one: ExaminedPf, *, grouped: bool) -> list[str]:
+    """The plan's words on those of its VFs that have a group, or that have none."""
+    names = {f"vf{vf.index}" for vf in one.pf.vfs if (vf.iommu_group is not None) is grouped}
+    return [text for text in one.plan.problems if text.partition(":")[0] in names]
 
 
 def _shortened(problems: list[str]) -> str:

@@ -57,7 +57,7 @@ KNOWN = (
     ),
     _known(
         "vf-registers",
-        r"(?:.*BAR \d: can't reserve .*|.*Invalid PCI ROM header signature.*Unable.*)",
+        r".*BAR \d: can't reserve .*",
         "vfio-pci cannot give the device to a guest: something else holds its registers",
         "see what holds them in /proc/iomem; a console driver is booted away by video=efifb:off",
     ),

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from vfagent.diagnosis.facts import Facts
 from vfagent.diagnosis.finding import Finding, Severity
+from vfagent.diagnosis.firmware import why_dark
 from vfagent.model.inventory import Pf
 from vfagent.policy.match import matches
 from vfagent.policy.types import PfMatch, PfRule
@@ -38,7 +39,8 @@ def policy_absent(facts: Facts) -> Iterator[Finding]:
 
 
 def no_pf(facts: Facts) -> Iterator[Finding]:
-    if not facts.pfs and not facts.stuck and not (facts.policy and facts.policy.pf):
+    hidden = facts.stuck or any(why_dark(card) for card in facts.cards)
+    if not facts.pfs and not hidden and not (facts.policy and facts.policy.pf):
         yield Finding(
             "no-pf",
             Severity.NOTE,
@@ -51,12 +53,13 @@ def no_pf(facts: Facts) -> Iterator[Finding]:
 
 def rule_matches_nothing(facts: Facts) -> Iterator[Finding]:
     """A rule for another host is not meant for this one; a card whose SR-IOV is off has its own finding."""
-    known = [one.pf for one in facts.pfs]
-    dark = [card.pf for card in facts.cards]
     for rule in facts.policy.pf if facts.policy else ():
         here = rule.match.host is None or fnmatchcase(facts.identity.hostname, rule.match.host)
-        if here and not any(matches(rule.match, pf, facts.identity) for pf in (*known, *dark)):
-            yield _nothing(rule, known)
+        if not here or any(matches(rule.match, one.pf, facts.identity) for one in facts.pfs):
+            continue
+        dark = [card for card in facts.cards if matches(rule.match, card.pf, facts.identity)]
+        if not any(why_dark(card) for card in dark):
+            yield _nothing(rule, [one.pf for one in facts.pfs], [card.pf for card in dark])
 
 
 def rule_shadowed(facts: Facts) -> Iterator[Finding]:
@@ -74,16 +77,23 @@ def rule_shadowed(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _nothing(rule: PfRule, known: list[Pf]) -> Finding:
-    here = f"; here are: {', '.join(pf.name for pf in known)}" if known else "; there is no PF at all"
+def _nothing(rule: PfRule, known: list[Pf], dark: list[Pf]) -> Finding:
+    here = f"; here are: {_names(known)}" if known else "; there is no PF at all"
+    found = (
+        f"matches {_names(dark)}, which has no SR-IOV" if dark else f"no PF here matches{_culprit(rule.match, known)}"
+    )
     return Finding(
         "rule-unmatched",
         Severity.WARNING,
         f"rule {rule.name!r}",
-        f"no PF here matches{_culprit(rule.match, known)}{here}",
+        f"{found}{here}",
         "the rule does nothing until such a card is plugged in",
         "compare it with `vfagent list --json`",
     )
+
+
+def _names(pfs: list[Pf]) -> str:
+    return ", ".join(pf.name for pf in pfs)
 
 
 def _culprit(match: PfMatch, known: list[Pf]) -> str:

@@ -242,6 +242,25 @@ def card_that_never_had_vfs(tree: Tree) -> None:
 
 
 @fault
+def rule_for_a_card_that_never_had_vfs(tree: Tree) -> None:
+    card_that_never_had_vfs(tree)
+    edit(tree, '{ driver = "igb" }', '{ pci = "0000:03:00.0" }')
+
+
+@fault
+def dark_card_without_a_policy(tree: Tree) -> None:
+    sriov_off_in_the_cards_firmware(tree)
+    no_policy(tree)
+
+
+@fault
+def vf_without_a_group(tree: Tree) -> None:
+    vf = tree.vfs(PF)[1]
+    (tree.device(vf) / "iommu_group").unlink()
+    tree.bind(vf, None)
+
+
+@fault
 def no_room_for_the_vfs_registers(tree: Tree) -> None:
     without_vfs(tree)
     bar = f"[    1.10] pci {PF}: VF BAR 0 [mem size 0x0001c000 64bit pref]: can't assign; no space\n"
