@@ -72,14 +72,15 @@ def _wait(running: list[_Asked[K]]) -> None:
 
 
 def _answer(one: _Asked[K], within_s: float) -> Any:
-    if not one.reports and not _ended(one.child):
+    late = not one.reports and not _ended(one.child)
+    if late:
         one.child.kill()
     if _ended(one.child, _REAP_S):
         one.reports.extend(one.child.read())
         one.child.close()
     if one.reports:
         return one.reports[0]
-    return NoAnswer(f"no answer within {within_s:.0f} s", late=True)
+    return NoAnswer(f"no answer within {within_s:.0f} s" if late else "its worker died", late)
 
 
 def _ended(child: worker.Worker, within_s: float = 0.0) -> bool:

@@ -17,52 +17,61 @@ _SPACE = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A line that a PF's trouble leaves. The texts are those of drivers/pci/iov.c, setup-res.c and the drivers."""
+    """A line that a PF's trouble leaves. The texts are those of drivers/pci/iov.c, setup-res.c and the drivers.
+
+    `about_making`: it is about making VFs, and over once they are there.
+    """
 
     check: str
     pattern: re.Pattern[str]
     follows: str
     advice: str
+    severity: Severity = Severity.ERROR
+    about_making: bool = True
 
 
-def _known(check: str, text: str, follows: str, advice: str) -> Known:
-    return Known(check, re.compile(rf"{_ADDRESS}:? (?:[\w.-]+: )?(?P<text>{text})"), follows, advice)
+def _line(text: str) -> re.Pattern[str]:
+    return re.compile(rf"{_ADDRESS}:? (?:[\w.-]+: )?(?P<text>{text})")
 
 
 KNOWN = (
-    _known(
+    Known(
         "bar-space",
-        r"(?:not enough MMIO resources for SR-IOV|VF BAR \d+ \[.*\]: (?:can't assign; no space|failed to assign).*"
-        r"|BAR (?:[789]|1[0-2]):? (?:\[.*\]: )?(?:no space for|failed to assign|can't assign; no space).*)",
+        _line(
+            r"(?:not enough MMIO resources for SR-IOV|VF BAR \d+ \[.*\]: (?:can't assign; no space|failed to assign).*"
+            r"|BAR (?:[789]|1[0-2]):? (?:\[.*\]: )?(?:no space for|failed to assign|can't assign; no space).*)"
+        ),
         "the VFs' registers find no room in the bridge's memory window: the kernel makes no VFs",
         _SPACE,
     ),
-    _known(
+    Known(
         "bus-numbers",
-        r"(?:can't enable \d+ VFs \(bus .*|SR-IOV: bus number out of range)",
+        _line(r"(?:can't enable \d+ VFs \(bus .*|SR-IOV: bus number out of range)"),
         "the VFs need a bus number that the bridge does not have: the kernel makes no VFs",
         "boot with pci=assign-busses; switch ARI on in the firmware's setup; or ask for fewer VFs",
     ),
-    _known(
+    Known(
         "no-vectors",
-        r"(?:.*only \d+ MSI-X.*|.*(?i:not enough) (?:MSI-X|interrupt|device MSI-X).*)",
+        _line(r"(?:.*only \d+ MSI-X.*|.*(?i:not enough) (?:MSI-X|interrupt|device MSI-X).*)"),
         "the card has no interrupt vectors left for so many VFs",
         "ask for fewer VFs, or take vectors from the PF: ethtool -L, no RDMA, devlink resource",
     ),
-    _known(
+    Known(
         "firmware-file",
-        r"(?:.*Direct firmware load for \S+ failed.*|.*failed to load firmware.*|firmware: failed to load.*)",
+        _line(r"(?:.*Direct firmware load for \S+ failed.*|.*failed to load firmware.*|firmware: failed to load.*)"),
         "the card may do less than it could, SR-IOV included",
         "install the package with its firmware: firmware-misc-nonfree, firmware-intel-misc, firmware-bnx2x …",
+        Severity.WARNING,
+        about_making=False,
     ),
-    _known(
+    Known(
         "vf-registers",
-        r".*BAR \d: can't reserve .*",
+        _line(r".*BAR \d: can't reserve .*"),
         "vfio-pci cannot give the device to a guest: something else holds its registers",
         "see what holds them in /proc/iomem; a console driver is booted away by video=efifb:off",
+        about_making=False,
     ),
 )
-_MANY = 3
 
 
 def known_lines(facts: Facts) -> Iterator[Finding]:
@@ -83,11 +92,13 @@ def _addresses(one: ExaminedPf) -> list[str]:
 
 def _finding(kind: Known, one: ExaminedPf, address: str, texts: list[str]) -> Finding:
     """A PF that has all its VFs by now got over it."""
-    over = bool(one.desired and one.desired.numvfs is not None and len(one.pf.vfs) >= one.desired.numvfs > 0)
+    over = kind.about_making and bool(
+        one.desired and one.desired.numvfs is not None and len(one.pf.vfs) >= one.desired.numvfs > 0
+    )
     ari = "; ARI is off on its bus" if kind.check == "bus-numbers" and one.ari is False else ""
     return Finding(
         kind.check,
-        Severity.NOTE if over else Severity.ERROR,
+        Severity.NOTE if over else kind.severity,
         one.pf.name if address == one.pf.address else address,
         f"the kernel's log: {texts[-1].strip()}{f' ({len(texts)} times)' if len(texts) > 1 else ''}{ari}",
         "the VFs are there all the same, by now" if over else kind.follows,

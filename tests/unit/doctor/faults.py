@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be wrong with a host: each is one change to the tree of a healthy one."""
 
+import shutil
 from collections.abc import Callable
 
 from tests.host.tree import Tree, point, put
@@ -278,6 +279,24 @@ def no_bus_numbers_for_the_vfs(tree: Tree) -> None:
 @fault
 def no_room_at_first_and_vfs_by_now(tree: Tree) -> None:
     write(tree, "var/log/dmesg", f"[    9.20] igb {PF}: not enough MMIO resources for SR-IOV\n")
+
+
+@fault
+def other_lines_of_the_kernel(tree: Tree) -> None:
+    lines = (
+        f"igb {PF}: only 0 MSI-X interrupts available for SR-IOV",
+        f"igb {PF}: Direct firmware load for intel/igb.pkg failed with error -2",
+        f"vfio-pci {tree.vfs(PF)[0]}: BAR 0: can't reserve [mem 0xf0000000-0xf0003fff 64bit]",
+        "igb 0000:09:00.0: not enough MMIO resources for SR-IOV",
+    )
+    write(tree, "var/log/dmesg", "".join(f"[    2.50] {line}\n" for line in lines))
+
+
+@fault
+def no_card_and_no_policy(tree: Tree) -> None:
+    no_policy(tree)
+    without_vfs(tree)
+    shutil.rmtree(tree.device(PF))
 
 
 @fault
