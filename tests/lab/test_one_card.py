@@ -193,6 +193,11 @@ def test_an_invalid_edit_leaves_the_old_policy_in_force(vm: VM) -> None:
     assert held(vm) == wanted()
 
 
+def test_doctor_finds_nothing_in_the_way_of_a_host_that_has_converged(vm: VM) -> None:
+    done = vm.run("vfagent doctor", check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 def test_restart_and_stop_leave_the_vfs_alone(vm: VM) -> None:
     before = now(vm)
     vm.run("systemctl restart vfagent.service")

@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from vfagent.diagnosis.finding import Severity, Unseen
 from vfagent.diagnosis.rom import RomImage
@@ -13,7 +14,8 @@ from vfagent.model.pci import PciAddress
 from vfagent.plan.guest import ManagedPf
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity
-from vfagent.policy.types import Policy
+from vfagent.policy.references import vf_reference
+from vfagent.policy.types import GuestRule, PfRule, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +154,33 @@ class Facts:
         return ((one, one.desired) for one in self.pfs if one.desired)
 
     @property
-    def wants_vfio(self) -> bool:
+    def rules(self) -> tuple[PfRule, ...]:
+        """Those that are not for another host alone."""
         rules = self.policy.pf if self.policy else ()
-        return any(vf.driver == VFIO_DRIVER for rule in rules for vf in rule.vf)
+        return tuple(rule for rule in rules if fnmatchcase(self.identity.hostname, rule.match.host or "*"))
+
+    @property
+    def guests(self) -> tuple[GuestRule, ...]:
+        """Those of which no VF is of a rule for another host."""
+        here = {rule.name for rule in self.rules}
+        guests = self.policy.guest if self.policy else ()
+        return tuple(guest for guest in guests if _labels(guest) <= here)
+
+    @property
+    def wants_vfio(self) -> bool:
+        return any(vf.driver == VFIO_DRIVER for rule in self.rules for vf in rule.vf)
 
     @property
     def wants_guests(self) -> bool:
-        return bool(self.policy and self.policy.guest)
+        return bool(self.guests)
 
     def of(self, source: Source) -> Iterator[TextFile]:
         return (file for kind, file in self.others if kind is source)
+
+
+def _labels(guest: GuestRule) -> set[str]:
+    texts = (*guest.vfs, *([guest.each] if guest.each else []))
+    return {vf_reference(text).label for text in texts}
 
 
 def needed(*, wanted: bool) -> Severity:

@@ -41,7 +41,7 @@ def sriov_off(facts: Facts) -> Iterator[Finding]:
     policy = facts.policy or Policy()
     for card in facts.cards:
         found = why_dark(card)
-        rule = next((rule for rule in policy.pf if matches(rule.match, card.pf, facts.identity)), None)
+        rule = next((rule for rule in facts.rules if matches(rule.match, card.pf, facts.identity)), None)
         if found is None or (rule is None and policy.files) or (rule and rule.vfs and rule.vfs.number == 0):
             continue
         yield Finding(

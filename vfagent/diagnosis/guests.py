@@ -29,11 +29,9 @@ class WantedGuest:
 
 
 def wanted_guests(facts: Facts) -> tuple[WantedGuest, ...]:
-    if facts.policy is None:
-        return ()
     hardware = {desired.rule: one.vf_hardware for one, desired in facts.managed}
     guests = []
-    for rule in expand(facts.policy.guest, managed_pfs(facts)):
+    for rule in expand(facts.guests, managed_pfs(facts)):
         found = tuple(hardware.get(vf_reference(text).label, "") for text in rule.vfs)
         guests.append(WantedGuest(rule, found, boot_of(rule, found) if all(found) else None))
     return tuple(guests)
@@ -208,7 +206,7 @@ def spoof_check_stops_rom(facts: Facts) -> Iterator[Finding]:
     for guest in wanted_guests(facts):
         label = vf_reference(guest.rule.vfs[0]).label if guest.rule.vfs else ""
         by_rom = guest.boot is not None and guest.boot.loader is Loader.ROM and guest.rule.firmware == "uefi"
-        if by_rom and guest.hardware[0] == _SPOOF_CHECK_STOPS_UEFI and label in checked:
+        if by_rom and guest.hardware[:1] == (_SPOOF_CHECK_STOPS_UEFI,) and label in checked:
             yield Finding(
                 "spoof-check-uefi",
                 Severity.WARNING,

@@ -91,7 +91,7 @@ def macs_collide(facts: Facts) -> Iterator[Finding]:
 
 
 def no_machine_id(facts: Facts) -> Iterator[Finding]:
-    stable = any(vf.mac == "stable" for rule in (facts.policy.pf if facts.policy else ()) for vf in rule.vf)
+    stable = any(vf.mac == "stable" for rule in facts.rules for vf in rule.vf)
     if not stable or facts.identity.machine_id not in ("", "uninitialized"):
         return
     yield Finding(
@@ -105,7 +105,7 @@ def no_machine_id(facts: Facts) -> Iterator[Finding]:
 
 
 def vepa_needs_a_switch(facts: Facts) -> Iterator[Finding]:
-    for rule in facts.policy.pf if facts.policy else ():
+    for rule in facts.rules:
         if rule.hwmode is HwMode.VEPA:
             yield Finding(
                 "vepa",

@@ -53,9 +53,8 @@ def no_pf(facts: Facts) -> Iterator[Finding]:
 
 def rule_matches_nothing(facts: Facts) -> Iterator[Finding]:
     """A rule for another host is not meant for this one; a card whose SR-IOV is off has its own finding."""
-    for rule in facts.policy.pf if facts.policy else ():
-        here = rule.match.host is None or fnmatchcase(facts.identity.hostname, rule.match.host)
-        if not here or any(matches(rule.match, one.pf, facts.identity) for one in facts.pfs):
+    for rule in facts.rules:
+        if any(matches(rule.match, one.pf, facts.identity) for one in facts.pfs):
             continue
         dark = [card for card in facts.cards if matches(rule.match, card.pf, facts.identity)]
         if not any(why_dark(card) for card in dark):
@@ -64,7 +63,7 @@ def rule_matches_nothing(facts: Facts) -> Iterator[Finding]:
 
 def rule_shadowed(facts: Facts) -> Iterator[Finding]:
     taken = {desired.rule for _, desired in facts.managed}
-    for rule in facts.policy.pf if facts.policy else ():
+    for rule in facts.rules:
         theirs = [(one, want) for one, want in facts.managed if matches(rule.match, one.pf, facts.identity)]
         if rule.name not in taken and theirs:
             yield Finding(

@@ -49,7 +49,7 @@ def _blocked_by(facts: Facts, module: str) -> str | None:
 
 def pf_driver_blocked(facts: Facts) -> Iterator[Finding]:
     """A PF whose driver somebody forbade, by the name that the policy gives it."""
-    rules = {rule.match.driver for rule in facts.policy.pf if rule.match.driver} if facts.policy else set[str]()
+    rules = {rule.match.driver for rule in facts.rules if rule.match.driver}
     for driver in sorted(name for name in rules if re.fullmatch(r"[\w-]+", name)):
         if blocked := _blocked_by(facts, driver):
             yield Finding(

@@ -69,6 +69,14 @@ def rule_behind_a_wider_one(tree: Tree) -> None:
     tree.policy(POLICY + f'[[pf]]\nname = "late"\nmatch = {{ pci = "{PF}" }}\nvfs = 1\n')
 
 
+@fault
+def policy_of_another_host(tree: Tree) -> None:
+    """What that host needs is nothing to this one."""
+    edit(tree, '{ driver = "igb" }', '{ driver = "igb", host = "not-this-one" }')
+    no_qemu_and_no_ipxe(tree)
+    vfio_pci_not_loaded(tree)
+
+
 # IOMMU
 
 
