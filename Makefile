@@ -5,15 +5,23 @@ INSTALL = install -D -m 0644
 # A virtual environment with what the tests need; the first use makes it.
 PYTHON = $$(python3 tests/environment.py)
 LAB_CACHE ?= $(HOME)/.cache/vfagent-lab
+BUILD ?= build
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' vfagent/__init__.py)
+MAN = $(patsubst packaging/man/%.md,$(BUILD)/man/%,$(wildcard packaging/man/*.md))
+DOC = $(DESTDIR)/usr/share/doc/vfagent
+# Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
+ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test lab demo bench install clean clean-cache
+.PHONY: help check test lab demo bench man install install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
 	@echo "make test     all tests, those in VMs included"
 	@echo "make lab      a shell in a running lab VM"
 	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it"
-	@echo "make install  installs for a package, below DESTDIR"
+	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
+	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
+	@echo "make rpm      an RPM package, in build/"
 
 # In two processes: the host tier waits a lot, the others compute.
 check:
@@ -42,8 +50,41 @@ install:
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
 	$(INSTALL) packaging/modules-load.d/vfagent.conf $(DESTDIR)/usr/lib/modules-load.d/vfagent.conf
 	find packaging/monitoring -type f | while read -r file; do \
-		$(INSTALL) "$$file" "$(DESTDIR)/usr/share/doc/vfagent/$${file#packaging/}"; done
-	install -d -m 0755 $(DESTDIR)/etc/vfagent
+		$(INSTALL) "$$file" "$(DOC)/$${file#packaging/}"; done
+	$(INSTALL) config/policy.toml $(DOC)/examples/policy.toml
+	for file in config/examples/*.toml; do $(INSTALL) $$file $(DOC)/examples/$${file##*/}; done
+	install -d -m 0755 $(DESTDIR)/etc/vfagent $(DESTDIR)/usr/share/vfagent \
+		$(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)$(ZSH) \
+		$(DESTDIR)/usr/share/fish/vendor_completions.d
+	python3 -B -m vfagent schema >$(DESTDIR)/usr/share/vfagent/policy.schema.json
+	python3 -B packaging/completion.py bash >$(DESTDIR)/usr/share/bash-completion/completions/vfagent
+	python3 -B packaging/completion.py zsh >$(DESTDIR)$(ZSH)/_vfagent
+	python3 -B packaging/completion.py fish >$(DESTDIR)/usr/share/fish/vendor_completions.d/vfagent.fish
+
+man: $(MAN)
+
+$(BUILD)/man/%: packaging/man/%.md
+	@mkdir -p $(@D)
+	pandoc --standalone --from markdown --to man $< --output $@
+
+install-man: man
+	for page in $(MAN); do $(INSTALL) $$page $(DESTDIR)/usr/share/man/man$${page##*.}/$${page##*/}; done
+
+# The tree as it is, with the packaging where each tool wants it.
+SOURCES = LICENSE Makefile NEWS.md README.md DESIGN.md HACKING.md pyproject.toml config docs packaging systemd tests udev vfagent
+TREE = $(BUILD)/vfagent-$(VERSION)
+
+$(TREE): FORCE
+	rm -rf $(TREE)
+	mkdir -p $(TREE)
+	tar --exclude=__pycache__ --exclude=evidence -c $(SOURCES) | tar -x -C $(TREE)
+
+FORCE:
+
+deb: $(TREE)
+	cp -a packaging/debian $(TREE)/debian
+	cd $(TREE) && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps
+	@ls $(BUILD)/vfagent_*.deb
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/lab/evidence *.egg-info

@@ -25,6 +25,11 @@ PACKAGES = (
     "systemd",
     "strace",
     "prometheus",  # for promtool
+    "pandoc",
+    "man-db",
+    "bash-completion",
+    "fish",
+    "zsh",
 )
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vfagent import __version__
@@ -70,10 +71,10 @@ class Agent:
             for problem in error.problems:
                 log.error("policy: %s", problem)
             log.error("policy: not taken: %d problems; what was in force stays", len(error.problems))
-            old = self.policy_status
-            self.policy_status = PolicyStatus(old.files, old.digest, old.loaded_at, error.problems)
+            self.policy_status = replace(self.policy_status, problems=error.problems)
             raise
-        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time())
+        rules = tuple(rule.name for rule in policy.pf)
+        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules)
         return policy
 
     async def run(self) -> None:

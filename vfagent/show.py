@@ -131,13 +131,22 @@ def status_lines(found: Mapping[str, Any]) -> list[str]:
     policy = status.policy
     lines = [
         f"vfagent {status.version}, pid {status.pid}, {'ready' if status.ready else 'starting'}",
-        f"policy {policy.digest or 'none'}: {', '.join(policy.files) or 'no file'}",
+        f"policy {policy.digest}: {', '.join(policy.files)}"
+        if policy.files
+        else "no policy: every NIC is left as it is",
         *(f"  refused: {problem}" for problem in policy.problems),
+        *(f"rule {name!r}: waits for a PF that it matches" for name in _unmatched(status)),
     ]
     if not status.pfs:
         lines.append("no PCI function with SR-IOV found: waiting for one")
     lines = [printable(line) for line in lines] + [line for pf in status.pfs for line in _status_pf(pf)]
     return lines + (["guests:", *(f"  {line}" for line in guest_lines(status.guests))] if status.guests else [])
+
+
+def _unmatched(status: Status) -> list[str]:
+    """Rules that no PF is under. One that was not looked at yet may be the one that is waited for."""
+    matched = {pf.rule for pf in status.pfs}
+    return [name for name in status.policy.rules if name not in matched] if status.ready else []
 
 
 def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:

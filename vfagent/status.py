@@ -73,6 +73,7 @@ class PolicyStatus:
     digest: str
     loaded_at: float
     problems: tuple[str, ...] = ()  # of the last reload that failed; the policy before it is in force
+    rules: tuple[str, ...] = ()  # those for PFs, by name
 
 
 class GuestPhase(StrEnum):

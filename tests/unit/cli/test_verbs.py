@@ -232,6 +232,26 @@ def test_status_in_json_is_the_file(say: Any, tree: Tree) -> None:
     assert say("status", "--json").json == json.loads((tree.root / "run/vfagent/status.json").read_text())
 
 
+def test_status_without_a_policy_says_that_nothing_is_touched(say: Any, tree: Tree) -> None:
+    found = Status(1, __version__, 1, time.time(), ready=True, policy=PolicyStatus((), "", 0.0), pfs=())
+    write_json(tree.root / "run/vfagent/status.json", encode(found))
+    said = say("status")
+    assert said.status == 0
+    assert "no policy: every NIC is left as it is" in said.out.splitlines()
+
+
+def test_status_says_which_rule_waits_for_its_hardware(say: Any, tree: Tree) -> None:
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0, rules=("all", "absent"))
+    pf = PfStatus(PF, "ens1", "igb", None, "all", Phase.CONVERGED, 2, 2, 8)
+    found = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=(pf,))
+    write_json(tree.root / "run/vfagent/status.json", encode(found))
+    said = say("status")
+    assert said.status == 0
+    assert [line for line in said.out.splitlines() if "rule '" in line] == [
+        "rule 'absent': waits for a PF that it matches"
+    ]
+
+
 def test_status_escapes_control_characters(say: Any, tree: Tree) -> None:
     status_of(tree, Phase.CONVERGED, name="ens\x1b[2J")
     assert f"{PF} (ens\\x1b[2J): converged" in say("status").out

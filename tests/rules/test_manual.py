@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manual pages: they render, and vfagent(8) has every command, option and exit status."""
+
+import argparse
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rules.project import ROOT, none_of, passes
+from vfagent.cli import Exit, parser
+
+SOURCES = ROOT / "packaging/man"
+PAGE = (SOURCES / "vfagent.8.md").read_text()
+WIDTHS = ("80", "200")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("man")
+    passes("make", "--no-print-directory", "--silent", "man", f"BUILD={folder}")
+    return sorted((folder / "man").iterdir())
+
+
+def test_all_three_are_made(pages: list[Path]) -> None:
+    assert [page.name for page in pages] == ["vfagent-metrics.7", "vfagent.8", "vfagent.toml.5"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_they_render_without_a_warning(pages: list[Path], width: str) -> None:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": width}
+    for page in pages:
+        shown = ["man", "--warnings=w", "--encoding=UTF-8", "--local-file", "-Tutf8", "--ditroff", str(page)]
+        strict = ["groff", "-ww", "-mandoc", "-Tutf8", "-z", str(page)]
+        done = [subprocess.run(argv, env=environment, capture_output=True, text=True) for argv in (shown, strict)]
+        none_of([one.stderr for one in done if one.stderr or one.returncode])
+
+
+def test_a_mistake_in_a_page_would_be_told(tmp_path: Path) -> None:
+    page = tmp_path / "wrong.8"
+    page.write_text(".TH WRONG 8\n.SH NAME\nwrong \\*[nothing] \\- wrong\n")
+    done = subprocess.run(["groff", "-ww", "-mandoc", "-Tutf8", "-z", str(page)], capture_output=True, text=True)
+    assert "nothing" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["vfagent.8", "vfagent.toml.5", "vfagent-metrics.7"])
+def test_whatis_can_read_its_name(pages: list[Path], name: str) -> None:
+    page = next(page for page in pages if page.name == name)
+    said = subprocess.run(["lexgrog", str(page)], capture_output=True, text=True, check=True).stdout
+    assert f'"{name.rpartition(".")[0]} - ' in said
+
+
+def leaves(command: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The commands that do something, by their words."""
+    inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield path, command
+    for name, sub in inner[0].choices.items() if inner else ():
+        yield from leaves(sub, f"{path} {name}".strip())
+
+
+def every_parser(command: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield command
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from every_parser(sub)
+
+
+def section(title: str) -> str:
+    return re.split(r"(?m)^# ", PAGE.partition(f"\n# {title}\n")[2])[0]
+
+
+def terms(title: str) -> list[str]:
+    """The definition list's terms as they are typed: `guest stop NAME`."""
+    found = re.findall(r"(?m)^(\*\*.*)\n:   ", section(title))
+    return [re.sub(r"\*|\\", "", term) for term in found]
+
+
+def usage(path: str, command: argparse.ArgumentParser) -> str:
+    words = [path]
+    for action in command._actions:
+        if not action.option_strings:
+            words.append(f"[{action.metavar}...]" if action.nargs == "*" else str(action.metavar))
+    return " ".join(words)
+
+
+def test_it_has_every_command_with_its_arguments_and_no_other() -> None:
+    assert sorted(terms("COMMANDS")) == sorted(usage(path, command) for path, command in leaves(parser()))
+
+
+def test_its_synopsis_names_every_command() -> None:
+    synopsis = re.sub(r"\*|\\", "", section("SYNOPSIS"))
+    none_of([path for path, _ in leaves(parser()) if not all(word in synopsis.split() for word in path.split())])
+
+
+def test_it_has_every_option_and_no_other() -> None:
+    actions = [action for one in every_parser(parser()) for action in one._actions if action.option_strings]
+    there_are = {action.option_strings[-1] for action in actions}
+    assert {word for term in terms("OPTIONS") for word in re.findall(r"--[a-z-]+", term)} == there_are
+
+
+def test_it_says_which_command_takes_which_option() -> None:
+    described = dict(re.findall(r"(?m)^\*\*.*?\\-\\-([a-z]+)\*\*.*\n:   ((?:.+\n)+)", section("OPTIONS")))
+    takers = [(path, action) for path, one in leaves(parser()) for action in one._actions if action.option_strings]
+    own = [(path, action.dest) for path, action in takers if action.dest not in ("help", "root")]
+    none_of([f"{path} --{option}" for path, option in own if f"**{path}**" not in described[option]])
+
+
+def test_it_has_every_exit_status() -> None:
+    assert sorted(terms("EXIT STATUS")) == sorted(str(int(status)) for status in Exit)
