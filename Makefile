@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 DESTDIR ?=
 PYTHON_LIB ?= /usr/lib/python3/dist-packages
+UNITS ?= /usr/lib/systemd/system
+# What the unit starts; pip puts it elsewhere.
+PROGRAM ?= /usr/bin/vfagent
 INSTALL = install -D -m 0644
 # A virtual environment with what the tests need; the first use makes it.
 PYTHON = $$(python3 tests/environment.py)
@@ -12,7 +15,7 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test lab demo bench man install install-man deb rpm clean clean-cache
+.PHONY: help check test lab demo bench man install install-host install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
@@ -42,11 +45,15 @@ demo:
 bench:
 	@python3 -m tests.bench
 
-install:
+install: install-host
 	find vfagent -name '*.py' -o -name py.typed | while read -r file; do \
 		$(INSTALL) "$$file" "$(DESTDIR)$(PYTHON_LIB)/$$file"; done
 	install -D -m 0755 packaging/vfagent $(DESTDIR)/usr/bin/vfagent
-	$(INSTALL) systemd/vfagent.service $(DESTDIR)/usr/lib/systemd/system/vfagent.service
+
+# All but the program: what pip does not put into its places.
+install-host:
+	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
+	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
 	$(INSTALL) packaging/modules-load.d/vfagent.conf $(DESTDIR)/usr/lib/modules-load.d/vfagent.conf
 	find packaging/monitoring -type f | while read -r file; do \
@@ -80,6 +87,13 @@ $(TREE): FORCE
 	tar --exclude=__pycache__ --exclude=evidence -c $(SOURCES) | tar -x -C $(TREE)
 
 FORCE:
+
+rpm: $(TREE)
+	mkdir -p $(BUILD)/rpm/SOURCES
+	tar -C $(BUILD) -czf $(BUILD)/rpm/SOURCES/vfagent-$(VERSION).tar.gz vfagent-$(VERSION)
+	rpmbuild -bb --quiet --nodeps --define "_topdir $(abspath $(BUILD))/rpm" --define "given_version $(VERSION)" \
+		packaging/rpm/vfagent.spec
+	mv $(BUILD)/rpm/RPMS/noarch/vfagent-$(VERSION)-*.rpm $(BUILD)
 
 deb: $(TREE)
 	cp -a packaging/debian $(TREE)/debian

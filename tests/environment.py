@@ -29,6 +29,7 @@ PACKAGES = (
     "man-db",
     "bash-completion",
     "fish",
+    "rpm",
     "zsh",
 )
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the RPM, the wheel and `make install-host` hold; the Debian package is built and installed in the lab."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.rules.project import PACKAGE, ROOT, none_of, passes
+from vfagent import __version__
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONTROL = (ROOT / "packaging/debian/control").read_text()
+SPEC = (ROOT / "packaging/rpm/vfagent.spec").read_text()
+MODULES = {str(path.relative_to(ROOT)) for path in [*PACKAGE.rglob("*.py"), PACKAGE / "py.typed"]}
+
+
+def make(target: str, *variables: str) -> None:
+    done = subprocess.run(
+        ["make", "--no-print-directory", target, *variables], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def files(root: Path) -> set[str]:
+    return {f"/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the spec installs it."""
+    folder = tmp_path_factory.mktemp("installed")
+    places = ("PYTHON_LIB=/usr/lib/python/site-packages", "ZSH=/usr/share/zsh/site-functions")
+    make("install", f"DESTDIR={folder}", *places)
+    make("install-man", f"DESTDIR={folder}", f"BUILD={folder.parent}/build")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = tmp_path_factory.mktemp("rpm")
+    make("rpm", f"BUILD={build}")
+    return build / f"vfagent-{__version__}-1.noarch.rpm"
+
+
+def asked(rpm: Path, *query: str) -> list[str]:
+    done = subprocess.run(["rpm", "-qp", *query, str(rpm)], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_rpm_holds_what_is_installed_and_its_licence(rpm: Path, installed: Path) -> None:
+    listed = asked(rpm, "--queryformat", "[%{FILEMODES:perms} %{FILENAMES}\\n]")
+    held = {line.split()[1].replace(_python(), "/usr/lib/python/") for line in listed if line.startswith("-")}
+    assert {re.sub(r"(/man/.*)\.gz$", r"\1", path) for path in held} == files(installed) | {
+        f"/usr/share/licenses/vfagent-{__version__}/LICENSE"
+    }
+
+
+def _python() -> str:
+    return f"/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}/"
+
+
+def test_the_rpm_says_nothing_to_systemd_that_would_end_a_guest(rpm: Path) -> None:
+    scripts = "\n".join(asked(rpm, "--scripts"))
+    assert "udevadm trigger" in scripts
+    assert not re.search(r"systemctl\s+(--\S+\s+)*(stop|kill|restart)", scripts)
+
+
+@pytest.mark.parametrize("text", [CONTROL, SPEC], ids=["Debian", "RPM"])
+def test_each_library_is_a_dependency_of_the_package(text: str) -> None:
+    names = [re.match(r"[a-z0-9-]+", one) for one in (*PROJECT["dependencies"], "systemd-python")]
+    packages = {f"python3-{name[0]}".replace("systemd-python", "systemd") for name in names if name}
+    there = set(re.findall(r"python3-[a-z0-9_]+(?:-client)?", text.replace("prometheus_client", "prometheus-client")))
+    none_of([f"{name} is not a dependency" for name in packages - there])
+
+
+def test_all_tell_the_same_version() -> None:
+    changelog = (ROOT / "packaging/debian/changelog").read_text()
+    assert PROJECT["version"] == __version__
+    assert changelog.startswith(f"vfagent ({__version__}) ")
+    assert f"%{{!?given_version:{__version__}}}" in SPEC
+
+
+def test_a_wheel_is_the_program_and_its_libraries(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make(f"{source}/vfagent-{__version__}", f"BUILD={source}")
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", str(tmp_path)]
+    passes(sys.executable, "-m", "pip", "wheel", *options, source / f"vfagent-{__version__}")
+    with zipfile.ZipFile(tmp_path / f"vfagent-{__version__}-py3-none-any.whl") as wheel:
+        held = set(wheel.namelist())
+        info = wheel.read(f"vfagent-{__version__}.dist-info/entry_points.txt").decode()
+    assert {name for name in held if ".dist-info/" not in name} == MODULES
+    assert "vfagent = vfagent.cli:main" in info
+
+
+def test_beside_a_wheel_the_rest_is_installed_by_make(tmp_path: Path) -> None:
+    make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent")
+    unit = (tmp_path / "usr/lib/systemd/system/vfagent.service").read_text()
+    assert "ExecStart=/usr/local/bin/vfagent run\n" in unit
+    assert not [path for path in files(tmp_path) if path.endswith(".py") or path == "/usr/bin/vfagent"]
