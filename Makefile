@@ -15,11 +15,12 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test lab demo bench man install install-host install-man deb rpm clean clean-cache
+.PHONY: help check test test-long lab demo bench man install install-host install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
 	@echo "make test     all tests, those in VMs included"
+	@echo "make test-long  what takes long: the same on Debian 12, and more"
 	@echo "make lab      a shell in a running lab VM"
 	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it"
 	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
@@ -34,7 +35,10 @@ check:
 		wait $$host || status=1; cat $$said; rm -f $$said; exit $$status; }
 
 test: check
-	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab
+	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab -m "not long"
+
+test-long:
+	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab -m long
 
 lab:
 	@python3 -m tests.lab.shell --policy config/examples/lab.toml igb

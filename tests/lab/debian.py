@@ -41,6 +41,13 @@ class Root:
     directories: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class StockRoot(Root):
+    """One that packages are installed in later, without a network: apt has their files, and documents are kept."""
+
+    downloaded: tuple[str, ...] = ()
+
+
 def install_commands() -> None:
     """Gets the programs the lab runs on this machine, where they are missing."""
     missing = sorted({package for name, package in COMMANDS.items() if not shutil.which(name)})
@@ -65,7 +72,10 @@ def bootstrap(root: Root, target: Path) -> None:
     uri = mirror()
     source = [f"deb {uri} {root.suite} main"] if uri else []
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(root.packages)]
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+    if isinstance(root, StockRoot):
+        argv += ["--skip=cleanup/apt"]
+    else:
+        argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
     argv += [f"--customize-hook={hook}" for hook in _hooks(root, uri)]
     # The kernel package would make an initrd that nobody boots.
     env = os.environ | {"INITRD": "No"}
@@ -87,6 +97,8 @@ def _hooks(root: Root, uri: str | None) -> list[str]:
             'chroot "$1" apt-get update -qq',
             f'chroot "$1" {install}',
         ]
+    if isinstance(root, StockRoot):
+        hooks += [f'chroot "$1" apt-get install -qq --download-only {" ".join(root.downloaded)}']
     return hooks
 
 

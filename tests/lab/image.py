@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.lab.cache import built, recipe_hash, say, sources
-from tests.lab.debian import Root, bootstrap, install_commands, run_in
+from tests.lab.debian import Root, StockRoot, bootstrap, install_commands, run_in
 from tests.lab.initrd import DRIVERS, initrd
 
 HERE = Path(__file__).parent
@@ -24,7 +24,8 @@ TOOLS = Root(
     directories=("/lab/vm", "/lab/image", "/lab/warm"),
 )
 
-HOST_PACKAGES = (
+# A host before vfagent is installed, but for what the lab itself needs.
+STOCK_PACKAGES = (
     "linux-image-amd64",
     "systemd-sysv",
     "udev",
@@ -39,6 +40,10 @@ HOST_PACKAGES = (
     "procps",
     "strace",
     "python3",
+)
+
+HOST_PACKAGES = (
+    *STOCK_PACKAGES,
     "python3-pyudev",
     "python3-pyroute2",
     "python3-systemd",
@@ -129,6 +134,14 @@ def hypervisor(suite: str = "trixie") -> Image:
     """A host's disk that can run guests: larger, and so not everybody's."""
     plain = host(suite)
     return _image("hypervisor", suite, hypervisor_base(suite), plain.tools)
+
+
+def stock(suite: str, downloaded: tuple[str, ...]) -> Image:
+    """A host that vfagent has never been on; apt has the files of `downloaded` and of what they need."""
+    plain = host(suite)
+    root = StockRoot(suite, (*STOCK_PACKAGES, *HYPERVISOR_PACKAGES), downloaded=downloaded)
+    made = built(f"stock-base-{suite}", asdict(root), _root_maker(root)) / "root"
+    return _image("stock", suite, made, plain.tools)
 
 
 def _image(name: str, suite: str, root: Path, qemu: Path) -> Image:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package, as `make deb` builds it in a Debian 13 of its own."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.lab.cache import built
+from tests.lab.debian import Root, bootstrap, run_in
+from tests.lab.install import REPOSITORY
+
+SUITE = "trixie"
+CONTROL = REPOSITORY / "packaging/debian/control"
+TOOLS = ("dpkg-dev", "make", "lintian", "debhelper", "dh-python", "pandoc", "python3", "python3-tomli")
+TREES = ("config", "docs", "packaging", "systemd", "udev", "vfagent")
+FILES = ("Makefile", "LICENSE", "README.md", "DESIGN.md", "HACKING.md", "NEWS.md", "pyproject.toml")
+
+
+def packages_of(field: str) -> tuple[str, ...]:
+    """The names in a field of the package's control file, without versions and substitutions."""
+    text = re.search(rf"(?m)^{field}:\n((?: .*\n)+)", CONTROL.read_text())
+    assert text
+    return tuple(re.findall(r"(?m)^ ([a-z0-9.+-]+)", text[1]))
+
+
+def builder() -> Path:
+    root = Root(SUITE, TOOLS, directories=("/lab",))
+    return built("builder", asdict(root), lambda work: bootstrap(root, work / "root")) / "root"
+
+
+def package(version: str) -> Path:
+    """A folder with the .deb and its .changes. Versions differ in nothing else."""
+    root = builder()
+    recipe = {"version": version, "sources": _sources(), "builder": root.parent.name}
+    return built(f"deb-{version}", recipe, lambda work: _build(root, version, work))
+
+
+def _sources() -> dict[str, str]:
+    found = [path for name in TREES for path in sorted((REPOSITORY / name).rglob("*")) if path.is_file()]
+    found = [path for path in found if "__pycache__" not in path.parts]
+    return {str(path): path.read_text() for path in [*found, *(REPOSITORY / name for name in FILES)]}
+
+
+def _build(root: Path, version: str, work: Path) -> None:
+    tree = work / "source"
+    tree.mkdir()
+    copy = ["tar", "--exclude=__pycache__", "--exclude=evidence", "-c", *TREES, *FILES, "tests"]
+    archive = subprocess.run(copy, cwd=REPOSITORY, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x"], cwd=tree, check=True, input=archive)
+    for name in ("vfagent/__init__.py", "pyproject.toml", "packaging/debian/changelog"):
+        path = tree / name
+        path.write_text(
+            re.sub(r'(?m)(^__version__ = "|^version = "|^vfagent \()[0-9.]+', rf"\g<1>{version}", path.read_text())
+        )
+    run_in(root, ["make", "-C", "/lab/source", "deb"], {work: "/lab"})
+    for path in (tree / "build").glob(f"vfagent_{version}_*"):
+        shutil.move(path, work / path.name)
+    shutil.rmtree(tree)
+
+
+def lint(folder: Path) -> str:
+    """What lintian says of the package, pedantry included."""
+    changes = next(folder.glob("*.changes")).name
+    command = ["lintian", "--allow-root", "--display-info", "--pedantic", "--show-overrides", f"/lab/{changes}"]
+    return run_in(builder(), command, {folder: "/lab"})
+
+
+def deb(folder: Path) -> Path:
+    return next(folder.glob("*.deb"))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Ansible role, on two hosts: a rollout, a second one that changes nothing, and one that is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cache import built
+from tests.lab.facts import vfs
+from tests.lab.image import stock
+from tests.lab.install import REPOSITORY
+from tests.lab.nic import Igb
+from tests.lab.package import deb, package, packages_of
+from tests.lab.payload import Entry
+from tests.lab.test_one_card import HOLDER, hold
+from tests.lab.vm import VM
+from vfagent import __version__
+
+pytestmark = pytest.mark.long
+
+ROLE = REPOSITORY / "packaging/ansible"
+TOOLS = ("ansible-core==2.19.14", "ansible-lint==26.10.1")
+PF = "0000:01:00.0"
+POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 4\n\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    """Ansible, from PyPI."""
+
+    def make(work: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, "--target", str(work / "lib"), *TOOLS], check=True)
+
+    return built("ansible", {"tools": TOOLS, "python": sys.executable}, make) / "lib"
+
+
+def run(programs: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}/bin:{os.environ['PATH']}",
+        "PYTHONPATH": str(programs),
+        "ANSIBLE_NOCOLOR": "1",
+        "LC_ALL": "C.UTF-8",
+    }
+    argv = [str(programs / "bin" / program), *arguments]
+    return subprocess.run(argv, cwd=ROLE, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def hosts(boot_module: Callable[..., VM]) -> dict[str, VM]:
+    image = stock("trixie", (*packages_of("Depends"), *packages_of("Recommends")))
+    tree = {"/usr/lib/hold.py": Entry(HOLDER)}
+    return {name: boot_module([Igb(f"igb-{name}")], tree, image=image, memory_mib=1536) for name in ("one", "two")}
+
+
+class Fleet:
+    """What ansible-playbook does with a policy on the hosts."""
+
+    def __init__(self, programs: Path, hosts: dict[str, VM], folder: Path) -> None:
+        self._programs, self._folder = programs, folder
+        lines = ["[hypervisors]", *(_inventory_line(name, vm) for name, vm in hosts.items())]
+        (folder / "hosts").write_text("\n".join(lines) + "\n")
+        self._deb = deb(package(__version__))
+
+    def roll_out(self, policy: str) -> subprocess.CompletedProcess[str]:
+        variables = json.dumps({"vfagent_deb": str(self._deb), "vfagent_policy": policy})
+        options = ["--inventory", str(self._folder / "hosts"), "--extra-vars", variables]
+        return run(self._programs, "ansible-playbook", *options, "site.yml")
+
+
+def _inventory_line(name: str, vm: VM) -> str:
+    ssh = " ".join(vm.remote.argv()[1:-1])
+    return (
+        f"{name} ansible_host=127.0.0.1 ansible_user=root ansible_ssh_args='{ssh}' ansible_python_interpreter=python3"
+    )
+
+
+@pytest.fixture
+def fleet(programs: Path, hosts: dict[str, VM], tmp_path: Path) -> Fleet:
+    return Fleet(programs, hosts, tmp_path)
+
+
+def drivers(vm: VM) -> list[str]:
+    return [vf.driver for vf in vfs(vm, PF)]
+
+
+def test_ansible_lint_finds_nothing(programs: Path) -> None:
+    done = run(programs, "ansible-lint", "--offline", "--profile", "production")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_rollout_brings_each_host_to_the_policy(fleet: Fleet, hosts: dict[str, VM]) -> None:
+    done = fleet.roll_out(POLICY)
+    assert done.returncode == 0, done.stdout
+    assert [drivers(vm) for vm in hosts.values()] == [["vfio-pci"] * 4] * 2
+
+
+def test_the_same_again_changes_nothing(fleet: Fleet) -> None:
+    done = fleet.roll_out(POLICY)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("changed=0") == 2
+
+
+def test_a_policy_that_is_invalid_reaches_no_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
+    done = fleet.roll_out(POLICY.replace("vfs", "vsf"))
+    assert done.returncode != 0
+    assert [vm.get("/etc/vfagent/policy.toml").decode() for vm in hosts.values()] == [POLICY] * 2
+
+
+def test_a_policy_that_waits_for_a_guest_ends_the_rollout_at_the_first_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
+    first = hosts["one"]
+    hold(first, vfs(first, PF)[0])
+    done = fleet.roll_out(POLICY.replace("vfs = 4", "vfs = 2"))
+    assert done.returncode != 0
+    assert "in use" in done.stdout
+    assert [vm.get("/etc/vfagent/policy.toml").decode() for vm in hosts.values()] == [POLICY] * 2
+    assert first.run("vfagent status").returncode == 0
+    assert [drivers(vm) for vm in hosts.values()] == [["vfio-pci"] * 4] * 2

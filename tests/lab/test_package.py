@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package's life on a stock host: installed, booted with, upgraded, downgraded, removed, purged.
+
+The tests follow each other on one host. From the boot on, a guest runs on one card and a process holds a VF of another.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab.facts import VfFacts, vfs
+from tests.lab.image import stock
+from tests.lab.install import REPOSITORY
+from tests.lab.nic import Igb, VirtioPf
+from tests.lab.package import deb, lint, package, packages_of
+from tests.lab.payload import Entry
+from tests.lab.target import IQN, MARK, target_tree
+from tests.lab.test_one_card import HOLDER, hold
+from tests.lab.vm import VM
+from vfagent import __version__
+
+NEWER = "99.0.0"
+VIRTIO, IGB = "0000:01:00.0", "0000:02:00.0"
+GUEST = "vfagent-guest-cirros.service"
+MOST_EXPOSED = 1.7
+READY_S = 15.0  # in software emulation, where starting Python takes most of it
+POLICY = f"""
+[[pf]]
+name = "storage"
+match = {{ pci = "{VIRTIO}" }}
+vfs = 2
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+
+[[pf]]
+name = "tagged"
+match = {{ driver = "igb" }}
+vfs = 3
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+mac = "52:54:00:bb:00:{{index:02x}}"
+vlan = 10
+
+[[guest]]
+name = "cirros"
+vfs = ["storage:0"]
+memory = "128M"
+
+[guest.ipxe]
+address = "192.168.10.10/24"
+sanboot = "iscsi:192.168.10.1::::{IQN}"
+"""
+ABSENT = '[[pf]]\nname = "absent"\nmatch = { driver = "mlx5_core" }\nvfs = 8\n'
+# What of ours may be left where it was not: the packages themselves, and what the lab put there.
+NOT_OURS = ("/root/", "/usr/lib/hold.py", "/usr/lib/lab-target", "/proc/", "/sys/", "/var/log/journal/")
+SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:9862/metrics\").read().decode())'"
+
+
+@pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
+def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
+    files = [deb(package(version)) for version in (__version__, NEWER)]
+    payload = {f"/root/{path.name}": path for path in files} | target_tree(VIRTIO) | {"/usr/lib/hold.py": Entry(HOLDER)}
+    image = stock(request.param, (*packages_of("Depends"), *packages_of("Recommends")))
+    cards = [VirtioPf("virtio0", vfs=2), Igb("igb0")]
+    machine = boot_module(cards, payload, suite=request.param, image=image)
+    assert machine.wait_boot() == "running"
+    return machine
+
+
+def apt(vm: VM, command: str) -> str:
+    return vm.run(f"cd /root && DEBIAN_FRONTEND=noninteractive apt {command} --yes 2>&1", timeout=300).stdout
+
+
+def shown(vm: VM, unit: str, name: str) -> str:
+    return vm.run(f"systemctl show --value --property {name} {unit}").stdout.strip()
+
+
+def seconds_to_ready(vm: VM) -> float:
+    began, active = (shown(vm, "vfagent", f"{name}TimestampMonotonic") for name in ("InactiveExit", "ActiveEnter"))
+    return (int(active) - int(began)) / 1e6
+
+
+def wait_converged(vm: VM) -> None:
+    vm.wait_for("vfagent status >/dev/null", 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What must be the same after whatever is done to the package."""
+
+    guest: tuple[str, str]
+    holder: str
+    connection: str
+    storage: tuple[VfFacts, ...]
+    tagged: tuple[VfFacts, ...]
+
+
+def running(vm: VM) -> Running:
+    guest = (shown(vm, GUEST, "MainPID"), shown(vm, GUEST, "InvocationID"))
+    assert guest[0] != "0"
+    connection = vm.run("ss -tnH state established '( sport = :3260 )' | awk '{print $4}'").stdout
+    assert "192.168.10.10" in connection
+    holder = shown(vm, "holder.service", "MainPID")
+    assert holder != "0"
+    return Running(guest, holder, connection, tuple(vfs(vm, VIRTIO)), tuple(vfs(vm, IGB)))
+
+
+def test_lintian_finds_nothing_but_what_is_explained() -> None:
+    assert [line for line in lint(package(__version__)).splitlines() if not line.startswith(("O:", "N:"))] == []
+
+
+def test_apt_installs_it_and_no_card_is_touched(vm: VM) -> None:
+    apt(vm, f"install ./vfagent_{__version__}_all.deb")
+    assert vm.run("systemctl is-active vfagent; systemctl is-enabled vfagent").stdout.split() == ["active", "enabled"]
+    assert vfs(vm, VIRTIO) == vfs(vm, IGB) == []
+    assert seconds_to_ready(vm) < READY_S
+    said = vm.run("vfagent status")
+    assert "no policy: every NIC is left as it is" in said.stdout
+    assert vm.run("lsmod | grep -c ^vfio_pci").stdout.strip() != "0"
+
+
+def test_the_package_s_own_test_passes(vm: VM) -> None:
+    vm.put("/tmp/idle", (REPOSITORY / "packaging/debian/tests/idle").read_bytes(), 0o755)
+    vm.run("/tmp/idle 2>&1", timeout=120)
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit_and_little_exposed(vm: VM) -> None:
+    verified = vm.run("systemd-analyze verify --man=no vfagent.service 2>&1")
+    assert "vfagent" not in verified.stdout
+    table = vm.run("systemd-analyze security --no-pager vfagent.service").stdout
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
+    assert found
+    assert float(found[1]) <= MOST_EXPOSED
+
+
+@pytest.mark.parametrize(("policy", "said"), [("", "rule"), (ABSENT, "rule 'absent': waits for a PF that it matches")])
+def test_without_its_hardware_it_is_ready_at_once_and_idle(vm: VM, policy: str, said: str) -> None:
+    vm.put("/etc/vfagent/policy.toml", policy.encode())
+    vm.run("systemctl restart vfagent.service")
+    assert seconds_to_ready(vm) < READY_S
+    status = vm.run("vfagent status").stdout
+    assert (said in status) == bool(policy)
+    assert vm.run("vfagent plan", check=False).returncode == 0
+    assert vfs(vm, VIRTIO) == vfs(vm, IGB) == []
+
+
+def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("vfagent check")
+    vm.reboot()
+    assert vm.wait_boot() == "running"
+    assert [vf.driver for vf in vfs(vm, VIRTIO)] == ["vfio-pci"] * 2
+    assert [(vf.driver, vf.mac, vf.vlan) for vf in vfs(vm, IGB)] == [
+        ("vfio-pci", f"52:54:00:bb:00:{index:02x}", 10) for index in range(3)
+    ]
+    vm.wait_for(f"journalctl -a -o cat -u {GUEST} | grep -q '{MARK}'", 180)
+    wait_converged(vm)
+    page = vm.run(SCRAPE).stdout
+    assert f'vfagent_pf_phase{{pf="{IGB}",phase="converged"}} 1.0' in page
+    assert f'vfagent_vf_in_use{{pf="{VIRTIO}",vf="0"}} 1.0' in page
+    hold(vm, vfs(vm, IGB)[0])
+
+
+def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
+    before, agent = running(vm), shown(vm, "vfagent", "MainPID")
+    apt(vm, f"install ./vfagent_{NEWER}_all.deb")
+    assert vm.run("vfagent --version").stdout == f"vfagent {NEWER}\n"
+    assert shown(vm, "vfagent", "MainPID") != agent
+    wait_converged(vm)
+    assert json.loads(vm.run("vfagent status --json").stdout)["version"] == NEWER
+    assert vm.run("vfagent plan").returncode == 0
+    assert running(vm) == before
+
+
+def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
+    before = running(vm)
+    apt(vm, f"install --allow-downgrades ./vfagent_{__version__}_all.deb")
+    wait_converged(vm)
+    assert json.loads(vm.run("vfagent status --json").stdout)["version"] == __version__
+    assert running(vm) == before
+
+
+def test_after_its_removal_vfs_and_guests_are_as_they_were(vm: VM) -> None:
+    before = running(vm)
+    files = vm.run("dpkg -L vfagent").stdout.split()
+    said = apt(vm, "remove vfagent")
+    assert f"guests go on running: {GUEST}" in said
+    assert vm.run(f"for file in {' '.join(files)}; do [ ! -f $file ] || echo $file; done").stdout == ""
+    assert shown(vm, "vfagent", "ActiveState") == "inactive"
+    # Whatever makes udev look again: the guest is bound to a device unit that our rule makes.
+    vm.run("udevadm control --reload; udevadm trigger; udevadm settle")
+    assert running(vm) == before
+
+
+def test_a_purge_leaves_nothing_of_ours_but_the_vfs(vm: VM) -> None:
+    vm.run(f"systemctl stop {GUEST} holder.service")
+    before = vfs(vm, VIRTIO), vfs(vm, IGB)
+    apt(vm, "purge vfagent")
+    found = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
+    assert [path for path in found if not path.startswith(NOT_OURS)] == []
+    assert vm.run("systemctl list-units --all --plain --no-legend '*vfagent*'").stdout == ""
+    assert (vfs(vm, VIRTIO), vfs(vm, IGB)) == before

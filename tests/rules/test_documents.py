@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents show is true: policies are valid, links lead somewhere, options exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.rules.project import ROOT, none_of
+from vfagent.host.policy_files import load_files
+from vfagent.verbs import VERBS
+
+DOCUMENTS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "packaging").rglob("*.md"))]
+MANUAL = ROOT / "packaging/man/vfagent.toml.5.md"
+LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+def policies() -> list[tuple[str, str]]:
+    found = [
+        (f"{path.relative_to(ROOT)}-{number}", text)
+        for path in DOCUMENTS
+        for number, text in enumerate(re.findall(r"(?ms)^```toml\n(.*?)^```$", path.read_text()), 1)
+    ]
+    example = MANUAL.read_text().partition("# EXAMPLE\n")[2]
+    return [*found, (MANUAL.name, "\n".join(line[4:] for line in example.splitlines() if line.startswith("    ")))]
+
+
+@pytest.mark.parametrize("text", [text for _, text in policies()], ids=[name for name, _ in policies()])
+def test_a_policy_in_the_documents_is_valid(text: str, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(text)
+    assert load_files([tmp_path / "policy.toml"]).pf
+
+
+def test_there_are_policies_in_the_documents() -> None:
+    assert len(policies()) > 8
+
+
+def test_every_link_leads_to_a_file() -> None:
+    targets = [(path, target) for path in DOCUMENTS for target in LINK.findall(path.read_text())]
+    assert targets
+    none_of(
+        [
+            f"{path.relative_to(ROOT)}: {target}"
+            for path, target in targets
+            if "://" not in target and not (path.parent / target).exists()
+        ]
+    )
+
+
+def test_every_document_is_in_the_table_of_contents() -> None:
+    contents = (ROOT / "docs/README.md").read_text()
+    none_of(
+        [path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("README.md", *LINK.findall(contents))]
+    )
+
+
+def test_every_command_in_the_documents_exists() -> None:
+    """In code, where a command begins with the program's name."""
+    code = re.compile(r"(?m)(?:^    |^[a-z]+# |`)vfagent ([a-z]+)")
+    named = [(path, verb) for path in DOCUMENTS for verb in code.findall(path.read_text())]
+    assert len(named) > 20
+    none_of([f"{path.relative_to(ROOT)}: vfagent {verb}" for path, verb in named if verb not in VERBS])
