@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 
 from tests.lab.cache import say
+from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Card, Igb, NvmePf, VirtioPf
 from tests.lab.payload import Entry
@@ -27,7 +28,8 @@ def main() -> None:
     cards = [CARDS[kind](f"{kind}{number}") for number, kind in enumerate(options.cards)]
     payload: dict[str, Entry] = {}
     if options.policy:
-        payload = vfagent_tree(options.policy.read(), suite=options.suite)
+        hold = {"/usr/local/bin/hold-vf": Entry(HOLDER, 0o755)}
+        payload = vfagent_tree(options.policy.read(), hold, suite=options.suite)
     with VM(cards, payload, suite=options.suite) as vm:
         say(f"{vm.image.directory.name} by {vm.machine.accel}; console log {vm.console}, QMP {vm.folder / 'qmp'}")
         subprocess.run([*vm.remote.argv("-t"), "cd; exec bash -l"], check=False)

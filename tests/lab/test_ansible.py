@@ -12,12 +12,13 @@ import pytest
 
 from tests.lab.cache import built
 from tests.lab.facts import vfs
+from tests.lab.holder import HOLDER
 from tests.lab.image import stock
 from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb
 from tests.lab.package import deb, package, packages_of
 from tests.lab.payload import Entry
-from tests.lab.test_one_card import HOLDER, hold
+from tests.lab.test_one_card import hold
 from tests.lab.vm import VM
 from vfagent import __version__
 

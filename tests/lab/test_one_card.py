@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab.facts import SYSFS, VfFacts, journal, link, netdev, now, status, vfs
+from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
@@ -36,16 +37,6 @@ After=vfagent.service
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'readlink -f /sys/bus/pci/devices/0000:01:00.0/virtfn*/driver >/run/witness'
-"""
-HOLDER = b"""
-import ctypes, fcntl, os, struct, sys, time
-address = sys.argv[1]
-group = os.path.basename(os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group"))
-container, opened = os.open("/dev/vfio/vfio", os.O_RDWR), os.open(f"/dev/vfio/{group}", os.O_RDWR)
-fcntl.ioctl(opened, 0x3B68, struct.pack("i", container))  # VFIO_GROUP_SET_CONTAINER
-fcntl.ioctl(container, 0x3B66, 1)  # VFIO_SET_IOMMU, type 1
-device = fcntl.ioctl(opened, 0x3B6A, ctypes.create_string_buffer(address.encode() + b"\\0"))  # GET_DEVICE_FD
-time.sleep(100000)
 """
 
 

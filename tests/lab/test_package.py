@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.facts import VfFacts, vfs
+from tests.lab.holder import HOLDER
 from tests.lab.image import stock
 from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.package import deb, lint, package, packages_of
 from tests.lab.payload import Entry
 from tests.lab.target import IQN, MARK, target_tree
-from tests.lab.test_one_card import HOLDER, hold
+from tests.lab.test_one_card import hold
 from tests.lab.vm import VM
 from vfagent import __version__
 

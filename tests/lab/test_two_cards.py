@@ -7,10 +7,10 @@ from itertools import product
 import pytest
 
 from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
+from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
-from tests.lab.test_one_card import HOLDER
 from tests.lab.vm import VM
 
 FIRST = "0000:01:00.0"
