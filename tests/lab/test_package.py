@@ -6,6 +6,7 @@ The tests follow each other on one host. From the boot on, a guest runs on one c
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -152,6 +153,12 @@ def test_without_its_hardware_it_is_ready_at_once_and_idle(vm: VM, policy: str, 
     assert vfs(vm, VIRTIO) == vfs(vm, IGB) == []
 
 
+def test_needrestart_is_told_to_leave_guests_alone(vm: VM) -> None:
+    conf = "/etc/needrestart/conf.d/50-vfagent.conf"
+    ask = f'undef $/; open F, "{conf}"; eval <F>; print map {{ "{GUEST}" =~ $_ ? "no" : "" }} keys %{{$nrconf{{override_rc}}}}'
+    assert vm.run(f"perl -e {shlex.quote(ask)}").stdout == "no"
+
+
 def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("vfagent check")
@@ -190,7 +197,7 @@ def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
 
 def test_after_its_removal_vfs_and_guests_are_as_they_were(vm: VM) -> None:
     before = running(vm)
-    files = vm.run("dpkg -L vfagent").stdout.split()
+    files = vm.run("dpkg -L vfagent | grep -v ^/etc/").stdout.split()
     said = apt(vm, "remove vfagent")
     assert f"guests go on running: {GUEST}" in said
     assert vm.run(f"for file in {' '.join(files)}; do [ ! -f $file ] || echo $file; done").stdout == ""
