@@ -98,7 +98,8 @@ def _hooks(root: Root, uri: str | None) -> list[str]:
             f'chroot "$1" {install}',
         ]
     if isinstance(root, StockRoot):
-        hooks += [f'chroot "$1" apt-get install -qq --download-only {" ".join(root.downloaded)}']
+        fetch = f"apt-get install -qq --download-only {' '.join(root.downloaded)}"
+        hooks += ['chroot "$1" apt-get clean', f'chroot "$1" {fetch}']
     return hooks
 
 

@@ -68,7 +68,12 @@ SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0
 @pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
 def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
     files = [deb(package(version)) for version in (__version__, NEWER)]
-    payload = {f"/root/{path.name}": path for path in files} | target_tree(VIRTIO) | {"/usr/lib/hold.py": Entry(HOLDER)}
+    payload = (
+        {f"/root/build/{path.name}": path for path in files}
+        | APT
+        | target_tree(VIRTIO)
+        | {"/usr/lib/hold.py": Entry(HOLDER)}
+    )
     image = stock(request.param, (*packages_of("Depends"), *packages_of("Recommends")))
     cards = [VirtioPf("virtio0", vfs=2), Igb("igb0")]
     machine = boot_module(cards, payload, suite=request.param, image=image)
