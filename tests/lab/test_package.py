@@ -62,18 +62,16 @@ sanboot = "iscsi:192.168.10.1::::{IQN}"
 ABSENT = '[[pf]]\nname = "absent"\nmatch = { driver = "mlx5_core" }\nvfs = 8\n'
 # What of ours may be left where it was not: the packages themselves, and what the lab put there.
 NOT_OURS = ("/root/", "/usr/lib/hold.py", "/usr/lib/lab-target", "/proc/", "/sys/", "/var/log/journal/")
+# Nobody is there to say yes.
+APT = {"/etc/apt/apt.conf.d/90lab": b'APT::Get::Assume-Yes "true";\n'}
 SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:9862/metrics\").read().decode())'"
 
 
 @pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
 def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
     files = [deb(package(version)) for version in (__version__, NEWER)]
-    payload = (
-        {f"/root/build/{path.name}": path for path in files}
-        | APT
-        | target_tree(VIRTIO)
-        | {"/usr/lib/hold.py": Entry(HOLDER)}
-    )
+    lab = {**APT, **target_tree(VIRTIO), "/usr/lib/hold.py": Entry(HOLDER)}
+    payload = {**lab, **{f"/root/build/{path.name}": path for path in files}}
     image = stock(request.param, (*packages_of("Depends"), *packages_of("Recommends")))
     cards = [VirtioPf("virtio0", vfs=2), Igb("igb0")]
     machine = boot_module(cards, payload, suite=request.param, image=image)
@@ -82,7 +80,14 @@ def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
 
 
 def apt(vm: VM, command: str) -> str:
-    return vm.run(f"cd /root && DEBIAN_FRONTEND=noninteractive apt {command} --yes 2>&1", timeout=300).stdout
+    return vm.run(f"cd /root && DEBIAN_FRONTEND=noninteractive apt {command} 2>&1", timeout=300).stdout
+
+
+def readme_commands() -> list[str]:
+    """What README says after the package was built."""
+    section = (REPOSITORY / "README.md").read_text().partition("## Install it on a host\n")[2].partition("\n## ")[0]
+    lines = [line.partition("#")[0].strip() for line in section.splitlines() if line.startswith("    ")]
+    return lines[lines.index("make deb") + 1 :]
 
 
 def shown(vm: VM, unit: str, name: str) -> str:
@@ -123,8 +128,11 @@ def test_lintian_finds_nothing_but_what_is_explained() -> None:
     assert [line for line in lint(package(__version__)).splitlines() if not line.startswith(("O:", "N:"))] == []
 
 
-def test_apt_installs_it_and_no_card_is_touched(vm: VM) -> None:
-    apt(vm, f"install ./vfagent_{__version__}_all.deb")
+def test_as_readme_says_it_is_installed_and_no_card_is_touched(vm: VM) -> None:
+    commands = readme_commands()
+    assert commands[0].startswith("apt install ./build/")
+    for command in commands:
+        vm.run(f"cd /root; {command}", timeout=300)
     assert vm.run("systemctl is-active vfagent; systemctl is-enabled vfagent").stdout.split() == ["active", "enabled"]
     assert vfs(vm, VIRTIO) == vfs(vm, IGB) == []
     assert seconds_to_ready(vm) < READY_S
@@ -184,7 +192,7 @@ def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
 
 def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
     before, agent = running(vm), shown(vm, "vfagent", "MainPID")
-    apt(vm, f"install ./vfagent_{NEWER}_all.deb")
+    apt(vm, f"install ./build/vfagent_{NEWER}_all.deb")
     assert vm.run("vfagent --version").stdout == f"vfagent {NEWER}\n"
     assert shown(vm, "vfagent", "MainPID") != agent
     wait_converged(vm)
@@ -195,7 +203,7 @@ def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
 
 def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
     before = running(vm)
-    apt(vm, f"install --allow-downgrades ./vfagent_{__version__}_all.deb")
+    apt(vm, f"install --allow-downgrades ./build/vfagent_{__version__}_all.deb")
     wait_converged(vm)
     assert json.loads(vm.run("vfagent status --json").stdout)["version"] == __version__
     assert running(vm) == before
