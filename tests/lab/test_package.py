@@ -70,7 +70,7 @@ SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0
 @pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
 def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
     files = [deb(package(version)) for version in (__version__, NEWER)]
-    lab = {**APT, **target_tree(VIRTIO), "/usr/lib/hold.py": Entry(HOLDER)}
+    lab = {**APT, "/usr/lib/hold.py": Entry(HOLDER)}
     payload = {**lab, **{f"/root/build/{path.name}": path for path in files}}
     image = stock(request.param, (*packages_of("Depends"), *packages_of("Recommends")))
     cards = [VirtioPf("virtio0", vfs=2), Igb("igb0")]
@@ -176,6 +176,7 @@ def test_needrestart_is_told_to_leave_guests_alone(vm: VM) -> None:
 def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("vfagent check")
+    vm.put_tree(target_tree(VIRTIO))
     vm.reboot()
     assert vm.wait_boot() == "running"
     assert [vf.driver for vf in vfs(vm, VIRTIO)] == ["vfio-pci"] * 2
