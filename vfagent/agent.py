@@ -24,6 +24,7 @@ from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.model.codec import encode
+from vfagent.pace import Pace
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.types import Policy
 from vfagent.status import PolicyStatus, Status, snapshot, summary
@@ -51,6 +52,7 @@ class Agent:
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
+        self._status_pace = Pace()
         self._written_pfs: object = None
         self._started = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
@@ -92,6 +94,7 @@ class Agent:
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
         self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
         self._resync()
+        self.convergence.workers.renew_soon()
         self._check_ready()
         await self._stop.wait()
         await self._shut_down()
@@ -104,7 +107,7 @@ class Agent:
         except BlockingIOError:
             hint = "systemctl status vfagent shows it"
             raise VfagentError("vfagent: cannot run: another one is running", hint=hint) from None
-        self.convergence.keep_fds_from_workers = lambda: (self._lock, *self.metrics.descriptors)
+        self.convergence.workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
         if seconds > 0:
@@ -143,22 +146,30 @@ class Agent:
 
     def _changed(self, state: PfState) -> None:
         self.convergence.tally.changed()
+        self.convergence.workers.renew_soon()
         self._write_status_soon()
         self._check_ready()
         self.guests.consider_soon()
 
     def _write_status_soon(self) -> None:
-        if self._status_timer is None:
-            self._status_timer = asyncio.get_running_loop().call_later(_STATUS_DELAY_S, self._write_status)
+        loop = asyncio.get_running_loop()
+        rest = self._status_pace.rest_s() if self.convergence.working else 0.0
+        due = loop.time() + max(_STATUS_DELAY_S, rest)
+        if self._status_timer is None or self._status_timer.when() > due:
+            self._forget_status_timer()
+            self._status_timer = loop.call_at(due, self._status_pace.run, self._write_status)
+
+    def _forget_status_timer(self) -> None:
+        if self._status_timer:
+            self._status_timer.cancel()
+            self._status_timer = None
 
     def snapshot(self) -> Status:
         pfs, guests = self.convergence.pfs.values(), self.guests.status()
         return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests)
 
     def _write_status(self) -> None:
-        if self._status_timer:
-            self._status_timer.cancel()
-            self._status_timer = None
+        self._forget_status_timer()
         status = self.snapshot()
         if (content := (status.pfs, status.policy, status.ready, status.guests)) == self._written_pfs:
             return

@@ -11,10 +11,12 @@ from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.state import State
 from vfagent.model.pci import PciAddress, card_of
+from vfagent.pace import PacedReader
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Finished, Looked, Report, StepEnded, Task, converge
+from vfagent.reconcile import Finished, Looked, Report, StepEnded, Task, converge, rehearse
+from vfagent.spare import SpareWorker
 from vfagent.tally import Tally
 from vfagent.telling import died, drift, log_look, log_steps, name_of, stuck
 
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 8
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
-_ARRIVAL_S = 0.3
+_ARRIVAL_S = 1.0  # from a new device's first event; its last one does not wait
 _QUIET_S = 0.1  # events of one change come in a burst
 _PATIENCE_S = 1.0  # but a storm must not put a look off for ever
 _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
@@ -38,6 +40,7 @@ class _Look:
     began: float = field(default_factory=time.monotonic)
     acted: bool = False
     killed: bool = False
+    reader: PacedReader | None = None
     finished: Finished | None = None
 
 
@@ -51,7 +54,7 @@ class Convergence:
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
         self.tally = Tally()
-        self.keep_fds_from_workers: Callable[[], tuple[int, ...]] = tuple
+        self.workers = SpareWorker(lambda task, send: converge(task, host, state, send), lambda: rehearse(host))
         self._busy: dict[str, _Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}
         self._stopping = False
@@ -102,15 +105,14 @@ class Convergence:
         task = Task(
             state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=state.given_up
         )
-        host, kept = self.host, self.state
-        child = worker.start(lambda send: converge(task, host, kept, send), close=self.keep_fds_from_workers())
-        self._watch(_Look(state, child))
+        self._watch(_Look(state, self.workers.begin(task)))
 
     def _watch(self, look: _Look) -> None:
         loop = asyncio.get_running_loop()
         self._busy[card_of(look.state.address)] = look
         self._last_look[look.state.address] = loop.time()
-        loop.add_reader(look.worker.reports, self._read, look)
+        look.reader = PacedReader(lambda: look.worker.reports, lambda: self._read(look), lambda: True)
+        look.reader.start()
         loop.add_reader(look.worker.pidfd, self._ended, look)
         self._extend(look)
 
@@ -167,9 +169,10 @@ class Convergence:
     def _ended(self, look: _Look) -> None:
         loop, state = asyncio.get_running_loop(), look.state
         loop.remove_reader(look.worker.pidfd)
+        if look.reader:
+            look.reader.stop()
         for report in look.worker.read():
             self._take(look, report)
-        loop.remove_reader(look.worker.reports)
         status = look.worker.close()
         if look.deadline:
             look.deadline.cancel()
@@ -279,6 +282,7 @@ class Convergence:
     def stop(self) -> None:
         """Begin nothing more. What runs reaches the end of its step, then finds nobody to report to."""
         self._stopping = True
+        self.workers.stop()
         for state in self.pfs.values():
             self._cancel_timer(state)
 

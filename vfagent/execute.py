@@ -12,7 +12,7 @@ from vfagent.host.host import Host
 from vfagent.model.inventory import VFIO_DRIVER, pf_in_use, vf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
-from vfagent.observe import DEVICES, observe_pf, observe_vf
+from vfagent.observe import DEVICES, observe_pf, observe_vf, observe_vf_use
 from vfagent.plan.quirks import quirks_of
 from vfagent.plan.steps import (
     BindDriver,
@@ -95,12 +95,20 @@ def _bind_any(step: BindDriver, host: Host, *, force: bool) -> None:
 def _bind_new(step: BindDriver, host: Host) -> None:
     """Of a VF that was made after it was planned. One that vfio could not give to a guest is left to the next look,
     which knows all of its IOMMU group and says what is in the way."""
-    vf = observe_vf(host, step.pf, step.index)
-    if vf is None:
+    address = host.sysfs.link(f"{DEVICES}/{step.pf}/virtfn{step.index}")
+    if address is None:
         _fail(step, errno.ENODEV)
-    if step.driver == VFIO_DRIVER and (vf.iommu_group is None or vf.group_blockers):
+    if step.driver == VFIO_DRIVER and not _alone_in_group(host, step, address):
         return
-    _bind(replace(step, address=vf.address), host, force=False)
+    _bind(replace(step, address=PciAddress(address)), host, force=False)
+
+
+def _alone_in_group(host: Host, step: BindDriver, address: str) -> bool:
+    """In an IOMMU group in which nothing is in vfio's way."""
+    if host.sysfs.names(f"{DEVICES}/{address}/iommu_group/devices") == [address]:
+        return True
+    vf = observe_vf(host, step.pf, step.index)
+    return vf is not None and vf.iommu_group is not None and not vf.group_blockers
 
 
 def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
@@ -140,15 +148,29 @@ def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
     disturbing = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver")).disturbing
     if force or not any(name in disturbing for name, _ in _parts(step.settings)):
         return
-    vf = observe_vf(host, step.pf, step.index)
+    vf = observe_vf_use(host, step.pf, step.index)
     if vf and (why := vf_in_use(vf, nic=False)):
         raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
+
+
+def configure_together(steps: tuple[ConfigureVf, ...], host: Host) -> bool:
+    """Several VFs of one PF in one message. False where each has to be set alone, to know what is refused and why."""
+    driver = host.sysfs.link(f"{DEVICES}/{steps[0].pf}/driver")
+    if quirks_of(driver).settings_before_bind:
+        return False  # these wait for a reset of each VF: all in one message would hold the rtnl lock for seconds
+    try:
+        for step in steps:
+            _guard_settings(step, host, force=False)
+        host.rtnl.set_vfs(steps[0].ifindex, {step.index: step.settings for step in steps})
+    except (OSError, RefusedError):
+        return False
+    return True
 
 
 def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
     """All in one message; where that is refused, one by one, to know which."""
     try:
-        host.rtnl.set_vf(step.ifindex, step.index, step.settings)
+        host.rtnl.set_vfs(step.ifindex, {step.index: step.settings})
         return StepResult(applied=step.settings)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EPERM):
@@ -181,7 +203,7 @@ def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
 
 def _try(host: Host, step: ConfigureVf) -> int:
     try:
-        host.rtnl.set_vf(step.ifindex, step.index, step.settings)
+        host.rtnl.set_vfs(step.ifindex, {step.index: step.settings})
     except OSError as error:
         return error.errno or errno.EIO
     return 0

@@ -2,6 +2,7 @@
 """The kernel into values: PFs, their VFs and netdevs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from vfagent.host.guest_records import HOLDERS, guest_cgroup
 from vfagent.host.host import Host, LinkFacts
@@ -154,21 +155,34 @@ def observe_vf(host: Host, pf: PciAddress, index: int) -> Vf | None:
     return _vf(host, index, PciAddress(name), None) if name else None
 
 
+def observe_vf_use(host: Host, pf: PciAddress, index: int) -> Vf | None:
+    """Of one VF only what tells whether somebody uses it."""
+    name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
+    return _vf_use(host, index, PciAddress(name)) if name else None
+
+
 def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
-    driver = sysfs.link(f"{base}/driver")
     group = sysfs.link(f"{base}/iommu_group")
     override = sysfs.read(f"{base}/driver_override")
+    return replace(
+        _vf_use(host, index, address),
+        driver_override=override if override not in ("", "(null)") else None,
+        iommu_group=int(group) if group else None,
+        group_blockers=group_blockers(host, base, address) if group else (),
+        settings=settings,
+    )
+
+
+def _vf_use(host: Host, index: int, address: PciAddress) -> Vf:
+    base = f"{DEVICES}/{address}"
+    driver = host.sysfs.link(f"{base}/driver")
     return Vf(
         index=index,
         address=address,
         driver=driver,
-        driver_override=override if override not in ("", "(null)") else None,
-        enabled=sysfs.read(f"{base}/enable") not in (None, "0"),
-        iommu_group=int(group) if group else None,
-        group_blockers=group_blockers(host, base, address) if group else (),
+        enabled=host.sysfs.read(f"{base}/enable") not in (None, "0"),
         netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
-        settings=settings,
         holder=_holder(host, address) if driver in (None, VFIO_DRIVER) else None,
     )
 

@@ -2,13 +2,14 @@
 """One look at one PF: rounds of observe, match, plan, execute, until nothing is left to do. Runs in a worker."""
 
 import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 
 from vfagent.errors import RefusedError, VfagentError
-from vfagent.execute import StepResult, execute
+from vfagent.execute import StepResult, configure_together, execute
 from vfagent.host.host import Host
 from vfagent.host.state import State
 from vfagent.model.desired import DesiredPf
@@ -25,9 +26,11 @@ from vfagent.policy.types import Policy
 
 # Create, configure, and one to see that it holds; more means that somebody else is at it too.
 MOST_ROUNDS = 6
+_LOOPBACK = 1  # LOOPBACK_IFINDEX
+_TOGETHER = 8  # VFs set by one message: the host's other links wait for the rtnl lock meanwhile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Failure:
     step: str
     text: str
@@ -36,7 +39,7 @@ class Failure:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Looked:
     """The PF as observed in a round, what the policy wants of it, and the plan."""
 
@@ -47,21 +50,21 @@ class Looked:
     awaited: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepStarted:
     step: Step
     reason: str
     at: float  # CLOCK_MONOTONIC, which is the same in every process
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepEnded:
     step: Step
     at: float
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finished:
     memory: PfMemory
     failures: tuple[Failure, ...] = ()
@@ -72,7 +75,7 @@ Report = Looked | StepStarted | StepEnded | Finished
 Emit = Callable[[Report], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """What a look needs to know. `known_bad`: steps that failed too often to be tried again."""
 
@@ -120,6 +123,13 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             break
         before = steps
     emit(Finished(memory, tuple(failures), tuple(dict.fromkeys(warnings))))
+
+
+def rehearse(host: Host) -> None:
+    """What a look begins with, of the loopback device: so its code and data are at hand when there is a task."""
+    with contextlib.suppress(OSError):
+        host.rtnl.link(_LOOPBACK, vfs=True)
+        host.udev.properties("net", "lo")
 
 
 def look(task: Task, host: Host, memory: PfMemory, number: int = 1) -> Looked:
@@ -192,26 +202,55 @@ class _Lane(threading.Thread):
         self.failures: list[Failure] = []
 
     def run(self) -> None:
-        for planned in self.chain:
+        for group in _groups(self.chain):
+            if not self._configured_together(group) and not self._run_singly(group):
+                return
+
+    def _run_singly(self, group: Chain) -> bool:
+        for planned in group:
             step = _less_unsupported(planned.step, self.memory)
             failure = self._execute(step, planned.reason) if step else None
             # A VF that refuses a setting does not keep the others from theirs.
             if failure and not isinstance(step, ConfigureVf):
-                return
+                return False
+        return True
+
+    def _configured_together(self, group: Chain) -> bool:
+        asked = ((_less_unsupported(planned.step, self.memory), planned.reason) for planned in group)
+        items = [(step, reason) for step, reason in asked if isinstance(step, ConfigureVf)]
+        if len(items) < 2:
+            return False
+        for step, reason in items:
+            self.emit(StepStarted(step, reason, time.monotonic()))
+        if not configure_together(tuple(step for step, _ in items), self.host):
+            return False
+        for step, _ in items:
+            self._keep(step, StepResult(applied=step.settings))
+            self.emit(StepEnded(step, time.monotonic()))
+        return True
+
+    def _keep(self, step: Step, result: StepResult) -> None:
+        self.results.append((step, result))
+        self.memory = _learn(self.memory, step, result)
 
     def _execute(self, step: Step, reason: str) -> Failure | None:
         failure = None
         self.emit(StepStarted(step, reason, time.monotonic()))
         try:
-            result = execute(step, self.host)
-            self.results.append((step, result))
-            self.memory = _learn(self.memory, step, result)
+            self._keep(step, execute(step, self.host))
         except VfagentError as error:
             refused = isinstance(error, RefusedError)
             failure = Failure(step.describe(), str(error), error.hint, error.retryable, refused)
             self.failures.append(failure)
         self.emit(StepEnded(step, time.monotonic(), failure))
         return failure
+
+
+def _groups(chain: Chain) -> Iterator[Chain]:
+    """The settings of VFs that follow one another can travel together; any other step goes alone."""
+    for settings, items in itertools.groupby(chain, lambda planned: isinstance(planned.step, ConfigureVf)):
+        run, size = tuple(items), _TOGETHER if settings else 1
+        yield from (run[at : at + size] for at in range(0, len(run), size))
 
 
 def _less_unsupported(step: Step, memory: PfMemory) -> Step | None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernel events into dirty PFs: udev's, rtnetlink's, and the end of who held a VF."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ from vfagent.host.udev import UdevEvent, UdevMonitor
 from vfagent.host.vfiowatch import VfioWatch
 from vfagent.model.pci import PciAddress
 from vfagent.observe import DEVICES, pf_addresses
+from vfagent.pace import PacedReader
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +23,20 @@ class Watcher:
         self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkWatch()
         self.vfio = VfioWatch()
+        self._readers = (
+            PacedReader(self.udev.fileno, self._read_udev, self._working),
+            PacedReader(self.links.fileno, self._read_links, self._working),
+            PacedReader(self.vfio.fileno, self._read_vfio, self._working),
+        )
         self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self.udev.fileno(), self._read_udev)
-        loop.add_reader(self.links.fileno(), self._read_links)
-        loop.add_reader(self.vfio.fileno(), self._read_vfio)
+        for reader in self._readers:
+            reader.start()
 
     def stop(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self.udev.fileno())
-        loop.remove_reader(self.links.fileno())
-        loop.remove_reader(self.vfio.fileno())
+        for reader in self._readers:
+            reader.stop()
         self.links.close()
         self.vfio.close()
 
@@ -43,28 +44,34 @@ class Watcher:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
             self.convergence.mark_dirty(address, now=now)
 
+    def _working(self) -> bool:
+        return self.convergence.working
+
     def _lost(self, source: str) -> None:
         log.warning("%s events were lost: looking at everything again", source)
         self.tally.overflowed(source)
         self.look_at_everything()
 
     def _read_udev(self) -> None:
-        before = self.udev.fileno()
         try:
             for event in self.udev.drain():
                 self._take(event)
         except OSError:
-            asyncio.get_running_loop().remove_reader(before)
             self.udev.restart()
-            asyncio.get_running_loop().add_reader(self.udev.fileno(), self._read_udev)
 
     def _take(self, event: UdevEvent) -> None:
         self.tally.uevents += 1
         self.tally.changed()
         address = self._pf_of(event)
         if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
-            complete = (event.subsystem, event.action, event.address) == ("net", "add", address)
-            self.convergence.mark_dirty(address, now=complete)
+            self.convergence.mark_dirty(address, now=self._completes(event, address))
+
+    def _completes(self, event: UdevEvent, pf: PciAddress) -> bool:
+        """Whether a new PF has all that it will have: a NIC its netdev, another device its driver."""
+        if event.address != pf:
+            return False
+        nic = (self.host.sysfs.read(f"{DEVICES}/{pf}/class") or "").startswith("0x02")
+        return (event.subsystem, event.action) == (("net", "add") if nic else ("pci", "bind"))
 
     def _pf_of(self, event: UdevEvent) -> PciAddress:
         """The PF that an event is about. A VF that is gone has no physfn link; its last look knew it."""

@@ -176,10 +176,14 @@ class FakeRtnl(SysfsRtnl):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         return facts.name
 
-    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None:
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
         pf = self._pf(self._name(ifindex))
+        for index, wanted in settings.items():
+            self._set_vf(pf, index, wanted)
+
+    def _set_vf(self, pf: PciAddress, index: int, settings: VfSettings) -> None:
         self.kernel.take(pf, f"vf{index}", "settings")
-        given = {name: value for name in settings.__slots__ if (value := getattr(settings, name)) is not None}
+        given = {name: value for name in vars(settings) if (value := getattr(settings, name)) is not None}
         self.kernel.keep_settings(pf, index, replace(self.kernel.settings(pf, index) or NEW_VF, **given))
 
     def set_admin_state(self, ifindex: int, *, up: bool) -> None:

@@ -75,7 +75,12 @@ class VfInfo:
 
 
 def vf_attributes(request: bytes) -> dict[int, bytes]:
-    """What one RTM_SETLINK or RTM_NEWLINK request says of a VF: the payload of each IFLA_VF_*."""
+    """What one RTM_SETLINK or RTM_NEWLINK request says of its one VF: the payload of each IFLA_VF_*."""
+    (only,) = vfs_attributes(request)
+    return only
+
+
+def vfs_attributes(request: bytes) -> list[dict[int, bytes]]:
     top = dict(attributes(request[_HEADER.size + _LINK.size :]))
-    (info,) = (payload for kind, payload in attributes(top[IFLA_VFINFO_LIST]) if kind == IFLA_VF_INFO)
-    return dict(attributes(info))
+    infos = (payload for kind, payload in attributes(top[IFLA_VFINFO_LIST]) if kind == IFLA_VF_INFO)
+    return [dict(attributes(info)) for info in infos]

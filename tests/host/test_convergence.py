@@ -4,6 +4,7 @@
 import asyncio
 import errno
 import logging
+import select
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -503,5 +504,63 @@ def test_ten_thousand_calls_for_a_look_are_three_looks_at_most(kernel_files: Fak
         await rig.until(lambda: rig.pf().rounds > rounds)
         await rig.idle()
         assert rig.pf().rounds - rounds <= 3
+
+    converge(kernel_files, body)
+
+
+# The worker that is kept ready.
+
+
+def spare_of(rig: Rig) -> worker.Worker:
+    spare = rig.convergence.workers.spare
+    assert spare is not None
+    return spare.worker
+
+
+async def with_spare(rig: Rig) -> worker.Worker:
+    rig.convergence.workers.renew_soon()
+    await rig.until(lambda: rig.convergence.workers.spare is not None)
+    return spare_of(rig)
+
+
+def test_a_pf_that_arrives_gets_the_worker_that_was_kept_ready(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await with_spare(rig)
+        monkeypatch.setattr(worker, "start", None)  # another one would fail
+        rig.look(PF)
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+    assert len(kernel_files.tree.vfs(PF)) == 2
+
+
+def test_a_pf_converges_also_when_the_worker_that_was_kept_ready_has_died(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        child = await with_spare(rig)
+        child.kill()
+        assert select.select([child.pidfd], [], [], 5)[0]
+        await rig.converged(PF)
+        await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())  # and is no zombie
+
+    converge(kernel_files, body)
+    assert len(kernel_files.tree.vfs(PF)) == 2
+
+
+def test_a_stopped_convergence_leaves_no_worker_behind(kernel_files: FakeKernel) -> None:
+    left: list[worker.Worker] = []
+
+    async def body(rig: Rig) -> None:
+        left.append(await with_spare(rig))
+        rig.convergence.stop()
+        rig.convergence.workers.renew_soon()
+        await rig.until(lambda: not Path(f"/proc/{left[0].pid}").exists())
+        await asyncio.sleep(1.2)
+        assert rig.convergence.workers.spare is None
 
     converge(kernel_files, body)

@@ -29,6 +29,7 @@ from tests.host.netlink import (
     attributes,
     link_message,
     vf_attributes,
+    vfs_attributes,
 )
 from vfagent.host import worker
 from vfagent.host.devlink import KernelDevlink
@@ -88,7 +89,7 @@ def test_a_link_that_is_gone_reads_as_none(veth: int) -> None:
     [
         lambda rtnl: rtnl.set_mtu(ABSENT, 1500),
         lambda rtnl: rtnl.set_admin_state(ABSENT, up=True),
-        lambda rtnl: rtnl.set_vf(ABSENT, 0, VfSettings(trust=True)),
+        lambda rtnl: rtnl.set_vfs(ABSENT, {0: VfSettings(trust=True)}),
         lambda rtnl: rtnl.link(ABSENT, vfs=True),
     ],
     ids=["mtu", "state", "vf", "link"],
@@ -236,9 +237,17 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def request_for(veth: int, sent: list[bytes], settings: VfSettings, index: int = 5) -> dict[int, bytes]:
     """A veth has no VFs, so the kernel refuses; by then the request has been made."""
     with pytest.raises(OSError) as raised:
-        KernelRtnl().set_vf(veth, index, settings)
+        KernelRtnl().set_vfs(veth, {index: settings})
     assert raised.value.errno == errno.EOPNOTSUPP
     return vf_attributes(sent[-1])
+
+
+def test_several_vfs_travel_in_one_request(veth: int, sent: list[bytes]) -> None:
+    with pytest.raises(OSError):
+        KernelRtnl().set_vfs(veth, {index: EVERYTHING for index in (0, 3, 5)})
+    found = vfs_attributes(sent[-1])
+    assert [struct.unpack_from("=I", vf[VF_MAC])[0] for vf in found] == [0, 3, 5]
+    assert [len(vf) for vf in found] == [len(found[0])] * 3
 
 
 def test_all_settings_of_a_vf_travel_in_one_request(veth: int, sent: list[bytes]) -> None:

@@ -31,13 +31,12 @@ Path("/sys/kernel/debug/netdevsim/netdevsim7/max_vfs").write_text(str(count))
 (device / "sriov_numvfs").write_text(str(count))
 ifindex = int(next((device / "net").iterdir()).joinpath("ifindex").read_text())
 rtnl = KernelRtnl()
-for index in range(count):
-    rtnl.set_vf(ifindex, index, settings(index))
+rtnl.set_vfs(ifindex, {index: settings(index) for index in range(count)})
 link = rtnl.link(ifindex, vfs=True)
 assert link is not None
 wrong = {index: link.vfs.get(index) for index in range(count) if link.vfs.get(index) != settings(index)}
 assert not wrong, wrong
-rtnl.set_vf(ifindex, 0, VfSettings(vlan=Vlan(0)))
+rtnl.set_vfs(ifindex, {0: VfSettings(vlan=Vlan(0))})
 cleared = rtnl.link(ifindex, vfs=True)
 assert cleared is not None
 assert cleared.vfs[0].vlan == Vlan(0), cleared.vfs[0]

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every host and every policy come together, and then nothing is done any more."""
 
+from collections.abc import Mapping
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +11,13 @@ from tests.model import ledger
 from tests.model.agent import Agent, Run
 from tests.model.budget import examples
 from tests.model.devices import Groups, PfDevice
+from tests.model.drivers import I40E, IGB, PfDriver
 from tests.model.facts import pf_facts, shortcomings
-from tests.model.hosts import Card, cards, make_host, ports
-from tests.model.policies import policies
-from vfagent.policy.types import Policy
+from tests.model.hosts import Card, Port, cards, make_host, ports
+from tests.model.policies import policies, policy_of
+from tests.model.views import RtnlView
+from vfagent.model.vf_settings import VfSettings
+from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile import MOST_ROUNDS
 
 
@@ -45,3 +51,22 @@ def test_converges_in_one_look(host: tuple[Card, ...], policy: Policy, late: boo
             assert not run.done
         kernel.let_time_pass()
         check_settled(agent, pf, run)
+
+
+@pytest.mark.parametrize(("driver", "sizes"), [(IGB, [8, 2]), (I40E, [1] * 10)], ids=["igb", "i40e"])
+def test_vfs_are_set_together_but_where_the_driver_waits_for_a_reset_of_each(
+    driver: PfDriver, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[int] = []
+    one_message = RtnlView.set_vfs
+
+    def counted(view: RtnlView, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
+        messages.append(len(settings))
+        one_message(view, ifindex, settings)
+
+    monkeypatch.setattr(RtnlView, "set_vfs", counted)
+    kernel = make_host((Port(driver, totalvfs=10),))
+    (pf,) = kernel.present()
+    Agent(kernel, policy_of(10, VfRule(vlan=10))).settle(pf.address)
+    assert messages == sizes
+    assert [vf.settings.vlan.id for vf in pf.vfs if vf.settings.vlan] == [10] * 10

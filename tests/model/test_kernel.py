@@ -138,4 +138,4 @@ def test_a_vf_of_a_pf_that_is_not_looked_at_is_not_to_be_touched() -> None:
     kernel = make_host((Port(vfs=1), Port()))
     process = Process(kernel, "0000:10:00.1")
     with pytest.raises(never.Violation, match="no other PF"):
-        process.host().rtnl.set_vf(2, 0, VfSettings(trust=True))
+        process.host().rtnl.set_vfs(2, {0: VfSettings(trust=True)})

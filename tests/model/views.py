@@ -154,8 +154,9 @@ class RtnlView:
             vfs={vf.index: reported(pf, vf) for vf in pf.vfs} if pf and pf.kind.reports else {},
         )
 
-    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None:
-        self._act(Effect(Kind.VF, self._target(ifindex), str(settings), index, settings))
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
+        for index, wanted in settings.items():
+            self._act(Effect(Kind.VF, self._target(ifindex), str(wanted), index, wanted))
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
         self._act(Effect(Kind.MTU, self._target(ifindex), str(mtu)))

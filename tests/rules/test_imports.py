@@ -18,7 +18,7 @@ LAYERS = (
     {"plan"},
     {"diagnosis"},
     {"host"},
-    {"advice", "observe", "tally"},
+    {"advice", "observe", "tally", "pace", "spare"},
     {"execute"},
     {"reconcile"},
     {"pf_state", "release"},

@@ -47,7 +47,8 @@ class Rtnl(Protocol):
 
     def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None: ...
 
-    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None: ...
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
+        """The settings by VF index, in one message. It ends at the first that the kernel refuses; those before hold."""
 
     def set_mtu(self, ifindex: int, mtu: int) -> None: ...
 

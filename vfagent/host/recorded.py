@@ -44,7 +44,7 @@ class SysfsRtnl:
     def management(self) -> Mapping[int, str]:
         return {}
 
-    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None:
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:

@@ -65,8 +65,8 @@ class KernelRtnl:
                 messages = _quiet(lambda: ip.link("get", index=ifindex)) if vfs else []
         return link_facts(messages[0]) if messages else None
 
-    def set_vf(self, ifindex: int, index: int, settings: VfSettings) -> None:
-        _set(index=ifindex, vf=vf_request(index, settings))
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
+        _set(index=ifindex, vf=[vf_request(index, wanted) for index, wanted in settings.items()])
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
         _set(index=ifindex, mtu=mtu)

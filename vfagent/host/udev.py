@@ -17,11 +17,12 @@ class KernelUdevDatabase:
         self._context = pyudev.Context()
 
     def properties(self, subsystem: str, name: str) -> Mapping[str, str] | None:
+        """Each is looked up when it is asked for."""
         try:
             device = pyudev.Devices.from_name(self._context, subsystem, name)
         except pyudev.DeviceNotFoundError:
             return None
-        return dict(device.properties) if device.is_initialized else None
+        return device.properties if device.is_initialized else None
 
 
 class NoUdevDatabase:

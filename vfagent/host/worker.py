@@ -4,12 +4,16 @@
 Forked, not started anew: every module is loaded already, and pages are shared until they are written to.
 """
 
+import contextlib
+import gc
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +21,7 @@ from typing import Any
 
 _LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 16
+_TOGETHER_S = 0.05
 
 Send = Callable[[Any], None]
 
@@ -49,7 +54,7 @@ class Worker:
                 return
             body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + size])
             del self._buffer[: _LENGTH.size + size]
-            yield pickle.loads(body)  # from our own child, over a pipe that only it holds
+            yield from pickle.loads(body)  # from our own child, over a pipe that only it holds
 
     def kill(self) -> None:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -74,11 +79,60 @@ def start(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worke
     return Worker(pid, os.pidfd_open(pid), reading)
 
 
+@dataclass(slots=True)
+class Spare:
+    """A child that was forked ahead of its task, and waits for it."""
+
+    worker: Worker
+    _orders: int
+
+    def begin(self, task: Any) -> bool:
+        """Give it the task. False where that cannot be done at once: then it is of no use any more."""
+        body = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
+        order = _LENGTH.pack(len(body)) + body
+        try:
+            return os.write(self._orders, order) == len(order)
+        except (BlockingIOError, BrokenPipeError):
+            return False
+        finally:
+            os.close(self._orders)
+
+    def dismiss(self) -> None:
+        """It ends as it would without a parent."""
+        os.close(self._orders)
+
+
+def prepare(body: Callable[[Any, Send], None], rehearse: Callable[[], None], *, close: tuple[int, ...] = ()) -> Spare:
+    """Fork a child that calls `rehearse` now, and `body` when it is given a task.
+
+    The rehearsal makes the child's own copies of the pages that the work writes to: that, and the fork, are most
+    of what a new worker costs.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def wait(send: Send) -> None:
+        os.close(writing)
+        rehearse()
+        with os.fdopen(reading, "rb") as orders:
+            head = orders.read(_LENGTH.size)
+            if head:  # else the parent is gone
+                body(pickle.loads(orders.read(*_LENGTH.unpack(head))), send)
+
+    worker = start(wait, close=close)
+    os.close(reading)
+    return Spare(worker, writing)
+
+
 def _child(body: Callable[[Send], None], writing: int, close: tuple[int, ...]) -> None:
     status = 1
     try:
         _leave_parent(close)
-        body(_sender(writing))
+        send = _Sender(writing)
+        try:
+            body(send)
+        finally:
+            send.flush()
         status = 0
     except BrokenPipeError:
         pass  # the parent is gone: stop at the step that was reached
@@ -90,6 +144,7 @@ def _child(body: Callable[[Send], None], writing: int, close: tuple[int, ...]) -
 
 def _leave_parent(close: tuple[int, ...]) -> None:
     """The parent's signals and locks are not ours: a lock that outlived it in a stuck child would lock out its heir."""
+    gc.disable()  # it is short-lived, and a collection would write to every page that it shares
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -97,14 +152,42 @@ def _leave_parent(close: tuple[int, ...]) -> None:
         os.close(fd)
 
 
-def _sender(writing: int) -> Send:
-    lock = threading.Lock()
+class _Sender:
+    """Reports on their way: those of one moment travel together, because each message wakes the parent."""
 
-    def send(report: Any) -> None:
-        body = pickle.dumps(report, pickle.HIGHEST_PROTOCOL)
-        data = memoryview(_LENGTH.pack(len(body)) + body)
-        with lock:
-            while data:
-                data = data[os.write(writing, data) :]
+    def __init__(self, writing: int) -> None:
+        self._writing = writing
+        self._waiting: list[Any] = []
+        self._lock = threading.Lock()
+        self._writing_lock = threading.Lock()
+        self._asked = threading.Event()
+        self._parent = select.poll()
+        self._parent.register(writing, 0)  # POLLERR, which needs no asking: nobody reads any more
+        threading.Thread(target=self._flush_often, daemon=True).start()
 
-    return send
+    def __call__(self, report: Any) -> None:
+        """Raises BrokenPipeError when the parent is gone."""
+        with self._lock:
+            if self._parent.poll(0):
+                raise BrokenPipeError
+            self._waiting.append(report)
+        self._asked.set()
+
+    def flush(self) -> None:
+        with self._writing_lock:
+            with self._lock:
+                reports, self._waiting = self._waiting, []
+            if reports:
+                body = pickle.dumps(reports, pickle.HIGHEST_PROTOCOL)
+                self._write(memoryview(_LENGTH.pack(len(body)) + body))
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            data = data[os.write(self._writing, data) :]
+
+    def _flush_often(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # told to whoever sends next
+            while self._asked.wait():
+                time.sleep(_TOGETHER_S)
+                self._asked.clear()
+                self.flush()

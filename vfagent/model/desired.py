@@ -12,14 +12,14 @@ HOST_DRIVER = "host"
 NO_DRIVER = "none"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DesiredVf:
     index: int
     driver: str  # a driver's name, HOST_DRIVER or NO_DRIVER
     settings: VfSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DesiredPf:
     """`numvfs` None: the rule says nothing of the count. `problem`: the rule cannot be met on this PF."""
 

@@ -7,7 +7,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Netdev:
     """A netdev of a PF or VF. `settled`: udev has run its rules, so its name will not change under us."""
 
@@ -24,7 +24,7 @@ class Netdev:
     management: str | None = None  # why cutting it could cut off whoever administers the host
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vf:
     """One VF. It is known by (PF, index): its address may differ after each creation."""
 
@@ -40,7 +40,7 @@ class Vf:
     holder: str | None = None  # the guest it was given to, while that runs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pf:
     """A PCI function that can have VFs. `netdev` is None for one that is no NIC, or is not probed yet."""
 
@@ -72,7 +72,7 @@ class Pf:
         return f"{self.address} ({self.netdev.name})" if self.netdev else self.address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inventory:
     pfs: tuple[Pf, ...]
 

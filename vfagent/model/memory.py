@@ -7,7 +7,7 @@ from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute, VfSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PfMemory:
     """Holds for one driver on one netdev; `applied` stands in for what the driver does not report."""
 

@@ -29,7 +29,7 @@ class Attribute(StrEnum):
     LINK_STATE = "link_state"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vlan:
     """A VF's port VLAN. Id 0 with qos 0 means none."""
 
@@ -43,7 +43,7 @@ class Vlan:
         return f"{self.id}{qos}{protocol}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rate:
     """Both limits in Mbit/s, 0 for none. The kernel takes them only together."""
 
@@ -54,7 +54,7 @@ class Rate:
         return f"{self.min_mbit}-{self.max_mbit} Mbit/s"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VfSettings:
     """None means: no opinion (desired), or not reported by the driver (observed)."""
 

@@ -18,7 +18,7 @@ from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, pla
 Chain = tuple[Planned, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Stages follow one another; the chains of one stage touch different kernel locks and run at once."""
 

@@ -7,7 +7,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SetAutoprobe:
     pf: PciAddress
     on: bool
@@ -16,7 +16,7 @@ class SetAutoprobe:
         return f"set sriov_drivers_autoprobe of {self.pf} to {int(self.on)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SetNumvfs:
     """Write `sriov_numvfs`. The kernel wants 0 between two counts, so `count` or what stands is 0."""
 
@@ -27,7 +27,7 @@ class SetNumvfs:
         return f"create {self.count} VFs on {self.pf}" if self.count else f"remove all VFs of {self.pf}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SetMtu:
     pf: PciAddress
     ifindex: int
@@ -37,7 +37,7 @@ class SetMtu:
         return f"set MTU of {self.pf} to {self.mtu}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SetAdminState:
     pf: PciAddress
     ifindex: int
@@ -47,7 +47,7 @@ class SetAdminState:
         return f"set {self.pf} {'up' if self.up else 'down'}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConfigureVf:
     """Set attributes of a VF through its PF; only those that are not None."""
 
@@ -60,7 +60,7 @@ class ConfigureVf:
         return f"set {self.pf}/vf{self.index} {describe_settings(self.settings)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BindDriver:
     """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None.
 
@@ -77,7 +77,7 @@ class BindDriver:
         return f"bind {self.pf}/vf{self.index}{address} to {self.driver or 'its host driver'}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnbindDriver:
     """Leave a VF without a driver, and without an override that would bring one back."""
 

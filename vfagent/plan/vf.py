@@ -12,7 +12,7 @@ from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Planned:
     """A step, and what was found that asks for it."""
 
@@ -20,7 +20,7 @@ class Planned:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Deferred:
     """A step that waits, because somebody uses what it would take away or change."""
 

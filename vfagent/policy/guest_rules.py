@@ -11,7 +11,7 @@ _FIRMWARE = Choice(("bios", "uefi"))
 _RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class IpxeRule:
     """[guest.ipxe]: boots through the VF."""
 
@@ -41,7 +41,7 @@ class IpxeRule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KernelRule:
     """[guest.kernel]: `root`, `address`, `gateway` go into the command line; where None, the iPXE rule's do."""
 
@@ -60,7 +60,7 @@ class KernelRule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DiskRule:
     """[[guest.disk]]: a file or block device of the host."""
 
@@ -69,7 +69,7 @@ class DiskRule:
     readonly: bool = field(default=False, metadata=key(Flag(), "Whether the guest may only read it."))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GuestRule:
     """[[guest]]: a guest, or with `each` one per VF (see `references.guests_of`)."""
 

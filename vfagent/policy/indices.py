@@ -7,7 +7,7 @@ from dataclasses import dataclass
 LARGEST_COUNT = 65535  # TotalVFs has 16 bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VfCount:
     """How many VFs: a number, a share of totalvfs in percent ("50%"), or all ("max", 100 percent)."""
 
@@ -15,7 +15,7 @@ class VfCount:
     percent: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IndexSet:
     """VF indices as written: "0", "0-2", "0,2,5-7" or "*" (then `ranges` is None)."""
 

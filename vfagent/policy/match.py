@@ -13,7 +13,7 @@ from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HostIdentity:
     """What of the host itself goes into matching: its name, and the secret-free root of stable MACs."""
 

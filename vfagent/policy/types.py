@@ -46,7 +46,7 @@ class EswitchMode(StrEnum):
     SWITCHDEV = "switchdev"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MetricsTls:
     """metrics_tls: files in PEM form, read again whenever they change."""
 
@@ -60,7 +60,7 @@ class MetricsTls:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AgentRule:
     """[agent]: the service itself."""
 
@@ -86,7 +86,7 @@ class AgentRule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PfMatch:
     """match: glob patterns, all of which must match; None matches everything."""
 
@@ -106,7 +106,7 @@ class PfMatch:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class VfRule:
     """[[pf.vf]]: settings for some of a PF's VFs; None leaves a setting alone."""
 
@@ -156,7 +156,7 @@ class VfRule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class VlanRule:
     """[[pf.vlan]]: the host's own leg in a VLAN."""
 
@@ -194,7 +194,7 @@ class VlanRule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PfRule:
     """[[pf]]: what to make of the PFs that match."""
 
@@ -230,7 +230,7 @@ class PfRule:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BridgeRule:
     """[[bridge]]: a bridge of the host."""
 
@@ -239,7 +239,7 @@ class BridgeRule:
     mtu: int | None = field(default=None, metadata=key(_MTU, "The bridge's MTU; that of its ports if absent."))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """All files together."""
 

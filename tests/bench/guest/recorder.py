@@ -97,6 +97,7 @@ record.read()
 ready = max(record.up, record.set_last, record.bound_last)
 found = {
     "done": record.done(),
+    "announced": record.announced,
     "from_netdev_s": ready - record.appeared,
     "from_udev_s": ready - record.announced,
     "up_s": record.up - record.announced,

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One worker kept ready for the next look, so that a PF that arrives does not wait for a fork."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from vfagent.host import worker
+
+_QUIET_S = 1.0  # a fork costs time too: not while something is being done
+
+
+class SpareWorker:
+    """`body` is what a worker does with its task, `rehearse` what it does before it has one."""
+
+    def __init__(self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None]) -> None:
+        self._body, self._rehearse = body, rehearse
+        self.spare: worker.Spare | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
+
+    def begin(self, task: Any) -> worker.Worker:
+        """A worker at this task: the spare one, or one that is forked now."""
+        spare, self.spare = self.spare, None
+        if spare and spare.begin(task):
+            return spare.worker
+        if spare:
+            self._bury(spare.worker)
+        return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
+
+    def renew_soon(self) -> None:
+        """Have another one ready, once it is quiet."""
+        if self._timer:
+            self._timer.cancel()
+        if self._stopped:
+            return
+        self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
+
+    def _renew(self) -> None:
+        self._timer = None
+        if self.spare is None:
+            with contextlib.suppress(OSError):  # without one, a look forks its own
+                self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
+
+    def _bury(self, child: worker.Worker) -> None:
+        """Not waited for here: its rehearsal may hang in the kernel too."""
+        loop = asyncio.get_running_loop()
+
+        def collect() -> None:
+            loop.remove_reader(child.pidfd)
+            child.close()
+
+        child.kill()
+        loop.add_reader(child.pidfd, collect)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._timer:
+            self._timer.cancel()
+        if self.spare:
+            self.spare.dismiss()
+            self._bury(self.spare.worker)
+            self.spare = None
