@@ -46,7 +46,7 @@ class Agent:
         self.policy_status = PolicyStatus((), "", time.time())
         self.convergence = Convergence(host, self.state, read_identity(root), self._first_policy(), self._changed)
         self.watcher = Watcher(host, self.convergence)
-        self.guests = Guests(host, root, self.convergence, self._write_status_soon, bus=bus)
+        self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
         self.watcher.awaited = self.guests.waiting
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
@@ -150,6 +150,10 @@ class Agent:
         self._write_status_soon()
         self._check_ready()
         self.guests.consider_soon()
+
+    def _guests_changed(self) -> None:
+        self.convergence.tally.changed()
+        self._write_status_soon()
 
     def _write_status_soon(self) -> None:
         loop = asyncio.get_running_loop()

@@ -38,6 +38,7 @@ class _Look:
     worker: worker.Worker
     deadline: asyncio.TimerHandle | None = None
     began: float = field(default_factory=time.monotonic)
+    round_began: float | None = None
     acted: bool = False
     killed: bool = False
     reader: PacedReader | None = None
@@ -145,11 +146,19 @@ class Convergence:
         match report:
             case Looked():
                 self.tally.rounds += 1
+                self._round_over(look, report.began)
+                look.round_began = report.began
                 self.tally.drifted(item.step for item in drift(look.state, report))
             case StepEnded():
                 look.acted = True
                 seconds = report.at - look.state.running.get(report.step, report.at)
                 self.tally.step_ended(report.step, seconds, failed=report.failure is not None)
+            case Finished():
+                self._round_over(look, report.ended)
+
+    def _round_over(self, look: _Look, at: float) -> None:
+        if look.round_began is not None:
+            self.tally.round_s.observe(at - look.round_began)
 
     def _overdue(self, look: _Look) -> None:
         """The worker is silent for too long. If not even SIGKILL ends it, it hangs in the kernel."""

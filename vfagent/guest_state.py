@@ -38,11 +38,19 @@ class GuestState:
     error: str | None = None
     attempts: int = 0
     not_before: float = 0.0
+    starts: int = 0
+    start_failures: int = 0
 
     def take(self, placement: Placement | None, boot: Boot | None) -> None:
         self.placement, self.boot = placement, boot
         if placement is not None and (digest := rule_digest(placement.rule)) != self.digest:
             self.digest, self.error, self.attempts, self.not_before = digest, None, 0, 0.0
+
+    def done(self, job: Job | None, error: str | None) -> None:
+        """What was under way has ended."""
+        self.job, self.error = None, error
+        self.starts += job is Job.START
+        self.start_failures += job is Job.START and error is not None
 
     @property
     def running(self) -> bool:
@@ -93,6 +101,11 @@ class GuestState:
             pid=self.unit.pid or None if self.unit else None,
             detail=detail,
             outdated=self.running and self.placement is not None and self.unit_rule != self.digest,
+            holds=self.held,
+            starts=self.starts,
+            start_failures=self.start_failures,
+            restarts=self.unit.restarts if self.unit else None,
+            started_at=self.unit.started_at if self.unit else None,
         )
 
     @property

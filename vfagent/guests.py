@@ -144,8 +144,8 @@ class Guests:
         self.jobs.run(lambda: stop(bus, name, limit), lambda found: self._done(one, found), limit)
 
     def _done(self, one: GuestState, found: Outcome) -> None:
-        job, one.job = one.job, None
-        one.error = found.error
+        job = one.job
+        one.done(job, found.error)
         if found.error:
             hint = f" ({found.hint})" if found.hint else ""
             log.error("guest %s: %s%s", one.name, found.error, hint)

@@ -48,13 +48,14 @@ class Looked:
     desired: DesiredPf | None
     plan: Plan
     awaited: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
+    began: float = 0.0  # the round, by CLOCK_MONOTONIC, which is the same in every process
 
 
 @dataclass(frozen=True)
 class StepStarted:
     step: Step
     reason: str
-    at: float  # CLOCK_MONOTONIC, which is the same in every process
+    at: float  # CLOCK_MONOTONIC
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Finished:
     memory: PfMemory
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
+    ended: float = 0.0
 
 
 Report = Looked | StepStarted | StepEnded | Finished
@@ -105,7 +107,8 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
     memory, failures, warnings = task.memory, list[Failure](), list[str]()
     before: tuple[Planned, ...] = ()
     for number in range(1, MOST_ROUNDS + 1):
-        looked = look(task, host, memory, number)
+        began = time.monotonic()
+        looked = replace(look(task, host, memory, number), began=began)
         if looked.pf is not None:
             memory = believed(memory.for_pf(looked.pf), looked.pf)
         emit(looked)
@@ -122,7 +125,7 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
         if failed:
             break
         before = steps
-    emit(Finished(memory, tuple(failures), tuple(dict.fromkeys(warnings))))
+    emit(Finished(memory, tuple(failures), tuple(dict.fromkeys(warnings)), time.monotonic()))
 
 
 def rehearse(host: Host) -> None:

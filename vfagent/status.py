@@ -87,7 +87,10 @@ class GuestPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GuestStatus:
-    """`detail`: why it is in this phase, where that is not plain. `outdated`: it runs by an older rule."""
+    """`detail`: why it is in this phase, where that is not plain. `outdated`: it runs by an older rule.
+
+    `holds`: the addresses of the VFs that nobody else is to get. `starts` are the agent's, `restarts` systemd's.
+    """
 
     name: str
     phase: GuestPhase
@@ -97,6 +100,11 @@ class GuestStatus:
     pid: int | None = None
     detail: str | None = None
     outdated: bool = False
+    holds: tuple[str, ...] = ()
+    starts: int = 0
+    start_failures: int = 0
+    restarts: int | None = None
+    started_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Tally:
         self.step_failures = dict.fromkeys(KINDS, 0)
         self.drifts = Counter(dict.fromkeys(ATTRIBUTES, 0))
         self.looks = Histogram(LOOK_BOUNDS_S)
+        self.round_s = Histogram(LOOK_BOUNDS_S)
         self.convergences = Histogram(CONVERGENCE_BOUNDS_S)
         self.boot_to_ready_s: float | None = None
 

@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class Unit:
 
     def __init__(self, name: str, properties: dict[str, Any], root: Path) -> None:
         self.properties = properties
-        self.process = subprocess.Popen(["sleep", "1000"])
+        self.process, self.started_at = subprocess.Popen(["sleep", "1000"]), time.time()
         environment = dict(word.split("=") for word in properties.get("Environment", []))
         self.enables = [root / f"sys/bus/pci/devices/{vf}/enable" for vf in environment["VFAGENT_VFS"].split(",")]
         self.cgroup = root / "sys/fs/cgroup/machine.slice" / name
@@ -159,6 +160,8 @@ class FakeSystemd:
             "Environment": ("as", unit.properties["Environment"]),
             "Result": ("s", "signal" if unit.failed else "success"),
             "MainPID": ("u", 0 if unit.failed else unit.process.pid),
+            "NRestarts": ("u", 0),
+            "ExecMainStartTimestamp": ("t", int(unit.started_at * 1e6)),
         }
         return "v", (values[name],)
 

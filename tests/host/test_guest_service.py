@@ -2,6 +2,7 @@
 """The service with a guest, asked by `vfagent guest`, killed and started again."""
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel
 from tests.host.fake_systemd import fake_systemd
+from tests.host.leaks import run_to_end
+from tests.host.namespace import ip
+from tests.host.scrape import ask, value
 from tests.host.test_agent import Service
 from tests.host.test_guests import PF, POLICY
 from vfagent.cli import main
@@ -78,3 +82,27 @@ def test_a_killed_service_leaves_its_guest_to_the_next(root: Path, services: lis
     assert guest(services[1])["pid"] == before
     assert services[1].stop() == 0
     assert not (root / "run/vfagent/control.sock").exists()
+
+
+def page() -> str:
+    return run_to_end(ask()).text
+
+
+def test_metrics_follow_a_guest_through_its_life(root: Path, services: list[Service]) -> None:
+    ip("link", "set", "lo", "up")
+    [service] = services
+    service.until(lambda: guest(service)["phase"] == "running")
+    service.until(lambda: value(page(), "vfagent_guest_phase", 'phase="running"') == 1)
+    found = page()
+    assert value(found, "vfagent_vf_guest_info", f'pf="{PF}"', 'vf="0"', 'guest="x"') == 1
+    assert value(found, "vfagent_guest_info", 'unit="vfagent-guest-x.service"', 'loader="iPXE image"') == 1
+    assert value(found, "vfagent_guest_starts_total") == 1
+    assert value(found, "vfagent_guest_start_time_seconds") == guest(service)["started_at"]
+    os.kill(guest(service)["pid"], signal.SIGKILL)
+    service.until(lambda: value(page(), "vfagent_guest_phase", 'phase="failed"') == 1)
+    assert "vfagent_vf_guest_info" not in page()
+    assert "vfagent_guest_start_time_seconds" not in page()
+    assert say(root, "start", "x") == 0
+    service.until(lambda: value(page(), "vfagent_guest_phase", 'phase="running"') == 1)
+    assert value(page(), "vfagent_guest_starts_total") == 2
+    assert value(page(), "vfagent_guest_start_failures_total") == 0

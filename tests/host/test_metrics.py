@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_all_else_is_refused(request_: bytes, status: int) -> None:
         assert (await ask(request_)).status == status
 
     serving(body)
+
+
+def test_the_page_is_made_by_another_process() -> None:
+    async def run() -> None:
+        status = views.view().status
+        served = Endpoint(lambda: replace(status, version=str(os.getpid())), views.tally(), dict)
+        served.configure(AgentRule(metrics=WHERE))
+        page = (await ask()).text
+        assert "vfagent_build_info" in page
+        assert f'version="{os.getpid()}"' not in page
+        await served.stop()
+
+    run_to_end(run())
 
 
 def test_scrapes_in_parallel_share_one_page(monkeypatch: pytest.MonkeyPatch) -> None:

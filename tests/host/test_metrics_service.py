@@ -65,6 +65,7 @@ def test_the_page_tells_what_the_status_tells(service: Service) -> None:
     assert value(page, "vfagent_policy_last_reload_success_timestamp_seconds") == service.status["policy"]["loaded_at"]
     assert value(page, "vfagent_steps_total", 'step="set_numvfs"') == 2
     assert value(page, "vfagent_convergence_duration_seconds_count") == 2
+    assert value(page, "vfagent_round_duration_seconds_count") == value(page, "vfagent_rounds_total") >= 4
     assert value(page, "vfagent_vf_info", PF, 'vf="1"', 'pci_address="0000:01:10.1"', 'driver="igbvf"') == 1
     assert value(page, "vfagent_ready") == 1
 

@@ -2,6 +2,7 @@
 """VF traffic counters: read for the next scrape, by a worker that may hang."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_counters_are_read_for_the_next_scrape(reads: Reads, changes: list[float
         assert found.counters == {}
         await within(5, lambda: changes)
         assert found.counters == {PF: {0: VfCounters(5, *[0] * 7), 1: NONE}}
+        await found.stop()
+
+    run_to_end(run())
+
+
+def test_counters_are_read_and_decoded_by_another_process() -> None:
+    def who(_: int) -> dict[int, VfCounters]:
+        return {0: VfCounters(rx_packets=os.getpid())}
+
+    async def run() -> None:
+        found = TrafficReader(lambda: {PF: 1}, lambda: None, tuple, who)
+        found.scraped()
+        await within(5, lambda: found.counters)
+        assert found.counters[PF][0].rx_packets not in (None, os.getpid())
         await found.stop()
 
     run_to_end(run())

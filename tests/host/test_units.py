@@ -2,6 +2,7 @@
 """Transient units over a real bus, with a systemd that is made up."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def test_units_tell_what_they_were_started_for(place: tuple[str, Path]) -> None:
         assert systemd.guests() == ()
         systemd.start(spec("x"), 5)
         [found] = systemd.guests()
-        assert found == FoundUnit("x", "active", "", "success", found.pid, (VF,), "abc")
+        assert found == FoundUnit("x", "active", "", "success", found.pid, (VF,), "abc", 0, found.started_at)
+        assert found.started_at
+        assert time.time() - found.started_at < 60
 
 
 def test_what_is_not_there_is_stopped(place: tuple[str, Path]) -> None:

@@ -109,7 +109,9 @@ class Systemd:
         environment = dict(word.partition("=")[::2] for word in self._service(path, "Environment"))
         vfs = tuple(PciAddress(one) for one in environment.get(ENV_VFS, "").split(",") if one)
         result, pid = self._service(path, "Result"), self._service(path, "MainPID")
-        return FoundUnit(guest_of_unit(unit), active, sub, result, pid, vfs, environment.get(ENV_RULE, ""))
+        restarts, started = self._service(path, "NRestarts"), self._service(path, "ExecMainStartTimestamp")
+        rule, started_at = environment.get(ENV_RULE, ""), started / 1e6 if pid else None
+        return FoundUnit(guest_of_unit(unit), active, sub, result, pid, vfs, rule, restarts, started_at)
 
     def _service(self, path: str, name: str) -> Any:
         return self._property(path, "Service", name)

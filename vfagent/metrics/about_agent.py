@@ -23,6 +23,7 @@ LINK_EVENTS = counter("link_events", "Changes of netdevs and addresses heard fro
 COALESCED = counter("coalesced_events", "Requests to look at a PF while one was waiting already.")
 OVERFLOWS = counter("monitor_overflows", "Times that events were lost, after which everything was looked at.", "source")
 LOOK_S = histogram("look_duration_seconds", "Time of a look at one PF: its rounds, from first to last.")
+ROUND_S = histogram("round_duration_seconds", "Time of a round: to observe, to plan, and to carry out the plan.")
 STEP_S = histogram("step_duration_seconds", "Time of a step.", "step")
 CONVERGENCE_S = histogram(
     "convergence_duration_seconds", "From the first event to a converged PF, of looks that had something to do."
@@ -43,6 +44,7 @@ FAMILIES = (
     COALESCED,
     OVERFLOWS,
     LOOK_S,
+    ROUND_S,
     STEP_S,
     CONVERGENCE_S,
 )
@@ -60,6 +62,7 @@ def collect(view: View) -> list[Metric]:
     sheet.put(COALESCED, tally.coalesced)
     _put_counts_by_word(sheet, view)
     sheet.put_histogram(LOOK_S, tally.looks)
+    sheet.put_histogram(ROUND_S, tally.round_s)
     for step, found in tally.steps.items():
         sheet.put_histogram(STEP_S, found, {"step": step})
     sheet.put_histogram(CONVERGENCE_S, tally.convergences)

@@ -12,7 +12,7 @@ from vfagent.metrics.page import SUBJECTS
 
 BEGIN = "<!-- Made by python3 -m vfagent.metrics.document; edit vfagent/metrics instead. -->\n"
 END = "<!-- End of what was made. -->\n"
-_TITLES = ("The agent", "The policy", "PFs", "VFs")
+_TITLES = ("The agent", "The policy", "PFs", "VFs", "Guests")
 
 
 def reference() -> str:

@@ -9,13 +9,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from vfagent.metrics import about_agent, about_pfs, about_policy, about_vfs
+from vfagent.metrics import about_agent, about_guests, about_pfs, about_policy, about_vfs
 from vfagent.metrics.client import Metric, go_float
 from vfagent.metrics.families import SharedLabels
 from vfagent.metrics.view import View
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs)
+SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs, about_guests)
 FAMILIES = tuple(family for subject in SUBJECTS for family in subject.FAMILIES)
 
 _COMMON = {0.0: "0.0", 1.0: "1.0"}

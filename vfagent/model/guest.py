@@ -55,6 +55,8 @@ class FoundUnit:
     pid: int
     vfs: tuple[PciAddress, ...]
     rule: str  # digest of the rule it was started for
+    restarts: int = 0  # by systemd itself, since the unit was made
+    started_at: float | None = None  # its QEMU, in seconds since 1970
 
     @property
     def running(self) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from vfagent.metrics.document import page_with_reference
 from vfagent.metrics.page import FAMILIES
 from vfagent.pf_state import Phase
+from vfagent.status import GuestPhase
 
 PAGE = Path(__file__).parents[3] / "packaging/man/vfagent-metrics.7.md"
 
@@ -16,7 +17,9 @@ def test_the_page_has_the_reference_of_this_code() -> None:
 
 
 def test_every_phase_is_explained() -> None:
-    assert all(f"\n**{phase}**\n:   " in PAGE.read_text() for phase in Phase)
+    of_pfs, _, of_guests = PAGE.read_text().partition("\n## Phases of guests\n")
+    assert all(f"\n**{phase}**\n:   " in of_pfs for phase in Phase)
+    assert all(f"\n**{phase}**\n:   " in of_guests for phase in GuestPhase)
 
 
 def test_help_is_a_sentence() -> None:

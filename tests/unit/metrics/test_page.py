@@ -7,7 +7,6 @@
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.rules.project import imports, modules, none_of
 from tests.unit.metrics import views
-from vfagent.host.vf_counters import VfCounters
 from vfagent.metrics.page import FAMILIES, collect, render
 from vfagent.metrics.view import View
-from vfagent.model.pci import PciAddress
-from vfagent.pf_state import PfState
 from vfagent.status import PolicyStatus, snapshot
 from vfagent.tally import Tally
 
@@ -133,29 +129,6 @@ def test_the_page_is_kept_compressed_and_comes_back_in_small_pieces() -> None:
     assert page.size == len(GOLDEN.read_bytes())
     assert len(page.packed) < page.size / 4
     assert max(map(len, pieces)) <= 1 << 15
-
-
-def test_1024_vfs_are_rendered_in_50_ms() -> None:
-    """Of the process's own time, with traffic for each of them; the best of five."""
-    assert min(_render_time(8, 128) for _ in range(5)) <= 0.05
-
-
-def _render_time(pfs: int, vfs: int) -> float:
-    states = list[PfState]()
-    traffic: dict[str, dict[int, VfCounters]] = {}
-    for number in range(pfs):
-        address = PciAddress(f"0000:{number:02x}:00.0")
-        state = views.converging()
-        assert state.pf
-        state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(vfs)))
-        states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
-        traffic[address] = {index: VfCounters(*range(index, index + 8)) for index in range(vfs)}
-    view = View(snapshot(states, views.POLICY, "1", ready=True), Tally(), traffic)
-    began = time.process_time()
-    page = render(view)
-    took = time.process_time() - began
-    assert page.size > 500_000
-    return took
 
 
 def test_the_types_come_without_an_http_server() -> None:

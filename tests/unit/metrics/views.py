@@ -2,6 +2,7 @@
 """What pages are made from. `python -m tests.unit.metrics.views` prints the golden page."""
 
 import sys
+from dataclasses import replace
 
 from vfagent.host.vf_counters import VfCounters
 from vfagent.metrics.page import collect, lines
@@ -16,7 +17,7 @@ from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile import Failure
-from vfagent.status import PolicyStatus, snapshot
+from vfagent.status import GuestPhase, GuestStatus, PolicyStatus, snapshot
 from vfagent.tally import Tally
 
 STORAGE, WEDGED, FRESH = (PciAddress(f"0000:{bus}:00.0") for bus in ("3b", "5e", "86"))
@@ -68,7 +69,8 @@ def converging() -> PfState:
 
 
 def wedged() -> PfState:
-    pf = Pf(WEDGED, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(vf(0, driver=None),))
+    one = replace(vf(0, driver=None), address=PciAddress("0000:5e:10.0"))
+    pf = Pf(WEDGED, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(one,))
     failure = Failure("remove all VFs", "no answer")
     return PfState(WEDGED, pf=pf, known=True, wedged=True, failures=(failure,), attempts=1)
 
@@ -83,12 +85,32 @@ def tally() -> Tally:
     found.step_ended(step, 200.0, failed=True)
     found.drifted([ConfigureVf(STORAGE, 2, 0, VfSettings(vlan=Vlan(10), trust=True))])
     found.looks.observe(0.25)
+    found.round_s.observe(0.125)
     found.convergences.observe(1.5)
     return found
 
 
+GUESTS = (
+    GuestStatus(
+        "cirros",
+        GuestPhase.RUNNING,
+        "vfagent-guest-cirros.service",
+        vfs=(f"{STORAGE}/vf0",),
+        loader="iPXE image",
+        pid=4711,
+        outdated=True,
+        holds=("0000:3b:02.0",),
+        starts=2,
+        start_failures=1,
+        restarts=3,
+        started_at=1_767_225_700.25,
+    ),
+    GuestStatus("late", GuestPhase.WAITING, "vfagent-guest-late.service", detail="no PF of rule 'late' is here"),
+)
+
+
 def view() -> View:
-    status = snapshot([converging(), wedged(), PfState(FRESH)], POLICY, "1.2.3", ready=True)
+    status = snapshot([converging(), wedged(), PfState(FRESH)], POLICY, "1.2.3", ready=True, guests=GUESTS)
     counters = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
     return View(status, tally(), {STORAGE: {0: counters, 1: VfCounters(*[0] * 8)}})
 
