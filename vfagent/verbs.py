@@ -92,6 +92,8 @@ def apply(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     from vfagent.show import status_lines
 
+    if args.watch and not args.json and sys.stdout.isatty():
+        return _watch(args.root)
     while True:
         found = _read_status(args.root)
         if found is None:
@@ -102,6 +104,24 @@ def status(args: argparse.Namespace) -> int:
         _wait_for_change(args.root)
         if not args.json:
             print()
+
+
+def _watch(root: Path) -> int:
+    from vfagent.model.codec import decode
+    from vfagent.status import Status
+    from vfagent.watch import watch
+
+    if _read_status(root) is None:
+        return _no_service()
+
+    def read() -> Status | None:
+        return decode(Status, found) if (found := _read_status(root)) else None
+
+    def alive() -> bool:
+        return root != Path("/") or service_pid(root) is not None
+
+    watch(root / "run/vfagent/status.json", read, alive, sys.stdout)
+    return Exit.OK
 
 
 def _read_status(root: Path) -> dict[str, object] | None:
