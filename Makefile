@@ -22,7 +22,7 @@ help:
 	@echo "make test     all tests, those in VMs included"
 	@echo "make test-long  what takes long: the same on Debian 12, and more"
 	@echo "make lab      a shell in a running lab VM"
-	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it"
+	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it; what scrapes cost"
 	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
 	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
 	@echo "make rpm      an RPM package, in build/"
@@ -48,6 +48,7 @@ demo:
 
 bench:
 	@python3 -m tests.bench
+	@$(PYTHON) -m tests.bench.scrapes
 
 install: install-host
 	find vfagent -name '*.py' -o -name py.typed | while read -r file; do \

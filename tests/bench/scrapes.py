@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scrapes cost: `python3 -m tests.bench.scrapes`, as root.
+
+A scrape of 1,024 VFs, each time of a page that has to be made anew; and convergences without and with clients that mean
+no good (100 scrapes at once, slow ones, headers of a megabyte), in turns. The kernel is made of files there, and takes
+1.5 s to make VFs; the agent, its workers and its sockets are real.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tests.host.fake_kernel import FakeKernel
+from tests.host.namespace import ip, private_kernel
+from tests.host.scrape import PORT, REQUEST, ask, connect
+from tests.host.test_agent import PF, Service
+from tests.unit.metrics import views
+from vfagent.host.vf_counters import VfCounters
+from vfagent.metrics.address import listen
+from vfagent.metrics.renderer import Renderer
+from vfagent.metrics.server import Server
+from vfagent.metrics.view import View
+from vfagent.model.pci import PciAddress
+from vfagent.pf_state import PfState
+from vfagent.status import snapshot
+from vfagent.tally import Tally
+
+PFS, VFS, SCRAPES = 8, 128, 20
+COUNT, KERNEL_S, LIMIT_S = 7, 1.5, 60
+POLICY = (
+    '[[pf]]\nname = "all"\nmatch = {{ driver = "igb" }}\nvfs = {count}\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
+)
+
+
+# One scrape
+
+
+def _large_view(tally: Tally) -> View:
+    states, traffic = list[PfState](), dict[str, dict[int, VfCounters]]()
+    for number in range(PFS):
+        address = PciAddress(f"0000:{number:02x}:00.0")
+        state = views.converging()
+        assert state.pf
+        state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
+        states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
+        traffic[address] = {index: VfCounters(*range(index, index + 8)) for index in range(VFS)}
+    return View(snapshot(states, views.POLICY, "1", ready=True), tally, traffic)
+
+
+async def _serve_large_pages() -> None:
+    tally = Tally()
+    view = _large_view(tally)
+
+    def generation() -> int:
+        tally.changed()  # each page is out of date when the next is asked for
+        return tally.generation
+
+    renderer = Renderer(lambda: view, generation, tuple)
+    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None)
+    await asyncio.Event().wait()
+
+
+async def _scrape() -> float:
+    began = time.monotonic()
+    answer = await ask(REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n")
+    took = time.monotonic() - began
+    assert answer.text.count("\nvfagent_vf_info{") == PFS * VFS
+    return took
+
+
+def scrape_times() -> list[float]:
+    with subprocess.Popen([sys.executable, "-m", "tests.bench.scrapes", "--serve"]) as server:
+        _wait_for_port()
+        asyncio.run(_scrape())
+        times = []
+        for _ in range(SCRAPES):
+            time.sleep(0.6)  # younger pages are handed out as they are
+            times.append(asyncio.run(_scrape()))
+        server.terminate()
+    return times
+
+
+def _wait_for_port() -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", PORT)).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+
+
+# Clients that mean no good
+
+
+async def _burst() -> None:
+    while True:
+        await asyncio.gather(*(ask() for _ in range(100)), return_exceptions=True)
+        await asyncio.sleep(0.5)
+
+
+async def _crawl() -> None:
+    while True:
+        _, writer = await connect()
+        try:
+            for byte in b"GET /" + b"a" * 1000:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        except ConnectionError:
+            pass
+        writer.transport.abort()
+
+
+async def _flood() -> None:
+    while True:
+        _, writer = await connect()
+        try:
+            writer.write(b"GET /metrics HTTP/1.1\r\nX: " + b"a" * (1 << 20))
+            await writer.drain()
+        except ConnectionError:
+            pass
+        writer.transport.abort()
+        await asyncio.sleep(0.5)
+
+
+async def _be_hostile() -> None:
+    await asyncio.gather(_burst(), _flood(), *(_crawl() for _ in range(10)))
+
+
+@contextmanager
+def _clients(*, hostile: bool) -> Iterator[None]:
+    if not hostile:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-m", "tests.bench.scrapes", "--be-hostile"]) as clients:
+        time.sleep(1.0)
+        yield
+        clients.terminate()
+
+
+# A convergence
+
+
+def _converge(files: FakeKernel, service: Service, count: int) -> float:
+    """From the reload to the kernel's last answer."""
+    files.tree.policy(POLICY.format(count=count))
+    began = time.monotonic()
+    service.signal(signal.SIGHUP)
+    service.until(lambda: _settled(files, service, count), within_s=LIMIT_S)
+    return max(write.ended for write in files.writes() if write.began >= began) - began
+
+
+def _settled(files: FakeKernel, service: Service, count: int) -> bool:
+    service.hear()
+    pf = service.pf()
+    bound = all(vf["driver"] == "vfio-pci" for vf in pf["vfs"])
+    return pf["phase"] == "converged" and pf["vfs_found"] == pf["vfs_wanted"] == count and bound
+
+
+def _resident_kib(service: Service) -> int:
+    lines = Path(f"/proc/{service.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float], list[int]]:
+    """Seconds without and with hostile clients, and the agent's memory after each pair."""
+    files, quiet, stormy, memory = FakeKernel(folder / "root"), list[float](), list[float](), list[int]()
+    files.tree.policy(POLICY.format(count=0))
+    files.tree.add_pf(PF)
+    files.slow_down(PF, "sriov_numvfs", KERNEL_S)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(folder / "notify"))
+        systemd.settimeout(0)
+        service = Service(files.tree.root, systemd, folder / "notify").ready()
+        for _ in range(pairs + 1):
+            for hostile, times in ((False, quiet), (True, stormy)):
+                with _clients(hostile=hostile):
+                    times.append(_converge(files, service, COUNT))
+                _converge(files, service, 0)
+            memory.append(_resident_kib(service))
+        assert service.stop() == 0
+    return quiet[1:], stormy[1:], memory[1:]  # the first of each only loads what is needed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.bench.scrapes", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--be-hostile", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve or options.be_hostile:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        asyncio.run(_serve_large_pages() if options.serve else _be_hostile())
+    with private_kernel(), tempfile.TemporaryDirectory() as name:
+        ip("link", "set", "lo", "up")
+        _report(scrape_times(), *convergence_times(options.pairs, Path(name)))
+
+
+def _report(scrapes: list[float], quiet: list[float], stormy: list[float], memory: list[int]) -> None:
+    low, middle, high = min(scrapes), statistics.median(scrapes), max(scrapes)
+    print(f"a scrape of {PFS * VFS} VFs: min {1e3 * low:.0f}, median {1e3 * middle:.0f}, max {1e3 * high:.0f} ms")
+    ratios = [one / other for one, other in zip(stormy, quiet, strict=True)]
+    print(f"{COUNT} VFs, without hostile clients: median {statistics.median(quiet):.2f} s")
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+    print(f"with them, as ratios in pairs: min {low:.3f}, median {middle:.3f}, max {high:.3f}")
+    print(f"the agent's memory after each pair: {', '.join(f'{kib / 1024:.1f}' for kib in memory)} MiB")
+
+
+if __name__ == "__main__":
+    main()
