@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vfagent.metrics import about_agent, about_guests, about_pfs, about_policy, about_vfs
-from vfagent.metrics.client import Metric, go_float
+from vfagent.metrics.client import Metric, Sample, go_float
 from vfagent.metrics.families import SharedLabels
 from vfagent.metrics.view import View
 
@@ -18,7 +18,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs, about_guests)
 FAMILIES = tuple(family for subject in SUBJECTS for family in subject.FAMILIES)
 
-_COMMON = {0.0: "0.0", 1.0: "1.0"}
+_LARGE = 1_000_000  # from here on, Go writes an exponent
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -60,20 +60,28 @@ def lines(metrics: Iterable[Metric]) -> Iterator[str]:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         text = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
-        for sample in metric.samples:
-            value = sample.value
-            number = _COMMON.get(value) or go_float(value)  # type: ignore[no-untyped-call]
-            yield f"{sample.name}{_labels(sample.labels)} {number}\n"
+        yield from [_line(sample) for sample in metric.samples]
+
+
+def _line(sample: Sample) -> str:
+    labels, value = sample.labels, sample.value
+    text = labels.text if type(labels) is SharedLabels else ""
+    if type(value) is int and 0 <= value < _LARGE:
+        return f"{sample.name}{text or _labels(labels)} {value}.0\n"
+    return f"{sample.name}{text or _labels(labels)} {go_float(value)}\n"  # type: ignore[no-untyped-call]
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    if not isinstance(labels, SharedLabels):
-        return _written(labels)
-    if not labels.text:
-        labels.text = _written(labels)
-    return labels.text
+    text = _written(labels)
+    if isinstance(labels, SharedLabels):
+        labels.text = text
+    return text
 
 
 def _written(labels: Mapping[str, str]) -> str:
-    pairs = ",".join([f'{name}="{value.translate(_ESCAPES)}"' for name, value in sorted(labels.items())])
+    pairs = ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())])
     return f"{{{pairs}}}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    return value if value.isalnum() else value.translate(_ESCAPES)
