@@ -48,6 +48,7 @@ class Agent:
         self.watcher = Watcher(host, self.convergence)
         self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
         self.watcher.awaited = self.guests.waiting
+        self.watcher.on_taken = self.guests.check_vfs
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
@@ -133,7 +134,7 @@ class Agent:
             self.convergence.set_policy(policy)
             self.metrics.configure(policy.agent)
             self.watcher.look_at_everything()
-            self.guests.consider_soon()
+            self.guests.reload()
             log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
         self.convergence.tally.changed()
         self.notifier.ready()

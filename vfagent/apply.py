@@ -24,6 +24,7 @@ from vfagent.observe import observe_pf, pf_addresses
 from vfagent.pf_state import PfState, Phase
 from vfagent.reconcile import StepEnded, StepStarted
 from vfagent.release import release
+from vfagent.show import printable
 from vfagent.status import pf_status
 from vfagent.watcher import Watcher
 
@@ -54,6 +55,8 @@ async def apply_once(root: Path, *, as_json: bool) -> int:
     states = sorted(convergence.pfs.values(), key=lambda one: one.address)
     if as_json:
         print(json.dumps([encode(pf_status(one)) for one in states], indent=2))
+    if policy.guest:
+        print("guests are started by the service: systemctl start vfagent", file=sys.stderr)
     return _verdict(states)
 
 
@@ -70,6 +73,8 @@ def _verdict(states: list[PfState]) -> int:
         name = state.pf.name if state.pf else state.address
         if state.phase is not Phase.UNMANAGED:
             print(f"{name}: {state.phase}", file=sys.stderr)
+        for late in state.plan.deferred:
+            print(printable(f"  {late.step.describe()} ({late.reason}): {late.because}"), file=sys.stderr)
     if Phase.DEFERRED in phases:
         return Exit.REFUSED
     return Exit.OK if phases <= {Phase.CONVERGED, Phase.UNMANAGED} else Exit.NOT_CONVERGED

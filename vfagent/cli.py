@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again at each change, until interrupted")
     _with_json(_verb(verbs, "doctor", "what on this host stands in the way (then it exits with 1), and what to do"))
     _guest_verbs(_verb(verbs, "guest", "the guests: list them, start or stop one"))
+    _rom_verbs(_verb(verbs, "rom", "iPXE ROMs for VFs: build those that guests need, list them"))
     release = _verb(verbs, "release", "give a PF back as it was found")
     release.add_argument("pf", metavar="PF", help="its PCI address, or its interface")
     release.add_argument("--force", action="store_true", help="also while guests use its VFs: they lose them")
@@ -70,6 +71,13 @@ def _guest_verbs(guest: argparse.ArgumentParser) -> None:
     _with_json(verbs.add_parser("list", help="the guests, and what they wait for"))
     for name, text in (("start", "start a guest that was stopped, or failed"), ("stop", "stop a guest; it stays so")):
         verbs.add_parser(name, help=text).add_argument("name", metavar="NAME")
+
+
+def _rom_verbs(rom: argparse.ArgumentParser) -> None:
+    verbs = rom.add_subparsers(dest="rom_verb", required=True, metavar="VERB")
+    build = verbs.add_parser("build", help="build the ROMs that guests need and that are not there")
+    build.add_argument("guests", nargs="*", metavar="GUEST", help="these guests' alone")
+    _with_json(verbs.add_parser("list", help="the ROMs, who needs one, and which VFs here iPXE drives"))
 
 
 def _version() -> str:

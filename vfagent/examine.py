@@ -15,7 +15,6 @@ from vfagent import __version__
 from vfagent.diagnosis.facts import Card, ExaminedPf, Facts, Kvm, Programs, Service
 from vfagent.diagnosis.finding import Unseen
 from vfagent.diagnosis.guests import files_of, wanted_guests
-from vfagent.diagnosis.rom import RomImage, rom_images
 from vfagent.errors import PolicyError
 from vfagent.guest_jobs import Outcome, probe
 from vfagent.host.files import HostFiles
@@ -35,6 +34,7 @@ from vfagent.observe import DEVICES, group_blockers, observe_function, pf_addres
 from vfagent.pf_state import Phase
 from vfagent.plan.kvm_probe import PROBE_S
 from vfagent.plan.qemu import QEMU
+from vfagent.plan.rom_image import RomImage, rom_images
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Task, look

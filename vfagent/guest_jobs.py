@@ -11,6 +11,7 @@ from typing import Any
 
 from vfagent.errors import VfagentError
 from vfagent.host import worker
+from vfagent.host.chap import secret_file
 from vfagent.host.host import Host
 from vfagent.host.units import BusError, Systemd, device_unit
 from vfagent.model.guest import FoundUnit, GuestVf, unit_name
@@ -29,12 +30,13 @@ _MARGIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job came to: `units` is a survey's, None where systemd could not be asked; `kvm` is a probe's."""
+    """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file."""
 
     error: str | None = None
     hint: str | None = None
     units: tuple[FoundUnit, ...] | None = None
     kvm: bool | None = None
+    rom: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Order:
     kvm: bool
     machine_id: str
     root: Path
+    rom: str = ""
 
 
 def survey(bus: str, registered: frozenset[int]) -> Outcome:
@@ -63,7 +66,9 @@ def survey(bus: str, registered: frozenset[int]) -> Outcome:
 def start(bus: str, order: Order, host: Host) -> Outcome:
     for vf in order.vfs:
         _still_free(vf, host)
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, str(_uuid(order.rule.name, order.machine_id)))
+    uuid_text = str(_uuid(order.rule.name, order.machine_id))
+    secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret)
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         systemd.reset_failed(spec.unit)

@@ -8,12 +8,16 @@ from pathlib import Path
 from vfagent.guest_state import GuestState, with_hardware
 from vfagent.host.guest_records import HOLDERS, GuestRecords, guest_cgroup
 from vfagent.host.host import Host
+from vfagent.host.identity import read_identity
+from vfagent.host.state import State
 from vfagent.model.pci import PciAddress
-from vfagent.plan.boot import boot_of
+from vfagent.observe import pf_addresses
+from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import ManagedPf, place
 from vfagent.plan.qemu import Guest, argv
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Looked
+from vfagent.reconcile import Looked, Task, look
+from vfagent.rom_jobs import known
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,13 @@ class PlannedGuest:
         return f"guest {self.name}: {self.text}"
 
 
+def dry_looks(policy: Policy, host: Host, root: Path) -> list[Looked]:
+    """Each PF as it is, and what would be done to it."""
+    state, identity = State(root), read_identity(root)
+    tasks = (Task(address, policy, identity, state.memory(address), dry=True) for address in pf_addresses(host))
+    return [look(task, host, task.memory) for task in tasks]
+
+
 def plan_guests(policy: Policy, looks: Iterable[Looked], host: Host, root: Path) -> Iterator[PlannedGuest]:
     pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
     held, records = _held(host), GuestRecords(root).all()
@@ -40,7 +51,7 @@ def plan_guests(policy: Policy, looks: Iterable[Looked], host: Host, root: Path)
         placement = with_hardware(placement, host)
         hardware = tuple(vf.hardware for vf in placement.vfs)
         state.take(placement, boot_of(placement.rule, hardware) if hardware else None)
-        yield _planned(state, runs=name in held)
+        yield _planned(state, policy.agent.ipxe_source, root, runs=name in held)
 
 
 def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
@@ -53,7 +64,7 @@ def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
     return held
 
 
-def _planned(state: GuestState, *, runs: bool) -> PlannedGuest:
+def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -> PlannedGuest:
     assert state.placement is not None
     vfs = tuple(f"{vf} ({vf.address})" for vf in state.placement.vfs)
     if runs:
@@ -64,5 +75,17 @@ def _planned(state: GuestState, *, runs: bool) -> PlannedGuest:
         return PlannedGuest(state.name, f"waits: {state.hindrance}", to_do=True)
     # Whether KVM works is tried by the service, and a UUID needs the host's identity: both stand as they would be.
     guest = Guest(state.placement.rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID")
-    text = f"start on {', '.join(vfs)} by its {state.boot.loader}"
+    text = f"start on {', '.join(vfs)} by its {state.boot.loader}{_rom(state.boot, source, root)}"
     return PlannedGuest(state.name, text, to_do=True, vfs=vfs, argv=tuple(argv(guest)))
+
+
+def _rom(boot: Boot, source: str | None, root: Path) -> str:
+    if boot.rom is None:
+        return ""
+    if boot.rom.file:
+        return f" {boot.rom.file}"
+    if known(boot.rom, source, root):
+        return f" {boot.rom.target}, which is built"
+    if source is None:
+        return f" {boot.rom.target}, which cannot be built: agent.ipxe_source names no source tree"
+    return f" {boot.rom.target}, once that is built from {source}"

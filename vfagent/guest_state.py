@@ -7,6 +7,7 @@ from enum import StrEnum
 from vfagent.host.guest_records import Record
 from vfagent.host.host import Host
 from vfagent.model.guest import FoundUnit, unit_name
+from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.model.pci import PciAddress
 from vfagent.observe import DEVICES
 from vfagent.pf_state import PfState
@@ -36,6 +37,7 @@ class GuestState:
     job: Job | None = None
     again: bool = False  # it is to start, however it ended
     error: str | None = None
+    awaited: str | None = None  # what it waits for with nothing in its way: its ROM
     attempts: int = 0
     not_before: float = 0.0
     starts: int = 0
@@ -123,7 +125,7 @@ class GuestState:
             return GuestPhase.STOPPED if why == self.record_stopped else GuestPhase.FAILED, why
         if self.boot and self.boot.problem:
             return GuestPhase.FAILED, self.boot.problem
-        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.hindrance
+        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.hindrance or self.awaited
 
 
 def managed_pf(state: PfState) -> ManagedPf | None:
@@ -133,6 +135,12 @@ def managed_pf(state: PfState) -> ManagedPf | None:
     if state.looking or state.running or not state.known:
         trouble = "its PF is being looked at"
     return ManagedPf(state.pf, state.desired, state.plan, trouble)
+
+
+def lost_vf(unit: FoundUnit | None, host: Host) -> bool:
+    """Whether one of its VFs is being taken from it, or is gone."""
+    drivers = (host.sysfs.link(f"{DEVICES}/{address}/driver") for address in unit.vfs) if unit else ()
+    return any(driver != VFIO_DRIVER for driver in drivers)
 
 
 def with_hardware(placement: Placement, host: Host) -> Placement:

@@ -11,15 +11,14 @@ from pathlib import Path
 from vfagent.convergence import Convergence
 from vfagent.guest_jobs import START_S, Jobs, Order, Outcome, start, stop
 from vfagent.guest_kvm import KvmTrial
-from vfagent.guest_state import GuestState, Job, managed_pf, with_hardware
+from vfagent.guest_roms import Roms
+from vfagent.guest_state import GuestState, Job, lost_vf, managed_pf, with_hardware
 from vfagent.guest_watch import UnitWatch
 from vfagent.host.guest_records import CGROUPS, GuestRecords, Record
 from vfagent.host.host import Host
 from vfagent.model.guest import UNIT_PREFIX, FoundUnit
-from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.model.pci import PciAddress
-from vfagent.observe import DEVICES
-from vfagent.plan.boot import boot_of
+from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import place
 from vfagent.plan.guest_unit import STOP_S
 from vfagent.plan.unit_values import seconds
@@ -46,6 +45,7 @@ class Guests:
         self.units = UnitWatch(self.jobs, bus, self._take_units)
         self._recognised = self._current = False  # `_current`: the units are known as they are now
         self.kvm = KvmTrial(host, self.records, self.jobs, bus, self.consider_soon)
+        self.roms = Roms(root, self.jobs, bus, self.consider_soon)
         self._held: dict[PciAddress, str] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -82,14 +82,9 @@ class Guests:
         return any(name.startswith(UNIT_PREFIX) for name in self.host.sysfs.names(CGROUPS))
 
     def check_vfs(self) -> None:
-        """A removal that waits for a guest to let go makes no event; its VF has lost its driver."""
-        if any(one.running and self._lost(one.unit) for one in self.guests.values()):
+        """A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 make no event of it."""
+        if any(one.running and lost_vf(one.unit, self.host) for one in self.guests.values()):
             self.consider_soon(0.0)
-
-    def _lost(self, unit: FoundUnit | None) -> bool:
-        return unit is not None and any(
-            self.host.sysfs.link(f"{DEVICES}/{address}/driver") != VFIO_DRIVER for address in unit.vfs
-        )
 
     def _place(self) -> None:
         pfs = [managed for state in self.convergence.pfs.values() if (managed := managed_pf(state))]
@@ -109,7 +104,7 @@ class Guests:
                 del self.guests[name]
 
     def _decide(self, one: GuestState) -> None:
-        to_stop = one.running and one.unit is not None and one.unit.active == "active" and self._lost(one.unit)
+        to_stop = one.running and one.unit is not None and one.unit.active == "active" and lost_vf(one.unit, self.host)
         to_start = not (one.running or one.stays_down or one.hindrance)
         if one.job is not None or one.gave_up or not (to_stop or to_start):
             return
@@ -123,18 +118,29 @@ class Guests:
             self._stop(one)
 
     def _start(self, one: GuestState) -> None:
-        kvm = self.kvm.answer()
-        if kvm is None:
-            return
         assert one.placement is not None
         assert one.boot is not None
+        kvm, rom = self.kvm.answer(), self._rom(one, one.boot)
+        if kvm is None or rom is None:
+            return
         machine_id = self.convergence.identity.machine_id
-        order = Order(one.placement.rule, one.placement.vfs, one.boot, kvm, machine_id, self.root)
+        order = Order(one.placement.rule, one.placement.vfs, one.boot, kvm, machine_id, self.root, rom)
         one.job = Job.START
         self._keep_holders()
         log.info("guest %s: starting on %s by its %s", one.name, ", ".join(map(str, order.vfs)), one.boot.loader)
         bus, host = self.bus, self.host
         self.jobs.run(lambda: start(bus, order, host), lambda found: self._done(one, found), START_S)
+
+    def _rom(self, one: GuestState, boot: Boot) -> str | None:
+        """The file of its ROM, "" where it needs none; None while it waits for one."""
+        path = self.roms.take(boot.rom, self.convergence.policy.agent.ipxe_source) if boot.rom else ""
+        one.awaited = self.roms.waits(boot.rom) if boot.rom and path is None else None
+        return path
+
+    def reload(self) -> None:
+        """Another policy: what could not be done may be possible now."""
+        self.roms.forget()
+        self.consider_soon()
 
     def _stop(self, one: GuestState) -> None:
         rule = one.placement.rule if one.placement else None
@@ -209,7 +215,7 @@ class Guests:
         if before is None or not before.running:
             return
         self._look_at(before.vfs)
-        if one.again or self._lost(before):
+        if one.again or lost_vf(before, self.host):
             log.warning("guest %s: ended with its VF; it starts again when that is back", one.name)
             one.again, one.record = True, None
             self.records.forget(one.name)
@@ -247,7 +253,7 @@ class Guests:
             await self._start_by_hand(one)
         else:
             await self._stop_by_hand(one)
-        return one.error or (one.hindrance if verb == "start" and not one.running else None)
+        return one.error or ((one.hindrance or one.awaited) if verb == "start" and not one.running else None)
 
     async def _start_by_hand(self, one: GuestState) -> None:
         await self._settled(one)
@@ -256,12 +262,11 @@ class Guests:
         one.record, one.error, one.again = None, None, True
         one.attempts, one.not_before = 0, 0.0
         self.records.forget(one.name)
+        self.roms.forget()
         self._look_at([vf.address for vf in one.placement.vfs] if one.placement else [])
         self.consider()
-        begun = time.monotonic()
         # What hinders it may be over with the next look at its PF.
-        while not (one.running or one.error) and time.monotonic() - begun < (_LOOK_S if one.hindrance else START_S):
-            await asyncio.sleep(_SOON_S)
+        await self._seen(lambda: one.running or one.error, lambda: _LOOK_S if one.hindrance or one.awaited else START_S)
 
     async def _stop_by_hand(self, one: GuestState) -> None:
         await self._settled(one)
@@ -269,7 +274,14 @@ class Guests:
         if one.running:
             self._stop(one)
             await self._settled(one)
+        await self._seen(lambda: not one.running or one.error, lambda: _LOOK_S)
         self.on_change()
+
+    async def _seen(self, done: Callable[[], object], within_s: Callable[[], float]) -> None:
+        """What a job has done is known with the survey of units that follows it."""
+        begun = time.monotonic()
+        while not done() and time.monotonic() - begun < within_s():
+            await asyncio.sleep(_SOON_S)
 
     async def _settled(self, one: GuestState) -> None:
         while one.job is not None:

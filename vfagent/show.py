@@ -29,7 +29,8 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
-def _columns(rows: Iterable[tuple[str, ...]], indent: str = "") -> list[str]:
+def columns(rows: Iterable[tuple[str, ...]], indent: str = "") -> list[str]:
+    """A table without lines."""
     table = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))] if table else []
     return [
@@ -65,7 +66,7 @@ def _pf_lines(pf: Pf) -> Iterator[str]:
         )
         for vf in pf.vfs
     ]
-    yield from _columns(rows, "  ")
+    yield from columns(rows, "  ")
 
 
 def _group(number: int | None) -> str:
@@ -97,7 +98,7 @@ def _look_lines(one: Looked) -> Iterator[str]:
     yield printable(f"{one.pf.name}: rule {one.desired.rule}")
     if plan.settled:
         yield "  nothing to do"
-    numbered = _columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
+    numbered = columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
     yield from (f"  {line}" for line in numbered)
     for title, lines in (
         ("waits", plan.waiting),
@@ -152,7 +153,7 @@ def _unmatched(status: Status) -> list[str]:
 def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:
     """A line for each, and what there is to say of it."""
     rows = [(one.name, one.phase, " ".join(one.vfs), one.loader or "", _process(one), _remark(one)) for one in guests]
-    return _columns(rows)
+    return columns(rows)
 
 
 def _process(guest: GuestStatus) -> str:
@@ -182,7 +183,7 @@ def _status_pf(pf: PfStatus) -> Iterator[str]:
         ("error", tuple(f"{one.text}{f' ({one.hint})' if one.hint else ''}" for one in pf.failures)),
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
-    yield from _columns((_status_vf(vf) for vf in pf.vfs), "  ")
+    yield from columns((_status_vf(vf) for vf in pf.vfs), "  ")
 
 
 def _status_vf(vf: VfStatus) -> tuple[str, ...]:

@@ -56,17 +56,13 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
-    from vfagent.guest_plan import plan_guests
-    from vfagent.host.identity import open_host, read_identity
+    from vfagent.guest_plan import dry_looks, plan_guests
+    from vfagent.host.identity import open_host
     from vfagent.host.policy_files import load
-    from vfagent.host.state import State
-    from vfagent.observe import pf_addresses
-    from vfagent.reconcile import Task, look
     from vfagent.show import guest_plan_json, plan_json, plan_lines, printable
 
-    policy, host, identity, state = load(args.root), open_host(args.root), read_identity(args.root), State(args.root)
-    tasks = [Task(address, policy, identity, state.memory(address), dry=True) for address in pf_addresses(host)]
-    looks = [look(task, host, task.memory) for task in tasks]
+    policy, host = load(args.root), open_host(args.root)
+    looks = dry_looks(policy, host, args.root)
     guests = list(plan_guests(policy, looks, host, args.root))
     if args.json:
         _print([*(plan_json(one) for one in looks), *(guest_plan_json(guest) for guest in guests)])
@@ -217,6 +213,12 @@ def _no_service() -> int:
     return Exit.NO_SERVICE
 
 
+def rom(args: argparse.Namespace) -> int:
+    from vfagent.rom_verbs import rom as rom_verb
+
+    return rom_verb(args)
+
+
 def release(args: argparse.Namespace) -> int:
     from vfagent.apply import release_pf
 
@@ -246,6 +248,7 @@ VERBS: dict[str, Verb] = {
     "status": status,
     "doctor": doctor,
     "guest": guest,
+    "rom": rom,
     "release": release,
     "schema": schema,
 }

@@ -29,6 +29,7 @@ class Watcher:
             PacedReader(self.vfio.fileno, self._read_vfio, self._working),
         )
         self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
+        self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
 
     def start(self) -> None:
         for reader in self._readers:
@@ -62,6 +63,10 @@ class Watcher:
     def _take(self, event: UdevEvent) -> None:
         self.tally.uevents += 1
         self.tally.changed()
+        # vfio_unregister_group_dev() removes this device before it waits for whoever holds the VF (since 6.6).
+        if event.subsystem == "vfio-dev":
+            self.on_taken()
+            return
         address = self._pf_of(event)
         if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
             self.convergence.mark_dirty(address, now=self._completes(event, address))

@@ -5,9 +5,11 @@ A guest is a `sleep` there: SIGTERM is a clean end of it, anything else a crash.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,21 @@ class Unit:
         return self.process.poll() == -signal.SIGTERM
 
 
+def run_to_end(properties: dict[str, Any], cache: Path) -> bool:
+    """A oneshot service, with its credentials, its cache and its output where systemd would put them."""
+    [(program, words, _)] = properties["ExecStart"]
+    [folder] = properties["CacheDirectory"]
+    (cache / folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as credentials:
+        for name, data in properties["SetCredential"]:
+            Path(credentials, name).write_bytes(data)
+        env = os.environ | {"CACHE_DIRECTORY": str(cache / folder), "CREDENTIALS_DIRECTORY": credentials}
+        argv = [program, *(word.replace("$$", "$") for word in words[1:])]
+        out, log = (Path(properties[f"Standard{one}FileToTruncate"]) for one in ("Output", "Error"))
+        with out.open("wb") as stdout, log.open("wb") as stderr:
+            return subprocess.run(argv, env=env, stdout=stdout, stderr=stderr, check=False).returncode == 0
+
+
 class FakeSystemd:
     """`silent` units get no JobRemoved; `broken` ones fail; a unit that is there is refused."""
 
@@ -74,6 +91,7 @@ class FakeSystemd:
         self.root, self.log = root, root / "calls"
         self.units: dict[str, Unit] = {}
         self.jobs = 0
+        self.oneshot: tuple[str, dict[str, Any]] | None = None
         for name in (NAME, "org.freedesktop.machine1"):
             self.bus.send_and_get_reply(message_bus.RequestName(name))
 
@@ -104,6 +122,15 @@ class FakeSystemd:
             self.bus.send(new_error(message, f"{NAME}.{error.args[0]}", "s", (f"Unit: {error.args[0]}.",)))
             return
         self.bus.send(new_method_return(message, signature, body))
+        if self.oneshot:
+            self._run_oneshot(*self.oneshot)
+
+    def _run_oneshot(self, unit: str, properties: dict[str, Any]) -> None:
+        """After the reply, as it may take longer than anybody waits for one."""
+        self.oneshot = None
+        result = "done" if run_to_end(properties, self.root / "var/cache") else "failed"
+        job = (self.jobs, f"/org/freedesktop/systemd1/job/{self.jobs}", unit, result)
+        self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", job))
 
     def _job(self, unit: str) -> tuple[str, tuple[str]]:
         self.jobs += 1
@@ -122,7 +149,12 @@ class FakeSystemd:
     def StartTransientUnit(self, unit: str, mode: str, properties: list[Any], aux: list[Any]) -> Any:  # noqa: N802
         if unit in self.units:
             raise LookupError("UnitExists")
-        self.units[unit] = Unit(unit, {name: value for name, (_, value) in properties}, self.root)
+        found = {name: value for name, (_, value) in properties}
+        if "StandardOutputFileToTruncate" in found:
+            self.jobs += 1
+            self.oneshot = (unit, found)
+            return "o", (f"/org/freedesktop/systemd1/job/{self.jobs}",)
+        self.units[unit] = Unit(unit, found, self.root)
         return self._job(unit)
 
     def StopUnit(self, unit: str, mode: str) -> Any:  # noqa: N802

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.host.fake_ipxe import fake_ipxe
 from tests.host.fake_kernel import FakeKernel
 from tests.host.fake_systemd import fake_systemd
 from tests.host.leaks import run_to_end
@@ -22,6 +23,7 @@ from vfagent.host.state import State
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.observe import observe_pf, pf_addresses
+from vfagent.plan.rom import UNIT
 from vfagent.policy.match import HostIdentity
 from vfagent.status import GuestStatus
 
@@ -158,6 +160,49 @@ def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: T
     tell(story)
     assert len(started(kernel)) == 1
     assert pids[0] == pids[1]
+
+
+ROM = POLICY.replace("[[pf]]", '[agent]\nipxe_source = "/usr/src/ipxe"\n[[pf]]', 1) + 'loader = "rom"\n'
+
+
+def test_a_guest_waits_for_its_rom_and_says_why_until_it_is_built(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.policy(ROM + SECOND)
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: agent.phase("y") == "running" and "Makefile" in str(agent.guest()))
+        assert agent.phase() == "waiting"
+        fake_ipxe(kernel.tree.root / "usr/src/ipxe")
+        agent.guests.reload()
+        await runs(agent)
+
+    tell(story)
+    [rom] = [body for body in calls(kernel.tree.root / "calls", "StartTransientUnit") if body[0] == UNIT]
+    guest = dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])
+    assert dict(rom[2])["PrivateNetwork"] == ["b", True]
+    [[name, path]] = guest["LoadCredential"][1]
+    assert name == "vf.rom"
+    assert Path(path).read_bytes().startswith(b"\x55\xaa")
+
+
+def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.policy(POLICY + '[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/chap"\n')
+    kernel.tree.add_pf(PF)
+    secret = kernel.tree.root / "etc/vfagent/chap"
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "cannot read its CHAP secret" in str(agent.guest()))
+        secret.write_text("open sesame\n")
+        assert "is not one line of 1 to 255" in str(await agent.guests.request("start", "x"))
+        secret.write_text("opensesame\n")
+        assert await agent.guests.request("start", "x") is None
+        await runs(agent)
+
+    tell(story)
+    assert "sesame" not in (kernel.tree.root / "calls").read_text()
+    [[name, path]] = dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])["LoadCredential"][1]
+    assert (name, Path(path).read_text()) == ("chap-secret", "opensesame")
+    assert Path(path).stat().st_mode & 0o077 == 0
 
 
 def test_what_uses_a_vf_is_named(kernel: FakeKernel, tell: Tell) -> None:

@@ -158,6 +158,20 @@ def test_a_vf_that_is_gone_still_leads_to_its_pf(watched: Callable[..., None]) -
     watched(body)
 
 
+def test_a_vf_that_is_taken_from_under_a_guest_is_told_of_at_once(watched: Callable[..., None]) -> None:
+    """The PF's own event comes when the guest has let go, and that may be never."""
+
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        told: list[str] = []
+        rig.watcher.on_taken = lambda: told.append("taken")
+        before = rig.rounds()
+        send(message(f"{PORT}/{VF}/vfio-dev/vfio0", action="remove", subsystem="vfio-dev"))
+        await rig.until(lambda: told == ["taken"])
+        assert rig.rounds() == before
+
+    watched(body)
+
+
 def test_a_card_that_is_plugged_in_is_set_up(watched: Callable[..., None]) -> None:
     other = PciAddress("0000:02:00.0")
 

@@ -50,7 +50,7 @@ class Tree:
     def add_pf(self, address: str, *, vfs: int = 0, totalvfs: int = 8, interface: str = "", driver: str = "igb") -> str:
         kind = "0x020000" if interface else "0x120000"
         self.add_device(address, vendor="0x8086", device="0x10c9", sriov_totalvfs=str(totalvfs), enable="1")
-        self.add_device(address, sriov_drivers_autoprobe="1", **{"class": kind})
+        self.add_device(address, sriov_drivers_autoprobe="1", sriov_vf_device="10ca", **{"class": kind})
         os.mkfifo(self.device(address) / "sriov_numvfs")
         self.bind(address, driver)
         if interface:

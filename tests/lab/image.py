@@ -53,7 +53,7 @@ HOST_PACKAGES = (
 )
 
 # What a host needs to run guests, and to serve their disks.
-HYPERVISOR_PACKAGES = ("qemu-system-x86", "seabios", "ipxe", "systemd-container")
+HYPERVISOR_PACKAGES = ("qemu-system-x86", "seabios", "ovmf", "ipxe", "systemd-container", "dosfstools", "make")
 
 LINUX_SOURCE = {"trixie": "linux-source-6.12", "bookworm": "linux-source-6.1"}
 BUILD_PACKAGES = ("linux-headers-amd64", "gcc", "make", "kmod", "xz-utils")
@@ -122,18 +122,22 @@ def kernel_of(root: Path) -> str:
 
 def host(suite: str = "trixie") -> Image:
     """The VM's disk, kernel and initrd."""
-    install_commands()
-    with ThreadPoolExecutor() as together:
-        packages, compiler, qemu = together.submit(base, suite), together.submit(_build_root, suite), tools()
-        compiler.result()
-        root = packages.result()
-    return _image("host", suite, root, qemu)
+    return _together("host", suite, base)
 
 
 def hypervisor(suite: str = "trixie") -> Image:
     """A host's disk that can run guests: larger, and so not everybody's."""
-    plain = host(suite)
-    return _image("hypervisor", suite, hypervisor_base(suite), plain.tools)
+    return _together("hypervisor", suite, hypervisor_base)
+
+
+def _together(name: str, suite: str, packages: Callable[[str], Path]) -> Image:
+    """What takes long side by side; the modules are built for the plain root's kernel."""
+    install_commands()
+    with ThreadPoolExecutor() as together:
+        roots = [together.submit(make, suite) for make in (packages, _build_root, base)]
+        qemu = tools()
+        root, *_ = [one.result() for one in roots]
+    return _image(name, suite, root, qemu)
 
 
 def stock(suite: str, downloaded: tuple[str, ...]) -> Image:

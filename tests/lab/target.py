@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An iSCSI target on the lab's host, by the kernel's own LIO, with a disk that is a boot sector."""
+"""iSCSI targets on the lab's host, by the kernel's own LIO, with disks that say when they have been booted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tests.lab.payload import Content, Entry
 
 ADDRESS = "192.168.10.1"
 IQN = "iqn.2016-01.com.example:cirros"
+EFI_IQN = "iqn.2016-01.com.example:efi"
 MARK = "lab: the guest has booted"
+EFI_MARK = "lab: the guest has booted under UEFI"
 
 # cld; xor ax,ax; mov ds,ax; mov si,0x7c22; next: lodsb; test al,al; jz halt; mov ah,al; mov dx,0x3fd;
 # wait: in al,dx; test al,0x20; jz wait; mov al,ah; mov dx,0x3f8; out dx,al; jmp next; halt: hlt; jmp halt
@@ -18,41 +23,79 @@ def boot_sector() -> bytes:
     return text.ljust(510, b"\0") + b"\x55\xaa"
 
 
-_SCRIPT = f"""
+_LEG = """
 set -e
 pf=/sys/bus/pci/devices/$1
-name=$(ls $pf/net $pf/virtio*/net 2>/dev/null | grep -v : | head -1)
-ip address replace {ADDRESS}/24 dev $name
-ip link set $name up
+leg=$(ls $pf/net $pf/virtio*/net 2>/dev/null | grep -v : | head -1)
+ip link set $leg up
+if [ "$2" != 0 ]; then
+    ip link add link $leg name vlan$2 type vlan id $2
+    leg=vlan$2
+    ip link set $leg up
+fi
+"""
+_TARGET = f"""
+ip address replace {ADDRESS}/24 dev $leg
 modprobe -a target_core_mod target_core_file iscsi_target_mod
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 target=/sys/kernel/config/target
-mkdir -p $target/core/fileio_0/disk
-# iPXE's idea of a disk's geometry wants some cylinders.
-truncate --size=64M /srv/disk
-echo fd_dev_name=/srv/disk,fd_dev_size=67108864 >$target/core/fileio_0/disk/control
-echo 1 >$target/core/fileio_0/disk/enable
 mkdir -p $target/iscsi
-group=$target/iscsi/{IQN}/tpgt_1
-mkdir -p $target/iscsi/{IQN}
-mkdir -p $group
-mkdir -p $group/lun/lun_0 $group/np/{ADDRESS}:3260
-ln -s $target/core/fileio_0/disk $group/lun/lun_0/disk
-echo 1 >$group/attrib/generate_node_acls
-echo 1 >$group/attrib/cache_dynamic_acls
-echo 0 >$group/attrib/demo_mode_write_protect
-echo 0 >$group/attrib/authentication
-echo 1 >$group/enable
+
+# serve DISK IQN [USER SECRET]
+serve() {{
+    # iPXE's idea of a disk's geometry wants some cylinders.
+    truncate --size=64M /srv/$1
+    mkdir -p $target/core/fileio_0/$1
+    echo fd_dev_name=/srv/$1,fd_dev_size=67108864 >$target/core/fileio_0/$1/control
+    echo 1 >$target/core/fileio_0/$1/enable
+    group=$target/iscsi/$2/tpgt_1
+    mkdir -p $target/iscsi/$2
+    mkdir -p $group
+    mkdir -p $group/lun/lun_0 $group/np/{ADDRESS}:3260
+    ln -s $target/core/fileio_0/$1 $group/lun/lun_0/$1
+    echo 1 >$group/attrib/generate_node_acls
+    echo 1 >$group/attrib/cache_dynamic_acls
+    echo 0 >$group/attrib/demo_mode_write_protect
+    echo 0 >$group/attrib/authentication
+    if [ -n "$3" ]; then
+        echo 1 >$group/attrib/authentication
+        printf %s "$3" >$group/auth/userid
+        printf %s "$4" >$group/auth/password
+    fi
+    echo 1 >$group/enable
+}}
+"""
+# iPXE itself is an EFI program that says what it is told to.
+_EFI = f"""
+truncate --size=64M /srv/efi
+mkfs.vfat /srv/efi >/dev/null
+mount -o loop /srv/efi /mnt
+mkdir -p /mnt/EFI/BOOT
+cp /usr/lib/ipxe/ipxe-amd64.efi /mnt/EFI/BOOT/BOOTX64.EFI
+printf '#!ipxe\\necho {EFI_MARK}\\nsleep 100000\\n' >/mnt/autoexec.ipxe
+umount /mnt
+serve efi {EFI_IQN}
 """
 
 
-def target_tree(pf: str) -> dict[str, Content]:
-    """The target, reached through the PF's own netdev."""
-    unit = f"[Unit]\nAfter=vfagent.service\n[Service]\nType=oneshot\nExecStart=/bin/sh /usr/lib/lab-target {pf}\n"
-    place = "/usr/lib/systemd/system/lab-target.service"
-    return {
-        "/srv/disk": Entry(boot_sector()),
-        "/usr/lib/lab-target": Entry(_SCRIPT.encode()),
-        place: Entry((unit + "RemainAfterExit=yes\n").encode()),
-        "/etc/systemd/system/multi-user.target.wants/lab-target.service": Entry(target=place),
-    }
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Reached through the PF's own netdev, or through its leg in a VLAN. `login`: CHAP's user and secret."""
+
+    pf: str
+    vlan: int = 0
+    disk: bytes = boot_sector()
+    login: tuple[str, str] | None = None
+    efi: bool = False
+
+    def tree(self) -> Mapping[str, Content]:
+        command = f"ExecStart=/bin/sh /usr/lib/lab-target {self.pf} {self.vlan}\nRemainAfterExit=yes\n"
+        unit = f"[Unit]\nAfter=vfagent.service\n[Service]\nType=oneshot\n{command}"
+        place = "/usr/lib/systemd/system/lab-target.service"
+        serve = " ".join(("serve disk", IQN, *(self.login or ())))
+        return {
+            "/srv/disk": Entry(self.disk),
+            "/usr/lib/lab-target": Entry("".join((_LEG, _TARGET, serve, "\n", _EFI if self.efi else "")).encode()),
+            place: Entry(unit.encode()),
+            "/etc/systemd/system/multi-user.target.wants/lab-target.service": Entry(target=place),
+        }

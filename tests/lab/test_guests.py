@@ -1,93 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest on a virtio VF boots from an iSCSI disk by iPXE, with nothing typed after the host's boot; then its life."""
 
-import json
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from tests.lab import guest_facts
 from tests.lab.facts import journal, now, status, vfs
+from tests.lab.guest_facts import wait_said
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
-from tests.lab.target import IQN, MARK, target_tree
+from tests.lab.payload import Entry
+from tests.lab.target import IQN, MARK, Target
 from tests.lab.vm import VM
 
 PF = "0000:01:00.0"
 UNIT = "vfagent-guest-cirros.service"
 CGROUP = f"/sys/fs/cgroup/machine.slice/{UNIT}"
-POLICY = f"""
+_PF = """
 [[pf]]
-name = "storage"
-match = {{ pci = "{PF}" }}
+name = "{name}"
+match = {{ {match} }}
 vfs = 2
 
 [[pf.vf]]
 index = "*"
 driver = "vfio-pci"
-
+"""
+_GUEST = """
 [[guest]]
-name = "cirros"
-vfs = ["storage:0"]
+name = "{name}"
+vfs = ["{vfs}"]
 memory = "128M"
+firmware = "{firmware}"
 
 [guest.ipxe]
-address = "192.168.10.10/24"
+address = "192.168.10.{host}/24"
 gateway = "192.168.10.1"
-sanboot = "iscsi:192.168.10.1::::{IQN}"
+sanboot = "iscsi:192.168.10.1::::{iqn}"
 
 [guest.unit]
 TimeoutStopSec = "10s"
 """
+POLICY = _PF.format(name="storage", match=f'pci = "{PF}"') + _GUEST.format(
+    name="cirros", vfs="storage:0", firmware="bios", host=10, iqn=IQN
+)
+USER, SECRET = "cirros", "open-sesame-12"
+POLICY += f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
 # Its iPXE finds nothing to boot, and goes on trying: enough of a guest to be there.
-LATE = """
-[[pf]]
-name = "late"
-match = { driver = "igb" }
-vfs = 2
-
-[[pf.vf]]
-index = "*"
-driver = "vfio-pci"
-
-[[guest]]
-name = "late"
-vfs = ["late"]
-memory = "64M"
-
-[guest.ipxe]
-address = "192.168.20.10/24"
-sanboot = "iscsi:192.168.20.1::::iqn.2016-01.com.example:none"
-
-[guest.unit]
-TimeoutStopSec = "6s"
-"""
+LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
+    name="late", vfs="late", firmware="bios", host=20, iqn="iqn.2016-01.com.example:none"
+)
 
 
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
-    payload = vfagent_tree(POLICY, target_tree(PF))
+    secret = {"/etc/vfagent/cirros.chap": Entry(f"{SECRET}\n".encode(), 0o600)}
+    payload = vfagent_tree(POLICY, {**Target(PF, login=(USER, SECRET)).tree(), **secret})
     return boot_module([VirtioPf("virtio0", vfs=2)], payload, hypervisor=True)
 
 
-def guest(vm: VM, name: str = "cirros") -> dict[str, object]:
-    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
-    return next((dict(one) for one in guests if one["name"] == name), {"phase": None})
-
-
-def phase(vm: VM, name: str = "cirros") -> object:
-    return guest(vm, name)["phase"]
-
-
-def wait_booted(vm: VM, since: str = "") -> None:
-    after = f"--since '{since}'" if since else ""
-    vm.wait_for(f"journalctl -a -o cat -u {UNIT} {after} | grep -q '{MARK}'", 180)
+guest = partial(guest_facts.guest, name="cirros")
+phase = partial(guest_facts.phase, name="cirros")
 
 
 def test_the_guest_boots_its_disk_through_the_vf(vm: VM) -> None:
     vm.wait_boot()
-    wait_booted(vm)
+    wait_said(vm, "cirros", MARK)
     assert phase(vm) == "running"
     assert guest(vm)["loader"] == "iPXE image"
     sockets = vm.run("ss -tnH state established '( sport = :3260 )'").stdout
@@ -95,6 +77,14 @@ def test_the_guest_boots_its_disk_through_the_vf(vm: VM) -> None:
     sessions = vm.run(f"cat /sys/kernel/config/target/iscsi/{IQN}/tpgt_1/dynamic_sessions").stdout
     assert "iqn.2010-04.org.ipxe:cirros" in sessions
     assert vm.run("vfagent status").returncode == 0
+
+
+def test_the_secret_it_logged_in_with_is_nowhere_to_be_read(vm: VM) -> None:
+    shown = vm.run(
+        f"ps -ww -eo args; journalctl --no-pager; systemctl show {UNIT}; cat /run/vfagent/status.json"
+    ).stdout
+    assert UNIT in shown
+    assert SECRET not in shown
 
 
 def test_qemu_is_nobody_and_opens_no_other_vf(vm: VM) -> None:
@@ -115,11 +105,13 @@ def test_qemu_is_nobody_and_opens_no_other_vf(vm: VM) -> None:
 
 
 def test_machined_and_systemctl_show_it(vm: VM) -> None:
-    vm.wait_for("machinectl list --no-legend | grep -q '^cirros .*vm'", 10)
+    vm.wait_for("machinectl list --no-legend | grep -q '^cirros .*vm.*vfagent'", 10)
     assert f"Guest cirros on {PF}/vf0" in vm.run(f"systemctl status {UNIT}").stdout
+    assert f"Unit: {UNIT}" in vm.run("machinectl status cirros --no-pager").stdout
 
 
 def test_the_agents_end_is_not_the_guests(vm: VM) -> None:
+    """Nor is an upgrade, which lays new files over the old and restarts the service."""
     before = guest(vm)["pid"]
     vm.run("systemctl restart vfagent.service")
     vm.run("systemctl kill --signal=KILL vfagent.service")
@@ -138,8 +130,13 @@ def test_what_would_disturb_it_is_refused_with_its_name(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 2", "vfs = 1").encode())
     vm.run("systemctl reload vfagent.service")
     vm.wait_for(lambda: "by guest cirros" in str(status(vm)[PF]["deferred"]), 20)
+    vm.run("systemctl stop vfagent.service")
+    applied = vm.run("vfagent apply", check=False)
+    assert applied.returncode == 5
+    assert "by guest cirros" in applied.stderr
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
-    vm.run("systemctl reload vfagent.service")
+    vm.run("systemctl start vfagent.service")
+    vm.wait_for(lambda: phase(vm) == "running", 30)
     assert (guest(vm)["pid"], vfs(vm, PF)) == (before, held)
 
 
@@ -152,7 +149,7 @@ def test_a_guest_that_ignores_acpi_is_stopped_in_the_stated_time_and_stays_so(vm
     vm.wait_for(lambda: phase(vm) == "stopped", 30)
     since = now(vm)
     vm.run("vfagent guest start cirros", timeout=60)
-    wait_booted(vm, since)
+    wait_said(vm, "cirros", MARK, since=since)
 
 
 def test_a_crash_is_followed_by_another_start(vm: VM) -> None:
@@ -180,12 +177,12 @@ def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm
     assert phase(vm) == "stopped"
     vm.put("/etc/vfagent/policy.toml", (POLICY + LATE).encode())
     vm.run("systemctl reload vfagent.service")
-    vm.wait_for(lambda: phase(vm, "late") == "waiting", 20)
+    vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 20)
     for number in (1, 2):
         card = Igb(f"late{number}")
         vm.hotplug(card)
-        vm.wait_for(lambda: phase(vm, "late") == "running", 90)
+        vm.wait_for(lambda: guest_facts.phase(vm, "late") == "running", 90)
         vm.unplug(card, timeout=120)
-        vm.wait_for(lambda: phase(vm, "late") == "waiting", 30)
+        vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 30)
     assert vm.run("ps -eo stat,args | grep '^D' || true").stdout == ""
     assert "guest late: a VF is being taken from it: stopping it" in journal(vm)

@@ -19,7 +19,7 @@ from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.package import deb, lint, package, packages_of
 from tests.lab.payload import Entry
-from tests.lab.target import IQN, MARK, target_tree
+from tests.lab.target import IQN, MARK, Target
 from tests.lab.test_one_card import hold
 from tests.lab.vm import VM
 from vfagent import __version__
@@ -176,7 +176,7 @@ def test_needrestart_is_told_to_leave_guests_alone(vm: VM) -> None:
 def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("vfagent check")
-    vm.put_tree(target_tree(VIRTIO))
+    vm.put_tree(Target(VIRTIO).tree())
     vm.reboot()
     assert vm.wait_boot() == "running"
     assert [vf.driver for vf in vfs(vm, VIRTIO)] == ["vfio-pci"] * 2

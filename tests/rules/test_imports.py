@@ -32,6 +32,7 @@ FACE = {
     "show": SERVICE + 2,
     "apply": SERVICE + 2,
     "doctor": SERVICE + 2,
+    "rom_verbs": SERVICE + 2,
     "screen": SERVICE + 2,
     "watch": SERVICE + 2,
     "__main__": SERVICE + 3,

@@ -7,12 +7,12 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from vfagent.diagnosis.finding import Severity, Unseen
-from vfagent.diagnosis.rom import RomImage
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import VFIO_DRIVER, Pf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.guest import ManagedPf
 from vfagent.plan.planner import Plan
+from vfagent.plan.rom_image import RomImage
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule, PfRule, Policy

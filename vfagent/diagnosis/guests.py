@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vfagent.diagnosis.facts import Facts, Kernel, managed_pfs, needed
 from vfagent.diagnosis.finding import Finding, Severity
-from vfagent.plan.boot import IPXE_IMAGE, Boot, Loader, boot_of, iscsi_url
+from vfagent.plan.boot import IPXE_IMAGES, Boot, Loader, boot_of, iscsi_url
 from vfagent.plan.guest import expand
 from vfagent.plan.qemu import QEMU, UEFI
 from vfagent.policy.references import vf_reference
@@ -14,7 +14,7 @@ from vfagent.policy.types import GuestRule
 
 # -device takes JSON from 6.2 on, -blockdev and memfd are older.
 _OLDEST_QEMU = (6, 2)
-_PACKAGES = {QEMU: "qemu-system-x86", IPXE_IMAGE: "ipxe", UEFI: "ovmf"}
+_PACKAGES = {QEMU: "qemu-system-x86", UEFI: "ovmf"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
 # iPXE's UEFI driver for it gets no DHCP answer while the spoof check is on (ipxe#646).
 _SPOOF_CHECK_STOPS_UEFI = "8086:10ed"
 
@@ -41,13 +41,15 @@ def files_of(guest: WantedGuest) -> Iterator[tuple[str, str]]:
     """The files that a guest cannot start without, and what each is."""
     rule, boot = guest.rule, guest.boot
     if boot and boot.loader is Loader.IMAGE:
-        yield IPXE_IMAGE, "the iPXE image"
+        yield IPXE_IMAGES[rule.firmware], "the iPXE image"
     if rule.firmware == "uefi":
         yield UEFI, "the UEFI firmware"
     if rule.ipxe and rule.ipxe.script:
         yield rule.ipxe.script, "its iPXE script"
     if rule.ipxe and rule.ipxe.rom and rule.ipxe.loader == "rom":
         yield rule.ipxe.rom, "its ROM"
+    if rule.chap:
+        yield rule.chap.secret, "its CHAP secret"
     if rule.kernel and (boot is None or boot.loader is Loader.KERNEL):
         yield rule.kernel.image, "its kernel"
         if rule.kernel.initrd:

@@ -156,7 +156,7 @@ class Systemd:
             text = error.data[0] if error.data and isinstance(error.data[0], str) else error.name
             raise BusError(f"systemd: cannot {method} {_object(body)}: {text}", error.name) from error
         except (OSError, TimeoutError) as error:
-            raise BusError(f"systemd: cannot {method}: {error or 'no answer'}") from error
+            raise BusError(f"systemd: cannot {method}: {str(error) or 'no answer'}") from error
 
 
 def _object(body: tuple[Any, ...]) -> str:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vfagent.plan.ipxe import DRIVERS, script
+from vfagent.plan.rom import RomWish
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 
-IPXE_IMAGE = "/usr/lib/ipxe/ipxe.lkrn"
+# What Debian's package ipxe has, by the firmware that starts it.
+IPXE_IMAGES = {"bios": "/usr/lib/ipxe/ipxe.lkrn", "uefi": "/usr/lib/ipxe/ipxe-amd64.efi"}
 # iPXE's own naming authority and scheme, so that a target sees one initiator however its guest boots.
 _INITIATOR = "iqn.2010-04.org.ipxe:"
 
@@ -28,6 +30,7 @@ class Boot:
     script: str | None = None  # for iPXE, made from the policy
     kernel: KernelRule | None = None
     cmdline: str = ""
+    rom: RomWish | None = None
     problem: str | None = None
 
 
@@ -62,21 +65,18 @@ def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
 
 
 def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, first: str) -> Boot:
+    text = None if ipxe.script else script(rule.name, ipxe, rule.chap)
     if ipxe.loader == "undionly":
         why = "undionly drives a card through the card's own boot ROM, and a VF has none"
         return Boot(Loader.ROM, problem=why)
     if ipxe.loader == "rom":
-        missing = 'ipxe.rom names no file: loader "rom" needs an iPXE ROM made for the VF'
-        return Boot(Loader.ROM, problem=None if ipxe.rom else missing)
-    drivable, bios = first in DRIVERS, rule.firmware == "bios"
-    if ipxe.loader == "auto" and rule.kernel and not (drivable and bios):
+        return Boot(Loader.ROM, text, rom=RomWish(first, rule.firmware, text, ipxe.script, ipxe.rom))
+    if ipxe.loader == "auto" and rule.kernel and first not in DRIVERS:
         return _by_kernel(rule)
-    text = None if ipxe.script else script(rule.name, ipxe)
-    if not bios:
-        why = "iPXE's image starts under BIOS only: take firmware bios, a ROM for UEFI, or guest.kernel"
-        return Boot(Loader.IMAGE, text, problem=why)
-    undriven = f"iPXE has no driver for VFs {first}: give it a guest.kernel"
-    return Boot(Loader.IMAGE, text, problem=None if drivable else undriven)
+    problem = None if first in DRIVERS else f"iPXE has no driver for VFs {first}: give it a guest.kernel"
+    if rule.firmware == "uefi" and ipxe.script:
+        problem = 'iPXE\'s image takes a script of your own under BIOS only: take loader "rom", or address and sanboot'
+    return Boot(Loader.IMAGE, text, problem=problem)
 
 
 def _by_kernel(rule: GuestRule) -> Boot:
@@ -104,14 +104,17 @@ def _network(rule: GuestRule, kernel: KernelRule) -> list[str]:
 
 
 def _iscsi(rule: GuestRule, kernel: KernelRule) -> list[str]:
-    """The root disk in the words of Debian's open-iscsi and in dracut's; each leaves the other's alone."""
+    """The root disk in the words of Debian's open-iscsi and in dracut's; each leaves the other's alone.
+
+    A secret is in neither's: a command line is for all to read.
+    """
     booted = rule.ipxe.sanboot if rule.ipxe else None
     url = kernel.root or (booted if booted and booted.startswith("iscsi:") else None)
     if url is None:
         return []
     disk, initiator = iscsi_url(url), _INITIATOR + rule.name
-    debian = {"INITIATOR": initiator, "TARGET_NAME": disk.target, "TARGET_IP": disk.server, "TARGET_PORT": disk.port}
-    words = [f"ISCSI_{key}={value}" for key, value in debian.items()]
+    debian = {"initiator": initiator, "target_name": disk.target, "target_ip": disk.server, "target_port": disk.port}
+    words = [f"iscsi_{key}={value}" for key, value in debian.items()]
     server = f"[{disk.server}]" if ":" in disk.server else disk.server
     dracut = f"netroot=iscsi:{server}::{disk.port}:{disk.lun}:{disk.target}"
     return [*words, dracut, f"rd.iscsi.initiator={initiator}"]

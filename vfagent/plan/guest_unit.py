@@ -3,11 +3,11 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 
-from vfagent.model.codec import encode
 from vfagent.model.guest import ENV_RULE, ENV_VFS, Property, UnitSpec
 from vfagent.plan.boot import Loader
-from vfagent.plan.qemu import ROM, SCRIPT, Guest, argv
+from vfagent.plan.qemu import CHAP, ROM, SCRIPT, Guest, argv
 from vfagent.plan.unit_values import seconds, translated
 from vfagent.policy.types import GuestRule
 
@@ -20,8 +20,17 @@ _ALL = (1 << 64) - 1
 
 
 def rule_digest(rule: GuestRule) -> str:
-    """Tells one version of a rule from another."""
-    return hashlib.sha256(repr(encode(rule)).encode()).hexdigest()[:16]
+    """Tells one version of a rule from another. Keys that are not set do not count: a later vfagent may know more."""
+    return hashlib.sha256(repr(_said(rule)).encode()).hexdigest()[:16]
+
+
+def _said(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_said(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    known = ((one, getattr(value, one.name)) for one in fields(value))
+    return {one.name: _said(found) for one, found in known if found != one.default}
 
 
 def unit_of(guest: Guest, vf_units: tuple[str, ...]) -> UnitSpec:
@@ -115,13 +124,20 @@ def _files(guest: Guest) -> Iterator[Property]:
     yield Property("StandardInput", "s", "null")
     yield Property("StandardOutput", "s", "journal")
     yield Property("SyslogIdentifier", "s", guest.rule.name)
-    ipxe = guest.rule.ipxe
-    if guest.boot.script is not None:
+    if guest.boot.loader is Loader.IMAGE and guest.boot.script is not None and guest.rule.firmware == "bios":
         yield Property("SetCredential", "a(say)", [(SCRIPT, guest.boot.script.encode())])
-    elif ipxe and guest.boot.loader is Loader.IMAGE and ipxe.script:
-        yield Property("LoadCredential", "a(ss)", [(SCRIPT, ipxe.script)])
-    elif ipxe and guest.boot.loader is Loader.ROM and ipxe.rom:
-        yield Property("LoadCredential", "a(ss)", [(ROM, ipxe.rom)])
+    if loaded := list(_loaded(guest)):
+        yield Property("LoadCredential", "a(ss)", loaded)
     written = [disk.path for disk in guest.rule.disk if not (disk.readonly or disk.path.startswith("/dev/"))]
     if written:
         yield Property("ReadWritePaths", "as", written)
+
+
+def _loaded(guest: Guest) -> Iterator[tuple[str, str]]:
+    ipxe = guest.rule.ipxe
+    if ipxe and guest.boot.loader is Loader.IMAGE and ipxe.script:
+        yield SCRIPT, ipxe.script
+    if guest.boot.loader is Loader.ROM:
+        yield ROM, guest.rom
+    if guest.rule.chap:
+        yield CHAP, guest.secret

@@ -3,10 +3,12 @@
 
 import ipaddress
 
-from vfagent.policy.types import IpxeRule
+from vfagent.policy.types import ChapRule, IpxeRule
 
-# VFs by vendor and device, with the driver that lists them in iPXE's src/drivers/net, as of v2.0.0 (2026-08).
+# VFs by vendor and device, with the driver that lists them in iPXE's src/drivers/net.
+# `rom list` compares this with a source tree, where the policy names one.
 # Not there: any VF of mlx5 (golan lists PFs only) and of ConnectX-3.
+DRIVERS_SOURCE = "https://github.com/ipxe/ipxe, v2.0.0 and its master of 2026-08-21"
 DRIVERS = {
     **dict.fromkeys(("8086:10ca", "8086:1520"), "igbvf"),
     **dict.fromkeys(("8086:10ed", "8086:1515", "8086:1565", "8086:15a8", "8086:15c5"), "intelxvf"),
@@ -27,7 +29,7 @@ _LOOP = """#!ipxe
 set hostname {name}
 :again
 ifopen net0 || goto failed
-{address}
+{settings}
 {boot} || goto failed
 goto again
 :failed
@@ -37,11 +39,16 @@ goto again
 """
 
 
-def script(name: str, rule: IpxeRule) -> str:
-    """The script for a guest with no script of its own."""
+# The first of SMBIOS' OEM strings (type 11, its count at offset 4 as the string's number): QEMU puts the secret there.
+CHAP_SECRET = "${smbios/11.4.0}"
+
+
+def script(name: str, rule: IpxeRule, chap: ChapRule | None = None) -> str:
+    """The script for a guest with no script of its own. It holds no secret: a ROM is readable for the guest's users."""
     boot = f"sanboot {rule.sanboot}" if rule.sanboot else "autoboot net0"
     what = rule.sanboot or "what DHCP names"
-    return _LOOP.format(name=name, address="\n".join(_address(rule)), boot=boot, what=what)
+    login = [f"set username {chap.user}", f"set password {CHAP_SECRET}"] if chap else []
+    return _LOOP.format(name=name, settings="\n".join((*_address(rule), *login)), boot=boot, what=what)
 
 
 def _address(rule: IpxeRule) -> list[str]:

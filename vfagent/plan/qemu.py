@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfagent.model.guest import GuestVf, unit_name
-from vfagent.plan.boot import IPXE_IMAGE, Boot, Loader
+from vfagent.plan.boot import IPXE_IMAGES, Boot, Loader
 from vfagent.policy.types import GuestRule
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 UEFI = "/usr/share/ovmf/OVMF.fd"
-SCRIPT, ROM = "boot.ipxe", "vf.rom"
+SCRIPT, ROM, CHAP = "boot.ipxe", "vf.rom", "chap-secret"
+_FW_CFG = "opt/org.vfagent/"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -28,6 +29,8 @@ class Guest:
     boot: Boot
     kvm: bool
     uuid: str
+    rom: str = ""  # the file that was checked
+    secret: str = ""  # the same of CHAP's
 
     @property
     def unit(self) -> str:
@@ -51,6 +54,7 @@ def argv(guest: Guest) -> list[str]:
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
         *_screen(guest),
         *_boot(guest),
+        *_chap(guest),
         *_slots(guest),
     ]
 
@@ -77,8 +81,11 @@ def _screen(guest: Guest) -> list[str]:
 def _boot(guest: Guest) -> list[str]:
     match guest.boot.loader:
         case Loader.IMAGE:
-            own = guest.credential(SCRIPT)
-            return ["-kernel", IPXE_IMAGE, "-initrd", own]
+            image = ["-kernel", IPXE_IMAGES[guest.rule.firmware]]
+            if guest.boot.script is not None and guest.rule.firmware == "uefi":
+                # QEMU gives an EFI program no initrd. Its command line is a script too, but for the first word.
+                return [*image, "-append", f"ipxe {guest.boot.script}"]
+            return [*image, "-initrd", guest.credential(SCRIPT)]
         case Loader.KERNEL:
             kernel = guest.boot.kernel
             assert kernel is not None
@@ -87,6 +94,17 @@ def _boot(guest: Guest) -> list[str]:
             return ["-kernel", kernel.image, *initrd, *append]
         case _:
             return []
+
+
+def _chap(guest: Guest) -> list[str]:
+    """By a file, which only this guest may read: to iPXE as an OEM string of SMBIOS, to a kernel by fw_cfg."""
+    chap, secret = guest.rule.chap, guest.credential(CHAP)
+    if chap is None:
+        return []
+    if guest.boot.loader is not Loader.KERNEL:
+        return ["-smbios", f"type=11,path={secret}"]
+    user = ["-fw_cfg", f"name={_FW_CFG}chap-user,string={chap.user}"]
+    return [*user, "-fw_cfg", f"name={_FW_CFG}chap-secret,file={secret}"]
 
 
 def _slots(guest: Guest) -> list[str]:

@@ -21,6 +21,8 @@ def check_guest(rule: GuestRule, at: Place) -> Iterator[Problem]:
     yield from _any_vf(rule, at)
     yield from _ways_to_boot(rule, at)
     yield from _memory(rule, at)
+    if rule.chap and not (rule.ipxe or rule.kernel):
+        yield (at / "chap").problem("found chap without an iSCSI disk, allowed is beside ipxe or kernel")
     if rule.ipxe:
         yield from _check_ipxe(rule.ipxe, at / "ipxe")
         yield from _one_address(rule, rule.ipxe.address, at / "ipxe" / "address")
@@ -68,6 +70,9 @@ def _marked_texts(rule: GuestRule, at: Place) -> Iterator[tuple[Place, str]]:
     yield at / "ipxe" / "script", ipxe.script or ""
     yield at / "kernel" / "cmdline", kernel.cmdline
     yield at / "kernel" / "root", kernel.root or ""
+    if rule.chap:
+        yield at / "chap" / "user", rule.chap.user
+        yield at / "chap" / "secret", rule.chap.secret
     for number, disk in enumerate(rule.disk):
         yield at / "disk" / number / "path", disk.path
 

@@ -37,8 +37,16 @@ class IpxeRule:
         ),
     )
     rom: str | None = field(
-        default=None, metadata=key(texts.PATH, 'With loader = "rom": this file, not one built from ipxe_source.')
+        default=None, metadata=key(texts.ROM_FILE, 'With loader = "rom": this file, not one built from ipxe_source.')
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChapRule:
+    """[guest.chap]: how the guest shows the iSCSI target who it is."""
+
+    user: str = field(metadata=key(texts.CHAP_USER, "The name the target knows the guest by."))
+    secret: str = field(metadata=key(texts.PATH, "A file that holds the secret, in one line."))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,9 @@ class GuestRule:
     ipxe: IpxeRule | None = field(default=None, metadata=key(Table(IpxeRule), "Boots through the VF."))
     kernel: KernelRule | None = field(
         default=None, metadata=key(Table(KernelRule), "Boots a kernel directly, for VFs that iPXE cannot drive.")
+    )
+    chap: ChapRule | None = field(
+        default=None, metadata=key(Table(ChapRule), "What the guest logs in to its iSCSI target with, if anything.")
     )
     disk: tuple[DiskRule, ...] = field(default=(), metadata=key(Tables(DiskRule, 16), "Boots from a disk of the host."))
     unit: tuple[tuple[str, str | int | float | bool], ...] = field(

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, replace
 
 from vfagent.policy.indices import IndexSet, index_set
-from vfagent.policy.types import DiskRule, GuestRule, IpxeRule, KernelRule
+from vfagent.policy.types import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule
 
 _MARK = "{index}"
 
@@ -42,6 +42,7 @@ def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
         vnc=_filled_or_none(rule.vnc, index),
         ipxe=_filled_ipxe(rule.ipxe, index) if rule.ipxe else None,
         kernel=_filled_kernel(rule.kernel, index) if rule.kernel else None,
+        chap=_filled_chap(rule.chap, index) if rule.chap else None,
         disk=tuple(_filled_disk(disk, index) for disk in rule.disk),
     )
 
@@ -68,6 +69,10 @@ def _filled_ipxe(rule: IpxeRule, index: int) -> IpxeRule:
 
 def _filled_kernel(rule: KernelRule, index: int) -> KernelRule:
     return replace(rule, cmdline=_filled(rule.cmdline, index), root=_filled_or_none(rule.root, index))
+
+
+def _filled_chap(rule: ChapRule, index: int) -> ChapRule:
+    return replace(rule, user=_filled(rule.user, index), secret=_filled(rule.secret, index))
 
 
 def _filled_disk(rule: DiskRule, index: int) -> DiskRule:

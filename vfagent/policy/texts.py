@@ -135,6 +135,15 @@ PATH = Text(
     1023,
     explain=_explain_path,
 )
+# What only root writes, so that a policy cannot hand any file of the host to a guest.
+ROM_FOLDERS = ("/etc/vfagent/", "/opt/", "/srv/", "/usr/", "/var/lib/vfagent/")
+ROM_FILE = Text(
+    f"{_NO_PARENT}(?:{'|'.join(ROM_FOLDERS)})[^,{_HIDDEN}]{{1,1000}}",
+    f"a file below {', '.join(ROM_FOLDERS[:-1])} or {ROM_FOLDERS[-1]}",
+    1023,
+    explain=_explain_path,
+)
+CHAP_USER = Text(r"(?:[a-zA-Z0-9._:@-]|\{index\}){1,223}", "a name of letters, digits, ., _, :, @ and -, at most 223")
 PERIOD = Text(
     "[1-9][0-9]{1,4}s|[1-9][0-9]{0,3}min|[1-9][0-9]?h", "10s to 99999s, 1min to 9999min, or 1h to 99h", convert=_seconds
 )

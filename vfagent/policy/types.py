@@ -10,12 +10,13 @@ from enum import StrEnum
 from vfagent.model.vf_settings import LinkState, VlanProtocol
 from vfagent.policy import texts
 from vfagent.policy.forms import Choice, Either, Flag, Several, Table, Tables, Whole, key
-from vfagent.policy.guest_rules import DiskRule, GuestRule, IpxeRule, KernelRule
+from vfagent.policy.guest_rules import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet, VfCount, whole_vf_count
 
 __all__ = [
     "AgentRule",
     "BridgeRule",
+    "ChapRule",
     "DiskRule",
     "EswitchMode",
     "GuestRule",

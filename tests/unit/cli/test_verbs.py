@@ -282,7 +282,13 @@ def test_apply_tells_what_a_vf_in_use_holds_up(say: Any, tree: Tree) -> None:
     said = say("apply")
     assert said.status == 5
     assert "deferred" in said.err
+    assert "its VFIO group is held open" in said.err
     assert tree.vfs(PF) == before
+
+
+def test_apply_says_who_starts_guests(say: Any, tree: Tree) -> None:
+    tree.policy(f'{POLICY}[[guest]]\nname = "x"\nvfs = ["all:0"]\nipxe.address = "dhcp"\n')
+    assert "guests are started by the service: systemctl start vfagent" in say("apply").err
 
 
 def test_apply_in_json_is_the_status_of_each_pf(say: Any) -> None:

@@ -10,7 +10,7 @@ from vfagent import __version__
 from vfagent.host.state import write_json
 from vfagent.model.codec import encode
 from vfagent.pf_state import Phase
-from vfagent.plan.boot import IPXE_IMAGE
+from vfagent.plan.boot import IPXE_IMAGES
 from vfagent.plan.qemu import QEMU
 from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status
 
@@ -434,7 +434,7 @@ def vepa_and_an_old_mlx5(tree: Tree) -> None:
 @fault
 def no_qemu_and_no_ipxe(tree: Tree) -> None:
     remove(tree, QEMU.lstrip("/"))
-    remove(tree, IPXE_IMAGE.lstrip("/"))
+    remove(tree, IPXE_IMAGES["bios"].lstrip("/"))
 
 
 @fault

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 from tests.host.tree import Tree, put
-from vfagent.plan.boot import IPXE_IMAGE
+from vfagent.plan.boot import IPXE_IMAGES
 from vfagent.plan.qemu import QEMU
 
 PF = "0000:01:00.0"
@@ -46,7 +46,7 @@ FILES = {
     "usr/lib/udev/rules.d/70-vfagent.rules": "# Never match ATTR{sriov_numvfs}\n",
     "usr/lib/udev/hwdb.bin": "",
     QEMU.lstrip("/"): "",
-    IPXE_IMAGE.lstrip("/"): "",
+    **{path.lstrip("/"): "" for path in IPXE_IMAGES.values()},
 }
 
 

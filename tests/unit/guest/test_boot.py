@@ -29,18 +29,36 @@ def test_the_kernel_serves_the_vfs_that_ipxe_cannot_drive(tmp_path: Path) -> Non
     assert problem == "iPXE has no driver for VFs 15b3:1018: give it a guest.kernel"
 
 
-def test_under_uefi_the_kernel_serves_where_there_is_one(tmp_path: Path) -> None:
-    assert boot(tmp_path, IGBVF, IPXE, KERNEL, firmware="uefi").loader is Loader.KERNEL
-    assert "BIOS only" in (boot(tmp_path, IGBVF, IPXE, firmware="uefi").problem or "")
+def test_both_firmwares_boot_by_the_image(tmp_path: Path) -> None:
+    for firmware in ("bios", "uefi"):
+        found = boot(tmp_path, IGBVF, IPXE, KERNEL, firmware=firmware)
+        assert (found.loader, found.problem) == (Loader.IMAGE, None)
+
+
+def test_a_script_of_the_users_own_needs_bios_or_a_rom(tmp_path: Path) -> None:
+    own = '[guest.ipxe]\nscript = "/etc/own.ipxe"\n'
+    assert "under BIOS only" in (boot(tmp_path, IGBVF, own, firmware="uefi").problem or "")
+    assert boot(tmp_path, IGBVF, own + 'loader = "rom"', firmware="uefi").problem is None
 
 
 def test_undionly_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert "a VF has none" in (boot(tmp_path, IGBVF, IPXE + 'loader = "undionly"').problem or "")
 
 
-def test_a_rom_must_be_named(tmp_path: Path) -> None:
-    assert boot(tmp_path, IGBVF, IPXE + 'loader = "rom"\nrom = "/r.rom"').problem is None
-    assert "ipxe.rom names no file" in (boot(tmp_path, IGBVF, IPXE + 'loader = "rom"').problem or "")
+def test_a_rom_is_made_for_the_vf_and_the_firmware(tmp_path: Path) -> None:
+    found = {one: boot(tmp_path, IGBVF, IPXE + 'loader = "rom"', firmware=one).rom for one in ("bios", "uefi")}
+    assert found["bios"]
+    assert found["uefi"]
+    assert (found["bios"].target, found["uefi"].target) == ("bin/808610ca.rom", "bin-x86_64-efi/808610ca.efirom")
+    assert "sanboot iscsi:192.168.10.1" in (found["bios"].script or "")
+
+
+def test_a_target_with_chap_is_logged_in_to_and_the_script_holds_no_secret(tmp_path: Path) -> None:
+    chap = '[guest.chap]\nuser = "cirros"\nsecret = "/etc/vfagent/cirros.chap"\n'
+    lines = (boot(tmp_path, IGBVF, IPXE, chap).script or "").splitlines()
+    begin = lines.index("set username cirros")
+    assert lines[begin + 1] == "set password ${smbios/11.4.0}"
+    assert lines[begin + 2].startswith("sanboot ")
 
 
 def test_the_script_is_the_seeds(tmp_path: Path) -> None:
@@ -73,10 +91,10 @@ def test_the_kernel_gets_disk_and_address_from_ipxes_table(tmp_path: Path) -> No
     words = boot(tmp_path, MLX5, IPXE + 'gateway = "192.168.10.1"\n', KERNEL).cmdline.split()
     assert words == [
         "ip=192.168.10.10::192.168.10.1:255.255.255.0:x::off",
-        "ISCSI_INITIATOR=iqn.2010-04.org.ipxe:x",
-        "ISCSI_TARGET_NAME=iqn.2016-01.com.example:cirros",
-        "ISCSI_TARGET_IP=192.168.10.1",
-        "ISCSI_TARGET_PORT=3260",
+        "iscsi_initiator=iqn.2010-04.org.ipxe:x",
+        "iscsi_target_name=iqn.2016-01.com.example:cirros",
+        "iscsi_target_ip=192.168.10.1",
+        "iscsi_target_port=3260",
         "netroot=iscsi:192.168.10.1::3260:0:iqn.2016-01.com.example:cirros",
         "rd.iscsi.initiator=iqn.2010-04.org.ipxe:x",
         "root=/dev/sda",

@@ -2,7 +2,7 @@
 """A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts anew."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vfagent.plan.guest import place
 from vfagent.plan.guest_unit import rule_digest, unit_of
 from vfagent.plan.qemu import Guest, argv
 from vfagent.plan.unit_values import translated
-from vfagent.policy.types import Policy
+from vfagent.policy.types import GuestRule, Policy
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
 UUID = "4a8f9ab1-0000-5000-8000-000000000000"
@@ -102,10 +102,28 @@ def test_a_block_device_is_the_guests_alone(tmp_path: Path) -> None:
 def test_the_users_own_files_are_copied_by_systemd(tmp_path: Path) -> None:
     script = unit(hostile(tmp_path, '[guest.ipxe]\nscript = "/etc/s.ipxe"\n'))
     assert value(script, "LoadCredential") == [("boot.ipxe", "/etc/s.ipxe")]
-    table = '[guest.ipxe]\naddress = "dhcp"\nloader = "rom"\nrom = "/r.rom"\n'
-    rom = hostile(tmp_path, table)
-    assert value(unit(rom), "LoadCredential") == [("vf.rom", "/r.rom")]
+    table = '[guest.ipxe]\naddress = "dhcp"\nloader = "rom"\nrom = "/usr/r.rom"\n'
+    rom = replace(hostile(tmp_path, table), rom="/checked.rom")
+    assert value(unit(rom), "LoadCredential") == [("vf.rom", "/checked.rom")]
     assert any('"romfile":"/run/credentials/vfagent-guest-x.service/vf.rom"' in word for word in argv(rom))
+
+
+@pytest.mark.parametrize("way", ['[guest.ipxe]\naddress = "dhcp"\n', '[guest.kernel]\nimage = "/k"\n'])
+def test_a_chap_secret_reaches_the_guest_by_a_file_alone(tmp_path: Path, way: str) -> None:
+    table = f'{way}[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/secret"\n'
+    guest = replace(hostile(tmp_path, table), secret="/run/vfagent/secrets/x")
+    assert ("chap-secret", "/run/vfagent/secrets/x") in value(unit(guest), "LoadCredential")
+    words = [word for word in argv(guest) if "chap-secret" in word]
+    assert len(words) == 1
+    assert words[0].endswith("=/run/credentials/vfagent-guest-x.service/chap-secret")
+
+
+def test_under_uefi_the_script_is_ipxe_s_command_line(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, 'firmware = "uefi"\n[guest.ipxe]\naddress = "dhcp"\n')
+    words = argv(guest)
+    assert words[words.index("-kernel") + 1] == "/usr/lib/ipxe/ipxe-amd64.efi"
+    assert words[words.index("-append") + 1] == f"ipxe {guest.boot.script}"
+    assert "-initrd" not in words, "QEMU refuses one with an EFI program"
 
 
 def test_the_helper_gives_up_before_systemd_does(tmp_path: Path) -> None:
@@ -123,6 +141,16 @@ def test_another_rule_has_another_digest(tmp_path: Path) -> None:
     one, two = (hostile(tmp_path, f'cpus = {cpus}\n[guest.ipxe]\naddress = "dhcp"\n') for cpus in (1, 2))
     assert rule_digest(one.rule) == rule_digest(replace(one.rule))
     assert rule_digest(one.rule) != rule_digest(two.rule)
+
+
+def test_a_later_version_with_more_keys_knows_a_rule_again(tmp_path: Path) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class LaterRule(GuestRule):
+        more: str | None = None
+
+    rule = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n').rule
+    later = LaterRule(**{one.name: getattr(rule, one.name) for one in fields(rule)})
+    assert rule_digest(later) == rule_digest(rule)
 
 
 @pytest.mark.parametrize(

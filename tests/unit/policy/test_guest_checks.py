@@ -41,7 +41,7 @@ def one(problems: Problems, *pairs: str) -> list[str]:
         f"ipxe = {{ {FIXED}, {URL} }}",
         f'ipxe = {{ {FIXED}, {URL}, gateway = "192.168.10.1" }}',
         'ipxe.script = "/etc/vfagent/a.ipxe"',
-        'ipxe = { script = "/a", loader = "rom", rom = "/b" }',
+        'ipxe = { script = "/a", loader = "rom", rom = "/usr/b" }',
         'kernel.image = "/vmlinuz"',
         f'kernel = {{ image = "/vmlinuz", root = "iscsi:a", {FIXED} }}',
         'ipxe.address = "dhcp"\nkernel.image = "/vmlinuz"',
@@ -89,7 +89,7 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
             'guest[0].ipxe.gateway: found "fd00::1", allowed is one of the address\'s family',
         ),
         (
-            'ipxe = { address = "dhcp", rom = "/a" }',
+            'ipxe = { address = "dhcp", rom = "/usr/a" }',
             'guest[0].ipxe.rom: found a ROM with loader "auto", allowed is with loader "rom"',
         ),
         (
@@ -102,6 +102,10 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
             'guest[0].unit.MemoryMax: found "1G", allowed is more than the guest\'s memory, 2048M',
         ),
         (
+            'disk = [{ path = "/a" }]\nchap = { user = "a", secret = "/b" }',
+            "guest[0].chap: found chap without an iSCSI disk, allowed is beside ipxe or kernel",
+        ),
+        (
             f'{DHCP}\nvnc = "127.0.0.1:{{index}}"',
             "guest[0].vnc: found {index} without each, allowed is {index} beside each alone",
         ),
@@ -109,6 +113,51 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
 )
 def test_keys_that_contradict_each_other_are_refused(problems: Problems, pairs: str, text: str) -> None:
     assert one(problems, pairs) == [text]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/shadow", "/home/me/a.rom", "/usr/../etc/a.rom", "/var/lib/vfagent", "a.rom", "/usr/a,b.rom"]
+)
+def test_a_rom_lies_where_only_root_writes(problems: Problems, path: str) -> None:
+    [found] = one(problems, f'ipxe = {{ address = "dhcp", loader = "rom", rom = "{path}" }}')
+    assert found.endswith("allowed is a file below /etc/vfagent/, /opt/, /srv/, /usr/ or /var/lib/vfagent/")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "-x", "_x", "a b", "%i", "x" * 33, "x" * 300, "a\\nb", "a\\u0000", "\u0430bc", "a,b", "a=b", "a.b"),
+        *("a/b", "A", "", "{index:02x}"),
+    ],
+)
+def test_a_name_that_could_mean_more_than_a_name_is_refused(problems: Problems, name: str) -> None:
+    [found] = told(problems, guest('vfs = ["storage:0"]', DHCP, name=name))
+    assert found.startswith("guest[0].name: found")
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        'ipxe = { address = "dhcp", script = "/a,readonly=off" }',
+        'ipxe = { address = "10.0.0.1/24,x=y", sanboot = "iscsi:a::::b" }',
+        'ipxe = { address = "dhcp", sanboot = "iscsi:a::::b\\nshell" }',
+        'ipxe = { address = "dhcp", sanboot = "iscsi:a::::b || shell" }',
+        'ipxe = { address = "dhcp", gateway = "10.0.0.1 && shell" }',
+        'kernel = { image = "/k,x=y" }',
+        'kernel = { image = "/k", initrd = "/../i" }',
+        'kernel = { image = "/k", cmdline = "a\\nb" }',
+        'disk = [{ path = "/d,if=none" }]',
+        'ipxe.address = "dhcp"\nvnc = "127.0.0.1:0,password=on"',
+        'ipxe.address = "dhcp"\nvnc = "unix:/etc/x"',
+        'ipxe.address = "dhcp"\nunit.Description = "a\\nb"',
+        'ipxe.address = "dhcp"\nunit.ExecStartPre = "/bin/sh"',
+        'ipxe.address = "dhcp"\nchap = { user = "a && shell", secret = "/s" }',
+        'ipxe.address = "dhcp"\nchap = { user = "a,b", secret = "/s" }',
+        'ipxe.address = "dhcp"\nchap = { user = "a", secret = "s" }',
+    ],
+)
+def test_no_value_can_be_two(problems: Problems, pairs: str) -> None:
+    assert one(problems, pairs)
 
 
 @pytest.mark.parametrize(

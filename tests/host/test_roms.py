@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROMs: built by a real make from a tree that is made up, kept, and copied from where users put them."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.fake_ipxe import DRIVER, fake_ipxe, rom
+from tests.host.fake_kernel import FakeKernel
+from tests.host.fake_systemd import fake_systemd
+from vfagent.cli import main
+from vfagent.errors import VfagentError
+from vfagent.host.rom_store import RomStore
+from vfagent.model.pci import PciAddress
+from vfagent.plan.rom import RomWish
+from vfagent.rom_jobs import known, provide
+
+WISH = RomWish("8086:10ca", "bios", script="#!ipxe\nautoboot\n")
+SOURCE = "/usr/src/ipxe"
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[str]:
+    with fake_systemd(tmp_path) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return fake_ipxe(tmp_path / SOURCE.lstrip("/"))
+
+
+def builds(root: Path) -> int:
+    return sum(len(path.read_text().split()) for path in root.glob("var/cache/*/*/builds"))
+
+
+def refused(bus: str, wish: RomWish, root: Path, source: str | None = SOURCE) -> str:
+    with pytest.raises(VfagentError) as caught:
+        provide(bus, wish, source, root)
+    assert "\n" not in str(caught.value)
+    return f"{caught.value} ({caught.value.hint})"
+
+
+def test_a_rom_holds_the_guests_script_and_is_built_once(bus: str, tree: Path, tmp_path: Path) -> None:
+    assert known(WISH, SOURCE, tmp_path) is None
+    path = provide(bus, WISH, SOURCE, tmp_path)
+    assert path.read_bytes() == rom() + b"#!ipxe\nautoboot\n"
+    assert provide(bus, WISH, SOURCE, tmp_path) == path == known(WISH, SOURCE, tmp_path)
+    assert builds(tmp_path) == 1
+    [facts] = RomStore(tmp_path).roms()
+    assert (facts.hardware, facts.firmware, facts.version) == ("8086:10ca", "bios", "2.0.1")
+    assert not list(tree.rglob("bin")), "the user's tree is read, and never written to"
+
+
+def test_another_script_is_another_rom_of_the_same_build(bus: str, tree: Path, tmp_path: Path) -> None:
+    first = provide(bus, WISH, SOURCE, tmp_path)
+    (tmp_path / "etc").mkdir(exist_ok=True)
+    (tmp_path / "etc/own.ipxe").write_text("#!ipxe\nshell\n")
+    second = provide(bus, RomWish("8086:10ca", "bios", script_file="/etc/own.ipxe"), SOURCE, tmp_path)
+    assert second.read_bytes().endswith(b"shell\n")
+    assert first.exists()
+    assert len(list(tmp_path.glob("var/cache/*/*/builds"))) == 1
+
+
+def test_a_changed_tree_is_built_anew_and_one_that_is_gone_is_not_missed(bus: str, tree: Path, tmp_path: Path) -> None:
+    old = provide(bus, WISH, SOURCE, tmp_path)
+    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* mended */\n")
+    new = provide(bus, WISH, SOURCE, tmp_path)
+    assert new != old
+    shutil.rmtree(tree)
+    assert provide(bus, WISH, SOURCE, tmp_path) == new
+
+
+def test_what_is_missing_is_named(bus: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no driver there lists 15b3:101e (such guests boot by a guest.kernel)" in refused(
+        bus, RomWish("15b3:101e", "bios", ""), tmp_path
+    )
+    assert "neither ipxe.rom nor agent.ipxe_source is set" in refused(bus, WISH, tmp_path, None)
+    assert "src/Makefile: No such file or directory" in refused(bus, WISH, tmp_path, "/usr/src/none")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no make and no gcc and no perl on this host (apt install gcc" in refused(bus, WISH, tmp_path)
+
+
+def test_a_build_that_fails_says_its_last_lines_and_leaves_nothing(bus: str, tree: Path, tmp_path: Path) -> None:
+    (tree / "src/broken").touch()
+    assert "cannot build bin/808610ca.rom: vf.c:7: error: no such thing" in refused(bus, WISH, tmp_path)
+    assert RomStore(tmp_path).roms() == []
+    (tree / "src/broken").unlink()
+    assert provide(bus, WISH, SOURCE, tmp_path).exists()
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_with_its_place(bus: str, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "var/lib/vfagent").mkdir(parents=True)
+    (tmp_path / "var/lib/vfagent/rom-cache").write_text("")
+    assert "rom-cache: cannot keep the ROM bin/808610ca.rom there: File exists" in refused(bus, WISH, tmp_path)
+
+
+def test_what_was_built_for_another_card_is_not_taken(bus: str, tmp_path: Path) -> None:
+    fake_ipxe(tmp_path / SOURCE.lstrip("/"), rom(device=0x10C9))
+    assert "is for 8086:10c9, and the VF is 8086:10ca" in refused(bus, WISH, tmp_path)
+    assert RomStore(tmp_path).roms() == []
+
+
+OWN = RomWish("8086:10ca", "bios", file="/usr/share/roms/own.rom")
+
+
+def own(root: Path, data: bytes | None = None) -> Path:
+    path = root / "usr/share/roms/own.rom"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(rom() if data is None else data)
+    return path
+
+
+def test_a_users_rom_is_copied_so_that_nobody_changes_it_later(tmp_path: Path) -> None:
+    path = own(tmp_path)
+    copy = provide("", OWN, None, tmp_path)
+    path.write_bytes(b"another")
+    assert copy.read_bytes() == rom()
+    assert copy.stat().st_mode & 0o077 == 0
+
+
+def test_a_link_is_no_rom_and_leads_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(rom())
+    path = own(tmp_path)
+    path.unlink()
+    path.symlink_to(tmp_path / "secret")
+    assert "it is a symbolic link" in refused("", OWN, tmp_path)
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/own.rom").write_bytes(rom())
+    assert "elsewhere, which is not below /etc/vfagent/" in refused("", OWN, tmp_path)
+
+
+def test_a_rom_that_others_can_write_is_not_taken(tmp_path: Path) -> None:
+    own(tmp_path).chmod(0o666)
+    assert "others than root can write it" in refused("", OWN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"#!/bin/sh\n" * 10, "is no expansion ROM of PCI"),
+        (b"\x55\xaa".ljust(512, b"\0"), "is no expansion ROM of PCI"),
+        (rom(0x15B3, 0x1018), "is for 15b3:1018, and the VF is 8086:10ca"),
+        (rom(kind=3), "has no image for bios"),
+        (b"", "is no expansion ROM of PCI"),
+    ],
+)
+def test_a_file_that_is_no_rom_for_the_vf_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
+    own(tmp_path, data)
+    assert f"cannot be the guest's ROM: it {why}" in refused("", OWN, tmp_path)
+
+
+def test_a_fifo_blocks_nobody(tmp_path: Path) -> None:
+    path = own(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    assert "it is no file of a ROM's size" in refused("", OWN, tmp_path)
+
+
+POLICY = """
+[agent]
+ipxe_source = "/usr/src/ipxe"
+[[pf]]
+name = "a"
+match = { driver = "igb" }
+vfs = 2
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+[[guest]]
+name = "x"
+vfs = ["a:0"]
+ipxe = { address = "dhcp", loader = "rom" }
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, bus: str, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host whose card has no VFs yet: what they will be is known nonetheless."""
+    files = FakeKernel(tmp_path)
+    files.tree.policy(POLICY)
+    files.tree.add_pf(PciAddress("0000:01:00.0"))
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+    return tmp_path
+
+
+def say(root: Path, *words: str) -> int:
+    return main([*words[:1], "--root", str(root), *words[1:]])
+
+
+def test_roms_can_be_built_before_there_are_vfs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say(root, "rom", "list")
+    assert "guest x: needs bin/808610ca.rom, which is not built yet" in capsys.readouterr().out
+    assert say(root, "rom", "build") == 0
+    assert ".rom: for guest x, " in capsys.readouterr().out
+    say(root, "rom", "list")
+    shown = capsys.readouterr().out
+    assert "iPXE 2.0.1" in shown
+    assert "guest x: boots by " in shown
+    assert "VF 8086:10ca: iPXE's igbvf drives it" in shown
+    assert "; the source tree says so too" in shown
+    say(root, "rom", "list", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["vfs"] == [{"vf": "8086:10ca", "driver": "igbvf", "in_tree": True}]
+    assert [one["hardware"] for one in found["roms"]] == ["8086:10ca"]
+
+
+def test_a_rom_that_cannot_be_built_is_an_error_with_its_reason(
+    root: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(tree)
+    assert say(root, "rom", "build", "x") == 1
+    assert "guest x: " in (said := capsys.readouterr().err)
+    assert "src/Makefile: No such file or directory" in said
+    assert say(root, "rom", "build", "nobody") == 1
+    assert "no guest of the policy boots by a ROM" in capsys.readouterr().err

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vfagent and systemd say of a guest."""
+
+import json
+
+from tests.lab.vm import VM
+
+
+def guest(vm: VM, name: str) -> dict[str, object]:
+    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
+    return next((dict(one) for one in guests if one["name"] == name), {"phase": None})
+
+
+def phase(vm: VM, name: str) -> object:
+    return guest(vm, name)["phase"]
+
+
+def wait_said(vm: VM, name: str, text: str, *, since: str = "", timeout: float = 180) -> None:
+    """Until the guest has said this on its serial console, which the journal has."""
+    after = f"--since '{since}'" if since else ""
+    vm.wait_for(f"journalctl -a -o cat -u vfagent-guest-{name}.service {after} | grep -q '{text}'", timeout)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unit that builds a ROM, and what is read of iPXE's sources."""
+
+from typing import Any
+
+import pytest
+
+from vfagent.model.guest import UnitSpec
+from vfagent.plan.ipxe import DRIVERS
+from vfagent.plan.rom import RomWish, build_unit, drivers_in, rom_key
+
+
+def value(spec: UnitSpec, name: str) -> Any:
+    return next(one.value for one in spec.properties if one.name == name)
+
+
+def unit(source: str = "/usr/src/ipxe") -> UnitSpec:
+    return build_unit(RomWish("8086:10ca", "bios"), b"#!ipxe\n", source, "0123", 2, "/made", "/log")
+
+
+def test_what_builds_a_rom_has_no_network_no_rights_and_nowhere_to_write() -> None:
+    spec = unit()
+    for name in ("DynamicUser", "PrivateNetwork", "PrivateDevices", "NoNewPrivileges"):
+        assert value(spec, name) is True
+    assert value(spec, "CapabilityBoundingSet") == 0
+    assert value(spec, "ProtectSystem") == "strict"
+    assert not [one for one in spec.properties if one.name == "ReadWritePaths"]
+
+
+def test_a_folder_s_name_is_no_command() -> None:
+    [(_, words, _)] = value(unit("/usr/src/$(reboot) '; reboot"), "ExecStart")
+    assert words[4:] == ["/usr/src/$$(reboot) '; reboot", "0123", "bin/808610ca.rom", "2"]
+
+
+def test_roms_that_differ_in_anything_have_names_that_differ() -> None:
+    known = ("8086:10ca", "bios", "script", "tree")
+    others = [(*known[:n], "another", *known[n + 1 :]) for n in range(4)]
+    assert len({rom_key(*one) for one in (known, *others)}) == 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '\tPCI_ROM(0x8086, 0x10CA, "igbvf", "E1000_DEV_ID_82576_VF", 0),',
+        '\tPCI_ROM ( 0x8086, 0x10ca, "igbvf", "82576 VF", FLAG ),',
+        'PCI_ROM (\n\t0x8086,\n\t0x10ca, "igbvf", "82576 VF", 0 ),',
+    ],
+)
+def test_the_devices_of_a_driver_are_read_from_its_source(line: str) -> None:
+    assert drivers_in(f"static struct pci_device_id nics[] = {{\n{line}\n}};\n") == {"8086:10ca"}
+
+
+def test_the_table_of_drivers_is_of_ids_as_sysfs_has_them() -> None:
+    assert all(f"{key}".islower() or key.replace(":", "").isdigit() for key in DRIVERS)
+    assert all(len(key) == 9 and key[4] == ":" for key in DRIVERS)
