@@ -3,6 +3,17 @@
 
 import errno
 
+from vfagent.plan.network_steps import (
+    AddFdb,
+    CreateBridge,
+    CreateVlan,
+    DeleteLink,
+    RemoveFdb,
+    SetEswitch,
+    SetHwmode,
+    SetLink,
+    SetRepresentor,
+)
 from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs, Step, UnbindDriver
 
 Advice = tuple[str, str | None, bool]
@@ -44,6 +55,31 @@ _VF: dict[int, Advice] = {
     errno.EAGAIN: (": the VF is still in reset", None, True),
 }
 
+_LINK: dict[int, Advice] = {
+    errno.EEXIST: (": that VLAN is on the PF already, as another device", "ip -d link show type vlan names it", True),
+    errno.EOPNOTSUPP: (": this kernel or driver has no such device", "modprobe 8021q; modprobe bridge", False),
+    errno.ENODEV: (": it is not there", None, True),
+    errno.ENETDOWN: (": the PF is down", None, True),
+    errno.ERANGE: (": the MTU is more than the PF's", "mtu in the [[pf]] rule raises the PF's", False),
+    errno.EINVAL: (": the kernel refuses the value", "ip -d link tells the limits", False),
+    errno.EBUSY: (": it is a port of something else", "ip link shows of what", True),
+    errno.ELOOP: (": it is below that bridge already", None, False),
+}
+
+_FDB: dict[int, Advice] = {
+    errno.EINVAL: (": the driver refuses the entry", "i40e takes entries only while it has VFs", True),
+}
+
+_SWITCH: dict[int, Advice] = {
+    errno.EPERM: (": not allowed on this card", "its firmware may keep the switch to itself", False),
+    errno.EBUSY: (
+        ": the card's switch is in use",
+        "take the PF out of bonds and bridges, and delete its tc filters",
+        True,
+    ),
+    errno.EINVAL: (": the driver refuses the mode now", "journalctl -k says why", True),
+}
+
 
 def explain(step: Step, number: int) -> Advice:
     match step:
@@ -55,6 +91,12 @@ def explain(step: Step, number: int) -> Advice:
             table = _VF
         case SetMtu() if number in (errno.EINVAL, errno.ERANGE):
             return ": outside of what the card can do", "ip -d link tells its maxmtu", False
+        case CreateVlan() | CreateBridge() | SetLink() | SetRepresentor() | DeleteLink():
+            table = _LINK
+        case AddFdb() | RemoveFdb():
+            table = _FDB
+        case SetHwmode() | SetEswitch():
+            table = _SWITCH
         case _:
             table = {}
     return table.get(number, ("", None, True))

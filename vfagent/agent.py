@@ -22,6 +22,7 @@ from vfagent.host.identity import read_identity
 from vfagent.host.journal import Notifier
 from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
+from vfagent.host_bridges import HostBridges
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.model.codec import encode
 from vfagent.pace import Pace
@@ -49,6 +50,8 @@ class Agent:
         self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
         self.watcher.awaited = self.guests.waiting
         self.watcher.on_taken = self.guests.check_vfs
+        self.bridges = HostBridges(host)
+        self.watcher.links_changed = self.bridges.links_changed
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
@@ -90,6 +93,7 @@ class Agent:
         # The monitor first, then the enumeration, so that nothing falls between.
         self.watcher.start()
         self.watcher.look_at_everything(now=True)
+        self.bridges.set_policy(self.convergence.policy)
         await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
@@ -132,6 +136,7 @@ class Agent:
             for address in self.state.released():
                 self.state.take_back(address)
             self.convergence.set_policy(policy)
+            self.bridges.set_policy(policy)
             self.metrics.configure(policy.agent)
             self.watcher.look_at_everything()
             self.guests.reload()
@@ -224,6 +229,7 @@ class Agent:
         self.watcher.stop()
         self.control.stop()
         self.guests.stop()
+        self.bridges.stop()
         self.convergence.stop()
         await self.metrics.stop()
         end = time.monotonic() + 5.0

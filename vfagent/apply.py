@@ -18,6 +18,7 @@ from vfagent.host.identity import open_host, read_identity
 from vfagent.host.journal import setup_logging
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
+from vfagent.host_bridges import converge_bridges
 from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress, pci_address
 from vfagent.observe import observe_pf, pf_addresses
@@ -38,6 +39,9 @@ async def apply_once(root: Path, *, as_json: bool) -> int:
     state, host, policy = State(root), open_host(root), load(root)
     for address in state.released():
         state.take_back(address)
+    bridges = converge_bridges(policy, host)
+    for text in (*bridges.done, *bridges.problems):
+        print(f"bridges: {text}", file=sys.stderr)
     changed = asyncio.Event()
     convergence = Convergence(host, state, read_identity(root), policy, lambda _: changed.set())
     watcher = Watcher(host, convergence)

@@ -3,13 +3,15 @@
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import NoReturn
 
 from vfagent.advice import explain
 from vfagent.errors import RefusedError, StepError, errno_text
+from vfagent.execute_network import execute_network
 from vfagent.host.host import Host
 from vfagent.model.inventory import VFIO_DRIVER, pf_in_use, vf_in_use
+from vfagent.model.memory import StepResult
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.observe import DEVICES, observe_pf, observe_vf, observe_vf_use
@@ -24,15 +26,6 @@ from vfagent.plan.steps import (
     Step,
     UnbindDriver,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What was learnt from a step that did not fail."""
-
-    unsupported: frozenset[Attribute] = frozenset()
-    applied: VfSettings = VfSettings()
-
 
 DONE = StepResult()
 
@@ -58,6 +51,8 @@ def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
             _bind_any(step, host, force=force)
         case UnbindDriver():
             _leave_driver(step, host, force=force)
+        case _:
+            return execute_network(step, host, force=force)
     return DONE
 
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
 from vfagent.host import worker
@@ -22,6 +22,8 @@ from vfagent.plan.guest_unit import unit_of
 from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
 from vfagent.plan.qemu import Guest
 from vfagent.policy.types import GuestRule
+
+T = TypeVar("T")
 
 START_S = 90.0  # early in the boot a guest's job waits for basic.target
 SURVEY_S = 30.0
@@ -113,7 +115,8 @@ class Jobs:
         self._running: dict[int, tuple[worker.Worker, asyncio.TimerHandle]] = {}
         self.keep_fds_from_workers: tuple[int, ...] = ()
 
-    def run(self, body: Callable[[], Outcome], done: Callable[[Outcome], None], within_s: float) -> None:
+    def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
+        """`done` gets what `body` returned, or an Outcome that says why there is nothing."""
         loop = asyncio.get_running_loop()
         child = worker.start(lambda send: send(_guarded(body)), close=self.keep_fds_from_workers)
         reports: list[Any] = []
@@ -121,7 +124,7 @@ class Jobs:
         loop.add_reader(child.reports, lambda: reports.extend(child.read()))
         loop.add_reader(child.pidfd, self._ended, child, reports, done)
 
-    def _ended(self, child: worker.Worker, reports: list[Any], done: Callable[[Outcome], None]) -> None:
+    def _ended(self, child: worker.Worker, reports: list[Any], done: Callable[[Any], None]) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(child.pidfd)
         loop.remove_reader(child.reports)
@@ -142,7 +145,7 @@ class Jobs:
         self._running.clear()
 
 
-def _guarded(body: Callable[[], Outcome]) -> Outcome:
+def _guarded(body: Callable[[], T]) -> T | Outcome:
     try:
         return body()
     except VfagentError as error:

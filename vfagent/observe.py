@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel into values: PFs, their VFs and netdevs."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from vfagent.host.guest_records import HOLDERS, guest_cgroup
@@ -12,6 +13,7 @@ from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
 
 DEVICES = "sys/bus/pci/devices"
+_VF_PORT = re.compile(r"pf(\d+)vf(\d+)$")  # phys_port_name of a VF's representor
 # PCIe ports share a group with what is below them and do no DMA of their own for it: vfio lets them be.
 _PORT_DRIVERS = frozenset({"pcieport", "pci-stub"})
 
@@ -97,11 +99,24 @@ def _is_representor(host: Host, name: str) -> bool:
     return "vf" in port or "sf" in port
 
 
+def representor_names(host: Host, uplink: str) -> Iterator[tuple[str, int, int]]:
+    """Each VF's representor on the switch of a netdev: its name, the PF's number on the card, and the VF's index."""
+    switch = host.sysfs.read(f"sys/class/net/{uplink}/phys_switch_id")
+    own = re.match(r"p(\d+)$|pf(\d+)$", host.sysfs.read(f"sys/class/net/{uplink}/phys_port_name") or "")
+    for name in host.sysfs.names("sys/class/net") if switch else []:
+        port = _VF_PORT.search(host.sysfs.read(f"sys/class/net/{name}/phys_port_name") or "")
+        if port is None or host.sysfs.read(f"sys/class/net/{name}/phys_switch_id") != switch:
+            continue
+        # The ports of one card may share a switch: there the uplink's own number tells whose VF it is.
+        if own is None or int(own[1] or own[2]) == int(port[1]):
+            yield name, int(port[1]), int(port[2])
+
+
 def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
     if not link.admin_up:
         return _netdev(host, link)
     addressed = link.ifindex in host.rtnl.addressed()
-    return _netdev(host, link, addressed=addressed, management=_management(host, link.name))
+    return _netdev(host, link, addressed=addressed, management=management_of(host, link.name))
 
 
 def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management: str | None = None) -> Netdev:
@@ -120,9 +135,9 @@ def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management:
     )
 
 
-def _management(host: Host, name: str) -> str | None:
+def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) -> str | None:
     """Whether this netdev, or what is stacked on it (VLAN, bond, bridge), is the way to the administrator."""
-    ways = host.rtnl.management()
+    ways = host.rtnl.management() if ways is None else ways
     todo, seen = [name], set[str]()
     while ways and todo:
         current = todo.pop()

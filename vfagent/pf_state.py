@@ -8,6 +8,7 @@ from enum import StrEnum
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
+from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import SetNumvfs, Step
@@ -92,7 +93,19 @@ class PfState:
         if self.pf is None:
             return set()
         own = {self.pf.netdev.ifindex} if self.pf.netdev else set[int]()
-        return own | {netdev.ifindex for vf in self.pf.vfs for netdev in vf.netdevs}
+        network = self.pf.network or HostNetwork()
+        beside = {one.ifindex for one in network.links} | {one.ifindex for one in network.representors}
+        return own | beside | {netdev.ifindex for vf in self.pf.vfs for netdev in vf.netdevs}
+
+    @property
+    def awaits_links(self) -> bool:
+        """Whether links that are not there yet concern it: a bridge of somebody's, representors."""
+        return self.pf is not None and self.pf.network is not None and bool(self.plan.waiting or self.plan.problems)
+
+    @property
+    def bridged(self) -> bool:
+        """Whether what a bridge of the host learns concerns it."""
+        return self.desired is not None and any(leg.bridge for leg in self.desired.legs)
 
     @property
     def deadline_s(self) -> float:

@@ -6,21 +6,23 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from vfagent.errors import RefusedError, VfagentError
-from vfagent.execute import StepResult, configure_together, execute
+from vfagent.execute import configure_together, execute
 from vfagent.host.host import Host
 from vfagent.host.state import State
+from vfagent.learnt import before_steps, learn
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Pf
-from vfagent.model.memory import PfMemory
+from vfagent.model.memory import PfMemory, StepResult
 from vfagent.model.pci import PciAddress
-from vfagent.model.vf_settings import VfSettings
 from vfagent.observe import observe_pf
-from vfagent.plan.planner import Chain, Plan, plan_pf
+from vfagent.observe_network import with_network
+from vfagent.plan.planner import Chain, Plan, plan_leftovers, plan_pf
 from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
 from vfagent.plan.vf import Planned, believed, supported
+from vfagent.policy.legs import nothing_wanted
 from vfagent.policy.match import HostIdentity, desired_pf, may_match_later
 from vfagent.policy.types import Policy
 
@@ -119,7 +121,7 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             failures.append(_not_held(steps))
             break
         warnings += _keep_baseline(state, looked)
-        memory = _before_removal(state, task.address, looked.plan, memory)
+        memory = _remember(state, task.address, before_steps(memory, looked.plan), memory)
         memory, failed = run_plan(looked.plan, host, memory, emit)
         failures += failed
         if failed:
@@ -141,9 +143,18 @@ def look(task: Task, host: Host, memory: PfMemory, number: int = 1) -> Looked:
     if pf is None:
         return Looked(number, None, None, Plan())
     desired = desired_pf(task.policy, pf, task.identity)
+    memory = believed(memory.for_pf(pf), pf)
+    pf = with_network(host, pf, desired, memory)
     if desired is None:
-        return Looked(number, pf, None, Plan(), awaited=_awaited(task, pf))
-    return Looked(number, pf, desired, plan_pf(desired, pf, believed(memory.for_pf(pf), pf)))
+        return Looked(number, pf, None, _leftovers(task, pf, memory), awaited=_awaited(task, pf))
+    return Looked(number, pf, desired, plan_pf(desired, pf, memory))
+
+
+def _leftovers(task: Task, pf: Pf, memory: PfMemory) -> Plan:
+    """No rule is for it by now. Without a policy that could be read, nobody has said so."""
+    if not task.policy.digest or pf.network is None:
+        return Plan()
+    return plan_leftovers(nothing_wanted(task.policy, pf.address), pf, memory)
 
 
 def _awaited(task: Task, pf: Pf) -> bool:
@@ -169,22 +180,24 @@ def _keep_baseline(state: State, looked: Looked) -> list[str]:
     return []
 
 
-def _before_removal(state: State, address: PciAddress, plan: Plan, memory: PfMemory) -> PfMemory:
-    """Forget what was set of VFs that will be others, on disk too: a kill must not leave it to be believed of those."""
-    if not (memory.applied and any(isinstance(planned.step, SetNumvfs) for planned in plan.steps)):
-        return memory
-    memory = memory.without_vfs()
-    with contextlib.suppress(OSError):  # without a disk nothing is left to be believed
-        state.keep_memory(address, memory)
+def _remember(state: State, address: PciAddress, memory: PfMemory, before: PfMemory) -> PfMemory:
+    if memory != before:
+        with contextlib.suppress(OSError):  # without a disk nothing is left to be believed
+            state.keep_memory(address, memory)
     return memory
 
 
 def run_plan(plan: Plan, host: Host, memory: PfMemory, emit: Emit) -> tuple[PfMemory, list[Failure]]:
+    """The stages until one fails; then the host's own network, whose chains have nothing to do with each other."""
+    failures: list[Failure] = []
     for stage in plan.stages:
         memory, failures = _run_stage(stage, host, memory, emit)
         if failures:
-            return memory, failures
-    return memory, []
+            break
+    for chain in plan.apart:
+        memory, more = _run_stage((chain,), host, memory, emit)
+        failures = failures + more
+    return memory, failures
 
 
 def run_steps(steps: tuple[Step, ...], host: Host, emit: Emit) -> None:
@@ -234,7 +247,7 @@ class _Lane(threading.Thread):
 
     def _keep(self, step: Step, result: StepResult) -> None:
         self.results.append((step, result))
-        self.memory = _learn(self.memory, step, result)
+        self.memory = learn(self.memory, step, result)
 
     def _execute(self, step: Step, reason: str) -> Failure | None:
         failure = None
@@ -274,23 +287,5 @@ def _run_stage(stage: tuple[Chain, ...], host: Host, memory: PfMemory, emit: Emi
         lane.join()
     for lane in lanes:
         for step, result in lane.results:
-            memory = _learn(memory, step, result)
+            memory = learn(memory, step, result)
     return memory, [failure for lane in lanes for failure in lane.failures]
-
-
-def _learn(memory: PfMemory, step: Step, result: StepResult) -> PfMemory:
-    match step:
-        case SetNumvfs():
-            return memory.without_vfs()
-        case ConfigureVf():
-            before = memory.applied.get(step.index)
-            applied = result.applied if before is None else _over(result.applied, before)
-            memory = replace(memory, unsupported=memory.unsupported | result.unsupported)
-            return memory.with_applied(step.index, applied)
-        case _:
-            return memory
-
-
-def _over(new: VfSettings, old: VfSettings) -> VfSettings:
-    given = {one.name: value for one in fields(new) if (value := getattr(new, one.name)) is not None}
-    return replace(old, **given)

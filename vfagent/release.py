@@ -13,6 +13,7 @@ from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 from vfagent.observe import observe_pf
+from vfagent.observe_network import with_network
 from vfagent.plan.planner import plan_pf
 from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
 from vfagent.reconcile import MOST_ROUNDS, Emit, Finished, Looked, run_plan, run_steps
@@ -30,7 +31,7 @@ def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force:
         raise RefusedError(f"{pf.name}: cannot release it: {'; '.join(used)}", hint=hint)
     if used:
         execute(SetNumvfs(address, 0), host, force=True)
-    _return_vfs(address, baseline, host, emit)
+    _return_vfs(address, baseline, host, state, emit)
     run_steps(tuple(last_steps(_present(address, host), baseline.pf)), host, emit)
     state.forget_baseline(address)
     emit(Finished(PfMemory()))
@@ -43,26 +44,38 @@ def _present(address: PciAddress, host: Host) -> Pf:
     return pf
 
 
-def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, emit: Emit) -> None:
-    memory = PfMemory()
+def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, state: State, emit: Emit) -> None:
+    memory = PfMemory(fdb=state.memory(address).fdb)
     for number in range(1, MOST_ROUNDS + 1):
-        pf = _present(address, host)
         desired = as_desired(baseline.pf)
-        plan = plan_pf(desired, pf, memory.for_pf(pf))
+        pf = _with_own_network(host, _present(address, host), desired, memory)
+        plan = plan_pf(desired, pf, _of_pf(memory, pf))
         emit(Looked(number, pf, desired, plan))
         if plan.deferred:
             raise RefusedError(f"{pf.name}: cannot release it: {plan.deferred[0].because}")
         if not plan.steps:
             return
-        memory, failures = run_plan(plan, host, memory.for_pf(pf), emit)
+        memory, failures = run_plan(plan, host, _of_pf(memory, pf), emit)
         if failures:
             raise VfagentError(failures[0].text, hint=failures[0].hint)
+
+
+def _of_pf(memory: PfMemory, pf: Pf) -> PfMemory:
+    return replace(memory, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
+
+
+def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, memory: PfMemory) -> Pf:
+    """Less the moves of addresses: they may be another PF's."""
+    pf = with_network(host, pf, desired, memory)
+    return replace(pf, network=replace(pf.network, moves=())) if pf.network else pf
 
 
 def as_desired(was: Pf) -> DesiredPf:
     """The baseline as something to converge to."""
     vfs = tuple(DesiredVf(vf.index, _driver_word(vf), _settable(vf)) for vf in was.vfs)
-    return DesiredPf(was.address, "baseline", len(was.vfs), None, vfs, allow_management=True)
+    return DesiredPf(
+        was.address, "baseline", len(was.vfs), None, vfs, allow_management=True, hwmode=was.hwmode, eswitch=was.eswitch
+    )
 
 
 def _driver_word(vf: Vf) -> str:

@@ -10,6 +10,7 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.inventory import Inventory, Pf, vf_in_use
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
+from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Looked
 from vfagent.status import GuestStatus, PfStatus, Status, VfStatus
@@ -82,20 +83,18 @@ def _held(settings: VfSettings | None) -> str:
 
 
 def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:
-    lines = [line for one in looks if one.pf and one.desired for line in _look_lines(one)]
+    lines = [line for one in looks if one.pf and (one.desired or one.plan.steps) for line in _look_lines(one)]
     unmatched = [
         rule.name for rule in policy.pf if not any(one.desired and one.desired.rule == rule.name for one in looks)
     ]
     lines += [f"rule {name!r}: no PF here matches" for name in unmatched]
-    lines += [f"bridge {bridge.name}: is in the policy, but not done by this version" for bridge in policy.bridge]
     return lines or ["no rule matches a PF of this host; nothing to do"]
 
 
 def _look_lines(one: Looked) -> Iterator[str]:
     assert one.pf is not None
-    assert one.desired is not None
     plan = one.plan
-    yield printable(f"{one.pf.name}: rule {one.desired.rule}")
+    yield printable(f"{one.pf.name}: {f'rule {one.desired.rule}' if one.desired else 'no rule'}")
     if plan.settled:
         yield "  nothing to do"
     numbered = columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
@@ -107,6 +106,23 @@ def _look_lines(one: Looked) -> Iterator[str]:
         ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.because}" for d in plan.deferred)),
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
+
+
+def bridge_lines(items: Iterable[Planned | Deferred | str], looks: list[Looked]) -> list[str]:
+    """What the policy's bridges lack, and no PF's plan says already."""
+    told = {planned.step.describe() for one in looks for planned in one.plan.steps}
+    new = (item for item in items if not isinstance(item, Planned) or item.step.describe() not in told)
+    return [printable(f"bridges: {_bridge_word(item)}") for item in new]
+
+
+def _bridge_word(item: Planned | Deferred | str) -> str:
+    match item:
+        case Planned():
+            return f"{item.step.describe()} ({item.reason})"
+        case Deferred():
+            return f"deferred: {item.step.describe()} ({item.reason}): {item.because}"
+        case _:
+            return item
 
 
 def plan_json(one: Looked) -> dict[str, Any]:

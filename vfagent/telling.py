@@ -4,6 +4,8 @@
 import logging
 
 from vfagent.pf_state import PfState
+from vfagent.plan.network_steps import AddFdb, RemoveFdb
+from vfagent.plan.steps import Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile import Failure, Looked
 
@@ -30,7 +32,12 @@ def drift(state: PfState, looked: Looked) -> tuple[Planned | Deferred, ...]:
         return ()
     known = (*state.plan.steps, *state.plan.deferred)
     found: tuple[Planned | Deferred, ...] = (*looked.plan.steps, *looked.plan.deferred)
-    return tuple(item for item in found if item not in known)
+    return tuple(item for item in found if item not in known and not _follows(item.step, state))
+
+
+def _follows(step: Step, state: PfState) -> bool:
+    """Guests come to a bridge and leave it: that the card's table follows them is no drift."""
+    return isinstance(step, RemoveFdb) or (isinstance(step, AddFdb) and step.mac not in state.memory.fdb)
 
 
 def log_look(state: PfState, looked: Looked) -> None:

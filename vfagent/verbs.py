@@ -59,16 +59,19 @@ def plan(args: argparse.Namespace) -> int:
     from vfagent.guest_plan import dry_looks, plan_guests
     from vfagent.host.identity import open_host
     from vfagent.host.policy_files import load
-    from vfagent.show import guest_plan_json, plan_json, plan_lines, printable
+    from vfagent.host_bridges import plan_bridges
+    from vfagent.show import bridge_lines, guest_plan_json, plan_json, plan_lines, printable
 
     policy, host = load(args.root), open_host(args.root)
     looks = dry_looks(policy, host, args.root)
     guests = list(plan_guests(policy, looks, host, args.root))
+    bridges = bridge_lines(plan_bridges(policy, host), looks)
     if args.json:
-        _print([*(plan_json(one) for one in looks), *(guest_plan_json(guest) for guest in guests)])
+        beside = [guest_plan_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
+        _print([*(plan_json(one) for one in looks), *beside])
     else:
-        _print(plan_lines(looks, policy) + [printable(guest.describe()) for guest in guests])
-    settled = all(one.plan.settled or one.desired is None for one in looks) and not any(one.to_do for one in guests)
+        _print(plan_lines(looks, policy) + bridges + [printable(guest.describe()) for guest in guests])
+    settled = all(one.plan.settled for one in looks) and not (bridges or any(one.to_do for one in guests))
     return Exit.OK if settled else Exit.NOT_CONVERGED
 
 

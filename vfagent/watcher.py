@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from vfagent.convergence import Convergence
+from vfagent.host.fdbwatch import FdbWatch
 from vfagent.host.host import Host
 from vfagent.host.linkwatch import LinkWatch
 from vfagent.host.udev import UdevEvent, UdevMonitor
@@ -23,13 +24,16 @@ class Watcher:
         self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkWatch()
         self.vfio = VfioWatch()
+        self.fdb = FdbWatch()
         self._readers = (
             PacedReader(self.udev.fileno, self._read_udev, self._working),
             PacedReader(self.links.fileno, self._read_links, self._working),
             PacedReader(self.vfio.fileno, self._read_vfio, self._working),
+            PacedReader(self.fdb.fileno, self._read_fdb, self._working),
         )
         self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
         self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
+        self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
 
     def start(self) -> None:
         for reader in self._readers:
@@ -40,6 +44,7 @@ class Watcher:
             reader.stop()
         self.links.close()
         self.vfio.close()
+        self.fdb.close()
 
     def look_at_everything(self, *, now: bool = False) -> None:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
@@ -101,6 +106,14 @@ class Watcher:
         self.tally.changed()
         if lost:
             self._lost("rtnetlink")
+        self.links_changed(changed)
         for state in list(self.convergence.pfs.values()):
-            if state.ifindexes & changed:
+            if state.ifindexes & changed or (changed and state.awaits_links):
+                self.convergence.mark_dirty(state.address)
+
+    def _read_fdb(self) -> None:
+        """A guest came to a bridge, or left it: the card's table may have to follow."""
+        self.fdb.drain()
+        for state in list(self.convergence.pfs.values()):
+            if state.bridged:
                 self.convergence.mark_dirty(state.address)

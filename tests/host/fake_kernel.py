@@ -17,7 +17,8 @@ from typing import Any
 
 from tests.host.tree import Tree, put
 from vfagent.host.host import Host, LinkFacts
-from vfagent.host.recorded import NoDevlink, SysfsRtnl
+from vfagent.host.move_journal import MoveJournal
+from vfagent.host.recorded import NoDevlink, NoNetwork, SysfsRtnl
 from vfagent.host.sysfs import RootedSysfs
 from vfagent.host.udev import NoUdevDatabase
 from vfagent.model.codec import decode, encode
@@ -48,8 +49,10 @@ class FakeKernel:
 
     @property
     def host(self) -> Host:
-        sysfs = FakeSysfs(self)
-        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), NoUdevDatabase())
+        sysfs, network = FakeSysfs(self), NoNetwork()
+        return Host(
+            sysfs, FakeRtnl(sysfs), NoDevlink(), NoUdevDatabase(), network, network, MoveJournal(sysfs.kernel.tree.root)
+        )
 
     # How writes to a device's file go: `times` of them are refused; all wait for `seconds`, and for `until` to exist.
 

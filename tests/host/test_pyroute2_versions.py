@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("VFAGENT_CACHE") or Path.home() / ".cache/vfagent")
-TESTS = "tests/host/test_rtnl.py"
+# What is killed in the middle is vfagent, whatever the library.
+TESTS = (("tests/host/test_rtnl.py",), ("tests/host/test_network.py", "-k", "not killed"))
 
 
 @pytest.fixture(scope="session", params=["0.7.2", "0.7.7", "0.9.7"])
@@ -33,13 +34,14 @@ def pyroute2(request: pytest.FixtureRequest) -> tuple[str, Path]:
     return version, folder
 
 
-def test_rtnetlink_works_the_same_with_this_pyroute2(pyroute2: tuple[str, Path]) -> None:
+@pytest.mark.parametrize("tests", TESTS, ids=lambda tests: tests[0])
+def test_rtnetlink_works_the_same_with_this_pyroute2(pyroute2: tuple[str, Path], tests: tuple[str, ...]) -> None:
     version, folder = pyroute2
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
     which = [sys.executable, "-c", "from importlib.metadata import version as v; print(v('pyroute2'))"]
     found = subprocess.run(which, env=environment, capture_output=True, text=True, check=True, cwd="/")
     assert found.stdout.strip() == version
-    argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "--no-header", TESTS]
+    argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "--no-header", *tests]
     done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)

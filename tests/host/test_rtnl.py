@@ -34,12 +34,15 @@ from tests.host.netlink import (
 from vfagent.host import worker
 from vfagent.host.devlink import KernelDevlink
 from vfagent.host.host import Host, LinkFacts
+from vfagent.host.move_journal import MoveJournal
+from vfagent.host.network import KernelNetwork
+from vfagent.host.routes import KernelRoutes
 from vfagent.host.rtnl import KernelRtnl, link_facts
 from vfagent.host.sysfs import RootedSysfs
 from vfagent.host.udev import NoUdevDatabase
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
-from vfagent.observe import _management
+from vfagent.observe import management_of
 
 ABSENT = 9999
 
@@ -156,13 +159,22 @@ def test_the_administrators_session_names_its_link(route: int, monkeypatch: pyte
 
 
 def host() -> Host:
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase())
+    network = KernelNetwork()
+    return Host(
+        RootedSysfs(),
+        KernelRtnl(),
+        KernelDevlink(),
+        NoUdevDatabase(),
+        network,
+        KernelRoutes(),
+        MoveJournal(Path("/nowhere")),
+    )
 
 
 @pytest.mark.usefixtures("route")
 def test_a_pf_with_the_default_route_is_known_by_it() -> None:
-    assert _management(host(), "pf0") == "carries the default route"
-    assert _management(host(), "wire0") is None
+    assert management_of(host(), "pf0") == "carries the default route"
+    assert management_of(host(), "wire0") is None
 
 
 @pytest.mark.usefixtures("veth")
@@ -173,7 +185,7 @@ def test_a_pf_below_the_bridge_with_the_default_route_is_known_by_it() -> None:
     ip("link", "set", "pf0", "master", "br0", "up")
     ip("addr", "add", "10.0.0.2/24", "dev", "br0")
     ip("route", "add", "default", "via", "10.0.0.1")
-    assert _management(host(), "pf0") == "is below br0, which carries the default route"
+    assert management_of(host(), "pf0") == "is below br0, which carries the default route"
 
 
 def test_looks_work_in_a_worker_forked_from_a_running_loop(veth: int) -> None:

@@ -79,6 +79,7 @@ class PfDevice:
     netdev: NetDevice | None = None
     vfs: list[VfDevice] = field(default_factory=list)
     plugged: bool = True
+    hwmode: str | None = None  # goes back to the driver's own with the last VF
 
     @property
     def in_use(self) -> bool:

@@ -24,6 +24,8 @@ class PfDriver:
     mtu_resets_vfs: bool = True
     is_nic: bool = True
     virtio: bool = False  # netdevs hang below virtioN
+    hwmode: str | None = None  # what it starts with; None: it has none
+    fdb: int | None = None  # how many entries its table takes
 
     def __repr__(self) -> str:
         return self.name
@@ -47,7 +49,7 @@ MLX5 = PfDriver(
     mtu_resets_vfs=False,
 )
 BNXT = PfDriver("bnxt_en", "bnxt_en", refuses={Attribute.VLAN_PROTOCOL: errno.EPROTONOSUPPORT}, vfs_need_up=True)
-I40E = PfDriver("i40e", "iavf")
+I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
 SILENT = PfDriver("silent", "silentvf", unreported=frozenset({Attribute.TRUST, Attribute.SPOOF_CHECK}))
 VIRTIO = PfDriver(
     "virtio-pci",

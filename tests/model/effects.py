@@ -2,8 +2,8 @@
 """What a process asks of the fake kernel to change: parsed once, so that it can be judged, recorded and carried out."""
 
 import errno
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from tests.model.devices import NetDevice, PfDevice, VfDevice
@@ -20,6 +20,12 @@ class Kind(StrEnum):
     MTU = "mtu"
     ADMIN = "admin state"
     VF = "vf"
+    LINK = "link"
+    ADDRESS = "address"
+    ROUTE = "route"
+    FDB = "fdb"
+    HWMODE = "hwmode"
+    JOURNAL = "journal"
     OTHER = "other"
 
 
@@ -30,6 +36,7 @@ class Effect:
     value: str
     index: int | None = None
     settings: VfSettings = VfSettings()
+    carry: Callable[[], object] | None = field(default=None, compare=False)  # on the host's network
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.target}{'' if self.index is None else f'/vf{self.index}'}: {self.value}"
@@ -61,6 +68,9 @@ def subject(kernel: Kernel, effect: Effect) -> tuple[PfDevice | None, VfDevice |
 
 
 def carry_out(kernel: Kernel, effect: Effect) -> None:
+    if effect.carry:
+        effect.carry()
+        return
     pf, vf = subject(kernel, effect)
     if pf is None:
         refuse(errno.ENODEV if effect.kind in (Kind.PROBE, Kind.MTU, Kind.ADMIN, Kind.VF) else errno.ENOENT)

@@ -51,7 +51,7 @@ def _plug(kernel: Kernel, port: Port, address: str, name: str, stride: int) -> N
         pf.netdev.cable, pf.netdev.mtu = port.cable, port.mtu
         pf.netdev.default_route = port.management
         pf.netdev.admin_up = True
-    pf.autoprobe = port.autoprobe
+    pf.autoprobe, pf.hwmode = port.autoprobe, port.kind.hwmode
     if pf.driver:
         kernel.write_numvfs(pf, str(port.vfs))
     if pf.netdev:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from tests.model.devices import UNTOUCHED, VFIO, Groups, NetDevice, PfDevice, VfDevice
+from tests.model.network import Links
 
 
 class KernelHang(BaseException):
@@ -25,6 +26,7 @@ class Kernel:
         self.netdevs: dict[str, NetDevice] = {}
         self.late_netdevs = False  # VFs' netdevs come some time after the probe
         self._ifindex = 1
+        self.links = Links(self)
         self._late: list[tuple[PfDevice, VfDevice]] = []
 
     def plug(self, pf: PfDevice, name: str, mac: str) -> None:
@@ -34,9 +36,12 @@ class Kernel:
             pf.netdev = self.add_netdev(name, mac)
 
     def add_netdev(self, name: str, mac: str) -> NetDevice:
-        self._ifindex += 1
-        self.netdevs[name] = NetDevice(name, self._ifindex, mac)
+        self.netdevs[name] = NetDevice(name, self.next_ifindex(), mac)
         return self.netdevs[name]
+
+    def next_ifindex(self) -> int:
+        self._ifindex += 1
+        return self._ifindex
 
     def pf_vfs(self) -> Iterator[tuple[PfDevice, VfDevice]]:
         return iter(self._vfs.values())
@@ -113,6 +118,7 @@ class Kernel:
             self._leave(vf)
             del self._vfs[vf.address]
         pf.vfs.clear()
+        pf.hwmode = pf.kind.hwmode
 
     def probe(self, pf: PfDevice, vf: VfDevice) -> None:
         """device_attach, with pci_device_can_probe and pci_match_device."""

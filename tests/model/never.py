@@ -12,8 +12,14 @@ class Violation(BaseException):
 
 def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str | None:
     pf, vf = subject(kernel, effect)
-    if effect.kind is Kind.OTHER:
-        return "vfagent has no business there"
+    match effect.kind:
+        case Kind.OTHER:
+            return "vfagent has no business there"
+        case Kind.LINK:
+            link = kernel.links.made.get(effect.target)
+            return "it is somebody else's" if link and not link.ours else None
+        case Kind.HWMODE if pf:
+            return "it has no VFs" if not pf.vfs else "its VFs are in use" if pf.in_use else None
     if pf is None:
         return None  # gone meanwhile: the kernel will say so
     match effect.kind:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tests.model import effects
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
+from tests.model.network_views import JournalView, NetworkView
 from tests.model.never import Violation, objection
 from tests.model.views import DevlinkView, RtnlView, SysfsView, UdevView
 from vfagent.host.host import Host
@@ -46,7 +47,9 @@ class Process:
 
     def host(self) -> Host:
         sysfs, rtnl = SysfsView(self.kernel, self._act), RtnlView(self.kernel, self._act)
-        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel))
+        network = NetworkView(self.kernel, self._act)
+        moves = JournalView(self.kernel.links.journal, self._act)
+        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel), network, network, moves)
 
     def _act(self, effect: Effect) -> None:
         number = len(self.done)

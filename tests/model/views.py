@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fake kernel as `Host` shows a kernel: sysfs, rtnetlink, devlink and udev's database."""
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -33,11 +34,17 @@ class SysfsView:
         match path.split("/")[1:]:
             case ["bus", "pci", "devices", address, file]:
                 return self._device_file(address, file)
-            case ["class", "net", name, "ifindex"]:
-                netdev = self._kernel.netdevs.get(name)
-                return str(netdev.ifindex) if netdev else None
+            case ["class", "net", name, file]:
+                return self._link_file(name, file)
             case _:
                 return None
+
+    def _link_file(self, name: str, file: str) -> str | None:
+        link = self._kernel.links.named(name)
+        told = (
+            {"ifindex": str(link.ifindex), "ifalias": link.alias or "", "netdev_group": str(link.group)} if link else {}
+        )
+        return told.get(file)
 
     def _device_file(self, address: str, file: str) -> str | None:
         if file == "sriov_numvfs":
@@ -77,8 +84,9 @@ class SysfsView:
             case ["class", "net"]:
                 return sorted(self._kernel.netdevs)
             case ["class", "net", name]:
-                netdev = self._kernel.netdevs.get(name)
-                return ["ifindex", *(f"upper_{upper}" for upper in netdev.uppers)] if netdev else []
+                link, netdev = self._kernel.links.named(name), self._kernel.netdevs.get(name)
+                uppers = self._kernel.links.uppers(link.ifindex) if link else []
+                return ["ifindex", *(f"upper_{upper}" for upper in (*uppers, *(netdev.uppers if netdev else ())))]
             case _:
                 return []
 
@@ -169,14 +177,17 @@ class RtnlView:
         return pf.address if pf else f"ifindex {ifindex}"
 
     def hwmode(self, ifindex: int) -> str | None:
-        return None
+        pf = self._kernel.pf_by_ifindex(ifindex)
+        return pf.hwmode if pf else None
 
     def addressed(self) -> frozenset[int]:
         return frozenset(netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.addressed)
 
     def management(self) -> Mapping[int, str]:
-        ways = (netdev for netdev in self._kernel.netdevs.values() if netdev.default_route)
-        return {netdev.ifindex: "carries the default route" for netdev in ways}
+        ways = {netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.default_route}
+        routes = self._kernel.links.routes
+        ways |= {at for at, found in routes.items() if any(one.destination is None for one in found)}
+        return dict.fromkeys(ways, "carries the default route")
 
 
 def reported(pf: PfDevice, vf: VfDevice) -> VfSettings:
@@ -194,6 +205,9 @@ def reported(pf: PfDevice, vf: VfDevice) -> VfSettings:
 class DevlinkView:
     def eswitch_mode(self, address: PciAddress) -> str | None:
         return None
+
+    def set_eswitch_mode(self, address: PciAddress, mode: str) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no devlink")
 
 
 class UdevView:

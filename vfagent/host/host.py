@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vfagent.model.network import Address, Link, Move, Route, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -63,8 +64,72 @@ class Rtnl(Protocol):
         """The netdevs that routes to whoever administers this host leave by: ifindex, and why."""
 
 
+class Network(Protocol):
+    """The host's own network, by rtnetlink. Setters raise OSError with the kernel's errno."""
+
+    def link(self, which: str | int) -> Link | None:
+        """By name or ifindex, without its addresses."""
+
+    def addresses(self) -> Mapping[int, tuple[Address, ...]]:
+        """All there are, by ifindex."""
+
+    def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
+        """A link that is a newborn until it is marked."""
+
+    def add_bridge(self, name: str) -> None: ...
+
+    def mark(self, ifindex: int) -> None: ...
+
+    def set_link(
+        self, ifindex: int, *, mtu: int | None = None, up: bool | None = None, master: int | None = None
+    ) -> None:
+        """`master` 0 releases a port."""
+
+    def set_vlan_filtering(self, ifindex: int, *, on: bool) -> None: ...
+
+    def delete(self, ifindex: int) -> None: ...
+
+    def add_address(self, ifindex: int, address: str, *, known_unique: bool = False) -> None: ...
+
+    def remove_address(self, ifindex: int, address: str) -> None: ...
+
+    def fdb(self, ifindex: int) -> frozenset[str]:
+        """The unicast entries of a device's own table."""
+
+    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
+        """By which port (its ifindex) a bridge reaches which MACs."""
+
+    def add_fdb(self, ifindex: int, mac: str) -> None: ...
+
+    def remove_fdb(self, ifindex: int, mac: str) -> None: ...
+
+    def set_hwmode(self, ifindex: int, mode: str) -> None: ...
+
+    def answers(self, ifindex: int, address: str, within_s: float) -> bool: ...
+
+
+class Routes(Protocol):
+    def by(self, ifindex: int) -> tuple[Route, ...]:
+        """Those by one interface that did not come with an address."""
+
+    def put(self, ifindex: int, route: Route) -> None: ...
+
+
+class Moves(Protocol):
+    """The journal of moves of addresses. `keep` raises OSError."""
+
+    def pending(self) -> tuple[Move, ...]: ...
+
+    def keep(self, move: Move) -> None: ...
+
+    def forget(self, move: Move) -> None: ...
+
+
 class Devlink(Protocol):
     def eswitch_mode(self, address: PciAddress) -> str | None: ...
+
+    def set_eswitch_mode(self, address: PciAddress, mode: str) -> None:
+        """Raises OSError."""
 
 
 class UdevDatabase(Protocol):
@@ -78,3 +143,6 @@ class Host:
     rtnl: Rtnl
     devlink: Devlink
     udev: UdevDatabase
+    network: Network
+    routes: Routes
+    moves: Moves

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from vfagent.host.host import Host
+from vfagent.host.move_journal import MoveJournal
 from vfagent.host.sysfs import RootedSysfs
 from vfagent.policy.match import HostIdentity
 
@@ -23,11 +24,15 @@ def open_host(root: Path = Path("/")) -> Host:
     from vfagent.host.udev import KernelUdevDatabase, NoUdevDatabase
 
     if root != Path("/"):
-        from vfagent.host.recorded import NoDevlink, SysfsRtnl
+        from vfagent.host.recorded import NoDevlink, NoNetwork, SysfsRtnl
 
         sysfs = RootedSysfs(root)
-        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase())
+        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), NoNetwork(), NoNetwork(), MoveJournal(root))
     from vfagent.host.devlink import KernelDevlink
+    from vfagent.host.network import KernelNetwork
+    from vfagent.host.routes import KernelRoutes
     from vfagent.host.rtnl import KernelRtnl
 
-    return Host(RootedSysfs(root), KernelRtnl(), KernelDevlink(), KernelUdevDatabase())
+    sysfs, network = RootedSysfs(root), KernelNetwork()
+    udev = KernelUdevDatabase()
+    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, network, KernelRoutes(), MoveJournal(root))

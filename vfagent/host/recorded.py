@@ -4,10 +4,16 @@
 import errno
 import os
 from collections.abc import Mapping
+from typing import NoReturn
 
 from vfagent.host.host import LinkFacts, Sysfs
+from vfagent.model.network import Address, Link, Route, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
+
+
+def _read_only() -> NoReturn:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
 class SysfsRtnl:
@@ -45,15 +51,78 @@ class SysfsRtnl:
         return {}
 
     def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        _read_only()
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        _read_only()
 
     def set_admin_state(self, ifindex: int, *, up: bool) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        _read_only()
 
 
 class NoDevlink:
     def eswitch_mode(self, address: PciAddress) -> str | None:
         return None
+
+    def set_eswitch_mode(self, address: PciAddress, mode: str) -> None:
+        _read_only()
+
+
+class NoNetwork:
+    """sysfs does not tell of VLANs and addresses."""
+
+    def link(self, which: str | int) -> Link | None:
+        return None
+
+    def addresses(self) -> Mapping[int, tuple[Address, ...]]:
+        return {}
+
+    def fdb(self, ifindex: int) -> frozenset[str]:
+        return frozenset()
+
+    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
+        return ()
+
+    def by(self, ifindex: int) -> tuple[Route, ...]:
+        return ()
+
+    def answers(self, ifindex: int, address: str, within_s: float) -> bool:
+        return False
+
+    def put(self, ifindex: int, route: Route) -> None:
+        _read_only()
+
+    def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
+        _read_only()
+
+    def add_bridge(self, name: str) -> None:
+        _read_only()
+
+    def mark(self, ifindex: int) -> None:
+        _read_only()
+
+    def set_link(
+        self, ifindex: int, *, mtu: int | None = None, up: bool | None = None, master: int | None = None
+    ) -> None:
+        _read_only()
+
+    def set_vlan_filtering(self, ifindex: int, *, on: bool) -> None:
+        _read_only()
+
+    def delete(self, ifindex: int) -> None:
+        _read_only()
+
+    def add_address(self, ifindex: int, address: str, *, known_unique: bool = False) -> None:
+        _read_only()
+
+    def remove_address(self, ifindex: int, address: str) -> None:
+        _read_only()
+
+    def add_fdb(self, ifindex: int, mac: str) -> None:
+        _read_only()
+
+    def remove_fdb(self, ifindex: int, mac: str) -> None:
+        _read_only()
+
+    def set_hwmode(self, ifindex: int, mode: str) -> None:
+        _read_only()

@@ -59,32 +59,32 @@ class KernelRtnl:
         mask = _EXT_VF | _EXT_SKIP_STATS if vfs else _EXT_SKIP_STATS
         with IPRoute() as ip:
             try:
-                messages = _quiet(lambda: ip.link("get", index=ifindex, ext_mask=mask))
+                messages = ask(lambda: ip.link("get", index=ifindex, ext_mask=mask))
             except OSError:
                 # EMSGSIZE: too many VFs for one message. The link alone is still worth knowing.
-                messages = _quiet(lambda: ip.link("get", index=ifindex)) if vfs else []
+                messages = ask(lambda: ip.link("get", index=ifindex)) if vfs else []
         return link_facts(messages[0]) if messages else None
 
     def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
-        _set(index=ifindex, vf=[vf_request(index, wanted) for index, wanted in settings.items()])
+        setter(index=ifindex, vf=[vf_request(index, wanted) for index, wanted in settings.items()])
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
-        _set(index=ifindex, mtu=mtu)
+        setter(index=ifindex, mtu=mtu)
 
     def set_admin_state(self, ifindex: int, *, up: bool) -> None:
-        _set(index=ifindex, state="up" if up else "down")
+        setter(index=ifindex, state="up" if up else "down")
 
     def hwmode(self, ifindex: int) -> str | None:
         """The embedded switch's mode. Only a dump of all bridge-capable netdevs tells; the kernel cannot filter it."""
         with IPRoute() as ip:
-            messages = _quiet(lambda: list(ip.link("dump", family=_AF_BRIDGE)))
+            messages = ask(lambda: list(ip.link("dump", family=_AF_BRIDGE)))
         ours = (message.get_attr("IFLA_AF_SPEC") for message in messages if message["index"] == ifindex)
         modes = (spec.get_attr("IFLA_BRIDGE_MODE") for spec in ours if hasattr(spec, "get_attr"))
         return next((_HWMODES[mode] for mode in modes if mode in _HWMODES), None)
 
     def addressed(self) -> frozenset[int]:
         with IPRoute() as ip:
-            messages = _quiet(lambda: list(ip.get_addr()))
+            messages = ask(lambda: list(ip.get_addr()))
         return frozenset(message["index"] for message in messages if message["scope"] < _SCOPE_LINK)
 
     def management(self) -> Mapping[int, str]:
@@ -93,7 +93,7 @@ class KernelRtnl:
             return reasons | {oif: "carries this SSH session" for oif in _ways(ip, _ssh_peer())}
 
 
-def _quiet(request: Any) -> Any:
+def ask(request: Any) -> Any:
     """pyroute2's own error becomes an OSError with the kernel's errno."""
     try:
         return request()
@@ -106,9 +106,9 @@ def _quiet(request: Any) -> Any:
         raise OSError(code, os.strerror(code)) from error
 
 
-def _set(**request: object) -> None:
+def setter(**request: object) -> None:
     with IPRoute() as ip:
-        _quiet(lambda: ip.link("set", **request))
+        ask(lambda: ip.link("set", **request))
 
 
 def _ssh_peer() -> tuple[tuple[int, str], ...]:
@@ -122,7 +122,7 @@ def _ways(ip: Any, destinations: tuple[tuple[int, str], ...]) -> list[int]:
     found = []
     for family, address in destinations:
         try:
-            routes = _quiet(lambda family=family, address=address: ip.route("get", dst=address, family=family))
+            routes = ask(lambda family=family, address=address: ip.route("get", dst=address, family=family))
         except OSError:
             continue  # ENETUNREACH: no way there
         found += [oif for route in routes if (oif := route.get_attr("RTA_OIF"))]

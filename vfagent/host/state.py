@@ -74,18 +74,31 @@ class State:
         (self.run / "released" / address).unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: object) -> None:
-    """Atomically: readers see the old text or the new one. Raises OSError."""
+def write_json(path: Path, data: object, *, durable: bool = False) -> None:
+    """Atomically: readers see the old text or the new one; `durable`, also after a power cut. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(fd, "w") as file:
             file.write(json.dumps(data, separators=(",", ":")))  # dump() would go through the slow encoder
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _is_of_card(stored: object, pf: Pf) -> bool:

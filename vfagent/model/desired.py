@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -17,6 +18,37 @@ class DesiredVf:
     index: int
     driver: str  # a driver's name, HOST_DRIVER or NO_DRIVER
     settings: VfSettings
+    bridge: str | None = None  # that its representor is to be a port of
+
+
+@dataclass(frozen=True)
+class DesiredBridge:
+    name: str
+    vlan_filtering: bool = False
+    mtu: int | None = None
+
+
+@dataclass(frozen=True)
+class DesiredLeg:
+    """The host's own VLAN device on a PF. Its bridge holds the addresses where it has one."""
+
+    name: str
+    tag: VlanTag
+    mtu: int | None = None
+    bridge: str | None = None
+    addresses: tuple[str, ...] = ()
+    take_addresses_from: str | None = None
+    probe: str | None = None
+    allow_management: bool = False
+
+    @property
+    def holder(self) -> str:
+        return self.bridge or self.name
+
+    @property
+    def source(self) -> str | None:
+        """Where its addresses are taken from, if that is not where they are to be."""
+        return None if self.take_addresses_from == self.holder else self.take_addresses_from
 
 
 @dataclass(frozen=True)
@@ -30,4 +62,10 @@ class DesiredPf:
     vfs: tuple[DesiredVf, ...]
     allow_management: bool = False
     problem: str | None = None
-    not_yet: tuple[str, ...] = ()  # keys whose effect this version does not have
+    hwmode: str | None = None
+    eswitch: str | None = None
+    legs: tuple[DesiredLeg, ...] = ()
+    bridges: tuple[DesiredBridge, ...] = ()  # that legs and representors are ports of, where the policy makes them
+    # Of all rules, since a bridge may have legs on several PFs: what is to be held by whom, and taken from whom.
+    kept_addresses: tuple[tuple[str, str], ...] = ()
+    kept_moves: tuple[tuple[str, str], ...] = ()

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -61,6 +62,8 @@ class Pf:
     hwmode: str | None = None
     settled: bool = True  # udev has handled the PCI device, its driver's module included
     unready: str | None = None  # what could not be observed, and why
+    hwmode_danger: str | None = None  # why this kernel must not be asked for another hwmode
+    network: HostNetwork | None = None  # where its rule, or what vfagent made on it, asks for a look at it
 
     @property
     def is_nic(self) -> bool:

@@ -8,6 +8,15 @@ from vfagent.model.vf_settings import Attribute, VfSettings
 
 
 @dataclass(frozen=True)
+class StepResult:
+    """What was learnt from a step that did not fail. `full`: the card's table takes no more entries."""
+
+    unsupported: frozenset[Attribute] = frozenset()
+    applied: VfSettings = VfSettings()
+    full: bool = False
+
+
+@dataclass(frozen=True)
 class PfMemory:
     """Holds for one driver on one netdev; `applied` stands in for what the driver does not report."""
 
@@ -15,6 +24,9 @@ class PfMemory:
     ifindex: int | None = None
     unsupported: frozenset[Attribute] = frozenset()
     applied: dict[int, VfSettings] = field(default_factory=dict)
+    hwmode: str | None = None  # set on a driver that does not report it
+    fdb: frozenset[str] = frozenset()  # entries of the PF's table that are vfagent's
+    fdb_full: int | None = None  # how many of them the card took, where it refused the next
 
     def for_pf(self, pf: Pf) -> "PfMemory":
         """This memory where it is of this PF as it is now, else an empty one."""
@@ -26,6 +38,9 @@ class PfMemory:
     def with_applied(self, index: int, settings: VfSettings) -> "PfMemory":
         return replace(self, applied={**self.applied, index: settings})
 
+    def learnt(self, result: StepResult) -> "PfMemory":
+        return replace(self, unsupported=self.unsupported | result.unsupported)
+
     def without_vfs(self) -> "PfMemory":
         """The VFs were removed, and with them whatever had been set."""
-        return replace(self, applied={})
+        return replace(self, applied={}, hwmode=None)

@@ -17,7 +17,7 @@ class LinkState(StrEnum):
 
 
 class Attribute(StrEnum):
-    """A VF setting that a driver takes or refuses as one."""
+    """A setting of a VF, or of the card, that a driver takes or refuses as one."""
 
     MAC = "mac"
     VLAN = "vlan"
@@ -27,6 +27,9 @@ class Attribute(StrEnum):
     SPOOF_CHECK = "spoof_check"
     TRUST = "trust"
     LINK_STATE = "link_state"
+    HWMODE = "hwmode"
+    ESWITCH = "eswitch"
+    FDB = "fdb"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,16 @@ from dataclasses import fields
 from typing import get_args
 
 from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.network_steps import (
+    AddAddress,
+    AddFdb,
+    MoveAddresses,
+    RemoveAddress,
+    RemoveFdb,
+    RollBackMove,
+    SetEswitch,
+    SetHwmode,
+)
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -34,6 +44,11 @@ ATTRIBUTES: tuple[str, ...] = (
     "admin_state",
     "mtu",
     "driver",
+    "link",
+    "address",
+    "fdb",
+    "hwmode",
+    "eswitch",
     *(one.name for one in fields(VfSettings)),
 )
 
@@ -53,6 +68,22 @@ def attributes(step: Step) -> tuple[str, ...]:
             return ("admin_state",)
         case SetMtu():
             return ("mtu",)
+        case _:
+            return (_network_attribute(step),)
+
+
+def _network_attribute(step: Step) -> str:
+    match step:
+        case AddAddress() | RemoveAddress() | MoveAddresses() | RollBackMove():
+            return "address"
+        case AddFdb() | RemoveFdb():
+            return "fdb"
+        case SetHwmode():
+            return "hwmode"
+        case SetEswitch():
+            return "eswitch"
+        case _:
+            return "link"
 
 
 def vf_index(step: Step) -> int | None:

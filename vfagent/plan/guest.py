@@ -148,6 +148,7 @@ def _unfinished(one: ManagedPf, index: int) -> Iterator[str]:
     """What the PF's plan still holds that concerns this VF."""
     plan = one.plan
     yield from plan.waiting
+    yield from plan.lacking
     yield from (planned.step.describe() for planned in plan.steps if getattr(planned.step, "index", index) == index)
     for late in plan.deferred:
         if isinstance(late.step, SetNumvfs) or getattr(late.step, "index", None) == index:

@@ -5,14 +5,25 @@ VFs that do not exist yet are planned by their index, all in one round; their ad
 beyond the plan's horizon. After it has been executed the PF is observed and planned again, until the plan is empty.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from vfagent.model.desired import NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
+from vfagent.plan.fdb import plan_fdb
+from vfagent.plan.network import plan_network
+from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import BindDriver, SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
+from vfagent.plan.switch import (
+    count_steps_with_mode,
+    eswitch_notes,
+    mode_change_in_place,
+    plan_hwmode,
+    plan_representors,
+    wanted_eswitch,
+)
 from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, plan_new_settings, plan_settings
 
 Chain = tuple[Planned, ...]
@@ -28,10 +39,13 @@ class Plan:
     problems: tuple[str, ...] = ()  # what the policy asks for and cannot be had here
     notes: tuple[str, ...] = ()  # what is left out, and why that is in order
     horizon: bool = False  # VFs are made anew: what they will be like is seen in the next round
+    apart: tuple[Chain, ...] = ()  # the host's own network: after the stages, each chain whatever became of the others
+    lacking: tuple[str, ...] = ()  # what of that network cannot be had now; guests wait for it
 
     @property
     def steps(self) -> tuple[Planned, ...]:
-        return tuple(planned for stage in self.stages for chain in stage for planned in chain)
+        staged = (planned for stage in self.stages for chain in stage for planned in chain)
+        return (*staged, *(planned for chain in self.apart for planned in chain))
 
     @property
     def settled(self) -> bool:
@@ -44,14 +58,40 @@ def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
     if waiting := _waiting(pf):
         return Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
-        return Plan(problems=(desired.problem,), notes=notes)
-    if desired.numvfs is None or desired.numvfs == len(pf.vfs):
-        return _plan_rest(desired, pf, memory, (), notes)
-    reason = f"found {len(pf.vfs)} VFs"
+        return with_network(Plan(problems=(desired.problem,), notes=notes), desired, pf, memory)
+    mode = wanted_eswitch(desired, pf, memory)
+    anew = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
+    if not anew and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
+        return with_network(_plan_rest(desired, pf, memory, (), notes), desired, pf, memory)
+    reason = f"found eswitch {pf.eswitch}" if anew else f"found {len(pf.vfs)} VFs"
     if because := _forbidden(desired, pf):
-        late = Deferred(SetNumvfs(pf.address, desired.numvfs), reason, because)
-        return _plan_rest(desired, pf, memory, (late,), notes)
+        step = SetEswitch(pf.address, mode or "") if anew else SetNumvfs(pf.address, desired.numvfs or 0)
+        late = Deferred(step, reason, because)
+        return with_network(_plan_rest(desired, pf, memory, (late,), notes), desired, pf, memory)
     return Plan(stages=_creation(desired, pf, memory, reason), notes=notes, horizon=True)
+
+
+def with_network(plan: Plan, desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
+    """What the host's own network on this PF lacks, and the mode of the card's switch."""
+    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, memory)
+    entries, note = plan_fdb(desired, pf, memory, quirks_of(pf.driver))
+    mode = (hwmode,) if isinstance(hwmode, Planned) else ()
+    chains = (mode, *network.chains, plan_representors(desired, pf), entries)
+    late = network.deferred + ((hwmode,) if isinstance(hwmode, Deferred) else ())
+    return replace(
+        plan,
+        apart=tuple(chain for chain in chains if chain),
+        deferred=plan.deferred + late,
+        waiting=plan.waiting + network.waiting,
+        problems=plan.problems + network.problems + ((hwmode,) if isinstance(hwmode, str) else ()),
+        notes=plan.notes + ((note,) if note else ()),
+        lacking=network.problems + tuple(f"{one.step.describe()} is deferred" for one in network.deferred),
+    )
+
+
+def plan_leftovers(nothing: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
+    """Of a PF without a rule: the host's network that was made on it goes; its VFs stay as they are."""
+    return Plan() if _waiting(pf) else with_network(Plan(), nothing, pf, memory)
 
 
 def _waiting(pf: Pf) -> str | None:
@@ -69,8 +109,10 @@ def _waiting(pf: Pf) -> str | None:
 def _creation(desired: DesiredPf, pf: Pf, memory: PfMemory, reason: str) -> tuple[tuple[Chain, ...], ...]:
     """All VFs anew: those that are there go, the wanted ones are made, set and bound."""
     quirks = quirks_of(pf.driver)
-    make = tuple(Planned(step, reason) for step in _count_steps(desired.numvfs or 0, pf, quirks))
-    if not desired.numvfs:
+    count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
+    steps = _count_steps(count, pf, quirks, wanted_eswitch(desired, pf, memory))
+    make = tuple(Planned(step, reason) for step in steps)
+    if not count:
         return ((make,),)
     memory = memory.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
@@ -90,18 +132,14 @@ def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[Chain, Chain]
     return mtu, (Planned(SetAdminState(pf.address, netdev.ifindex, up=True), "found down"),)
 
 
-def _count_steps(wanted: int, pf: Pf, quirks: Quirks) -> list[Step]:
+def _count_steps(wanted: int, pf: Pf, quirks: Quirks, mode: str | None) -> list[Step]:
     steps: list[Step] = []
     if wanted and pf.autoprobe:
         # The VF driver must not probe what goes to vfio-pci; with 7 VFs that alone halves the time.
         steps.append(SetAutoprobe(pf.address, on=False))
     if wanted and quirks.up_before_vfs and pf.netdev and not pf.netdev.admin_up:
         steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=True))
-    if pf.vfs:
-        steps.append(SetNumvfs(pf.address, 0))  # iov.c answers EBUSY to N -> M
-    if wanted:
-        steps.append(SetNumvfs(pf.address, wanted))
-    return steps
+    return [*steps, *count_steps_with_mode(wanted, pf, mode, quirks)]
 
 
 def _forbidden(desired: DesiredPf, pf: Pf) -> str | None:
@@ -126,9 +164,13 @@ def _plan_rest(
     settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, memory, quirks)]
     blocked = {vf.index: why for vf, want in pairs if (why := _not_assignable(vf, want, pairs))}
     drivers = [item for vf, want in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, want))]
-    items = [*port, *settings, *drivers]
+    mode = wanted_eswitch(desired, pf, memory)
+    switch = mode_change_in_place(pf, mode, _forbidden(desired, pf)) if mode and not deferred else ()
+    if switch and all(isinstance(item, Planned) for item in switch):
+        drivers, settings = [], []  # they follow in the next round
+    items = [*port, *switch, *settings, *drivers]
     return Plan(
-        stages=_stages(_ready(port), _ready(settings), _ready(drivers), quirks),
+        stages=_used((_ready(list(switch)),)) + _stages(_ready(port), _ready(settings), _ready(drivers), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
         problems=tuple(blocked.values()),
         notes=notes,
@@ -169,7 +211,8 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
         return items
     if desired.mtu is not None and netdev.mtu < desired.mtu:
         items.append(_mtu_item(desired, desired.mtu, pf, quirks))
-    if pf.vfs and desired.numvfs != 0 and not netdev.admin_up:
+    used = (pf.vfs and desired.numvfs != 0) or desired.legs
+    if used and not netdev.admin_up:
         items.append(Planned(SetAdminState(pf.address, netdev.ifindex, up=True), "found down"))
     return items
 
@@ -203,11 +246,16 @@ def _rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, memory: PfMemory)
 
 def _notes(desired: DesiredPf, pf: Pf, memory: PfMemory) -> tuple[str, ...]:
     asked = {attribute for vf in desired.vfs for attribute in _attributes(vf.settings)}
-    refused = sorted(asked & memory.unsupported)
+    keys = ((Attribute.HWMODE, desired.hwmode), (Attribute.ESWITCH, desired.eswitch), (Attribute.FDB, desired.legs))
+    card = {attribute for attribute, wish in keys if wish}
+    refused = sorted((asked | card) & memory.unsupported)
     unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
-    not_yet = (f"{key} is in the policy, but not done by this version" for key in desired.not_yet)
     nothing = ("the PF has no netdev: VF settings do not apply",) if asked and not pf.is_nic else ()
-    return (*unsupported, *not_yet, *nothing)
+    return (*unsupported, *eswitch_notes(desired, pf), *_hwmode_note(desired, pf), *nothing)
+
+
+def _hwmode_note(desired: DesiredPf, pf: Pf) -> tuple[str, ...]:
+    return ("hwmode is set once there are VFs",) if desired.hwmode and not (pf.vfs or desired.numvfs) else ()
 
 
 def _attributes(settings: VfSettings) -> set[Attribute]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What differs from driver to driver, as data. The sources are the kernel's drivers and their issue threads."""
 
+import re
 from dataclasses import dataclass
 
 from vfagent.model.vf_settings import Attribute
@@ -21,6 +22,10 @@ class Quirks:
     # The driver has an eswitch behind devlink, or ndo_bridge_setlink: others need not be asked at every look.
     eswitch: bool = False
     hwmode: bool = False
+    # The eswitch's mode is changed with the VFs there, and without a driver; elsewhere with no VFs.
+    eswitch_with_vfs: bool = False
+    # How many entries of its own table the card serves, where it drops the rest without a word.
+    most_fdb: int | None = None
 
 
 _QUIRKS = {
@@ -34,6 +39,8 @@ _QUIRKS = {
         mtu_resets_vfs=False,
         eswitch=True,
         hwmode=True,
+        eswitch_with_vfs=True,
+        most_fdb=128,  # ConnectX-4 Lx
     ),
     "bnxt_en": Quirks(
         up_before_vfs=True, eswitch=True, hwmode=True
@@ -46,3 +53,25 @@ _DEFAULT = Quirks()
 
 def quirks_of(driver: str | None) -> Quirks:
     return _QUIRKS.get(driver or "", _DEFAULT)
+
+
+# "net/mlx5: Fix bridge mode operations when there are no VFs" (b1d305abef46) came to stable kernels in September 2024;
+# these patch levels are later than that for certain.
+_MLX5_MENDED = {(6, 1): 112, (6, 6): 54, (6, 10): 13}
+_MLX5_MENDED_FROM = (6, 11)
+
+
+def hwmode_danger(driver: str | None, kernel: str) -> str | None:
+    """Why this kernel must not be asked for another hwmode. `kernel`: its version with the patch level, `6.1.119`."""
+    if driver != "mlx5_core":
+        return None
+    series, patch = _version(kernel)
+    if series >= _MLX5_MENDED_FROM or patch >= _MLX5_MENDED.get(series, 1 << 30):
+        return None
+    return f"mlx5_core of kernel {kernel} may crash the host when its hwmode is set (mended in 6.11, 6.6.54, 6.1.112)"
+
+
+def _version(kernel: str) -> tuple[tuple[int, int], int]:
+    numbers = [int(part) for part in re.findall(r"\d+", kernel)[:3]]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return (major, minor), patch

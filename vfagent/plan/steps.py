@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.network_steps import NetworkStep
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class UnbindDriver:
         return f"unbind {self.pf}/vf{self.index} ({self.address})"
 
 
-Step = SetAutoprobe | SetNumvfs | SetMtu | SetAdminState | ConfigureVf | BindDriver | UnbindDriver
+PfStep = SetAutoprobe | SetNumvfs | SetMtu | SetAdminState | ConfigureVf | BindDriver | UnbindDriver
+Step = PfStep | NetworkStep
 
 
 def describe_settings(settings: VfSettings) -> str:

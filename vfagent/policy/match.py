@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.policy.legs import with_legs
 from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
 
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
@@ -57,7 +58,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
     count = None if rule.vfs is None else resolve_count(rule.vfs, pf.totalvfs)
     indices = range(len(pf.vfs) if count is None else count)
     seed = mac_seed(host.machine_id, pf)
-    return DesiredPf(
+    desired = DesiredPf(
         address=pf.address,
         rule=rule.name,
         numvfs=count,
@@ -65,8 +66,10 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         vfs=tuple(_desired_vf(rule, index, seed) for index in indices),
         allow_management=rule.allow_management,
         problem=_count_problem(rule, count, pf),
-        not_yet=_not_yet(rule),
+        hwmode=rule.hwmode,
+        eswitch=rule.eswitch,
     )
+    return with_legs(policy, rule, desired)
 
 
 def resolve_count(count: VfCount, totalvfs: int) -> int:
@@ -81,14 +84,9 @@ def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
     return f"rule {rule.name!r} asks for {count} VFs, the card has {pf.totalvfs}"
 
 
-def _not_yet(rule: PfRule) -> tuple[str, ...]:
-    keys = (("hwmode", rule.hwmode), ("eswitch", rule.eswitch), ("vlan", rule.vlan))
-    return tuple(key for key, value in keys if value)
-
-
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:
     vf = next((one for one in rule.vf if index in one.index), VfRule())
-    return DesiredVf(index=index, driver=vf.driver, settings=_settings(vf, index, seed))
+    return DesiredVf(index=index, driver=vf.driver, settings=_settings(vf, index, seed), bridge=vf.bridge)
 
 
 def _settings(vf: VfRule, index: int, seed: int) -> VfSettings:

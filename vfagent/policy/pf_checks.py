@@ -9,7 +9,7 @@ from vfagent.policy.indices import LARGEST_COUNT
 from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import mac_of
-from vfagent.policy.types import PfRule, VfRule, VlanRule
+from vfagent.policy.types import EswitchMode, PfRule, VfRule, VlanRule
 
 _ASSUMED_VFS = 256  # where the policy does not say a number
 _UNICAST_MAC = r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}"
@@ -23,6 +23,18 @@ def check_pf(rule: PfRule, at: Place) -> Iterator[Problem]:
         yield from _check_vf(vf, rule, at / "vf" / number)
     for number, vlan in enumerate(rule.vlan):
         yield from _check_vlan(vlan, at / "vlan" / number)
+        if rule.mtu and vlan.mtu and vlan.mtu > rule.mtu:
+            text = f"found {vlan.mtu}, allowed is at most the PF's own mtu, {rule.mtu}"
+            yield (at / "vlan" / number / "mtu").problem(text)
+    if rule.eswitch is not EswitchMode.SWITCHDEV:
+        yield from _needless_bridges(rule, at)
+
+
+def _needless_bridges(rule: PfRule, at: Place) -> Iterator[Problem]:
+    for number, vf in enumerate(rule.vf):
+        if vf.bridge:
+            text = 'found without eswitch = "switchdev", allowed is beside it: only there a VF has a representor'
+            yield (at / "vf" / number / "bridge").problem(text)
 
 
 def _check_vf(vf: VfRule, rule: PfRule, at: Place) -> Iterator[Problem]:
@@ -116,6 +128,8 @@ def _check_vlan(vlan: VlanRule, at: Place) -> Iterator[Problem]:
         yield (at / "take_addresses_from").problem(_own_addresses(vlan))
     if vlan.take_addresses_from and not vlan.addresses:
         yield (at / "take_addresses_from").problem("found no addresses beside it, allowed is with addresses to take")
+    if vlan.probe and not vlan.take_addresses_from:
+        yield (at / "probe").problem("found without take_addresses_from, allowed is beside it: it is for a move")
     for number, address in enumerate(vlan.addresses):
         if address in vlan.addresses[:number]:
             yield (at / "addresses" / number).problem(f"found {quoted(address)} a second time, allowed is once")

@@ -155,6 +155,10 @@ class VfRule:
     max_tx_rate: int | None = field(  # Mbit/s
         default=None, metadata=key(_RATE, "Mbit/s the VF may send at most; 0 for no limit. Goes with min_tx_rate.")
     )
+    bridge: str | None = field(
+        default=None,
+        metadata=key(texts.INTERFACE, "In switchdev mode: the bridge that the VF's representor is a port of."),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,27 @@ from typing import get_args
 
 import pytest
 
+from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, differing, kind, vf_index
+from vfagent.plan.network_steps import (
+    AddAddress,
+    AddFdb,
+    CreateBridge,
+    CreateVlan,
+    DeleteLink,
+    LinkChange,
+    MarkLink,
+    MoveAddresses,
+    RemoveAddress,
+    RemoveFdb,
+    RollBackMove,
+    SetEswitch,
+    SetHwmode,
+    SetLink,
+    SetRepresentor,
+)
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -30,6 +48,20 @@ STEPS: dict[Step, tuple[str, ...]] = {
     ConfigureVf(PF, 1, 0, VfSettings(vlan=Vlan(0), trust=False)): ("vlan", "trust"),
     BindDriver(PF, 0, VF, None): ("driver",),
     UnbindDriver(PF, 0, VF): ("driver",),
+    CreateVlan(PF, "eth0", 1, "vlan10", VlanTag(10)): ("link",),
+    CreateBridge(PF, "br0"): ("link",),
+    MarkLink(PF, "br0", 2): ("link",),
+    SetLink(PF, "br0", 2, LinkChange(up=True)): ("link",),
+    SetRepresentor(PF, 0, "eth0_0", 3, LinkChange(up=True)): ("link",),
+    DeleteLink(PF, "br0", 2): ("link",),
+    AddAddress(PF, "br0", "192.0.2.1/24"): ("address",),
+    RemoveAddress(PF, "br0", "192.0.2.1/24"): ("address",),
+    MoveAddresses(PF, Move("br0", "br1", ("192.0.2.1/24",))): ("address",),
+    RollBackMove(PF, Move("br0", "br1", ("192.0.2.1/24",))): ("address",),
+    AddFdb(PF, 1, "02:00:00:00:00:01"): ("fdb",),
+    RemoveFdb(PF, 1, "02:00:00:00:00:01"): ("fdb",),
+    SetHwmode(PF, 1, "vepa"): ("hwmode",),
+    SetEswitch(PF, "switchdev"): ("eswitch",),
 }
 
 

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bridges, addresses and their moves on real links. test_pyroute2_versions.py runs this file with other pyroute2s."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.namespace import add_veth, ip, link, run
+from vfagent.errors import StepError
+from vfagent.host.devlink import KernelDevlink
+from vfagent.host.host import Host
+from vfagent.host.move_journal import MoveJournal
+from vfagent.host.network import KernelNetwork
+from vfagent.host.routes import KernelRoutes
+from vfagent.host.rtnl import KernelRtnl
+from vfagent.host.sysfs import RootedSysfs
+from vfagent.host.udev import NoUdevDatabase
+from vfagent.model.network import Address, Move
+from vfagent.model.pci import PciAddress
+from vfagent.move import move_addresses, roll_back
+from vfagent.plan.network_steps import MoveAddresses, RollBackMove
+
+HERE, GATEWAY = "192.0.2.1", "192.0.2.254"
+HELD, HELD6 = f"{HERE}/24", "2001:db8:2::1/64"
+PF = PciAddress("0000:01:00.0")
+network = KernelNetwork()
+
+
+def held(name: str) -> set[str]:
+    found = json.loads(run("ip", "-json", "addr", "show", "dev", name))[0]["addr_info"]
+    return {f"{one['local']}/{one['prefixlen']}" for one in found if one["scope"] == "global"}
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_bridge_is_a_newborn_until_it_is_marked() -> None:
+    network.add_bridge("br0")
+    made = network.link("br0")
+    assert made is not None
+    assert (made.kind, made.newborn, made.ours) == ("bridge", True, True)
+    network.mark(made.ifindex)
+    marked = network.link("br0")
+    assert marked is not None
+    assert (marked.newborn, marked.ours) == (False, True)
+    assert link("br0")["ifalias"] == "vfagent"
+
+
+@pytest.mark.usefixtures("kernel")
+def test_somebody_s_bridge_is_not_ours() -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    found = network.link("br0")
+    assert found is not None
+    assert not found.ours
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_port_joins_its_bridge_and_leaves_it() -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    port, bridge = add_veth("p0", "w0"), int(link("br0")["ifindex"])
+    network.set_link(port, up=True, mtu=1400, master=bridge)
+    assert (link("p0")["master"], link("p0")["mtu"], "UP" in link("p0")["flags"]) == ("br0", 1400, True)
+    network.set_link(port, master=0)
+    assert "master" not in link("p0")
+
+
+@pytest.mark.usefixtures("kernel")
+def test_an_address_says_who_put_it_there() -> None:
+    index = add_veth("p0", "w0", up=True)
+    ip("addr", "add", "192.0.2.9/24", "dev", "p0")
+    network.add_address(index, HELD)
+    network.add_address(index, HELD6, known_unique=True)
+    wanted = {Address("192.0.2.9/24"), Address(HELD, ours=True), Address(HELD6, ours=True)}
+    assert wanted <= set(network.addresses()[index])
+    network.remove_address(index, HELD6)
+    assert held("p0") == {"192.0.2.9/24", HELD}
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize(
+    ("request_", "number"),
+    [
+        (lambda: network.delete(9999), errno.ENODEV),
+        (lambda: network.add_fdb(9999, "52:54:00:00:00:01"), errno.ENODEV),
+        (lambda: network.add_address(9999, HELD), errno.ENODEV),
+        (lambda: network.add_bridge("lo"), errno.EEXIST),
+        (lambda: network.set_hwmode(1, "vepa"), errno.EOPNOTSUPP),
+    ],
+    ids=["delete", "fdb", "address", "name taken", "hwmode"],
+)
+def test_the_kernel_s_answer_comes_through(request_: Callable[[], None], number: int) -> None:
+    with pytest.raises(OSError) as raised:
+        request_()
+    assert raised.value.errno == number
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_card_s_table_is_read_and_written() -> None:
+    index = add_veth("p0", "w0", up=True)
+    before = network.fdb(index)
+    network.add_fdb(index, "52:54:00:00:00:01")
+    assert network.fdb(index) - before == {"52:54:00:00:00:01"}
+    network.remove_fdb(index, "52:54:00:00:00:01")
+    assert network.fdb(index) == before
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_bridge_tells_what_it_learnt_and_by_which_port() -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    port = add_veth("p0", "w0", up=True)
+    ip("link", "set", "p0", "master", "br0")
+    run("bridge", "fdb", "add", "52:54:00:00:00:01", "dev", "p0", "master", "static")
+    assert network.learnt(int(link("br0")["ifindex"])) == ((port, "52:54:00:00:00:01"),)
+
+
+class Peer:
+    """Another host, beside us on one wire by two of our interfaces: lan0, which has the address, and leg0."""
+
+    def __init__(self) -> None:
+        ip("netns", "add", "peer")
+        run("ip", "-n", "peer", "link", "add", "wire", "type", "bridge")
+        for name in ("lan0", "leg0"):
+            ip("link", "add", name, "type", "veth", "peer", "name", f"to-{name}", "netns", "peer")
+            ip("link", "set", name, "up")
+            run("ip", "-n", "peer", "link", "set", f"to-{name}", "master", "wire", "up")
+        run("ip", "-n", "peer", "addr", "add", f"{GATEWAY}/24", "dev", "wire")
+        run("ip", "-n", "peer", "link", "set", "wire", "up")
+        ip("addr", "add", HELD, "dev", "lan0")
+        ip("addr", "add", HELD6, "dev", "lan0", "nodad")
+        ip("route", "add", "default", "via", GATEWAY, "metric", "100", "mtu", "1400")
+        ip("route", "add", "198.51.100.0/24", "dev", "lan0", "src", HERE)
+        ip("-6", "route", "add", "default", "via", "2001:db8:2::fe", "dev", "lan0")
+
+    def connect(self) -> socket.socket:
+        """A TCP connection from the peer to us, which goes on sending."""
+        listener = socket.create_server((HERE, 7000))
+        program = (
+            "import socket, sys, time\n"
+            f"s = socket.create_connection(('{HERE}', 7000))\n"
+            "while True: s.sendall(b'x' * 1000); time.sleep(0.002)"
+        )
+        self.sender = subprocess.Popen(["ip", "netns", "exec", "peer", "python3", "-c", program])
+        connection, _ = listener.accept()
+        listener.close()
+        connection.settimeout(2.0)
+        return connection
+
+    def close(self) -> None:
+        if hasattr(self, "sender"):
+            self.sender.kill()
+            self.sender.wait()
+        ip("netns", "del", "peer")
+
+
+@pytest.fixture
+def peer(kernel: None) -> Iterator[Peer]:
+    other = Peer()
+    yield other
+    other.close()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    journal = MoveJournal(tmp_path)
+    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal)
+
+
+def step(probe: str | None = None) -> MoveAddresses:
+    return MoveAddresses(PF, Move("lan0", "leg0", (HELD, HELD6), probe))
+
+
+def routes(name: str) -> set[str]:
+    texts = (run("ip", family, "route", "show", "dev", name) for family in ("-4", "-6"))
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    return {" ".join(line.split()) for line in lines if "kernel" not in line and "fe80" not in line}
+
+
+@contextmanager
+def sampled(address: str) -> Iterator[list[float]]:
+    """How long nobody here held the address, each time: every millisecond the kernel is asked to bind to it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _sample(address, writing)
+    gaps: list[float] = []
+    try:
+        yield gaps
+    finally:
+        time.sleep(0.02)
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            gaps.extend(float(line) for line in told)
+
+
+def _sample(address: str, writing: int) -> None:
+    since: float | None = None
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address, 0))
+                if since is not None:
+                    os.write(writing, f"{time.monotonic() - since}\n".encode())
+                since = None
+            except OSError:
+                since = since or time.monotonic()
+        time.sleep(0.001)
+
+
+@pytest.mark.usefixtures("peer")
+def test_addresses_move_with_the_routes_that_depend_on_them(host: Host) -> None:
+    before = routes("lan0")
+    move_addresses(step(), host)
+    assert (held("lan0"), held("leg0")) == (set(), {HELD, HELD6})
+    assert routes("leg0") == before
+    assert routes("lan0") == set()
+    assert host.moves.pending() == ()
+
+
+def test_an_established_connection_survives_and_the_address_is_never_gone(peer: Peer, host: Host) -> None:
+    connection = peer.connect()
+    assert connection.recv(1000)
+    with sampled(HERE) as gaps:
+        move_addresses(step(), host)
+        roll_back(RollBackMove(PF, Move("lan0", "leg0", (HELD, HELD6))), host)
+        move_addresses(step(), host)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            assert connection.recv(100_000)
+    assert max(gaps, default=0.0) <= 0.05
+    assert held("leg0") == {HELD, HELD6}
+    connection.close()
+
+
+@pytest.mark.usefixtures("peer")
+def test_a_probe_that_is_answered_ends_the_move(host: Host) -> None:
+    move_addresses(step(GATEWAY), host)
+    assert held("leg0") == {HELD, HELD6}
+
+
+@pytest.mark.usefixtures("peer")
+def test_a_probe_that_nobody_answers_takes_everything_back_and_says_so(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfagent.move.PROBE_S", 0.5)
+    before = routes("lan0")
+    with pytest.raises(StepError, match=r"192\.0\.2\.77 does not answer by leg0; they are back where they were"):
+        move_addresses(step("192.0.2.77"), host)
+    assert (held("lan0"), held("leg0")) == ({HELD, HELD6}, set())
+    assert routes("lan0") == before
+    assert host.moves.pending() == ()
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize("promote", ["0", "1"])
+def test_what_is_not_moved_stays_where_it_is(host: Host, promote: str) -> None:
+    """The kernel takes secondaries away with the first of their network, where it is not told to promote them."""
+    run("sysctl", "-qw", f"net.ipv4.conf.lan0.promote_secondaries={promote}")
+    ip("addr", "add", "192.0.2.5/24", "dev", "lan0")
+    move_addresses(step(), host)
+    assert held("lan0") == {"192.0.2.5/24"}
+
+
+class Died(BaseException):
+    """As SIGKILL: no handler of ours may undo anything."""
+
+
+class Mortal:
+    """The real network, until so many changes have been made."""
+
+    def __init__(self, real: Any, left: list[int]) -> None:
+        self._real, self._left = real, left
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._real, name)
+        if name in ("link", "addresses", "by", "pending", "answers"):
+            return method
+
+        def counted(*args: object, **kwargs: object) -> object:
+            if self._left[0] == 0:
+                raise Died
+            self._left[0] -= 1
+            return method(*args, **kwargs)
+
+        return counted
+
+
+def killed_after(changes: int, host: Host) -> bool:
+    left = [changes]
+    parts = (Mortal(real, left) for real in (host.network, host.routes, host.moves))
+    with suppress(Died):
+        move_addresses(step(), Host(host.sysfs, host.rtnl, host.devlink, host.udev, *parts))
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize("wanted_still", [True, False], ids=["goes on", "goes back"])
+def test_killed_between_any_two_changes_it_is_ended_or_undone_by_the_next(host: Host, *, wanted_still: bool) -> None:
+    before, changes = routes("lan0"), 0
+    while killed_after(changes, host):
+        assert held("lan0") | held("leg0") == {HELD, HELD6}, changes
+        if wanted_still:
+            move_addresses(step(), host)
+        for move in host.moves.pending():
+            roll_back(RollBackMove(PF, move), host)
+        here, there = ("leg0", "lan0") if wanted_still else ("lan0", "leg0")
+        assert (held(here), held(there)) == ({HELD, HELD6}, set()), changes
+        assert routes(here) == before, changes
+        assert host.moves.pending() == ()
+        roll_back(RollBackMove(PF, Move("lan0", "leg0", (HELD, HELD6), None, _all_routes(here, host))), host)
+        changes += 1
+    assert changes >= 6
+
+
+def _all_routes(name: str, host: Host) -> tuple[Any, ...]:
+    return host.routes.by(int(link(name)["ifindex"])) if name == "leg0" else ()

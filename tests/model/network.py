@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fake kernel's links, with the real one's rules: net/8021q, net/bridge, devinet.c, rtnetlink.c."""
+
+import errno
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vfagent.model.network import OURS, Address, Link, Move, Route, VlanTag
+
+if TYPE_CHECKING:
+    from tests.model.kernel import Kernel
+
+_NO_GROUP = 0
+
+
+class Links:
+    """VLAN devices and bridges; the netdevs of cards are the kernel's own."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self._kernel = kernel
+        self.made: dict[str, Link] = {}
+        self.held: dict[int, dict[str, bool]] = {}  # by ifindex: addresses, and whether they are marked
+        self.routes: dict[int, list[Route]] = {}
+        self.fdb: dict[int, set[str]] = {}
+        self.learnt: dict[int, set[tuple[int, str]]] = {}
+        self.journal: dict[str, Move] = {}  # outlives the process
+        self.reachable: set[tuple[str, str]] = set()  # (interface's name, address)
+
+    def named(self, name: str) -> Link | None:
+        if name in self.made:
+            return self.made[name]
+        netdev = self._kernel.netdevs.get(name)
+        if netdev is None:
+            return None
+        return Link(name, netdev.ifindex, netdev.mac, netdev.mtu, netdev.admin_up)
+
+    def at(self, ifindex: int) -> Link:
+        names = (*self.made, *self._kernel.netdevs)
+        found = next((link for name in names if (link := self.named(name)) and link.ifindex == ifindex), None)
+        if found is None:
+            raise OSError(errno.ENODEV, "no such link")
+        return found
+
+    def uppers(self, ifindex: int) -> list[str]:
+        return [link.name for link in self.made.values() if link.lower == ifindex]
+
+    def add(self, link: Link) -> Link:
+        if self.named(link.name):
+            raise OSError(errno.EEXIST, "the name is taken")
+        if link.vlan and any((one.lower, one.vlan) == (link.lower, link.vlan) for one in self.made.values()):
+            raise OSError(errno.EEXIST, "vlan_check_real_dev")
+        self.made[link.name] = replace(
+            link, ifindex=self._kernel.next_ifindex(), mac=f"02:00:00:00:00:{len(self.made):02x}"
+        )
+        return self.made[link.name]
+
+    def add_vlan(self, name: str, parent: int, tag: VlanTag, group: int = _NO_GROUP) -> Link:
+        below = self.at(parent)
+        return self.add(Link(name, 0, mtu=below.mtu, kind="vlan", lower=parent, vlan=tag, group=group))
+
+    def add_bridge(self, name: str, group: int = _NO_GROUP) -> Link:
+        return self.add(Link(name, 0, kind="bridge", vlan_filtering=False, group=group))
+
+    def change(self, ifindex: int, **fields: object) -> None:
+        link = self.at(ifindex)
+        if link.name not in self.made:
+            raise AssertionError(f"{link.name} is a card's own netdev")
+        self._check(link, **fields)  # type: ignore[arg-type]
+        self.made[link.name] = replace(link, **fields)  # type: ignore[arg-type]
+
+    def _check(self, link: Link, *, mtu: int | None = None, master: int | None = None, **_: object) -> None:
+        below = self.at(link.lower) if link.lower else None
+        if mtu and below and mtu > below.mtu:
+            raise OSError(errno.ERANGE, "vlan_dev_change_mtu")
+        if master and self.at(master).kind != "bridge":
+            raise OSError(errno.EINVAL, "no bridge")
+
+    def bring_up(self, ifindex: int) -> None:
+        link = self.at(ifindex)
+        if link.lower and not self.at(link.lower).admin_up:
+            raise OSError(errno.ENETDOWN, "vlan_dev_open")
+        self.change(ifindex, admin_up=True)
+
+    def delete(self, ifindex: int) -> None:
+        link = self.at(ifindex)
+        del self.made[link.name]
+        self.held.pop(ifindex, None)
+        self.routes.pop(ifindex, None)
+        for name, other in list(self.made.items()):
+            if other.master == ifindex:
+                self.made[name] = replace(other, master=None)
+
+    def parent_gone(self, ifindex: int) -> None:
+        """A VLAN device goes with what it is on."""
+        self.fdb.pop(ifindex, None)
+        for name in self.uppers(ifindex):
+            self.delete(self.made[name].ifindex)
+
+    def add_address(self, ifindex: int, address: str, *, ours: bool) -> None:
+        held = self.held.setdefault(self.at(ifindex).ifindex, {})
+        if address in held:
+            raise OSError(errno.EEXIST, "the address is there")
+        held[address] = ours
+
+    def remove_address(self, ifindex: int, address: str) -> None:
+        held = self.held.get(self.at(ifindex).ifindex, {})
+        if address not in held:
+            raise OSError(errno.EADDRNOTAVAIL, "no such address")
+        del held[address]
+
+    def addresses(self) -> dict[int, tuple[Address, ...]]:
+        return {at: tuple(Address(text, ours) for text, ours in held.items()) for at, held in self.held.items()}
+
+    def put_route(self, ifindex: int, route: Route) -> None:
+        for routes in self.routes.values():
+            routes[:] = [one for one in routes if one.destination != route.destination]
+        self.routes.setdefault(ifindex, []).append(route)
+
+    def holders(self, address: str) -> list[str]:
+        return sorted(self.at(ifindex).name for ifindex, held in self.held.items() if address in held)
+
+    def ours(self) -> list[str]:
+        return sorted(name for name, link in self.made.items() if link.alias == OURS)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fake kernel's links and vfagent's journal as `Host` shows them."""
+
+import errno
+from collections.abc import Callable, Mapping
+
+from tests.model.effects import Effect, Kind
+from tests.model.kernel import Kernel
+from vfagent.model.network import NEWBORN, OURS, Address, Link, Move, Route, VlanTag
+
+Act = Callable[[Effect], None]
+
+
+class NetworkView:
+    def __init__(self, kernel: Kernel, act: Act) -> None:
+        self._kernel, self._links, self._act = kernel, kernel.links, act
+
+    def _do(self, kind: Kind, target: str, what: str, carry: Callable[[], object]) -> None:
+        self._act(Effect(kind, target, what, carry=carry))
+
+    def _name(self, ifindex: int) -> str:
+        return self._links.at(ifindex).name
+
+    def link(self, which: str | int) -> Link | None:
+        if isinstance(which, str):
+            return self._links.named(which)
+        try:
+            return self._links.at(which)
+        except OSError:
+            return None
+
+    def addresses(self) -> Mapping[int, tuple[Address, ...]]:
+        return self._links.addresses()
+
+    def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
+        self._do(Kind.LINK, name, f"add {tag}", lambda: self._links.add_vlan(name, parent, tag, NEWBORN))
+
+    def add_bridge(self, name: str) -> None:
+        self._do(Kind.LINK, name, "add bridge", lambda: self._links.add_bridge(name, NEWBORN))
+
+    def mark(self, ifindex: int) -> None:
+        change = {"alias": OURS, "group": 0}
+        self._do(Kind.LINK, self._name(ifindex), "mark", lambda: self._links.change(ifindex, **change))
+
+    def set_link(
+        self, ifindex: int, *, mtu: int | None = None, up: bool | None = None, master: int | None = None
+    ) -> None:
+        def carry() -> None:
+            if mtu is not None:
+                self._links.change(ifindex, mtu=mtu)
+            if master is not None:
+                self._links.change(ifindex, master=master or None)
+            if up:
+                self._links.bring_up(ifindex)
+
+        self._do(Kind.LINK, self._name(ifindex), f"set {mtu=} {up=} {master=}", carry)
+
+    def set_vlan_filtering(self, ifindex: int, *, on: bool) -> None:
+        self._do(Kind.LINK, self._name(ifindex), f"filter {on}", lambda: self._links.change(ifindex, vlan_filtering=on))
+
+    def delete(self, ifindex: int) -> None:
+        self._do(Kind.LINK, self._name(ifindex), "delete", lambda: self._links.delete(ifindex))
+
+    def add_address(self, ifindex: int, address: str, *, known_unique: bool = False) -> None:
+        carry = lambda: self._links.add_address(ifindex, address, ours=True)  # noqa: E731
+        self._do(Kind.ADDRESS, self._name(ifindex), f"add {address}", carry)
+
+    def remove_address(self, ifindex: int, address: str) -> None:
+        carry = lambda: self._links.remove_address(ifindex, address)  # noqa: E731
+        self._do(Kind.ADDRESS, self._name(ifindex), f"remove {address}", carry)
+
+    def fdb(self, ifindex: int) -> frozenset[str]:
+        return frozenset(self._links.fdb.get(ifindex, set()))
+
+    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
+        return tuple(sorted(self._links.learnt.get(bridge, set())))
+
+    def add_fdb(self, ifindex: int, mac: str) -> None:
+        self._do(Kind.FDB, self._name(ifindex), f"add {mac}", lambda: self._add_fdb(ifindex, mac))
+
+    def _add_fdb(self, ifindex: int, mac: str) -> None:
+        entries, pf = self._links.fdb.setdefault(ifindex, set()), self._kernel.pf_by_ifindex(ifindex)
+        if mac in entries:
+            raise OSError(errno.EEXIST, "the entry is there")
+        if pf and pf.kind.fdb is not None and len(entries) >= pf.kind.fdb:
+            raise OSError(errno.ENOMEM, "ixgbe_ndo_fdb_add")
+        entries.add(mac)
+
+    def remove_fdb(self, ifindex: int, mac: str) -> None:
+        self._do(Kind.FDB, self._name(ifindex), f"remove {mac}", lambda: self._links.fdb[ifindex].remove(mac))
+
+    def set_hwmode(self, ifindex: int, mode: str) -> None:
+        pf = self._kernel.pf_by_ifindex(ifindex)
+
+        def carry() -> None:
+            if pf is None or pf.hwmode is None:
+                raise OSError(errno.EOPNOTSUPP, "no ndo_bridge_setlink")
+            pf.hwmode = mode
+
+        self._do(Kind.HWMODE, pf.address if pf else "", mode, carry)
+
+    def answers(self, ifindex: int, address: str, within_s: float) -> bool:
+        return (self._name(ifindex), address) in self._links.reachable
+
+    def by(self, ifindex: int) -> tuple[Route, ...]:
+        return tuple(self._links.routes.get(ifindex, ()))
+
+    def put(self, ifindex: int, route: Route) -> None:
+        self._do(Kind.ROUTE, self._name(ifindex), str(route), lambda: self._links.put_route(ifindex, route))
+
+
+class JournalView:
+    def __init__(self, kept: dict[str, Move], act: Act) -> None:
+        self._kept, self._act = kept, act
+
+    def pending(self) -> tuple[Move, ...]:
+        return tuple(self._kept.values())
+
+    def keep(self, move: Move) -> None:
+        carry = lambda: self._kept.__setitem__(move.target, move)  # noqa: E731
+        self._act(Effect(Kind.JOURNAL, move.target, "keep", carry=carry))
+
+    def forget(self, move: Move) -> None:
+        carry = lambda: self._kept.pop(move.target, None)  # noqa: E731
+        self._act(Effect(Kind.JOURNAL, move.target, "forget", carry=carry))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy's bridges by themselves: those that no PF's leg is in must be there too, and ours go with their rules.
+
+A PF's look makes the bridges that its own legs are in, so that it need not wait for this; both take what the other
+made for done.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from vfagent.errors import VfagentError
+from vfagent.execute_network import execute_network
+from vfagent.guest_jobs import Jobs, Outcome
+from vfagent.host.host import Host
+from vfagent.model.network import HostNetwork, Link
+from vfagent.model.pci import PciAddress
+from vfagent.observe import management_of
+from vfagent.observe_network import CLASS, is_ours
+from vfagent.plan.network import plan_bridge
+from vfagent.plan.network_steps import DeleteLink
+from vfagent.plan.vf import Deferred, Planned
+from vfagent.policy.legs import desired_bridge
+from vfagent.policy.types import Policy
+
+log = logging.getLogger(__name__)
+
+_SOON_S = 0.2
+_LIMIT_S = 30.0
+_NO_PF = PciAddress("")
+
+
+@dataclass(frozen=True, slots=True)
+class BridgesFound:
+    """What a look at the bridges did, and what it could not do."""
+
+    done: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    ifindexes: frozenset[int] = frozenset()
+
+
+Item = Planned | Deferred | str
+
+
+def plan_bridges(policy: Policy, host: Host) -> tuple[Item, ...]:
+    """What the policy's bridges lack, and which of ours it has no rule for."""
+    named = (host.network.link(rule.name) for rule in policy.bridge)
+    network = HostNetwork(tuple(link for link in named if link))
+    items = [item for rule in policy.bridge for item in plan_bridge(desired_bridge(rule), _NO_PF, network)]
+    return (*items, *(_stale(policy, host) if policy.digest else ()))
+
+
+def _stale(policy: Policy, host: Host) -> Iterator[Item]:
+    wanted = {rule.name for rule in policy.bridge}
+    for name in host.sysfs.names(CLASS):
+        if name not in wanted and host.sysfs.exists(f"{CLASS}/{name}/bridge") and is_ours(host, name):
+            link = host.network.link(name)
+            if link is not None:
+                yield _removal(link, host)
+
+
+def _removal(link: Link, host: Host) -> Item:
+    step, reason = DeleteLink(_NO_PF, link.name, link.ifindex), "not in the policy"
+    ports = host.sysfs.names(f"{CLASS}/{link.name}/brif")
+    if ports:
+        return Deferred(step, reason, f"{', '.join(ports)}: still its ports")
+    why = management_of(host, link.name)
+    return Deferred(step, reason, f"{link.name} {why}") if why else Planned(step, reason)
+
+
+def converge_bridges(policy: Policy, host: Host) -> BridgesFound:
+    done, problems = list[str](), list[str]()
+    for item in plan_bridges(policy, host):
+        match item:
+            case Planned():
+                try:
+                    execute_network(item.step, host, force=False)
+                    done.append(item.step.describe())
+                except VfagentError as error:
+                    problems.append(f"{error} ({error.hint})" if error.hint else str(error))
+            case Deferred():
+                problems.append(f"{item.step.describe()} is deferred: {item.because}")
+            case _:
+                problems.append(item)
+    links = (host.network.link(rule.name) for rule in policy.bridge)
+    return BridgesFound(tuple(done), tuple(problems), frozenset(link.ifindex for link in links if link))
+
+
+class HostBridges:
+    """Looks in a worker: at start, with each policy, and when one of the bridges changes."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.jobs = Jobs()
+        self.found = BridgesFound()
+        self._policy = Policy()
+        self._timer: asyncio.TimerHandle | None = None
+        self._busy = False
+
+    def set_policy(self, policy: Policy) -> None:
+        needed = policy.bridge or self._policy.bridge or any(True for _ in _stale(policy, self.host))
+        self._policy = policy
+        if needed:
+            self.consider_soon()
+
+    def links_changed(self, ifindexes: set[int]) -> None:
+        if self._policy.bridge and (self.found.problems or self.found.ifindexes & ifindexes):
+            self.consider_soon()
+
+    def consider_soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SOON_S, self._consider)
+
+    def _consider(self) -> None:
+        self._timer = None
+        if self._busy:
+            self.consider_soon()
+            return
+        self._busy, policy, host = True, self._policy, self.host
+        self.jobs.run(lambda: converge_bridges(policy, host), self._take, _LIMIT_S)
+
+    def _take(self, found: BridgesFound | Outcome) -> None:
+        self._busy = False
+        if isinstance(found, Outcome):
+            found = BridgesFound(problems=(f"cannot look at them: {found.error}",))
+        for text in found.done:
+            log.info("bridges: %s", text)
+        for text in found.problems:
+            if text not in self.found.problems:
+                log.error("bridges: %s", text)
+        self.found = found if found.ifindexes else replace(found, ifindexes=self.found.ifindexes)
+
+    def stop(self) -> None:
+        self.jobs.stop()
+        if self._timer:
+            self._timer.cancel()

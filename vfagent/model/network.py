@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's own network around a PF: VLAN devices, bridges, addresses and the routes that depend on them."""
+
+from dataclasses import dataclass
+
+from vfagent.model.vf_settings import VlanProtocol
+
+OURS = "vfagent"
+"""The ifalias of what vfagent made. Only that is ever removed."""
+
+NEWBORN = 0x76666167
+"""The link group of what vfagent is about to mark: it is given in the same message that makes the device."""
+
+# Ports behind which is this host alone: a guest's tap, a container's veth. What they hold was not learnt from a wire.
+LOCAL_KINDS = frozenset({"tun", "veth", "dummy", "macvtap", "netkit"})
+
+
+@dataclass(frozen=True)
+class VlanTag:
+    id: int
+    protocol: VlanProtocol = VlanProtocol.DOT1Q
+
+    def __str__(self) -> str:
+        return f"{self.protocol} id {self.id}"
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address of a link. `ours`: vfagent put it there (IFA_PROTO says so)."""
+
+    text: str  # with its prefix length
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """A netdev of the host's network. `vlan` and `lower` are a VLAN device's; `lower` is an ifindex."""
+
+    name: str
+    ifindex: int
+    mac: str = ""
+    mtu: int = 1500
+    admin_up: bool = False
+    kind: str | None = None
+    alias: str | None = None
+    group: int = 0
+    master: int | None = None
+    lower: int | None = None
+    vlan: VlanTag | None = None
+    vlan_filtering: bool | None = None
+    addresses: tuple[Address, ...] = ()
+    management: str | None = None  # why cutting it could cut off whoever administers the host
+
+    @property
+    def ours(self) -> bool:
+        return self.alias == OURS or self.newborn
+
+    @property
+    def newborn(self) -> bool:
+        """Made by a vfagent that did not live to mark it."""
+        return self.alias is None and self.group == NEWBORN
+
+    def holds(self, address: str) -> bool:
+        return any(one.text == address for one in self.addresses)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Addresses on their way from one interface to another: what is stored before the first of them moves.
+
+    `routes` are those that were moved with them, as the source had them.
+    """
+
+    source: str
+    target: str
+    addresses: tuple[str, ...]
+    probe: str | None = None
+    routes: tuple["Route", ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route by one interface, as rtnetlink's numbers tell it."""
+
+    family: int
+    destination: str | None  # None: the default route
+    gateway: str | None
+    table: int
+    priority: int | None = None
+    source: str | None = None  # the preferred source address
+    protocol: int = 0
+    scope: int = 0
+    tos: int = 0
+    metrics: tuple[tuple[str, int], ...] = ()
+    onlink: bool = False
+
+
+@dataclass(frozen=True)
+class Representor:
+    """The netdev that stands for a VF in switchdev mode."""
+
+    index: int
+    name: str
+    ifindex: int
+    admin_up: bool = False
+    master: str | None = None
+    pf_number: int = 0
+
+
+@dataclass(frozen=True)
+class HostNetwork:
+    """What concerns one PF's legs: the links that the policy names or vfagent made, and the ports of their bridges.
+
+    `fdb` are the static entries of the PF's own table, `learnt` the MACs that each bridge knows behind local ports.
+    """
+
+    links: tuple[Link, ...] = ()
+    fdb: frozenset[str] = frozenset()
+    learnt: tuple[tuple[str, str], ...] = ()  # (bridge, MAC)
+    moves: tuple[Move, ...] = ()  # begun, and not known to have ended
+    representors: tuple[Representor, ...] = ()
+
+    def named(self, name: str | None) -> Link | None:
+        return next((link for link in self.links if link.name == name), None)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's own network around a PF into values: what its rule, or what vfagent made on it, asks to be looked at."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from vfagent.host.host import Host
+from vfagent.model.desired import DesiredPf
+from vfagent.model.inventory import Pf
+from vfagent.model.memory import PfMemory
+from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor
+from vfagent.observe import management_of, representor_names
+from vfagent.plan.quirks import hwmode_danger
+
+CLASS = "sys/class/net"
+
+
+def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory) -> Pf:
+    """The PF with what else its rule makes worth knowing."""
+    netdev = pf.netdev
+    if netdev is None:
+        return pf
+    if desired and desired.hwmode:
+        mode = host.rtnl.hwmode(netdev.ifindex) if pf.vfs and pf.hwmode is None else pf.hwmode
+        pf = replace(pf, hwmode=mode, hwmode_danger=hwmode_danger(pf.driver, kernel_version()))
+    if desired and desired.eswitch and pf.eswitch is None:
+        pf = replace(pf, eswitch=host.devlink.eswitch_mode(pf.address))
+    ours = _ours_on(host, netdev.name)
+    switchdev = pf.eswitch == "switchdev"
+    if not (ours or memory.fdb or switchdev or (desired and desired.legs) or host.moves.pending()):
+        return pf
+    return replace(pf, network=_network(host, pf, desired, ours))
+
+
+def kernel_version() -> str:
+    """With its patch level: Debian's release (6.1.0-28-amd64) hides that, its version text does not."""
+    names = os.uname()
+    told = re.search(r"Debian (\d+\.\d+\.\d+)", names.version)
+    return told[1] if told else names.release
+
+
+def _ours_on(host: Host, parent: str) -> list[str]:
+    """What vfagent made on a netdev."""
+    entries = host.sysfs.names(f"{CLASS}/{parent}")
+    uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
+    return [name for name in uppers if is_ours(host, name)]
+
+
+def is_ours(host: Host, name: str) -> bool:
+    alias = host.sysfs.read(f"{CLASS}/{name}/ifalias")
+    return alias == OURS or (not alias and host.sysfs.read(f"{CLASS}/{name}/netdev_group") == str(NEWBORN))
+
+
+def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> HostNetwork:
+    assert pf.netdev is not None
+    moves, addresses = host.moves.pending(), host.network.addresses()
+    names = {*ours, *(name for move in moves for name in (move.source, move.target)), *_named(desired)}
+    links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))}
+    for ifindex in _holders(desired, addresses):
+        if ifindex not in links and (link := host.network.link(ifindex)):
+            links[ifindex] = link
+    bridges = [link for link in links.values() if link.kind == "bridge"]
+    bridged = bool(desired and any(leg.bridge for leg in desired.legs))
+    ways = host.rtnl.management()
+    return HostNetwork(
+        links=tuple(_complete(host, link, addresses, ways) for link in links.values()),
+        fdb=host.network.fdb(pf.netdev.ifindex) if bridged else frozenset(),
+        learnt=_learnt(host, bridges) if bridged else (),
+        moves=moves,
+        representors=_representors(host, pf) if pf.eswitch == "switchdev" else (),
+    )
+
+
+def _named(desired: DesiredPf | None) -> Iterable[str]:
+    for leg in desired.legs if desired else ():
+        yield from (name for name in (leg.name, leg.bridge, leg.take_addresses_from) if name)
+    yield from (bridge.name for bridge in (desired.bridges if desired else ()))
+
+
+def _holders(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:
+    """The interfaces that hold what the legs are to hold."""
+    wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
+    return [ifindex for ifindex, held in addresses.items() if any(one.text in wanted for one in held)]
+
+
+def _complete(host: Host, link: Link, addresses: Mapping[int, tuple[Address, ...]], ways: Mapping[int, str]) -> Link:
+    return replace(link, addresses=addresses.get(link.ifindex, ()), management=management_of(host, link.name, ways))
+
+
+def _learnt(host: Host, bridges: list[Link]) -> tuple[tuple[str, str], ...]:
+    found = [(bridge.name, port, mac) for bridge in bridges for port, mac in host.network.learnt(bridge.ifindex)]
+    ports = {port: host.network.link(port) for port in {port for _, port, _ in found}}
+    local = {port for port, link in ports.items() if link and link.kind in LOCAL_KINDS}
+    return tuple(sorted((bridge, mac) for bridge, port, mac in found if port in local))
+
+
+def _representors(host: Host, pf: Pf) -> tuple[Representor, ...]:
+    """By the switch they are ports of, since their folder in sysfs is not everywhere the PF's."""
+    assert pf.netdev is not None
+    return tuple(representors(host, pf.netdev.name))
+
+
+def representors(host: Host, uplink: str) -> Iterable[Representor]:
+    """The VFs' representors on the switch of this netdev."""
+    for name, number, index in representor_names(host, uplink):
+        ifindex = host.sysfs.read(f"{CLASS}/{name}/ifindex")
+        link = host.network.link(int(ifindex)) if ifindex else None
+        if link is not None:
+            master = host.sysfs.link(f"{CLASS}/{name}/master")
+            yield Representor(index, name, link.ifindex, link.admin_up, master, number)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The addresses of the host's legs: added, moved from where they are, and removed where vfagent put them. Pure."""
+
+from collections.abc import Iterator
+
+from vfagent.model.desired import DesiredLeg, DesiredPf
+from vfagent.model.network import HostNetwork, Link, Move
+from vfagent.model.pci import PciAddress
+from vfagent.plan.network_steps import AddAddress, MoveAddresses, RemoveAddress, RollBackMove
+from vfagent.plan.vf import Deferred, Planned
+
+
+def plan_leftover_addresses(desired: DesiredPf, network: HostNetwork) -> Iterator[Planned | Deferred]:
+    """Moves that were begun and are not wanted any more, and addresses of ours that no rule names."""
+    pf, kept = desired.address, set(desired.kept_addresses)
+    for move in network.moves:
+        if (move.source, move.target) not in desired.kept_moves:
+            yield Planned(RollBackMove(pf, move), "it was begun, and the policy does not ask for it")
+    for link in network.links:
+        for address in link.addresses:
+            gone = address.ours and (link.name, address.text) not in kept
+            if gone and not _begun(network, link, address.text) and not _moves(desired, link, address.text):
+                step = RemoveAddress(pf, link.name, address.text)
+                yield _unless_managed(step, "not in the policy", link)
+
+
+def _begun(network: HostNetwork, link: Link, address: str) -> bool:
+    return any(link.name in (move.source, move.target) and address in move.addresses for move in network.moves)
+
+
+def _moves(desired: DesiredPf, link: Link, address: str) -> bool:
+    """A leg holds it elsewhere by now: it went into a bridge, or out of one."""
+    return any(address in leg.addresses and link.name != leg.holder for leg in desired.legs)
+
+
+def _unless_managed(step: RemoveAddress, reason: str, link: Link) -> Planned | Deferred:
+    return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
+
+
+def plan_addresses(
+    want: DesiredLeg, desired: DesiredPf, pf: PciAddress, network: HostNetwork
+) -> Iterator[Planned | Deferred | str]:
+    """Of a leg whose device, and bridge where it has one, are there or are made in the same plan."""
+    holder = network.named(want.holder)
+    begun = [move for move in network.moves if (move.source, move.target) == (want.source, want.holder)]
+    sources = _sources(want, desired, network)
+    moved = {address for addresses in sources.values() for address in addresses}
+    for source, addresses in sources.items():
+        yield _move(want, pf, source, addresses, network)
+    for move in begun:
+        if want.source not in sources:
+            yield Planned(MoveAddresses(pf, move), "it was begun, and not ended")
+            moved.update(move.addresses)
+    for address in want.addresses:
+        if address in moved or (holder is not None and holder.holds(address)):
+            continue
+        elsewhere = next((link for link in network.links if link.holds(address)), None)
+        if elsewhere is None:
+            yield Planned(AddAddress(pf, want.holder, address), "found nowhere")
+        else:
+            hint = f'take_addresses_from = "{elsewhere.name}" moves it'
+            yield f"{want.name}: {address} is held by {elsewhere.name}; {hint}"
+
+
+def _sources(want: DesiredLeg, desired: DesiredPf, network: HostNetwork) -> dict[str, tuple[str, ...]]:
+    """Who holds which of the wanted addresses, of those that they may be taken from."""
+    kept, found = set(desired.kept_addresses), dict[str, tuple[str, ...]]()
+    for link in network.links:
+        if link.name == want.holder:
+            continue
+        mine = {one.text for one in link.addresses if one.ours and (link.name, one.text) not in kept}
+        asked = link.name == want.source
+        if held := tuple(text for text in want.addresses if link.holds(text) and (asked or text in mine)):
+            found[link.name] = held
+    return found
+
+
+def _move(
+    want: DesiredLeg, pf: PciAddress, source: str, addresses: tuple[str, ...], network: HostNetwork
+) -> Planned | Deferred:
+    link = network.named(source)
+    step = MoveAddresses(pf, Move(source, want.holder, addresses, want.probe))
+    reason = f"found on {source}"
+    if link is not None and link.management and not want.allow_management:
+        permit = "allow_management = true in [[pf.vlan]] permits it"
+        return Deferred(step, reason, f"{source} {link.management} ({permit})")
+    return Planned(step, reason)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PF's own forwarding table: which MACs of the host's bridges the card's switch must know. Pure.
+
+A VF's frame to a MAC that the card does not know leaves by the wire and never comes back, so a bridge on the PF's
+leg, and what is behind its local ports, cannot be reached by VFs until the card is told (sriov-mac-sync).
+"""
+
+from vfagent.model.desired import DesiredPf
+from vfagent.model.inventory import Pf
+from vfagent.model.memory import PfMemory
+from vfagent.model.vf_settings import Attribute
+from vfagent.plan.network_steps import AddFdb, RemoveFdb
+from vfagent.plan.quirks import Quirks
+from vfagent.plan.vf import Planned
+
+_NO_MAC = "00:00:00:00:00:00"
+
+
+def plan_fdb(desired: DesiredPf, pf: Pf, memory: PfMemory, quirks: Quirks) -> tuple[tuple[Planned, ...], str | None]:
+    """The steps, and a note where not all MACs find a place."""
+    if pf.netdev is None or pf.network is None:
+        return (), None
+    wanted, entries, ifindex = _wanted(desired, pf), pf.network.fdb, pf.netdev.ifindex
+    limit = _limit(memory, quirks, others=len(entries - memory.fdb))
+    kept = wanted if limit is None else wanted[:limit]
+    stale = sorted((memory.fdb & entries) - set(kept))
+    removals = [Planned(RemoveFdb(pf.address, ifindex, mac), "left its bridge") for mac in stale]
+    missing = () if Attribute.FDB in memory.unsupported else tuple(mac for mac in kept if mac not in entries)
+    additions = [Planned(AddFdb(pf.address, ifindex, mac), "VFs could not reach it") for mac in missing]
+    beyond = len(wanted) - len(kept)
+    note = f"{beyond} MACs of local bridge ports find no place in the card's FDB: VFs do not reach them"
+    return (*removals, *additions), note if beyond else None
+
+
+def _limit(memory: PfMemory, quirks: Quirks, others: int) -> int | None:
+    limits = [] if quirks.most_fdb is None else [max(quirks.most_fdb - others, 0)]
+    limits += [] if memory.fdb_full is None else [memory.fdb_full]
+    return min(limits, default=None)
+
+
+def _wanted(desired: DesiredPf, pf: Pf) -> list[str]:
+    """The bridges' own MACs first. A VF's MAC is the card's already; in switchdev mode the bridge's port tells it."""
+    network = pf.network
+    if network is None or not pf.vfs or pf.eswitch == "switchdev":
+        return []
+    names = dict.fromkeys(leg.bridge for leg in desired.legs if leg.bridge)
+    bridges = [link for name in names if (link := network.named(name)) and link.kind == "bridge"]
+    ports = {link.master for link in network.links if any(link.name == leg.name for leg in desired.legs)}
+    joined = [bridge for bridge in bridges if bridge.ifindex in ports]
+    learnt = [mac for bridge in joined for name, mac in network.learnt if name == bridge.name]
+    known = {pf.netdev.mac if pf.netdev else "", _NO_MAC, *(vf.settings.mac for vf in pf.vfs if vf.settings)}
+    return [mac for mac in dict.fromkeys([*(bridge.mac for bridge in joined), *learnt]) if mac not in known]
