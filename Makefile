@@ -60,6 +60,8 @@ install-host:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
+	$(INSTALL) udev/71-vfagent-networks.rules $(DESTDIR)/usr/lib/udev/rules.d/71-vfagent-networks.rules
+	$(INSTALL) systemd/10-vfagent.network $(DESTDIR)/usr/lib/systemd/network/10-vfagent.network
 	$(INSTALL) packaging/modules-load.d/vfagent.conf $(DESTDIR)/usr/lib/modules-load.d/vfagent.conf
 	find packaging/monitoring -type f | while read -r file; do \
 		$(INSTALL) "$$file" "$(DOC)/$${file#packaging/}"; done

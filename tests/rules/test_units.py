@@ -12,6 +12,8 @@ from tests.rules.project import PACKAGE, ROOT, none_of, passes
 
 UNIT = ROOT / "systemd/vfagent.service"
 RULES = ROOT / "udev/70-vfagent.rules"
+HINTS = ROOT / "udev/71-vfagent-networks.rules"
+NETWORK = ROOT / "systemd/10-vfagent.network"
 MOST_EXPOSED = 1.7
 
 # key, attribute, operator, value (udev(7)); those that only read what the kernel sent or a harmless attribute.
@@ -159,6 +161,8 @@ def test_what_is_installed_starts(installed: Path) -> None:
     [
         (UNIT, "usr/lib/systemd/system/vfagent.service"),
         (RULES, "usr/lib/udev/rules.d/70-vfagent.rules"),
+        (HINTS, "usr/lib/udev/rules.d/71-vfagent-networks.rules"),
+        (NETWORK, "usr/lib/systemd/network/10-vfagent.network"),
     ],
 )
 def test_install_puts_the_unit_and_the_rules_where_they_are_read(installed: Path, source: Path, target: str) -> None:
