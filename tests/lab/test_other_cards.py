@@ -58,11 +58,12 @@ index = "*"
 driver = "vfio-pci"
 """
 ADAPTER = Path(__file__).with_name("adapter_netdevsim.py")
+SWITCHDEV = Path(__file__).with_name("adapter_switchdev.py")
 
 
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
-    extra = {"/usr/lib/adapter.py": Entry(ADAPTER.read_bytes())}
+    extra = {"/usr/lib/adapter.py": Entry(ADAPTER.read_bytes()), "/usr/lib/switchdev.py": Entry(SWITCHDEV.read_bytes())}
     machine = boot_module([Igb("igb0"), VirtioPf("virtio0"), NvmePf("nvme0")], vfagent_tree(POLICY, extra))
     assert machine.wait_boot() == "running"
     return machine
@@ -112,6 +113,11 @@ def test_a_host_vf_that_is_up_keeps_its_pf_from_being_changed(vm: VM) -> None:
 def test_every_attribute_is_set_and_read_back_on_netdevsim(vm: VM, count: int) -> None:
     done = vm.run(f"modprobe netdevsim && python3 /usr/lib/adapter.py {count}", timeout=120)
     assert f"{count} VFs set and read back" in done.stdout
+
+
+def test_two_eswitches_of_64_vfs_go_to_switchdev_and_back_with_their_representors(vm: VM) -> None:
+    done = vm.run("modprobe netdevsim && python3 /usr/lib/switchdev.py 64", timeout=120)
+    assert done.stdout == "representors: 64 64\n"
 
 
 @pytest.mark.parametrize("mode", ["vepa", "veb"])

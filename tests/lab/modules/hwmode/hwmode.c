@@ -1,20 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A netdev that does nothing but keep the bridge mode (VEB or VEPA) set on it,
- * as NICs with an embedded switch do: no emulated NIC has the operation.
+ * The bridge mode (VEB or VEPA) of a NIC with an embedded switch, which no
+ * emulated NIC has. Without a parameter it makes a netdev that does nothing but
+ * keep the mode set on it. With pf=NAME it gives the operation to that PF, with
+ * the rules of real drivers: it is refused without VFs, and lost with the last.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_bridge.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
+#include <linux/pci.h>
 #include <linux/rtnetlink.h>
 #include <net/netlink.h>
 
-struct hwmode {
-	u16 mode;
-};
+static char *pf;
+module_param(pf, charp, 0444);
+MODULE_PARM_DESC(pf, "the netdev of a PF that is to have the operation");
 
+static u16 bridge_mode = BRIDGE_MODE_VEB;
 static struct net_device *netdev;
+static struct net_device_ops pf_ops;
+
+static bool without_vfs(struct net_device *dev)
+{
+	return dev->dev.parent && !pci_num_vf(to_pci_dev(dev->dev.parent));
+}
 
 static netdev_tx_t hwmode_xmit(struct sk_buff *skb, struct net_device *dev)
 {
@@ -25,11 +35,12 @@ static netdev_tx_t hwmode_xmit(struct sk_buff *skb, struct net_device *dev)
 static int hwmode_setlink(struct net_device *dev, struct nlmsghdr *nlh,
 			  u16 flags, struct netlink_ext_ack *extack)
 {
-	struct hwmode *priv = netdev_priv(dev);
 	struct nlattr *spec, *attr;
 	u16 mode;
 	int rem;
 
+	if (without_vfs(dev))
+		return -EOPNOTSUPP;
 	spec = nlmsg_find_attr(nlh, sizeof(struct ifinfomsg), IFLA_AF_SPEC);
 	if (!spec)
 		return -EINVAL;
@@ -39,7 +50,7 @@ static int hwmode_setlink(struct net_device *dev, struct nlmsghdr *nlh,
 		mode = nla_get_u16(attr);
 		if (mode != BRIDGE_MODE_VEB && mode != BRIDGE_MODE_VEPA)
 			return -EINVAL;
-		priv->mode = mode;
+		bridge_mode = mode;
 		return 0;
 	}
 	return -EINVAL;
@@ -48,9 +59,9 @@ static int hwmode_setlink(struct net_device *dev, struct nlmsghdr *nlh,
 static int hwmode_getlink(struct sk_buff *skb, u32 pid, u32 seq,
 			  struct net_device *dev, u32 filter_mask, int nlflags)
 {
-	struct hwmode *priv = netdev_priv(dev);
-
-	return ndo_dflt_bridge_getlink(skb, pid, seq, dev, priv->mode, 0, 0,
+	if (without_vfs(dev))
+		return -EOPNOTSUPP;
+	return ndo_dflt_bridge_getlink(skb, pid, seq, dev, bridge_mode, 0, 0,
 				       nlflags, filter_mask, NULL);
 }
 
@@ -64,20 +75,54 @@ static const struct net_device_ops hwmode_ops = {
 
 static void hwmode_setup(struct net_device *dev)
 {
-	struct hwmode *priv = netdev_priv(dev);
-
 	ether_setup(dev);
 	eth_hw_addr_random(dev);
 	dev->netdev_ops = &hwmode_ops;
-	priv->mode = BRIDGE_MODE_VEB;
+}
+
+static int hwmode_device_gone(struct notifier_block *block, unsigned long event,
+			      void *data)
+{
+	struct pci_dev *dev = to_pci_dev(data);
+
+	if (event == BUS_NOTIFY_REMOVED_DEVICE && dev->is_virtfn &&
+	    &pci_physfn(dev)->dev == netdev->dev.parent)
+		bridge_mode = BRIDGE_MODE_VEB;
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block hwmode_notifier = {
+	.notifier_call = hwmode_device_gone,
+};
+
+static int hwmode_give(void)
+{
+	netdev = dev_get_by_name(&init_net, pf);
+	if (!netdev)
+		return -ENODEV;
+	if (!netdev->dev.parent || !dev_is_pci(netdev->dev.parent)) {
+		dev_put(netdev);
+		return -EINVAL;
+	}
+	rtnl_lock();
+	pf_ops = *netdev->netdev_ops;
+	pf_ops.ndo_bridge_setlink = hwmode_setlink;
+	pf_ops.ndo_bridge_getlink = hwmode_getlink;
+	netdev->netdev_ops = &pf_ops;
+	rtnl_unlock();
+	dev_put(netdev);
+	/* The PF uses it from now on: it stays loaded. */
+	__module_get(THIS_MODULE);
+	return bus_register_notifier(&pci_bus_type, &hwmode_notifier);
 }
 
 static int __init hwmode_init(void)
 {
 	int err;
 
-	netdev = alloc_netdev(sizeof(struct hwmode), "hwmode%d",
-			      NET_NAME_ENUM, hwmode_setup);
+	if (pf)
+		return hwmode_give();
+	netdev = alloc_netdev(0, "hwmode%d", NET_NAME_ENUM, hwmode_setup);
 	if (!netdev)
 		return -ENOMEM;
 	err = register_netdev(netdev);
@@ -94,5 +139,5 @@ static void __exit hwmode_exit(void)
 
 module_init(hwmode_init);
 module_exit(hwmode_exit);
-MODULE_DESCRIPTION("A netdev that keeps its bridge mode");
+MODULE_DESCRIPTION("The bridge mode of a NIC with an embedded switch");
 MODULE_LICENSE("GPL");

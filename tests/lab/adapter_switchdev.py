@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in the guest: netdevsim's eswitches to switchdev and back, by vfagent's adapters and steps, two at once."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vfagent.execute_network import execute_network
+from vfagent.host.devlink import KernelDevlink
+from vfagent.host.identity import open_host
+from vfagent.model.pci import PciAddress
+from vfagent.observe_network import representors
+from vfagent.plan.network_steps import LinkChange, SetRepresentor
+
+BUS = Path("/sys/bus/netdevsim")
+count = int(sys.argv[1])
+host, devlink = open_host(), KernelDevlink()
+
+
+def uplink(number: int) -> str:
+    ports = (port for port in (BUS / f"devices/netdevsim{number}/net").iterdir())
+    return next(port.name for port in ports if (port / "phys_port_name").read_text().strip() == "p0")
+
+
+def mode(number: int) -> str | None:
+    return devlink.eswitch_mode(PciAddress(f"netdevsim{number}"), bus="netdevsim")
+
+
+def go_and_come_back(number: int) -> int:
+    address = PciAddress(f"netdevsim{number}")
+    (BUS / "new_device").write_text(f"{number} 1")
+    Path(f"/sys/kernel/debug/netdevsim/{address}/max_vfs").write_text(str(count))
+    (BUS / f"devices/{address}/sriov_numvfs").write_text(str(count))
+    assert mode(number) == "legacy"
+    devlink.set_eswitch_mode(address, "switchdev", bus="netdevsim")
+    assert mode(number) == "switchdev"
+    found = tuple(representors(host, uplink(number)))
+    assert sorted(one.index for one in found) == list(range(count)), found
+    assert not any(one.admin_up for one in found)
+    for one in found:
+        step = SetRepresentor(address, one.index, one.name, one.ifindex, LinkChange(up=True))
+        execute_network(step, host, force=False)
+    assert all(one.admin_up for one in representors(host, uplink(number)))
+    devlink.set_eswitch_mode(address, "legacy", bus="netdevsim")
+    assert mode(number) == "legacy"
+    assert not tuple(representors(host, uplink(number)))
+    (BUS / "del_device").write_text(str(number))
+    return len(found)
+
+
+with ThreadPoolExecutor() as together:
+    print("representors:", *together.map(go_and_come_back, (11, 12)))
