@@ -71,7 +71,7 @@ class Kernel:
 @dataclass(frozen=True, slots=True)
 class Iommu:
     on: bool = True  # there are IOMMU groups
-    acpi: bool | None = None  # the firmware describes an IOMMU; None where that is not known
+    table: str | None = None  # in which ACPI table the firmware describes it; "" in none, None where that is not known
     remaps_interrupts: bool | None = None
     unsafe_interrupts: bool = False
     no_iommu: bool = False

@@ -18,7 +18,7 @@ _GRUB = "GRUB_CMDLINE_LINUX in /etc/default/grub, update-grub"
 def iommu_off(facts: Facts) -> Iterator[Finding]:
     if facts.iommu.on:
         return
-    cause, advice = _why_off(facts.kernel, acpi=facts.iommu.acpi)
+    cause, advice = _why_off(facts.kernel, facts.iommu.table)
     yield Finding(
         "iommu-off",
         needed(wanted=facts.wants_vfio),
@@ -29,16 +29,17 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def _why_off(kernel: Kernel, *, acpi: bool | None) -> tuple[str, str]:
+def _why_off(kernel: Kernel, table: str | None) -> tuple[str, str]:
     words = kernel.cmdline.split()
-    option = {"GenuineIntel": "intel_iommu", "AuthenticAMD": "amd_iommu"}.get(kernel.cpu, "iommu")
-    if acpi is False and kernel.virtual:
+    options = {"DMAR": "intel_iommu", "IVRS": "amd_iommu", "GenuineIntel": "intel_iommu", "AuthenticAMD": "amd_iommu"}
+    option = options.get(table or kernel.cpu, "iommu")
+    if table == "" and kernel.virtual:
         return (
             "this host is a VM without one",
             "let its own host give it a virtual IOMMU (QEMU: intel-iommu,intremap=on)",
         )
-    if acpi is False:
-        firmware = "VT-d" if kernel.cpu == "GenuineIntel" else "IOMMU (AMD-Vi)" if option == "amd_iommu" else "IOMMU"
+    if table == "":
+        firmware = "VT-d" if option == "intel_iommu" else "IOMMU (AMD-Vi)" if option == "amd_iommu" else "IOMMU"
         return "the firmware describes none", f"switch {firmware} on in the firmware's setup, and boot again"
     off = [word for word in words if word in (f"{option}=off", "iommu=off", "intremap=off")]
     if off:

@@ -49,11 +49,12 @@ def _has_module(files: HostFiles, release: str, name: str) -> bool:
 
 def read_iommu(files: HostFiles, cpu: str) -> Iommu:
     tables = files.names("sys/firmware/acpi/tables")
-    table = {"GenuineIntel": "DMAR", "AuthenticAMD": "IVRS"}.get(cpu)
+    # By the table, not by the processor: a VM may have Intel's IOMMU beside AMD's processor.
+    table = next((name for name in ("DMAR", "IVRS") if name in tables), "")
     return Iommu(
         on=bool(files.names("sys/kernel/iommu_groups")),
-        acpi=table in tables if tables and table else None,
-        remaps_interrupts=_remaps_interrupts(files) if table else None,
+        table=table if tables else None,
+        remaps_interrupts=_remaps_interrupts(files) if cpu in ("GenuineIntel", "AuthenticAMD") else None,
         unsafe_interrupts=_is_set(files, "vfio_iommu_type1/parameters/allow_unsafe_interrupts"),
         no_iommu=_is_set(files, "vfio/parameters/enable_unsafe_noiommu_mode"),
     )

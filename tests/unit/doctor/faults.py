@@ -121,6 +121,12 @@ def _no_groups(tree: Tree) -> None:
 
 
 @fault
+def intels_iommu_beside_amds_processor(tree: Tree) -> None:
+    iommu_without_its_word_on_the_command_line(tree)
+    write(tree, "proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm hypervisor\n")
+
+
+@fault
 def interrupts_are_not_remapped(tree: Tree) -> None:
     write(tree, "proc/interrupts", "  24:  0  0  PCI-MSI-0000:00:1f.2  0-edge  ahci\n")
 
