@@ -126,6 +126,7 @@ class PfState:
                 self.timeline.append(TimedStep(report.step.describe(), started, report.at, failed))
             case Finished():
                 self.memory = report.memory
+                self.running.clear()  # steps begun together and refused were done singly, in other words
 
     def _take_look(self, looked: Looked) -> None:
         self.known = True

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.metrics import views
-from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_settings import LinkState, VfSettings
 from vfagent.pf_state import PfState, Phase
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile import Failure
+from vfagent.reconcile import Failure, Finished, StepEnded, StepStarted
 from vfagent.status import pf_status
 
 
@@ -81,3 +81,14 @@ def test_differences_are_the_plan_s_deferred_ones_included() -> None:
     assert found.differs == ("mtu",)
     deferred = Deferred(SetNumvfs(views.STORAGE, 6), "found 4 VFs", "vf0: in use")
     assert pf_status(state(Plan(deferred=(deferred,)))).differs == ("numvfs",)
+
+
+def test_a_look_that_has_ended_leaves_nothing_at_work() -> None:
+    """Steps begun together and refused are done singly, without what the driver does not support: as other steps."""
+    found = state(Plan())
+    for settings in (VfSettings(trust=True, link_state=LinkState.ENABLE), VfSettings(trust=True)):
+        found.take(StepStarted(ConfigureVf(views.STORAGE, 2, 1, settings), "found off", 1.0))
+    found.take(StepEnded(ConfigureVf(views.STORAGE, 2, 1, VfSettings(trust=True)), 2.0))
+    assert phases(found)[1] is Phase.CONVERGING
+    found.take(Finished(found.memory))
+    assert set(phases(found)) == {Phase.CONVERGED}
