@@ -93,7 +93,6 @@ def prometheus(service: Service, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 # What the fake kernel's PFs, which are no NICs and count nothing, have nothing of; and what nothing has happened of.
-# The lab's host has all of it but traffic: tests/lab/test_monitoring.py.
 NOT_HERE = re.compile(r"_bytes_total|_packets_total|vf_differs|pf_differs|pf_unsupported|boot_to_ready|drift|guest")
 
 
