@@ -98,7 +98,8 @@ def _hooks(root: Root, uri: str | None) -> list[str]:
             f'chroot "$1" {install}',
         ]
     if isinstance(root, StockRoot):
-        fetch = f"apt-get install -qq --download-only {' '.join(root.downloaded)}"
+        # mmdebstrap takes no recommendations; a host does.
+        fetch = f"apt-get install -qq --download-only -o APT::Install-Recommends=true {' '.join(root.downloaded)}"
         hooks += ['chroot "$1" apt-get clean', f'chroot "$1" {fetch}']
     return hooks
 
