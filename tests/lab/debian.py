@@ -43,7 +43,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class StockRoot(Root):
-    """One that packages are installed in later, without a network: apt has their files, and documents are kept."""
+    """One that packages are installed in later, without a network: apt has the files of those that are needed."""
 
     downloaded: tuple[str, ...] = ()
 
@@ -98,8 +98,7 @@ def _hooks(root: Root, uri: str | None) -> list[str]:
             f'chroot "$1" {install}',
         ]
     if isinstance(root, StockRoot):
-        # mmdebstrap takes no recommendations; a host does.
-        fetch = f"apt-get install -qq --download-only -o APT::Install-Recommends=true {' '.join(root.downloaded)}"
+        fetch = f"apt-get install -qq --download-only {' '.join(root.downloaded)}"
         hooks += ['chroot "$1" apt-get clean', f'chroot "$1" {fetch}']
     return hooks
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.lab.cache import built, recipe_hash, say, sources
-from tests.lab.debian import Root, StockRoot, bootstrap, install_commands, run_in
+from tests.lab.debian import Root, bootstrap, install_commands, run_in
 from tests.lab.initrd import DRIVERS, initrd
 
 HERE = Path(__file__).parent
@@ -24,8 +24,7 @@ TOOLS = Root(
     directories=("/lab/vm", "/lab/image", "/lab/warm"),
 )
 
-# A host before vfagent is installed, but for what the lab itself needs.
-STOCK_PACKAGES = (
+HOST_PACKAGES = (
     "linux-image-amd64",
     "systemd-sysv",
     "udev",
@@ -40,10 +39,6 @@ STOCK_PACKAGES = (
     "procps",
     "strace",
     "python3",
-)
-
-HOST_PACKAGES = (
-    *STOCK_PACKAGES,
     "python3-pyudev",
     "python3-pyroute2",
     "python3-systemd",
@@ -138,14 +133,6 @@ def _together(name: str, suite: str, packages: Callable[[str], Path]) -> Image:
         qemu = tools()
         root, *_ = [one.result() for one in roots]
     return _image(name, suite, root, qemu)
-
-
-def stock(suite: str, downloaded: tuple[str, ...]) -> Image:
-    """A host that vfagent has never been on; apt has the files of `downloaded` and of what they need."""
-    plain = host(suite)
-    root = StockRoot(suite, (*STOCK_PACKAGES, *HYPERVISOR_PACKAGES), downloaded=downloaded)
-    made = built(f"stock-base-{suite}", asdict(root), _root_maker(root)) / "root"
-    return _image("stock", suite, made, plain.tools)
 
 
 def _image(name: str, suite: str, root: Path, qemu: Path) -> Image:

@@ -13,10 +13,9 @@ import pytest
 from tests.lab.cache import built
 from tests.lab.facts import vfs
 from tests.lab.holder import HOLDER
-from tests.lab.image import stock
 from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb
-from tests.lab.package import deb, package, packages_of
+from tests.lab.package import deb, package
 from tests.lab.payload import Entry
 from tests.lab.test_one_card import hold
 from tests.lab.vm import VM
@@ -55,9 +54,8 @@ def run(programs: Path, program: str, *arguments: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def hosts(boot_module: Callable[..., VM]) -> dict[str, VM]:
-    image = stock("trixie", (*packages_of("Depends"), *packages_of("Recommends")))
     tree = {"/usr/lib/hold.py": Entry(HOLDER)}
-    return {name: boot_module([Igb(f"igb-{name}")], tree, image=image, memory_mib=1536) for name in ("one", "two")}
+    return {name: boot_module([Igb(f"igb-{name}")], tree, hypervisor=True, memory_mib=1536) for name in ("one", "two")}
 
 
 class Fleet:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package in stock Debians without a kernel: lintian, what apt brings along, what a purge leaves."""
+
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.lab.cache import built
+from tests.lab.debian import StockRoot, bootstrap, run_in
+from tests.lab.package import deb, lint, package, packages_of
+from vfagent import __version__
+
+NEWER = "99.0.0"
+FIND = "find / -xdev -name '*vfagent*' -not -path '/root/*' | sort"
+
+
+def test_lintian_finds_nothing() -> None:
+    assert lint(package(__version__)) == ""
+
+
+@pytest.fixture(params=["trixie", "bookworm"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A Debian that vfagent has never been in; apt has the packages that it may want, and no network."""
+    stock = StockRoot(request.param, ("systemd", "udev"), downloaded=packages_of("Depends"))
+    made = built(f"stock-{request.param}", asdict(stock), lambda work: bootstrap(stock, work / "root"))
+    subprocess.run(["cp", "-a", "--reflink=auto", str(made / "root"), str(tmp_path / "root")], check=True)
+    for version in (__version__, NEWER):
+        shutil.copy(deb(package(version)), tmp_path / "root/root")
+    return tmp_path / "root"
+
+
+def shell(root: Path, script: str) -> str:
+    return run_in(root, ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "sh", "-ec", f"cd /root\n{script}"])
+
+
+def install(root: Path, version: str) -> None:
+    shell(root, f"apt-get install --yes --no-install-recommends --allow-downgrades ./vfagent_{version}_all.deb")
+
+
+def test_it_comes_with_what_it_needs_and_goes_without_a_trace(root: Path) -> None:
+    before = shell(root, FIND)
+    install(root, __version__)
+    assert shell(root, "vfagent --version; systemctl is-enabled vfagent") == f"vfagent {__version__}\nenabled\n"
+    shell(root, "for file in /usr/share/doc/vfagent/examples/*.toml; do vfagent check $file; done; vfagent plan")
+    assert shell(root, "vfagent schema | cmp - /usr/share/vfagent/policy.schema.json") == ""
+    shell(root, "test -e /usr/lib/python3/dist-packages/vfagent/__pycache__; touch /etc/vfagent/policy.toml")
+    for version in (NEWER, __version__):
+        install(root, version)
+        assert shell(root, "vfagent --version") == f"vfagent {version}\n"
+    shell(root, "apt-get remove --yes vfagent; test -e /etc/vfagent/policy.toml; test ! -e /usr/bin/vfagent")
+    shell(root, "apt-get purge --yes vfagent")
+    assert shell(root, FIND) == before
