@@ -66,7 +66,10 @@ APT = {"/etc/apt/apt.conf.d/90lab": b'APT::Get::Assume-Yes "true";\n'}
 SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:9862/metrics\").read().decode())'"
 
 
-@pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
+pytestmark = pytest.mark.long  # apt and Python's compiler take their time in emulation
+
+
+@pytest.fixture(scope="module", params=["trixie", "bookworm"])
 def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
     files = [deb(package(version)) for version in (__version__, NEWER)]
     lab = {**APT, "/usr/lib/hold.py": Entry(HOLDER)}

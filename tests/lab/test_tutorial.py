@@ -50,6 +50,7 @@ def vm(warm: Callable[..., VM]) -> VM:
     return machine
 
 
+@pytest.mark.long
 def test_each_command_of_the_tutorial_does_what_it_shows(vm: VM) -> None:
     commands = list(typed(PAGE.read_text()))
     assert len(commands) > 15
