@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package in stock Debians without a kernel: lintian, what apt brings along, what a purge leaves."""
+"""The Debian package in a stock Debian without a kernel: lintian, what apt brings along, what a purge leaves."""
 
 import shutil
 import subprocess
