@@ -6,7 +6,6 @@ each moment one of both holds them. What is begun is on disk before the first ch
 """
 
 import errno
-import ipaddress
 from dataclasses import replace
 from typing import NoReturn
 
@@ -59,6 +58,8 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
 
 def depends(route: Route, addresses: tuple[str, ...]) -> bool:
     """Whether a route goes by one of these addresses: it has one as its source, or a gateway that one is beside."""
+    import ipaddress  # late: a start that moves nothing need not wait for it
+
     held = [ipaddress.ip_interface(text) for text in addresses]
     if route.source and any(ipaddress.ip_address(route.source) == one.ip for one in held):
         return True
