@@ -27,10 +27,10 @@ help:
 	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
 	@echo "make rpm      an RPM package, in build/"
 
-# In two processes: the host tier waits a lot, the others compute.
+# The host tier mostly waits, the others compute.
 check:
 	@python=$(PYTHON) && said=$$(mktemp) && status=0 && { \
-		$$python -m pytest tests/host >$$said 2>&1 & host=$$!; \
+		$$python -m pytest -n 3 --dist loadfile tests/host >$$said 2>&1 & host=$$!; \
 		$$python -m pytest tests/rules tests/unit tests/model || status=1; \
 		wait $$host || status=1; cat $$said; rm -f $$said; exit $$status; }
 
