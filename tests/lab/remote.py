@@ -68,6 +68,11 @@ class Remote:
         argv = [*self.argv(), "--", command]
         return subprocess.run(argv, check=False, capture_output=True, timeout=timeout, input=data or b"")
 
+    def forward(self, path: Path, port: int) -> None:
+        """Makes a port of the guest's loopback a socket here, for as long as the connection lasts."""
+        argv = self.argv("-O", "forward", "-L", f"{path}:127.0.0.1:{port}")
+        subprocess.run(argv, check=True, capture_output=True)
+
     def close(self) -> None:
         if self._master:
             self._master.kill()
