@@ -20,7 +20,7 @@ help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
 	@echo "make test     all tests, those in VMs included"
-	@echo "make test-long  what takes long: the package on Debian 13 and 12, the tutorial, Ansible"
+	@echo "make test-long  what takes long, and is not part of CI yet"
 	@echo "make lab      a shell in a running lab VM"
 	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it; what scrapes cost"
 	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"

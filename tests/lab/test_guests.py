@@ -14,7 +14,9 @@ from tests.lab.guest_facts import wait_said
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.payload import Entry
-from tests.lab.target import IQN, MARK, Target
+from tests.lab.rom_tree import MARK as ROM_MARK
+from tests.lab.rom_tree import SOURCE, rom_tree
+from tests.lab.target import EFI_IQN, EFI_MARK, IQN, MARK, Target
 from tests.lab.vm import VM
 
 PF = "0000:01:00.0"
@@ -50,6 +52,10 @@ POLICY = _PF.format(name="storage", match=f'pci = "{PF}"') + _GUEST.format(
 )
 USER, SECRET = "cirros", "open-sesame-12"
 POLICY += f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
+EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN)
+ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
+    "[guest.ipxe]", '[guest.ipxe]\nloader = "rom"'
+)
 # Its iPXE finds nothing to boot, and goes on trying: enough of a guest to be there.
 LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
     name="late", vfs="late", firmware="bios", host=20, iqn="iqn.2016-01.com.example:none"
@@ -59,7 +65,7 @@ LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
     secret = {"/etc/vfagent/cirros.chap": Entry(f"{SECRET}\n".encode(), 0o600)}
-    payload = vfagent_tree(POLICY, {**Target(PF, login=(USER, SECRET)).tree(), **secret})
+    payload = vfagent_tree(POLICY, {**Target(PF, login=(USER, SECRET), efi=True).tree(), **secret})
     return boot_module([VirtioPf("virtio0", vfs=2)], payload, hypervisor=True)
 
 
@@ -150,6 +156,37 @@ def test_a_guest_that_ignores_acpi_is_stopped_in_the_stated_time_and_stays_so(vm
     since = now(vm)
     vm.run("vfagent guest start cirros", timeout=60)
     wait_said(vm, "cirros", MARK, since=since)
+
+
+@pytest.mark.long
+def test_a_guest_boots_under_uefi_too(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", (POLICY + EFI).encode())
+    vm.run("systemctl reload vfagent.service")
+    wait_said(vm, "efi", EFI_MARK, timeout=240)
+    assert guest_facts.guest(vm, "efi")["loader"] == "iPXE image"
+    vm.run("vfagent guest stop efi", timeout=60)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+
+
+@pytest.mark.long
+def test_a_rom_is_built_where_it_can_do_no_harm_and_the_guest_runs_it(vm: VM) -> None:
+    vm.put_tree(rom_tree())
+    agent = f'[agent]\nipxe_source = "{SOURCE}"\n'
+    vm.put("/etc/vfagent/policy.toml", (agent + POLICY + ROM).encode())
+    assert "once that is built from" in vm.run("vfagent plan", check=False).stdout
+    vm.run("systemctl reload vfagent.service")
+    wait_said(vm, "rom", ROM_MARK)
+    assert guest_facts.guest(vm, "rom")["loader"] == "iPXE ROM"
+    uid, touched, links, devices = vm.get("/var/lib/vfagent/rom-cache/build.log").decode().splitlines()[:4]
+    assert int(uid.rpartition(":")[2]) > 60000
+    assert "Read-only file system" in touched
+    assert links.endswith(": lo")
+    assert devices.count("cannot access") == 2
+    assert "guest rom: boots by /var/lib/vfagent/rom-cache/1af41041-bios-" in vm.run("vfagent rom list").stdout
+    vm.run("vfagent guest stop rom", timeout=60)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
 
 
 def test_a_crash_is_followed_by_another_start(vm: VM) -> None:

@@ -21,6 +21,7 @@ from tests.lab.prometheus import Prometheus, dashboard_queries, prometheus_tree
 from tests.lab.target import boot_sector
 from tests.lab.vm import VM
 
+pytestmark = pytest.mark.long
 PF, LATE = "0000:01:00.0", "0000:02:00.0"
 UNIT = "vfagent-guest-disk.service"
 POLICY = f"""
