@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernel events into dirty PFs: udev's, rtnetlink's, and the end of who held a VF."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from vfagent.observe import DEVICES, pf_addresses
 from vfagent.pace import PacedReader
 
 log = logging.getLogger(__name__)
+
+_FDB_S = 1.0  # a bridge on a busy network learns from its uplink too, and that is nothing to us
 
 
 class Watcher:
@@ -31,6 +34,7 @@ class Watcher:
             PacedReader(self.vfio.fileno, self._read_vfio, self._working),
             PacedReader(self.fdb.fileno, self._read_fdb, self._working),
         )
+        self._fdb_timer: asyncio.TimerHandle | None = None
         self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
         self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
         self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
@@ -42,6 +46,8 @@ class Watcher:
     def stop(self) -> None:
         for reader in self._readers:
             reader.stop()
+        if self._fdb_timer:
+            self._fdb_timer.cancel()
         self.links.close()
         self.vfio.close()
         self.fdb.close()
@@ -114,6 +120,11 @@ class Watcher:
     def _read_fdb(self) -> None:
         """A guest came to a bridge, or left it: the card's table may have to follow."""
         self.fdb.drain()
+        if self._fdb_timer is None:
+            self._fdb_timer = asyncio.get_running_loop().call_later(_FDB_S, self._follow_bridges)
+
+    def _follow_bridges(self) -> None:
+        self._fdb_timer = None
         for state in list(self.convergence.pfs.values()):
             if state.bridged:
                 self.convergence.mark_dirty(state.address)
