@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs in the guest: netdevsim's eswitches to switchdev and back, by vfagent's adapters and steps, two at once."""
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +34,7 @@ def go_and_come_back(number: int) -> int:
     (BUS / f"devices/{address}/sriov_numvfs").write_text(str(count))
     assert mode(number) == "legacy"
     devlink.set_eswitch_mode(address, "switchdev", bus="netdevsim")
+    subprocess.run(["udevadm", "settle"], check=True)  # udev renames netdevs as they come
     assert mode(number) == "switchdev"
     found = tuple(representors(host, uplink(number)))
     assert sorted(one.index for one in found) == list(range(count)), found
@@ -43,6 +45,7 @@ def go_and_come_back(number: int) -> int:
     assert all(one.admin_up for one in representors(host, uplink(number)))
     devlink.set_eswitch_mode(address, "legacy", bus="netdevsim")
     assert mode(number) == "legacy"
+    subprocess.run(["udevadm", "settle"], check=True)
     assert not tuple(representors(host, uplink(number)))
     (BUS / "del_device").write_text(str(number))
     return len(found)
