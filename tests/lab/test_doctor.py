@@ -14,6 +14,7 @@ from tests.lab.nic import Igb
 from tests.lab.payload import Entry
 from tests.lab.vm import VM
 
+pytestmark = pytest.mark.long
 PF = "0000:01:00.0"
 POLICY = f"""
 [[pf]]

@@ -13,6 +13,7 @@ from tests.lab.payload import Entry
 from tests.lab.vm import VM
 from tests.lab.warm import WarmVM
 
+pytestmark = pytest.mark.long
 PF = "0000:01:00.0"
 ADDRESS = "192.168.10.1/24"
 LEG = f"""

@@ -115,6 +115,7 @@ def test_every_attribute_is_set_and_read_back_on_netdevsim(vm: VM, count: int) -
     assert f"{count} VFs set and read back" in done.stdout
 
 
+@pytest.mark.long
 def test_two_eswitches_of_64_vfs_go_to_switchdev_and_back_with_their_representors(vm: VM) -> None:
     done = vm.run("modprobe netdevsim && python3 /usr/lib/switchdev.py 64", timeout=120)
     assert done.stdout == "representors: 64 64\n"
