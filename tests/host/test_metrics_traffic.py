@@ -137,6 +137,7 @@ def test_a_worker_that_hangs_is_not_joined_by_others(
             await asyncio.sleep(0.01)
         assert 1 <= len(reads.made) <= 4
         await found.stop()
+        await asyncio.sleep(0.3)  # for the end of the last one, which was killed, to be collected
 
     run_to_end(run())
 
