@@ -27,15 +27,17 @@ help:
 	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
 	@echo "make rpm      an RPM package, in build/"
 
-# The host tier mostly waits, the others compute.
+# The host tier and the tools of the rules mostly wait, the others compute.
 check:
 	@python=$(PYTHON) && said=$$(mktemp) && status=0 && { \
-		$$python -m pytest -n 3 --dist loadfile tests/host >$$said 2>&1 & host=$$!; \
-		$$python -m pytest tests/rules tests/unit tests/model || status=1; \
+		$$python -m pytest -n 3 --dist loadfile -m "not wide" tests/rules tests/host >$$said 2>&1 & host=$$!; \
+		VFAGENT_MODEL_FACTOR=0.5 $$python -m pytest -m "not wide" tests/unit tests/model || status=1; \
 		wait $$host || status=1; cat $$said; rm -f $$said; exit $$status; }
 
 test: check
-	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab -m "not long"
+	@python=$(PYTHON) && $$python -m pytest -n 2 -m wide && \
+		VFAGENT_MODEL_FACTOR=7 $$python -m pytest -n 2 tests/model && \
+		$$python -m tests.lab.image && $$python -m pytest tests/lab -m "not long"
 
 test-long:
 	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab -m long

@@ -18,6 +18,7 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.namespace import ip
 from tests.host.test_agent import OTHER, PF, POLICY, Service, reload
 
+pytestmark = pytest.mark.wide
 MONITORING = Path(__file__).parents[2] / "packaging/monitoring"
 CONFIG = """\
 global: {{scrape_interval: 250ms, evaluation_interval: 250ms}}

@@ -34,6 +34,7 @@ def pyroute2(request: pytest.FixtureRequest) -> tuple[str, Path]:
     return version, folder
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("tests", TESTS, ids=lambda tests: tests[0])
 def test_rtnetlink_works_the_same_with_this_pyroute2(pyroute2: tuple[str, Path], tests: tuple[str, ...]) -> None:
     version, folder = pyroute2

@@ -177,8 +177,8 @@ def test_with_the_rules_gone_only_what_vfagent_made_goes(before: Before, policy:
     run = agent.settle(pf.address)
     assert strangers(kernel) == others
     assert all(one.because for one in run.plan.deferred)
-    left = [name for name in kernel.links.ours() if kernel.links.made[name].kind == "vlan"]
-    assert left == [one.step.name for one in run.plan.deferred]  # type: ignore[union-attr]
+    left = {name for name in kernel.links.ours() if kernel.links.made[name].kind == "vlan"}
+    assert left == {one.step.name for one in run.plan.deferred}  # type: ignore[union-attr]
 
 
 def test_without_a_policy_that_could_be_read_nothing_is_taken_away() -> None:

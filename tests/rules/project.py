@@ -2,6 +2,7 @@
 """The source tree as the rules see it."""
 
 import ast
+import functools
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def none_of(found: list[str]) -> None:
         pytest.fail("\n".join(found), pytrace=False)
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """The package's modules by path from its parent: `vfagent/host/udev.py`."""
     paths = sorted(PACKAGE.rglob("*.py"))

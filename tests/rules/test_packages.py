@@ -52,6 +52,7 @@ def asked(rpm: Path, *query: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.wide
 def test_the_rpm_holds_what_is_installed_and_its_licence(rpm: Path, installed: Path) -> None:
     listed = asked(rpm, "--queryformat", "[%{FILEMODES:perms} %{FILENAMES}\\n]")
     held = {line.split()[1].replace(_python(), "/usr/lib/python/") for line in listed if line.startswith("-")}
@@ -64,6 +65,7 @@ def _python() -> str:
     return f"/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}/"
 
 
+@pytest.mark.wide
 def test_the_rpm_says_nothing_to_systemd_that_would_end_a_guest(rpm: Path) -> None:
     scripts = "\n".join(asked(rpm, "--scripts"))
     assert "udevadm trigger" in scripts
@@ -85,6 +87,7 @@ def test_all_tell_the_same_version() -> None:
     assert f"%{{!?given_version:{__version__}}}" in SPEC
 
 
+@pytest.mark.wide
 def test_a_wheel_is_the_program_and_its_libraries(tmp_path: Path) -> None:
     source = tmp_path / "source"
     make(f"{source}/vfagent-{__version__}", f"BUILD={source}")
@@ -97,6 +100,7 @@ def test_a_wheel_is_the_program_and_its_libraries(tmp_path: Path) -> None:
     assert "vfagent = vfagent.cli:main" in info
 
 
+@pytest.mark.wide
 def test_beside_a_wheel_the_rest_is_installed_by_make(tmp_path: Path) -> None:
     make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent")
     unit = (tmp_path / "usr/lib/systemd/system/vfagent.service").read_text()

@@ -123,10 +123,11 @@ def test_the_service_is_hardened() -> None:
     none_of([found[0], *open_doors] if float(found[1]) > MOST_EXPOSED else [])
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    passes("make", "--no-print-directory", "--silent", "install", f"DESTDIR={tmp_path}")
-    return tmp_path
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    passes("make", "--no-print-directory", "--silent", "install", f"DESTDIR={target}")
+    return target
 
 
 def test_install_puts_every_file_of_the_package(installed: Path) -> None:

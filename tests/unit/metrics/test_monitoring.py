@@ -29,6 +29,7 @@ def test_the_rules_are_sound() -> None:
     passes("promtool", "check", "rules", FOLDER / "rules/vfagent.yml")
 
 
+@pytest.mark.wide
 def test_alerts_fire_when_they_should_and_not_else() -> None:
     passes("promtool", "test", "rules", FOLDER / "rules_test.yml")
 
