@@ -1,31 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent's main job, to look at: a host boots and finds its VFs ready; a NIC is plugged in and gets its own."""
+"""vfagent's main job, to look at: a host boots and has VFs and a guest on one; a NIC is plugged in and gets its own."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.facts import vfs
-from tests.lab.image import host
+from tests.lab.guest_facts import wait_said
+from tests.lab.image import hypervisor
 from tests.lab.install import vfagent_tree
-from tests.lab.nic import Igb
+from tests.lab.nic import Igb, VirtioPf
+from tests.lab.target import MARK, Target
 from tests.lab.vm import VM
 
-POLICY = Path(__file__).parents[2] / "config/examples/lab.toml"
+POLICY = Path(__file__).parents[2] / "config/examples/demo.toml"
 _RULE = "─" * 78
 
 
 def main() -> None:
     times: list[tuple[str, float]] = []
     with _timed(times, "lab images: built, or found in the cache"):
-        host()
+        hypervisor()
     _title("The policy")
     print(POLICY.read_text())
-    with VM([Igb("igb0")], vfagent_tree(POLICY.read_text(), enabled=False)) as vm:
+    payload = vfagent_tree(POLICY.read_text(), Target("0000:02:00.0").tree(), enabled=False)
+    with VM([Igb("igb0"), VirtioPf("virtio0", vfs=2)], payload, hypervisor=True) as vm:
         _show_plan(vm, times)
         _show_boot(vm, times)
         _show_hotplug(vm, times)
+        _show_guest(vm)
     _title("How long each took")
     for what, seconds in times:
         print(f"  {seconds:6.1f} s  {what}")
@@ -33,7 +38,7 @@ def main() -> None:
 
 def _show_plan(vm: VM, times: list[tuple[str, float]]) -> None:
     vm.wait_boot()
-    _title("A host with one 82576, before: vfagent plan")
+    _title("A host with an 82576 and a virtio card, before: vfagent plan")
     _print(vm, "vfagent plan; true")
     vm.run("systemctl enable vfagent.service")
 
@@ -41,6 +46,8 @@ def _show_plan(vm: VM, times: list[tuple[str, float]]) -> None:
 def _show_boot(vm: VM, times: list[tuple[str, float]]) -> None:
     with _timed(times, "reboot, until the host takes commands"):
         vm.reboot()
+    with _timed(times, "from then to what its guest said, booted from an iSCSI disk through a VF"):
+        wait_said(vm, "cirros", MARK, timeout=120)
     vm.wait_boot()
     _title("The same host after its next boot: vfagent status")
     _print(vm, "vfagent status")
@@ -57,6 +64,13 @@ def _show_hotplug(vm: VM, times: list[tuple[str, float]]) -> None:
         vm.wait_for(lambda: [vf.driver for vf in vfs(vm, pf) if vf.vlan == 10] == ["vfio-pci"] * 4, 60)
     vm.wait_for(f"vfagent status | grep -q '{pf}.*converged'", 30)
     _print(vm, "vfagent status")
+
+
+def _show_guest(vm: VM) -> None:
+    _title("The guest's serial console: journalctl -u vfagent-guest-cirros")
+    said = vm.run("journalctl -a -o cat -u vfagent-guest-cirros").stdout
+    plain = re.sub(r"\x1b\[[0-9;=?]*[A-Za-z]", "", said).replace("\r", "").splitlines()
+    print("\n".join([line for line in plain if line.strip()][-12:]), flush=True)
 
 
 def _title(text: str) -> None:

@@ -2,6 +2,7 @@
 """What vfagent and systemd say of a guest."""
 
 import json
+import shlex
 
 from tests.lab.vm import VM
 
@@ -18,4 +19,7 @@ def phase(vm: VM, name: str) -> object:
 def wait_said(vm: VM, name: str, text: str, *, since: str = "", timeout: float = 180) -> None:
     """Until the guest has said this on its serial console, which the journal has."""
     after = f"--since '{since}'" if since else ""
-    vm.wait_for(f"journalctl -a -o cat -u vfagent-guest-{name}.service {after} | grep -q '{text}'", timeout)
+    follow = f"journalctl -a -o cat -f -n all -u vfagent-guest-{name}.service {after} 2>/dev/null"
+    # Followed, not polled: in emulation each journalctl takes a second from the guest that is waited for.
+    said = shlex.quote(f"grep -qm1 -e {shlex.quote(text)} < <({follow})")
+    vm.run(f"timeout {timeout} bash -c {said}", timeout=timeout + 30)

@@ -171,14 +171,14 @@ class VM:
     def wait_for(self, condition: str | Callable[[], object], timeout: float = 60) -> None:
         """Polls a command in the guest until it succeeds, or a function until it gives something true."""
         if isinstance(condition, str):
-            loop = f"until {condition}; do sleep 0.1; done"
+            loop = f"until {condition}; do sleep 0.3; done"  # each turn costs an emulated processor its while
             self.run(f"timeout {timeout} sh -c {shlex.quote(loop)}", timeout=timeout + 30)
             return
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{condition} does not hold after {timeout} s")
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     def address(self, card: Card) -> str:
         """The PCI address of a card's PF."""
@@ -189,6 +189,12 @@ class VM:
 
     def hotplug(self, card: Card, timeout: float = 60) -> str:
         """Puts a card into a free port, and gives its PF's address once the guest's kernel has it."""
+        self.plug(card)
+        self.wait_for(f"test -e /sys/bus/pci/devices/{self.address(card)}", timeout)
+        return self.address(card)
+
+    def plug(self, card: Card) -> None:
+        """Puts a card into a free port, and asks the guest nothing."""
         bus = next(port for port in PORTS if port not in self.cards and port not in self._spent)
         parts = card.parts(bus)
         for netdev in parts.netdevs:
@@ -196,8 +202,6 @@ class VM:
         for device in parts.devices:
             self.qmp.execute("device_add", device)
         self.cards[bus] = card
-        self.wait_for(f"test -e /sys/bus/pci/devices/{self.address(card)}", timeout)
-        return self.address(card)
 
     def unplug(self, card: Card, timeout: float = 60) -> None:
         """Asks the guest for the card, and waits until it is gone."""
