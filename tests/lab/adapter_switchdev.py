@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs in the guest: netdevsim's eswitches to switchdev and back, by vfagent's adapters and steps, two at once."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,9 @@ host, devlink = open_host(), KernelDevlink()
 
 
 def uplink(number: int) -> str:
-    ports = (port for port in (BUS / f"devices/netdevsim{number}/net").iterdir())
-    return next(port.name for port in ports if (port / "phys_port_name").read_text().strip() == "p0")
+    """The one port that is neither a VF's nor a PF's: p1 since its numbers begin at 1."""
+    ports = (BUS / f"devices/netdevsim{number}/net").iterdir()
+    return next(port.name for port in ports if re.fullmatch(r"p\d+", (port / "phys_port_name").read_text().strip()))
 
 
 def mode(number: int) -> str | None:

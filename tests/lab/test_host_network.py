@@ -384,6 +384,30 @@ def test_a_move_whose_probe_fails_is_taken_back_and_said_and_not_tried_again(vm:
     settled(vm)
 
 
+def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where_it_has(vm: WarmVM) -> None:
+    """The lab's module gives one of two 82576s the operation, with the rules of real drivers."""
+    vm.run("systemctl stop vfagent")
+    late = vm.hotplug(Igb("late"))
+    vm.wait_for(lambda: netdev(vm, late), 20)
+    name = netdev(vm, late)
+    vm.run(f"modprobe hwmode pf={name}")
+    policy(vm, CARD.replace("vfs = 2", 'vfs = 2\nhwmode = "vepa"'))
+    vm.wait_for(lambda: status(vm)[late]["phase"] == "converged", 60)
+    settled(vm)
+    assert (hwmode(vm, name), status(vm)[late]["hwmode"]) == ("VEPA", "vepa")
+    assert "hwmode" in str(status(vm)[PF]["unsupported"])
+    assert journal(vm).count(f"{PF}: set hwmode") <= 1
+    vm.run(f"echo 0 >{SYSFS}/{late}/sriov_numvfs", timeout=90)
+    vm.wait_for(lambda: len(vfs(vm, late)) == 2 and hwmode(vm, name) == "VEPA", 60)
+    vm.run(f"bridge link set dev {name} hwmode veb")
+    vm.wait_for(lambda: hwmode(vm, name) == "VEPA", 10)
+
+
+def hwmode(vm: VM, name: str) -> object:
+    found = json.loads(vm.run(f"bridge -j -d link show dev {name}", check=False).stdout or "[]")
+    return found[0].get("hwmode") if found else None
+
+
 def test_released_the_pf_has_no_leg_of_ours(vm: WarmVM) -> None:
     vm.run("ip -n vf link set eth0 netns 1; ip netns del vf; sleep 1")
     done = vm.run(f"vfagent release --force {PF}", timeout=120)
