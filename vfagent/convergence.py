@@ -253,7 +253,7 @@ class Convergence:
             log.error("%s%s", failure.text, hint, extra={"VFAGENT_PF": state.address, "VFAGENT_STEP": failure.step})
         retryable = any(failure.retryable or failure.refused for failure in state.failures)
         if state.attempts >= MOST_ATTEMPTS or not retryable:
-            state.given_up = state.plan.steps
+            state.given_up = state.undone
             log.error(
                 "pf %s: given up after %d attempts, until it, or the policy, changes", name_of(state), state.attempts
             )

@@ -2,10 +2,12 @@
 """Addresses from one interface to another, so that nobody who uses them is cut off.
 
 First the target holds them too, then the routes that depend on them go by it, then the source gives them up. At
-each moment one of both holds them. What is begun is on disk before the first change.
+each moment one of both holds them. What is begun is on disk before the first change. In the end the peers hear of it.
 """
 
+import contextlib
 import errno
+import itertools
 from dataclasses import replace
 from typing import NoReturn
 
@@ -16,6 +18,7 @@ from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 
 # A port of a bridge, or a PF that was just brought up, passes frames some time later.
 PROBE_S = 10.0
+MOST_PEERS = 256  # each is a broadcast
 
 
 def move_addresses(step: MoveAddresses, host: Host) -> None:
@@ -72,12 +75,32 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
     network, to, away = host.network, host.network.link(target), host.network.link(source)
     if to is None:
         raise OSError(errno.ENODEV, f"there is no {target}")
+    peers = _peers(move.addresses, away, host)
     for address in _missing(move.addresses, to, host):
         network.add_address(to.ifindex, address, known_unique=True)
     for route in move.routes:
         host.routes.put(to.ifindex, route)
     if away is not None:
         _give_up(move.addresses, away, host)
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            network.ask_for(to.ifindex, peer)
+
+
+def _peers(addresses: tuple[str, ...], source: Link | None, host: Host) -> list[str]:
+    """Who knows our addresses by the source's MAC, and would go on sending to that for half a minute.
+
+    ARP's question for a peer says who asks, and the peer takes it from there (arp_process()); unlike a gratuitous
+    ARP, it needs no raw socket. Of IPv6 the kernel asks by its link-local address, which tells the peer nothing.
+    """
+    import ipaddress
+
+    if source is None:
+        return []
+    networks = [ipaddress.ip_interface(text).network for text in addresses]
+    found = (ipaddress.ip_address(text) for text in host.network.neighbours(source.ifindex))
+    beside = (str(one) for one in found if one.version == 4 and any(one in network for network in networks))
+    return list(itertools.islice(beside, MOST_PEERS))
 
 
 def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:

@@ -108,6 +108,13 @@ class PfState:
         return self.desired is not None and any(leg.bridge for leg in self.desired.legs)
 
     @property
+    def undone(self) -> tuple[Planned, ...]:
+        """What the last look planned and did not get: all of it, where what was done does not hold."""
+        done = {one.text for one in self.timeline if one.failed is None}
+        left = tuple(one for one in self.plan.steps if one.step.describe() not in done)
+        return left or self.plan.steps
+
+    @property
     def deadline_s(self) -> float:
         """How long the worker may stay silent now."""
         return max((deadline_s(step) for step in self.running), default=30.0)

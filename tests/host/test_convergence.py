@@ -319,6 +319,24 @@ def test_what_cannot_succeed_is_not_tried_twice(kernel_files: FakeKernel, caplog
     assert "more than the card's totalvfs" in caplog.text
 
 
+def test_nor_is_it_when_what_came_before_it_succeeded(kernel_files: FakeKernel) -> None:
+    """The plan of the next look is shorter then, but asks for the same."""
+    kernel_files.tree.add_pf(PF)
+    kernel_files.refuse(PF, NUMVFS, errno.ERANGE)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until_phase(Phase.FAILED, PF)
+        rounds, steps = rig.pf().rounds, len(rig.pf().plan.steps)
+        rig.look(PF)
+        await rig.until(lambda: rig.pf().rounds > rounds and not rig.pf().looking)
+        assert len(rig.pf().plan.steps) < steps
+        assert rig.pf().phase is Phase.FAILED
+
+    converge(kernel_files, body)
+    assert len(kernel_files.writes(PF, NUMVFS)) == 1
+
+
 def test_a_passing_failure_is_got_over(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.EAGAIN, times=2)

@@ -31,7 +31,8 @@ from vfagent.move import move_addresses, roll_back
 from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 
 HERE, GATEWAY = "192.0.2.1", "192.0.2.254"
-HELD, HELD6 = f"{HERE}/24", "2001:db8:2::1/64"
+HERE6, GATEWAY6 = "2001:db8:2::1", "2001:db8:2::fe"
+HELD, HELD6 = f"{HERE}/24", f"{HERE6}/64"
 PF = PciAddress("0000:01:00.0")
 network = KernelNetwork()
 
@@ -132,12 +133,13 @@ class Peer:
             ip("link", "set", name, "up")
             run("ip", "-n", "peer", "link", "set", f"to-{name}", "master", "wire", "up")
         run("ip", "-n", "peer", "addr", "add", f"{GATEWAY}/24", "dev", "wire")
+        run("ip", "-n", "peer", "addr", "add", f"{GATEWAY6}/64", "dev", "wire", "nodad")
         run("ip", "-n", "peer", "link", "set", "wire", "up")
         ip("addr", "add", HELD, "dev", "lan0")
         ip("addr", "add", HELD6, "dev", "lan0", "nodad")
         ip("route", "add", "default", "via", GATEWAY, "metric", "100", "mtu", "1400")
         ip("route", "add", "198.51.100.0/24", "dev", "lan0", "src", HERE)
-        ip("-6", "route", "add", "default", "via", "2001:db8:2::fe", "dev", "lan0")
+        ip("-6", "route", "add", "default", "via", GATEWAY6, "dev", "lan0")
 
     def connect(self) -> socket.socket:
         """A TCP connection from the peer to us, which goes on sending."""
@@ -242,6 +244,25 @@ def test_an_established_connection_survives_and_the_address_is_never_gone(peer: 
 
 
 @pytest.mark.usefixtures("peer")
+def test_peers_know_at_once_by_which_mac_a_moved_address_is_reached(host: Host) -> None:
+    """They would send to the old one until their entry is old; a bridge may have lost its way out by then."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
+        somebody.sendto(b"", (GATEWAY, 9))
+    await_known_by(link("lan0")["address"])
+    move_addresses(step(), host)
+    await_known_by(link("leg0")["address"])
+    roll_back(RollBackMove(PF, Move("lan0", "leg0", (HELD, HELD6))), host)
+    await_known_by(link("lan0")["address"])
+
+
+def await_known_by(mac: str) -> None:
+    end = time.monotonic() + 2.0
+    while mac not in (seen := run("ip", "-n", "peer", "neigh", "show", HERE)):
+        assert time.monotonic() < end, seen
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("peer")
 def test_a_probe_that_is_answered_ends_the_move(host: Host) -> None:
     move_addresses(step(GATEWAY), host)
     assert held("leg0") == {HELD, HELD6}
@@ -282,7 +303,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
-        if name in ("link", "addresses", "by", "pending", "answers"):
+        if name in ("link", "addresses", "by", "pending", "answers", "neighbours", "ask_for"):
             return method
 
         def counted(*args: object, **kwargs: object) -> object:

@@ -102,6 +102,12 @@ class NetworkView:
     def answers(self, ifindex: int, address: str, within_s: float) -> bool:
         return (self._name(ifindex), address) in self._links.reachable
 
+    def neighbours(self, ifindex: int) -> tuple[str, ...]:
+        return tuple(address for name, address in self._links.reachable if name == self._name(ifindex))
+
+    def ask_for(self, ifindex: int, neighbour: str) -> None:
+        self._name(ifindex)
+
     def by(self, ifindex: int) -> tuple[Route, ...]:
         return tuple(self._links.routes.get(ifindex, ()))
 

@@ -107,6 +107,12 @@ class Network(Protocol):
 
     def answers(self, ifindex: int, address: str, within_s: float) -> bool: ...
 
+    def neighbours(self, ifindex: int) -> tuple[str, ...]:
+        """The addresses that the kernel has found by this interface."""
+
+    def ask_for(self, ifindex: int, neighbour: str) -> None:
+        """Makes the kernel ask for an IPv4 neighbour, which tells it where our address is now."""
+
 
 class Routes(Protocol):
     def by(self, ifindex: int) -> tuple[Route, ...]:

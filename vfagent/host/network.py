@@ -19,6 +19,7 @@ _IFF_UP = 0x1
 _PROTO_OURS = 0x76  # IFA_PROTO, of Linux 5.18 on; before, an address cannot be told from others and is never removed
 _NODAD = 0x02
 _PERMANENT, _NOARP, _REACHABLE, _FAILED, _NONE = 0x80, 0x40, 0x02, 0x20, 0x00
+_FOUND = 0x02 | 0x04 | 0x08 | 0x10  # reachable, stale, delay, probe
 _NTF_USE, _NTF_SELF = 0x01, 0x02
 _POLL_S = 0.05
 _HWMODES = {"veb": 0, "vepa": 1}
@@ -123,12 +124,29 @@ class KernelNetwork:
             known = {"dst": address, "ifindex": ifindex, "family": family}
             _forget(ip, known)
             while time.monotonic() < end:
-                # NTF_USE: as if there were something to send. A failed entry is asked for anew by the same.
-                ask(lambda: ip.neigh("replace", state=_NONE, flags=_NTF_USE, **known))
+                # A failed entry is asked for anew by the same.
+                _use(ip, known)
                 time.sleep(_POLL_S)
                 if _state(ip, ifindex, address, family) & _REACHABLE:
                     return True
         return False
+
+    def neighbours(self, ifindex: int) -> tuple[str, ...]:
+        with IPRoute() as ip:
+            messages = ask(lambda: list(ip.get_neighbours(ifindex=ifindex)))
+        found = (one for one in messages if one["ifindex"] == ifindex and one["state"] & _FOUND)
+        return tuple(text for one in found if (text := one.get_attr("NDA_DST")))
+
+    def ask_for(self, ifindex: int, neighbour: str) -> None:
+        known = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
+        with IPRoute() as ip:
+            _forget(ip, known)
+            _use(ip, known)
+
+
+def _use(ip: Any, known: dict[str, Any]) -> None:
+    """NTF_USE: as if there were something to send."""
+    ask(lambda: ip.neigh("replace", state=_NONE, flags=_NTF_USE, **known))
 
 
 def _forget(ip: Any, known: dict[str, Any]) -> None:

@@ -89,6 +89,12 @@ class NoNetwork:
     def answers(self, ifindex: int, address: str, within_s: float) -> bool:
         return False
 
+    def neighbours(self, ifindex: int) -> tuple[str, ...]:
+        return ()
+
+    def ask_for(self, ifindex: int, neighbour: str) -> None:
+        _read_only()
+
     def put(self, ifindex: int, route: Route) -> None:
         _read_only()
 
