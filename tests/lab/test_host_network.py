@@ -394,7 +394,7 @@ def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where
     late = vm.hotplug(Igb("late"))
     vm.wait_for(lambda: netdev(vm, late), 20)
     name = netdev(vm, late)
-    vm.run(f"modprobe hwmode pf={name}")
+    vm.run(f"modprobe hwmode pf={name} && test -e /sys/module/hwmode/parameters/pf")
     policy(vm, CARD.replace("vfs = 2", 'vfs = 2\nhwmode = "vepa"'))
     vm.wait_for(lambda: status(vm)[late]["phase"] == "converged", 60)
     settled(vm)
