@@ -82,12 +82,11 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
         host.routes.put(to.ifindex, route)
     if away is not None:
         _give_up(move.addresses, away, host)
-    for peer in peers:
-        with contextlib.suppress(OSError):
-            network.ask_for(to.ifindex, peer)
+    with contextlib.suppress(OSError):  # the address has moved, whoever has heard of it
+        network.ask_for(to.ifindex, peers)
 
 
-def _peers(addresses: tuple[str, ...], source: Link | None, host: Host) -> list[str]:
+def _peers(addresses: tuple[str, ...], source: Link | None, host: Host) -> tuple[str, ...]:
     """Who knows our addresses by the source's MAC, and would go on sending to that for half a minute.
 
     ARP's question for a peer says who asks, and the peer takes it from there (arp_process()); unlike a gratuitous
@@ -96,11 +95,11 @@ def _peers(addresses: tuple[str, ...], source: Link | None, host: Host) -> list[
     import ipaddress
 
     if source is None:
-        return []
+        return ()
     networks = [ipaddress.ip_interface(text).network for text in addresses]
     found = (ipaddress.ip_address(text) for text in host.network.neighbours(source.ifindex))
     beside = (str(one) for one in found if one.version == 4 and any(one in network for network in networks))
-    return list(itertools.islice(beside, MOST_PEERS))
+    return tuple(itertools.islice(beside, MOST_PEERS))
 
 
 def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:

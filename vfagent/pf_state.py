@@ -110,8 +110,8 @@ class PfState:
     @property
     def undone(self) -> tuple[Planned, ...]:
         """What the last look planned and did not get: all of it, where what was done does not hold."""
-        done = {one.text for one in self.timeline if one.failed is None}
-        left = tuple(one for one in self.plan.steps if one.step.describe() not in done)
+        failed = {one.text: one.failed for one in self.timeline}  # the last time counts
+        left = tuple(one for one in self.plan.steps if failed.get(one.step.describe(), "not begun") is not None)
         return left or self.plan.steps
 
     @property

@@ -83,6 +83,12 @@ class Rig:
             assert time.monotonic() < end, list(self.convergence.pfs.values())
             await asyncio.sleep(0.01)
 
+    async def looked_again(self, address: PciAddress = PF) -> None:
+        """After an event, to the end of the look that it causes."""
+        rounds = self.pf(address).rounds
+        self.look(address)
+        await self.until(lambda: self.pf(address).rounds > rounds and not self.pf(address).looking)
+
     async def until_phase(self, phase: Phase, *addresses: PciAddress) -> None:
         await self.until(lambda: all(self.pf(one).phase is phase and not self.pf(one).looking for one in addresses))
 
@@ -292,9 +298,7 @@ def test_what_was_given_up_is_left_alone_until_a_reload(kernel_files: FakeKernel
         rig.look(PF)
         await rig.until_phase(Phase.FAILED, PF)
         kernel_files.behave(PF, NUMVFS)
-        rounds = rig.pf().rounds
-        rig.look(PF)
-        await rig.until(lambda: rig.pf().rounds > rounds and not rig.pf().looking)
+        await rig.looked_again()
         assert rig.pf().phase is Phase.FAILED
         assert rig.pf().failures
         assert len(kernel_files.writes(PF, NUMVFS)) == MOST_ATTEMPTS
@@ -327,9 +331,8 @@ def test_nor_is_it_when_what_came_before_it_succeeded(kernel_files: FakeKernel) 
     async def body(rig: Rig) -> None:
         rig.look(PF)
         await rig.until_phase(Phase.FAILED, PF)
-        rounds, steps = rig.pf().rounds, len(rig.pf().plan.steps)
-        rig.look(PF)
-        await rig.until(lambda: rig.pf().rounds > rounds and not rig.pf().looking)
+        steps = len(rig.pf().plan.steps)
+        await rig.looked_again()
         assert len(rig.pf().plan.steps) < steps
         assert rig.pf().phase is Phase.FAILED
 

@@ -70,8 +70,10 @@ def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
 @contextmanager
 def _running(vm: VM, unit: str) -> Iterator[None]:
     vm.run(f"systemctl start {unit}", timeout=120)
-    yield
-    vm.run(f"systemctl stop systemd-networkd.socket {unit} 2>/dev/null; true", timeout=60)
+    try:
+        yield
+    finally:
+        vm.run(f"systemctl stop systemd-networkd.socket {unit} 2>/dev/null; true", timeout=60)
 
 
 def _held(vm: VM) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 """The fake kernel's links and vfagent's journal as `Host` shows them."""
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
@@ -105,7 +105,7 @@ class NetworkView:
     def neighbours(self, ifindex: int) -> tuple[str, ...]:
         return tuple(address for name, address in self._links.reachable if name == self._name(ifindex))
 
-    def ask_for(self, ifindex: int, neighbour: str) -> None:
+    def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
         self._name(ifindex)
 
     def by(self, ifindex: int) -> tuple[Route, ...]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between vfagent and the kernel: what the rest may ask of it, and the bundle that answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,8 +110,8 @@ class Network(Protocol):
     def neighbours(self, ifindex: int) -> tuple[str, ...]:
         """The addresses that the kernel has found by this interface."""
 
-    def ask_for(self, ifindex: int, neighbour: str) -> None:
-        """Makes the kernel ask for an IPv4 neighbour, which tells it where our address is now."""
+    def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
+        """Makes the kernel ask for IPv4 neighbours, which tells them where our address is now."""
 
 
 class Routes(Protocol):

@@ -19,7 +19,7 @@ _IFF_UP = 0x1
 _PROTO_OURS = 0x76  # IFA_PROTO, of Linux 5.18 on; before, an address cannot be told from others and is never removed
 _NODAD = 0x02
 _PERMANENT, _NOARP, _REACHABLE, _FAILED, _NONE = 0x80, 0x40, 0x02, 0x20, 0x00
-_FOUND = 0x02 | 0x04 | 0x08 | 0x10  # reachable, stale, delay, probe
+_FOUND = _REACHABLE | 0x04 | 0x08 | 0x10  # or stale, delay, probe
 _NTF_USE, _NTF_SELF = 0x01, 0x02
 _POLL_S = 0.05
 _HWMODES = {"veb": 0, "vepa": 1}
@@ -137,11 +137,12 @@ class KernelNetwork:
         found = (one for one in messages if one["ifindex"] == ifindex and one["state"] & _FOUND)
         return tuple(text for one in found if (text := one.get_attr("NDA_DST")))
 
-    def ask_for(self, ifindex: int, neighbour: str) -> None:
-        known = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
+    def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
         with IPRoute() as ip:
-            _forget(ip, known)
-            _use(ip, known)
+            for neighbour in neighbours:
+                known = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
+                _forget(ip, known)
+                _use(ip, known)
 
 
 def _use(ip: Any, known: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from vfagent.host.host import LinkFacts, Sysfs
@@ -92,7 +92,7 @@ class NoNetwork:
     def neighbours(self, ifindex: int) -> tuple[str, ...]:
         return ()
 
-    def ask_for(self, ifindex: int, neighbour: str) -> None:
+    def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
         _read_only()
 
     def put(self, ifindex: int, route: Route) -> None:
