@@ -16,8 +16,8 @@ from vfagent.guest_jobs import Jobs, Outcome
 from vfagent.host.host import Host
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
-from vfagent.observe import management_of
-from vfagent.observe_network import CLASS, is_ours
+from vfagent.observe import NETDEVS, management_of
+from vfagent.observe_network import is_ours
 from vfagent.plan.network import plan_bridge
 from vfagent.plan.network_steps import DeleteLink
 from vfagent.plan.vf import Deferred, Planned
@@ -53,8 +53,8 @@ def plan_bridges(policy: Policy, host: Host) -> tuple[Item, ...]:
 
 def _stale(policy: Policy, host: Host) -> Iterator[Item]:
     wanted = {rule.name for rule in policy.bridge}
-    for name in host.sysfs.names(CLASS):
-        if name not in wanted and host.sysfs.exists(f"{CLASS}/{name}/bridge") and is_ours(host, name):
+    for name in host.sysfs.names(NETDEVS):
+        if name not in wanted and host.sysfs.exists(f"{NETDEVS}/{name}/bridge") and is_ours(host, name):
             link = host.network.link(name)
             if link is not None:
                 yield _removal(link, host)
@@ -62,7 +62,7 @@ def _stale(policy: Policy, host: Host) -> Iterator[Item]:
 
 def _removal(link: Link, host: Host) -> Item:
     step, reason = DeleteLink(_NO_PF, link.name, link.ifindex), "not in the policy"
-    ports = host.sysfs.names(f"{CLASS}/{link.name}/brif")
+    ports = host.sysfs.names(f"{NETDEVS}/{link.name}/brif")
     if ports:
         return Deferred(step, reason, f"{', '.join(ports)}: still its ports")
     why = management_of(host, link.name)

@@ -13,6 +13,8 @@ from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
 
 DEVICES = "sys/bus/pci/devices"
+NETDEVS = "sys/class/net"
+_UPLINK_PORT = re.compile(r"pf?(\d+)(?:s\d+)?")  # phys_port_name of a card's own port; p0s1 where it is split
 _VF_PORT = re.compile(r"pf(\d+)vf(\d+)$")  # phys_port_name of a VF's representor
 # PCIe ports share a group with what is below them and do no DMA of their own for it: vfio lets them be.
 _PORT_DRIVERS = frozenset({"pcieport", "pci-stub"})
@@ -85,7 +87,7 @@ def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
     """The PF's own netdev with its VFs. In switchdev mode representors share its folder: they have a port name."""
     names = netdev_names(host, base)
     own = [name for name in names if not _is_representor(host, name)] if len(names) > 1 else names
-    ifindex = host.sysfs.read(f"sys/class/net/{own[0]}/ifindex") if own else None
+    ifindex = host.sysfs.read(f"{NETDEVS}/{own[0]}/ifindex") if own else None
     if not ifindex:
         return None, None
     try:
@@ -95,21 +97,28 @@ def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
 
 
 def _is_representor(host: Host, name: str) -> bool:
-    port = host.sysfs.read(f"sys/class/net/{name}/phys_port_name") or ""
+    port = host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or ""
     return "vf" in port or "sf" in port
 
 
 def representor_names(host: Host, uplink: str) -> Iterator[tuple[str, int, int]]:
     """Each VF's representor on the switch of a netdev: its name, the PF's number on the card, and the VF's index."""
-    switch = host.sysfs.read(f"sys/class/net/{uplink}/phys_switch_id")
-    own = re.match(r"p(\d+)$|pf(\d+)$", host.sysfs.read(f"sys/class/net/{uplink}/phys_port_name") or "")
-    for name in host.sysfs.names("sys/class/net") if switch else []:
-        port = _VF_PORT.search(host.sysfs.read(f"sys/class/net/{name}/phys_port_name") or "")
-        if port is None or host.sysfs.read(f"sys/class/net/{name}/phys_switch_id") != switch:
-            continue
+    ports = _switch_ports(host, uplink)
+    uplinks = [found for port in ports.values() if (found := _UPLINK_PORT.fullmatch(port))]
+    own = _UPLINK_PORT.fullmatch(ports.get(uplink, ""))
+    for name, port in ports.items():
+        vf = _VF_PORT.search(port)
         # The ports of one card may share a switch: there the uplink's own number tells whose VF it is.
-        if own is None or int(own[1] or own[2]) == int(port[1]):
-            yield name, int(port[1]), int(port[2])
+        if vf and (own is None or len(uplinks) == 1 or int(own[1]) == int(vf[1])):
+            yield name, int(vf[1]), int(vf[2])
+
+
+def _switch_ports(host: Host, uplink: str) -> dict[str, str]:
+    """The netdevs on the switch of this one, and what the driver calls their ports."""
+    switch = host.sysfs.read(f"{NETDEVS}/{uplink}/phys_switch_id")
+    names = host.sysfs.names(NETDEVS) if switch else []
+    beside = (name for name in names if host.sysfs.read(f"{NETDEVS}/{name}/phys_switch_id") == switch)
+    return {name: host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or "" for name in beside}
 
 
 def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
@@ -129,7 +138,7 @@ def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management:
         admin_up=link.admin_up,
         carrier=link.carrier,
         settled=host.udev.properties("net", link.name) is not None,
-        master=host.sysfs.link(f"sys/class/net/{link.name}/master") if link.master else None,
+        master=host.sysfs.link(f"{NETDEVS}/{link.name}/master") if link.master else None,
         addressed=addressed,
         management=management,
     )
@@ -142,10 +151,10 @@ def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) 
     while ways and todo:
         current = todo.pop()
         seen.add(current)
-        ifindex = host.sysfs.read(f"sys/class/net/{current}/ifindex")
+        ifindex = host.sysfs.read(f"{NETDEVS}/{current}/ifindex")
         if ifindex and (why := ways.get(int(ifindex))):
             return why if current == name else f"is below {current}, which {why}"
-        entries = host.sysfs.names(f"sys/class/net/{current}")
+        entries = host.sysfs.names(f"{NETDEVS}/{current}")
         uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
         todo += [upper for upper in uppers if upper not in seen]
     return None
@@ -222,7 +231,7 @@ def _blocks(host: Host, name: str) -> bool:
 def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:
     found = []
     for name in netdev_names(host, base):
-        ifindex = host.sysfs.read(f"sys/class/net/{name}/ifindex")
+        ifindex = host.sysfs.read(f"{NETDEVS}/{name}/ifindex")
         link = host.rtnl.link(int(ifindex), vfs=False) if ifindex else None
         if link:
             found.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))

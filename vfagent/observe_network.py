@@ -11,10 +11,8 @@ from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
 from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor
-from vfagent.observe import management_of, representor_names
+from vfagent.observe import NETDEVS, management_of, representor_names
 from vfagent.plan.quirks import hwmode_danger
-
-CLASS = "sys/class/net"
 
 
 def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory) -> Pf:
@@ -43,14 +41,14 @@ def kernel_version() -> str:
 
 def _ours_on(host: Host, parent: str) -> list[str]:
     """What vfagent made on a netdev."""
-    entries = host.sysfs.names(f"{CLASS}/{parent}")
+    entries = host.sysfs.names(f"{NETDEVS}/{parent}")
     uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
     return [name for name in uppers if is_ours(host, name)]
 
 
 def is_ours(host: Host, name: str) -> bool:
-    alias = host.sysfs.read(f"{CLASS}/{name}/ifalias")
-    return alias == OURS or (not alias and host.sysfs.read(f"{CLASS}/{name}/netdev_group") == str(NEWBORN))
+    alias = host.sysfs.read(f"{NETDEVS}/{name}/ifalias")
+    return alias == OURS or (not alias and host.sysfs.read(f"{NETDEVS}/{name}/netdev_group") == str(NEWBORN))
 
 
 def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> HostNetwork:
@@ -105,8 +103,8 @@ def _representors(host: Host, pf: Pf) -> tuple[Representor, ...]:
 def representors(host: Host, uplink: str) -> Iterable[Representor]:
     """The VFs' representors on the switch of this netdev."""
     for name, number, index in representor_names(host, uplink):
-        ifindex = host.sysfs.read(f"{CLASS}/{name}/ifindex")
+        ifindex = host.sysfs.read(f"{NETDEVS}/{name}/ifindex")
         link = host.network.link(int(ifindex)) if ifindex else None
         if link is not None:
-            master = host.sysfs.link(f"{CLASS}/{name}/master")
+            master = host.sysfs.link(f"{NETDEVS}/{name}/master")
             yield Representor(index, name, link.ifindex, link.admin_up, master, number)
