@@ -26,7 +26,7 @@ from vfagent.host_bridges import HostBridges
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.model.codec import encode
 from vfagent.pace import Pace
-from vfagent.pf_state import PfState, Phase
+from vfagent.pf_state import PfState
 from vfagent.policy.types import Policy
 from vfagent.status import PolicyStatus, Status, snapshot, summary
 from vfagent.watcher import Watcher
@@ -34,7 +34,7 @@ from vfagent.watcher import Watcher
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 300.0  # then READY is said with what is unfinished reported
-_WAITING_GRACE_S = 10.0  # for drivers and links at start
+_UDEV_QUEUE = "run/udev/queue"  # there while udev has events to handle (udev_queue_get_queue_is_empty(3))
 _STATUS_DELAY_S = 0.3  # a burst of steps makes one file
 _EXTENSION_S = 60.0
 
@@ -58,7 +58,7 @@ class Agent:
         self._status_timer: asyncio.TimerHandle | None = None
         self._status_pace = Pace()
         self._written_pfs: object = None
-        self._started = time.monotonic()
+        self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._lock = -1
         self.metrics = Endpoint(self.snapshot, self.convergence.tally, self._counting, lambda: (self._lock,))
@@ -194,8 +194,11 @@ class Agent:
         """READY when each PF found at start has converged, or has been reported as unable to."""
         if self.is_ready:
             return
-        unfinished = [state for state in self.convergence.pfs.values() if self._unfinished(state)]
-        waited = time.monotonic() - self._started
+        now = time.monotonic()
+        if self.convergence.host.sysfs.exists(_UDEV_QUEUE):
+            self._udev_busy_at = now
+        waited = now - self._started
+        unfinished = any(state.unfinished(now, self._udev_busy_at) for state in self.convergence.pfs.values())
         if unfinished and waited < START_LIMIT_S:
             if self._ready_timer is None:
                 self.notifier.extend_start(_EXTENSION_S)
@@ -210,18 +213,6 @@ class Agent:
     def _check_ready_again(self) -> None:
         self._ready_timer = None
         self._check_ready()
-
-    def _unfinished(self, state: PfState) -> bool:
-        match state.phase:
-            case Phase.UNKNOWN:
-                return True
-            case Phase.CONVERGING:
-                return state.attempts < 2
-            case Phase.WAITING:
-                since = state.waiting_since
-                return since is None or time.monotonic() - since < _WAITING_GRACE_S
-            case _:
-                return False
 
     async def _shut_down(self) -> None:
         """VFs and guests stay as they are; a step that runs is let end, within reason."""

@@ -15,6 +15,8 @@ from vfagent.plan.steps import SetNumvfs, Step
 from vfagent.plan.vf import Planned
 from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, deadline_s
 
+_WAITING_GRACE_S = 10.0  # for drivers and links at start
+
 
 class Phase(StrEnum):
     UNKNOWN = "unknown"  # not looked at yet
@@ -113,6 +115,18 @@ class PfState:
         failed = {one.text: one.failed for one in self.timeline}  # the last time counts
         left = tuple(one for one in self.plan.steps if failed.get(one.step.describe(), "not begun") is not None)
         return left or self.plan.steps
+
+    def unfinished(self, now: float, udev_busy_at: float) -> bool:
+        """Whether READY waits for it. While udev has events to handle, a driver may yet be loaded."""
+        match self.phase:
+            case Phase.UNKNOWN:
+                return True
+            case Phase.CONVERGING:
+                return self.attempts < 2
+            case Phase.WAITING:
+                return self.waiting_since is None or now - max(self.waiting_since, udev_busy_at) < _WAITING_GRACE_S
+            case _:
+                return False
 
     @property
     def deadline_s(self) -> float:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.evidence import collect
+from tests.lab.evidence import collect, summary
 from tests.lab.image import Image, host
 from tests.lab.vm import VM
 from tests.lab.warm import WarmVM
 
 HERE = Path(__file__).parent
 EVIDENCE = HERE / "evidence"
+_setup_failures: set[str] = set()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,16 +25,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and VM.alive:
+    if report.failed and VM.alive and not _is_known(report, str(call.excinfo)):
         report.sections.append(("evidence", "\n".join(_collect_all(item.nodeid))))
     return report
 
 
+def _is_known(report: pytest.TestReport, failure: str) -> bool:
+    """Whether a test before this one failed on the same fixture: a file's VM that did not boot fails all its tests."""
+    known = report.when == "setup" and failure in _setup_failures
+    _setup_failures.add(failure)
+    return known
+
+
 def _collect_all(test: str) -> list[str]:
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", test.removeprefix("tests/lab/"))
-    return [str(collect(vm, EVIDENCE / name / str(number))) for number, vm in enumerate(VM.alive)]
+    folders = [collect(vm, EVIDENCE / name / str(number)) for number, vm in enumerate(VM.alive)]
+    return [f"{folder}\n{summary(vm)}" for folder, vm in zip(folders, VM.alive, strict=True)]
 
 
 @pytest.fixture(scope="session")

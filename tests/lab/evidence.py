@@ -16,6 +16,12 @@ COMMANDS = {
     "lspci.txt": "lspci -nnk",
     "processes.txt": "ps axo pid,ppid,stat,wchan:32,args",
 }
+# For whoever sees only the test's output.
+SUMMARY = "systemctl --plain --no-legend --failed; journalctl --no-pager -o short-monotonic -b -p warning -n 25"
+
+
+def summary(vm: VM) -> str:
+    return _output(vm, SUMMARY) if vm.remote.connected() else vm.console_tail()
 
 
 def collect(vm: VM, folder: Path) -> Path:

@@ -40,6 +40,11 @@ ExecStart=/bin/sh -c 'readlink -f /sys/bus/pci/devices/0000:01:00.0/virtfn*/driv
 """
 
 
+# The card's driver is loaded late, after PFs that wait for nothing else would have been given up.
+SLOW_UDEV = b"""SUBSYSTEM=="pci", KERNEL=="0000:01:00.0", ACTION=="add", PROGRAM="/bin/sleep 15"
+"""
+
+
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
     extra = {
@@ -47,6 +52,7 @@ def vm(boot_module: Callable[..., VM]) -> VM:
         "/etc/systemd/system/multi-user.target.wants/witness.service": Entry(
             target="/usr/lib/systemd/system/witness.service"
         ),
+        "/etc/udev/rules.d/10-slow.rules": Entry(SLOW_UDEV),
         "/usr/lib/hold.py": Entry(HOLDER),
     }
     machine = boot_module([Igb("igb0")], vfagent_tree(POLICY, extra))
