@@ -105,7 +105,8 @@ class HostBridges:
             self.consider_soon()
 
     def links_changed(self, ifindexes: set[int]) -> None:
-        if self._policy.bridge and (self.found.problems or self.found.ifindexes & ifindexes):
+        """Also of a bridge that stays, for its ports' sake, when its rule is gone."""
+        if self.found.problems or self.found.ifindexes & ifindexes:
             self.consider_soon()
 
     def consider_soon(self) -> None:

@@ -8,12 +8,13 @@ each moment one of both holds them. What is begun is on disk before the first ch
 import contextlib
 import errno
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NoReturn
 
 from vfagent.errors import StepError, errno_text
 from vfagent.host.host import Host
-from vfagent.model.network import Link, Move, Route
+from vfagent.model.network import Link, Move, Route, Taken
 from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 
 # A port of a bridge, or a PF that was just brought up, passes frames some time later.
@@ -31,6 +32,8 @@ def move_addresses(step: MoveAddresses, host: Host) -> None:
     if move.probe and not _answers(move, host):
         _give_back(step, move, host, f"{move.probe} does not answer by {move.target}", retryable=False)
     host.moves.forget(move)
+    if move.back:
+        _given(move.addresses, host)
 
 
 def roll_back(step: RollBackMove, host: Host) -> None:
@@ -40,6 +43,12 @@ def roll_back(step: RollBackMove, host: Host) -> None:
         text = f"{step.pf}: cannot {step.describe()}: {errno_text(error.errno or 0)}"
         raise StepError(text, errno=error.errno or 0) from error
     host.moves.forget(step.move)
+    _given(step.move.strangers, host)
+
+
+def _given(addresses: Iterable[str], host: Host) -> None:
+    for address in addresses:
+        host.moves.give(address)
 
 
 def _begin(step: MoveAddresses, host: Host) -> Move:
@@ -50,13 +59,22 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     found = host.routes.by(source.ifindex) if source else ()
     routes = tuple(dict.fromkeys((*before.routes, *(one for one in found if depends(one, move.addresses)))))
     addresses = tuple(dict.fromkeys((*before.addresses, *move.addresses)))
-    move = replace(move, addresses=addresses, routes=routes)
+    theirs = _strangers(move, source, host)
+    strangers = tuple(dict.fromkeys((*before.strangers, *theirs)))
+    move = replace(move, addresses=addresses, routes=routes, strangers=strangers)
     try:
+        for address in theirs:
+            host.moves.take(Taken(address, move.source))
         host.moves.keep(move)
     except OSError as error:
         text = f"{step.pf}: cannot {step.describe()}: its journal cannot be written: {error.strerror}"
         raise StepError(text, errno=error.errno or 0, hint="nothing was changed; see /var/lib/vfagent") from error
     return move
+
+
+def _strangers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
+    held = host.network.addresses().get(source.ifindex, ()) if source else ()
+    return tuple(one.text for one in held if one.text in move.addresses and not one.ours)
 
 
 def depends(route: Route, addresses: tuple[str, ...]) -> bool:
@@ -77,7 +95,7 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
         raise OSError(errno.ENODEV, f"there is no {target}")
     peers = _peers(move.addresses, away, host)
     for address in _missing(move.addresses, to, host):
-        network.add_address(to.ifindex, address, known_unique=True)
+        network.add_address(to.ifindex, address, ours=move.is_ours(address, target), known_unique=True)
     for route in move.routes:
         host.routes.put(to.ifindex, route)
     if away is not None:
@@ -108,13 +126,13 @@ def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:
 
 
 def _give_up(addresses: tuple[str, ...], link: Link, host: Host) -> None:
-    held = tuple(one.text for one in host.network.addresses().get(link.ifindex, ()))
+    held = {one.text: one.ours for one in host.network.addresses().get(link.ifindex, ())}
     for address in addresses:
         if address in held:
             host.network.remove_address(link.ifindex, address)
     # Without net.ipv4.conf.*.promote_secondaries the kernel takes an address' secondaries away with it.
     for address in _missing(tuple(text for text in held if text not in addresses), link, host):
-        host.network.add_address(link.ifindex, address, known_unique=True)
+        host.network.add_address(link.ifindex, address, ours=held[address], known_unique=True)
 
 
 def _answers(move: Move, host: Host) -> bool:
@@ -128,6 +146,7 @@ def _give_back(step: MoveAddresses, move: Move, host: Host, why: str, *, retryab
     try:
         _shift(move, move.target, move.source, host)
         host.moves.forget(move)
+        _given(move.strangers, host)
     except OSError as error:
         undone = f"and they cannot be moved back: {errno_text(error.errno or 0)}"
     text = f"{step.pf}: cannot {step.describe()}: {why}; {undone}"

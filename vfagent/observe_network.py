@@ -53,8 +53,9 @@ def is_ours(host: Host, name: str) -> bool:
 
 def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> HostNetwork:
     assert pf.netdev is not None
-    moves, addresses = host.moves.pending(), host.network.addresses()
-    names = {*ours, *(name for move in moves for name in (move.source, move.target)), *_named(desired)}
+    moves, taken, addresses = host.moves.pending(), host.moves.taken(), host.network.addresses()
+    moving = (name for move in moves for name in (move.source, move.target))
+    names = {*ours, *moving, *(one.source for one in taken), *_named(desired)}
     links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))}
     for ifindex in _holders(desired, addresses):
         if ifindex not in links and (link := host.network.link(ifindex)):
@@ -67,6 +68,7 @@ def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> 
         fdb=host.network.fdb(pf.netdev.ifindex) if bridged else frozenset(),
         learnt=_learnt(host, bridges) if bridged else (),
         moves=moves,
+        taken=taken,
         representors=_representors(host, pf) if pf.eswitch == "switchdev" else (),
     )
 
@@ -78,9 +80,9 @@ def _named(desired: DesiredPf | None) -> Iterable[str]:
 
 
 def _holders(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:
-    """The interfaces that hold what the legs are to hold."""
+    """The interfaces that hold what the legs are to hold, or what vfagent gave them: somebody's bridge too."""
     wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
-    return [ifindex for ifindex, held in addresses.items() if any(one.text in wanted for one in held)]
+    return [ifindex for ifindex, held in addresses.items() if any(one.ours or one.text in wanted for one in held)]
 
 
 def _complete(host: Host, link: Link, addresses: Mapping[int, tuple[Address, ...]], ways: Mapping[int, str]) -> Link:

@@ -65,9 +65,13 @@ def _of_pf(memory: PfMemory, pf: Pf) -> PfMemory:
 
 
 def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, memory: PfMemory) -> Pf:
-    """Less the moves of addresses: they may be another PF's."""
+    """Less the moves of addresses, and what others than its VLAN devices hold: they may be another PF's."""
     pf = with_network(host, pf, desired, memory)
-    return replace(pf, network=replace(pf.network, moves=())) if pf.network else pf
+    if pf.network is None or pf.netdev is None:
+        return pf
+    own = pf.netdev.ifindex
+    links = tuple(link if link.lower == own else replace(link, addresses=()) for link in pf.network.links)
+    return replace(pf, network=replace(pf.network, moves=(), links=links))
 
 
 def as_desired(was: Pf) -> DesiredPf:

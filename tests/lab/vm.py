@@ -171,7 +171,8 @@ class VM:
     def wait_for(self, condition: str | Callable[[], object], timeout: float = 60) -> None:
         """Polls a command in the guest until it succeeds, or a function until it gives something true."""
         if isinstance(condition, str):
-            loop = f"until {condition}; do sleep 0.3; done"  # each turn costs an emulated processor its while
+            # Each turn costs an emulated processor its while.
+            loop = f"until {{ {condition}; }} >/dev/null 2>&1; do sleep 0.3; done"
             self.run(f"timeout {timeout} sh -c {shlex.quote(loop)}", timeout=timeout + 30)
             return
         deadline = time.monotonic() + timeout

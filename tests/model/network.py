@@ -5,7 +5,7 @@ import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vfagent.model.network import OURS, Address, Link, Move, Route, VlanTag
+from vfagent.model.network import OURS, Address, Link, Move, Route, Taken, VlanTag
 
 if TYPE_CHECKING:
     from tests.model.kernel import Kernel
@@ -24,6 +24,7 @@ class Links:
         self.fdb: dict[int, set[str]] = {}
         self.learnt: dict[int, set[tuple[int, str]]] = {}
         self.journal: dict[str, Move] = {}  # outlives the process
+        self.taken: dict[str, Taken] = {}  # and so does this
         self.reachable: set[tuple[str, str]] = set()  # (interface's name, address)
 
     def named(self, name: str) -> Link | None:
@@ -118,6 +119,9 @@ class Links:
 
     def holders(self, address: str) -> list[str]:
         return sorted(self.at(ifindex).name for ifindex, held in self.held.items() if address in held)
+
+    def route_by(self, route: Route) -> str | None:
+        return next((self.at(ifindex).name for ifindex, found in self.routes.items() if route in found), None)
 
     def ours(self) -> list[str]:
         return sorted(name for name, link in self.made.items() if link.alias == OURS)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
-from vfagent.model.network import NEWBORN, OURS, Address, Link, Move, Route, VlanTag
+from tests.model.network import Links
+from vfagent.model.network import NEWBORN, OURS, Address, Link, Move, Route, Taken, VlanTag
 
 Act = Callable[[Effect], None]
 
@@ -61,8 +62,8 @@ class NetworkView:
     def delete(self, ifindex: int) -> None:
         self._do(Kind.LINK, self._name(ifindex), "delete", lambda: self._links.delete(ifindex))
 
-    def add_address(self, ifindex: int, address: str, *, known_unique: bool = False) -> None:
-        carry = lambda: self._links.add_address(ifindex, address, ours=True)  # noqa: E731
+    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
+        carry = lambda: self._links.add_address(ifindex, address, ours=ours)  # noqa: E731
         self._do(Kind.ADDRESS, self._name(ifindex), f"add {address}", carry)
 
     def remove_address(self, ifindex: int, address: str) -> None:
@@ -116,8 +117,8 @@ class NetworkView:
 
 
 class JournalView:
-    def __init__(self, kept: dict[str, Move], act: Act) -> None:
-        self._kept, self._act = kept, act
+    def __init__(self, links: Links, act: Act) -> None:
+        self._kept, self._taken, self._act = links.journal, links.taken, act
 
     def pending(self) -> tuple[Move, ...]:
         return tuple(self._kept.values())
@@ -129,3 +130,15 @@ class JournalView:
     def forget(self, move: Move) -> None:
         carry = lambda: self._kept.pop(move.target, None)  # noqa: E731
         self._act(Effect(Kind.JOURNAL, move.target, "forget", carry=carry))
+
+    def taken(self) -> tuple[Taken, ...]:
+        return tuple(self._taken.values())
+
+    def take(self, taken: Taken) -> None:
+        carry = lambda: self._taken.__setitem__(taken.address, taken)  # noqa: E731
+        self._act(Effect(Kind.JOURNAL, taken.address, "take", carry=carry))
+
+    def give(self, address: str) -> None:
+        if address in self._taken:
+            carry = lambda: self._taken.pop(address)  # noqa: E731
+            self._act(Effect(Kind.JOURNAL, address, "give", carry=carry))

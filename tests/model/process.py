@@ -48,7 +48,7 @@ class Process:
     def host(self) -> Host:
         sysfs, rtnl = SysfsView(self.kernel, self._act), RtnlView(self.kernel, self._act)
         network = NetworkView(self.kernel, self._act)
-        moves = JournalView(self.kernel.links.journal, self._act)
+        moves = JournalView(self.kernel.links, self._act)
         return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel), network, network, moves)
 
     def _act(self, effect: Effect) -> None:

@@ -15,7 +15,7 @@ from tests.model.hosts import Port, make_host
 from tests.model.kernel import Kernel
 from tests.model.process import Kill
 from vfagent.model.network import OURS, Link, Route, VlanTag
-from vfagent.plan.network_steps import DeleteLink
+from vfagent.plan.network_steps import DeleteLink, MoveAddresses, RemoveAddress
 from vfagent.policy.types import BridgeRule, HwMode, PfMatch, PfRule, Policy, VfCount, VlanRule
 
 ADDRESS, OTHER, GATEWAY = "192.168.10.1/24", "192.168.10.2/24", "192.168.10.254"
@@ -106,6 +106,10 @@ def strangers(kernel: Kernel) -> object:
     return sorted((link for link in kernel.links.made.values() if link.alias != OURS), key=lambda link: link.name)
 
 
+def addresses_of_ours(kernel: Kernel) -> list[str]:
+    return sorted(one.text for held in kernel.links.addresses().values() for one in held if one.ours)
+
+
 @given(before=hosts(), policy=policies())
 @examples(150)
 def test_a_host_s_network_converges_and_then_rests(before: Before, policy: Policy) -> None:
@@ -116,6 +120,7 @@ def test_a_host_s_network_converges_and_then_rests(before: Before, policy: Polic
     run = agent.settle(pf.address)
     again = agent.converge(pf.address)
     assert strangers(kernel) == others
+    assert not any(one.ours for one in kernel.links.addresses().get(kernel.links.made["lan0"].ifindex, ()))
     if run.failures:
         assert not kernel.links.journal
         assert all("does not answer" in failure.text for failure in run.failures)
@@ -181,7 +186,20 @@ def test_with_the_rules_gone_only_what_vfagent_made_goes(before: Before, policy:
     left = [name for name in kernel.links.ours() if kernel.links.made[name].kind == "vlan"]
     steps = [one.step for one in run.plan.deferred]
     assert left == [step.name for step in steps if isinstance(step, DeleteLink)]
-    assert {step.name for step in steps} == set(left)  # type: ignore[union-attr]
+    assert addresses_of_ours(kernel) == [one for step in steps for one in _addresses_of(step)]
+    if before.holder and not steps:
+        assert kernel.links.holders(ADDRESS) == [before.holder]
+        assert kernel.links.route_by(DEFAULT) == (before.holder if before.routed else None)
+
+
+def _addresses_of(step: object) -> tuple[str, ...]:
+    match step:
+        case RemoveAddress():
+            return (step.address,)
+        case MoveAddresses():
+            return step.move.addresses
+        case _:
+            return ()
 
 
 def test_without_a_policy_that_could_be_read_nothing_is_taken_away() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vfagent.model.network import Address, Link, Move, Route, VlanTag
+from vfagent.model.network import Address, Link, Move, Route, Taken, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -89,7 +89,7 @@ class Network(Protocol):
 
     def delete(self, ifindex: int) -> None: ...
 
-    def add_address(self, ifindex: int, address: str, *, known_unique: bool = False) -> None: ...
+    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None: ...
 
     def remove_address(self, ifindex: int, address: str) -> None: ...
 
@@ -122,13 +122,19 @@ class Routes(Protocol):
 
 
 class Moves(Protocol):
-    """The journal of moves of addresses. `keep` raises OSError."""
+    """The journal of moves of addresses, and of whom they were taken from. `keep` and `take` raise OSError."""
 
     def pending(self) -> tuple[Move, ...]: ...
 
     def keep(self, move: Move) -> None: ...
 
     def forget(self, move: Move) -> None: ...
+
+    def taken(self) -> tuple[Taken, ...]: ...
+
+    def take(self, taken: Taken) -> None: ...
+
+    def give(self, address: str) -> None: ...
 
 
 class Devlink(Protocol):

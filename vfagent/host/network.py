@@ -82,10 +82,10 @@ class KernelNetwork:
     def delete(self, ifindex: int) -> None:
         _request(lambda ip: ip.link("del", index=ifindex))
 
-    def add_address(self, ifindex: int, address: str, *, known_unique: bool = False) -> None:
+    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
         """`known_unique` spares IPv6 its duplicate address detection, in which an address cannot be used yet."""
         text, _, length = address.partition("/")
-        extra: dict[str, object] = {"proto": _PROTO_OURS}
+        extra: dict[str, object] = {"proto": _PROTO_OURS} if ours else {}
         if ":" in text and known_unique:
             extra["flags"] = _NODAD
         elif ":" not in text and int(length) < 31:

@@ -68,7 +68,8 @@ class Link:
 class Move:
     """Addresses on their way from one interface to another: what is stored before the first of them moves.
 
-    `routes` are those that were moved with them, as the source had them.
+    `routes` are those that were moved with them, as the source had them. `strangers` are the addresses that vfagent
+    had not put on the source. `back`: to where they were taken from, and where vfagent has no part in them.
     """
 
     source: str
@@ -76,6 +77,20 @@ class Move:
     addresses: tuple[str, ...]
     probe: str | None = None
     routes: tuple["Route", ...] = ()
+    strangers: tuple[str, ...] = ()
+    back: bool = False
+
+    def is_ours(self, address: str, on: str) -> bool:
+        """Whether vfagent answers for an address where it is put."""
+        return not self.back if on == self.target else address not in self.strangers
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An address that somebody had put on an interface, before a rule moved it elsewhere."""
+
+    address: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ class HostNetwork:
     fdb: frozenset[str] = frozenset()
     learnt: tuple[tuple[str, str], ...] = ()  # (bridge, MAC)
     moves: tuple[Move, ...] = ()  # begun, and not known to have ended
+    taken: tuple[Taken, ...] = ()
     representors: tuple[Representor, ...] = ()
 
     def named(self, name: str | None) -> Link | None:

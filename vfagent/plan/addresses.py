@@ -14,14 +14,27 @@ def plan_leftover_addresses(desired: DesiredPf, network: HostNetwork) -> Iterato
     """Moves that were begun and are not wanted any more, and addresses of ours that no rule names."""
     pf, kept = desired.address, set(desired.kept_addresses)
     for move in network.moves:
-        if (move.source, move.target) not in desired.kept_moves:
+        if move.back and not any((move.source, address) in kept for address in move.addresses):
+            yield Planned(MoveAddresses(pf, move), "it was begun, and not ended")
+        elif (move.source, move.target) not in desired.kept_moves:
             yield Planned(RollBackMove(pf, move), "it was begun, and the policy does not ask for it")
     for link in network.links:
-        for address in link.addresses:
-            gone = address.ours and (link.name, address.text) not in kept
-            if gone and not _begun(network, link, address.text) and not _moves(desired, link, address.text):
-                step = RemoveAddress(pf, link.name, address.text)
-                yield _unless_managed(step, "not in the policy", link)
+        mine = (one.text for one in link.addresses if one.ours and (link.name, one.text) not in kept)
+        gone = [one for one in mine if not _begun(network, link, one) and not _moves(desired, link, one)]
+        yield from _given_up(pf, link, gone, network)
+
+
+def _given_up(pf: PciAddress, link: Link, gone: list[str], network: HostNetwork) -> Iterator[Planned | Deferred]:
+    """Back to whom they were taken from, where that is still there."""
+    there = (one for one in network.taken if one.source != link.name and network.named(one.source))
+    homes = {one.address: one.source for one in there}
+    for address in gone:
+        if address not in homes:
+            yield _unless_managed(RemoveAddress(pf, link.name, address), "not in the policy", link)
+    for home in dict.fromkeys(homes[address] for address in gone if address in homes):
+        addresses = tuple(address for address in gone if homes.get(address) == home)
+        step = MoveAddresses(pf, Move(link.name, home, addresses, back=True))
+        yield _unless_managed(step, f"not in the policy, and taken from {home}", link)
 
 
 def _begun(network: HostNetwork, link: Link, address: str) -> bool:
@@ -33,7 +46,7 @@ def _moves(desired: DesiredPf, link: Link, address: str) -> bool:
     return any(address in leg.addresses and link.name != leg.holder for leg in desired.legs)
 
 
-def _unless_managed(step: RemoveAddress, reason: str, link: Link) -> Planned | Deferred:
+def _unless_managed(step: RemoveAddress | MoveAddresses, reason: str, link: Link) -> Planned | Deferred:
     return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
 
 
