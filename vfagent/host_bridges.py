@@ -21,7 +21,7 @@ from vfagent.observe_network import is_ours
 from vfagent.plan.network import plan_bridge
 from vfagent.plan.network_steps import DeleteLink
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.policy.legs import desired_bridge
+from vfagent.policy.legs import desired_bridge, every_leg
 from vfagent.policy.types import Policy
 
 log = logging.getLogger(__name__)
@@ -53,18 +53,24 @@ def plan_bridges(policy: Policy, host: Host) -> tuple[Item, ...]:
 
 def _stale(policy: Policy, host: Host) -> Iterator[Item]:
     wanted = {rule.name for rule in policy.bridge}
+    moving = {address for leg in every_leg(policy) for address in leg.addresses}
+    moving |= {one.address for one in host.moves.taken()}
     for name in host.sysfs.names(NETDEVS):
         if name not in wanted and host.sysfs.exists(f"{NETDEVS}/{name}/bridge") and is_ours(host, name):
             link = host.network.link(name)
             if link is not None:
-                yield _removal(link, host)
+                yield _removal(link, moving, host)
 
 
-def _removal(link: Link, host: Host) -> Item:
+def _removal(link: Link, moving: set[str], host: Host) -> Item:
+    """Not before its ports have left it, and the look at their PF has moved away what others are to hold."""
     step, reason = DeleteLink(_NO_PF, link.name, link.ifindex), "not in the policy"
     ports = host.sysfs.names(f"{NETDEVS}/{link.name}/brif")
     if ports:
         return Deferred(step, reason, f"{', '.join(ports)}: still its ports")
+    held = [one.text for one in host.network.addresses().get(link.ifindex, ()) if one.text in moving]
+    if held:
+        return Deferred(step, reason, f"{', '.join(held)}: still on it")
     why = management_of(host, link.name)
     return Deferred(step, reason, f"{link.name} {why}") if why else Planned(step, reason)
 

@@ -27,7 +27,8 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory
         pf = replace(pf, eswitch=host.devlink.eswitch_mode(pf.address))
     ours = _ours_on(host, netdev.name)
     switchdev = pf.eswitch == "switchdev"
-    if not (ours or memory.fdb or switchdev or (desired and desired.legs) or host.moves.pending()):
+    moved = host.moves.pending() or host.moves.taken()
+    if not (ours or memory.fdb or switchdev or (desired and desired.legs) or moved):
         return pf
     return replace(pf, network=_network(host, pf, desired, ours))
 

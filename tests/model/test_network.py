@@ -2,7 +2,9 @@
 """VLAN devices, bridges, addresses, FDB and hwmode, on every host and policy, with a kill at every effect."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,8 +169,25 @@ def test_after_a_kill_at_any_effect_addresses_are_where_the_policy_says_or_where
         assert len(kernel.links.holders(ADDRESS)) <= 1, kill
         if before.holder and after is None:
             assert kernel.links.holders(ADDRESS), kill
+        if before.routed and kernel.links.holders(ADDRESS):
+            assert [kernel.links.route_by(DEFAULT)] == kernel.links.holders(ADDRESS), kill
         if not run.failures:
             assert not agent.converge(pf.address).done, kill
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("number", range(14))
+def test_killed_in_a_move_whose_rule_then_goes_all_is_back_where_it_was(number: int, *, late: bool) -> None:
+    kernel, pf = make(Before(holder="lan0", routed=True))
+    agent = Agent(kernel, _policy(take_addresses_from="lan0", allow_management=True))
+    agent.converge(pf.address, kill=Kill(number, after=late))
+    begun = bool(kernel.links.journal)
+    agent.restart(forget=False)
+    agent.policy = Policy(digest="read")
+    agent.settle(pf.address)
+    assert not kernel.links.journal
+    assert kernel.links.holders(ADDRESS) == [kernel.links.route_by(DEFAULT)]
+    assert kernel.links.holders(ADDRESS) == ["lan0"] or not begun
 
 
 @given(before=hosts(), policy=policies())
@@ -212,9 +231,9 @@ def test_without_a_policy_that_could_be_read_nothing_is_taken_away() -> None:
     assert state(kernel) == before
 
 
-def _policy(**more: object) -> Policy:
-    vlan = VlanRule(id=10, name="vlan10", bridge="virbr0", addresses=(ADDRESS,))
-    rule = PfRule(name="rule", match=PfMatch(pci="*"), vfs=VfCount(number=2), vlan=(vlan,), **more)  # type: ignore[arg-type]
+def _policy(hwmode: HwMode | None = None, **more: Any) -> Policy:
+    vlan = VlanRule(id=10, name="vlan10", bridge="virbr0", addresses=(ADDRESS,), **more)
+    rule = PfRule(name="rule", match=PfMatch(pci="*"), vfs=VfCount(number=2), hwmode=hwmode, vlan=(vlan,))
     return Policy(pf=(rule,), bridge=(BridgeRule(name="virbr0"),), digest="read")
 
 

@@ -55,11 +55,14 @@ def plan_addresses(
 ) -> Iterator[Planned | Deferred | str]:
     """Of a leg whose device, and bridge where it has one, are there or are made in the same plan."""
     holder = network.named(want.holder)
-    begun = [move for move in network.moves if (move.source, move.target) == (want.source, want.holder)]
+    begun = _begun_by(want, network)
     sources = _sources(want, desired, network)
     moved = {address for addresses in sources.values() for address in addresses}
     for source, addresses in sources.items():
-        yield _move(want, pf, source, addresses, network)
+        step = _move(want, pf, source, addresses, network)
+        if isinstance(step, Deferred):
+            yield from plan_way_back(want, pf, network)
+        yield step
     for move in begun:
         if want.source not in sources:
             yield Planned(MoveAddresses(pf, move), "it was begun, and not ended")
@@ -73,6 +76,16 @@ def plan_addresses(
         else:
             hint = f'take_addresses_from = "{elsewhere.name}" moves it'
             yield f"{want.name}: {address} is held by {elsewhere.name}; {hint}"
+
+
+def plan_way_back(want: DesiredLeg, pf: PciAddress, network: HostNetwork) -> Iterator[Planned]:
+    """Of a move that was begun, and can not be ended as the policy is now."""
+    for move in _begun_by(want, network):
+        yield Planned(RollBackMove(pf, move), "it was begun, and the policy does not permit its end")
+
+
+def _begun_by(want: DesiredLeg, network: HostNetwork) -> list[Move]:
+    return [move for move in network.moves if (move.source, move.target) == (want.source, want.holder)]
 
 
 def _sources(want: DesiredLeg, desired: DesiredPf, network: HostNetwork) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from vfagent.model.desired import DesiredBridge, DesiredLeg, DesiredPf
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
-from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses
+from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan_way_back
 from vfagent.plan.network_steps import (
     CreateBridge,
     CreateVlan,
@@ -111,7 +111,9 @@ def _leg(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, network: 
     items = list(_device(want, desired, pf, netdev, network))
     yield from items
     hindered = any(not isinstance(item, Planned) for item in items)
-    if not hindered:
+    if hindered:
+        yield from plan_way_back(want, pf.address, network)
+    else:
         yield from plan_addresses(want, desired, pf.address, network)
 
 

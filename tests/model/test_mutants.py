@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vfagent with a mistake in what keeps guests and addresses safe: the model's tests must see each."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.model.budget import NO_SHRINKING
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    text: str
+    instead: str
+    caught_by: str
+
+
+MUTANTS = {
+    "VFs are re-created under whoever uses them": Mutant(
+        "plan/planner.py",
+        'return "; ".join(pf_in_use(pf)) or _administers(desired, pf)',
+        "return _administers(desired, pf)",
+        "test_holders.py",
+    ),
+    "a VF in use is set all the same": Mutant(
+        "plan/vf.py", "use = vf_in_use(vf, nic=pf.is_nic)", "use = None", "test_holders.py"
+    ),
+    "a step does not ask again whether the VF is in use": Mutant(
+        "execute.py", "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):", "if False:", "test_holders.py"
+    ),
+    "what lies beyond the horizon is not looked at": Mutant(
+        "reconcile.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
+    ),
+    "a move is in the journal only when it has been made": Mutant(
+        "move.py", "        host.moves.keep(move)\n", "", "test_network.py"
+    ),
+    "the source gives an address up before the target holds it": Mutant(
+        "move.py",
+        "    for address in _missing(move.addresses, to, host):",
+        "    if away is not None:\n        _give_up(move.addresses, away, host)\n"
+        "    for address in _missing(move.addresses, to, host):",
+        "test_network.py",
+    ),
+}
+
+
+def plant(mutant: Mutant, folder: Path) -> None:
+    for name in ("vfagent", "tests/model"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "test_mutants.py"))
+    for name in ("pyproject.toml", "tests/__init__.py"):
+        shutil.copy(ROOT / name, folder / name)
+    file = folder / "vfagent" / mutant.file
+    text = file.read_text()
+    assert text.count(mutant.text) >= 1, f"{mutant.file} has no such text any more"
+    file.write_text(text.replace(mutant.text, mutant.instead))
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("name", MUTANTS)
+def test_this_mistake_would_be_caught(name: str, tmp_path: Path) -> None:
+    mutant = MUTANTS[name]
+    plant(mutant, tmp_path)
+    argv = [sys.executable, "-m", "pytest", "-x", "--no-header", "-p", "no:cacheprovider"]
+    argv.append(f"tests/model/{mutant.caught_by}")
+    environment = {**os.environ, **NO_SHRINKING}
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert f"FAILED tests/model/{mutant.caught_by}" in done.stdout
+    assert "AssertionError" in done.stdout
