@@ -8,7 +8,7 @@ each moment one of both holds them. What is begun is on disk before the first ch
 import contextlib
 import errno
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NoReturn
 
@@ -24,6 +24,12 @@ MOST_PEERS = 256  # each is a broadcast
 
 def move_addresses(step: MoveAddresses, host: Host) -> None:
     """Raises StepError, with everything back where it was."""
+    with _alone(step, host):
+        if _is_there(step.move, host):
+            _move(step, host)
+
+
+def _move(step: MoveAddresses, host: Host) -> None:
     move = _begin(step, host)
     try:
         _shift(move, move.source, move.target, host)
@@ -37,13 +43,33 @@ def move_addresses(step: MoveAddresses, host: Host) -> None:
 
 
 def roll_back(step: RollBackMove, host: Host) -> None:
+    with _alone(step, host):
+        if step.move not in host.moves.pending():
+            return
+        try:
+            _shift(step.move, step.move.target, step.move.source, host)
+        except OSError as error:
+            text = f"{step.pf}: cannot {step.describe()}: {errno_text(error.errno or 0)}"
+            raise StepError(text, errno=error.errno or 0) from error
+        host.moves.forget(step.move)
+        _given(step.move.strangers, host)
+
+
+@contextlib.contextmanager
+def _alone(step: MoveAddresses | RollBackMove, host: Host) -> Iterator[None]:
+    """Looks at several PFs may find the same address out of place; the second of them is to find it in its place."""
     try:
-        _shift(step.move, step.move.target, step.move.source, host)
-    except OSError as error:
-        text = f"{step.pf}: cannot {step.describe()}: {errno_text(error.errno or 0)}"
-        raise StepError(text, errno=error.errno or 0) from error
-    host.moves.forget(step.move)
-    _given(step.move.strangers, host)
+        with host.moves.alone():
+            yield
+    except TimeoutError as error:
+        raise StepError(f"{step.pf}: cannot {step.describe()}: another move has not ended") from error
+
+
+def _is_there(move: Move, host: Host) -> bool:
+    """Whether there is something left to do: another look may have done it meanwhile."""
+    source = host.network.link(move.source)
+    begun = any((one.source, one.target) == (move.source, move.target) for one in host.moves.pending())
+    return begun or (source is not None and len(_missing(move.addresses, source, host)) < len(move.addresses))
 
 
 def _given(addresses: Iterable[str], host: Host) -> None:
@@ -93,7 +119,7 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
     network, to, away = host.network, host.network.link(target), host.network.link(source)
     if to is None:
         raise OSError(errno.ENODEV, f"there is no {target}")
-    peers = _peers(move.addresses, away, host)
+    peers = _peers(move, away, host)
     for address in _missing(move.addresses, to, host):
         network.add_address(to.ifindex, address, ours=move.is_ours(address, target), known_unique=True)
     for route in move.routes:
@@ -104,7 +130,7 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
         network.ask_for(to.ifindex, peers)
 
 
-def _peers(addresses: tuple[str, ...], source: Link | None, host: Host) -> tuple[str, ...]:
+def _peers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
     """Who knows our addresses by the source's MAC, and would go on sending to that for half a minute.
 
     ARP's question for a peer says who asks, and the peer takes it from there (arp_process()); unlike a gratuitous
@@ -112,10 +138,9 @@ def _peers(addresses: tuple[str, ...], source: Link | None, host: Host) -> tuple
     """
     import ipaddress
 
-    if source is None:
-        return ()
-    networks = [ipaddress.ip_interface(text).network for text in addresses]
-    found = (ipaddress.ip_address(text) for text in host.network.neighbours(source.ifindex))
+    known = dict.fromkeys((*move.peers, *(host.network.neighbours(source.ifindex) if source else ())))
+    networks = [ipaddress.ip_interface(text).network for text in move.addresses]
+    found = (ipaddress.ip_address(text) for text in known)
     beside = (str(one) for one in found if one.version == 4 and any(one in network for network in networks))
     return tuple(itertools.islice(beside, MOST_PEERS))
 

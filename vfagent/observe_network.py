@@ -3,16 +3,18 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from vfagent.host.host import Host
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
-from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor
+from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor, Taken
 from vfagent.observe import NETDEVS, management_of, representor_names
 from vfagent.plan.quirks import hwmode_danger
+
+Leaving = Callable[[str, str], bool]
 
 
 def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory) -> Pf:
@@ -64,8 +66,9 @@ def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> 
     bridges = [link for link in links.values() if link.kind == "bridge"]
     bridged = bool(desired and any(leg.bridge for leg in desired.legs))
     ways = host.rtnl.management()
+    leaving = _leaving(desired, taken)
     return HostNetwork(
-        links=tuple(_complete(host, link, addresses, ways) for link in links.values()),
+        links=tuple(_complete(host, link, addresses, ways, leaving) for link in links.values()),
         fdb=host.network.fdb(pf.netdev.ifindex) if bridged else frozenset(),
         learnt=_learnt(host, bridges) if bridged else (),
         moves=moves,
@@ -86,8 +89,21 @@ def _holders(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, .
     return [ifindex for ifindex, held in addresses.items() if any(one.ours or one.text in wanted for one in held)]
 
 
-def _complete(host: Host, link: Link, addresses: Mapping[int, tuple[Address, ...]], ways: Mapping[int, str]) -> Link:
-    return replace(link, addresses=addresses.get(link.ifindex, ()), management=management_of(host, link.name, ways))
+def _leaving(desired: DesiredPf | None, taken: tuple[Taken, ...]) -> Leaving:
+    """Whether an address on an interface is to go elsewhere."""
+    wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
+    wanted |= {one.address for one in taken}
+    kept = set(desired.kept_addresses) if desired else set[tuple[str, str]]()
+    return lambda name, address: address in wanted and (name, address) not in kept
+
+
+def _complete(
+    host: Host, link: Link, addresses: Mapping[int, tuple[Address, ...]], ways: Mapping[int, str], leaving: Leaving
+) -> Link:
+    held = addresses.get(link.ifindex, ())
+    # Asked now: a bridge forgets its neighbours when its last port leaves it (neigh_carrier_down()).
+    peers = host.network.neighbours(link.ifindex) if any(leaving(link.name, one.text) for one in held) else ()
+    return replace(link, addresses=held, management=management_of(host, link.name, ways), peers=peers)
 
 
 def _learnt(host: Host, bridges: list[Link]) -> tuple[tuple[str, str], ...]:

@@ -34,6 +34,7 @@ HERE, GATEWAY = "192.0.2.1", "192.0.2.254"
 HERE6, GATEWAY6 = "2001:db8:2::1", "2001:db8:2::fe"
 HELD, HELD6 = f"{HERE}/24", f"{HERE6}/64"
 PF = PciAddress("0000:01:00.0")
+WAY_BACK = MoveAddresses(PF, Move("leg0", "lan0", (HELD, HELD6), back=True))
 network = KernelNetwork()
 
 
@@ -251,8 +252,38 @@ def test_peers_know_at_once_by_which_mac_a_moved_address_is_reached(host: Host) 
     await_known_by(link("lan0")["address"])
     move_addresses(step(), host)
     await_known_by(link("leg0")["address"])
-    roll_back(RollBackMove(PF, Move("lan0", "leg0", (HELD, HELD6))), host)
+    move_addresses(WAY_BACK, host)
     await_known_by(link("lan0")["address"])
+
+
+@pytest.mark.usefixtures("peer")
+def test_peers_are_told_whom_the_source_has_forgotten_since_the_look(host: Host) -> None:
+    """A bridge forgets them when its last port leaves it, which is before the move."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
+        somebody.sendto(b"", (GATEWAY, 9))
+    await_known_by(link("lan0")["address"])
+    ip("neigh", "flush", "dev", "lan0")
+    move_addresses(MoveAddresses(PF, Move("lan0", "leg0", (HELD, HELD6), peers=(GATEWAY,))), host)
+    await_known_by(link("leg0")["address"])
+
+
+@pytest.mark.usefixtures("peer")
+def test_what_another_look_has_moved_meanwhile_is_left_there(host: Host) -> None:
+    move_addresses(step(), host)
+    move_addresses(WAY_BACK, host)
+    marks = network.addresses()
+    move_addresses(WAY_BACK, host)
+    roll_back(RollBackMove(PF, Move("leg0", "lan0", (HELD, HELD6))), host)
+    assert network.addresses() == marks
+    assert held("lan0") == {HELD, HELD6}
+
+
+@pytest.mark.usefixtures("peer")
+def test_one_process_at_a_time_moves_addresses(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfagent.host.move_journal._PATIENCE_S", 0.2)
+    with host.moves.alone(), pytest.raises(StepError, match="another move has not ended"):
+        move_addresses(step(), host)
+    assert held("lan0") == {HELD, HELD6}
 
 
 def await_known_by(mac: str) -> None:
@@ -303,7 +334,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
-        if name in ("link", "addresses", "by", "pending", "answers", "neighbours", "ask_for"):
+        if name in ("link", "addresses", "by", "pending", "answers", "neighbours", "ask_for", "alone"):
             return method
 
         def counted(*args: object, **kwargs: object) -> object:
@@ -338,10 +369,6 @@ def test_killed_between_any_two_changes_it_is_ended_or_undone_by_the_next(host: 
         assert (held(here), held(there)) == ({HELD, HELD6}, set()), changes
         assert routes(here) == before, changes
         assert host.moves.pending() == ()
-        roll_back(RollBackMove(PF, Move("lan0", "leg0", (HELD, HELD6), None, _all_routes(here, host))), host)
+        move_addresses(WAY_BACK, host)
         changes += 1
     assert changes >= 6
-
-
-def _all_routes(name: str, host: Host) -> tuple[Any, ...]:
-    return host.routes.by(int(link(name)["ifindex"])) if name == "leg0" else ()

@@ -382,8 +382,9 @@ def test_a_move_whose_probe_fails_is_taken_back_and_said_and_not_tried_again(vm:
 
 def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where_it_has(vm: WarmVM) -> None:
     """The lab's module gives one of two 82576s the operation, with the rules of real drivers."""
-    vm.run("systemctl stop vfagent")
-    late = vm.hotplug(Igb("late"))
+    vm.run("systemctl stop vfagent; ip -n vf link set eth0 netns 1; ip netns del vf; sleep 1")
+    card = Igb("late")
+    late = vm.hotplug(card)
     vm.wait_for(lambda: (netdev(vm, late) or "eth").startswith("en"), 20)  # udev has named it
     name = netdev(vm, late)
     vm.run(f"modprobe hwmode pf={name} && test -e /sys/module/hwmode/parameters/pf")
@@ -397,6 +398,7 @@ def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where
     vm.wait_for(lambda: len(vfs(vm, late)) == 2 and hwmode(vm, name) == "VEPA", 60)
     vm.run(f"bridge link set dev {name} hwmode veb")
     vm.wait_for(lambda: hwmode(vm, name) == "VEPA", 10)
+    vm.unplug(card)
 
 
 def hwmode(vm: VM, name: str) -> object:
@@ -405,7 +407,9 @@ def hwmode(vm: VM, name: str) -> object:
 
 
 def test_released_the_pf_has_no_leg_of_ours(vm: WarmVM) -> None:
-    vm.run("ip -n vf link set eth0 netns 1; ip netns del vf; sleep 1")
+    policy(vm, CARD + LEG)
+    vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 30)
+    settled(vm)
     done = vm.run(f"vfagent release --force {PF}", timeout=120)
     assert "remove vlan10" in done.stderr
     assert addresses(vm, "old0") == {ADDRESS}

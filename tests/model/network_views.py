@@ -3,6 +3,7 @@
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
@@ -117,6 +118,10 @@ class NetworkView:
 
 
 class JournalView:
+    """Of one process: nobody else moves addresses meanwhile."""
+
+    alone = staticmethod(nullcontext)
+
     def __init__(self, links: Links, act: Act) -> None:
         self._kept, self._taken, self._act = links.journal, links.taken, act
 

@@ -2,6 +2,7 @@
 """The seam between vfagent and the kernel: what the rest may ask of it, and the bundle that answers."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -135,6 +136,9 @@ class Moves(Protocol):
     def take(self, taken: Taken) -> None: ...
 
     def give(self, address: str) -> None: ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While no other process moves addresses. Raises TimeoutError."""
 
 
 class Devlink(Protocol):

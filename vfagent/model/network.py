@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's own network around a PF: VLAN devices, bridges, addresses and the routes that depend on them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vfagent.model.vf_settings import VlanProtocol
 
@@ -50,6 +50,7 @@ class Link:
     vlan_filtering: bool | None = None
     addresses: tuple[Address, ...] = ()
     management: str | None = None  # why cutting it could cut off whoever administers the host
+    peers: tuple[str, ...] = field(default=(), compare=False)  # known neighbours, where addresses are to leave it
 
     @property
     def ours(self) -> bool:
@@ -69,7 +70,8 @@ class Move:
     """Addresses on their way from one interface to another: what is stored before the first of them moves.
 
     `routes` are those that were moved with them, as the source had them. `strangers` are the addresses that vfagent
-    had not put on the source. `back`: to where they were taken from, and where vfagent has no part in them.
+    had not put on the source. `back`: to where they were taken from, and where vfagent has no part in them. `peers` are
+    the neighbours that were known by the source while it could still be asked.
     """
 
     source: str
@@ -79,6 +81,7 @@ class Move:
     routes: tuple["Route", ...] = ()
     strangers: tuple[str, ...] = ()
     back: bool = False
+    peers: tuple[str, ...] = field(default=(), compare=False)
 
     def is_ours(self, address: str, on: str) -> bool:
         """Whether vfagent answers for an address where it is put."""

@@ -33,7 +33,7 @@ def _given_up(pf: PciAddress, link: Link, gone: list[str], network: HostNetwork)
             yield _unless_managed(RemoveAddress(pf, link.name, address), "not in the policy", link)
     for home in dict.fromkeys(homes[address] for address in gone if address in homes):
         addresses = tuple(address for address in gone if homes.get(address) == home)
-        step = MoveAddresses(pf, Move(link.name, home, addresses, back=True))
+        step = MoveAddresses(pf, Move(link.name, home, addresses, back=True, peers=link.peers))
         yield _unless_managed(step, f"not in the policy, and taken from {home}", link)
 
 
@@ -105,7 +105,8 @@ def _move(
     want: DesiredLeg, pf: PciAddress, source: str, addresses: tuple[str, ...], network: HostNetwork
 ) -> Planned | Deferred:
     link = network.named(source)
-    step = MoveAddresses(pf, Move(source, want.holder, addresses, want.probe))
+    peers = link.peers if link else ()
+    step = MoveAddresses(pf, Move(source, want.holder, addresses, want.probe, peers=peers))
     reason = f"found on {source}"
     if link is not None and link.management and not want.allow_management:
         permit = "allow_management = true in [[pf.vlan]] permits it"
