@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong around the agent, on a real host: full disks, lost events, daemons that restart, clocks that jump."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
+from tests.lab.install import vfagent_tree
+from tests.lab.nic import Igb
+from tests.lab.vm import VM
+from tests.lab.warm import WarmVM
+
+pytestmark = pytest.mark.long
+PF, LATE = "0000:01:00.0", "0000:02:00.0"
+POLICY = """
+[[pf]]
+name = "storage"
+match = { driver = "igb" }
+vfs = 3
+
+[[pf.vf]]
+index = "*"
+driver = "vfio-pci"
+mac = "stable"
+vlan = 10
+"""
+STATE = "/run/vfagent /var/lib/vfagent"
+
+
+@pytest.fixture(scope="module")
+def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
+    machine = warm_module([Igb("igb0")], vfagent_tree(POLICY))
+    machine.run("systemctl start vfagent.service", timeout=120)
+    machine.wait_for(lambda: is_as_wanted(machine), 60)
+    return machine
+
+
+@pytest.fixture(autouse=True)
+def left_converged(vm: WarmVM) -> Iterator[None]:
+    yield
+    assert vm.run("systemctl is-active vfagent.service", check=False).stdout == "active\n"
+    assert is_as_wanted(vm)
+
+
+def is_as_wanted(vm: VM, pf: str = PF) -> bool:
+    return [(vf.driver, vf.vlan) for vf in vfs(vm, pf)] == [("vfio-pci", 10)] * 3
+
+
+def set_vlan(vm: VM, vlan: int) -> str:
+    return f"ip link set {netdev(vm, PF)} vf 1 vlan {vlan}"
+
+
+def main_pid(vm: VM) -> int:
+    return int(vm.run("systemctl show -P MainPID vfagent.service").stdout)
+
+
+def restarts(vm: VM) -> int:
+    return int(vm.run("systemctl show -P NRestarts vfagent.service").stdout)
+
+
+def test_ten_thousand_events_overflow_the_socket_and_nothing_is_missed(vm: WarmVM) -> None:
+    """The agent is stopped meanwhile; the VLAN that somebody sets then comes without a uevent of its own."""
+    pid, before = main_pid(vm), now(vm)
+    vm.run("cat /proc/net/netlink >/tmp/before")
+    storm = f"for i in $(seq 10000); do echo change; done | while read -r a; do echo $a >{SYSFS}/{PF}/uevent; done"
+    vm.run("systemctl stop systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd 2>/dev/null; true")
+    vm.run("systemctl start systemd-udevd; udevadm control --children-max=64")
+    vm.run(f"kill -STOP {pid}; {set_vlan(vm, 77)}; timeout 22 sh -c '{storm}'; kill -CONT {pid}", timeout=90)
+    vm.wait_for(lambda: is_as_wanted(vm), 60)
+    assert main_pid(vm) == pid
+    assert len(re.findall(r"(?m)^pf 0000:01:00.0: set ", journal(vm, before))) == 1
+
+
+def test_udevd_s_restart_is_not_noticed(vm: WarmVM) -> None:
+    vm.run("systemctl restart systemd-udevd.service")
+    card = Igb("late-udevd")
+    assert vm.hotplug(card) == LATE
+    vm.wait_for(lambda: is_as_wanted(vm, LATE), 60)
+    vm.unplug(card)
+    vm.wait_for(lambda: LATE not in status(vm), 30)
+
+
+def test_the_bus_s_restart_is_survived(vm: WarmVM) -> None:
+    pid = main_pid(vm)
+    vm.run("systemctl restart dbus.service", check=False)
+    vm.run(set_vlan(vm, 20))
+    vm.wait_for(lambda: is_as_wanted(vm), 20)
+    assert main_pid(vm) == pid
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_where_nothing_can_be_stored_pfs_converge_all_the_same(vm: WarmVM, how: str) -> None:
+    """And what could not be stored is said; nothing is left written half."""
+    mount = "size=4k,nr_inodes=2" if how == "full" else "ro"
+    vm.run("systemctl stop vfagent.service")
+    for folder in STATE.split():
+        vm.run(f"mkdir -p {folder}; mount -t tmpfs -o {mount} tmpfs {folder}")
+        if how == "full":
+            vm.run(f"dd if=/dev/zero of={folder}/filler bs=4k count=1 2>/dev/null; true")
+    before = now(vm)
+    vm.run(f"echo 0 >{SYSFS}/{PF}/sriov_numvfs; systemctl start vfagent.service", timeout=120, check=False)
+    try:
+        vm.wait_for(lambda: is_as_wanted(vm), 60)
+        assert re.search(r"cannot (write|store|keep)", journal(vm, before)), journal(vm, before)
+        assert vm.run(f"find {STATE} -name '*.json' -size 0; find {STATE} -name '.*' -type f").stdout == ""
+    finally:
+        vm.run(f"systemctl stop vfagent.service; umount {STATE}; systemctl start vfagent.service", timeout=120)
+    vm.wait_for(lambda: is_as_wanted(vm), 60)
+
+
+@pytest.mark.parametrize("damage", ["truncate -s 7", "sh -c 'echo garbage >$0'", "sh -c 'echo [[[[ >$0'"])
+def test_damaged_state_is_passed_over(vm: WarmVM, damage: str) -> None:
+    vm.run("systemctl stop vfagent.service")
+    vm.run(f"find {STATE} -type f ! -name lock | while read -r file; do {damage} $file; done")
+    vm.run(f"echo 0 >{SYSFS}/{PF}/sriov_numvfs; systemctl start vfagent.service", timeout=120)
+    vm.wait_for(lambda: is_as_wanted(vm), 60)
+    assert "Traceback" not in journal(vm)
+
+
+@pytest.mark.parametrize("jump", ["1990-01-01", "2037-01-01"])
+def test_the_clock_may_jump(vm: WarmVM, jump: str) -> None:
+    today, pid = vm.run("date +%s").stdout.strip(), main_pid(vm)
+    vm.run(f"date -s {jump}; {set_vlan(vm, 20)}")
+    vm.wait_for(lambda: is_as_wanted(vm), 20)
+    vm.run(f"date -s @{today}; {set_vlan(vm, 21)}")
+    vm.wait_for(lambda: is_as_wanted(vm), 20)
+    assert main_pid(vm) == pid
+
+
+def test_a_storm_of_reloads_ends_with_the_last_policy(vm: WarmVM) -> None:
+    pid = main_pid(vm)
+    vm.run(f"for i in $(seq 1000); do kill -HUP {pid}; done")
+    vm.run(set_vlan(vm, 20))
+    vm.wait_for(lambda: is_as_wanted(vm), 40)
+    assert main_pid(vm) == pid
+
+
+def test_a_policy_that_is_replaced_again_and_again_is_read_whole_or_not_at_all(vm: WarmVM) -> None:
+    before = now(vm)
+    swap = "cp /etc/vfagent/policy.toml /run/p; for i in $(seq 30); do cp /run/p /etc/vfagent/policy.new; "
+    swap += "mv /etc/vfagent/policy.new /etc/vfagent/policy.toml; systemctl kill -s HUP vfagent.service; done"
+    vm.run(swap, timeout=90)
+    vm.wait_for("sleep 3; systemctl is-active vfagent.service", 20)
+    assert "not taken" not in journal(vm, before)
+
+
+def test_an_agent_that_hangs_is_replaced_and_no_vf_is_touched(vm: WarmVM) -> None:
+    count, pid, since = restarts(vm), main_pid(vm), now(vm)
+    vm.run(f"kill -STOP {pid}")
+    vm.wait_for(lambda: restarts(vm) == count + 1 and main_pid(vm) not in (0, pid), 90)
+    vm.wait_for("vfagent status", 60)
+    assert not re.search(r"pf \S+: (create|remove|bind|set) ", journal(vm, since))
+
+
+def test_a_card_may_go_at_any_moment_of_its_convergence(vm: WarmVM) -> None:
+    """Pulled out ever later after it came; put back, it is set up."""
+    for number in range(8):
+        card = Igb(f"pulled-{number}")
+        vm.plug(card)
+        vm.wait_for(f"test -e {SYSFS}/{LATE}/sriov_numvfs", 30)
+        time.sleep(0.4 * number)
+        vm.unplug(card)
+        vm.wait_for(lambda: LATE not in status(vm), 60)
+    card = Igb("stays")
+    vm.hotplug(card)
+    vm.wait_for(lambda: is_as_wanted(vm, LATE), 60)
+    assert "Traceback" not in journal(vm)
+    vm.unplug(card)
+    vm.wait_for(lambda: LATE not in status(vm), 30)
+
+
+def test_a_driver_that_is_loaded_anew_gets_its_vfs_again(vm: WarmVM) -> None:
+    vm.run(f"echo {PF} >/sys/bus/pci/drivers/igb/unbind; sleep 1; echo {PF} >/sys/bus/pci/drivers/igb/bind", timeout=90)
+    vm.wait_for(lambda: is_as_wanted(vm), 60)
+
+
+def test_a_pf_that_is_renamed_is_the_same_pf(vm: WarmVM) -> None:
+    name = netdev(vm, PF)
+    vm.run(f"ip link set {name} down; ip link set {name} name other0; ip link set other0 up")
+    vm.run(set_vlan(vm, 20))
+    vm.wait_for(lambda: is_as_wanted(vm), 20)
+    vm.run(f"ip link set other0 down; ip link set other0 name {name}; ip link set {name} up")
+    vm.wait_for(lambda: is_as_wanted(vm) and status(vm)[PF]["phase"] == "converged", 20)
