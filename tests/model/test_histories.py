@@ -24,6 +24,7 @@ from vfagent.policy.types import Policy
 # What a driver does not report is not missed when somebody else takes it away.
 KINDS = tuple(kind for kind in DRIVERS if kind is not SILENT)
 NUMBERS = st.integers(0, 9)
+MEANWHILE = ("unplugs", "resets", "unbinds", "sets a VLAN")
 
 
 class Histories(RuleBasedStateMachine):
@@ -64,6 +65,30 @@ class Histories(RuleBasedStateMachine):
             return failure if at_now == at else 0
 
         self.agent.converge(self.pf(number).address, fault=fault)
+
+    @rule(number=NUMBERS, at=st.integers(0, 20), index=NUMBERS, what=st.sampled_from(MEANWHILE))
+    def somebody_acts_in_the_middle_of_a_look(self, number: int, at: int, index: int, what: str) -> None:
+        """Right before an effect takes hold, so that the one before it is undone as soon as it was made."""
+        pf = self.pf(number)
+
+        def meanwhile(at_now: int, effect: Effect) -> int:
+            if at_now == at and pf.plugged:
+                self.act(pf, index, what)
+            return 0
+
+        self.agent.converge(pf.address, fault=meanwhile)
+
+    def act(self, pf: PfDevice, index: int, what: str) -> None:
+        vf = pf.vfs[index % len(pf.vfs)] if pf.vfs else None
+        match what:
+            case "unplugs":
+                somebody.unplugs(self.kernel, pf)
+            case "resets":
+                somebody.resets(pf)
+            case "unbinds" if vf:
+                somebody.unbinds(self.kernel, vf)
+            case "sets a VLAN" if vf:
+                somebody.sets_vlan(vf, 7)
 
     @rule(policy=policies())
     def policy_changes(self, policy: Policy) -> None:
