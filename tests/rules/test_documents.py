@@ -60,3 +60,16 @@ def test_every_command_in_the_documents_exists() -> None:
     named = [(path, verb) for path in DOCUMENTS for verb in code.findall(path.read_text())]
     assert len(named) > 20
     none_of([f"{path.relative_to(ROOT)}: vfagent {verb}" for path, verb in named if verb not in VERBS])
+
+
+def test_every_test_that_the_documents_name_exists_in_the_tier_they_name() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "docs/faults.md").read_text().splitlines() if "test_" in line]
+    named = [(name, row[2]) for row in rows if len(row) == 4 for name in re.findall(r"test_\w+", row[3])]
+    assert len(named) > 60
+    tiers = {tier: _tests_of(tier) for tier in ("unit", "model", "host", "lab")}
+    none_of([name for name, said in named if not any(name in tiers[tier] for tier in said.split(", "))])
+
+
+def _tests_of(tier: str) -> set[str]:
+    texts = (path.read_text() for path in (ROOT / "tests" / tier).rglob("*.py"))
+    return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
