@@ -91,6 +91,7 @@ class FakeSystemd:
         self.root, self.log = root, root / "calls"
         self.units: dict[str, Unit] = {}
         self.jobs = 0
+        self.sender, self.subscribed = "", set[str]()
         self.oneshot: tuple[str, dict[str, Any]] | None = None
         for name in (NAME, "org.freedesktop.machine1"):
             self.bus.send_and_get_reply(message_bus.RequestName(name))
@@ -114,6 +115,7 @@ class FakeSystemd:
         with self.log.open("a") as log:
             print(json.dumps([member, message.body], default=lambda data: data.decode("latin-1")), file=log)
         self.units = {name: unit for name, unit in self.units.items() if not unit.gone}
+        self.sender = message.header.fields[HeaderFields.sender]
         try:
             path = message.header.fields[HeaderFields.path]
             target = (path,) if member == "Get" else ()
@@ -144,6 +146,9 @@ class FakeSystemd:
         return "o", (path,)
 
     def Subscribe(self) -> tuple[None, tuple[()]]:  # noqa: N802
+        if self.sender in self.subscribed:
+            raise LookupError("AlreadySubscribed")
+        self.subscribed.add(self.sender)
         return None, ()
 
     def StartTransientUnit(self, unit: str, mode: str, properties: list[Any], aux: list[Any]) -> Any:  # noqa: N802

@@ -45,6 +45,12 @@ def test_a_unit_is_made_as_it_is_given_and_its_own_job_awaited(place: tuple[str,
     assert dict(properties)["SetCredential"] == ["a(say)", [["boot.ipxe", "#!ipxe\n"]]]
 
 
+def test_one_connection_is_good_for_several_jobs(place: tuple[str, Path]) -> None:
+    with Systemd(place[0]) as systemd:
+        assert [systemd.start(spec("x"), 5), systemd.stop("vfagent-guest-x.service", 5)] == ["done", "done"]
+        assert systemd.start(spec("x"), 5) == "done"
+
+
 def test_a_job_that_fails_says_so(place: tuple[str, Path]) -> None:
     with Systemd(place[0]) as systemd:
         assert systemd.start(spec("broken"), 5) == "failed"

@@ -55,6 +55,7 @@ class Systemd:
     def __init__(self, address: str = "SYSTEM") -> None:
         from jeepney.io.blocking import open_dbus_connection
 
+        self._subscribed = False
         try:
             self._bus: Any = open_dbus_connection(bus=address)
         except (OSError, KeyError, ValueError) as error:
@@ -131,8 +132,10 @@ class Systemd:
         from jeepney import MatchRule
 
         rule = MatchRule(type="signal", interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
-        self._call(_DAEMON, "AddMatch", "s", (rule.serialise(),))
-        self._call(_SYSTEMD, "Subscribe", None, ())
+        if not self._subscribed:  # a second time is an error (org.freedesktop.systemd1.AlreadySubscribed)
+            self._call(_DAEMON, "AddMatch", "s", (rule.serialise(),))
+            self._call(_SYSTEMD, "Subscribe", None, ())
+            self._subscribed = True
         end = time.monotonic() + timeout_s
         with self._bus.filter(rule, bufsize=1024) as signals:
             [job] = self._call(_SYSTEMD, method, signature, body)
