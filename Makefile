@@ -15,12 +15,13 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test test-long lab demo bench man install install-host install-man deb rpm clean clean-cache
+.PHONY: help check test test-long soak lab demo bench man install install-host install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
 	@echo "make test     all tests, those in VMs included"
 	@echo "make test-long  what takes long, and is not part of CI yet"
+	@echo "make soak     half an hour of all that may happen to a host"
 	@echo "make lab      a shell in a running lab VM"
 	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it; what scrapes cost"
 	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
@@ -41,6 +42,10 @@ test: check
 
 test-long:
 	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab -m long
+
+# At random, from a seed that is printed.
+soak:
+	@VFAGENT_SOAK_MINUTES=30 $(PYTHON) -m pytest -s tests/lab/test_soak.py
 
 lab:
 	@python3 -m tests.lab.shell --policy config/examples/lab.toml igb
