@@ -44,7 +44,7 @@ class ControlServer:
         try:
             if self._open <= _MOST_AT_ONCE and _allowed(writer.get_extra_info("socket")):
                 await self._answer(reader, writer)
-        except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
+        except (OSError, ValueError, RecursionError, TimeoutError, asyncio.IncompleteReadError):
             pass  # not one of ours, or gone
         finally:
             self._open -= 1

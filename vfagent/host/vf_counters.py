@@ -4,6 +4,7 @@
 The kernel fills in zeros for drivers that count nothing, so all zeros means that nothing is known.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -14,6 +15,7 @@ _RTM_GETLINK, _RTM_NEWLINK, _NLMSG_ERROR, _NLM_F_REQUEST = 18, 16, 2, 1
 _IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _EXT_VF = 22, 29, 1
 _IFLA_VF_INFO, _IFLA_VF_MAC, _IFLA_VF_STATS = 1, 1, 8
 _HEADER = struct.Struct("=IHHII")
+_ERROR = struct.Struct("=i")
 _LINK = struct.Struct("=BxHiII")
 _ATTRIBUTE = struct.Struct("=HH")
 _NESTED = 0x8000
@@ -54,10 +56,12 @@ def read_counters(ifindex: int) -> dict[int, VfCounters]:
 
 
 def counters_in(message: bytes) -> dict[int, VfCounters]:
-    """Of an answer to RTM_GETLINK."""
+    """Of an answer to RTM_GETLINK. Raises the kernel's OSError; EBADMSG where it is cut short."""
+    if len(message) < _HEADER.size + _ERROR.size:
+        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
     _, kind, *_ = _HEADER.unpack_from(message)
     if kind == _NLMSG_ERROR:
-        (number,) = struct.unpack_from("=i", message, _HEADER.size)
+        (number,) = _ERROR.unpack_from(message, _HEADER.size)
         raise OSError(-number, os.strerror(-number))
     listed = _attribute(message[_HEADER.size + _LINK.size :], _IFLA_VFINFO_LIST)
     infos = [dict(_attributes(info)) for kind, info in _attributes(listed) if kind == _IFLA_VF_INFO]
