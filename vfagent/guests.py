@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from vfagent.status import GuestStatus
 
 log = logging.getLogger(__name__)
 
+MOST_STARTS = max(2, os.cpu_count() or 1)  # at once: more would only make each other late
 _SOON_S = 0.1  # changes of PFs come in a burst
 _LONGEST_DELAY_S = 60.0
 _LONGEST_STOP_S = 86400.0
@@ -111,7 +113,8 @@ class Guests:
         if (wait := one.not_before - time.monotonic()) > 0:
             self.consider_soon(wait)
         elif to_start:
-            self._start(one)
+            if sum(other.job is Job.START for other in self.guests.values()) < MOST_STARTS:
+                self._start(one)
         else:
             log.warning("guest %s: a VF is being taken from it: stopping it", one.name)
             one.again = True  # its VF may be back before its end is heard of

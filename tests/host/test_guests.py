@@ -17,6 +17,7 @@ from tests.host.fake_systemd import fake_systemd
 from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
 from vfagent.convergence import Convergence
+from vfagent.guest_state import Job
 from vfagent.guests import Guests
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
@@ -145,6 +146,27 @@ def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, tell: Tell) -
     tell(story)
     assert started(kernel) == ["vfagent-guest-x.service"]
     assert calls(kernel.tree.root / "calls", "RegisterMachine")[0][0] == "x"
+
+
+def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lab: twenty at once, on two processors, were each too late for systemd."""
+    monkeypatch.setattr("vfagent.guests.MOST_STARTS", 2)
+    kernel.tree.add_pf(PF)
+    several = POLICY.replace("vfs = 2", "vfs = 6").replace(
+        'name = "x"\nvfs = ["a:0"]', 'name = "x{index}"\neach = "a:0-5"'
+    )
+    kernel.tree.policy(several)
+    at_once = set[int]()
+
+    async def story(agent: Running) -> None:
+        def all_run() -> bool:
+            at_once.add(sum(one.job is Job.START for one in agent.guests.guests.values()))
+            return [agent.phase(f"x{index}") for index in range(6)] == ["running"] * 6
+
+        await agent.until(all_run)
+
+    tell(story)
+    assert max(at_once) == 2
 
 
 def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: Tell) -> None:

@@ -13,7 +13,8 @@ from tests.lab.vm import VM
 
 CARDS, VFS, DEADLINE_S = 3, 7, 10
 GUESTS = 20
-# 20 of the 21 VFs. These guests find no disk, and do not hear ACPI.
+# 20 of the 21 VFs. These guests do nothing, and do not hear ACPI.
+IDLE = b"#!ipxe\n:again\nsleep 3600\ngoto again\n"
 POLICY = "".join(
     f"""
 [[pf]]
@@ -31,7 +32,7 @@ each = "card{number}:{"0-6" if number < CARDS else "0-5"}"
 memory = "32M"
 
 [guest.ipxe]
-address = "dhcp"
+script = "/etc/vfagent/idle.ipxe"
 
 [guest.unit]
 TimeoutStopSec = "{DEADLINE_S}s"
@@ -48,7 +49,9 @@ def _running(vm: VM) -> int:
 @pytest.mark.long
 def test_twenty_guests_stop_side_by_side_when_the_host_goes_down(boot: Callable[..., VM]) -> None:
     cards = [Igb(f"igb{number}") for number in range(CARDS)]
-    vm = boot(cards, vfagent_tree(POLICY, {"/var/log/journal/.keep": b""}), hypervisor=True)
+    vm = boot(
+        cards, vfagent_tree(POLICY, {"/var/log/journal/.keep": b"", "/etc/vfagent/idle.ipxe": IDLE}), hypervisor=True
+    )
     vm.wait_for(lambda: _running(vm) == GUESTS, 400)
     vm.reboot(timeout=300)
     told = vm.run("journalctl -b -1 -o short-monotonic --no-pager -u 'vfagent-guest-*' _PID=1", timeout=120).stdout
