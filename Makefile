@@ -56,6 +56,7 @@ demo:
 bench:
 	@python3 -m tests.bench
 	@$(PYTHON) -m tests.bench.scrapes
+	@python3 -m tests.bench.boot
 
 install: install-host
 	find vfagent -name '*.py' -o -name py.typed | while read -r file; do \
