@@ -246,6 +246,8 @@ def test_a_guest_that_leaves_its_bridge_leaves_the_card(vm: WarmVM) -> None:
     vm.run("ip link set vnet0 nomaster")
     vm.wait_for(lambda: not in_fdb(vm, mac), 20)
     vm.run("ip link set vnet0 master virbr0")
+    transfer(vm, "host", "virtio", SERVES["host"], 1, 20)
+    vm.wait_for(lambda: in_fdb(vm, mac), 20)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,7 @@ def test_a_guest_that_leaves_its_bridge_leaves_the_card(vm: WarmVM) -> None:
     ],
 )
 def test_what_is_changed_by_hand_comes_back_and_is_logged(vm: WarmVM, harm: str, held: str) -> None:
+    settled(vm)
     since = now(vm)
     vm.run(harm)
     vm.wait_for(held, 15)
