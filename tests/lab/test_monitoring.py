@@ -269,7 +269,7 @@ def test_a_guest_that_crashes_raises_its_alerts(vm: VM, prometheus: Prometheus) 
 
 
 def test_a_policy_that_cannot_be_met_and_one_that_is_invalid_are_told_apart(vm: VM, prometheus: Prometheus) -> None:
-    reload_with(vm, MORE.replace("vfs = 2", "vfs = 9"))
+    reload_with(vm, POLICY.replace("vfs = 2", "vfs = 9"))
     prometheus.until(phase(LATE, "failed"))
     vm.put("/etc/vfagent/policy.toml", b"[[pf]]\nvfs = many\n")
     vm.run("systemctl reload vfagent.service")
