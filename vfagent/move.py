@@ -58,11 +58,15 @@ def roll_back(step: RollBackMove, host: Host) -> None:
 @contextlib.contextmanager
 def _alone(step: MoveAddresses | RollBackMove, host: Host) -> Iterator[None]:
     """Looks at several PFs may find the same address out of place; the second of them is to find it in its place."""
-    try:
-        with host.moves.alone():
-            yield
-    except TimeoutError as error:
-        raise StepError(f"{step.pf}: cannot {step.describe()}: another move has not ended") from error
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(host.moves.alone())
+        except TimeoutError as error:
+            raise StepError(f"{step.pf}: cannot {step.describe()}: another move has not ended") from error
+        except OSError as error:
+            text = f"{step.pf}: cannot {step.describe()}: its lock cannot be made: {error.strerror}"
+            raise StepError(text, errno=error.errno or 0, hint="nothing was changed; see /run/vfagent") from error
+        yield
 
 
 def _is_there(move: Move, host: Host) -> bool:

@@ -322,6 +322,17 @@ def test_what_is_not_moved_stays_where_it_is(host: Host, promote: str) -> None:
     assert held("lan0") == {"192.0.2.5/24"}
 
 
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize(
+    ("place", "what"), [("run", "its lock cannot be made"), ("var", "its journal cannot be written")]
+)
+def test_without_room_for_its_journal_nothing_is_moved(host: Host, tmp_path: Path, place: str, what: str) -> None:
+    (tmp_path / place).write_text("no folder")
+    with pytest.raises(StepError, match=what):
+        move_addresses(step(), host)
+    assert held("lan0") == {HELD, HELD6}
+
+
 class Died(BaseException):
     """As SIGKILL: no handler of ours may undo anything."""
 
