@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian package, as `make deb` builds it in a Debian 13 of its own."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -40,7 +41,8 @@ def package(version: str) -> Path:
 def _sources() -> dict[str, str]:
     found = [path for name in TREES for path in sorted((REPOSITORY / name).rglob("*")) if path.is_file()]
     found = [path for path in found if "__pycache__" not in path.parts]
-    return {str(path): path.read_text() for path in [*found, *(REPOSITORY / name for name in FILES)]}
+    everything = [*found, *(REPOSITORY / name for name in FILES)]
+    return {str(path.relative_to(REPOSITORY)): hashlib.sha256(path.read_bytes()).hexdigest() for path in everything}
 
 
 def _build(root: Path, version: str, work: Path) -> None:
