@@ -37,7 +37,7 @@ check:
 
 test: check
 	@python=$(PYTHON) && $$python -m pytest -n 2 -m wide && \
-		VFAGENT_MODEL_FACTOR=7 $$python -m pytest -n 2 tests/model && \
+		VFAGENT_MODEL_FACTOR=7 $$python -m pytest -n 2 tests/model -m "not wide" && \
 		$$python -m tests.lab.image && $$python -m pytest tests/lab -m "not long"
 
 test-long:

@@ -70,7 +70,7 @@ def test_this_mistake_would_be_caught(name: str, tmp_path: Path) -> None:
     plant(mutant, tmp_path)
     argv = [sys.executable, "-m", "pytest", "-x", "--no-header", "-p", "no:cacheprovider"]
     argv.append(f"tests/model/{mutant.caught_by}")
-    environment = {**os.environ, **NO_SHRINKING}
+    environment = {**os.environ, **NO_SHRINKING, "VFAGENT_MODEL_FACTOR": "1"}
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert f"FAILED tests/model/{mutant.caught_by}" in done.stdout
