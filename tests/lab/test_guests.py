@@ -15,7 +15,7 @@ from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.payload import Entry
 from tests.lab.rom_tree import MARK as ROM_MARK
-from tests.lab.rom_tree import SOURCE, rom_tree
+from tests.lab.rom_tree import SEEN, SOURCE, rom_tree
 from tests.lab.target import EFI_IQN, EFI_MARK, IQN, MARK, Target
 from tests.lab.vm import VM
 
@@ -179,7 +179,7 @@ def test_a_rom_is_built_where_it_can_do_no_harm_and_the_guest_runs_it(vm: VM) ->
     wait_said(vm, "rom", ROM_MARK)
     assert guest_facts.guest(vm, "rom")["loader"] == "iPXE ROM"
     log = vm.get("/var/lib/vfagent/rom-cache/build.log").decode().splitlines()
-    uid, touched, links, devices = [line for line in log if not line.startswith("make")][:4]
+    uid, touched, links, devices = (next(line for line in log if line.startswith(f"{one}:")) for one in SEEN)
     assert int(uid.rpartition(":")[2]) > 60000
     assert "Read-only file system" in touched
     assert links.endswith(": lo")
