@@ -20,7 +20,7 @@ _READY = "systemctl show -P ActiveEnterTimestampMonotonic -P ExecMainStartTimest
 
 
 def measure(vm: VM, which: str) -> dict[str, object]:
-    """One boot. The time to network-pre.target is what ordering before it can cost."""
+    """One boot: user space's time, and the service's from its start to READY."""
     vm.run(f"systemctl {'enable' if which == WITH else 'disable'} vfagent.service && sync")
     vm.reboot(timeout=300)
     vm.wait_boot(timeout=300)

@@ -18,24 +18,14 @@ from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
 from tests.lab.guest_facts import phase
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
+from tests.lab.test_faults import LATE, PF, is_as_wanted, main_pid
+from tests.lab.test_faults import POLICY as CARD
 from tests.lab.vm import VM
 
 pytestmark = pytest.mark.long
 MINUTES = float(os.environ.get("VFAGENT_SOAK_MINUTES", "4"))
 SEED = int(os.environ.get("VFAGENT_SOAK_SEED", str(random.randrange(1 << 32))))
-PF, LATE = "0000:01:00.0", "0000:02:00.0"
-POLICY = """
-[[pf]]
-name = "storage"
-match = { driver = "igb" }
-vfs = 3
-
-[[pf.vf]]
-index = "*"
-driver = "vfio-pci"
-mac = "stable"
-vlan = 10
-
+POLICY = f"""{CARD}
 [[guest]]
 name = "node"
 vfs = ["storage:0"]
@@ -124,8 +114,7 @@ class Soak:
 
 
 def at_rest(vm: VM) -> bool:
-    held = [(vf.driver, vf.vlan) for vf in vfs(vm, PF)]
-    return held == [("vfio-pci", 10)] * 3 and status(vm)[PF]["phase"] == "converged" and phase(vm, "node") == "running"
+    return is_as_wanted(vm) and status(vm)[PF]["phase"] == "converged" and phase(vm, "node") == "running"
 
 
 def test_after_all_that_may_happen_to_a_host_it_is_as_before_and_nothing_has_grown(boot: Callable[..., VM]) -> None:
@@ -135,11 +124,7 @@ def test_after_all_that_may_happen_to_a_host_it_is_as_before_and_nothing_has_gro
     for warming in (soak.reload, soak.scrape, soak.card, soak.guest):
         warming()
     soak.rest()
-    since, pid, end = (
-        now(vm),
-        vm.run("systemctl show -P MainPID vfagent.service").stdout,
-        time.monotonic() + MINUTES * 60,
-    )
+    since, pid, end = now(vm), main_pid(vm), time.monotonic() + MINUTES * 60
     while time.monotonic() < end:
         for _ in range(3):
             soak.act()
@@ -151,10 +136,6 @@ def test_after_all_that_may_happen_to_a_host_it_is_as_before_and_nothing_has_gro
     odd = [line for line in _warnings(vm, since) if not re.search(EXPLAINED, line)]
     assert odd == []
     assert "Traceback" not in journal(vm, since)
-
-
-def main_pid(vm: VM) -> str:
-    return vm.run("systemctl show -P MainPID vfagent.service").stdout
 
 
 def _flat(samples: list[Footprint]) -> None:
