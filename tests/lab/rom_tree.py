@@ -36,7 +36,7 @@ def _image() -> bytes:
 
 
 def rom_tree() -> dict[str, Content]:
-    makefile = _MAKEFILE.format(seen="; ".join(f"echo '{command}:' $({command})" for command in SEEN))
+    makefile = _MAKEFILE.format(seen="; ".join(f"echo '{command}:' $$({command})" for command in SEEN))
     return {
         f"{SOURCE}/src/Makefile": Entry(makefile.encode()),
         f"{SOURCE}/src/head": Entry(_image()),
