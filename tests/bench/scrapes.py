@@ -37,6 +37,7 @@ from vfagent.status import snapshot
 from vfagent.tally import Tally
 
 PFS, VFS, SCRAPES = 8, 128, 20
+BUSY = 9 * 10**12  # bytes or packets that a VF has carried
 COUNT, KERNEL_S, LIMIT_S = 7, 1.5, 60
 POLICY = (
     '[[pf]]\nname = "all"\nmatch = {{ driver = "igb" }}\nvfs = {count}\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
@@ -46,7 +47,7 @@ POLICY = (
 # One scrape
 
 
-def _large_view(tally: Tally) -> View:
+def _many_pfs() -> tuple[list[PfState], dict[str, dict[int, VfCounters]]]:
     states, traffic = list[PfState](), dict[str, dict[int, VfCounters]]()
     for number in range(PFS):
         address = PciAddress(f"0000:{number:02x}:00.0")
@@ -54,19 +55,22 @@ def _large_view(tally: Tally) -> View:
         assert state.pf
         state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
         states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
-        traffic[address] = {index: VfCounters(*range(index, index + 8)) for index in range(VFS)}
-    return View(snapshot(states, views.POLICY, "1", ready=True), tally, traffic)
+        traffic[address] = {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)}
+    return states, traffic
 
 
 async def _serve_large_pages() -> None:
     tally = Tally()
-    view = _large_view(tally)
+    states, traffic = _many_pfs()
+
+    def view() -> View:
+        return View(snapshot(states, views.POLICY, "1", ready=True), tally, traffic)
 
     def generation() -> int:
         tally.changed()  # each page is out of date when the next is asked for
         return tally.generation
 
-    renderer = Renderer(lambda: view, generation, tuple)
+    renderer = Renderer(view, generation, tuple)
     Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None)
     await asyncio.Event().wait()
 

@@ -66,8 +66,7 @@ def collect(view: View) -> Iterator[Metric]:
     ]
     for name, family in TRAFFIC.items():
         sheet = Sheet((family,))
-        for found, labels in counted:
-            sheet.put(family, getattr(found, name), labels)
+        sheet.put_each(family, ((labels, getattr(found, name)) for found, labels in counted))
         yield from sheet.metrics()
 
 

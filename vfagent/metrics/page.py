@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page as text, in Prometheus' format 0.0.4.
 
-prometheus-client has a writer of its own. It takes 120 ms for 1,024 VFs where this takes 20, and would bring an
-HTTP server and email with it; a test holds the two to the same text, byte by byte.
+prometheus-client has a writer of its own. It takes six times as long for 1,024 VFs, and would bring an
+HTTP server and email with it; tests hold the two to the same numbers.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs, about_guests)
 FAMILIES = tuple(family for subject in SUBJECTS for family in subject.FAMILIES)
 
-_LARGE = 1_000_000  # from here on, Go writes an exponent
+_EXACT = 1 << 53  # from here on, a double rounds
+_SPECIAL = re.compile(r'[\\\n"]')
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -66,9 +68,13 @@ def lines(metrics: Iterable[Metric]) -> Iterator[str]:
 def _line(sample: Sample) -> str:
     labels, value = sample.labels, sample.value
     text = labels.text if type(labels) is SharedLabels else ""
-    if type(value) is int and 0 <= value < _LARGE:
-        return f"{sample.name}{text or _labels(labels)} {value}.0\n"
-    return f"{sample.name}{text or _labels(labels)} {go_float(value)}\n"  # type: ignore[no-untyped-call]
+    return f"{sample.name}{text or _labels(labels)} {_number(value)}\n"
+
+
+def _number(value: float) -> str:
+    if type(value) is int and 0 <= value < _EXACT:
+        return f"{value}.0"
+    return go_float(value)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -79,9 +85,7 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _written(labels: Mapping[str, str]) -> str:
-    pairs = ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())])
+    if _SPECIAL.search("".join(labels.values())):
+        labels = {name: value.translate(_ESCAPES) for name, value in labels.items()}
+    pairs = ",".join([f'{name}="{value}"' for name, value in sorted(labels.items())])
     return f"{{{pairs}}}" if pairs else ""
-
-
-def _escaped(value: str) -> str:
-    return value if value.isalnum() else value.translate(_ESCAPES)
