@@ -33,11 +33,13 @@ from tests.host.netlink import (
 )
 from vfagent.host import worker
 from vfagent.host.devlink import KernelDevlink
+from vfagent.host.getlink import link_in
 from vfagent.host.host import Host, LinkFacts
+from vfagent.host.link_facts import link_facts
 from vfagent.host.move_journal import MoveJournal
 from vfagent.host.network import KernelNetwork
 from vfagent.host.routes import KernelRoutes
-from vfagent.host.rtnl import KernelRtnl, link_facts
+from vfagent.host.rtnl import KernelRtnl
 from vfagent.host.sysfs import RootedSysfs
 from vfagent.host.udev import NoUdevDatabase
 from vfagent.model.pci import PciAddress
@@ -310,12 +312,7 @@ def test_pyroute2_still_needs_the_vlan_patch() -> None:
 
 
 def decoded(data: bytes) -> LinkFacts:
-    # Not at the top: the product must be the first to import pyroute2, as it is in the service.
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-    message = ifinfmsg(data)
-    message.decode()
-    return link_facts(message)
+    return link_facts(link_in(data))
 
 
 def test_a_vf_is_read_in_full() -> None:

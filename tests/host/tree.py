@@ -69,7 +69,8 @@ class Tree:
         return ifindex
 
     def vf_address(self, pf: str, index: int) -> str:
-        return f"{pf[:-4]}1{index // 8}.{index % 8}" if pf[-4:-2] == "00" else f"{pf[:-4]}1{index // 8 + 4}.{index % 8}"
+        first = 0x10 if pf[-4:-2] == "00" else 0x14
+        return f"{pf[:-4]}{first + index // 8:02x}.{index % 8}"
 
     def vfs(self, pf: str) -> list[str]:
         links = sorted(self.device(pf).glob("virtfn*"), key=lambda link: int(link.name[6:]))

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.host.netlink import VfInfo, link_message
+from vfagent.host.getlink import link_in
+from vfagent.host.link_facts import link_facts
 from vfagent.host.vf_counters import VfCounters, counters_in
 from vfagent.metrics.http import RefusedRequestError, Request, parse
 
@@ -17,7 +19,7 @@ HEADS = st.builds(
     st.text(st.characters(max_codepoint=255)) | st.sampled_from(("GET / HTTP/1.1", "GET /metrics HTTP/1.0")),
     st.lists(st.text(st.characters(max_codepoint=255)).map(lambda text: f"Accept-Encoding: {text}")),
 )
-ANSWER = link_message(2, "eth0", *(VfInfo(index).pack() for index in range(3)))
+ANSWER = link_message(2, "eth0", *(VfInfo(index, vlan=7).pack() for index in range(3)))
 
 
 @st.composite
@@ -40,9 +42,9 @@ def test_any_request_is_read_or_refused(data: bytes) -> None:
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_any_answer_of_the_kernel_is_read_or_an_oserror(data: bytes) -> None:
     with suppress(OSError):
-        found = counters_in(data)
-        assert sorted(found) == list(range(len(found)))
-        assert all(isinstance(one, VfCounters) for one in found.values())
+        link = link_in(data)
+        assert all(isinstance(one, VfCounters) for one in counters_in(link).values())
+        assert link_facts(link).ifindex == link.ifindex
 
 
 def test_what_is_damaged_here_is_an_answer() -> None:

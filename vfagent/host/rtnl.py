@@ -12,18 +12,13 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from vfagent.host.getlink import EXT_SKIP_STATS, EXT_VF, get_link
 from vfagent.host.host import LinkFacts
-from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.host.link_facts import ETHERTYPE, LINK_STATE, link_facts
+from vfagent.model.vf_settings import VfSettings, Vlan, VlanProtocol
 
-_EXT_VF, _EXT_SKIP_STATS = 1, 8  # RTEXT_FILTER_*: statistics double the message, which ends at 64 KiB
-_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_ETHERTYPE = {VlanProtocol.DOT1Q: 0x8100, VlanProtocol.DOT1AD: 0x88A8}
-_PROTOCOL = {value: key for key, value in _ETHERTYPE.items()}
-_LINK_STATE = {LinkState.AUTO: 0, LinkState.ENABLE: 1, LinkState.DISABLE: 2}
-_STATE = {value: key for key, value in _LINK_STATE.items()}
 _AF_BRIDGE = 7
 _HWMODES = {0: "veb", 1: "vepa"}
-_NOT_REPORTED = 0xFFFFFFFF  # the kernel fills what a driver leaves out with -1
 _SCOPE_LINK = 253
 # Looked up, not sent to: which way the host's default route goes. From RFC 5737 and RFC 3849.
 _FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -56,14 +51,12 @@ IPRoute = _iproute_class()
 
 class KernelRtnl:
     def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
-        mask = _EXT_VF | _EXT_SKIP_STATS if vfs else _EXT_SKIP_STATS
-        with IPRoute() as ip:
-            try:
-                messages = ask(lambda: ip.link("get", index=ifindex, ext_mask=mask))
-            except OSError:
-                # EMSGSIZE: too many VFs for one message. The link alone is still worth knowing.
-                messages = ask(lambda: ip.link("get", index=ifindex)) if vfs else []
-        return link_facts(messages[0]) if messages else None
+        try:
+            # Statistics double the message, which ends at 64 KiB.
+            return link_facts(get_link(ifindex, EXT_VF | EXT_SKIP_STATS if vfs else EXT_SKIP_STATS))
+        except OSError:
+            # EMSGSIZE: too many VFs for one message. The link alone is still worth knowing.
+            return link_facts(get_link(ifindex, EXT_SKIP_STATS)) if vfs else None
 
     def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
         setter(index=ifindex, vf=[vf_request(index, wanted) for index, wanted in settings.items()])
@@ -129,63 +122,6 @@ def _ways(ip: Any, destinations: tuple[tuple[int, str], ...]) -> list[int]:
     return found
 
 
-def link_facts(message: Any) -> LinkFacts:
-    flags = message["flags"]
-    return LinkFacts(
-        ifindex=message["index"],
-        name=message.get_attr("IFLA_IFNAME"),
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        permanent_mac=message.get_attr("IFLA_PERM_ADDRESS"),
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        admin_up=bool(flags & _IFF_UP),
-        carrier=bool(flags & _IFF_LOWER_UP),
-        master=message.get_attr("IFLA_MASTER"),
-        vfs=_vfs(message),
-    )
-
-
-def _vfs(message: Any) -> dict[int, VfSettings]:
-    listed = message.get_attr("IFLA_VFINFO_LIST")
-    infos = listed.get_attrs("IFLA_VF_INFO") if listed else []
-    return {info.get_attr("IFLA_VF_MAC")["vf"]: _vf_settings(info) for info in infos if info.get_attr("IFLA_VF_MAC")}
-
-
-def _vf_settings(info: Any) -> VfSettings:
-    state = _value(info, "IFLA_VF_LINK_STATE", "link_state")
-    return VfSettings(
-        mac=info.get_attr("IFLA_VF_MAC")["mac"][:17],
-        vlan=_vlan(info),
-        rate=_rate(info),
-        spoof_check=_switch(_value(info, "IFLA_VF_SPOOFCHK", "spoofchk")),
-        trust=_switch(_value(info, "IFLA_VF_TRUST", "trust")),
-        link_state=None if state is None else _STATE.get(state),
-    )
-
-
-def _value(info: Any, attribute: str, field: str) -> int | None:
-    found = info.get_attr(attribute)
-    return None if found is None else int(found[field])
-
-
-def _switch(value: int | None) -> bool | None:
-    return None if value is None or value in (_NOT_REPORTED, -1) else bool(value)
-
-
-def _vlan(info: Any) -> Vlan | None:
-    listed = info.get_attr("IFLA_VF_VLAN_LIST")
-    first = listed.get_attr("IFLA_VF_VLAN_INFO") if listed else None
-    if first is not None:
-        protocol = _PROTOCOL.get(first["proto"], VlanProtocol.DOT1Q)
-        return Vlan(first["vlan"], first["qos"], protocol)
-    plain = info.get_attr("IFLA_VF_VLAN")
-    return None if plain is None else Vlan(plain["vlan"], plain["qos"])
-
-
-def _rate(info: Any) -> Rate | None:
-    rate = info.get_attr("IFLA_VF_RATE")
-    return None if rate is None else Rate(rate["min_tx_rate"], rate["max_tx_rate"])
-
-
 def vf_request(index: int, settings: VfSettings) -> dict[str, Any]:
     """pyroute2's words for one IFLA_VF_INFO with every attribute that is set."""
     request: dict[str, Any] = {"vf": index}
@@ -200,7 +136,7 @@ def vf_request(index: int, settings: VfSettings) -> dict[str, Any]:
     if settings.trust is not None:
         request["trust"] = int(settings.trust)
     if settings.link_state is not None:
-        request["link_state"] = _LINK_STATE[settings.link_state]
+        request["link_state"] = LINK_STATE[settings.link_state]
     return request
 
 
@@ -208,4 +144,4 @@ def _vlan_request(vlan: Vlan) -> Any:
     plain = {"vlan": vlan.id, "qos": vlan.qos}
     if vlan.id == 0 or vlan.protocol is VlanProtocol.DOT1Q:
         return plain
-    return [{**plain, "proto": _ETHERTYPE[vlan.protocol]}]
+    return [{**plain, "proto": ETHERTYPE[vlan.protocol]}]

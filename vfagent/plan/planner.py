@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from vfagent.model.desired import NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.memory import PfMemory
+from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.network import plan_network
@@ -27,6 +28,7 @@ from vfagent.plan.switch import (
 from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, plan_new_settings, plan_settings
 
 Chain = tuple[Planned, ...]
+_Groups = dict[int | None, dict[PciAddress, str]]  # of each IOMMU group, which driver each of its VFs is to have
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def _plan_rest(
     pairs = [(present[want.index], want) for want in desired.vfs if want.index in present]
     port = _port_items(desired, pf, quirks)
     settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, memory, quirks)]
-    blocked = {vf.index: why for vf, want in pairs if (why := _not_assignable(vf, want, pairs))}
+    groups = _wishes_by_group(pairs)
+    blocked = {vf.index: why for vf, want in pairs if (why := _not_assignable(vf, want, groups))}
     drivers = [item for vf, want in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, want))]
     mode = wanted_eswitch(desired, pf, memory)
     switch = mode_change_in_place(pf, mode, _forbidden(desired, pf)) if mode and not deferred else ()
@@ -224,14 +227,21 @@ def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned |
     return Deferred(step, reason, because) if because else Planned(step, reason)
 
 
-def _not_assignable(vf: Vf, want: DesiredVf, pairs: list[tuple[Vf, DesiredVf]]) -> str | None:
+def _wishes_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
+    groups: _Groups = {}
+    for vf, want in pairs:
+        groups.setdefault(vf.iommu_group, {})[vf.address] = want.driver
+    return groups
+
+
+def _not_assignable(vf: Vf, want: DesiredVf, groups: _Groups) -> str | None:
     """vfio needs the VF's whole IOMMU group: anything else in it that has, or will have, a driver is in the way."""
     if want.driver != VFIO_DRIVER:
         return None
     if vf.iommu_group is None:
         found = vf.driver == VFIO_DRIVER  # by vfio's no-IOMMU mode, which somebody turned on
         return None if found else f"vf{vf.index}: has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
-    wishes = {other.address: wish.driver for other, wish in pairs if other.iommu_group == vf.iommu_group}
+    wishes = groups[vf.iommu_group]
     driven = {address for address, driver in wishes.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
     others = sorted(driven | {address for address in vf.group_blockers if address not in wishes})
     return f"vf{vf.index}: shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None

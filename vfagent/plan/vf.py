@@ -80,6 +80,8 @@ def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[V
 def supported(settings: VfSettings, memory: PfMemory) -> VfSettings:
     """The settings less those this driver was seen to refuse for good."""
     missing = memory.unsupported
+    if not missing:
+        return settings
     names = {field.name for field in fields(settings)}
     settings = replace(settings, **{one.value: None for one in missing if one.value in names})
     if Attribute.VLAN_PROTOCOL in missing and settings.vlan and settings.vlan.protocol is not VlanProtocol.DOT1Q:
