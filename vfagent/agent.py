@@ -3,9 +3,7 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from vfagent.host.control import ControlServer
 from vfagent.host.host import Host
 from vfagent.host.identity import read_identity
 from vfagent.host.journal import Notifier
+from vfagent.host.lock import take_lock
 from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
 from vfagent.host_bridges import HostBridges
@@ -61,6 +60,7 @@ class Agent:
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._lock = -1
+        self._listening: asyncio.Task[None] | None = None
         self.metrics = Endpoint(self.snapshot, self.convergence.tally, self._counting, lambda: (self._lock,))
 
     def _first_policy(self) -> Policy:
@@ -94,7 +94,6 @@ class Agent:
         self.watcher.start()
         self.watcher.look_at_everything(now=True)
         self.bridges.set_policy(self.convergence.policy)
-        await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
         self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
@@ -105,13 +104,13 @@ class Agent:
         await self._shut_down()
 
     def _take_lock(self) -> None:
-        self.state.run.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._lock = os.open(self.state.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = take_lock(self.state.run)
         except BlockingIOError:
             hint = "systemctl status vfagent shows it"
             raise VfagentError("vfagent: cannot run: another one is running", hint=hint) from None
+        except OSError as error:
+            raise VfagentError(f"vfagent: cannot run: {self.state.run}: {error.strerror}") from None
         self.convergence.workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
@@ -122,7 +121,9 @@ class Agent:
     def _resync(self) -> None:
         """The slow full look, at the interval of the policy in force then."""
         self.watcher.look_at_everything()
-        self.metrics.configure(self.convergence.policy.agent)  # where that failed, once more
+        # Where these failed, once more.
+        self._listening = asyncio.create_task(self.control.start())
+        self.metrics.configure(self.convergence.policy.agent)
         interval = self.convergence.policy.agent.resync_s
         if interval > 0:
             asyncio.get_running_loop().call_later(interval, self._resync)

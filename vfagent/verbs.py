@@ -2,9 +2,7 @@
 """One function for each verb; each returns its exit status."""
 
 import argparse
-import fcntl
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -157,17 +155,9 @@ def _wait_for_change(root: Path) -> None:
 
 def service_pid(root: Path) -> int | None:
     """The agent's process: it holds a lock for as long as it lives."""
-    try:
-        fd = os.open(root / "run/vfagent/lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _pid_in_status(root)
-    finally:
-        os.close(fd)
-    return None
+    from vfagent.host.lock import is_locked
+
+    return _pid_in_status(root) if is_locked(root / "run/vfagent") else None
 
 
 def _pid_in_status(root: Path) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.host.fake_kernel import FakeKernel
+from tests.host.namespace import run
 from tests.host.uevents import message, send
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -262,6 +263,21 @@ def test_a_status_that_cannot_be_written_does_not_stop_the_service(files: FakeKe
     service = start().ready()
     assert len(files.tree.vfs(PF)) == 2
     assert "cannot write status.json" in service.log
+
+
+@pytest.mark.parametrize("mount", ["nr_inodes=1", "ro"])
+def test_where_nothing_can_be_stored_pfs_converge_all_the_same(files: FakeKernel, start: Start, mount: str) -> None:
+    for name in ("run", "var/lib"):
+        folder = files.tree.root / name / "vfagent"
+        folder.mkdir(parents=True)
+        run("mount", "-t", "tmpfs", "-o", f"mode=0750,{mount}", "tmpfs", str(folder))
+    files.tree.add_pf(PF)
+    service = start().ready()
+    assert len(files.tree.vfs(PF)) == 2
+    for what in ("cannot listen at", "cannot write status.json", "cannot store what the PF was before"):
+        service.until(lambda what=what: what in service.log)  # type: ignore[misc]
+    assert service.stop() == 0
+    assert "Traceback" not in service.log
 
 
 def test_the_watchdog_is_fed(files: FakeKernel, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

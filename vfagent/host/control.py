@@ -7,6 +7,7 @@ It lies in a folder and has a mode that let nobody but root in, and asks the ker
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import struct
@@ -14,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from vfagent.errors import VfagentError
+
+log = logging.getLogger(__name__)
 
 SOCKET = "run/vfagent/control.sock"
 _LONGEST_LINE = 4096
@@ -33,11 +36,21 @@ class ControlServer:
         self._open = 0
 
     async def start(self) -> None:
-        self._path.unlink(missing_ok=True)
+        """Listens, unless it does already; where that cannot be had, the agent does all else without."""
+        if self._server is None and (listener := self._listen()):
+            self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LONGEST_LINE)
+
+    def _listen(self) -> socket.socket | None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        listener.bind(str(self._path))
-        os.chmod(self._path, 0o600)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LONGEST_LINE)
+        try:
+            self._path.unlink(missing_ok=True)
+            listener.bind(str(self._path))
+            os.chmod(self._path, 0o600)
+        except OSError as error:
+            listener.close()
+            log.error("cannot listen at %s: %s; vfagent guest start and stop wait for that", self._path, error.strerror)
+            return None
+        return listener
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
@@ -64,7 +77,8 @@ class ControlServer:
     def stop(self) -> None:
         if self._server:
             self._server.close()
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a read-only /run
+                self._path.unlink(missing_ok=True)
 
 
 def _allowed(peer: socket.socket) -> bool:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs on trees: what they print, where, and with which exit status."""
 
-import fcntl
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from tests.host.tree import Tree, put
 from vfagent import __version__
 from vfagent.cli import main
 from vfagent.host.identity import open_host
+from vfagent.host.lock import take_lock
 from vfagent.host.state import State, write_json
 from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress
@@ -297,12 +297,9 @@ def test_apply_in_json_is_the_status_of_each_pf(say: Any) -> None:
 
 
 def test_apply_leaves_the_work_to_a_running_service(say: Any, tree: Tree) -> None:
-    lock = tree.root / "run/vfagent/lock"
-    put(lock, "")
-    fd = os.open(lock, os.O_RDWR)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    lock = take_lock(tree.root / "run/vfagent")
     said = say("apply")
-    os.close(fd)
+    os.close(lock)
     assert said.status == 1
     assert "systemctl reload vfagent" in said.err
 

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One agent at a time: a lock on its folder in /run, which needs no file, and so no room on a full disk."""
+
+import fcntl
+import os
+from pathlib import Path
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def take_lock(folder: Path) -> int:
+    """The descriptor that holds it. Raises OSError; BlockingIOError where another agent has it."""
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    fd = os.open(folder, _FOLDER)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def is_locked(folder: Path) -> bool:
+    try:
+        fd = os.open(folder, _FOLDER)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
