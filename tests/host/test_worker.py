@@ -80,6 +80,16 @@ def test_a_worker_that_ignores_every_signal_is_killed() -> None:
     assert finish(child) == (["deaf"], -signal.SIGKILL)
 
 
+def test_a_reload_that_is_sent_to_every_process_ends_no_worker() -> None:
+    """`systemctl kill --signal=HUP` does so."""
+
+    def body(send: worker.Send) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        send("still here")
+
+    assert finish(worker.start(body)) == (["still here"], 0)
+
+
 def test_what_a_dying_worker_had_reported_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
     def body(send: worker.Send) -> None:
         send("step 1 done")

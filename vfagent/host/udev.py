@@ -42,6 +42,9 @@ class UdevEvent:
     device: str
 
 
+_BUFFER = 1 << 20  # a thousand events
+
+
 class UdevMonitor:
     """Events that udev has finished with, by descriptor.
 
@@ -56,6 +59,8 @@ class UdevMonitor:
     def _start(self) -> Any:
         monitor = pyudev.Monitor.from_netlink(pyudev.Context())
         monitor.filter_by_tag(TAG)
+        # libudev's own 128 MiB would be read event by event, where one look at everything tells the same.
+        monitor.set_receive_buffer_size(_BUFFER)
         monitor.start()
         return monitor
 

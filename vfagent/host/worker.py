@@ -146,8 +146,9 @@ def _leave_parent(close: tuple[int, ...]) -> None:
     """The parent's signals and locks are not ours: a lock that outlived it in a stuck child would lock out its heir."""
     gc.disable()  # it is short-lived, and a collection would write to every page that it shares
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # systemctl kill sends it to every process of the unit
     for fd in close:
         os.close(fd)
 
