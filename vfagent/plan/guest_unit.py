@@ -67,7 +67,10 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
     # The VF's end is the guest's; the agent's is not. At shutdown guests stop before the agent does.
     yield Property("BindsTo", "as", list(vf_units))
-    yield Property("After", "as", [*vf_units, "vfagent.service"])
+    # Until udev has handled the group's node, kvm may not open it: at boot it can be seconds behind.
+    groups = list(dict.fromkeys(f"dev-vfio-{vf.iommu_group}.device" for vf in guest.vfs if vf.iommu_group is not None))
+    yield Property("Requires", "as", groups)
+    yield Property("After", "as", [*vf_units, *groups, "vfagent.service"])
     # systemd restarts it by the policy's words, so that guests come back while the agent is away too.
     yield Property("Restart", "s", guest.rule.restart)
     yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
