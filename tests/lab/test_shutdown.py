@@ -13,7 +13,7 @@ from tests.lab.vm import VM
 
 CARDS, VFS, DEADLINE_S = 3, 7, 10
 GUESTS = 20
-# 20 of the 21 VFs. Without anything to boot the firmware halts the processor, and does not hear ACPI; iPXE's sleep polls.
+# 20 of the 21 VFs. A firmware without anything to boot halts the processor, and does not hear ACPI; iPXE's sleep polls.
 IDLE = b"#!ipxe\nexit\n"
 POLICY = "".join(
     f"""
