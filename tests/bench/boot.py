@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 
-from tests.bench.__main__ import POLICY
+from tests.bench.contestants import POLICY
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.vm import VM

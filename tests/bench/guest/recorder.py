@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: waits for a PF to appear and for its VFs to be ready, and prints when both were.
+"""Runs in the guest: waits for PFs to appear and for their VFs to be ready, and prints when they were.
+
+    recorder.py COUNT SECONDS PF...
 
 It takes no part: kernel and udev events, link notifications and the driver's own log lines carry the times. Ready
-is when the last of these has happened: 7 VFs bound to vfio-pci, each with MAC and VLAN, and the PF up.
+is when the last of these has happened: COUNT VFs bound to vfio-pci, each with MAC and VLAN, and the PF up.
 """
 
 import json
@@ -14,8 +16,9 @@ import struct
 import sys
 import time
 
-PF, COUNT, LIMIT_S = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-_SET = re.compile(rb"^[^;]*;igb " + PF.encode() + rb": (?:setting MAC \S+|Setting VLAN \d+, QOS \S+) on VF (\d+)")
+COUNT, LIMIT_S, PFS = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+_SET = re.compile(rb"^[^;]*;igb (\S+): (?:setting MAC \S+|Setting VLAN \d+, QOS \S+) on VF (\d+)")
+_PF = re.compile(rb"/([0-9a-f:.]+)/net/")
 
 
 def uevents(group: int) -> socket.socket:
@@ -39,20 +42,43 @@ def kernel_log() -> int:
     return fd
 
 
+class Pf:
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.appeared = self.announced = self.up = self.set_last = self.bound_last = 0.0
+        self.settings, self.bound = set[tuple[bytes, bool]](), set[str]()
+        self.ifindex = 0
+
+    @property
+    def done(self) -> bool:
+        return len(self.settings) == 2 * COUNT and len(self.bound) == COUNT and self.up > 0
+
+    @property
+    def ready(self) -> float:
+        return max(self.up, self.set_last, self.bound_last)
+
+    def found(self) -> dict[str, object]:
+        return {
+            "done": self.done,
+            "announced": self.announced,
+            "from_netdev_s": self.ready - self.appeared,
+            "from_udev_s": self.ready - self.announced,
+            "up_s": self.up - self.announced,
+            "set_s": self.set_last - self.announced,
+            "bound_s": self.bound_last - self.announced,
+            "counts": [len(self.settings), len(self.bound)],
+        }
+
+
 class Record:
     def __init__(self) -> None:
         self.kernel, self.udev, self.links = uevents(1), uevents(2), links()
         self.log = kernel_log()
-        self.appeared = self.announced = self.up = self.set_last = self.bound_last = 0.0
-        self.settings, self.bound = set[tuple[bytes, bytes]](), set[str]()
-        self.ifindex = 0
-
-    def done(self) -> bool:
-        return len(self.settings) == 2 * COUNT and len(self.bound) == COUNT and self.up > 0
+        self.pfs = {address: Pf(address) for address in PFS}
 
     def read(self) -> None:
         end = time.monotonic() + LIMIT_S
-        while not self.done() and time.monotonic() < end:
+        while not all(pf.done for pf in self.pfs.values()) and time.monotonic() < end:
             ready, _, _ = select.select([self.kernel, self.udev, self.links, self.log], [], [], 1.0)
             for fd in ready:
                 self._take(fd, time.monotonic())
@@ -64,45 +90,49 @@ class Record:
             self._take_link(self.links.recv(1 << 16), at)
         elif fd is self.kernel:
             self._take_uevent(self.kernel.recv(1 << 16), at)
-        elif self._is_pf_netdev(self.udev.recv(1 << 16)) and not self.announced:
-            self.announced = at
+        elif (pf := self._new_netdev(self.udev.recv(1 << 16))) and not pf.announced:
+            pf.announced = at
 
-    def _is_pf_netdev(self, data: bytes) -> bool:
-        return b"SUBSYSTEM=net" in data and b"ACTION=add" in data and f"/{PF}/net/".encode() in data
+    def _new_netdev(self, data: bytes) -> Pf | None:
+        """The PF whose netdev this event announces."""
+        found = _PF.search(data) if b"SUBSYSTEM=net" in data and b"ACTION=add" in data else None
+        return self.pfs.get(found[1].decode()) if found else None
 
     def _take_uevent(self, data: bytes, at: float) -> None:
-        if self._is_pf_netdev(data) and not self.appeared:
-            self.appeared = at
-            self.ifindex = int(re.findall(rb"IFINDEX=(\d+)", data)[0])
+        if (pf := self._new_netdev(data)) and not pf.appeared:
+            pf.appeared = at
+            pf.ifindex = int(re.findall(rb"IFINDEX=(\d+)", data)[0])
         elif data.startswith(b"bind@") and b"DRIVER=vfio-pci" in data:
-            self.bound.add(data.split(b"\0")[0].decode().rpartition("/")[2])
-            self.bound_last = at
+            self._bound(data.split(b"\0")[0].decode().rpartition("/")[2], at)
+
+    def _bound(self, vf: str, at: float) -> None:
+        # An 82576's VFs share its bus.
+        for pf in self.pfs.values():
+            if pf.address[:7] == vf[:7]:
+                pf.bound.add(vf)
+                pf.bound_last = at
 
     def _take_link(self, data: bytes, at: float) -> None:
         _, kind, _, _, _ = struct.unpack_from("=IHHII", data)
         _, _, _, index, flags, _ = struct.unpack_from("=BBHiII", data, 16)
-        if kind == 16 and index == self.ifindex and flags & 1 and not self.up:
-            self.up = at
+        for pf in self.pfs.values():
+            if kind == 16 and index == pf.ifindex and flags & 1 and not pf.up:
+                pf.up = at
 
     def _take_log(self, line: bytes, at: float) -> None:
         found = _SET.match(line)
-        if found:
-            self.settings.add((found[1], b"mac" if b"MAC" in line else b"vlan"))
-            self.set_last = at
+        if found and (pf := self.pfs.get(found[1].decode())):
+            pf.settings.add((found[2], b"MAC" in line))
+            pf.set_last = at
 
 
 record = Record()
 print("recording", flush=True)
 record.read()
-ready = max(record.up, record.set_last, record.bound_last)
-found = {
-    "done": record.done(),
-    "announced": record.announced,
-    "from_netdev_s": ready - record.appeared,
-    "from_udev_s": ready - record.announced,
-    "up_s": record.up - record.announced,
-    "set_s": record.set_last - record.announced,
-    "bound_s": record.bound_last - record.announced,
-    "counts": [len(record.settings), len(record.bound)],
-}
-print(json.dumps(found))
+pfs = record.pfs.values()
+first = min(pf.announced for pf in pfs)
+print(
+    json.dumps(
+        {"all_s": max(pf.ready for pf in pfs) - first, **next(iter(pfs)).found(), "all": all(pf.done for pf in pfs)}
+    )
+)

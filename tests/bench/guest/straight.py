@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: the same kernel calls in a straight line, in the best order known. Knows its one PF by heart.
+"""Runs in the guest: the same kernel calls in a straight line, in the best order known. Knows its PFs by heart.
 
-Everything is imported and open before the PF comes, so that nothing but the calls is measured.
+    straight.py COUNT PF...
+
+Everything is imported and open before a PF comes, so that nothing but the calls is measured. Each PF has a process.
 """
 
 import os
@@ -10,8 +12,7 @@ import sys
 
 from pyroute2 import IPRoute
 
-PF, COUNT = sys.argv[1], int(sys.argv[2])
-BASE = f"/sys/bus/pci/devices/{PF}"
+COUNT, PFS = int(sys.argv[1]), sys.argv[2:]
 
 
 def write(path: str, text: str) -> None:
@@ -20,26 +21,41 @@ def write(path: str, text: str) -> None:
     os.close(fd)
 
 
-events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)
-events.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
-events.bind((0, 2))
-ip = IPRoute()
-ip.link("get", index=1, ext_mask=1)
-print("waiting", flush=True)
-while True:
-    data = events.recv(1 << 16)
-    if b"SUBSYSTEM=net" in data and b"ACTION=add" in data and f"/{PF}/net/".encode() in data:
-        break
+def wait_for(pf: str, events: socket.socket) -> None:
+    while True:
+        data = events.recv(1 << 16)
+        if b"SUBSYSTEM=net" in data and b"ACTION=add" in data and f"/{pf}/net/".encode() in data:
+            return
 
-write(f"{BASE}/sriov_drivers_autoprobe", "0")
-write(f"{BASE}/sriov_numvfs", str(COUNT))
-(name,) = os.listdir(f"{BASE}/net")
-ifindex = socket.if_nametoindex(name)
-ip.link("set", index=ifindex, state="up")
-for index in range(COUNT):
-    settings = {"vf": index, "mac": f"52:54:00:bb:00:{index:02x}", "vlan": {"vlan": 10, "qos": 0}}
-    ip.link("set", index=ifindex, vf=settings)
-for index in range(COUNT):
-    address = os.path.basename(os.readlink(f"{BASE}/virtfn{index}"))
-    write(f"/sys/bus/pci/devices/{address}/driver_override", "vfio-pci")
-    write("/sys/bus/pci/drivers_probe", address)
+
+def serve(pf: str) -> None:
+    base = f"/sys/bus/pci/devices/{pf}"
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)
+    events.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
+    events.bind((0, 2))
+    ip = IPRoute()
+    ip.link("get", index=1, ext_mask=1)
+    print("waiting", flush=True)
+    wait_for(pf, events)
+    write(f"{base}/sriov_drivers_autoprobe", "0")
+    write(f"{base}/sriov_numvfs", str(COUNT))
+    (name,) = os.listdir(f"{base}/net")
+    ifindex = socket.if_nametoindex(name)
+    ip.link("set", index=ifindex, state="up")
+    for index in range(COUNT):
+        settings = {"vf": index, "mac": f"52:54:00:bb:00:{index:02x}", "vlan": {"vlan": 10, "qos": 0}}
+        ip.link("set", index=ifindex, vf=settings)
+    for index in range(COUNT):
+        address = os.path.basename(os.readlink(f"{base}/virtfn{index}"))
+        write(f"/sys/bus/pci/devices/{address}/driver_override", "vfio-pci")
+        write("/sys/bus/pci/drivers_probe", address)
+
+
+children = []
+for one in PFS:
+    if not (pid := os.fork()):
+        serve(one)
+        os._exit(0)
+    children.append(pid)
+for pid in children:
+    os.waitpid(pid, 0)
