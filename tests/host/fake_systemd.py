@@ -28,6 +28,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
+FAULTS = "bus-faults"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -116,16 +117,33 @@ class FakeSystemd:
             print(json.dumps([member, message.body], default=lambda data: data.decode("latin-1")), file=log)
         self.units = {name: unit for name, unit in self.units.items() if not unit.gone}
         self.sender = message.header.fields[HeaderFields.sender]
+        fault = self._fault(member)
+        if fault == "unanswered":
+            return
         try:
+            if fault == "refused":
+                raise LookupError("Failed")
             path = message.header.fields[HeaderFields.path]
             target = (path,) if member == "Get" else ()
             signature, body = getattr(self, member)(*target, *message.body)
+            if fault == "lost":
+                raise LookupError("Failed")
         except LookupError as error:
             self.bus.send(new_error(message, f"{NAME}.{error.args[0]}", "s", (f"Unit: {error.args[0]}.",)))
             return
         self.bus.send(new_method_return(message, signature, body))
         if self.oneshot:
             self._run_oneshot(*self.oneshot)
+
+    def _fault(self, member: str) -> str | None:
+        """How this call goes wrong: not done, done but not said, or neither; each script says it once."""
+        script = self.root / FAULTS
+        faults: dict[str, str] = json.loads(script.read_text()) if script.exists() else {}
+        fault = faults.pop(member, None)
+        if fault:
+            script.with_suffix(".new").write_text(json.dumps(faults))
+            script.with_suffix(".new").replace(script)
+        return fault
 
     def _run_oneshot(self, unit: str, properties: dict[str, Any]) -> None:
         """After the reply, as it may take longer than anybody waits for one."""

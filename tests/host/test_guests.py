@@ -2,6 +2,7 @@
 """Guests on a kernel made of files, by a systemd that is made up: started, recognised, left alone."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from tests.host.fake_ipxe import fake_ipxe
 from tests.host.fake_kernel import FakeKernel
-from tests.host.fake_systemd import fake_systemd
+from tests.host.fake_systemd import FAULTS, fake_systemd
 from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
 from vfagent.convergence import Convergence
@@ -82,8 +83,8 @@ class Running:
         assert found.pid
         return found.pid
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        end = asyncio.get_running_loop().time() + 15
+    async def until(self, condition: Callable[[], object], *, within_s: float = 15) -> None:
+        end = asyncio.get_running_loop().time() + within_s
         while not condition():
             assert asyncio.get_running_loop().time() < end, (self.guests.status(), self.convergence.pfs)
             await asyncio.sleep(0.02)
@@ -167,6 +168,25 @@ def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monke
 
     tell(story)
     assert max(at_once) == 2
+
+
+@pytest.mark.parametrize("fault", ["refused", "unanswered", "lost"])
+def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
+    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
+    members = ("Subscribe", "ListUnitsByPatterns", "StartTransientUnit", "ResetFailedUnit", "Get", "RegisterMachine")
+    script = kernel.tree.root / FAULTS
+    script.write_text(json.dumps(dict.fromkeys(members, fault)))
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: json.loads(script.read_text()) == {} and agent.phase() == "running", within_s=60)
+        (group,) = kernel.tree.root.glob("sys/fs/cgroup/machine.slice/*")
+        assert group.name == "vfagent-guest-x.service"
+        os.kill(agent.pid(), 0)
+
+    tell(story)
 
 
 def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: Tell) -> None:
