@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.bench.contestants import CANNOT, COUNT, FLOOR, PF, SEED, Contestant, contestants, payload, peers
+from tests.bench import shares
+from tests.bench.contestants import CANNOT, COUNT, FLOOR, PF, SEED, VFAGENT, Contestant, contestants, payload, peers
 from tests.lab.machine import PORTS
 from tests.lab.nic import Igb
 from tests.lab.vm import VM
@@ -27,6 +28,7 @@ _NO_DRIVER = "/run/modprobe.d/no-igb.conf"
 class Results:
     """Seconds by contestant; of several PFs, by their number too. `detail` is the recorder's word on each run."""
 
+    shares: list[shares.Shares] = field(default_factory=list)
     one: dict[str, list[float]] = field(default_factory=dict)
     many: dict[int, dict[str, list[float]]] = field(default_factory=dict)
     detail: list[dict[str, object]] = field(default_factory=list)
@@ -55,11 +57,15 @@ def _recorded(vm: VM, pfs: Sequence[str], found: dict[str, object]) -> Iterator[
         vm.run("rm -f /run/record; sleep 3")
 
 
-def measure(vm: VM, one: Contestant) -> dict[str, object]:
+def measure(vm: VM, one: Contestant, results: Results) -> dict[str, object]:
     """One hotplug under this contestant; the card is gone again afterwards."""
     card, found = Igb("igb0"), dict[str, object]()
-    with _waiting(vm, one), _recorded(vm, [PF], found):
-        vm.plug(card)
+    with _waiting(vm, one):
+        before = shares.cpu(vm) if one.name == VFAGENT else None
+        with _recorded(vm, [PF], found):
+            vm.plug(card)
+        if before:
+            results.shares.append(shares.shares(vm, found, before))
     vm.run(f"echo 0 >/sys/bus/pci/devices/{PF}/sriov_numvfs", check=False)
     vm.unplug(card)
     vm.wait_for(f"test ! -e /sys/bus/pci/devices/{PF}")
@@ -83,7 +89,7 @@ def run(rounds: int, sizes: Sequence[int], *, others: bool) -> Results:
         vm.run("modprobe -a vfio-pci igb igbvf; systemctl restart systemd-udevd; udevadm settle")
         all_of_them = (*contestants(), *(peers() if others else ()))
         for number, one in _turns(rounds, all_of_them):
-            found = measure(vm, one)
+            found = measure(vm, one, results)
             _say(number, one, found)
             if number:
                 results.keep(results.one, one, 1, found)
@@ -135,6 +141,7 @@ def report(results: Results) -> Iterator[str]:
     yield f"A card comes: from its udev event to {COUNT} VFs with MAC and VLAN on vfio-pci and the PF up, as ratios:"
     yield from table(results.one)
     yield from (f"{name:20}  {why}" for name, why in CANNOT.items())
+    yield from shares.report(results.shares[1:])
     if results.many:
         yield "Cards whose driver is loaded: medians as ratios to the straight line, and to one PF of the same way:"
         yield from many_table(results.many)
