@@ -83,17 +83,17 @@ def measure_many(vm: VM, one: Contestant, pfs: Sequence[str]) -> dict[str, objec
     return found
 
 
-def run(rounds: int, sizes: Sequence[int], *, others: bool) -> Results:
+def run(rounds: int, ways: Sequence[Contestant], sizes: Sequence[int] = ()) -> Results:
     results = Results()
     with WarmVM([], payload()) as vm:
         vm.run("modprobe -a vfio-pci igb igbvf; systemctl restart systemd-udevd; udevadm settle")
-        all_of_them = (*contestants(), *(peers() if others else ()))
-        for number, one in _turns(rounds, all_of_them):
+        for number, one in _turns(rounds, ways):
             found = measure(vm, one, results)
             _say(number, one, found)
             if number:
                 results.keep(results.one, one, 1, found)
-        vm.run(f"mkdir -p /run/modprobe.d; echo blacklist igb >{_NO_DRIVER}; rmmod igb")
+        if sizes:
+            vm.run(f"mkdir -p /run/modprobe.d; echo blacklist igb >{_NO_DRIVER}; rmmod igb")
         for count in sizes:
             _measure_size(vm, count, rounds, results)
     return results
@@ -154,7 +154,8 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    results = run(options.rounds, options.pfs, others=not options.no_peers)
+    ways = (*contestants(), *(() if options.no_peers else peers()))
+    results = run(options.rounds, ways, options.pfs)
     print(json.dumps(results.detail, indent=2) if options.json else "\n".join(report(results)))
 
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short form of the benchmarks, for CI: fails where a ratio is worse than its bar. Times are not looked at.
+
+A busy machine makes a ratio worse and never better, so the best of a few rounds counts.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.__main__ import run
+from tests.bench.contestants import FLOOR, VFAGENT, contestants
+from tests.bench.scale import look_s
+
+ROUNDS = 3
+CONVERGENCE = 1.1  # of the straight line of the same calls
+GROWTH = 1.5  # of a VF's part of a look, from 4 PFs to 16
+
+
+def convergence() -> float:
+    seconds = run(ROUNDS, [one for one in contestants() if one.name in (FLOOR, VFAGENT)]).one
+    return min(mine / floor for mine, floor in zip(seconds[VFAGENT], seconds[FLOOR], strict=True))
+
+
+def growth() -> float:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="vfagent-guard-") as name:
+        few, many = (look_s(count, Path(name) / str(count)) / count for count in (4, 16))
+    return many / few
+
+
+def verdicts() -> Iterator[bool]:
+    for what, found, bar in (
+        ("a look, per VF, on a host four times as large", growth(), GROWTH),
+        ("event to 7 ready VFs, to the straight line", convergence(), CONVERGENCE),
+    ):
+        held = found <= bar
+        print(f"{'ok' if held else 'TOO SLOW'}: {what}: {found:.2f} (bar {bar})", flush=True)
+        yield held
+
+
+if __name__ == "__main__":
+    sys.exit(not all(list(verdicts())))
