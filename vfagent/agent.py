@@ -20,10 +20,10 @@ from vfagent.host.identity import read_identity
 from vfagent.host.journal import Notifier
 from vfagent.host.lock import take_lock
 from vfagent.host.policy_files import load
-from vfagent.host.state import State, write_json
+from vfagent.host.state import State, write_text
 from vfagent.host_bridges import HostBridges
+from vfagent.kept_status import KeptStatus
 from vfagent.metrics.endpoint import Endpoint
-from vfagent.model.codec import encode
 from vfagent.pace import Pace
 from vfagent.pf_state import PfState
 from vfagent.policy.types import Policy
@@ -56,6 +56,7 @@ class Agent:
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
         self._status_pace = Pace()
+        self.kept = KeptStatus()
         self._written_pfs: object = None
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
@@ -137,6 +138,7 @@ class Agent:
             for address in self.state.released():
                 self.state.take_back(address)
             self.convergence.set_policy(policy)
+            self.kept.all_changed()
             self.bridges.set_policy(policy)
             self.metrics.configure(policy.agent)
             self.watcher.look_at_everything()
@@ -152,6 +154,7 @@ class Agent:
         return {pf.address: pf.netdev.ifindex for pf in pfs if pf and pf.netdev and pf.vfs}
 
     def _changed(self, state: PfState) -> None:
+        self.kept.changed(state.address)
         self.convergence.tally.changed()
         self.convergence.workers.renew_soon()
         self._write_status_soon()
@@ -176,7 +179,7 @@ class Agent:
             self._status_timer = None
 
     def snapshot(self) -> Status:
-        pfs, guests = self.convergence.pfs.values(), self.guests.status()
+        pfs, guests = self.kept.of(self.convergence.pfs.values()), self.guests.status()
         return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests)
 
     def _write_status(self) -> None:
@@ -185,7 +188,7 @@ class Agent:
         if (content := (status.pfs, status.policy, status.ready, status.guests)) == self._written_pfs:
             return
         try:
-            write_json(self.state.run / "status.json", encode(status))
+            write_text(self.state.run / "status.json", self.kept.text(status))
             self._written_pfs = content
         except OSError as error:
             log.warning("cannot write status.json: %s", error.strerror)

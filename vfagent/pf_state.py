@@ -65,6 +65,7 @@ class PfState:
     told: int = 0  # how much of the timeline is in the journal
     running: dict[Step, float] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern this PF
 
     @property
     def phase(self) -> Phase:
@@ -88,16 +89,6 @@ class PfState:
         if self.plan.waiting:
             return Phase.WAITING
         return Phase.DEFERRED if self.plan.deferred else Phase.CONVERGED
-
-    @property
-    def ifindexes(self) -> set[int]:
-        """The netdevs whose changes concern this PF."""
-        if self.pf is None:
-            return set()
-        own = {self.pf.netdev.ifindex} if self.pf.netdev else set[int]()
-        network = self.pf.network or HostNetwork()
-        beside = {one.ifindex for one in network.links} | {one.ifindex for one in network.representors}
-        return own | beside | {netdev.ifindex for vf in self.pf.vfs for netdev in vf.netdevs}
 
     @property
     def awaits_links(self) -> bool:
@@ -153,5 +144,15 @@ class PfState:
         self.known = True
         self.rounds += 1
         self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
+        self.ifindexes = _ifindexes(looked.pf)
         if looked.round == 1 and looked.plan.steps:
             self.timeline, self.told = [], 0
+
+
+def _ifindexes(pf: Pf | None) -> frozenset[int]:
+    if pf is None:
+        return frozenset()
+    own = {pf.netdev.ifindex} if pf.netdev else set[int]()
+    network = pf.network or HostNetwork()
+    beside = {one.ifindex for one in network.links} | {one.ifindex for one in network.representors}
+    return frozenset(own | beside | {netdev.ifindex for vf in pf.vfs for netdev in vf.netdevs})

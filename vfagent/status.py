@@ -3,7 +3,6 @@
 
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -126,14 +125,13 @@ class Status:
 
 
 def snapshot(
-    states: Iterable[PfState],
+    pfs: tuple[PfStatus, ...],
     policy: PolicyStatus,
     version: str,
     *,
     ready: bool,
     guests: tuple[GuestStatus, ...] = (),
 ) -> Status:
-    pfs = tuple(pf_status(state) for state in sorted(states, key=lambda state: state.address))
     return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests)
 
 

@@ -27,6 +27,7 @@ from tests.host.scrape import PORT, REQUEST, ask, connect
 from tests.host.test_agent import PF, Service
 from tests.unit.metrics import views
 from vfagent.host.vf_counters import VfCounters
+from vfagent.kept_status import KeptStatus
 from vfagent.metrics.address import listen
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
@@ -62,9 +63,11 @@ def _many_pfs() -> tuple[list[PfState], dict[str, dict[int, VfCounters]]]:
 async def _serve_large_pages() -> None:
     tally = Tally()
     states, traffic = _many_pfs()
+    kept = KeptStatus()
+    kept.of(states)  # as when status.json was last written
 
     def view() -> View:
-        return View(snapshot(states, views.POLICY, "1", ready=True), tally, traffic)
+        return View(snapshot(kept.of(states), views.POLICY, "1", ready=True), tally, traffic)
 
     def generation() -> int:
         tally.changed()  # each page is out of date when the next is asked for

@@ -75,13 +75,18 @@ class State:
 
 
 def write_json(path: Path, data: object, *, durable: bool = False) -> None:
+    """As `write_text`."""
+    write_text(path, json.dumps(data, separators=(",", ":")), durable=durable)  # dump() has the slow encoder
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Atomically: readers see the old text or the new one; `durable`, also after a power cut. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(fd, "w") as file:
-            file.write(json.dumps(data, separators=(",", ":")))  # dump() would go through the slow encoder
+            file.write(text)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.metrics import views
 from vfagent.pf_state import Phase, TimedStep
 from vfagent.screen import Terminal, screen
-from vfagent.status import FailureStatus, GuestPhase, GuestStatus, PolicyStatus, Status, snapshot
+from vfagent.status import FailureStatus, GuestPhase, GuestStatus, PolicyStatus, Status, pf_status
 
 NOW = 1000.0
 PLAIN = Terminal(80, 1000, colour=False, now=NOW)
@@ -121,7 +121,7 @@ def test_vfs_that_are_alike_share_a_line() -> None:
     assert found.pf
     found.pf = replace(found.pf, vfs=tuple(views.vf(index, enabled=index == 5) for index in range(128)))
     found.plan = replace(found.plan, stages=(), deferred=())
-    pf = replace(status().pfs[0], vfs=snapshot([found], views.POLICY, "1", ready=True).pfs[0].vfs)
+    pf = replace(status().pfs[0], vfs=pf_status(found).vfs)
     lines = [line.rstrip() for line in screen(replace(status(), pfs=(pf,), guests=()), PLAIN) if "/vf" in line]
     assert [line.split()[0] for line in lines[-3:]] == [f"{views.STORAGE}/{vfs}" for vfs in ("vf0-4", "vf5", "vf6-127")]
     assert "held open" in lines[-2]

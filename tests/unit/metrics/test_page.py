@@ -95,13 +95,13 @@ def test_a_vf_that_is_gone_is_gone_from_the_page_at_once() -> None:
 
 def test_a_bad_policy_on_disk_is_told_and_the_one_in_force_too() -> None:
     policy = replace(views.POLICY, problems=("policy.toml:1: vsf",))
-    text = views.text(View(snapshot([], policy, "1", ready=True), Tally()))
+    text = views.text(View(snapshot((), policy, "1", ready=True), Tally()))
     assert sample(text, "vfagent_policy_last_reload_successful") == ["0.0"]
     assert sample(text, "vfagent_policy_info", 'digest="0123456789ab"') == ["1.0"]
 
 
 def test_a_bad_policy_at_start_leaves_none_in_force() -> None:
-    text = views.text(View(snapshot([], PolicyStatus((), "", 1.0, ("bad",)), "1", ready=True), Tally()))
+    text = views.text(View(snapshot((), PolicyStatus((), "", 1.0, ("bad",)), "1", ready=True), Tally()))
     assert sample(text, "vfagent_policy_last_reload_successful") == ["0.0"]
     assert not sample(text, "vfagent_policy_info")
     assert not sample(text, "vfagent_policy_last_reload_success_timestamp_seconds")

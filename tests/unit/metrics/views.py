@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 from vfagent.host.vf_counters import VfCounters
+from vfagent.kept_status import KeptStatus
 from vfagent.metrics.page import collect, lines
 from vfagent.metrics.view import View
 from vfagent.model.desired import DesiredPf
@@ -110,7 +111,9 @@ GUESTS = (
 
 
 def view() -> View:
-    status = snapshot([converging(), wedged(), PfState(FRESH)], POLICY, "1.2.3", ready=True, guests=GUESTS)
+    status = snapshot(
+        KeptStatus().of([converging(), wedged(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
+    )
     counters = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
     return View(status, tally(), {STORAGE: {0: counters, 1: VfCounters(*[0] * 8)}})
 
