@@ -51,9 +51,7 @@ FAMILIES = (*FACTS, *TRAFFIC.values())
 
 
 def collect(view: View) -> Iterator[Metric]:
-    labelled = [
-        (pf.address, vf, SharedLabels(pf=pf.address, vf=str(vf.index))) for pf in view.status.pfs for vf in pf.vfs
-    ]
+    labelled = [(pf.address, vf, SharedLabels(pf.address, vf.index)) for pf in view.status.pfs for vf in pf.vfs]
     sheet = Sheet(FACTS)
     for _, vf, labels in labelled:
         _put_vf(sheet, vf, labels)
@@ -81,7 +79,7 @@ def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:
         "vlan": "" if vlan is None else str(vlan.id),
     }
     sheet.put(INFO, 1, {**labels, **names})
-    sheet.put(IN_USE, vf.in_use is not None, labels)
+    sheet.put(IN_USE, int(vf.in_use is not None), labels)
     sheet.put(PHASE, 1, {**labels, "phase": vf.phase.value})
     for name in vf.differs:
         sheet.put(DIFFERS, 1, {**labels, "attribute": name})

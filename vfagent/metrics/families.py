@@ -43,9 +43,13 @@ NO_LABELS: Labels = {}
 
 
 class SharedLabels(dict[str, str]):
-    """Of many samples; `text` is what the page says for them, once somebody has written it."""
+    """A VF's, of many samples; `text` is what the page says for them. Both come from the kernel's numbers."""
 
-    text = ""
+    __slots__ = ("text",)
+
+    def __init__(self, pf: str, vf: int) -> None:
+        super().__init__(pf=pf, vf=str(vf))
+        self.text = f'{{pf="{pf}",vf="{vf}"}}'
 
 
 class Sheet:

@@ -67,25 +67,15 @@ def lines(metrics: Iterable[Metric]) -> Iterator[str]:
 
 def _line(sample: Sample) -> str:
     labels, value = sample.labels, sample.value
-    text = labels.text if type(labels) is SharedLabels else ""
-    return f"{sample.name}{text or _labels(labels)} {_number(value)}\n"
-
-
-def _number(value: float) -> str:
-    if type(value) is int and 0 <= value < _EXACT:
-        return f"{value}.0"
-    return go_float(value)  # type: ignore[no-untyped-call,no-any-return]
+    text = labels.text if type(labels) is SharedLabels else _labels(labels)
+    number = f"{value}.0" if type(value) is int and 0 <= value < _EXACT else go_float(value)  # type: ignore[no-untyped-call]
+    return f"{sample.name}{text} {number}\n"
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    text = _written(labels)
-    if isinstance(labels, SharedLabels):
-        labels.text = text
-    return text
-
-
-def _written(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
     if _SPECIAL.search("".join(labels.values())):
         labels = {name: value.translate(_ESCAPES) for name, value in labels.items()}
     pairs = ",".join([f'{name}="{value}"' for name, value in sorted(labels.items())])
-    return f"{{{pairs}}}" if pairs else ""
+    return f"{{{pairs}}}"
