@@ -3,22 +3,17 @@
 
 import json
 import re
-import struct
 from collections.abc import Callable
 
 import pytest
 
+from tests.lab.halt import HALT
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.vm import VM
 
 CARDS, VFS, DEADLINE_S = 3, 7, 10
-GUESTS = 20
-# 20 of the 21 VFs. A kernel for the Multiboot protocol that halts: it does nothing, and does not hear ACPI. To wait in
-# iPXE or in the firmware would cost twenty times the whole way there, or a poll.
-_MAGIC, _FLAGS, _AT = 0x1BADB002, 0x10000, 0x100000
-_HEADER = struct.pack("<8I", _MAGIC, _FLAGS, -(_MAGIC + _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 32)
-IDLE = _HEADER + bytes.fromhex("faf4ebfc")  # cli; again: hlt; jmp again
+GUESTS = 20  # of the 21 VFs
 POLICY = "".join(
     f"""
 [[pf]]
@@ -36,7 +31,7 @@ each = "card{number}:{"0-6" if number < CARDS else "0-5"}"
 memory = "32M"
 
 [guest.kernel]
-image = "/srv/idle"
+image = "/srv/halt"
 
 [guest.unit]
 TimeoutStopSec = "{DEADLINE_S}s"
@@ -53,7 +48,7 @@ def _running(vm: VM) -> int:
 @pytest.mark.long
 def test_twenty_guests_stop_side_by_side_when_the_host_goes_down(boot: Callable[..., VM]) -> None:
     cards = [Igb(f"igb{number}") for number in range(CARDS)]
-    vm = boot(cards, vfagent_tree(POLICY, {"/var/log/journal/.keep": b"", "/srv/idle": IDLE}), hypervisor=True)
+    vm = boot(cards, vfagent_tree(POLICY, {"/var/log/journal/.keep": b"", "/srv/halt": HALT}), hypervisor=True)
     vm.wait_for(lambda: _running(vm) == GUESTS, 700)
     vm.reboot(timeout=300)
     told = vm.run("journalctl -b -1 -o short-monotonic --no-pager -u 'vfagent-guest-*' _PID=1", timeout=120).stdout

@@ -16,6 +16,7 @@ import pytest
 
 from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
 from tests.lab.guest_facts import phase
+from tests.lab.halt import HALT
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.test_faults import LATE, PF, is_as_wanted, main_pid
@@ -31,8 +32,8 @@ name = "node"
 vfs = ["storage:0"]
 memory = "32M"
 
-[guest.ipxe]
-address = "dhcp"
+[guest.kernel]
+image = "/srv/halt"
 
 [guest.unit]
 TimeoutStopSec = "5s"
@@ -118,7 +119,7 @@ def at_rest(vm: VM) -> bool:
 
 
 def test_after_all_that_may_happen_to_a_host_it_is_as_before_and_nothing_has_grown(boot: Callable[..., VM]) -> None:
-    vm = boot([Igb("igb0")], vfagent_tree(POLICY), hypervisor=True)
+    vm = boot([Igb("igb0")], vfagent_tree(POLICY, {"/srv/halt": HALT}), hypervisor=True)
     soak, samples = Soak(vm), list[Footprint]()
     vm.wait_for(lambda: at_rest(vm), 180)
     for warming in (soak.reload, soak.scrape, soak.card, soak.guest):
