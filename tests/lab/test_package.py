@@ -18,12 +18,13 @@ from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.package import deb, package
 from tests.lab.payload import Entry
-from tests.lab.target import IQN, MARK, Target
+from tests.lab.target import ADDRESS, IQN, MARK, Target
 from tests.lab.test_one_card import hold
 from tests.lab.vm import VM
 from vfagent import __version__
 
 NEWER = "99.0.0"
+BESIDE = "192.168.10.20"
 VIRTIO, IGB = "0000:01:00.0", "0000:02:00.0"
 GUEST = "vfagent-guest-cirros.service"
 MOST_EXPOSED = 1.7
@@ -32,11 +33,15 @@ POLICY = f"""
 [[pf]]
 name = "storage"
 match = {{ pci = "{VIRTIO}" }}
-vfs = 2
+vfs = 3
 
 [[pf.vf]]
-index = "*"
+index = "0-1"
 driver = "vfio-pci"
+
+[[pf.vf]]
+index = 2
+driver = "host"
 
 [[pf]]
 name = "tagged"
@@ -74,7 +79,7 @@ def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
     files = [deb(package(version)) for version in (__version__, NEWER)]
     lab = {**APT, "/usr/lib/hold.py": Entry(HOLDER)}
     payload = {**lab, **{f"/root/build/{path.name}": path for path in files}}
-    cards = [VirtioPf("virtio0", vfs=2), Igb("igb0")]
+    cards = [VirtioPf("virtio0", vfs=3), Igb("igb0")]
     machine = boot_module(cards, payload, suite=request.param, hypervisor=True)
     assert machine.wait_boot() == "running"
     # The lab's images leave documents out, and the examples are some.
@@ -112,7 +117,6 @@ class Running:
 
     guest: tuple[str, str]
     holder: str
-    connection: str
     storage: tuple[VfFacts, ...]
     tagged: tuple[VfFacts, ...]
 
@@ -120,11 +124,31 @@ class Running:
 def running(vm: VM) -> Running:
     guest = (shown(vm, GUEST, "MainPID"), shown(vm, GUEST, "InvocationID"))
     assert guest[0] != "0"
-    connection = vm.run("ss -tnH state established '( sport = :3260 )' | awk '{print $4}'").stdout
-    assert "192.168.10.10" in connection
     holder = shown(vm, "holder.service", "MainPID")
     assert holder != "0"
-    return Running(guest, holder, connection, tuple(vfs(vm, VIRTIO)), tuple(vfs(vm, IGB)))
+    return Running(guest, holder, tuple(vfs(vm, VIRTIO)), tuple(vfs(vm, IGB)))
+
+
+def send_traffic(vm: VM) -> None:
+    """From a VF in a network of its own to the PF's leg, five times a second."""
+    vf = f"$(ls /sys/bus/pci/devices/{vfs(vm, VIRTIO)[2].address}/virtio*/net)"
+    vm.run(
+        f"ip netns add beside; ip link set {vf} netns beside name vf up; ip -n beside address add {BESIDE}/24 dev vf"
+    )
+    vm.run(f"systemd-run --quiet --unit=traffic ip netns exec beside busybox ping -i 0.2 {ADDRESS}")
+    vm.wait_for(lambda: replies(vm) > 5, 30)
+
+
+def replies(vm: VM) -> int:
+    return int(vm.run("journalctl -q -u traffic.service -o cat --no-pager | grep -c seq=", check=False).stdout)
+
+
+def lost(vm: VM) -> int:
+    """Of all packets so far; the last may be on its way."""
+    last = vm.run("journalctl -q -u traffic.service -o cat --no-pager -g seq= -n 1").stdout
+    found = re.search(r"seq=(\d+)", last)
+    assert found
+    return max(0, int(found[1]) + 1 - replies(vm))
 
 
 def test_as_readme_says_it_is_installed_and_no_card_is_touched(vm: VM) -> None:
@@ -178,7 +202,7 @@ def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
     vm.put_tree(Target(VIRTIO).tree())
     vm.reboot()
     assert vm.wait_boot() == "running"
-    assert [vf.driver for vf in vfs(vm, VIRTIO)] == ["vfio-pci"] * 2
+    assert [vf.driver for vf in vfs(vm, VIRTIO)] == ["vfio-pci", "vfio-pci", "virtio-pci"]
     assert [(vf.driver, vf.mac, vf.vlan) for vf in vfs(vm, IGB)] == [
         ("vfio-pci", f"52:54:00:bb:00:{index:02x}", 10) for index in range(3)
     ]
@@ -188,6 +212,7 @@ def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
     assert f'vfagent_pf_phase{{pf="{IGB}",phase="converged"}} 1.0' in page
     assert f'vfagent_vf_in_use{{pf="{VIRTIO}",vf="0"}} 1.0' in page
     hold(vm, vfs(vm, IGB)[0])
+    send_traffic(vm)
 
 
 def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
@@ -199,6 +224,7 @@ def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
     assert json.loads(vm.run("vfagent status --json").stdout)["version"] == NEWER
     assert vm.run("vfagent plan").returncode == 0
     assert running(vm) == before
+    assert lost(vm) == 0
 
 
 def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
@@ -207,6 +233,7 @@ def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
     wait_converged(vm)
     assert json.loads(vm.run("vfagent status --json").stdout)["version"] == __version__
     assert running(vm) == before
+    assert lost(vm) == 0
 
 
 def test_after_its_removal_vfs_and_guests_are_as_they_were(vm: VM) -> None:
@@ -219,10 +246,11 @@ def test_after_its_removal_vfs_and_guests_are_as_they_were(vm: VM) -> None:
     # Whatever makes udev look again: the guest is bound to a device unit that our rule makes.
     vm.run("udevadm control --reload; udevadm trigger; udevadm settle")
     assert running(vm) == before
+    assert lost(vm) == 0
 
 
 def test_a_purge_leaves_nothing_of_ours_but_the_vfs(vm: VM) -> None:
-    vm.run(f"systemctl stop {GUEST} holder.service")
+    vm.run(f"systemctl stop {GUEST} holder.service traffic.service")
     before = vfs(vm, VIRTIO), vfs(vm, IGB)
     apt(vm, "purge vfagent")
     found = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
