@@ -95,6 +95,7 @@ class Agent:
         self.watcher.start()
         self.watcher.look_at_everything(now=True)
         self.bridges.set_policy(self.convergence.policy)
+        await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
         self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
@@ -112,7 +113,8 @@ class Agent:
             raise VfagentError("vfagent: cannot run: another one is running", hint=hint) from None
         except OSError as error:
             raise VfagentError(f"vfagent: cannot run: {self.state.run}: {error.strerror}") from None
-        self.convergence.workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors)
+        for workers in (self.convergence.workers, self.guests.jobs, self.bridges.jobs):
+            workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
         if seconds > 0:
@@ -135,8 +137,7 @@ class Agent:
         log.info("reloading the policy")
         with contextlib.suppress(PolicyError):
             policy = self._load()
-            for address in self.state.released():
-                self.state.take_back(address)
+            self._take_back_released()
             self.convergence.set_policy(policy)
             self.kept.all_changed()
             self.bridges.set_policy(policy)
@@ -147,6 +148,13 @@ class Agent:
         self.convergence.tally.changed()
         self.notifier.ready()
         self._write_status()
+
+    def _take_back_released(self) -> None:
+        for address in self.state.released():
+            try:
+                self.state.take_back(address)
+            except OSError as error:
+                log.warning("pf %s: cannot be taken back: %s", address, error.strerror)
 
     def _counting(self) -> dict[str, int]:
         """PFs that may count their VFs' traffic: the ifindex by address."""

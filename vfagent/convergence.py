@@ -101,7 +101,9 @@ class Convergence:
             return
         if card_of(state.address) in self._busy:
             return  # its turn comes when the card's other PF is done
-        state.released = state.address in self.state.released()
+        if state.released != (released := state.address in self.state.released()):
+            state.released = released
+            self.on_change(state)
         state.dirty, state.looking = False, True
         task = Task(
             state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=state.given_up
@@ -228,8 +230,7 @@ class Convergence:
         for warning in finished.warnings:
             log.warning("%s", warning)
         self._keep_memory(state, finished)
-        waiting = state.phase is Phase.WAITING
-        state.waiting_since = (state.waiting_since or time.monotonic()) if waiting else None
+        state.waiting_since = (state.waiting_since or time.monotonic()) if state.phase is Phase.WAITING else None
         if state.plan.settled and state.desired is not None:
             if state.converged_as != state.desired:
                 log.info("pf %s: converged", name_of(state), extra={"VFAGENT_PF": state.address})
@@ -271,10 +272,9 @@ class Convergence:
 
     def _forget(self, state: PfState) -> None:
         log.info("pf %s: gone", state.address, extra={"VFAGENT_PF": state.address})
-        dirty = state.dirty
         del self.pfs[state.address]
         self.on_change(state)
-        if dirty:
+        if state.dirty:
             self.mark_dirty(state.address)
 
     def _next_of_card(self, done: PfState) -> None:

@@ -25,7 +25,7 @@ from vfagent.policy.types import GuestRule
 
 T = TypeVar("T")
 
-START_S = 90.0  # early in the boot a guest's job waits for basic.target
+START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 SURVEY_S = 30.0
 _MARGIN_S = 30.0
 
@@ -113,12 +113,12 @@ class Jobs:
 
     def __init__(self) -> None:
         self._running: dict[int, tuple[worker.Worker, asyncio.TimerHandle]] = {}
-        self.keep_fds_from_workers: tuple[int, ...] = ()
+        self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
 
     def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
         """`done` gets what `body` returned, or an Outcome that says why there is nothing."""
         loop = asyncio.get_running_loop()
-        child = worker.start(lambda send: send(_guarded(body)), close=self.keep_fds_from_workers)
+        child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
         reports: list[Any] = []
         self._running[child.pid] = child, loop.call_later(within_s + _MARGIN_S, child.kill)
         loop.add_reader(child.reports, lambda: reports.extend(child.read()))

@@ -50,8 +50,10 @@ class PacedReader:
 
     def _ready(self) -> None:
         self.stop()
-        self._pace.run(self._read)
-        if self._busy():
-            self._timer = asyncio.get_running_loop().call_later(self._pace.rest_s(), self.start)
-        else:
-            self.start()
+        try:
+            self._pace.run(self._read)
+        finally:  # whatever went wrong, the next event is heard
+            if self._busy():
+                self._timer = asyncio.get_running_loop().call_later(self._pace.rest_s(), self.start)
+            else:
+                self.start()

@@ -28,7 +28,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
-FAULTS = "bus-faults"
+FAULTS, BEGUN = "bus-faults", "begun"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -178,6 +178,8 @@ class FakeSystemd:
             self.oneshot = (unit, found)
             return "o", (f"/org/freedesktop/systemd1/job/{self.jobs}",)
         self.units[unit] = Unit(unit, found, self.root)
+        with (self.root / BEGUN).open("a") as begun:
+            print(unit, file=begun)
         return self._job(unit)
 
     def StopUnit(self, unit: str, mode: str) -> Any:  # noqa: N802

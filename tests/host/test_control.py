@@ -51,6 +51,22 @@ def test_what_is_asked_is_answered(tmp_path: Path) -> None:
     assert served(tmp_path, lambda root: ask(root, "stop", "y")) == "cannot stop y"
 
 
+def test_where_it_cannot_listen_it_does_when_it_is_asked_again(tmp_path: Path) -> None:
+    async def twice() -> object:
+        server = ControlServer(tmp_path, handler)
+        await server.start()
+        (tmp_path / "run/vfagent").mkdir(parents=True)
+        await server.start()
+        result = await asyncio.to_thread(ask, tmp_path, "start", "x")
+        server.stop()
+        await server.start()
+        assert not (tmp_path / SOCKET).exists()
+        await asyncio.sleep(0.05)
+        return result
+
+    assert run_to_end(twice()) is None
+
+
 def test_nobody_else_is_let_in(tmp_path: Path) -> None:
     assert served(tmp_path, lambda root: (root / SOCKET).stat().st_mode & 0o777) == 0o600
 

@@ -2,6 +2,8 @@
 """udev's events through the real libudev and kernel, and its database."""
 
 import asyncio
+import ctypes
+import errno
 import os
 import select
 import socket
@@ -71,6 +73,16 @@ def overflow(monitor: UdevMonitor) -> None:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
     for _ in range(100):
         send(message(f"{PORT}/{PF}"))
+
+
+def test_a_monitor_is_made_whatever_another_library_left_in_errno() -> None:
+    """pyudev takes libudev's 1, for success, as a reason to look there."""
+    ctypes.set_errno(errno.ENOENT)
+    monitor = UdevMonitor(lambda: None)
+    with socket.socket(fileno=os.dup(monitor.fileno())) as same:
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 << 20  # the kernel doubles it
+    ctypes.set_errno(errno.ENOENT)
+    monitor.restart()
 
 
 def test_an_overflow_is_an_error_and_a_new_monitor_works() -> None:

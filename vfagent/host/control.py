@@ -33,11 +33,12 @@ class ControlServer:
     def __init__(self, root: Path, handler: Handler) -> None:
         self._path, self._handler = root / SOCKET, handler
         self._server: asyncio.Server | None = None
+        self._stopped = False
         self._open = 0
 
     async def start(self) -> None:
         """Listens, unless it does already; where that cannot be had, the agent does all else without."""
-        if self._server is None and (listener := self._listen()):
+        if self._server is None and not self._stopped and (listener := self._listen()):
             self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LONGEST_LINE)
 
     def _listen(self) -> socket.socket | None:
@@ -75,6 +76,7 @@ class ControlServer:
         await writer.drain()
 
     def stop(self) -> None:
+        self._stopped = True
         if self._server:
             self._server.close()
             with contextlib.suppress(OSError):  # a read-only /run

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 EXT_VF, EXT_SKIP_STATS = 1, 8  # RTEXT_FILTER_*
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PERM_ADDRESS = 1, 3, 4, 10, 54
 _RTM_GETLINK, _RTM_NEWLINK, _NLMSG_ERROR, _NLM_F_REQUEST = 18, 16, 2, 1
-_IFLA_VFINFO_LIST, _IFLA_EXT_MASK = 22, 29
+_IFLA_NUM_VF, _IFLA_VFINFO_LIST, _IFLA_EXT_MASK = 21, 22, 29
 _IFLA_VF_INFO, _IFLA_VF_MAC = 1, 1
 _HEADER = struct.Struct("=IHHII")
 _NUMBER = struct.Struct("=I")
@@ -56,12 +56,13 @@ def link_in(message: bytes) -> Link:
         raise _error(-_ERROR.unpack_from(message, _HEADER.size)[0])
     if kind != _RTM_NEWLINK or len(message) < _HEADER.size + _LINK.size:
         raise _error(errno.EBADMSG)
-    if len(message) > _LONGEST:
-        # Kernels that let the list grow beyond that wrap its length: what follows is not what it seems.
-        raise _error(errno.EMSGSIZE)
     _, _, ifindex, flags, _ = _LINK.unpack_from(message, _HEADER.size)
     found = dict(attributes(message, _HEADER.size + _LINK.size))
-    return Link(ifindex, flags, found, _vfs(found.get(_IFLA_VFINFO_LIST, b"")))
+    vfs = _vfs(found.get(_IFLA_VFINFO_LIST, b""))
+    if len(message) > _LONGEST and found.get(_IFLA_NUM_VF) != _NUMBER.pack(len(vfs)):
+        # Kernels that let the list grow beyond that wrap its length: what follows is not what it seems.
+        raise _error(errno.EMSGSIZE)
+    return Link(ifindex, flags, found, vfs)
 
 
 def _error(number: int) -> OSError:

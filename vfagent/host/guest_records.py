@@ -5,6 +5,7 @@ A reboot forgets it, and is meant to: guests that were stopped by hand start aga
 """
 
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from vfagent.host.state import write_json
 from vfagent.model.codec import decode, encode
 from vfagent.model.guest import unit_name
 from vfagent.model.pci import PciAddress
+
+log = logging.getLogger(__name__)
 
 HOLDERS = "run/vfagent/holders"
 CGROUPS = "sys/fs/cgroup/machine.slice"
@@ -47,7 +50,10 @@ class GuestRecords:
         write_json(self._guests / f"{name}.json", encode(record))
 
     def forget(self, name: str) -> None:
-        (self._guests / f"{name}.json").unlink(missing_ok=True)
+        try:
+            (self._guests / f"{name}.json").unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("guest %s: cannot forget what was done with it: %s", name, error.strerror)
 
     def set_holders(self, held: dict[PciAddress, str]) -> None:
         """One file for each VF that is a guest's, so that whoever looks at a VF can name the guest."""

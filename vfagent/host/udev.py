@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """udev: what it stored of devices, and its events as "look at this PF again"."""
 
+import contextlib
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +46,7 @@ class UdevEvent:
 
 
 _BUFFER = 1 << 20  # a thousand events
+_SO_RCVBUFFORCE = 33
 
 
 class UdevMonitor:
@@ -59,9 +63,8 @@ class UdevMonitor:
     def _start(self) -> Any:
         monitor = pyudev.Monitor.from_netlink(pyudev.Context())
         monitor.filter_by_tag(TAG)
-        # libudev's own 128 MiB would be read event by event, where one look at everything tells the same.
-        monitor.set_receive_buffer_size(_BUFFER)
         monitor.start()
+        _shrink_buffer(monitor.fileno())
         return monitor
 
     def fileno(self) -> int:
@@ -77,6 +80,15 @@ class UdevMonitor:
             address = _pci_parent(device.sys_path)
             if address:
                 yield UdevEvent(device.action or "", device.subsystem or "", address, device.sys_name)
+
+
+def _shrink_buffer(fd: int) -> None:
+    """libudev's own 128 MiB would be read event by event, where one look at everything tells the same.
+
+    pyudev's way raises by whatever errno was left behind: libudev answers 1 for success.
+    """
+    with socket.socket(fileno=os.dup(fd)) as same, contextlib.suppress(OSError):  # without rights it is small anyway
+        same.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
 
 
 def _pci_parent(sys_path: str) -> PciAddress | None:

@@ -10,7 +10,7 @@ from tests.host.netlink import NESTED, VfInfo, attribute, link_message
 from vfagent.host.getlink import link_in
 from vfagent.host.vf_counters import VfCounters, counters_in
 
-STATS = 8
+STATS, NUM_VF = 8, 21
 
 
 def info(index: int, *numbers: int) -> bytes:
@@ -59,14 +59,22 @@ def test_a_list_that_is_cut_is_not_believed(cut: int) -> None:
 
 
 def test_a_vf_that_the_driver_does_not_tell_of_takes_no_other_s_counters() -> None:
-    assert sorted(counters_of(link_message(2, "eth0", info(0, 1), info(2, 1)))) == [0, 2]
+    found = counters_of(link_message(2, "eth0", info(0, 1), info(2, 3)))
+    assert {index: one.rx_packets for index, one in found.items()} == {0: 1, 2: 3}
 
 
 def test_a_message_whose_list_has_wrapped_its_length_is_refused() -> None:
     whole = link_message(2, "eth0", info(0, *range(1, 9)))
+    rest = attribute(NUM_VF, struct.pack("=I", 340)) + attribute(0x7FF, bytes(0xFF00)) * 2
     with pytest.raises(OSError, match="Message too long") as caught:
-        counters_of(whole + bytes(1 << 16))
+        counters_of(whole + rest)
     assert caught.value.errno == errno.EMSGSIZE
+
+
+def test_a_message_that_is_long_for_other_reasons_is_read() -> None:
+    whole = link_message(2, "eth0", info(0, 1))
+    rest = attribute(NUM_VF, struct.pack("=I", 1)) + attribute(0x7FF, bytes(0xFF00)) * 2
+    assert counters_of(whole + rest)[0].rx_packets == 1
 
 
 def test_the_kernel_s_error_is_an_oserror() -> None:
