@@ -28,10 +28,11 @@ from tests.host.test_agent import PF, Service
 from tests.unit.metrics import views
 from vfagent.host.vf_counters import VfCounters
 from vfagent.kept_status import KeptStatus
+from vfagent.metrics.about_traffic import written
 from vfagent.metrics.address import listen
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
-from vfagent.metrics.view import View
+from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
 from vfagent.pf_state import PfState
 from vfagent.status import snapshot
@@ -48,15 +49,15 @@ POLICY = (
 # One scrape
 
 
-def _many_pfs() -> tuple[list[PfState], dict[str, dict[int, VfCounters]]]:
-    states, traffic = list[PfState](), dict[str, dict[int, VfCounters]]()
+def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
+    states, traffic = list[PfState](), dict[str, PfTraffic]()
     for number in range(PFS):
         address = PciAddress(f"0000:{number:02x}:00.0")
         state = views.converging()
         assert state.pf
         state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
         states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
-        traffic[address] = {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)}
+        traffic[address] = written(address, {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)})
     return states, traffic
 
 

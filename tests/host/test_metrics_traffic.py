@@ -13,6 +13,7 @@ from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth
 from vfagent.host.vf_counters import VfCounters, read_counters
 from vfagent.metrics import traffic
+from vfagent.metrics.about_traffic import written
 from vfagent.metrics.traffic import TrafficReader
 
 PF, OTHER = "0000:01:00.0", "0000:02:00.0"
@@ -68,9 +69,9 @@ def test_counters_are_read_for_the_next_scrape(reads: Reads, changes: list[float
         found = reader(reads, changes, {PF: 1, OTHER: 2})
         reads.count(5)
         found.scraped()
-        assert found.counters == {}
+        assert found.found == {}
         await within(5, lambda: changes)
-        assert found.counters == {PF: {0: VfCounters(5, *[0] * 7), 1: NONE}}
+        assert found.found == {PF: written(PF, {0: VfCounters(5, *[0] * 7), 1: NONE})}
         await found.stop()
 
     run_to_end(run())
@@ -83,8 +84,8 @@ def test_counters_are_read_and_decoded_by_another_process() -> None:
     async def run() -> None:
         found = TrafficReader(lambda: {PF: 1}, lambda: None, tuple, who)
         found.scraped()
-        await within(5, lambda: found.counters)
-        assert found.counters[PF][0].rx_packets not in (None, os.getpid())
+        await within(5, lambda: found.found)
+        assert f" {os.getpid()}.0\n" not in found.found[PF].lines["vfagent_vf_receive_packets_total"]
         await found.stop()
 
     run_to_end(run())
@@ -102,7 +103,7 @@ def test_zeros_are_not_shown_until_the_driver_has_counted_something(
             reads.count(packets)
             found.scraped()
             await within(5, lambda: not found._busy)
-            assert bool(found.counters) == shown
+            assert bool(found.found) == shown
         await found.stop()
 
     run_to_end(run())
@@ -150,14 +151,14 @@ def test_what_was_read_long_ago_and_pfs_that_are_gone_are_not_shown(
         found = reader(reads, changes, netdevs)
         reads.count(5)
         found.scraped()
-        await within(5, lambda: found.counters)
+        await within(5, lambda: found.found)
         monkeypatch.setattr(traffic, "_OUTDATED_S", 0.0)
         found.scraped()
-        assert found.counters == {}
-        await within(5, lambda: found.counters)
+        assert found.found == {}
+        await within(5, lambda: found.found)
         netdevs.clear()
         found.scraped()
-        assert found.counters == {}
+        assert found.found == {}
         await found.stop()
 
     run_to_end(run())

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VFs: what they are, whether somebody uses them, where they differ from the policy, and what they carried."""
+"""VFs: what they are, whether somebody uses them, and where they differ from the policy."""
 
 from collections.abc import Iterator
 
-from vfagent.host.vf_counters import VfCounters
 from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Labels, SharedLabels, Sheet, counter, gauge, label
+from vfagent.metrics.families import Labels, SharedLabels, Sheet, gauge, label
 from vfagent.metrics.view import View
 from vfagent.status import VfStatus
 
@@ -27,45 +26,15 @@ DIFFERS = gauge(
     "vf_differs", "1 for each attribute of the VF that is not what the policy says.", "pf", "vf", "attribute"
 )
 
-_DIRECTIONS = {"rx": ("receive", "received by"), "tx": ("transmit", "sent by")}
-TRAFFIC = {
-    **{
-        f"{way}_{what}": counter(
-            f"vf_{word}_{what}", f"{what.capitalize()} {done} the VF, as its PF counts them.", "pf", "vf"
-        )
-        for way, (word, done) in _DIRECTIONS.items()
-        for what in ("bytes", "packets")
-    },
-    **{
-        f"{way}_dropped": counter(
-            f"vf_{word}_dropped_packets", f"Packets that were to be {done} the VF and were dropped.", "pf", "vf"
-        )
-        for way, (word, done) in _DIRECTIONS.items()
-    },
-    "broadcast": counter("vf_receive_broadcast_packets", "Broadcast packets received by the VF.", "pf", "vf"),
-    "multicast": counter("vf_receive_multicast_packets", "Multicast packets received by the VF.", "pf", "vf"),
-}
-
-FACTS = (INFO, IN_USE, PHASE, DIFFERS)
-FAMILIES = (*FACTS, *TRAFFIC.values())
+FAMILIES = (INFO, IN_USE, PHASE, DIFFERS)
 
 
 def collect(view: View) -> Iterator[Metric]:
-    labelled = [(pf.address, vf, SharedLabels(pf.address, vf.index)) for pf in view.status.pfs for vf in pf.vfs]
-    sheet = Sheet(FACTS)
-    for _, vf, labels in labelled:
-        _put_vf(sheet, vf, labels)
+    sheet = Sheet(FAMILIES)
+    for pf in view.status.pfs:
+        for vf in pf.vfs:
+            _put_vf(sheet, vf, SharedLabels(pf.address, vf.index))
     yield from sheet.metrics()
-    none: dict[int, VfCounters] = {}
-    counted = [
-        (found, labels)
-        for pf, vf, labels in labelled
-        if (found := view.traffic.get(pf, none).get(vf.index)) is not None
-    ]
-    for name, family in TRAFFIC.items():
-        sheet = Sheet((family,))
-        sheet.put_each(family, ((labels, getattr(found, name)) for found, labels in counted))
-        yield from sheet.metrics()
 
 
 def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a family of metrics is, and how the samples of one subject's families are put together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +38,11 @@ def histogram(name: str, text: str, *labels: str) -> Family:
     return Family(f"vfagent_{name}", Kind.HISTOGRAM, text, labels)
 
 
+def header(name: str, text: str, kind: str) -> str:
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
 Labels = Mapping[str, str]
 NO_LABELS: Labels = {}
 
@@ -63,10 +68,6 @@ class Sheet:
         """None is not known, and so not there: never 0."""
         if value is not None:
             self._samples[family.name].append(Sample(family.name, labels, value))  # type: ignore[arg-type]
-
-    def put_each(self, family: Family, found: Iterable[tuple[Labels, float | None]]) -> None:
-        name = family.name
-        self._samples[name] += [Sample(name, labels, value) for labels, value in found if value is not None]  # type: ignore[arg-type]
 
     def put_histogram(self, family: Family, found: Histogram, labels: Labels = NO_LABELS) -> None:
         samples = self._samples[family.name]

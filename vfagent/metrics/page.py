@@ -7,17 +7,17 @@ HTTP server and email with it; tests hold the two to the same numbers.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vfagent.metrics import about_agent, about_guests, about_pfs, about_policy, about_vfs
+from vfagent.metrics import about_agent, about_guests, about_pfs, about_policy, about_traffic, about_vfs
 from vfagent.metrics.client import Metric, Sample, go_float
-from vfagent.metrics.families import SharedLabels
+from vfagent.metrics.families import SharedLabels, header
 from vfagent.metrics.view import View
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs, about_guests)
-FAMILIES = tuple(family for subject in SUBJECTS for family in subject.FAMILIES)
+FAMILIES = (*(family for subject in SUBJECTS for family in subject.FAMILIES), *about_traffic.FAMILIES)
 
 _EXACT = 1 << 53  # from here on, a double rounds
 _SPECIAL = re.compile(r'[\\\n"]')
@@ -45,24 +45,30 @@ def render(view: View) -> Page:
     """One family after the other, so that the same memory serves them all."""
     packer = zlib.compressobj(level=1, wbits=31)
     packed, size = bytearray(), 0
-    for metric in collect(view):
-        data = "".join(lines((metric,))).encode()
+    for piece in text(view):
+        data = piece.encode()
         packed += packer.compress(data)
         size += len(data)
     return Page(bytes(packed + packer.flush()), size)
 
 
+def text(view: View) -> Iterator[str]:
+    """In pieces, a family each."""
+    for metric in collect(view):
+        yield written(metric)
+    yield from about_traffic.text(view)
+
+
 def collect(view: View) -> Iterator[Metric]:
+    """All but the VFs' traffic."""
     for subject in SUBJECTS:
         yield from subject.collect(view)
 
 
-def lines(metrics: Iterable[Metric]) -> Iterator[str]:
-    for metric in metrics:
-        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-        text = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
-        yield f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
-        yield from [_line(sample) for sample in metric.samples]
+def written(metric: Metric) -> str:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    lines = [_line(sample) for sample in metric.samples]
+    return header(name, metric.documentation, metric.type) + "".join(lines)
 
 
 def _line(sample: Sample) -> str:

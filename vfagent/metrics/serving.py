@@ -36,7 +36,7 @@ class Serving:
     def _view(self) -> "View":
         from vfagent.metrics.view import View
 
-        return View(self._status(), self._tally, self._traffic.counters)
+        return View(self._status(), self._tally, self._traffic.found)
 
     async def page(self) -> "Page | None":
         self._traffic.scraped()

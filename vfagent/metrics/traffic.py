@@ -9,10 +9,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vfagent.host.vf_counters import VfCounters, read_counters
 from vfagent.metrics.errand import UnansweredError, errand
+
+if TYPE_CHECKING:
+    from vfagent.metrics.view import PfTraffic
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +26,21 @@ _OUTDATED_S = 150.0  # nobody scraped in between: rather nothing than what was t
 _DEADLINE_S = 10.0
 
 Read = Callable[[int], dict[int, VfCounters]]
-Counters = Mapping[int, VfCounters]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    traffic: "PfTraffic"
+    counted: bool  # whether anything but zeros
 
 
 @dataclass(slots=True)
 class _Pf:
-    counters: Counters = field(default_factory=dict)
+    traffic: "PfTraffic | None" = None  # None until its driver has counted something
     read_at: float = float("-inf")
 
     def due(self, now: float) -> bool:
-        return now - self.read_at >= (_PAUSE_S if self.counters else _SILENT_PAUSE_S)
+        return now - self.read_at >= (_PAUSE_S if self.traffic else _SILENT_PAUSE_S)
 
 
 class TrafficReader:
@@ -50,8 +59,8 @@ class TrafficReader:
         self._stuck: asyncio.Future[None] | None = None
 
     @property
-    def counters(self) -> dict[str, Counters]:
-        return {address: pf.counters for address, pf in self._pfs.items() if pf.counters}
+    def found(self) -> "dict[str, PfTraffic]":
+        return {address: pf.traffic for address, pf in self._pfs.items() if pf.traffic}
 
     def scraped(self) -> None:
         now, netdevs = time.monotonic(), self._netdevs()
@@ -71,7 +80,7 @@ class TrafficReader:
         for address, pf in list(self._pfs.items()):
             if address not in netdevs or now - pf.read_at > _OUTDATED_S:
                 del self._pfs[address]
-                if pf.counters:
+                if pf.traffic:
                     self._changed()
 
     async def _read_all(self, netdevs: Mapping[str, int]) -> None:
@@ -84,13 +93,14 @@ class TrafficReader:
             found = {}
         now = time.monotonic()
         for address in netdevs:
-            self._take(self._pfs.setdefault(address, _Pf()), found.get(address, {}), now)
+            self._take(self._pfs.setdefault(address, _Pf()), found.get(address), now)
 
-    def _take(self, pf: _Pf, found: Counters, now: float) -> None:
+    def _take(self, pf: _Pf, found: "_Found | None", now: float) -> None:
         pf.read_at = now
+        traffic = found.traffic if found else None
         # Once a driver has counted anything, a zero is a number: until then it only means that nothing is known.
-        if found != pf.counters and (pf.counters or any(_counted(one) for one in found.values())):
-            pf.counters = found
+        if traffic != pf.traffic and (pf.traffic or (found and found.counted)):
+            pf.traffic = traffic
             self._changed()
 
     async def stop(self) -> None:
@@ -103,11 +113,16 @@ def _counted(found: VfCounters) -> bool:
     return any(getattr(found, name) for name in found.__slots__)
 
 
-def _each(netdevs: Mapping[str, int], read: Read) -> dict[str, Counters]:
-    found: dict[str, Counters] = {}
+def _each(netdevs: Mapping[str, int], read: Read) -> dict[str, _Found]:
+    """In the worker."""
+    from vfagent.metrics.about_traffic import written
+
+    found: dict[str, _Found] = {}
     for address, ifindex in netdevs.items():
         try:
-            found[address] = read(ifindex)
+            counters = read(ifindex)
         except OSError:
             continue  # it is gone, or has too many VFs for one message
+        counted = any(_counted(one) for one in counters.values())
+        found[address] = _Found(written(address, counters), counted)
     return found

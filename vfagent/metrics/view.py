@@ -4,16 +4,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vfagent.host.vf_counters import VfCounters
 from vfagent.status import Status
 from vfagent.tally import Tally
 
-Traffic = Mapping[str, Mapping[int, VfCounters]]
-"""By the PF's address and the VF's index, of PFs whose drivers count."""
+
+@dataclass(frozen=True, slots=True)
+class PfTraffic:
+    """What a PF's VFs carried: the lines of each family, by its name."""
+
+    vfs: frozenset[int]
+    lines: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     status: Status
     tally: Tally
-    traffic: Traffic = field(default_factory=dict)
+    traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by address, of PFs whose drivers count

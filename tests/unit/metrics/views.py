@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from vfagent.host.vf_counters import VfCounters
 from vfagent.kept_status import KeptStatus
-from vfagent.metrics.page import collect, lines
+from vfagent.metrics import page
+from vfagent.metrics.about_traffic import written
 from vfagent.metrics.view import View
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Netdev, Pf, Vf
@@ -115,11 +116,11 @@ def view() -> View:
         KeptStatus().of([converging(), wedged(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
     )
     counters = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
-    return View(status, tally(), {STORAGE: {0: counters, 1: VfCounters(*[0] * 8)}})
+    return View(status, tally(), {STORAGE: written(STORAGE, {0: counters, 1: VfCounters(*[0] * 8)})})
 
 
 def text(of: View) -> str:
-    return "".join(lines(collect(of)))
+    return "".join(page.text(of))
 
 
 if __name__ == "__main__":
