@@ -21,6 +21,7 @@ from vfagent.host.journal import Notifier
 from vfagent.host.lock import take_lock
 from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_text
+from vfagent.host.udev import QUEUE
 from vfagent.host_bridges import HostBridges
 from vfagent.kept_status import KeptStatus
 from vfagent.metrics.endpoint import Endpoint
@@ -33,7 +34,6 @@ from vfagent.watcher import Watcher
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 300.0  # then READY is said with what is unfinished reported
-_UDEV_QUEUE = "run/udev/queue"  # there while udev has events to handle (udev_queue_get_queue_is_empty(3))
 _STATUS_DELAY_S = 0.3  # a burst of steps makes one file
 _EXTENSION_S = 60.0
 
@@ -207,8 +207,10 @@ class Agent:
         if self.is_ready:
             return
         now = time.monotonic()
-        if self.convergence.host.sysfs.exists(_UDEV_QUEUE):
+        if self.convergence.host.sysfs.exists(QUEUE):
             self._udev_busy_at = now
+        else:
+            self._look_at_unsettled()
         waited = now - self._started
         unfinished = any(state.unfinished(now, self._udev_busy_at) for state in self.convergence.pfs.values())
         if unfinished and waited < START_LIMIT_S:
@@ -221,6 +223,12 @@ class Agent:
         self._write_status()
         self.notifier.ready()
         log.info("ready after %.1f s", waited)
+
+    def _look_at_unsettled(self) -> None:
+        """udev has nothing more to do: what it was still to do for a PF is done, or will not come."""
+        for state in self.convergence.pfs.values():
+            if state.pf and not (state.pf.settled or state.dirty or state.looking):
+                self.convergence.mark_dirty(state.address, now=True)
 
     def _check_ready_again(self) -> None:
         self._ready_timer = None

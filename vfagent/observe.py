@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vfagent.host.guest_records import HOLDERS, guest_cgroup
 from vfagent.host.host import Host, LinkFacts
+from vfagent.host.udev import QUEUE
 from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress, is_pci_address
 from vfagent.model.vf_settings import VfSettings
@@ -61,7 +62,8 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
         # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
-        settled=stored is not None,
+        # udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN).
+        settled=stored is not None and (driver is not None or not sysfs.exists(QUEUE)),
         unready=unready,
     )
 

@@ -17,7 +17,9 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel
 from tests.host.namespace import run
+from tests.host.tree import put
 from tests.host.uevents import message, send
+from vfagent.host.udev import QUEUE
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -119,6 +121,34 @@ def test_ready_is_said_when_the_pfs_found_at_start_have_converged(files: FakeKer
     assert all(len(files.tree.vfs(address)) == 2 for address in (PF, OTHER))
     assert service.status["ready"] is True
     assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
+
+
+def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, start: Start) -> None:
+    """The lab: udev had stored the device four seconds before it loaded igb."""
+    files.tree.add_pf(PF)
+    files.tree.bind(PF, None)
+    put(files.tree.root / QUEUE, "")
+    service = start()
+    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["rounds"])
+    time.sleep(1.5)
+    assert "READY=1" not in service.hear()
+    files.tree.bind(PF, "igb")
+    send(message(f"/devices/pci0000:00/{PF}", action="bind"))
+    service.ready()
+    assert len(files.tree.vfs(PF)) == 2
+
+
+def test_a_driver_that_udev_does_not_load_is_not_waited_for(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    files.tree.bind(PF, None)
+    put(files.tree.root / QUEUE, "")
+    service = start()
+    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["rounds"])
+    (files.tree.root / QUEUE).unlink()
+    began = time.monotonic()
+    service.ready()
+    assert time.monotonic() - began < 5
+    assert service.pf()["phase"] == "unmanaged"
 
 
 def test_ready_is_said_when_a_pf_has_been_reported_as_failed(files: FakeKernel, start: Start) -> None:

@@ -13,6 +13,7 @@ import pyudev
 from vfagent.model.pci import PciAddress, is_pci_address
 
 TAG = "vfagent"
+QUEUE = "run/udev/queue"  # there while udev has events to handle (udev_queue_get_queue_is_empty(3))
 
 
 class KernelUdevDatabase:
