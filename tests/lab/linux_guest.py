@@ -75,8 +75,9 @@ def _arrange(root: Path) -> None:
     place = root / "etc/initramfs-tools"
     (place / "conf.d/lab").write_text(_CONF)
     (place / "modules").write_text("\n".join(_MODULES) + "\n")
-    shutil.copy(_HERE / "chap", place / "scripts/init-premount/chap")
-    (place / "scripts/init-premount/chap").chmod(0o755)
+    for name, when in (("chap", "init-premount"), ("devices", "init-bottom")):
+        shutil.copy(_HERE / name, place / "scripts" / when / name)
+        (place / "scripts" / when / name).chmod(0o755)
     (root / "etc/iscsi/initiatorname.iscsi").write_text("InitiatorName=iqn.2016-01.com.example:nobody\n")
 
 
