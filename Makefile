@@ -15,7 +15,7 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test test-long soak lab demo bench man install install-host install-man deb rpm clean clean-cache
+.PHONY: help check test test-long soak lab demo bench guard man install install-host install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
@@ -23,7 +23,8 @@ help:
 	@echo "make test-long  what takes long, and is not part of CI yet"
 	@echo "make soak     half an hour of all that may happen to a host"
 	@echo "make lab      a shell in a running lab VM"
-	@echo "make bench    the time from a PF's event to ready VFs, beside other ways to do it; what scrapes cost"
+	@echo "make bench    how fast it is beside other ways to do the same, as the host grows, and what it costs"
+	@echo "make guard    a short form of that, which fails on a ratio that is worse than its bar"
 	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
 	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
 	@echo "make rpm      an RPM package, in build/"
@@ -56,7 +57,13 @@ demo:
 bench:
 	@python3 -m tests.bench
 	@$(PYTHON) -m tests.bench.scrapes
+	@$(PYTHON) -m tests.bench.scale
 	@python3 -m tests.bench.boot
+	@python3 -m tests.bench.cost
+
+# A few minutes of it, and an exit status.
+guard:
+	@$(PYTHON) -m tests.bench.guard
 
 install: install-host
 	find vfagent -name '*.py' -o -name py.typed | while read -r file; do \
