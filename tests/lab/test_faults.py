@@ -158,11 +158,14 @@ def test_a_policy_that_is_replaced_again_and_again_is_read_whole_or_not_at_all(v
 
 
 def test_an_agent_that_hangs_is_replaced_and_no_vf_is_touched(vm: WarmVM) -> None:
-    count, pid, since = restarts(vm), main_pid(vm), now(vm)
+    count, pid = restarts(vm), main_pid(vm)
     vm.run(f"kill -STOP {pid}")
     vm.wait_for(lambda: restarts(vm) == count + 1 and main_pid(vm) not in (0, pid), 90)
     vm.wait_for("vfagent status", 60)
-    assert not re.search(r"pf \S+: (create|remove|bind|set) ", journal(vm, since))
+    # By its process: the tests that make the clock jump leave it some seconds behind.
+    told = vm.run(f"journalctl -q --no-pager -o cat _PID={main_pid(vm)}").stdout
+    assert "converged" in told
+    assert not re.search(r"pf \S+: (create|remove|bind|set) ", told)
 
 
 def test_a_card_may_go_at_any_moment_of_its_convergence(vm: WarmVM) -> None:
