@@ -209,8 +209,6 @@ class Agent:
         now = time.monotonic()
         if self.convergence.host.sysfs.exists(QUEUE):
             self._udev_busy_at = now
-        else:
-            self._look_at_unsettled()
         waited = now - self._started
         unfinished = any(state.unfinished(now, self._udev_busy_at) for state in self.convergence.pfs.values())
         if unfinished and waited < START_LIMIT_S:
@@ -225,13 +223,19 @@ class Agent:
         log.info("ready after %.1f s", waited)
 
     def _look_at_unsettled(self) -> None:
-        """udev has nothing more to do: what it was still to do for a PF is done, or will not come."""
+        """When udev has nothing more to do: what it was still to do for a PF is done, or will not come.
+
+        Once a second at most: where udev knows nothing of a device at all, each look finds it as before.
+        """
+        if self.convergence.host.sysfs.exists(QUEUE):
+            return
         for state in self.convergence.pfs.values():
             if state.pf and not (state.pf.settled or state.dirty or state.looking):
                 self.convergence.mark_dirty(state.address, now=True)
 
     def _check_ready_again(self) -> None:
         self._ready_timer = None
+        self._look_at_unsettled()
         self._check_ready()
 
     async def _shut_down(self) -> None:

@@ -52,8 +52,13 @@ class PacedReader:
         self.stop()
         try:
             self._pace.run(self._read)
-        finally:  # whatever went wrong, the next event is heard
-            if self._busy():
-                self._timer = asyncio.get_running_loop().call_later(self._pace.rest_s(), self.start)
-            else:
-                self.start()
+        except BaseException:  # whatever went wrong, the next event is heard; not at once, as it may go wrong again
+            self._start_after(_LONGEST_REST_S)
+            raise
+        if self._busy():
+            self._start_after(self._pace.rest_s())
+        else:
+            self.start()
+
+    def _start_after(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.start)

@@ -7,7 +7,6 @@ one. A look is measured in this process; the rest with the agent, its workers an
 
 import argparse
 import json
-import os
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tests.bench.processes import cpu_s, pss_mib
 from tests.host.fake_kernel import FakeKernel
 from tests.host.namespace import private_kernel
 from tests.host.netlink import VfInfo, link_message
@@ -109,14 +109,12 @@ class Measured:
 
     def cpu_s(self) -> float:
         """Since it was last asked; workers count once they have ended."""
-        ticks = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-        now = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        now = cpu_s(self.pid)
         since, self._before = now - self._before, now
         return since
 
     def mib(self) -> float:
-        """Proportional: what forked workers share with the agent counts once."""
-        found = sum(map(_pss_kib, (self.pid, *_children(self.pid)))) / 1024
+        found = pss_mib(self.pid)
         self.peak_mib = max(self.peak_mib, found)
         return found
 
@@ -129,7 +127,7 @@ class Measured:
         self.service.until(checked, within_s=LIMIT_S)
 
     def quiet(self) -> None:
-        """Until it has done nothing for a second, and the worker that is kept ready is there."""
+        """Until it has done nothing for two seconds, and the worker that is kept ready is there."""
         before, since = -1, time.monotonic()
         while time.monotonic() - since < 2.0:
             if (now := self.rounds()) != before:
@@ -139,18 +137,6 @@ class Measured:
 
     def rounds(self) -> int:
         return sum(pf["rounds"] for pf in self.service.status["pfs"])
-
-
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _pss_kib(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it ended meanwhile
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 @contextmanager

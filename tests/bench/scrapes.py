@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from tests.bench.processes import cpu_s
 from tests.host.fake_kernel import FakeKernel
 from tests.host.namespace import ip, private_kernel
 from tests.host.scrape import PORT, REQUEST, ask, connect
@@ -92,19 +93,13 @@ def scrape_times() -> tuple[list[float], float]:
     with subprocess.Popen([sys.executable, "-m", "tests.bench.scrapes", "--serve"]) as server:
         _wait_for_port()
         asyncio.run(_scrape())
-        before, times = _cpu_s(server.pid), []
+        before, times = cpu_s(server.pid), []
         for _ in range(SCRAPES):
             time.sleep(0.6)  # younger pages are handed out as they are
             times.append(asyncio.run(_scrape()))
-        cpu_s = (_cpu_s(server.pid) - before) / SCRAPES
+        cost_s = (cpu_s(server.pid) - before) / SCRAPES
         server.terminate()
-    return times, cpu_s
-
-
-def _cpu_s(pid: int) -> float:
-    """Of a process and its children that have ended."""
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return times, cost_s
 
 
 def _wait_for_port() -> None:
@@ -226,10 +221,10 @@ def main() -> None:
         _report(*convergence_times(options.pairs, Path(name)))
 
 
-def _report_scrapes(scrapes: list[float], cpu_s: float) -> None:
+def _report_scrapes(scrapes: list[float], cost_s: float) -> None:
     low, middle, high = min(scrapes), statistics.median(scrapes), max(scrapes)
     times = f"min {1e3 * low:.0f}, median {1e3 * middle:.0f}, max {1e3 * high:.0f} ms"
-    print(f"a scrape of {PFS * VFS} VFs: {times}; of the server's CPU time: {1e3 * cpu_s:.0f} ms", flush=True)
+    print(f"a scrape of {PFS * VFS} VFs: {times}; of the server's CPU time: {1e3 * cost_s:.0f} ms", flush=True)
 
 
 def _report(quiet: list[float], stormy: list[float], memory: list[int]) -> None:

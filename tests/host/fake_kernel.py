@@ -25,6 +25,7 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 
+UDEV_KNOWS_NOTHING = "udev-knows-nothing"  # a file by which the host's udev has not heard of any device
 NEW_VF = VfSettings("00:00:00:00:00:00", Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
 
 
@@ -49,10 +50,9 @@ class FakeKernel:
 
     @property
     def host(self) -> Host:
-        sysfs, network = FakeSysfs(self), NoNetwork()
-        return Host(
-            sysfs, FakeRtnl(sysfs), NoDevlink(), NoUdevDatabase(), network, network, MoveJournal(sysfs.kernel.tree.root)
-        )
+        sysfs, network, root = FakeSysfs(self), NoNetwork(), self.tree.root
+        udev = UnknowingUdev() if (root / UDEV_KNOWS_NOTHING).exists() else NoUdevDatabase()
+        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root))
 
     # How writes to a device's file go: `times` of them are refused; all wait for `seconds`, and for `until` to exist.
 
@@ -138,6 +138,11 @@ class FakeKernel:
 
     def _settings_path(self, pf: str, index: int) -> Path:
         return self.tree.root / "settings" / f"{pf} {index}.json"
+
+
+class UnknowingUdev:
+    def properties(self, subsystem: str, name: str) -> None:
+        return None
 
 
 class FakeSysfs(RootedSysfs):

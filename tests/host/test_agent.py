@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.fake_kernel import FakeKernel
+from tests.host.fake_kernel import UDEV_KNOWS_NOTHING, FakeKernel
 from tests.host.namespace import run
 from tests.host.tree import put
 from tests.host.uevents import message, send
@@ -123,13 +123,19 @@ def test_ready_is_said_when_the_pfs_found_at_start_have_converged(files: FakeKer
     assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
 
 
-def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, start: Start) -> None:
-    """The lab: udev had stored the device four seconds before it loaded igb."""
+def looked_without_driver(files: FakeKernel, start: Start) -> Service:
+    """A service that has looked at a PF without a driver, while udev has events to handle."""
     files.tree.add_pf(PF)
     files.tree.bind(PF, None)
     put(files.tree.root / QUEUE, "")
     service = start()
     service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["rounds"])
+    return service
+
+
+def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, start: Start) -> None:
+    """The lab: udev had stored the device four seconds before it loaded igb."""
+    service = looked_without_driver(files, start)
     time.sleep(1.5)
     assert "READY=1" not in service.hear()
     files.tree.bind(PF, "igb")
@@ -139,16 +145,21 @@ def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, 
 
 
 def test_a_driver_that_udev_does_not_load_is_not_waited_for(files: FakeKernel, start: Start) -> None:
-    files.tree.add_pf(PF)
-    files.tree.bind(PF, None)
-    put(files.tree.root / QUEUE, "")
-    service = start()
-    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["rounds"])
+    service = looked_without_driver(files, start)
     (files.tree.root / QUEUE).unlink()
     began = time.monotonic()
     service.ready()
     assert time.monotonic() - began < 5
     assert service.pf()["phase"] == "unmanaged"
+
+
+def test_a_device_that_udev_never_hears_of_is_looked_at_now_and_then(files: FakeKernel, start: Start) -> None:
+    put(files.tree.root / UDEV_KNOWS_NOTHING, "")
+    service = looked_without_driver(files, start)
+    (files.tree.root / QUEUE).unlink()
+    before = service.pf()["rounds"]
+    time.sleep(3.0)
+    assert 1 <= service.pf()["rounds"] - before <= 4
 
 
 def test_ready_is_said_when_a_pf_has_been_reported_as_failed(files: FakeKernel, start: Start) -> None:

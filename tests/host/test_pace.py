@@ -47,6 +47,22 @@ def source() -> Iterator[Source]:
     os.close(source.writing)
 
 
+def test_after_a_read_that_went_wrong_the_next_event_is_heard(source: Source) -> None:
+    async def body() -> list[str]:
+        told = list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(str(about["exception"])))
+        reading, source.reading = source.reading, -1  # os.read fails
+        source.reader = PacedReader(lambda: reading, source._read, lambda: False)
+        await source.stream(1)
+        await asyncio.sleep(0.2)
+        source.reading = reading
+        await source.until_read(1)
+        source.reader.stop()
+        return told
+
+    assert asyncio.run(body()) == ["[Errno 9] Bad file descriptor"]  # once: it is not tried again at once
+
+
 def test_what_comes_while_a_worker_is_at_work_is_read_in_few_goes(source: Source) -> None:
     async def body() -> float:
         began = time.monotonic()
