@@ -70,7 +70,7 @@ def test_a_linux_reaches_its_init_from_an_iscsi_disk_in_the_vlan_of_its_vf(boot:
     }
     target = Target(PF, vlan=10, disk=linux.disk.read_bytes(), login=(USER, SECRET))
     vm = boot([Igb("igb0")], vfagent_tree(POLICY, {**files, **target.tree()}), hypervisor=True)
-    wait_said(vm, "linux", f"{MARK} *by igbvf {MAC}", timeout=1500)
+    wait_said(vm, "linux", f"{MARK} *by igbvf {MAC}", timeout=2700)
     assert phase(vm, "linux") == "running"
     [mine] = [vf for vf in vfs(vm, PF) if vf.index == 0]
     assert (mine.driver, mine.mac, mine.vlan) == ("vfio-pci", MAC, 10)
