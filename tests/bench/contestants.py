@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who makes 7 VFs of an 82576 with MAC and VLAN, on vfio-pci, with the PF up: vfagent, and other ways to do it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ CANNOT = {
 }
 
 # An 82576's VFs are every second function from 10.0.
-_VFS = [f"0000:01:{0x10 + 2 * index // 8:x}.{2 * index % 8}" for index in range(COUNT)]
+VFS = [f"0000:01:{0x10 + 2 * index // 8:x}.{2 * index % 8}" for index in range(COUNT)]
 _PLACES = {".service": "/usr/lib/systemd/system", ".rules": "/etc/udev/rules.d"}
 _IDS = "8086 10ca"
 
@@ -80,18 +80,18 @@ def peers() -> tuple[Contestant, ...]:
         ),
         Contestant(
             DRIVERCTL,
-            f"{ours}; mkdir -p /etc/driverctl.d; for vf in {' '.join(_VFS)};"
+            f"{ours}; mkdir -p /etc/driverctl.d; for vf in {' '.join(VFS)};"
             " do echo vfio-pci >/etc/driverctl.d/pci-$vf; done; touch /run/linkctl",
             f"rm -r /run/linkctl /etc/driverctl.d; systemctl stop 'linkctl@*' 'driverctl@*'; {theirs}",
         ),
     )
 
 
-def payload() -> dict[str, Entry]:
+def payload(policy: str = POLICY, more: Mapping[str, Content] | None = None) -> dict[str, Entry]:
     files = (path for path in HERE.iterdir() if path.is_file())
     extra: dict[str, Content] = {
         f"{_PLACES.get(path.suffix, '/usr/lib/bench')}/{path.name}": Entry(path.read_bytes(), 0o755) for path in files
     }
     # It counts as started for ever, and so would not start when the card comes a second time.
     extra["/etc/systemd/system/driverctl@.service.d/bench.conf"] = b"[Unit]\nRefuseManualStop=no\n"
-    return packages_tree("driverctl") | vfagent_tree(POLICY, extra, enabled=False)
+    return packages_tree("driverctl") | vfagent_tree(policy, extra | dict(more or {}), enabled=False)

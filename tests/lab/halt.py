@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel for the Multiboot protocol that halts: a guest that does nothing, and does not hear ACPI.
+"""Kernels for the Multiboot protocol that halt, one after a word: guests that do nothing, and do not hear ACPI.
 
 To wait in iPXE would cost the way there, and a poll: nested emulation makes minutes of that.
 """
@@ -9,3 +9,15 @@ import struct
 _MAGIC, _FLAGS, _AT = 0x1BADB002, 0x10000, 0x100000
 _HEADER = struct.pack("<8I", _MAGIC, _FLAGS, -(_MAGIC + _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 32)
 HALT = _HEADER + bytes.fromhex("faf4ebfc")  # cli; again: hlt; jmp again
+
+MARK = "lab: the guest runs"
+# cli; cld; mov esi,text; next: lodsb; test al,al; jz halt; mov ah,al; mov dx,0x3fd; wait: in al,dx; test al,0x20; jz
+# wait; mov al,ah; mov dx,0x3f8; out dx,al; jmp next; halt: hlt; jmp halt
+_TEXT_AT = _AT + len(_HEADER) + 35
+SAY = (
+    _HEADER
+    + b"\xfa\xfc\xbe"
+    + struct.pack("<I", _TEXT_AT)
+    + bytes.fromhex("ac84c0741488c466bafd03eca82074fb88e066baf803eeebe7f4ebfd")
+    + f"{MARK}\r\n\0".encode()
+)

@@ -60,6 +60,7 @@ class Pf:
     def found(self) -> dict[str, object]:
         return {
             "done": self.done,
+            "ready": self.ready,
             "announced": self.announced,
             "from_netdev_s": self.ready - self.appeared,
             "from_udev_s": self.ready - self.announced,

@@ -22,7 +22,8 @@ def write(path: str, text: str) -> None:
 
 
 def wait_for(pf: str, events: socket.socket) -> None:
-    while True:
+    """At once where it is there already, as it may be at boot."""
+    while not os.path.exists(f"/sys/bus/pci/devices/{pf}/net"):
         data = events.recv(1 << 16)
         if b"SUBSYSTEM=net" in data and b"ACTION=add" in data and f"/{pf}/net/".encode() in data:
             return

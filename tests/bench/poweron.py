@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From power-on to ready VFs and to the first guest: vfagent beside other ways, one boot each, interleaved.
+
+`python3 -m tests.bench.poweron`: seconds since the kernel began, as ratios to the straight line of the same round.
+The guest is a kernel of a few bytes that says so on its serial port. Those that start no guests get theirs from a
+unit that udev starts as soon as the first VF's group is there.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tests.bench.contestants import CANNOT, COUNT, DRIVERCTL, FLOOR, LINK, PF, POLICY, SEED, VFAGENT, VFS, payload
+from tests.bench.contestants import HERE as PLACE
+from tests.lab.guest_facts import wait_logged
+from tests.lab.halt import MARK, SAY
+from tests.lab.nic import Igb
+from tests.lab.payload import Content, Entry
+from tests.lab.vm import VM
+
+LIMIT_S = 180
+_GUEST = """
+[[guest]]
+name = "first"
+vfs = ["bench:0"]
+memory = "32M"
+
+[guest.kernel]
+image = "/srv/say"
+"""
+_UNITS = "/usr/lib/systemd/system"
+_RECORD = "/var/lib/bench/record"
+_RECORDER = f"""
+[Unit]
+DefaultDependencies=no
+After=systemd-remount-fs.service
+Before=systemd-udev-trigger.service
+[Service]
+StandardOutput=truncate:{_RECORD}
+ExecStart=/usr/bin/python3 /usr/lib/bench/recorder.py {COUNT} {LIMIT_S} {PF}
+"""
+_STRAIGHT = f"""
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=/usr/bin/python3 /usr/lib/bench/straight.py {COUNT} {PF}
+"""
+_FIRST = f"""
+[Unit]
+ConditionPathExists=/etc/bench/guest
+[Service]
+ExecStart=/usr/bin/qemu-system-x86_64 -accel tcg -machine q35 -m 32M -nodefaults -display none -serial stdio \
+    -kernel /srv/say -device vfio-pci,host={VFS[0]}
+"""
+_BEGIN_GUEST = (
+    'ACTION=="add", SUBSYSTEM=="vfio", KERNEL!="vfio", TAG+="systemd", ENV{SYSTEMD_WANTS}+="first-guest.service"\n'
+)
+
+
+def _wanted(unit: str, target: str) -> dict[str, Content]:
+    return {f"/etc/systemd/system/{target}.target.wants/{unit}": Entry(target=f"{_UNITS}/{unit}")}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What is laid over the host before the boot, and the unit of its guest."""
+
+    name: str
+    files: Mapping[str, Content]
+    guest: str = "first-guest.service"
+
+
+def ways() -> tuple[Way, ...]:
+    guest: dict[str, Content] = {"/etc/bench/guest": b""}
+    no_driver: dict[str, Content] = {"/etc/modprobe.d/bench.conf": b"blacklist igbvf\n"}
+    by_ids: dict[str, Content] = {"/etc/modprobe.d/bench.conf": b"blacklist igbvf\noptions vfio-pci ids=8086:10ca\n"}
+    link: dict[str, Content] = {
+        f"/etc/systemd/network/10-bench.{kind}": (PLACE / f"pf.{kind}").read_bytes() for kind in ("link", "network")
+    }
+    overrides: dict[str, Content] = {f"/etc/driverctl.d/pci-{vf}": b"vfio-pci\n" for vf in VFS}
+    return (
+        Way(FLOOR, guest | _wanted("straight.service", "sysinit")),
+        Way(VFAGENT, _wanted("vfagent.service", "multi-user"), "vfagent-guest-first.service"),
+        Way(SEED, guest | {"/etc/bench/seed": b""}),
+        Way(LINK, guest | by_ids | link | _wanted("systemd-networkd.service", "multi-user")),
+        Way(DRIVERCTL, guest | no_driver | overrides | {"/etc/bench/linkctl": b""}),
+    )
+
+
+def host() -> dict[str, Entry]:
+    files: dict[str, Content] = {
+        "/srv/say": SAY,
+        "/var/lib/bench/.keep": b"",
+        "/etc/udev/rules.d/91-first-guest.rules": _BEGIN_GUEST.encode(),
+        f"{_UNITS}/recorder.service": _RECORDER.encode(),
+        f"{_UNITS}/straight.service": _STRAIGHT.encode(),
+        f"{_UNITS}/first-guest.service": _FIRST.encode(),
+        **_wanted("recorder.service", "sysinit"),
+    }
+    return payload(POLICY + _GUEST, files)
+
+
+@dataclass(slots=True)
+class Results:
+    """Seconds since the kernel began, by way."""
+
+    ready: dict[str, list[float]] = field(default_factory=dict)
+    said: dict[str, list[float]] = field(default_factory=dict)
+
+
+def measure(vm: VM, way: Way) -> tuple[float, float]:
+    """One boot: when the VFs were ready, and when the guest said so."""
+    vm.put_tree(way.files)
+    vm.run("rm -f /var/lib/bench/record; sync")
+    vm.reboot(timeout=300)
+    vm.run(f"timeout {LIMIT_S} sh -c 'until grep -q all_s {_RECORD}; do sleep 1; done'", timeout=LIMIT_S + 30)
+    found = json.loads(vm.get(_RECORD).decode().splitlines()[-1])
+    said = _said(vm, way)
+    vm.run(f"systemctl stop {way.guest}; rm -f {' '.join(way.files)}", timeout=60)
+    if not found["all"]:
+        raise RuntimeError(f"{way.name}: {found}")
+    return found["ready"], said
+
+
+def _said(vm: VM, way: Way) -> float:
+    wait_logged(vm, way.guest, MARK, timeout=LIMIT_S)
+    line = vm.run(f"journalctl -b -q -o json -u {way.guest} -g '{MARK}'").stdout.splitlines()[0]
+    return int(json.loads(line)["__MONOTONIC_TIMESTAMP"]) / 1e6
+
+
+def run(rounds: int) -> Results:
+    results = Results()
+    with VM([Igb("igb0")], host(), hypervisor=True) as vm:
+        vm.wait_boot()
+        for number in range(rounds):
+            for way in ways():
+                ready, said = measure(vm, way)
+                print(
+                    f"  round {number} {way.name}: VFs {ready:.2f} s, guest {said:.2f} s", file=sys.stderr, flush=True
+                )
+                results.ready.setdefault(way.name, []).append(ready)
+                results.said.setdefault(way.name, []).append(said)
+    return results
+
+
+def table(seconds: Mapping[str, list[float]]) -> Iterator[str]:
+    yield f"{'way':20}  {'min':>6}  {'median':>6}  {'max':>6}   seconds (median)"
+    for name, mine in seconds.items():
+        ratios = [one / floor for one, floor in zip(mine, seconds[FLOOR], strict=True)]
+        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+        yield f"{name:20}  {low:6.2f}  {middle:6.2f}  {high:6.2f}   {statistics.median(mine):.1f}"
+
+
+def report(results: Results) -> Iterator[str]:
+    yield f"From power-on to {COUNT} VFs with MAC and VLAN on vfio-pci and the PF up, as ratios:"
+    yield from table(results.ready)
+    yield "From power-on to the first guest's first word, as ratios:"
+    yield from table(results.said)
+    yield from (f"{name:20}  {why}" for name, why in CANNOT.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.bench.poweron", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results = run(options.rounds)
+    found = {"ready_s": results.ready, "guest_s": results.said}
+    print(json.dumps(found, indent=2) if options.json else "\n".join(report(results)))
+
+
+if __name__ == "__main__":
+    main()
