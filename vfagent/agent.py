@@ -58,6 +58,7 @@ class Agent:
         self._status_pace = Pace()
         self.kept = KeptStatus()
         self._written_pfs: object = None
+        self._unwritten = ""  # why the file could not be written, once it was said
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._lock = -1
@@ -197,9 +198,11 @@ class Agent:
             return
         try:
             write_text(self.state.run / "status.json", self.kept.text(status))
-            self._written_pfs = content
+            self._written_pfs, self._unwritten = content, ""
         except OSError as error:
-            log.warning("cannot write status.json: %s", error.strerror)
+            if self._unwritten != (why := error.strerror or str(error)):
+                log.warning("cannot write status.json: %s", why)
+            self._unwritten = why
         self.notifier.status(summary(status))
 
     def _check_ready(self) -> None:

@@ -306,6 +306,17 @@ def test_a_status_that_cannot_be_written_does_not_stop_the_service(files: FakeKe
     assert "cannot write status.json" in service.log
 
 
+def test_a_status_that_cannot_be_written_is_told_once(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    (files.tree.root / "run/vfagent/status.json").mkdir(parents=True)
+    service = start().ready()
+    files.tree.add_pf(OTHER)
+    service.signal(signal.SIGHUP)
+    service.until(lambda: len(files.tree.vfs(OTHER)) == 2)
+    service.until(lambda: f"pf {OTHER}: converged" in service.log)
+    assert service.log.count("cannot write status.json") == 1
+
+
 @pytest.mark.parametrize("mount", ["nr_inodes=1", "ro"])
 def test_where_nothing_can_be_stored_pfs_converge_all_the_same(files: FakeKernel, start: Start, mount: str) -> None:
     for name in ("run", "var/lib"):

@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host with many guests goes down."""
+"""A host goes down on which VFs are in use."""
 
 import json
 import re
+import time
 from collections.abc import Callable
 
 import pytest
 
+from tests.lab.facts import SYSFS, vfs
 from tests.lab.halt import HALT
+from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
+from tests.lab.payload import Entry
+from tests.lab.test_faults import PF, is_as_wanted
+from tests.lab.test_faults import POLICY as ONE_CARD
+from tests.lab.test_one_card import hold, reload_with
 from tests.lab.vm import VM
+from tests.lab.warm import WarmVM
 
 CARDS, VFS, DEADLINE_S = 3, 7, 10
 GUESTS = 20  # of the 21 VFs
@@ -43,6 +51,35 @@ TimeoutStopSec = "{DEADLINE_S}s"
 def _running(vm: VM) -> int:
     guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
     return sum(one["phase"] == "running" for one in guests)
+
+
+def _try_to_disturb(vm: VM) -> None:
+    """All that is not allowed to: a release, other counts, restarts, a kill, `apply`."""
+    assert vm.run(f"vfagent release {PF}", check=False).returncode == 5
+    for count in (2, 7, 0):
+        reload_with(vm, ONE_CARD.replace("vfs = 3", f"vfs = {count}"))
+        vm.wait_for("vfagent status | grep -q 'deferred, rule storage'", 30)
+        vm.run("systemctl restart vfagent.service; systemctl kill --signal=KILL vfagent.service")
+        vm.wait_for("systemctl is-active --quiet vfagent.service && vfagent status | grep -q deferred", 60)
+    vm.run("systemctl stop vfagent.service")
+    assert vm.run("vfagent apply", check=False, timeout=120).returncode == 5
+    vm.run("systemctl start vfagent.service", timeout=120)
+
+
+def test_a_held_vf_is_kept_whatever_is_asked_for_and_the_host_goes_down_in_time(warm: Callable[..., WarmVM]) -> None:
+    vm = warm([Igb("igb0")], vfagent_tree(ONE_CARD, {"/usr/lib/hold.py": Entry(HOLDER)}))
+    vm.run("systemctl start vfagent.service", timeout=120)
+    vm.wait_for(lambda: is_as_wanted(vm), 60)
+    before = vfs(vm, PF)
+    hold(vm, before[1])
+    holder = "systemctl show -P MainPID holder.service"
+    pid = vm.run(holder).stdout
+    _try_to_disturb(vm)
+    assert vfs(vm, PF) == before
+    assert vm.run(f"{holder}; cat {SYSFS}/{before[1].address}/enable").stdout == f"{pid}1\n"
+    began = time.monotonic()
+    vm.shutdown(timeout=120)
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.long
