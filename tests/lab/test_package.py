@@ -40,7 +40,7 @@ index = "0-1"
 driver = "vfio-pci"
 
 [[pf.vf]]
-index = 2
+index = "2"
 driver = "host"
 
 [[pf]]
