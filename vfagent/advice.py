@@ -25,7 +25,11 @@ _NUMVFS: dict[int, Advice] = {
     errno.EBUSY: (": VFs exist already, made by somebody else meanwhile", None, True),
     errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
     errno.ENOENT: (": the PF has no driver that can make VFs", "load the PF's driver, or update it", True),
-    errno.EPERM: (": VFs are assigned to guests, or an XDP program is loaded", None, True),
+    errno.EPERM: (
+        ": more than the driver allows as it is set up now, or VFs are assigned to guests",
+        "journalctl -k names the driver's limit (i40e: its resources; ixgbe: its traffic classes)",
+        True,
+    ),
     errno.EAGAIN: (": the driver is busy with a reset", None, True),
     errno.ENOMEM: (
         ": no room for the VFs in the bridge's memory window or bus range",
@@ -39,7 +43,11 @@ _NUMVFS: dict[int, Advice] = {
         False,
     ),
     errno.ENODEV: (": the device is gone, or its firmware has SR-IOV switched off", "vfagent doctor tells which", True),
-    errno.EINVAL: (": the driver does not take this count", "see the driver's own limits in journalctl -k", False),
+    errno.EINVAL: (
+        ": the driver does not take this count now",
+        "journalctl -k may say why: the driver's own limit, a port that is down, an XDP program (ixgbe)",
+        True,
+    ),
     errno.EROFS: (": sysfs is read-only here", "the unit needs ReadWritePaths=/sys/devices /sys/bus/pci", False),
 }
 

@@ -64,6 +64,7 @@ class Convergence:
         """Look at every PF with the new policy; what had been given up is tried again."""
         self.policy = policy
         for state in self.pfs.values():
+            state.outdated = state.known
             state.attempts, state.given_up, state.failures = 0, (), state.failures if state.wedged else ()
             self._cancel_timer(state)
             self.mark_dirty(state.address, now=True)

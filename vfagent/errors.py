@@ -22,6 +22,14 @@ class PolicyError(VfagentError):
         self.problems = problems
 
 
+class FewerError(VfagentError):
+    """The driver made VFs, and fewer than it was asked for: `made`."""
+
+    def __init__(self, message: str, *, made: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.made = made
+
+
 class StepError(VfagentError):
     """A kernel interface refused; `errno` is its answer (0 where there was none)."""
 

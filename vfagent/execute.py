@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import NoReturn
 
 from vfagent.advice import explain
-from vfagent.errors import RefusedError, StepError, errno_text
+from vfagent.errors import FewerError, RefusedError, StepError, errno_text
 from vfagent.execute_network import execute_network
 from vfagent.host.host import Host
 from vfagent.model.inventory import VFIO_DRIVER, pf_in_use, vf_in_use
@@ -15,7 +15,7 @@ from vfagent.model.memory import StepResult
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.observe import DEVICES, observe_pf, observe_vf, observe_vf_use
-from vfagent.plan.quirks import quirks_of
+from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -116,11 +116,17 @@ def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
     _write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
     made = _count_vfs(host, step.pf)
     if made != step.count:
-        raise StepError(
-            f"{step.pf}: cannot {step.describe()}: the driver made {made}",
-            hint="its firmware or configuration allows no more; ask for what it gives",
-            retryable=False,
-        )
+        _told_otherwise(step, found, made)
+
+
+def _told_otherwise(step: SetNumvfs, found: int, made: int) -> NoReturn:
+    """Written without an error, and not done: bnxt_sriov_configure answers 0 while its port is down or in a reset, and
+    cuts the count to the rings it has."""
+    if made == found:
+        text = f"{step.pf}: cannot {step.describe()}: the driver said yes and did nothing"
+        raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: the port is down, or in a reset")
+    hint = "its firmware or configuration allows no more; ask for what it gives"
+    raise FewerError(f"{step.pf}: cannot {step.describe()}: the driver made {made}", made=made, hint=hint)
 
 
 def _guard_all(step: SetNumvfs, host: Host) -> None:
@@ -175,10 +181,11 @@ def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
 
 def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
     applied, unsupported, failed = VfSettings(), set[Attribute](), list[tuple[ConfigureVf, int]]()
+    quirks = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver"))
     for name, part in _parts(step.settings):
         single = replace(step, settings=part)
         number = _try(host, single)
-        if number and (missing := _unsupported(Attribute(name), part, number)):
+        if number and (missing := _unsupported(Attribute(name), part, number, quirks)):
             unsupported.add(missing)
         elif number:
             failed.append((single, number))
@@ -204,13 +211,13 @@ def _try(host: Host, step: ConfigureVf) -> int:
     return 0
 
 
-def _unsupported(attribute: Attribute, part: VfSettings, number: int) -> Attribute | None:
+def _unsupported(attribute: Attribute, part: VfSettings, number: int, quirks: Quirks) -> Attribute | None:
     """What the driver was found unable to do, where its answer means that."""
     match attribute, number:
         case Attribute.VLAN, errno.EPROTONOSUPPORT if part.vlan and part.vlan.protocol is not VlanProtocol.DOT1Q:
             return Attribute.VLAN_PROTOCOL
-        case Attribute.RATE, errno.EINVAL if part.rate and part.rate.min_mbit:
-            return Attribute.MIN_TX_RATE  # Intel's drivers answer so to any minimum (sriov-cni#107)
+        case Attribute.RATE, errno.EINVAL if part.rate and part.rate.min_mbit and not quirks.min_tx_rate:
+            return Attribute.MIN_TX_RATE
         case _, errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
             return attribute
         case _:

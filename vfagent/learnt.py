@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 from vfagent.model.memory import PfMemory, StepResult
 from vfagent.model.vf_settings import Attribute, VfSettings
-from vfagent.plan.network_steps import AddFdb, RemoveFdb, SetHwmode
+from vfagent.plan.network_steps import AddFdb, RemoveFdb, SetEswitch, SetHwmode
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
 
@@ -19,6 +19,8 @@ def learn(memory: PfMemory, step: Step, result: StepResult) -> PfMemory:
             before = memory.applied.get(step.index)
             applied = result.applied if before is None else _over(result.applied, before)
             return memory.with_applied(step.index, applied)
+        case SetEswitch() if not result.unsupported:
+            return replace(memory, unsupported=frozenset())  # mlx5: no VLANs of VFs in switchdev mode
         case SetHwmode() if Attribute.HWMODE not in result.unsupported:
             return replace(memory, hwmode=step.mode)
         case AddFdb() if result.full or result.unsupported:

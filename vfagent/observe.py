@@ -76,20 +76,23 @@ def _numa_node(text: str | None) -> int | None:
     return int(text) if text and not text.startswith("-") else None
 
 
-def netdev_names(host: Host, base: str) -> list[str]:
-    """Netdevs of a PCI function. virtio's hang one bus lower: `0000:02:00.0/virtio2/net/enp2s0`."""
+def _netdev_places(host: Host, base: str) -> dict[str, str]:
+    """Netdevs of a PCI function, and where they are. virtio's hang one bus lower: `0000:02:00.0/virtio2/net/enp2s0`.
+
+    What is read there is of this function; under its name alone it may be another's, renamed meanwhile.
+    """
     names = host.sysfs.names(f"{base}/net")
     if names:
-        return names
+        return {name: f"{base}/net/{name}" for name in names}
     below = (name for name in host.sysfs.names(base) if name.startswith("virtio"))
-    return [name for virtio in below for name in host.sysfs.names(f"{base}/{virtio}/net")]
+    return {name: f"{base}/{one}/net/{name}" for one in below for name in host.sysfs.names(f"{base}/{one}/net")}
 
 
 def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
     """The PF's own netdev with its VFs. In switchdev mode representors share its folder: they have a port name."""
-    names = netdev_names(host, base)
-    own = [name for name in names if not _is_representor(host, name)] if len(names) > 1 else names
-    ifindex = host.sysfs.read(f"{NETDEVS}/{own[0]}/ifindex") if own else None
+    places = _netdev_places(host, base)
+    own = [name for name in places if len(places) == 1 or not _is_representor(host, name)]
+    ifindex = host.sysfs.read(f"{places[own[0]]}/ifindex") if own else None
     if not ifindex:
         return None, None
     try:
@@ -189,10 +192,12 @@ def observe_vf_use(host: Host, pf: PciAddress, index: int) -> Vf | None:
 
 def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
-    group = sysfs.link(f"{base}/iommu_group")
-    override = sysfs.read(f"{base}/driver_override")
+    group, vf = sysfs.link(f"{base}/iommu_group"), _vf_use(host, index, address)
+    # While the VF is being taken from whoever holds it, this read would wait for them (driver_override_show).
+    taken = vf.driver is None and vf.enabled
+    override = "" if taken else sysfs.read(f"{base}/driver_override")
     return replace(
-        _vf_use(host, index, address),
+        vf,
         driver_override=override if override not in ("", "(null)") else None,
         iommu_group=int(group) if group else None,
         group_blockers=group_blockers(host, base, address) if group else (),
@@ -232,8 +237,8 @@ def _blocks(host: Host, name: str) -> bool:
 
 def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:
     found = []
-    for name in netdev_names(host, base):
-        ifindex = host.sysfs.read(f"{NETDEVS}/{name}/ifindex")
+    for place in _netdev_places(host, base).values():
+        ifindex = host.sysfs.read(f"{place}/ifindex")
         link = host.rtnl.link(int(ifindex), vfs=False) if ifindex else None
         if link:
             found.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))

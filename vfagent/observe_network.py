@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's own network around a PF into values: what its rule, or what vfagent made on it, asks to be looked at."""
 
-import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -12,7 +10,6 @@ from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
 from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor, Taken
 from vfagent.observe import NETDEVS, management_of, representor_names
-from vfagent.plan.quirks import hwmode_danger
 
 Leaving = Callable[[str, str], bool]
 
@@ -24,7 +21,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory
         return pf
     if desired and desired.hwmode:
         mode = host.rtnl.hwmode(netdev.ifindex) if pf.vfs and pf.hwmode is None else pf.hwmode
-        pf = replace(pf, hwmode=mode, hwmode_danger=hwmode_danger(pf.driver, kernel_version()))
+        pf = replace(pf, hwmode=mode)
     if desired and desired.eswitch and pf.eswitch is None:
         pf = replace(pf, eswitch=host.devlink.eswitch_mode(pf.address))
     ours = _ours_on(host, netdev.name)
@@ -33,13 +30,6 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory
     if not (ours or memory.fdb or switchdev or (desired and desired.legs) or moved):
         return pf
     return replace(pf, network=_network(host, pf, desired, ours))
-
-
-def kernel_version() -> str:
-    """With its patch level: Debian's release (6.1.0-28-amd64) hides that, its version text does not."""
-    names = os.uname()
-    told = re.search(r"Debian (\d+\.\d+\.\d+)", names.version)
-    return told[1] if told else names.release
 
 
 def _ours_on(host: Host, parent: str) -> list[str]:

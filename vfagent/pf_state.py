@@ -2,6 +2,7 @@
 """What the agent holds of one PF between looks, and the phase that follows from it."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,7 +12,7 @@ from vfagent.model.memory import PfMemory
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
-from vfagent.plan.steps import SetNumvfs, Step
+from vfagent.plan.steps import BindDriver, SetNumvfs, Step
 from vfagent.plan.vf import Planned
 from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, deadline_s
 
@@ -49,6 +50,7 @@ class PfState:
     awaited: bool = False
     memory: PfMemory = field(default_factory=PfMemory)
     known: bool = False
+    outdated: bool = False  # its last look was by the policy before this one
     looking: bool = False
     dirty: bool = False
     asked_at: float | None = None  # CLOCK_MONOTONIC of the first unanswered event
@@ -75,7 +77,7 @@ class PfState:
             return Phase.RELEASED
         if not self.known:
             return Phase.UNKNOWN
-        if self.running:
+        if self.running or self.outdated:
             return Phase.CONVERGING
         return self._settled_phase()
 
@@ -116,8 +118,18 @@ class PfState:
                 return self.attempts < 2
             case Phase.WAITING:
                 return self.waiting_since is None or now - max(self.waiting_since, udev_busy_at) < _WAITING_GRACE_S
+            case Phase.CONVERGED:
+                return any(now - since < _WAITING_GRACE_S for since in self._probing_since())
             case _:
                 return False
+
+    def _probing_since(self) -> Iterator[float]:
+        """When the VFs that show no netdev yet were bound to their host driver: iavf makes it later, on its own."""
+        bound = {one.text: one.ended for one in self.timeline if one.ended}
+        hosts = (vf for vf in self.pf.vfs if vf.driver and not vf.netdevs) if self.pf and self.pf.is_nic else ()
+        for vf in hosts:
+            steps = (BindDriver(self.address, vf.index, address, None) for address in (None, vf.address))
+            yield from (bound[text] for step in steps if (text := step.describe()) in bound)
 
     @property
     def deadline_s(self) -> float:
@@ -141,12 +153,20 @@ class PfState:
                 self.running.clear()  # steps begun together and refused were done singly, in other words
 
     def _take_look(self, looked: Looked) -> None:
-        self.known = True
+        if self.given_up and _driven(looked.pf) != _driven(self.pf):
+            # Another driver, or the same one loaded anew, may take what was refused.
+            self.given_up, self.attempts, self.dirty = (), 0, True
+        self.known, self.outdated = True, False
         self.rounds += 1
         self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
         self.ifindexes = _ifindexes(looked.pf)
         if looked.round == 1 and looked.plan.steps:
             self.timeline, self.told = [], 0
+
+
+def _driven(pf: Pf | None) -> tuple[str | None, int | None]:
+    """What of a PF is another when its driver is."""
+    return (pf.driver, pf.netdev.ifindex if pf.netdev else None) if pf else (None, None)
 
 
 def _ifindexes(pf: Pf | None) -> frozenset[int]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from vfagent.errors import RefusedError, VfagentError
+from vfagent.errors import FewerError, RefusedError, VfagentError
 from vfagent.execute import configure_together, execute
 from vfagent.host.host import Host
 from vfagent.host.state import State
@@ -19,6 +19,7 @@ from vfagent.model.memory import PfMemory, StepResult
 from vfagent.model.pci import PciAddress
 from vfagent.observe import observe_pf
 from vfagent.observe_network import with_network
+from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.planner import Chain, Plan, plan_leftovers, plan_pf
 from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
 from vfagent.plan.vf import Planned, believed, supported
@@ -101,6 +102,8 @@ def deadline_s(step: Step) -> float:
             return 60.0
         case SetNumvfs():
             return 30.0 + step.count
+        case SetEswitch():
+            return 180.0  # ConnectX-6 Lx took 65 s for 125 VFs
         case _:
             return 30.0
 
@@ -147,7 +150,7 @@ def look(task: Task, host: Host, memory: PfMemory, number: int = 1) -> Looked:
     pf = with_network(host, pf, desired, memory)
     if desired is None:
         return Looked(number, pf, None, _leftovers(task, pf, memory), awaited=_awaited(task, pf))
-    return Looked(number, pf, desired, plan_pf(desired, pf, memory))
+    return Looked(number, pf, desired, plan_pf(desired, pf, memory, task.known_bad))
 
 
 def _leftovers(task: Task, pf: Pf, memory: PfMemory) -> Plan:
@@ -255,6 +258,8 @@ class _Lane(threading.Thread):
         try:
             self._keep(step, execute(step, self.host))
         except VfagentError as error:
+            if isinstance(error, FewerError):
+                self._keep(step, StepResult(made=error.made))
             refused = isinstance(error, RefusedError)
             failure = Failure(step.describe(), str(error), error.hint, error.retryable, refused)
             self.failures.append(failure)

@@ -209,15 +209,15 @@ class _Phases:
     def __init__(self, state: PfState) -> None:
         self._whole = state.phase
         self._failed = {vf_index(one.step) for one in state.given_up}
+        self._refused = state.desired is not None and state.desired.problem is not None
         self._blocked = {problem.partition(":")[0] for problem in state.plan.problems}
-        self._named = {f"vf{vf.index}" for vf in state.pf.vfs} if state.pf else set[str]()
         self._at_work = {vf_index(step) for step in (*state.running, *(one.step for one in state.plan.steps))}
         self._deferred = {vf_index(one.step) for one in state.plan.deferred}
 
     def of(self, index: int) -> Phase:
         if self._whole not in (Phase.CONVERGING, Phase.DEFERRED, Phase.FAILED):
             return self._whole
-        if index in self._failed or self._blocked - self._named or f"vf{index}" in self._blocked:
+        if self._refused or index in self._failed or f"vf{index}" in self._blocked:
             return Phase.FAILED
         if index in self._at_work:
             return Phase.CONVERGING

@@ -60,12 +60,12 @@ class Tree:
 
     def add_netdev(self, name: str, address: str) -> int:
         """The next ifindex; by default down, with a link."""
-        folder = self.root / "sys/class/net" / name
-        ifindex = len(list(folder.parent.glob("*"))) + 1 if folder.parent.exists() else 1
+        folder, link = self.device(address) / "net" / name, self.root / "sys/class/net" / name
+        ifindex = len(list(link.parent.glob("*"))) + 1 if link.parent.exists() else 1
         facts = {"ifindex": ifindex, "address": MAC.format(ifindex), "mtu": 1500, "flags": "0x1002", "carrier": 1}
         for key, value in facts.items():
             put(folder / key, f"{value}\n")
-        (self.device(address) / "net" / name).mkdir(parents=True)
+        point(link, os.path.relpath(folder, link.parent))
         return ifindex
 
     def vf_address(self, pf: str, index: int) -> str:

@@ -55,8 +55,8 @@ def test_each_command_of_the_tutorial_does_what_it_shows(vm: VM) -> None:
     commands = list(typed(PAGE.read_text()))
     assert len(commands) > 15
     for one in commands:
-        done = vm.run(f"cd; {one.command}\n", check=False, timeout=120)
-        said = done.stdout + done.stderr
+        # A terminal has both in their order.
+        said = vm.run(f"exec 2>&1; cd; {one.command}\n", check=False, timeout=120).stdout
         assert one.fits(said), f"{PROMPT}{one.command}\n{said}\n--- is shown as:\n{one.shown}"
 
 

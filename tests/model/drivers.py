@@ -18,7 +18,9 @@ class PfDriver:
     refuses: Mapping[Attribute, int] = field(default_factory=dict)  # and with which errno
     unreported: frozenset[Attribute] = frozenset()  # taken, but ndo_get_vf_config leaves it out
     reports: bool = True  # it has ndo_get_vf_config
-    vfs_need_up: bool = False  # sriov_numvfs is refused while the netdev is down
+    vfs_need_up: bool = False  # while the netdev is down no VFs are made, and none removed
+    down_errno: int = 0  # what sriov_numvfs answers then
+    most_vfs: int | None = None  # as many does it make, without a word, where it is asked for more
     rate_needs_carrier: bool = False
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
@@ -51,6 +53,8 @@ MLX5 = PfDriver(
 BNXT = PfDriver("bnxt_en", "bnxt_en", refuses={Attribute.VLAN_PROTOCOL: errno.EPROTONOSUPPORT}, vfs_need_up=True)
 I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
 SILENT = PfDriver("silent", "silentvf", unreported=frozenset({Attribute.TRUST, Attribute.SPOOF_CHECK}))
+BNX2X = PfDriver("bnx2x", "bnx2x", vfs_need_up=True, down_errno=errno.EINVAL)
+FEW = PfDriver("few", "fewvf", most_vfs=2)
 VIRTIO = PfDriver(
     "virtio-pci",
     "virtio-pci",
@@ -60,5 +64,5 @@ VIRTIO = PfDriver(
 )
 NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False)
 
-DRIVERS = (IGB, MLX5, BNXT, I40E, SILENT, VIRTIO, NVME)
+DRIVERS = (IGB, MLX5, BNXT, BNX2X, I40E, SILENT, VIRTIO, NVME)
 NIC_DRIVERS = tuple(driver for driver in DRIVERS if driver.is_nic and driver.reports)

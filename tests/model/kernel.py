@@ -96,10 +96,12 @@ class Kernel:
             refuse(errno.ENOENT)
         if count and pf.vfs:
             refuse(errno.EBUSY)
-        if count and pf.kind.vfs_need_up and not (pf.netdev and pf.netdev.admin_up):
-            refuse(errno.EINVAL)  # bnxt_sriov_configure
+        if pf.kind.vfs_need_up and not (pf.netdev and pf.netdev.admin_up):
+            if pf.kind.down_errno:
+                refuse(pf.kind.down_errno)  # bnx2x_sriov_configure
+            return  # bnxt_sriov_configure says 0 all the same
         if count:
-            self._create(pf, count)
+            self._create(pf, count if pf.kind.most_vfs is None else min(count, pf.kind.most_vfs))
         else:
             self.remove_vfs(pf)
 

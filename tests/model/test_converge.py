@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.model import ledger
+from tests.model import ledger, somebody
 from tests.model.agent import Agent, Run
 from tests.model.budget import examples
-from tests.model.devices import Groups, PfDevice
-from tests.model.drivers import I40E, IGB, PfDriver
+from tests.model.devices import VFIO, Groups, PfDevice
+from tests.model.drivers import BNXT, FEW, I40E, IGB, PfDriver
 from tests.model.facts import pf_facts, shortcomings
 from tests.model.hosts import Card, Port, cards, make_host, ports
 from tests.model.policies import policies, policy_of
 from tests.model.views import RtnlView
-from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile import MOST_ROUNDS
 
@@ -51,6 +51,27 @@ def test_converges_in_one_look(host: tuple[Card, ...], policy: Policy, late: boo
             assert not run.done
         kernel.let_time_pass()
         check_settled(agent, pf, run)
+
+
+def test_of_a_driver_that_makes_fewer_vfs_those_are_ready_and_it_is_not_asked_again() -> None:
+    kernel = make_host((Port(FEW, totalvfs=8),))
+    (pf,) = kernel.present()
+    agent = Agent(kernel, policy_of(4, VfRule(driver=VFIO, vlan=10)))
+    run = agent.settle(pf.address)
+    assert [(vf.driver, vf.settings.vlan) for vf in pf.vfs] == [(VFIO, Vlan(10))] * 2
+    assert run.plan.problems == ("the driver makes only 2 of the 4 VFs that rule 'rule' asks for",)
+    assert agent.converge(pf.address).done == []
+
+
+def test_a_driver_that_says_yes_while_its_port_is_down_and_makes_none_has_its_port_brought_up_first() -> None:
+    kernel = make_host((Port(BNXT, totalvfs=8),))
+    (pf,) = kernel.present()
+    agent = Agent(kernel, policy_of(2))
+    assert not agent.converge(pf.address).failures
+    somebody.sets_down(pf)
+    agent.policy = policy_of(0)
+    assert not agent.converge(pf.address).failures
+    assert pf.vfs == []
 
 
 @pytest.mark.parametrize(("driver", "sizes"), [(IGB, [8, 2]), (I40E, [1] * 10)], ids=["igb", "i40e"])

@@ -8,7 +8,7 @@ import pytest
 
 from tests.model import effects, never, somebody
 from tests.model.devices import PfDevice
-from tests.model.drivers import BNXT, IGB, VIRTIO
+from tests.model.drivers import BNX2X, IGB, VIRTIO
 from tests.model.effects import Effect, Kind
 from tests.model.hosts import Port, make_host
 from tests.model.kernel import Kernel, KernelHang
@@ -38,7 +38,7 @@ def refused(act: Callable[[], None]) -> int:
         (Port(), "some", errno.EINVAL),
         (Port(), "-1", errno.EINVAL),
         (Port(driverless=True), "1", errno.ENOENT),
-        (Port(kind=BNXT), "1", errno.EINVAL),
+        (Port(kind=BNX2X), "1", errno.EINVAL),
     ],
 )
 def test_sriov_numvfs_refuses(port: Port, text: str, number: int) -> None:

@@ -34,7 +34,7 @@ class SysfsView:
         match path.split("/")[1:]:
             case ["bus", "pci", "devices", address, file]:
                 return self._device_file(address, file)
-            case ["class", "net", name, file]:
+            case ["class", "net", name, file] | ["bus", "pci", "devices", _, *_, "net", name, file]:
                 return self._link_file(name, file)
             case _:
                 return None

@@ -4,8 +4,10 @@
 import pytest
 
 from vfagent.model.desired import DesiredPf
+from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
-from vfagent.pf_state import PfState
+from vfagent.pf_state import PfState, TimedStep
+from vfagent.plan.steps import BindDriver
 from vfagent.reconcile import Failure
 
 BEGAN = 100.0
@@ -49,3 +51,21 @@ def test_what_may_yet_converge_is_waited_for(found: PfState) -> None:
 )
 def test_nothing_else_is(found: PfState) -> None:
     assert not found.unfinished(BEGAN, udev_busy_at=BEGAN)
+
+
+def with_a_host_vf(*, netdev: bool) -> PfState:
+    """Converged just now: its VF was bound to the host's driver at BEGAN."""
+    interface = Netdev("ens1v0", 9, "52:54:00:00:00:01", None, 1500, admin_up=False)
+    vf = Vf(0, PciAddress("0000:01:10.0"), driver="iavf", netdevs=(interface,) if netdev else ())
+    pf = Pf(ADDRESS, "i40e", "0x8086", "0x1572", "0x020000", 8, autoprobe=False, vfs=(vf,))
+    bound = TimedStep(BindDriver(ADDRESS, 0, None, None).describe(), BEGAN - 1, BEGAN)
+    return state(desired=STORAGE, pf=pf, timeline=[bound])
+
+
+def test_the_netdev_of_a_vf_that_the_host_drives_is_waited_for() -> None:
+    assert with_a_host_vf(netdev=False).unfinished(BEGAN + 1, udev_busy_at=BEGAN)
+    assert not with_a_host_vf(netdev=True).unfinished(BEGAN + 1, udev_busy_at=BEGAN)
+
+
+def test_a_vf_that_never_shows_a_netdev_is_not_waited_for_long() -> None:
+    assert not with_a_host_vf(netdev=False).unfinished(BEGAN + 30, udev_busy_at=BEGAN)

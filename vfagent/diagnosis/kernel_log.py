@@ -38,7 +38,8 @@ KNOWN = (
     Known(
         "bar-space",
         _line(
-            r"(?:not enough MMIO resources for SR-IOV|VF BAR \d+ \[.*\]: (?:can't assign; no space|failed to assign).*"
+            r"(?:not enough MMIO resources for SR-IOV|SR-IOV: IOV BARS not allocated"
+            r"|VF BAR \d+ \[.*\]: (?:can't assign; no space|failed to assign).*"
             r"|BAR (?:[789]|1[0-2]):? (?:\[.*\]: )?(?:no space for|failed to assign|can't assign; no space).*)"
         ),
         "the VFs' registers find no room in the bridge's memory window: the kernel makes no VFs",
@@ -52,9 +53,19 @@ KNOWN = (
     ),
     Known(
         "no-vectors",
-        _line(r"(?:.*only \d+ MSI-X.*|.*(?i:not enough) (?:MSI-X|interrupt|device MSI-X).*)"),
+        _line(r"(?:.*(?i:only) \d+ MSI-X.*|.*(?i:not enough) (?:MSI-X|interrupt|device MSI-X).*)"),
         "the card has no interrupt vectors left for so many VFs",
         "ask for fewer VFs, or take vectors from the PF: ethtool -L, no RDMA, devlink resource",
+    ),
+    Known(
+        "driver-limit",
+        _line(
+            r"(?:.*Limited to \d+ VFs due to device resource constraints.*"
+            r"|.*Creating more than \d+ VFs is not allowed.*"
+            r"|.*SR-IOV is not supported with XDP.*|.*Reject SRIOV config request since if is down.*)"
+        ),
+        "the driver makes no more VFs as the card is set up now",
+        "ask for fewer VFs; or take from the PF what binds it: queues (ethtool -L), traffic classes, an XDP program",
     ),
     Known(
         "firmware-file",

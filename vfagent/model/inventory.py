@@ -62,7 +62,6 @@ class Pf:
     hwmode: str | None = None
     settled: bool = True  # udev has handled the PCI device, its driver's module included
     unready: str | None = None  # what could not be observed, and why
-    hwmode_danger: str | None = None  # why this kernel must not be asked for another hwmode
     network: HostNetwork | None = None  # where its rule, or what vfagent made on it, asks for a look at it
 
     @property

@@ -14,6 +14,7 @@ class StepResult:
     unsupported: frozenset[Attribute] = frozenset()
     applied: VfSettings = VfSettings()
     full: bool = False
+    made: int | None = None  # VFs, where the driver made fewer than it was asked for
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PfMemory:
     hwmode: str | None = None  # set on a driver that does not report it
     fdb: frozenset[str] = frozenset()  # entries of the PF's table that are vfagent's
     fdb_full: int | None = None  # how many of them the card took, where it refused the next
+    most_vfs: int | None = None  # as many VFs did the driver make when it was asked for more
 
     def for_pf(self, pf: Pf) -> "PfMemory":
         """This memory where it is of this PF as it is now, else an empty one."""
@@ -39,7 +41,8 @@ class PfMemory:
         return replace(self, applied={**self.applied, index: settings})
 
     def learnt(self, result: StepResult) -> "PfMemory":
-        return replace(self, unsupported=self.unsupported | result.unsupported)
+        most = self.most_vfs if result.made is None else result.made
+        return replace(self, unsupported=self.unsupported | result.unsupported, most_vfs=most)
 
     def without_vfs(self) -> "PfMemory":
         """The VFs were removed, and with them whatever had been set."""

@@ -130,8 +130,11 @@ def _device(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, networ
         yield from _device_changes(want, found, pf, netdev, network)
     elif fits:
         yield from _somebodys(want, found, network)
+    elif found.ours and found.kind == "vlan" and found.lower != netdev.ifindex:
+        # That PF's own look removes it, where no rule wants it there any more.
+        yield f"{want.name}: is another PF's VLAN device; a rule with [[pf.vlan]] is for one PF, so give each its own"
     elif found.ours:
-        removal = _removal(found, pf.address, f"found {found.vlan or _kind(found)} on another interface or VLAN")
+        removal = _removal(found, pf.address, f"found {found.vlan or _kind(found)}")
         yield removal
         if isinstance(removal, Planned):
             yield from _new_device(want, pf, netdev, "made anew")

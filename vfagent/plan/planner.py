@@ -5,21 +5,29 @@ VFs that do not exist yet are planned by their index, all in one round; their ad
 beyond the plan's horizon. After it has been executed the PF is observed and planned again, until the plan is empty.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
-from vfagent.model.desired import NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
-from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
+from vfagent.plan.notes import plan_notes, rates_waiting
 from vfagent.plan.quirks import Quirks, quirks_of
-from vfagent.plan.steps import BindDriver, SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
+from vfagent.plan.steps import (
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
+    SetMtu,
+    SetNumvfs,
+    Step,
+    UnbindDriver,
+)
 from vfagent.plan.switch import (
     count_steps_with_mode,
-    eswitch_notes,
     mode_change_in_place,
     plan_hwmode,
     plan_representors,
@@ -55,12 +63,20 @@ class Plan:
         return not (self.steps or self.deferred or self.waiting or self.problems)
 
 
-def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
-    notes = _notes(desired, pf, memory)
+def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory, given_up: Chain = ()) -> Plan:
+    """`given_up`: steps that failed too often; without the card's other mode the rest is done all the same."""
+    if desired.eswitch and any(isinstance(one.step, SetEswitch) for one in given_up):
+        plan = plan_pf(replace(desired, eswitch=None), pf, memory)
+        return replace(plan, problems=(f"eswitch {desired.eswitch} could not be set", *plan.problems))
+    notes = plan_notes(desired, pf, memory)
     if waiting := _waiting(pf):
         return Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
         return with_network(Plan(problems=(desired.problem,), notes=notes), desired, pf, memory)
+    if fewer := _fewer(desired, memory):
+        plan = plan_pf(fewer, pf, memory)
+        short = f"the driver makes only {fewer.numvfs} of the {desired.numvfs} VFs that rule {desired.rule!r} asks for"
+        return replace(plan, problems=(short, *plan.problems))
     mode = wanted_eswitch(desired, pf, memory)
     anew = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
     if not anew and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
@@ -70,12 +86,22 @@ def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
         step = SetEswitch(pf.address, mode or "") if anew else SetNumvfs(pf.address, desired.numvfs or 0)
         late = Deferred(step, reason, because)
         return with_network(_plan_rest(desired, pf, memory, (late,), notes), desired, pf, memory)
-    return Plan(stages=_creation(desired, pf, memory, reason), notes=notes, horizon=True)
+    plan = Plan(stages=_creation(desired, pf, memory, reason), notes=notes, horizon=True)
+    # A change of the mode may make the PF's netdev anew.
+    return plan if mode else with_network(plan, desired, pf, memory)
+
+
+def _fewer(desired: DesiredPf, memory: PfMemory) -> DesiredPf | None:
+    """What is left to wish for, where the driver was seen to make no more VFs: those it makes are set and bound."""
+    most = memory.most_vfs
+    if most is None or desired.numvfs is None or desired.numvfs <= most:
+        return None
+    return replace(desired, numvfs=most, vfs=tuple(vf for vf in desired.vfs if vf.index < most))
 
 
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
     """What the host's own network on this PF lacks, and the mode of the card's switch."""
-    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, memory)
+    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, memory, _forbidden(desired, pf))
     entries, note = plan_fdb(desired, pf, memory, quirks_of(pf.driver))
     mode = (hwmode,) if isinstance(hwmode, Planned) else ()
     chains = (mode, *network.chains, plan_representors(desired, pf), entries)
@@ -85,7 +111,7 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, memory: PfMemory) -> Pl
         apart=tuple(chain for chain in chains if chain),
         deferred=plan.deferred + late,
         waiting=plan.waiting + network.waiting,
-        problems=plan.problems + network.problems + ((hwmode,) if isinstance(hwmode, str) else ()),
+        problems=plan.problems + network.problems,
         notes=plan.notes + ((note,) if note else ()),
         lacking=network.problems + tuple(f"{one.step.describe()} is deferred" for one in network.deferred),
     )
@@ -99,6 +125,8 @@ def plan_leftovers(nothing: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
 def _waiting(pf: Pf) -> str | None:
     if pf.unready:
         return pf.unready
+    if pf.driver == VFIO_DRIVER:
+        return "the PF itself is on vfio-pci, for a guest"
     if pf.driver is None:
         return "no driver is bound to the PF" if pf.settled else "udev has not finished with the PF"
     if pf.is_nic and pf.netdev is None:
@@ -139,7 +167,7 @@ def _count_steps(wanted: int, pf: Pf, quirks: Quirks, mode: str | None) -> list[
     if wanted and pf.autoprobe:
         # The VF driver must not probe what goes to vfio-pci; with 7 VFs that alone halves the time.
         steps.append(SetAutoprobe(pf.address, on=False))
-    if wanted and quirks.up_before_vfs and pf.netdev and not pf.netdev.admin_up:
+    if quirks.up_before_vfs and pf.netdev and not pf.netdev.admin_up:
         steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=True))
     return [*steps, *count_steps_with_mode(wanted, pf, mode, quirks)]
 
@@ -171,15 +199,25 @@ def _plan_rest(
     switch = mode_change_in_place(pf, mode, _forbidden(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
         drivers, settings = [], []  # they follow in the next round
+    first = _ready(list(switch)) or _driven_anew(pf, pairs, settings)
     items = [*port, *switch, *settings, *drivers]
     return Plan(
-        stages=_used((_ready(list(switch)),)) + _stages(_ready(port), _ready(settings), _ready(drivers), quirks),
+        stages=_used((first,)) + _stages(_ready(port), _ready(settings), _ready(drivers), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
         problems=tuple(blocked.values()),
         notes=notes,
-        waiting=_rates_waiting(desired, pf, quirks, memory),
+        waiting=rates_waiting(desired, pf, quirks, memory),
         horizon=False,
     )
+
+
+def _driven_anew(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> Chain:
+    """VFs whose host driver is to read its new MAC: mlx5 hands it to no driver that runs (sriov-cni). The next round
+    brings the driver back."""
+    macs = {item.step.index: item.step.settings.mac for item in _ready(settings) if isinstance(item.step, ConfigureVf)}
+    hosts = (vf for vf, want in pairs if vf.netdevs and want.driver in (HOST_DRIVER, vf.driver))
+    stale = (vf for vf in hosts if macs.get(vf.index) not in (None, vf.netdevs[0].mac))
+    return tuple(Planned(UnbindDriver(pf.address, vf.index, vf.address), "to start with its new MAC") for vf in stale)
 
 
 def _ready(items: list[Planned | Deferred]) -> Chain:
@@ -245,33 +283,3 @@ def _not_assignable(vf: Vf, want: DesiredVf, groups: _Groups) -> str | None:
     driven = {address for address, driver in wishes.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
     others = sorted(driven | {address for address in vf.group_blockers if address not in wishes})
     return f"vf{vf.index}: shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None
-
-
-def _rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, memory: PfMemory) -> tuple[str, ...]:
-    # Rates follow when the link comes, which its own event tells; READY waits for that only a few seconds.
-    if not quirks.rate_needs_carrier or pf.netdev is None or pf.netdev.carrier or Attribute.RATE in memory.unsupported:
-        return ()
-    return ("rates: the driver takes them only with a link",) if any(vf.settings.rate for vf in desired.vfs) else ()
-
-
-def _notes(desired: DesiredPf, pf: Pf, memory: PfMemory) -> tuple[str, ...]:
-    asked = {attribute for vf in desired.vfs for attribute in _attributes(vf.settings)}
-    keys = ((Attribute.HWMODE, desired.hwmode), (Attribute.ESWITCH, desired.eswitch), (Attribute.FDB, desired.legs))
-    card = {attribute for attribute, wish in keys if wish}
-    refused = sorted((asked | card) & memory.unsupported)
-    unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
-    nothing = ("the PF has no netdev: VF settings do not apply",) if asked and not pf.is_nic else ()
-    return (*unsupported, *eswitch_notes(desired, pf), *_hwmode_note(desired, pf), *nothing)
-
-
-def _hwmode_note(desired: DesiredPf, pf: Pf) -> tuple[str, ...]:
-    return ("hwmode is set once there are VFs",) if desired.hwmode and not (pf.vfs or desired.numvfs) else ()
-
-
-def _attributes(settings: VfSettings) -> set[Attribute]:
-    asked = {Attribute(field.name) for field in fields(settings) if getattr(settings, field.name) is not None}
-    if settings.vlan and settings.vlan.protocol is not VlanProtocol.DOT1Q:
-        asked.add(Attribute.VLAN_PROTOCOL)
-    if settings.rate and settings.rate.min_mbit:
-        asked.add(Attribute.MIN_TX_RATE)
-    return asked

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from vfagent.model.desired import DesiredPf
-from vfagent.model.inventory import Pf, pf_in_use
+from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
 from vfagent.model.network import Representor
 from vfagent.model.vf_settings import Attribute
@@ -55,18 +55,15 @@ def mode_change_in_place(pf: Pf, mode: str, forbidden: str | None) -> tuple[Plan
     return (*free, Planned(SetEswitch(pf.address, mode), reason))
 
 
-def plan_hwmode(desired: DesiredPf, pf: Pf, memory: PfMemory) -> Planned | Deferred | str | None:
-    """Only with VFs: without, drivers refuse it, or worse."""
+def plan_hwmode(desired: DesiredPf, pf: Pf, memory: PfMemory, forbidden: str | None) -> Planned | Deferred | None:
+    """Only with VFs: without, drivers refuse it, or worse. i40e resets its port for it (i40e_ndo_bridge_setlink)."""
     if desired.hwmode is None or not pf.vfs or pf.netdev is None or Attribute.HWMODE in memory.unsupported:
         return None
     found = pf.hwmode or memory.hwmode
     if found == desired.hwmode:
         return None
-    if pf.hwmode_danger:
-        return pf.hwmode_danger
     step, reason = SetHwmode(pf.address, pf.netdev.ifindex, desired.hwmode), f"found {found or 'not reported'}"
-    used = "; ".join(pf_in_use(pf))
-    return Deferred(step, reason, used) if used else Planned(step, reason)
+    return Deferred(step, reason, forbidden) if forbidden else Planned(step, reason)
 
 
 def plan_representors(desired: DesiredPf, pf: Pf) -> tuple[Planned, ...]:

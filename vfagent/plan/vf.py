@@ -66,7 +66,9 @@ def believed(memory: PfMemory, pf: Pf) -> PfMemory:
     """Less what was set of VFs that were reset or made anew since, as what the driver does report shows."""
     told = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
     kept = {at: held for at, held in memory.applied.items() if at in told and difference(held, told[at], held).empty}
-    return memory if kept == memory.applied else replace(memory, applied=kept)
+    most = None if memory.most_vfs is not None and len(pf.vfs) > memory.most_vfs else memory.most_vfs
+    same = (kept, most) == (memory.applied, memory.most_vfs)
+    return memory if same else replace(memory, applied=kept, most_vfs=most)
 
 
 def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be wrong with a host: each is one change to the tree of a healthy one."""
 
+import os
 import shutil
 from collections.abc import Callable
 
@@ -296,9 +297,14 @@ def no_room_at_first_and_vfs_by_now(tree: Tree) -> None:
 
 
 @fault
+def a_driver_that_makes_no_more_vfs(tree: Tree) -> None:
+    write(tree, "var/log/dmesg", f"[    2.50] i40e {PF}: Limited to 32 VFs due to device resource constraints\n")
+
+
+@fault
 def other_lines_of_the_kernel(tree: Tree) -> None:
     lines = (
-        f"igb {PF}: only 0 MSI-X interrupts available for SR-IOV",
+        f"igb {PF}: Only 0 MSI-X interrupts available for SR-IOV. Not enough to support minimum of 2 MSI-X",
         f"igb {PF}: Direct firmware load for intel/igb.pkg failed with error -2",
         f"vfio-pci {tree.vfs(PF)[0]}: BAR 0: can't reserve [mem 0xf0000000-0xf0003fff 64bit]",
         "igb 0000:09:00.0: not enough MMIO resources for SR-IOV",
@@ -388,7 +394,8 @@ def operators_at_work(tree: Tree) -> None:
 @fault
 def pf_below_a_bridge(tree: Tree) -> None:
     write(tree, "sys/class/net/br0/ifindex", "9\n")
-    point(tree.root / "sys/class/net/ens1/master", "../br0")
+    own = tree.device(PF) / "net/ens1"
+    point(own / "master", os.path.relpath(tree.root / "sys/class/net/br0", own))
 
 
 # The service

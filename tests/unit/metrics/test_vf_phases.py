@@ -53,7 +53,15 @@ def test_a_problem_of_a_vf_fails_it_alone() -> None:
 
 
 def test_a_problem_of_the_pf_fails_all() -> None:
-    assert set(phases(state(Plan(problems=("9 VFs are wanted, and 8 are possible",))))) == {Phase.FAILED}
+    text = "9 VFs are wanted, and 8 are possible"
+    found = state(Plan(problems=(text,)))
+    assert found.desired
+    found.desired = replace(found.desired, problem=text)
+    assert set(phases(found)) == {Phase.FAILED}
+
+
+def test_a_problem_of_the_host_s_own_network_fails_no_vf() -> None:
+    assert set(phases(state(Plan(problems=("vlan10: is there, made by somebody else",))))) == {Phase.CONVERGED}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ A case's inventory is what `vfagent list --json` prints, less what is not needed
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def _planned(case: Path) -> str:
 def _memory(case: Path, pf: Pf) -> PfMemory:
     file = case / "memory.json"
     learnt = decode(PfMemory, json.loads(file.read_text())) if file.exists() else PfMemory()
-    return PfMemory(pf.driver, pf.netdev.ifindex if pf.netdev else None, learnt.unsupported, learnt.applied)
+    return replace(learnt, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
 
 
 def _look(policy: Policy, pf: Pf, memory: PfMemory) -> Looked:
