@@ -23,8 +23,8 @@ from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress, pci_address
 from vfagent.observe import observe_pf, pf_addresses
 from vfagent.pf_state import PfState, Phase
-from vfagent.reconcile import StepEnded, StepStarted
 from vfagent.release import release
+from vfagent.reports import StepEnded, StepStarted
 from vfagent.show import printable
 from vfagent.status import pf_status
 from vfagent.watcher import Watcher

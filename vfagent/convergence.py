@@ -5,20 +5,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
-from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.state import State
+from vfagent.looks import Look
+from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.pace import PacedReader
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Finished, Looked, Report, StepEnded, Task, converge, rehearse
+from vfagent.reconcile import GivenUp, Task, converge, rehearse
+from vfagent.reports import Finished, Looked, Report
 from vfagent.spare import SpareWorker
 from vfagent.tally import Tally
-from vfagent.telling import died, drift, log_look, log_steps, name_of, stuck
+from vfagent.telling import died, log_look, log_steps, name_of, not_begun, stuck, undone_again
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +34,6 @@ _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the k
 _DEFERRED_S = 30.0  # a holder's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
 
-@dataclass(slots=True)
-class _Look:
-    state: PfState
-    worker: worker.Worker
-    deadline: asyncio.TimerHandle | None = None
-    began: float = field(default_factory=time.monotonic)
-    round_began: float | None = None
-    acted: bool = False
-    killed: bool = False
-    reader: PacedReader | None = None
-    finished: Finished | None = None
-
-
 class Convergence:
     """Holds the state of every PF; `on_change` is called after each change of it."""
 
@@ -56,7 +45,7 @@ class Convergence:
         self.pfs: dict[PciAddress, PfState] = {}
         self.tally = Tally()
         self.workers = SpareWorker(lambda task, send: converge(task, host, state, send), lambda: rehearse(host))
-        self._busy: dict[str, _Look] = {}  # by card
+        self._busy: dict[str, Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}
         self._stopping = False
 
@@ -65,7 +54,10 @@ class Convergence:
         self.policy = policy
         for state in self.pfs.values():
             state.outdated = state.known
-            state.attempts, state.given_up, state.failures = 0, (), state.failures if state.wedged else ()
+            state.attempts, state.given_up, state.failures = 0, None, state.failures if state.wedged else ()
+            state.repairs.clear()
+            if state.pf and not pf_in_use(state.pf):
+                state.memory = replace(state.memory, most_vfs=None)  # it may make more by now
             self._cancel_timer(state)
             self.mark_dirty(state.address, now=True)
 
@@ -106,12 +98,21 @@ class Convergence:
             state.released = released
             self.on_change(state)
         state.dirty, state.looking = False, True
-        task = Task(
-            state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=state.given_up
-        )
-        self._watch(_Look(state, self.workers.begin(task)))
+        known_bad = state.given_up or GivenUp()
+        task = Task(state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=known_bad)
+        try:
+            self._watch(Look(state, self.workers.begin(task)))
+        except OSError as error:
+            self._not_begun(state, error)
 
-    def _watch(self, look: _Look) -> None:
+    def _not_begun(self, state: PfState, error: OSError) -> None:
+        """No process or descriptor is to be had now."""
+        state.looking, state.failures = False, (not_begun(state, error),)
+        self._back_off(state)
+        self._schedule(state)
+        self.on_change(state)
+
+    def _watch(self, look: Look) -> None:
         loop = asyncio.get_running_loop()
         self._busy[card_of(look.state.address)] = look
         self._last_look[look.state.address] = loop.time()
@@ -120,21 +121,21 @@ class Convergence:
         loop.add_reader(look.worker.pidfd, self._ended, look)
         self._extend(look)
 
-    def _extend(self, look: _Look) -> None:
+    def _extend(self, look: Look) -> None:
         if look.deadline:
             look.deadline.cancel()
         loop = asyncio.get_running_loop()
         look.deadline = loop.call_later(look.state.deadline_s, self._overdue, look)
 
-    def _read(self, look: _Look) -> None:
+    def _read(self, look: Look) -> None:
         for report in look.worker.read():
             self._take(look, report)
         if not look.killed:
             self._extend(look)
 
-    def _take(self, look: _Look, report: Report) -> None:
+    def _take(self, look: Look, report: Report) -> None:
         state = look.state
-        self._count(look, report)
+        look.count(report, self.tally)
         if isinstance(report, Looked):
             log_look(state, report)
         state.take(report)
@@ -144,26 +145,7 @@ class Convergence:
         else:
             self.on_change(state)
 
-    def _count(self, look: _Look, report: Report) -> None:
-        """Before the state takes the report: what drifted is told by what was known."""
-        match report:
-            case Looked():
-                self.tally.rounds += 1
-                self._round_over(look, report.began)
-                look.round_began = report.began
-                self.tally.drifted(item.step for item in drift(look.state, report))
-            case StepEnded():
-                look.acted = True
-                seconds = report.at - look.state.running.get(report.step, report.at)
-                self.tally.step_ended(report.step, seconds, failed=report.failure is not None)
-            case Finished():
-                self._round_over(look, report.ended)
-
-    def _round_over(self, look: _Look, at: float) -> None:
-        if look.round_began is not None:
-            self.tally.round_s.observe(at - look.round_began)
-
-    def _overdue(self, look: _Look) -> None:
+    def _overdue(self, look: Look) -> None:
         """The worker is silent for too long. If not even SIGKILL ends it, it hangs in the kernel."""
         if not look.killed:
             look.killed = True
@@ -178,7 +160,7 @@ class Convergence:
         self.on_change(state)
         self._next_of_card(state)
 
-    def _ended(self, look: _Look) -> None:
+    def _ended(self, look: Look) -> None:
         loop, state = asyncio.get_running_loop(), look.state
         loop.remove_reader(look.worker.pidfd)
         if look.reader:
@@ -196,18 +178,19 @@ class Convergence:
         if not self._stopping:
             self._next_of_card(state)
 
-    def _conclude(self, look: _Look, status: int) -> None:
+    def _conclude(self, look: Look, status: int) -> None:
         state = look.state
-        self._measure(look)
+        look.measure(self.tally)
         if state.wedged:
             log.info("pf %s: the worker that hung has ended", state.address)
             state.wedged, state.dirty = False, True
-        still_given_up = bool(state.given_up) and look.finished is not None and state.plan.steps == state.given_up
+        known = state.given_up if look.finished is not None else None
+        still_given_up = known is not None and known.covers(state.plan.steps)
         if look.finished is None:
             state.failures = (stuck(state) if look.killed else died(state, status),)
             state.running.clear()
         elif not still_given_up:
-            self._settle(state, look.finished)
+            self._settle(look, look.finished)
         if state.failures and not still_given_up:
             self._back_off(state)
         elif state.pf is None:
@@ -216,18 +199,14 @@ class Convergence:
         self._schedule(state)
         self.on_change(state)
 
-    def _measure(self, look: _Look) -> None:
-        """The look's length and, when it left nothing to do that can be done, the time since it was asked for."""
-        now, state = time.monotonic(), look.state
-        self.tally.looks.observe(now - look.began)
-        if look.finished is None or look.finished.failures or state.plan.steps:
-            return
-        if look.acted and state.plan.settled and state.asked_at is not None:
-            self.tally.convergences.observe(now - state.asked_at)
-        state.asked_at = now if state.dirty else None
-
-    def _settle(self, state: PfState, finished: Finished) -> None:
+    def _settle(self, look: Look, finished: Finished) -> None:
+        state = look.state
         state.failures = finished.failures
+        repair = look.acted and state.desired is not None and state.converged_as == state.desired
+        if repair and not state.failures and (text := state.repaired(time.monotonic())):
+            state.failures = (undone_again(state, text),)
+        if not (state.failures or state.plan.problems):
+            state.given_up = None
         for warning in finished.warnings:
             log.warning("%s", warning)
         self._keep_memory(state, finished)
@@ -236,7 +215,6 @@ class Convergence:
             if state.converged_as != state.desired:
                 log.info("pf %s: converged", name_of(state), extra={"VFAGENT_PF": state.address})
             state.converged_as = state.desired
-            state.given_up = ()
             if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
                 state.attempts = 0
 
@@ -255,7 +233,7 @@ class Convergence:
             log.error("%s%s", failure.text, hint, extra={"VFAGENT_PF": state.address, "VFAGENT_STEP": failure.step})
         retryable = any(failure.retryable or failure.refused for failure in state.failures)
         if state.attempts >= MOST_ATTEMPTS or not retryable:
-            state.given_up = state.undone
+            state.given_up = GivenUp(state.undone, state.plan.steps or state.tried)
             log.error(
                 "pf %s: given up after %d attempts, until it, or the policy, changes", name_of(state), state.attempts
             )
@@ -263,7 +241,7 @@ class Convergence:
     def _schedule(self, state: PfState) -> None:
         if state.failures and not state.given_up:
             state.dirty = True
-            self._look_after(state, min(2.0 ** (state.attempts - 1), _LONGEST_DELAY_S))
+            self._look_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
         elif state.dirty:
             arriving = state.awaited or bool(state.plan.waiting)
             self._look_after(state, 0.0 if arriving else _QUIET_S)

@@ -113,6 +113,8 @@ def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
         _guard_all(step, host)
     if found == step.count:
         return
+    if found and step.count:
+        _fail(step, errno.EBUSY)  # as the kernel would; 0 between the two is another plan
     _write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
     made = _count_vfs(host, step.pf)
     if made != step.count:
@@ -122,8 +124,8 @@ def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
 def _told_otherwise(step: SetNumvfs, found: int, made: int) -> NoReturn:
     """Written without an error, and not done: bnxt_sriov_configure answers 0 while its port is down or in a reset, and
     cuts the count to the rings it has."""
-    if made == found:
-        text = f"{step.pf}: cannot {step.describe()}: the driver said yes and did nothing"
+    if made == found or made >= step.count:
+        text = f"{step.pf}: cannot {step.describe()}: the driver said yes, and there are {made}"
         raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: the port is down, or in a reset")
     hint = "its firmware or configuration allows no more; ask for what it gives"
     raise FewerError(f"{step.pf}: cannot {step.describe()}: the driver made {made}", made=made, hint=hint)

@@ -72,11 +72,9 @@ def _change_link(step: Step, host: Host) -> None:
     network = host.network
     match step:
         case CreateVlan():
-            _ask(step, lambda: network.add_vlan(step.name, step.ifindex, step.tag), harmless=(errno.EEXIST,))
-            _mark(step, host)
+            _create(step, host, lambda: network.add_vlan(step.name, step.ifindex, step.tag))
         case CreateBridge():
-            _ask(step, lambda: network.add_bridge(step.name), harmless=(errno.EEXIST,))
-            _mark(step, host)
+            _create(step, host, lambda: network.add_bridge(step.name))
         case MarkLink():
             _mark(step, host)
         case DeleteLink():
@@ -87,6 +85,16 @@ def _change_link(step: Step, host: Host) -> None:
             _set_link(step, _ours(step, _present(step, step.name, step.ifindex, host)), host)
         case SetRepresentor():
             _set_link(step, _present(step, step.name, step.ifindex, host), host)
+
+
+def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], None]) -> None:
+    """EEXIST is harmless where it was made meanwhile; not where that VLAN is on the PF by another name."""
+    try:
+        request()
+    except OSError as error:
+        if error.errno != errno.EEXIST or host.network.link(step.name) is None:
+            _fail(step, error.errno or 0)
+    _mark(step, host)
 
 
 def _mark(step: CreateVlan | CreateBridge | MarkLink, host: Host) -> None:

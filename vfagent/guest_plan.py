@@ -16,7 +16,8 @@ from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import ManagedPf, place
 from vfagent.plan.qemu import Guest, argv
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Looked, Task, look
+from vfagent.reconcile import Task, look
+from vfagent.reports import Looked
 from vfagent.rom_jobs import known
 
 

@@ -14,9 +14,12 @@ from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
 from vfagent.plan.vf import Planned
-from vfagent.reconcile import Failure, Finished, Looked, Report, StepEnded, StepStarted, deadline_s
+from vfagent.reconcile import GivenUp, deadline_s
+from vfagent.reports import Failure, Finished, Looked, Report, StepEnded, StepStarted
 
 _WAITING_GRACE_S = 10.0  # for drivers and links at start
+_FIGHT_S = 60.0
+MOST_REPAIRS = 10  # of one thing within a minute: whoever changes it back is a program
 
 
 class Phase(StrEnum):
@@ -58,7 +61,9 @@ class PfState:
     released: bool = False
     failures: tuple[Failure, ...] = ()
     attempts: int = 0  # failures in a row, cleared after a quiet minute
-    given_up: tuple[Planned, ...] = ()
+    given_up: GivenUp | None = None  # until something changes
+    tried: tuple[Planned, ...] = ()  # the last plan that had steps
+    repairs: dict[str, list[float]] = field(default_factory=dict)  # when each step was done again, lately
     failed_at: float = 0.0
     waiting_since: float | None = None
     converged_as: DesiredPf | None = None  # what it was converged to; a later difference is drift
@@ -76,7 +81,7 @@ class PfState:
         if self.released:
             return Phase.RELEASED
         if not self.known:
-            return Phase.UNKNOWN
+            return Phase.FAILED if self.given_up else Phase.UNKNOWN
         if self.running or self.outdated:
             return Phase.CONVERGING
         return self._settled_phase()
@@ -109,12 +114,18 @@ class PfState:
         left = tuple(one for one in self.plan.steps if failed.get(one.step.describe(), "not begun") is not None)
         return left or self.plan.steps
 
+    def repaired(self, now: float) -> str | None:
+        """Note the last look's steps; gives one that was done again and again within a minute."""
+        for text in {one.text for one in self.timeline}:
+            self.repairs.setdefault(text, []).append(now)
+        lately = {text: [at for at in times if now - at < _FIGHT_S] for text, times in self.repairs.items()}
+        self.repairs = {text: times for text, times in lately.items() if times}
+        return next((text for text, times in self.repairs.items() if len(times) >= MOST_REPAIRS), None)
+
     def unfinished(self, now: float, udev_busy_at: float) -> bool:
         """Whether READY waits for it. While udev has events to handle, a driver may yet be loaded."""
         match self.phase:
-            case Phase.UNKNOWN:
-                return True
-            case Phase.CONVERGING:
+            case Phase.UNKNOWN | Phase.CONVERGING:
                 return self.attempts < 2
             case Phase.WAITING:
                 return self.waiting_since is None or now - max(self.waiting_since, udev_busy_at) < _WAITING_GRACE_S
@@ -155,11 +166,12 @@ class PfState:
     def _take_look(self, looked: Looked) -> None:
         if self.given_up and _driven(looked.pf) != _driven(self.pf):
             # Another driver, or the same one loaded anew, may take what was refused.
-            self.given_up, self.attempts, self.dirty = (), 0, True
+            self.given_up, self.attempts, self.dirty = None, 0, True
         self.known, self.outdated = True, False
         self.rounds += 1
         self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
         self.ifindexes = _ifindexes(looked.pf)
+        self.tried = looked.plan.steps or self.tried
         if looked.round == 1 and looked.plan.steps:
             self.timeline, self.told = [], 0
 

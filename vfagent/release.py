@@ -16,7 +16,9 @@ from vfagent.observe import observe_pf
 from vfagent.observe_network import with_network
 from vfagent.plan.planner import plan_pf
 from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
-from vfagent.reconcile import MOST_ROUNDS, Emit, Finished, Looked, run_plan, run_steps
+from vfagent.reconcile import MOST_ROUNDS
+from vfagent.reports import Emit, Finished, Looked
+from vfagent.stages import run_plan, run_steps
 
 
 def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force: bool) -> None:

@@ -12,7 +12,7 @@ from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Looked
+from vfagent.reports import Looked
 from vfagent.status import GuestStatus, PfStatus, Status, VfStatus
 
 _PLAIN = VfSettings(

@@ -208,7 +208,7 @@ class _Phases:
 
     def __init__(self, state: PfState) -> None:
         self._whole = state.phase
-        self._failed = {vf_index(one.step) for one in state.given_up}
+        self._failed = {vf_index(one.step) for one in state.given_up.undone} if state.given_up else set[int | None]()
         self._refused = state.desired is not None and state.desired.problem is not None
         self._blocked = {problem.partition(":")[0] for problem in state.plan.problems}
         self._at_work = {vf_index(step) for step in (*state.running, *(one.step for one in state.plan.steps))}

@@ -7,7 +7,7 @@ from vfagent.pf_state import PfState
 from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.steps import Step
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile import Failure, Looked
+from vfagent.reports import Failure, Looked
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,16 @@ def stuck(state: PfState) -> Failure:
 
 def died(state: PfState, status: int) -> Failure:
     return Failure("look", f"{state.address}: cannot look at it: the worker ended with status {status}")
+
+
+def not_begun(state: PfState, error: OSError) -> Failure:
+    text = f"{name_of(state)}: cannot begin a look: no process for it: {error.strerror}"
+    return Failure("look", text, hint="ulimit -u, or TasksMax= of the service: systemctl status vfagent")
+
+
+def undone_again(state: PfState, text: str) -> Failure:
+    told = f"{name_of(state)}: cannot keep to the policy: '{text}' was done ten times in a minute, and undone each time"
+    return Failure(text, told, hint="another program changes it back; vfagent doctor knows some that do")
 
 
 def drift(state: PfState, looked: Looked) -> tuple[Planned | Deferred, ...]:

@@ -224,7 +224,8 @@ def _host(packages: Path, modules: Path, work: Path) -> None:
     (work / "initrd").write_bytes(archive)
     shutil.copy(root / f"boot/vmlinuz-{kernel}", work / "vmlinuz")
     for unused in (root / "boot").iterdir():
-        unused.unlink()
+        if not unused.name.startswith("ipxe"):  # where Debian 12 has iPXE's image
+            unused.unlink()
 
     command = ["mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "0", "-d", str(root)]
     subprocess.run([*command, str(work / "disk.raw"), DISK_SIZE], check=True, stdout=subprocess.DEVNULL)

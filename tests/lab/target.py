@@ -71,7 +71,7 @@ truncate --size=64M /srv/efi
 mkfs.vfat /srv/efi >/dev/null
 mount -o loop /srv/efi /mnt
 mkdir -p /mnt/EFI/BOOT
-cp /usr/lib/ipxe/ipxe-amd64.efi /mnt/EFI/BOOT/BOOTX64.EFI
+cp /usr/lib/ipxe/ipxe.efi /mnt/EFI/BOOT/BOOTX64.EFI
 printf '#!ipxe\\necho {EFI_MARK}\\nsleep 100000\\n' >/mnt/autoexec.ipxe
 umount /mnt
 serve efi {EFI_IQN}

@@ -7,7 +7,7 @@ The tests follow each other on one host. From the boot on, a guest runs on one c
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -64,8 +64,8 @@ address = "192.168.10.10/24"
 sanboot = "iscsi:192.168.10.1::::{IQN}"
 """
 ABSENT = '[[pf]]\nname = "absent"\nmatch = { driver = "mlx5_core" }\nvfs = 8\n'
-# What of ours may be left where it was not: the packages themselves, and what the lab put there.
-NOT_OURS = ("/root/", "/usr/lib/hold.py", "/usr/lib/lab-target", "/proc/", "/sys/", "/var/log/journal/")
+# The packages themselves, what the lab put there, and what udev remembers until the next boot.
+NOT_OURS = ("/root/", "/usr/lib/hold.py", "/usr/lib/lab-target", "/proc/", "/sys/", "/var/log/journal/", "/run/udev/")
 # Nobody is there to say yes.
 APT = {"/etc/apt/apt.conf.d/90lab": b'APT::Get::Assume-Yes "true";\n'}
 SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:9862/metrics\").read().decode())'"
@@ -75,7 +75,7 @@ pytestmark = pytest.mark.long  # apt and Python's compiler take their time in em
 
 
 @pytest.fixture(scope="module", params=["trixie", "bookworm"])
-def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
+def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> Iterator[VM]:
     files = [deb(package(version)) for version in (__version__, NEWER)]
     lab = {**APT, "/usr/lib/hold.py": Entry(HOLDER)}
     payload = {**lab, **{f"/root/build/{path.name}": path for path in files}}
@@ -84,7 +84,8 @@ def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> VM:
     assert machine.wait_boot() == "running"
     # The lab's images leave documents out, and the examples are some.
     machine.run("rm /etc/dpkg/dpkg.cfg.d/*")
-    return machine
+    yield machine
+    machine.kill()  # not beside the other release's
 
 
 def apt(vm: VM, command: str) -> str:
@@ -254,6 +255,7 @@ def test_a_purge_leaves_nothing_of_ours_but_the_vfs(vm: VM) -> None:
     before = vfs(vm, VIRTIO), vfs(vm, IGB)
     apt(vm, "purge vfagent")
     found = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
-    assert [path for path in found if not path.startswith(NOT_OURS)] == []
+    left = [path for path in found if not path.startswith(NOT_OURS)]
+    assert left == [], left
     assert vm.run("systemctl list-units --all --plain --no-legend '*vfagent*'").stdout == ""
     assert (vfs(vm, VIRTIO), vfs(vm, IGB)) == before

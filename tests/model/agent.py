@@ -16,8 +16,9 @@ from vfagent.observe import observe_pf
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity, match_rule
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Emit, Failure, Finished, Looked, Report, Task, converge
+from vfagent.reconcile import Task, converge
 from vfagent.release import release
+from vfagent.reports import Emit, Failure, Finished, Looked, Report
 
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
 MOST_ATTEMPTS = 8

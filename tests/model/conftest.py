@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tests.model import lanes, ledger
-from vfagent import reconcile
+from vfagent import stages
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _lanes_in_turn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reconcile, "_Lane", lanes.LaneInTurn)
+        patch.setattr(stages, "_Lane", lanes.LaneInTurn)
         yield
 
 

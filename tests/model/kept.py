@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What vfagent keeps between its processes, without the files: there are thousands of histories."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from vfagent.host.state import Baseline, State
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
@@ -23,6 +26,13 @@ class KeptState(State):
 
     def forget_baseline(self, address: PciAddress) -> None:
         self.baselines.pop(address, None)
+
+    def released(self) -> frozenset[str]:
+        return frozenset()
+
+    @contextmanager
+    def to_itself(self, address: PciAddress, patience_s: float) -> Iterator[None]:
+        yield
 
     def memory(self, address: PciAddress) -> PfMemory:
         return self.memories.get(address, PfMemory())

@@ -20,10 +20,12 @@ LAYERS = (
     {"host"},
     {"advice", "observe", "observe_network", "move", "tally", "pace", "spare"},
     {"execute_network", "learnt"},
-    {"execute"},
+    {"execute", "reports"},
+    {"stages"},
     {"reconcile"},
     {"pf_state", "release"},
-    {"status", "convergence", "telling"},
+    {"status", "telling"},
+    {"convergence", "looks"},
     {"metrics"},
 )
 SERVICE = len(LAYERS)

@@ -8,7 +8,7 @@ from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.pf_state import PfState, TimedStep
 from vfagent.plan.steps import BindDriver
-from vfagent.reconcile import Failure
+from vfagent.reports import Failure
 
 BEGAN = 100.0
 ADDRESS = PciAddress("0000:01:00.0")

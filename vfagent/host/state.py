@@ -5,9 +5,13 @@ Written whole to a temporary file, then renamed. A file that cannot be read coun
 the truth, and these only spare attempts or tell how to go back.
 """
 
+import fcntl
 import json
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MOST = 4 * 1024 * 1024
+_LOCK_POLL_S = 0.1  # flock() with a deadline has no other form
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,38 @@ class State:
     def release(self, address: PciAddress) -> None:
         write_json(self.run / "released" / address, {})
 
+    @contextmanager
+    def to_itself(self, address: PciAddress, patience_s: float) -> Iterator[None]:
+        """While a PF is changed: `vfagent release` waits for the look that is under way, and a look for it.
+
+        Not for ever: whoever has it may hang in the kernel. Where there is no room for a lock it goes without, too.
+        """
+        path = self.run / "changing" / address
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield
+            return
+        try:
+            _lock(fd, time.monotonic() + patience_s)
+            yield
+        finally:
+            os.close(fd)
+
     def take_back(self, address: str) -> None:
         (self.run / "released" / address).unlink(missing_ok=True)
+
+
+def _lock(fd: int, end: float) -> None:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > end:
+                return
+            time.sleep(_LOCK_POLL_S)
 
 
 def write_json(path: Path, data: object, *, durable: bool = False) -> None:

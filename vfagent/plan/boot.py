@@ -9,8 +9,8 @@ from vfagent.plan.ipxe import DRIVERS, script
 from vfagent.plan.rom import RomWish
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 
-# What Debian's package ipxe has, by the firmware that starts it.
-IPXE_IMAGES = {"bios": "/usr/lib/ipxe/ipxe.lkrn", "uefi": "/usr/lib/ipxe/ipxe-amd64.efi"}
+# What Debian's package ipxe has, in 12 and in 13, by the firmware that starts it.
+IPXE_IMAGES = {"bios": "/usr/lib/ipxe/ipxe.lkrn", "uefi": "/usr/lib/ipxe/ipxe.efi"}
 # iPXE's own naming authority and scheme, so that a target sees one initiator however its guest boots.
 _INITIATOR = "iqn.2010-04.org.ipxe:"
 

@@ -62,7 +62,8 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("Type", "s", "exec")
     yield Property("Slice", "s", "machine.slice")
     yield Property("ExecStart", "a(sasb)", [_command(argv(guest))])
-    yield Property("ExecStop", "a(sasb)", [_command(helper)])
+    # Where it fails, systemd's SIGTERM follows, and that is an end too: the package may have been removed meanwhile.
+    yield Property("ExecStop", "a(sasb)", [_command(helper, may_fail=True)])
     yield Property("KillMode", "s", "mixed")
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
     # The VF's end is the guest's; the agent's is not. At shutdown guests stop before the agent does.
@@ -83,9 +84,9 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("Environment", "as", [f"{ENV_VFS}={vfs}", f"{ENV_RULE}={rule_digest(guest.rule)}"])
 
 
-def _command(words: list[str]) -> tuple[str, list[str], bool]:
+def _command(words: list[str], *, may_fail: bool = False) -> tuple[str, list[str], bool]:
     """systemd expands variables in what it executes."""
-    return words[0], [word.replace("$", "$$") for word in words], False
+    return words[0], [word.replace("$", "$$") for word in words], may_fail
 
 
 def _devices(guest: Guest) -> Iterator[Property]:

@@ -121,7 +121,7 @@ def test_a_chap_secret_reaches_the_guest_by_a_file_alone(tmp_path: Path, way: st
 def test_under_uefi_the_script_is_ipxe_s_command_line(tmp_path: Path) -> None:
     guest = hostile(tmp_path, 'firmware = "uefi"\n[guest.ipxe]\naddress = "dhcp"\n')
     words = argv(guest)
-    assert words[words.index("-kernel") + 1] == "/usr/lib/ipxe/ipxe-amd64.efi"
+    assert words[words.index("-kernel") + 1] == "/usr/lib/ipxe/ipxe.efi"
     assert words[words.index("-append") + 1] == f"ipxe {guest.boot.script}"
     assert "-initrd" not in words, "QEMU refuses one with an EFI program"
 

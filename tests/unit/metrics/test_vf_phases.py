@@ -11,7 +11,8 @@ from vfagent.pf_state import PfState, Phase
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile import Failure, Finished, StepEnded, StepStarted
+from vfagent.reconcile import GivenUp
+from vfagent.reports import Failure, Finished, StepEnded, StepStarted
 from vfagent.status import pf_status
 
 
@@ -43,7 +44,7 @@ def test_vfs_of_a_converged_pf_are_converged() -> None:
 
 def test_a_step_that_was_given_up_fails_its_vf_alone() -> None:
     found = state(one_chain(planned(1)))
-    found.given_up, found.failures = found.plan.steps, (Failure("x", "x"),)
+    found.given_up, found.failures = GivenUp(found.plan.steps), (Failure("x", "x"),)
     assert phases(found) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
 
 

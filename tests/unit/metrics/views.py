@@ -18,7 +18,7 @@ from vfagent.pf_state import PfState
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile import Failure
+from vfagent.reports import Failure
 from vfagent.status import GuestPhase, GuestStatus, PolicyStatus, snapshot
 from vfagent.tally import Tally
 

@@ -18,7 +18,7 @@ from vfagent.plan.planner import Chain, Plan, plan_pf
 from vfagent.plan.vf import believed
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Looked
+from vfagent.reports import Looked
 from vfagent.show import plan_lines
 
 CASES = sorted(path for path in (Path(__file__).parent / "cases").iterdir() if path.is_dir())
