@@ -70,6 +70,19 @@ def test_near_vfs_come_first(tmp_path: Path) -> None:
     assert placed(policy, pf(1, numa_node=0), pf(2, numa_node=1)) == {"x": "02/0"}
 
 
+def test_an_index_is_that_of_the_first_pf_of_the_rule_that_has_it_free(tmp_path: Path) -> None:
+    both = PF.format(name="a", pci="*")
+    policy = policy_of(tmp_path, both + guest("x", "a:0"))
+    assert placed(policy, pf(2), pf(1)) == {"x": "01/0"}
+    assert placed(policy, pf(2), pf(1, (vf(1, 0, held=True),))) == {"x": "02/0"}
+    assert placed(policy, pf(2)) == {"x": "02/0"}
+
+
+def test_each_makes_one_guest_for_an_index_that_several_pfs_have(tmp_path: Path) -> None:
+    text = PF.format(name="a", pci="*") + guest("n{index}", more='each = "a:0-1"').replace("vfs = []", "")
+    assert placed(policy_of(tmp_path, text), pf(1), pf(2)) == {"n0": "01/0", "n1": "01/1"}
+
+
 def test_the_second_vf_is_near_the_first(tmp_path: Path) -> None:
     text = PF.format(name="far", pci="0000:02:*") + PF.format(name="a", pci="*") + guest("x", "far:0", "a")
     policy = policy_of(tmp_path, text)
