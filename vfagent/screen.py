@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from vfagent.pf_state import Phase, TimedStep
-from vfagent.show import printable
+from vfagent.show import attempts, printable
 from vfagent.status import GuestPhase, GuestStatus, PfStatus, Status, VfStatus
 
 _GREEN, _YELLOW, _RED, _BOLD, _PLAIN = ("\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[1m", "\x1b[0m")
@@ -127,8 +127,9 @@ def _pfs(pfs: tuple[PfStatus, ...], terminal: Terminal) -> Iterator[str]:
     yield from (head, rows[0])
     for pf, row in zip(pfs, rows[1:], strict=True):
         yield row
-        for title, texts in (("deferred", pf.deferred), ("waits", pf.waiting)):
-            yield from (line for text in texts for line in _wrapped(f"{title}: {text}", terminal, "  "))
+        said = [text for text in (attempts(pf),) if text]
+        said += [f"deferred: {text}" for text in pf.deferred] + [f"waits: {text}" for text in pf.waiting]
+        yield from (line for text in said for line in _wrapped(text, terminal, "  "))
 
 
 def _pf(pf: PfStatus) -> Row:

@@ -9,6 +9,7 @@ from vfagent.guest_plan import PlannedGuest
 from vfagent.model.codec import decode, encode
 from vfagent.model.inventory import Inventory, Pf, vf_in_use
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
+from vfagent.pf_state import Phase
 from vfagent.plan.steps import describe_settings
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.types import Policy
@@ -47,15 +48,16 @@ def inventory_lines(inventory: Inventory) -> list[str]:
 
 
 def _pf_lines(pf: Pf) -> Iterator[str]:
-    model = f": {pf.device_name}" if pf.device_name else f": {pf.vendor}:{pf.device}"
+    model = f": {pf.device_name}" if pf.device_name else f": {_bare(pf.vendor)}:{_bare(pf.device)}"
     yield printable(f"{pf.name}{model}")
     netdev = pf.netdev
     facts = [f"driver {pf.driver or 'none'}", f"{len(pf.vfs)} of {pf.totalvfs} VFs"]
     if netdev:
         facts += [f"mtu {netdev.mtu}", "up" if netdev.admin_up else "down", f"mac {netdev.permanent_mac or netdev.mac}"]
-    extra = (("eswitch", pf.eswitch), ("hwmode", pf.hwmode), ("numa", pf.numa_node))
-    facts += [f"{key} {value}" for key, value in extra if value is not None]
     yield printable("  " + ", ".join(facts))
+    yield printable("  " + _known(("vendor", _bare(pf.vendor)), ("device", _bare(pf.device)), ("path", pf.path)))
+    if modes := _known(("eswitch", pf.eswitch), ("hwmode", pf.hwmode), ("numa", pf.numa_node)):
+        yield printable("  " + modes)
     rows = [
         (
             f"vf{vf.index}",
@@ -68,6 +70,15 @@ def _pf_lines(pf: Pf) -> Iterator[str]:
         for vf in pf.vfs
     ]
     yield from columns(rows, "  ")
+
+
+def _known(*facts: tuple[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in facts if value is not None)
+
+
+def _bare(hardware_id: str) -> str:
+    """As `lspci -nn` and a rule's `match` have it."""
+    return hardware_id.removeprefix("0x")
 
 
 def _group(number: int | None) -> str:
@@ -189,6 +200,8 @@ def _status_pf(pf: PfStatus) -> Iterator[str]:
     rule = f", rule {pf.rule}" if pf.rule else ""
     count = f"{pf.vfs_found} of {pf.vfs_wanted} VFs" if pf.vfs_wanted is not None else f"{pf.vfs_found} VFs"
     yield printable(f"{name}: {pf.phase}{rule}, {count}")
+    if tried := attempts(pf):
+        yield f"  {tried}"
     for title, lines in (
         ("doing", pf.doing),
         ("to do", pf.to_do if not pf.doing else ()),
@@ -200,6 +213,21 @@ def _status_pf(pf: PfStatus) -> Iterator[str]:
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
     yield from columns((_status_vf(vf) for vf in pf.vfs), "  ")
+
+
+def attempts(pf: PfStatus) -> str | None:
+    """How often it failed, and whether that was it. With a problem of the policy's, it may be tried again or not."""
+    if not (pf.failures and pf.attempts) or pf.problems:
+        return None
+    match pf.phase:
+        case Phase.CONVERGING:
+            from vfagent.convergence import MOST_ATTEMPTS  # the agent's machinery, for the few who need its number
+
+            return f"attempt {pf.attempts} of {MOST_ATTEMPTS} failed; it is tried again"
+        case Phase.FAILED:
+            return f"given up after {pf.attempts} attempt{'s' if pf.attempts > 1 else ''}; a reload tries again"
+        case _:
+            return None
 
 
 def _status_vf(vf: VfStatus) -> tuple[str, ...]:

@@ -6,21 +6,26 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.host.tree import Tree, put
+from tests.unit.metrics import views
 from vfagent import __version__
 from vfagent.cli import main
 from vfagent.host.identity import open_host
 from vfagent.host.lock import take_lock
 from vfagent.host.state import State, write_json
 from vfagent.model.codec import encode
+from vfagent.model.inventory import Inventory
 from vfagent.model.pci import PciAddress
 from vfagent.observe import observe_pf
 from vfagent.pf_state import Phase
+from vfagent.screen import Terminal, screen
+from vfagent.show import inventory_lines, status_lines
 from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status
 
 PF = PciAddress("0000:01:00.0")
@@ -68,11 +73,22 @@ def say(tree: Tree, capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_list_shows_each_pf_and_its_vfs(say: Any, tree: Tree) -> None:
     said = say("list")
-    first, facts, *vfs = said.out.splitlines()
+    first, facts, match, *vfs = said.out.splitlines()
     assert (said.status, said.err) == (0, "")
-    assert first == f"{PF} (ens1): 0x8086:0x10c9"
+    assert first == f"{PF} (ens1): 8086:10c9"
     assert facts == "  driver igb, 2 of 8 VFs, mtu 1500, up, mac 02:00:00:00:00:01"
+    assert match == "  vendor 8086, device 10c9"
     assert vfs == [f"  vf{n}  {address}  vfio-pci  group {100 + n}" for n, address in enumerate(tree.vfs(PF))]
+
+
+def test_list_shows_what_a_rule_can_match_in_80_columns() -> None:
+    found = views.converging().pf
+    assert found
+    pf = replace(found, path="pci-0000:3b:00.0", eswitch="switchdev", hwmode="vepa", numa_node=1)
+    lines = inventory_lines(Inventory((pf,)))
+    assert "  vendor 8086, device 1592, path pci-0000:3b:00.0" in lines
+    assert lines[0] == f"{pf.name}: Ethernet Controller E810-C"
+    assert max(map(len, lines[:4])) <= 80
 
 
 def test_list_says_when_there_is_nothing(say: Any, tmp_path: Path) -> None:
@@ -90,7 +106,7 @@ def test_list_in_json_is_the_inventory(say: Any, tree: Tree) -> None:
 
 def test_list_names_who_holds_a_vf(say: Any, tree: Tree) -> None:
     (tree.device(tree.vfs(PF)[1]) / "enable").write_text("1\n")
-    assert say("list").out.splitlines()[3].endswith("its VFIO group is held open")
+    assert say("list").out.splitlines()[4].endswith("its VFIO group is held open")
 
 
 @pytest.mark.parametrize("verb", ["list", "plan"])
@@ -225,6 +241,23 @@ def test_status_tells_by_its_exit_whether_all_is_done(say: Any, tree: Tree, phas
 def test_status_shows_errors_with_their_hints(say: Any, tree: Tree) -> None:
     status_of(tree, Phase.FAILED)
     assert f"  error: {PF}: cannot create 2 VFs: EBUSY (wait)" in say("status").out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("phase", "line"),
+    [
+        (Phase.CONVERGING, "  attempt 3 of 8 failed; it is tried again"),
+        (Phase.FAILED, "  given up after 3 attempts; a reload tries again"),
+        (Phase.WEDGED, None),
+    ],
+)
+def test_status_says_which_attempt_failed(phase: Phase, line: str | None) -> None:
+    failure = FailureStatus(f"{PF}: cannot create 2 VFs: EBUSY", None)
+    pf = PfStatus(PF, "ens1", "igb", None, "all", phase, 2, 0, 8, failures=(failure,), attempts=3)
+    found = Status(1, __version__, 1, 0.0, ready=True, policy=PolicyStatus((), "", 0.0), pfs=(pf,))
+    lines = status_lines(encode(found))
+    assert [text for text in lines if "attempt" in text] == ([line] if line else [])
+    assert any("attempt" in text for text in screen(found, Terminal(80, 100, colour=False, now=0.0))) == bool(line)
 
 
 def test_status_in_json_is_the_file(say: Any, tree: Tree) -> None:
