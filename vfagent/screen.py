@@ -34,10 +34,11 @@ class Terminal:
     now: float
 
 
-def screen(status: Status, terminal: Terminal) -> list[str]:
+def screen(status: Status, terminal: Terminal, remark: str | None = None) -> list[str]:
     """Errors and what is done now stand above the tables; of what does not fit, the end is left out."""
     sections = (
         _head(status, terminal),
+        _said("policy", (remark,) if remark else (), terminal),
         _said("errors", _errors(status), terminal),
         _said("now", _now(status), terminal),
         _pfs(status.pfs, terminal),

@@ -154,7 +154,7 @@ def plan_json(one: Looked) -> dict[str, Any]:
     }
 
 
-def status_lines(found: Mapping[str, Any]) -> list[str]:
+def status_lines(found: Mapping[str, Any], remark: str | None = None) -> list[str]:
     status = decode(Status, found)
     policy = status.policy
     lines = [
@@ -162,6 +162,7 @@ def status_lines(found: Mapping[str, Any]) -> list[str]:
         f"policy {policy.digest}: {', '.join(policy.files)}"
         if policy.files
         else "no policy: every NIC is left as it is",
+        *((f"  {remark}",) if remark else ()),
         *(f"  refused: {problem}" for problem in policy.problems),
         *(f"rule {name!r}: waits for a PF that it matches" for name in _unmatched(status)),
     ]

@@ -38,7 +38,8 @@ def check(args: argparse.Namespace) -> int:
 
     policy = load_files(args.files) if args.files else load(args.root)
     files = ", ".join(policy.files) or "no policy file"
-    print(f"{files}: valid: {len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges")
+    counts = f"{len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges"
+    print(f"{files}: valid: {counts}; digest {policy.digest}")
     return Exit.OK
 
 
@@ -95,7 +96,7 @@ def status(args: argparse.Namespace) -> int:
         found = _read_status(args.root)
         if found is None:
             return _no_service()
-        _print(found if args.json else status_lines(found))
+        _print(found if args.json else status_lines(found, _not_in_force(args.root, found)))
         if not args.watch:
             return Exit.OK if _converged(found) else Exit.NOT_CONVERGED
         _wait_for_change(args.root)
@@ -103,10 +104,19 @@ def status(args: argparse.Namespace) -> int:
             print()
 
 
+def _not_in_force(root: Path, found: dict[str, object]) -> str | None:
+    from vfagent.model.codec import decode
+    from vfagent.policy_on_disk import not_in_force
+    from vfagent.status import Status
+
+    return not_in_force(root, decode(Status, found).policy)
+
+
 def _watch(root: Path) -> int:
     from vfagent.model.codec import decode
+    from vfagent.policy_on_disk import not_in_force
     from vfagent.status import Status
-    from vfagent.watch import watch
+    from vfagent.watch import Source, watch
 
     if _read_status(root) is None:
         return _no_service()
@@ -117,7 +127,10 @@ def _watch(root: Path) -> int:
     def alive() -> bool:
         return root != Path("/") or service_pid(root) is not None
 
-    watch(root / "run/vfagent/status.json", read, alive, sys.stdout)
+    def remark(status: Status) -> str | None:
+        return not_in_force(root, status.policy)
+
+    watch(root / "run/vfagent/status.json", Source(read, alive, remark), sys.stdout)
     return Exit.OK
 
 

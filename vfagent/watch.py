@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -19,14 +20,24 @@ _OTHER_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  #
 _HOME, _END_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def watch(file: Path, read: Callable[[], Status | None], alive: Callable[[], bool], out: TextIO) -> None:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is shown: the status, whether the service runs, and what is to be said beside the status."""
+
+    read: Callable[[], Status | None]
+    alive: Callable[[], bool]
+    remark: Callable[[Status], str | None]
+
+
+def watch(file: Path, source: Source, out: TextIO) -> None:
     """Until interrupted; a service that stops is waited for. `file` is read when it has been replaced."""
     status, seen = None, None
     with _screen_of_its_own(out):
         while True:
             if (found := _stamp(file)) != seen:
-                status, seen = read() or status, found
-            out.write(_drawn(status, running=found is not None and alive()))
+                status, seen = source.read() or status, found
+            remark = source.remark(status) if status else None
+            out.write(_drawn(status, remark, running=found is not None and source.alive()))
             out.flush()
             time.sleep(_EVERY_S)
 
@@ -39,11 +50,11 @@ def _stamp(file: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _drawn(status: Status | None, *, running: bool) -> str:
+def _drawn(status: Status | None, remark: str | None, *, running: bool) -> str:
     """Over what is there: a screen that is cleared first flickers."""
     size = shutil.get_terminal_size()
     terminal = Terminal(size.columns, size.lines - (not running), not os.environ.get("NO_COLOR"), time.monotonic())
-    lines = screen(status, terminal) if status else []
+    lines = screen(status, terminal, remark) if status else []
     if not running:
         lines.insert(0, "the service is not running (systemctl start vfagent)"[: size.columns])
     return _HOME + "".join(f"{line}{_END_OF_LINE}\r\n" for line in lines) + _REST

@@ -37,6 +37,7 @@ FACE = {
     "doctor": SERVICE + 2,
     "rom_verbs": SERVICE + 2,
     "screen": SERVICE + 2,
+    "policy_on_disk": SERVICE + 2,
     "watch": SERVICE + 2,
     "__main__": SERVICE + 3,
 }

@@ -87,6 +87,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_screen_longer(columns: int, r
     assert len(lines) < rows
 
 
+def test_a_policy_that_is_not_in_force_is_told_above_the_errors() -> None:
+    lines = screen(status(), PLAIN, "on disk is another policy")
+    assert lines[2:6] == ["", "policy", "  on disk is another policy", ""]
+
+
 def test_what_does_not_fit_is_told() -> None:
     lines = screen(status(), Terminal(80, 24, colour=False, now=NOW))
     assert re.fullmatch(r"… \d+ more lines: vfagent status has them", lines[-1])

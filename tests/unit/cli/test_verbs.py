@@ -18,6 +18,7 @@ from vfagent import __version__
 from vfagent.cli import main
 from vfagent.host.identity import open_host
 from vfagent.host.lock import take_lock
+from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
 from vfagent.model.codec import encode
 from vfagent.model.inventory import Inventory
@@ -185,6 +186,12 @@ def test_check_of_a_valid_policy_counts_what_it_found(say: Any, tree: Tree) -> N
     said = say("check")
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith(f"{tree.root}/etc/vfagent/policy.toml: valid: 1 PF rules")
+
+
+def test_check_ends_with_the_digest_that_status_and_metrics_show(say: Any, tree: Tree) -> None:
+    digest = load(tree.root).digest
+    assert say("check").out.rstrip().endswith(f"0 guests, 0 bridges; digest {digest}")
+    assert say("check", str(tree.root / "etc/vfagent/policy.toml")).out.rstrip().endswith(f"digest {digest}")
 
 
 def test_check_tells_all_problems_at_once(say: Any, tree: Tree) -> None:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`status` beside a policy that was changed and not taken."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.host.tree import Tree, put
+from vfagent import __version__
+from vfagent.cli import main
+from vfagent.host.policy_files import load
+from vfagent.host.state import write_json
+from vfagent.model.codec import encode
+from vfagent.policy.types import Policy
+from vfagent.policy_on_disk import not_in_force
+from vfagent.status import PolicyStatus, Status
+
+POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n'
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    tree = Tree(tmp_path)
+    tree.policy(POLICY)
+    return tree
+
+
+def status(tree: Tree, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    main(["status", "--root", str(tree.root)])
+    return capsys.readouterr().out.splitlines()
+
+
+def in_force(tree: Tree, digest: str, *problems: str) -> Status:
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), digest, 0.0, problems)
+    found = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=())
+    write_json(tree.root / "run/vfagent/status.json", encode(found))
+    return found
+
+
+def test_status_says_when_the_policy_on_disk_is_not_the_one_in_force(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_force(tree, load(tree.root).digest)
+    assert "on disk" not in "\n".join(status(tree, capsys))
+    tree.policy(POLICY.replace("vfs = 2", "vfs = 3"))
+    line = "  on disk is another policy: see vfagent plan; systemctl reload vfagent takes it"
+    assert status(tree, capsys)[2] == line
+    assert main(["status", "--root", str(tree.root)]) == 0
+    capsys.readouterr()
+    tree.policy(POLICY)
+    assert "on disk" not in "\n".join(status(tree, capsys))
+
+
+def test_status_says_once_that_the_policy_on_disk_is_invalid(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    in_force(tree, load(tree.root).digest)
+    tree.policy("[[pf")
+    assert "  on disk is another policy, and it is invalid: see vfagent check" in status(tree, capsys)
+    in_force(tree, "abc", "policy.toml:1: not TOML")
+    assert "on disk" not in "\n".join(status(tree, capsys))
+
+
+def test_a_screen_reads_the_policy_again_only_when_its_files_change(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = in_force(tree, load(tree.root).digest).policy
+    read: list[Path] = []
+
+    def counted(root: Path) -> Policy:
+        read.append(root)
+        return load(root)
+
+    monkeypatch.setattr("vfagent.policy_on_disk.load", counted)
+    assert [not_in_force(tree.root, policy) for _ in range(5)] == [None] * 5
+    put(tree.root / "run/vfagent/policy.d/50.toml", "")
+    assert [bool(not_in_force(tree.root, policy)) for _ in range(5)] == [True] * 5
+    assert len(read) == 2
