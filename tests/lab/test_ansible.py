@@ -67,10 +67,11 @@ class Fleet:
         (folder / "hosts").write_text("\n".join(lines) + "\n")
         self._deb = deb(package(__version__))
 
-    def roll_out(self, policy: str) -> subprocess.CompletedProcess[str]:
-        variables = json.dumps({"vfagent_deb": str(self._deb), "vfagent_policy": policy})
-        options = ["--inventory", str(self._folder / "hosts"), "--extra-vars", variables]
-        return run(self._programs, "ansible-playbook", *options, "site.yml")
+    def roll_out(self, policy: str | None, *options: str, **drop_ins: str) -> subprocess.CompletedProcess[str]:
+        given = {} if policy is None else {"vfagent_policy": policy}
+        variables = json.dumps({"vfagent_deb": str(self._deb), "vfagent_drop_ins": drop_ins, **given})
+        told = ["--inventory", str(self._folder / "hosts"), "--extra-vars", variables, *options]
+        return run(self._programs, "ansible-playbook", *told, "site.yml")
 
 
 def _inventory_line(name: str, vm: VM) -> str:
@@ -89,9 +90,20 @@ def drivers(vm: VM) -> list[str]:
     return [vf.driver for vf in vfs(vm, PF)]
 
 
+def drop_ins(vm: VM) -> str:
+    return vm.run("ls /etc/vfagent/policy.d").stdout
+
+
 def test_ansible_lint_finds_nothing(programs: Path) -> None:
     done = run(programs, "ansible-lint", "--offline", "--profile", "production")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_dry_run_on_hosts_that_have_nothing_passes_and_changes_nothing(fleet: Fleet, hosts: dict[str, VM]) -> None:
+    done = fleet.roll_out(POLICY, "--check", "--diff")
+    assert done.returncode == 0, done.stdout
+    for vm in hosts.values():
+        vm.run("! test -e /etc/vfagent && ! test -e /usr/bin/vfagent")
 
 
 def test_a_rollout_brings_each_host_to_the_policy(fleet: Fleet, hosts: dict[str, VM]) -> None:
@@ -104,6 +116,27 @@ def test_the_same_again_changes_nothing(fleet: Fleet) -> None:
     done = fleet.roll_out(POLICY)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("changed=0") == 2
+
+
+def test_a_drop_in_alone_leaves_policy_toml_and_goes_when_it_is_given_no_more(
+    fleet: Fleet, hosts: dict[str, VM]
+) -> None:
+    resync = '[agent]\nresync = "10min"\n'
+    done = fleet.roll_out(None, resync=resync)
+    assert done.returncode == 0, done.stdout
+    for vm in hosts.values():
+        assert vm.get("/etc/vfagent/policy.toml").decode() == POLICY
+        assert vm.get("/etc/vfagent/policy.d/resync.toml").decode().endswith(resync)
+    done = fleet.roll_out(None)
+    assert done.returncode == 0, done.stdout
+    assert [drop_ins(vm) for vm in hosts.values()] == ["", ""]
+
+
+def test_files_that_are_valid_one_by_one_and_not_together_are_taken_back(fleet: Fleet, hosts: dict[str, VM]) -> None:
+    done = fleet.roll_out(POLICY, again=POLICY)
+    assert done.returncode != 0
+    assert [drop_ins(vm) for vm in hosts.values()] == ["", ""]
+    assert [vm.get("/etc/vfagent/policy.toml").decode() for vm in hosts.values()] == [POLICY] * 2
 
 
 def test_a_policy_that_is_invalid_reaches_no_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
