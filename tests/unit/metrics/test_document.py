@@ -5,8 +5,11 @@ from pathlib import Path
 
 from vfagent.metrics.document import page_with_reference
 from vfagent.metrics.page import FAMILIES
+from vfagent.model.vf_settings import Attribute
 from vfagent.pf_state import Phase
+from vfagent.plan.attributes import ATTRIBUTES, KINDS
 from vfagent.status import GuestPhase
+from vfagent.tally import Tally
 
 PAGE = Path(__file__).parents[3] / "packaging/man/vfagent-metrics.7.md"
 
@@ -20,6 +23,19 @@ def test_every_phase_is_explained() -> None:
     of_pfs, _, of_guests = PAGE.read_text().partition("\n## Phases of guests\n")
     assert all(f"\n**{phase}**\n:   " in of_pfs for phase in Phase)
     assert all(f"\n**{phase}**\n:   " in of_guests for phase in GuestPhase)
+
+
+def values(term: str) -> list[str]:
+    """What the page says that a label can be: the list in its first sentence."""
+    entry = PAGE.read_text().replace("\\_", "_").partition(f"\n{term}\n:   ")[2].partition("\n\n")[0]
+    return " ".join(entry.split()).partition(": ")[2].partition(".")[0].split(", ")
+
+
+def test_every_value_that_a_label_can_have_is_listed() -> None:
+    assert values("**step**") == list(KINDS)
+    assert values("**attribute**") == list(ATTRIBUTES)
+    assert values("**attribute** of *vfagent_pf_unsupported*") == [str(one) for one in Attribute]
+    assert values("**source**") == list(Tally().overflows)
 
 
 def test_help_is_a_sentence() -> None:
