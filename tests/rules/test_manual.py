@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.rules.project import ROOT, none_of, passes
 from vfagent.cli import Exit, parser
+from vfagent.model.inventory import Inventory, Pf
+from vfagent.pf_state import Phase
+from vfagent.status import GuestStatus, PfStatus, PolicyStatus, Status, VfStatus
 
 SOURCES = ROOT / "packaging/man"
 PAGE = (SOURCES / "vfagent.8.md").read_text()
@@ -112,3 +116,33 @@ def test_it_says_which_command_takes_which_option() -> None:
 
 def test_it_has_every_exit_status() -> None:
     assert sorted(terms("EXIT STATUS")) == sorted(str(int(status)) for status in Exit)
+
+
+def test_it_explains_every_phase() -> None:
+    assert sorted(terms("PHASES")) == sorted(Phase)
+
+
+@pytest.mark.parametrize(
+    ("term", "kind"),
+    [
+        ("status", Status),
+        ("policy of status", PolicyStatus),
+        ("pfs of status", PfStatus),
+        ("vfs of these", VfStatus),
+        ("guests of status", GuestStatus),
+        ("list", Inventory),
+        ("pfs of list", Pf),
+    ],
+)
+def test_it_names_every_key_of_the_json(term: str, kind: type) -> None:
+    entries = re.findall(r"(?m)^(\*\*.*)\n:   ((?:.+\n)+)", section("JSON"))
+    described = {re.sub(r"\*", "", name): text for name, text in entries}
+    assert re.findall(r"\*([a-z_]+)\*[^*]", described[term]) == [one.name for one in fields(kind)]
+
+
+def test_it_names_every_variable_that_is_read() -> None:
+    read = re.compile(r"""environ(?:\.get\(|\[)"([A-Z_]+)"|"([A-Z_]+)" not in os\.environ""")
+    texts = [path.read_text() for path in (ROOT / "vfagent").rglob("*.py")]
+    names = {one or other for text in texts for one, other in read.findall(text)}
+    assert len(names) > 4
+    none_of([name for name in sorted(names) if f"**{name}**" not in section("ENVIRONMENT")])
