@@ -5,6 +5,7 @@ import argparse
 import sys
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -39,8 +40,21 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what a mistyped verb may have meant, as Python does itself from 3.14 on."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        from vfagent.policy.spelling import suggestion
+
+        known = [str(choice) for choice in action.choices]
+        text = f"found {str(value)!r}, allowed are {', '.join(known)}{suggestion(str(value), known)}"
+        raise argparse.ArgumentError(action, text)
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top: argparse.ArgumentParser = _Parser(
         prog="vfagent",
         description="Brings SR-IOV NICs and their VFs to what a policy says, on boot and on hotplug.",
         epilog="exit status: 0 fine, 1 error, 2 wrong usage, 3 something is still to be done, 4 policy invalid, "

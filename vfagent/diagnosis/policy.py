@@ -2,7 +2,6 @@
 """Whether there is a policy, and whether what it names is there."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from vfagent.diagnosis.facts import Facts
@@ -10,6 +9,7 @@ from vfagent.diagnosis.finding import Finding, Severity
 from vfagent.diagnosis.firmware import why_dark
 from vfagent.model.inventory import Pf
 from vfagent.policy.match import matches
+from vfagent.policy.spelling import nearest
 from vfagent.policy.types import PfMatch, PfRule
 
 
@@ -109,6 +109,6 @@ def _culprit(match: PfMatch, known: list[Pf]) -> str:
     for key, found in values.items():
         pattern, there = getattr(match, key), sorted({one for one in found if one})
         if pattern is not None and there and not any(fnmatchcase(one, pattern) for one in there):
-            meant = get_close_matches(pattern, there, 1)
-            return f" {key} = {pattern!r}" + (f" (did you mean {meant[0]!r}?)" if meant else "")
+            meant = nearest(pattern, there)
+            return f" {key} = {pattern!r}" + (f" (did you mean {meant!r}?)" if meant else "")
     return ""

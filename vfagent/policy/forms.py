@@ -7,7 +7,8 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import Any, Protocol
 
-from vfagent.policy.problems import described, suggestion
+from vfagent.policy.problems import described
+from vfagent.policy.spelling import suggestion
 
 Schema = dict[str, Any]
 
@@ -79,10 +80,11 @@ class Text:
     longest: int = 255
     convert: Callable[[str], object] = _unchanged
     explain: Callable[[str], str] | None = None
+    words: tuple[str, ...] = ()  # those of the pattern, for whoever mistypes one
 
     def read(self, found: object) -> object:
         if not isinstance(found, str) or len(found) > self.longest or not re.fullmatch(self.pattern, found):
-            raise MismatchError(f"found {self._described(found)}, allowed is {self.allowed}")
+            raise MismatchError(f"found {self._described(found)}, allowed is {self.allowed}{_meant(found, self)}")
         try:
             return self.convert(found)
         except ValueError as error:
@@ -119,8 +121,7 @@ class Choice:
     def read(self, found: object) -> str:
         if isinstance(found, str) and found in self.values:
             return found if isinstance(self.words, tuple) else self.words(found)
-        close = suggestion(found, self.values) if isinstance(found, str) else ""
-        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}{close}")
+        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}{_meant(found, self)}")
 
     def schema(self) -> Schema:
         return {"type": "string", "enum": list(self.values)}
@@ -144,10 +145,25 @@ class Either:
             except MismatchError as mismatch:
                 if not mismatch.in_schema:
                     raise
-        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}")
+        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}{_meant(found, *self.forms)}")
 
     def schema(self) -> Schema:
         return {"anyOf": [form.schema() for form in self.forms]}
+
+
+def _meant(found: object, *forms: Scalar) -> str:
+    """The words of these forms that a mistyped one is near to."""
+    words = [word for form in forms for word in _words(form)]
+    return suggestion(found, words) if isinstance(found, str) else ""
+
+
+def _words(form: Scalar) -> tuple[str, ...]:
+    match form:
+        case Choice():
+            return form.values
+        case Text():
+            return form.words
+    return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a policy, and how keys and found values are spelled in the message."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 KeyPath = tuple[str | int, ...]
@@ -75,14 +74,3 @@ def described(found: object) -> str:
         case list():
             return "an array"
     return "a date or time"
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """`, did you mean "vlan"?`, or nothing."""
-    if len(word) > _LONGEST_SHOWN:
-        return ""
-    import difflib  # costs more than the rest of the package, and only a mistake needs it
-
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1)
-    return f', did you mean "{lowered[close[0]]}"?' if close else ""

@@ -7,8 +7,9 @@ from itertools import islice
 from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
 from vfagent.policy.places import Place
-from vfagent.policy.problems import Problem, quoted, suggestion
+from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, guests_of, vf_reference
+from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import BridgeRule, GuestRule, PfRule, VlanRule
 
 _MOST_VF_RULES = 4096

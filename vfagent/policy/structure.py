@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vfagent.policy.forms import Declared, MismatchError, Properties, Scalar, Several, Table, Tables, declared
-from vfagent.policy.problems import Finding, KeyPath, described, suggestion
+from vfagent.policy.problems import Finding, KeyPath, described
+from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Policy
 
 _UNKNOWN_SHOWN = 20

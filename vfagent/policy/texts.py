@@ -101,7 +101,7 @@ def _text(allowed: str, longest: int) -> Text:
     return Text(f"[^{_HIDDEN}]{{1,{longest}}}", f"{allowed} without control characters", longest)
 
 
-VF_COUNT = Text("max|(?:100|[1-9][0-9]?)%", '"max" or a share such as "50%"', convert=vf_count)
+VF_COUNT = Text("max|(?:100|[1-9][0-9]?)%", '"max" or a share such as "50%"', convert=vf_count, words=("max",))
 INDEX_SET = Text(_INDICES, 'VF indices such as "0", "0-2", "0,2,5-7", or "*"', convert=index_set)
 LABEL = Text(_LABEL, "a name of letters, digits, _, . and -, at most 64")
 DRIVER = Text("[a-zA-Z0-9_-]{1,64}", '"vfio-pci", "host", "none", or the name of a driver')
@@ -110,6 +110,7 @@ MAC = Text(
     '"stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}"',
     convert=_mac,
     explain=_explain_mac,
+    words=("stable", "keep"),
 )
 INTERFACE = Text(
     r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}",
@@ -122,7 +123,10 @@ HOST_ADDRESS = Text(
     _PREFIXED, 'an IP address with its prefix length such as "192.168.10.1/24"', convert=_canonical_interface
 )
 HOST_ADDRESS_OR_DHCP = Text(
-    f"dhcp|{_PREFIXED}", '"dhcp" or an address such as "192.168.10.10/24"', convert=_interface_or_dhcp
+    f"dhcp|{_PREFIXED}",
+    '"dhcp" or an address such as "192.168.10.10/24"',
+    convert=_interface_or_dhcp,
+    words=("dhcp",),
 )
 METRICS = Text(
     rf"(?:{_HOST}|\[(?:{_IPV6})\]):{_PORT}|unix:{_NO_PARENT}/[!-+\--~]{{1,106}}|",

@@ -381,6 +381,18 @@ def test_wrong_usage_is_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: vfagent" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "meant"), [(["stauts"], "status"), (["chekc"], "check"), (["guest", "strat"], "start"), (["Plan"], "plan")]
+)
+def test_a_mistyped_verb_is_wrong_usage_that_names_what_was_meant(
+    argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(f', did you mean "{meant}"?\n')
+
+
 def test_schema_is_json_of_the_policy(say: Any) -> None:
     said = say("schema")
     assert said.status == 0

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A word that is not known names the one that was meant, and no other."""
+
+import pytest
+
+from tests.unit.policy.conftest import Problems
+from vfagent.policy.forms import declared
+from vfagent.policy.spelling import nearest
+from vfagent.policy.types import AgentRule, GuestRule, PfRule, VfRule
+
+PF = '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n'
+
+
+@pytest.mark.parametrize(
+    ("of", "word", "meant"),
+    [
+        (PfRule, "vsf", "vfs"),
+        (PfRule, "vf_count", None),
+        (PfRule, "MTU", "mtu"),
+        (PfRule, "eswich", "eswitch"),
+        (VfRule, "vlan_id", "vlan"),
+        (VfRule, "mac_address", "mac"),
+        (VfRule, "spoofchk", "spoof_check"),
+        (VfRule, "max_rate", "max_tx_rate"),
+        (VfRule, "link", "link_state"),
+        (VfRule, "x", None),
+        (AgentRule, "resinc", "resync"),
+        (GuestRule, "memroy", "memory"),
+        (GuestRule, "network", None),
+    ],
+)
+def test_a_mistyped_key_is_told_the_nearest(of: type, word: str, meant: str | None) -> None:
+    assert nearest(word, declared(of)) == meant
+
+
+@pytest.mark.parametrize(
+    ("pair", "meant"),
+    [
+        ('mac = "stabel"', "stable"),
+        ('mac = "Stable"', "stable"),
+        ('mac = "kepe"', "keep"),
+        ('link_state = "enabled"', "enable"),
+        ('vlan_protocol = "802.1q"', "802.1Q"),
+    ],
+)
+def test_a_mistyped_word_is_told_the_nearest(problems: Problems, pair: str, meant: str) -> None:
+    (line,) = problems(f"{PF}[[pf.vf]]\nvlan = 1\n{pair}")
+    assert line.endswith(f', did you mean "{meant}"?')
+
+
+def test_a_mistyped_number_of_vfs_is_told_the_word_for_all(problems: Problems) -> None:
+    assert problems(f'{PF}vfs = "Max"')[0].endswith(', did you mean "max"?')
+
+
+def test_a_value_that_is_near_to_no_word_is_told_none(problems: Problems) -> None:
+    assert "did you mean" not in problems(f'{PF}[[pf.vf]]\nmac = "52:54:00"')[0]
+
+
+def test_a_very_long_word_costs_nothing(problems: Problems) -> None:
+    assert "did you mean" not in problems(f"{'a' * 10_000} = 1")[0]
