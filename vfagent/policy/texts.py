@@ -5,6 +5,7 @@ import re
 
 from vfagent.policy.forms import Text
 from vfagent.policy.indices import index_set, vf_count
+from vfagent.policy.spelling import nearest
 
 # Control characters, line separators, and what reverses the direction of text on a terminal.
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
@@ -25,6 +26,8 @@ _UNICAST = rf"(?!(?:00:){{5}}00)[0-9a-fA-F][02468aceACE]{_OCTETS}"
 _TEMPLATE = r"(?=.*\{)(?:[0-9a-fA-F:]|\{index(?::0?[1-9]?[dxX]?)?\}){1,64}"
 _INDEX = "(?:0|[1-9][0-9]{0,4})"
 _INDICES = rf"{_INDEX}(?:-{_INDEX})?(?:, ?{_INDEX}(?:-{_INDEX})?)*|\*"
+_DRIVER_WORDS = ("vfio-pci", "host", "none")
+_DRIVER_ALLOWED = '"vfio-pci", "host", "none", or the name of a driver'
 _LABEL = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
 
 
@@ -59,6 +62,14 @@ def _references(text: str) -> str:
 
 def _mac(text: str) -> str | None:
     return None if text == "keep" else text.lower()
+
+
+def _driver(text: str) -> str:
+    """Any name could be a driver's, but what is a slip away from a word of ours was meant to be that."""
+    meant = nearest(text, _DRIVER_WORDS, 2)
+    if meant is None or meant == text or (text.startswith(meant) and len(text) > len(meant) + 1):  # as host1x is
+        return text
+    raise ValueError(f'allowed is {_DRIVER_ALLOWED}, did you mean "{meant}"?')
 
 
 def _canonical_interface(text: str) -> str:
@@ -104,7 +115,7 @@ def _text(allowed: str, longest: int) -> Text:
 VF_COUNT = Text("max|(?:100|[1-9][0-9]?)%", '"max" or a share such as "50%"', convert=vf_count, words=("max",))
 INDEX_SET = Text(_INDICES, 'VF indices such as "0", "0-2", "0,2,5-7", or "*"', convert=index_set)
 LABEL = Text(_LABEL, "a name of letters, digits, _, . and -, at most 64")
-DRIVER = Text("[a-zA-Z0-9_-]{1,64}", '"vfio-pci", "host", "none", or the name of a driver')
+DRIVER = Text("[a-zA-Z0-9_-]{1,64}", _DRIVER_ALLOWED, convert=_driver, words=_DRIVER_WORDS)
 MAC = Text(
     rf"stable|keep|{_UNICAST}|{_TEMPLATE}",
     '"stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}"',

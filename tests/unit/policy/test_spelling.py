@@ -48,6 +48,32 @@ def test_a_mistyped_word_is_told_the_nearest(problems: Problems, pair: str, mean
     assert line.endswith(f', did you mean "{meant}"?')
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *[(word, "vfio-pci") for word in ("vfio_pci", "vfio", "VFIO-PCI", "vfio-pcii")],
+        *[("Host", "host"), ("hots", "host"), ("non", "none"), ("None", "none")],
+    ],
+)
+def test_a_driver_that_is_nearly_a_word_of_ours_is_no_driver(problems: Problems, word: str, meant: str) -> None:
+    (line,) = problems(f'{PF}[[pf.vf]]\ndriver = "{word}"')
+    assert line == (
+        f'policy.toml:5:10: pf[0].vf[0].driver: found "{word}", allowed is "vfio-pci", "host", "none", or the name of a'
+        f' driver, did you mean "{meant}"?'
+    )
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("vfio-pci", "host", "none", "iavf", "mlx5_vfio_pci", "xe-vfio-pci", "hisi_acc_vfio_pci", "virtio-pci"),
+        *("pci-stub", "igb_uio", "uio_pci_generic", "host1x"),
+    ],
+)
+def test_any_other_driver_is_taken_by_its_name(problems: Problems, word: str) -> None:
+    assert not problems(f'{PF}[[pf.vf]]\ndriver = "{word}"')
+
+
 def test_a_mistyped_number_of_vfs_is_told_the_word_for_all(problems: Problems) -> None:
     assert problems(f'{PF}vfs = "Max"')[0].endswith(', did you mean "max"?')
 
