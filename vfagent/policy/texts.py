@@ -2,7 +2,9 @@
 """The small languages that strings of the policy are written in, and what each becomes."""
 
 import re
+from collections.abc import Callable
 
+from vfagent.policy import globs
 from vfagent.policy.forms import Text
 from vfagent.policy.indices import index_set, vf_count
 from vfagent.policy.spelling import nearest
@@ -98,18 +100,8 @@ def _mebibytes(text: str) -> int:
     return int(text[:-1]) * {"M": 1, "G": 1024, "T": 1024 * 1024}[text[-1]]
 
 
-def _pci_pattern(text: str) -> str:
-    domain_or_bus, colon, _ = text.lower().partition(":")
-    short = bool(colon) and text.count(":") == 1 and len(domain_or_bus) <= 2
-    return f"0000:{text.lower()}" if short else text.lower()
-
-
-def _hardware_id(text: str) -> str:
-    return text.lower().removeprefix("0x")
-
-
-def _text(allowed: str, longest: int) -> Text:
-    return Text(f"[^{_HIDDEN}]{{1,{longest}}}", f"{allowed} without control characters", longest)
+def _text(allowed: str, longest: int, convert: Callable[[str], str] = str) -> Text:
+    return Text(f"[^{_HIDDEN}]{{1,{longest}}}", f"{allowed} without control characters", longest, convert)
 
 
 VF_COUNT = Text("max|(?:100|[1-9][0-9]?)%", '"max" or a share such as "50%"', convert=vf_count, words=("max",))
@@ -191,12 +183,8 @@ ISCSI_URL = Text(
     r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes and control characters", 1023
 )
 COMMAND_LINE = Text("[ -~]{0,2000}", "at most 2000 printable ASCII characters", 2000)
-GLOB = _text('a pattern such as "igb*"', 255)
-PCI_GLOB = Text(GLOB.pattern, 'a PCI address such as "0000:3b:00.0", or a pattern', convert=_pci_pattern)
-MAC_GLOB = Text(GLOB.pattern, "a MAC address, or a pattern", convert=str.lower)
-HARDWARE_ID = Text(
-    r"(?:0[xX])?[0-9a-fA-F*?\[\]!-]{1,32}",
-    'a hardware ID such as "8086" or "0x8086", or a pattern',
-    convert=_hardware_id,
-)
+GLOB = _text(globs.NAME, 255, globs.name)
+PCI_GLOB = Text(GLOB.pattern, globs.PCI, convert=globs.pci)
+MAC_GLOB = Text(GLOB.pattern, globs.MAC, convert=globs.mac)
+HARDWARE_ID = Text(r"(?:0[xX])?[0-9a-fA-F*?\[\]!-]{1,32}", globs.HARDWARE_ID, convert=globs.hardware_id)
 DESCRIPTION = _text("a line of at most 200 characters", 200)

@@ -202,11 +202,34 @@ def test_memory_becomes_mebibytes(parse: Parse, text: str, mebibytes: int) -> No
         ("pci", "0000:3b:00.*", "0000:3b:00.*"),
         ("pci", "0001:*", "0001:*"),
         ("mac", "52:54:00:AA:*", "52:54:00:aa:*"),
+        ("mac", "52:54:00:AA:00:01", "52:54:00:aa:00:01"),
+        ("pci", "0000:3b:00.[0-3]", "0000:3b:00.[0-3]"),
+        ("pci", "10000:e1:00.0", "10000:e1:00.0"),
+        ("vendor", "8?8[!7]", "8?8[!7]"),
+        ("driver", "[]a]*", "[]a]*"),
+        ("interface", "a[[]b", "a[[]b"),
     ],
 )
 def test_a_pattern_is_read_in_the_kernel_s_spelling(parse: Parse, key: str, written: str, read: str) -> None:
     rule = parse(f'[[pf]]\nname = "a"\nmatch = {{ {key} = "{written}" }}').pf[0]
     assert getattr(rule.match, key) == read
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "allowed"),
+    [
+        *[("mac", word, "a MAC address such as") for word in ("52:54:00:12:34", "52-54-00-12-34-56", "nonsense")],
+        *[("pci", word, "a PCI address such as") for word in ("0000:01:00", "01", "eth0", "0000:01:20.0", "1:2:3.4")],
+        *[("vendor", word, "a hardware ID such as") for word in ("86", "0x808", "80867")],
+        *[(key, "0[1", 'one of several characters as [ab], or [[] for "[" itself') for key in ("vendor", "pci")],
+        *[(key, "a[!]", "one of several characters") for key in ("driver", "host", "interface", "path")],
+        *[(key, word, 'a pattern such as "igb*" without') for key in ("driver", "host") for word in (" igb", "igb ")],
+    ],
+)
+def test_what_no_pf_can_ever_match_is_refused(problems: Problems, key: str, written: str, allowed: str) -> None:
+    (line,) = problems(f'[[pf]]\nname = "a"\nmatch = {{ {key} = "{written}" }}')
+    assert line.startswith(f'policy.toml:3:{14 + len(key)}: pf[0].match.{key}: found "{written}", ')
+    assert f"allowed is {allowed}" in line
 
 
 def test_a_mac_to_keep_is_no_opinion(parse: Parse) -> None:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `match` compares with: globs, in the kernel's spelling; without a wildcard, something a PF can have."""
+
+import re
+
+from vfagent.model.pci import is_pci_address
+
+NAME = 'a pattern such as "igb*"'
+PCI = 'a PCI address such as "0000:3b:00.0", or a pattern'
+MAC = 'a MAC address such as "52:54:00:12:34:56", or a pattern'
+HARDWARE_ID = 'a hardware ID such as "8086" or "0x8086", or a pattern'
+
+
+def name(text: str) -> str:
+    """Raises ValueError for what can match no name, though it looks as if it did; so do the others."""
+    if text != text.strip():
+        raise ValueError(f"allowed is {NAME} without spaces around it")
+    if _unclosed(text):
+        raise ValueError('but "[" has no "]", allowed is one of several characters as [ab], or [[] for "[" itself')
+    return text
+
+
+def pci(text: str) -> str:
+    domain_or_bus, colon, _ = text.lower().partition(":")
+    short = bool(colon) and text.count(":") == 1 and len(domain_or_bus) <= 2
+    full = name(f"0000:{text.lower()}" if short else text.lower())
+    return _exact(full, PCI, fits=is_pci_address(full))
+
+
+def mac(text: str) -> str:
+    lower = name(text.lower())
+    return _exact(lower, MAC, fits=re.fullmatch("[0-9a-f]{2}(?::[0-9a-f]{2}){5}", lower) is not None)
+
+
+def hardware_id(text: str) -> str:
+    digits = name(text.lower().removeprefix("0x"))
+    return _exact(digits, HARDWARE_ID, fits=re.fullmatch("[0-9a-f]{4}", digits) is not None)
+
+
+def _exact(text: str, allowed: str, *, fits: bool) -> str:
+    if not fits and not re.search(r"[*?\[]", text):
+        raise ValueError(f"allowed is {allowed}")
+    return text
+
+
+def _unclosed(text: str) -> bool:
+    """As fnmatch reads it: "]" is a character of its own as the first, and an open "[" one too, which nobody means."""
+    return "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", text)
