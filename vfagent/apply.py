@@ -2,6 +2,7 @@
 """Convergence by hand: `vfagent apply`, and `vfagent release`."""
 
 import asyncio
+import contextlib
 import json
 import select
 import sys
@@ -98,14 +99,15 @@ def release_pf(root: Path, name: str, *, force: bool) -> int:
 
 
 def _named(host: Host, name: str) -> PciAddress:
-    for address in pf_addresses(host):
+    there = pf_addresses(host)
+    for address in there:
         pf = observe_pf(host, address)
         if pf and pf.netdev and pf.netdev.name == name:
             return address
-    try:
-        return pci_address(name)
-    except ValueError:
-        raise VfagentError(f"{name}: there is no such PF", hint="vfagent list shows those that are there") from None
+    with contextlib.suppress(ValueError):
+        if (address := pci_address(name)) in there:
+            return address
+    raise VfagentError(f"{name}: there is no such PF", hint="vfagent list shows those that are there")
 
 
 def _in_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:

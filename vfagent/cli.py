@@ -2,6 +2,8 @@
 """The command line: verbs, options and exit statuses. Data goes to stdout, talk to stderr."""
 
 import argparse
+import contextlib
+import os
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -25,7 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     from vfagent.verbs import VERBS
 
     try:
-        return int(VERBS[args.verb](args))
+        args.root = _tree(args.root)
+        status = int(VERBS[args.verb](args))
+        print(end="", flush=True)  # here, where what goes wrong can still be told
+        return status
     except PolicyError as error:
         print(error, file=sys.stderr)
         return Exit.POLICY_INVALID
@@ -34,10 +39,46 @@ def main(argv: list[str] | None = None) -> int:
         print(f"vfagent: {error}{hint}", file=sys.stderr)
         return Exit.REFUSED if isinstance(error, RefusedError) else Exit.ERROR
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_output()
         return Exit.OK
+    except OSError as error:
+        return _tell(error)
     except KeyboardInterrupt:
         return 130
+
+
+def _tree(root: Path) -> Path:
+    """This host's own root by whatever name it was given: another tree is only read."""
+    from vfagent.errors import VfagentError
+
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise VfagentError(
+            f"--root {root}: found {found}, allowed is a folder", hint="one with a copy of a host's /sys"
+        )
+    return Path("/") if root.samefile("/") else root
+
+
+def _tell(error: OSError) -> int:
+    """What no verb had words for."""
+    from vfagent.errors import errno_text
+
+    name = str(error.filename or "the system")
+    try:
+        print(end="", flush=True)
+    except OSError:
+        name = "standard output"
+        _drop_output()
+    cause = errno_text(error.errno) if error.errno else str(error)
+    hint = "\n  (run it as root)" if isinstance(error, PermissionError) else ""
+    print(f"vfagent: {name}: {cause}{hint}", file=sys.stderr)
+    return Exit.ERROR
+
+
+def _drop_output() -> None:
+    """What is left to be written is not tried again, and complained of, when the process ends."""
+    with contextlib.suppress(OSError):  # there may be no file behind it
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

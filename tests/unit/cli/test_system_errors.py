@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the system refuses is one line that says what, never a traceback."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.host.tree import Tree, put
+from vfagent.cli import main
+from vfagent.host.state import State
+from vfagent.model.pci import PciAddress
+from vfagent.verbs import VERBS
+
+PROJECT = Path(__file__).parents[3]
+PF = "0000:01:00.0"
+
+needs_words = {"guest": ["list"], "rom": ["list"], "release": [PF]}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    tree = Tree(tmp_path)
+    tree.add_pf(PF, vfs=2, interface="ens1")
+    return tree
+
+
+def program(*argv: str, stdout: str) -> "subprocess.CompletedProcess[str]":
+    with open(stdout, "w") as out:
+        command = [sys.executable, "-m", "vfagent", *argv]
+        return subprocess.run(command, cwd=PROJECT, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.parametrize("pfs", [1, 200])
+def test_output_that_finds_no_room_is_an_error_of_one_line(tree: Tree, pfs: int) -> None:
+    for index in range(2, pfs + 1):
+        tree.add_pf(f"0000:{index:02x}:00.0", vfs=8)
+    done = program("list", "--root", str(tree.root), stdout="/dev/full")
+    assert (done.returncode, done.stderr) == (1, "vfagent: standard output: ENOSPC (No space left on device)\n")
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize(("name", "found"), [("absent", "nothing"), ("file", "a file")])
+def test_a_root_that_is_no_folder_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, name: str, found: str
+) -> None:
+    put(tmp_path / "file", "")
+    words = needs_words.get(verb, [])
+    assert main([verb, "--root", str(tmp_path / name), *words]) == 1
+    out, err = capsys.readouterr()
+    line, _, hint = err.partition("\n")
+    assert (out, line) == ("", f"vfagent: --root {tmp_path}/{name}: found {found}, allowed is a folder")
+    assert hint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+Refuse = Callable[[type[OSError], int, str], None]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Makes the first write of `release` fail."""
+
+    def refused(kind: type[OSError], number: int, text: str) -> None:
+        def fail(_: State, address: PciAddress) -> None:
+            raise kind(number, text, f"/run/vfagent/released/{address}")
+
+        monkeypatch.setattr(State, "release", fail)
+
+    return refused
+
+
+def test_release_without_the_right_to_says_whose_right_it_is(
+    tree: Tree, refuse: Refuse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refuse(PermissionError, 13, "Permission denied")
+    assert main(["release", "--root", str(tree.root), "ens1"]) == 1
+    assert capsys.readouterr().err == (
+        f"vfagent: /run/vfagent/released/{PF}: EACCES (Permission denied)\n  (run it as root)\n"
+    )
+
+
+def test_release_on_a_full_disk_says_so(tree: Tree, refuse: Refuse, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse(OSError, 28, "No space left on device")
+    assert main(["release", "--root", str(tree.root), PF]) == 1
+    assert capsys.readouterr().err == f"vfagent: /run/vfagent/released/{PF}: ENOSPC (No space left on device)\n"
