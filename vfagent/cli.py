@@ -23,7 +23,7 @@ class Exit(IntEnum):
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     # What a verb needs is imported with it: `vfagent --help` must not wait for pyroute2.
-    from vfagent.errors import PolicyError, RefusedError, VfagentError
+    from vfagent.errors import PolicyError, PolicyUnreadError, RefusedError, VfagentError
     from vfagent.verbs import VERBS
 
     try:
@@ -32,11 +32,10 @@ def main(argv: list[str] | None = None) -> int:
         print(end="", flush=True)  # here, where what goes wrong can still be told
         return status
     except PolicyError as error:
-        print(error, file=sys.stderr)
-        return Exit.POLICY_INVALID
+        print(f"{error}{_hint(error.hint)}", file=sys.stderr)
+        return Exit.ERROR if isinstance(error, PolicyUnreadError) else Exit.POLICY_INVALID
     except VfagentError as error:
-        hint = f"\n  ({error.hint})" if error.hint else ""
-        print(f"vfagent: {error}{hint}", file=sys.stderr)
+        print(f"vfagent: {error}{_hint(error.hint)}", file=sys.stderr)
         return Exit.REFUSED if isinstance(error, RefusedError) else Exit.ERROR
     except BrokenPipeError:
         _drop_output()
@@ -70,9 +69,13 @@ def _tell(error: OSError) -> int:
         name = "standard output"
         _drop_output()
     cause = errno_text(error.errno) if error.errno else str(error)
-    hint = "\n  (run it as root)" if isinstance(error, PermissionError) else ""
+    hint = _hint("run it as root" if isinstance(error, PermissionError) else None)
     print(f"vfagent: {name}: {cause}{hint}", file=sys.stderr)
     return Exit.ERROR
+
+
+def _hint(text: str | None) -> str:
+    return f"\n  ({text})" if text else ""
 
 
 def _drop_output() -> None:

@@ -17,8 +17,8 @@ class VfagentError(Exception):
 class PolicyError(VfagentError):
     """The policy cannot be used. `problems` are lines `file:line:col: key.path: text`."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems), retryable=False)
+    def __init__(self, problems: tuple[str, ...], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(problems), hint=hint, retryable=False)
         self.problems = problems
 
 
@@ -28,6 +28,10 @@ class FewerError(VfagentError):
     def __init__(self, message: str, *, made: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.made = made
+
+
+class PolicyUnreadError(PolicyError):
+    """The system did not give a file of the policy, so that nothing is known of the whole."""
 
 
 class StepError(VfagentError):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy's files: which are read, in which order, and what a file must be to be read at all."""
 
+import errno
 import hashlib
 import os
 import re
@@ -14,7 +15,7 @@ try:
 except ImportError:
     import tomllib as tomli  # type: ignore[no-redef,unused-ignore]
 
-from vfagent.errors import PolicyError, errno_text
+from vfagent.errors import PolicyError, PolicyUnreadError, errno_text
 from vfagent.policy.places import Document
 from vfagent.policy.positions import DEEPEST, scan
 from vfagent.policy.problems import Problem
@@ -36,12 +37,11 @@ _KINDS = (
 
 
 class _UnusableError(Exception):
-    """Why a file cannot be used, and where in it if that is known."""
+    """Why a file cannot be used, and where in it if that is known; `errno` where the system did not give it."""
 
-    def __init__(self, text: str, line: int = 0, column: int = 0) -> None:
+    def __init__(self, text: str, line: int = 0, column: int = 0, *, errno: int = 0) -> None:
         super().__init__(text)
-        self.line = line
-        self.column = column
+        self.line, self.column, self.errno = line, column, errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            problems.append(_whole_file(folder, f"cannot list it: {errno_text(error.errno or 0)}"))
+            problems.append(_not_given(folder, "list", error.errno or 0))
             continue
         chosen.update((name, folder / name) for name in names)
     return [chosen[name] for name in sorted(chosen)]
@@ -97,11 +97,25 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: boo
             read.append(_Read(path.name, content, _document(_shown(path), _decoded(content))))
         except FileNotFoundError:
             if not may_vanish:
-                problems.append(_whole_file(path, f"cannot read it: {errno_text(2)}"))
+                problems.append(_not_given(path, "read", errno.ENOENT))
         except _UnusableError as error:
-            problems.append(Problem(_shown(path), error.line, error.column, "", str(error)))
-    policy = merged([one.document for one in read], problems)
+            problems.append(Problem(_shown(path), error.line, error.column, "", str(error), error.errno))
+    try:
+        policy = merged([one.document for one in read], problems)
+    except PolicyError as error:
+        raise _unread(error, problems) from None
     return replace(policy, digest=_digest(read))
+
+
+def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
+    """The same, or where files were not to be had, that it says nothing of the whole policy."""
+    reasons = {problem.errno for problem in problems} - {0}
+    if not reasons:
+        return error
+    hint = "run it as root" if reasons & {errno.EACCES, errno.EPERM} else None
+    if errno.ENOENT in reasons:
+        hint = "name a file that is there; vfagent check alone reads this host's own policy"
+    return PolicyUnreadError(error.problems, hint=hint)
 
 
 def _content(path: Path) -> bytes:
@@ -111,7 +125,7 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             raise
-        raise _UnusableError(_open_problem(path, error)) from error
+        raise _open_problem(path, error) from error
     try:
         return _regular_content(descriptor)
     finally:
@@ -127,16 +141,21 @@ def _regular_content(descriptor: int) -> bytes:
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
-        raise _UnusableError(f"cannot read it: {errno_text(error.errno or 0)}") from error
+        raise _cannot("read", error.errno or 0) from error
     if len(content) > _LARGEST:
         raise _UnusableError(f"found more than {_LARGEST} bytes, allowed is at most 1 MiB")
     return content
 
 
-def _open_problem(path: Path, error: OSError) -> str:
+def _open_problem(path: Path, error: OSError) -> _UnusableError:
     if isinstance(error, FileNotFoundError):
-        return f"found a symbolic link to {os.readlink(path)!r}, which does not exist, allowed is a regular file"
-    return f"cannot read it: {errno_text(error.errno or 0)}"
+        text = f"found a symbolic link to {os.readlink(path)!r}, which does not exist, allowed is a regular file"
+        return _UnusableError(text)
+    return _cannot("read", error.errno or 0)
+
+
+def _cannot(attempt: str, number: int) -> _UnusableError:
+    return _UnusableError(f"cannot {attempt} it: {errno_text(number)}", errno=number)
 
 
 def _decoded(content: bytes) -> str:
@@ -186,6 +205,10 @@ def _syntax_problem(error: ValueError, text: str) -> _UnusableError:
     if words[2]:
         return _UnusableError(f"not TOML: {words[1]}", int(words[2]), int(words[3]))
     return _UnusableError(f"not TOML: {words[1]}", text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+def _not_given(path: Path, attempt: str, number: int) -> Problem:
+    return Problem(_shown(path), 0, 0, "", str(_cannot(attempt, number)), number)
 
 
 def _whole_file(path: Path, text: str) -> Problem:

@@ -11,13 +11,17 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One line of a PolicyError; line 0 means the file as a whole, an empty key no key in particular."""
+    """One line of a PolicyError; line 0 means the file as a whole, an empty key no key in particular.
+
+    `errno` is why the system did not give the file, 0 where it did.
+    """
 
     file: str
     line: int
     column: int
     key: str
     text: str
+    errno: int = 0
 
     def __str__(self) -> str:
         place = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)

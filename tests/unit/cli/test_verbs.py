@@ -211,8 +211,28 @@ def test_check_reads_the_files_it_is_given(say: Any, tmp_path: Path) -> None:
 
 def test_check_of_a_missing_file_is_an_error_with_its_name(say: Any, tmp_path: Path) -> None:
     said = say("check", str(tmp_path / "absent.toml"))
-    assert said.status == 4
-    assert "absent.toml" in said.err
+    assert said.status == 1
+    assert said.err == (
+        f"{tmp_path}/absent.toml: cannot read it: ENOENT (No such file or directory)\n"
+        "  (name a file that is there; vfagent check alone reads this host's own policy)\n"
+    )
+
+
+def test_check_of_a_file_that_only_root_may_read_judges_no_policy(
+    say: Any, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    put(tree.root / "etc/vfagent/policy.d/10.toml", "x = 1\n")
+    monkeypatch.setattr("vfagent.host.policy_files.os.open", refuse)
+    said = say("check")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.splitlines() == [
+        f"{tree.root}/etc/vfagent/policy.toml: cannot read it: EACCES (Permission denied)",
+        f"{tree.root}/etc/vfagent/policy.d/10.toml: cannot read it: EACCES (Permission denied)",
+        "  (run it as root)",
+    ]
 
 
 # status
