@@ -17,7 +17,7 @@ except ImportError:
 
 from vfagent.errors import PolicyError, PolicyUnreadError, errno_text
 from vfagent.policy.places import Document
-from vfagent.policy.positions import DEEPEST, scan
+from vfagent.policy.positions import DEEPEST, Positions, scan
 from vfagent.policy.problems import Problem
 from vfagent.policy.reading import merged
 from vfagent.policy.types import Policy
@@ -191,20 +191,30 @@ def _document(name: str, text: str) -> Document:
     except RecursionError:
         raise _UnusableError("found nesting too deep to parse") from None
     except ValueError as error:
-        raise _syntax_problem(error, text) from error
+        raise _syntax_problem(error, positions) from error
 
 
-def _syntax_problem(error: ValueError, text: str) -> _UnusableError:
+def _syntax_problem(error: ValueError, positions: Positions) -> _UnusableError:
+    from vfagent.policy.toml_advice import advise  # only a mistake needs it
+
+    said, line, column = _said(error, positions.text)
+    advice = advise(positions, line, column) if line else None
+    if advice:
+        return _UnusableError(f"not TOML: {advice.text}", advice.line, advice.column)
+    return _UnusableError(f"not TOML: {said}", line, column)
+
+
+def _said(error: ValueError, text: str) -> tuple[str, int, int]:
     """Newer parsers give the place as attributes, older ones in words."""
     line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
     if line:
-        return _UnusableError(f"not TOML: {getattr(error, 'msg', error)}", line, column)
+        return getattr(error, "msg", str(error)), line, column
     words = re.fullmatch(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
     if words is None:
-        return _UnusableError(f"not TOML: {error}")
+        return str(error), 0, 0
     if words[2]:
-        return _UnusableError(f"not TOML: {words[1]}", int(words[2]), int(words[3]))
-    return _UnusableError(f"not TOML: {words[1]}", text.count("\n") + 1, len(text) - text.rfind("\n"))
+        return words[1], int(words[2]), int(words[3])
+    return words[1], text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
 def _not_given(path: Path, attempt: str, number: int) -> Problem:

@@ -6,7 +6,6 @@ It never fails: what it does not understand ends it, and a key it has not seen i
 
 import re
 from bisect import bisect_right
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from vfagent.policy.problems import KeyPath
@@ -26,12 +25,24 @@ _BARE_VALUE = r"[^,\]}#\n]+"
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b", '"': '"', "\\": "\\"}
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A key that is given, or a table that is declared, a second time; both places are offsets."""
+
+    path: KeyPath
+    first: int
+    offset: int
+    table: bool
+
+
 @dataclass(slots=True)
 class Positions:
     text: str
     keys: dict[KeyPath, int] = field(default_factory=dict)  # offsets
     values: dict[KeyPath, int] = field(default_factory=dict)
+    again: list[Again] = field(default_factory=list)
     too_deep: int | None = None  # where nesting passes DEEPEST
+    stopped: int | None = None  # where the text is not understood any more
     _lines: list[int] = field(default_factory=list)
 
     def of(self, path: KeyPath, *, key: bool = False) -> tuple[int, int]:
@@ -60,6 +71,7 @@ class _Scanner:
         self.positions = positions
         self.at = 0
         self.arrays: dict[KeyPath, int] = {}
+        self.tables: dict[KeyPath, int] = {}
 
     def document(self) -> None:
         table: KeyPath = ()
@@ -103,6 +115,8 @@ class _Scanner:
             path = (*path, part)
             self.positions.keys.setdefault(path, offset)
             self.positions.values.setdefault(path, start)
+            if number == len(parts) - 1:
+                self.note_again(path, start, array=array)
             if array and number == len(parts) - 1:
                 self.arrays[path] = self.arrays.get(path, 0) + 1
             if path in self.arrays:
@@ -113,11 +127,21 @@ class _Scanner:
         self.take(r"\]\]" if array else r"\]")
         return path
 
+    def note_again(self, path: KeyPath, start: int, *, array: bool) -> None:
+        """A table by the name of another, or of an array of them; an array by the name of a table."""
+        first = self.tables.setdefault(path, start)
+        if first != start and not (array and path in self.arrays):
+            self.positions.again.append(Again(path, first, start, table=True))
+
     def pair(self, table: KeyPath, depth: int) -> None:
         path, parts = table, self.dotted()
-        for part, offset in parts:
+        for number, (part, offset) in enumerate(parts, 1):
             path = (*path, part)
             self.positions.keys.setdefault(path, offset)
+            if number < len(parts):
+                self.tables.setdefault(path, offset)
+        if path in self.positions.values:
+            self.positions.again.append(Again(path, self.positions.keys[path], parts[-1][1], table=False))
         self.take(rf"={_SPACE}")
         self.value(path, depth + len(parts))
 
@@ -178,8 +202,15 @@ def _unescaped(match: re.Match[str]) -> str:
     return chr(number) if number < 0x110000 else "?"
 
 
+def is_string(text: str, offset: int) -> bool:
+    return re.compile(_STRING).match(text, offset) is not None
+
+
 def scan(text: str) -> Positions:
     positions = Positions(text)
-    with suppress(_NotUnderstoodError):
-        _Scanner(positions).document()
+    scanner = _Scanner(positions)
+    try:
+        scanner.document()
+    except _NotUnderstoodError:
+        positions.stopped = scanner.at
     return positions

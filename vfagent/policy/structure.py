@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vfagent.policy.forms import Declared, MismatchError, Properties, Scalar, Several, Table, Tables, declared
-from vfagent.policy.problems import Finding, KeyPath, described
+from vfagent.policy.problems import Finding, KeyPath, described, spelled
 from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Policy
 
@@ -62,6 +62,10 @@ class _Walk:
         return self._scalar(form, found, path)
 
     def _items(self, found: object, form: Tables | Several, path: KeyPath) -> Iterable[tuple[object, KeyPath]]:
+        if isinstance(form, Tables) and isinstance(found, dict):
+            name = spelled(tuple(part for part in path if isinstance(part, str)))
+            self._add(path, f"found [{name}], allowed is [[{name}]], for one or several")
+            return ()
         if not isinstance(found, list):
             self._add(path, f"found {described(found)}, allowed is {form.allowed}")
             return ()

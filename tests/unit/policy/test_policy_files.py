@@ -44,7 +44,9 @@ def test_what_is_no_text_is_refused_with_its_place(tmp_path: Path, content: str 
 
 
 def test_text_that_is_not_toml_is_refused_with_its_place(tmp_path: Path) -> None:
-    assert problem_of(tmp_path, 'a = 1\nb = "x\n').startswith("policy.toml:2:7: not TOML: ")
+    assert problem_of(tmp_path, 'a = 1\nb = "x\n').startswith(
+        "policy.toml:2:5: not TOML: found a string without its closing"
+    )
     assert problem_of(tmp_path, "a = 1\na = 2\n").startswith("policy.toml:2:")
     assert problem_of(tmp_path, "a = 1\nb = [").startswith("policy.toml:2:6: not TOML: ")
     assert problem_of(tmp_path, "a = " + "9" * 5000).startswith("policy.toml: not TOML: Exceeds the limit")
@@ -65,7 +67,7 @@ def test_a_parser_that_tells_places_in_words_is_understood(
         raise ValueError(message)
 
     monkeypatch.setattr("vfagent.host.policy_files.tomli.loads", fail)
-    assert problem_of(tmp_path, "one\ntwo") == text
+    assert problem_of(tmp_path, "???\n!!!") == text
 
 
 def test_a_parser_that_runs_out_of_stack_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A text that is no TOML is told what to write instead, in words that no parser's version changes."""
+
+import pytest
+
+from tests.unit.policy.conftest import Problems
+
+PF = '[[pf]]\nname = "a"\n'
+
+TOLD = {
+    'a = 1\nname = "abc\nb = 2\n': '2:8: found a string without its closing ", allowed is " at its end',
+    "name = 'abc\nb = 2\n": "1:8: found a string without its closing ', allowed is ' at its end",
+    'a = """abc\nb = 2\n': '1:5: found a string without its closing """, allowed is """ at its end',
+    "name = storage\n": '1:8: found storage, allowed is a string in quotes: "storage"',
+    "match = { driver = igb }\n": '1:20: found igb, allowed is a string in quotes: "igb"',
+    "vfs = [storage:0]\n": '1:8: found storage:0, allowed is a string in quotes: "storage:0"',
+    "vfs = [\n  storage:0,\n]\n": '2:3: found storage:0, allowed is a string in quotes: "storage:0"',
+    "memory = 512M\n": '1:13: found 512M, allowed is a string in quotes: "512M"',
+    "address = 10.0.0.1/24\n": '1:15: found 10.0.0.1/24, allowed is a string in quotes: "10.0.0.1/24"',
+    "trust = yes\n": "1:9: found yes, allowed is true or false",
+    "trust = True # sure\n": "1:9: found True, allowed is true or false",
+    "vlan = 010\n": "1:9: found 010, allowed is 10, a number without zeros in front",
+    "name = “a”\n": "1:8: found “, allowed are straight quotes",
+    "name =\nb = 2\n": '1:7: found no value, allowed is one after "="',
+    'name: "a"\n': '1:5: found a key without "=" after it, allowed is key = value',
+    'name "a"\n': '1:6: found a key without "=" after it, allowed is key = value',
+    "vfs = 1;\n": '1:8: found ";", allowed is nothing after a value',
+    '// mine\nname = "a"\n': '1:1: found "//", allowed is "#" before a comment',
+    PF + 'name = "b"\n': '3:1: found "name" a second time, allowed is once: it is in line 2 already',
+    '[agent]\nresync = "5min"\n[agent]\nmetrics = ""\n': (
+        "3:1: found [agent] a second time, allowed is once: its keys belong below that of line 1"
+    ),
+    'agent.resync = "5min"\n[agent]\nmetrics = ""\n': (
+        "2:1: found [agent] a second time, allowed is once: its keys belong below that of line 1"
+    ),
+    '[pf]\nname = "a"\n[pf]\nname = "b"\n': "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them",
+    '[pf]\nname = "a"\n[[pf]]\nname = "b"\n': (
+        "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them"
+    ),
+    PF + "[pf.vf]\nvlan = 1\n[[pf.vf]]\n": (
+        "5:1: found [pf.vf] beside that of line 3, allowed is [[pf.vf]] for each of them"
+    ),
+    PF + "[pf]\nvfs = 1\n": "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them",
+    "[[pf]\n": "1:5: found brackets that are no pairs, allowed is [[pf]]",
+    "[agent\n": "1:7: found brackets that are no pairs, allowed is [agent]",
+    'image = "C:\\wyz"\n': (
+        "1:14: found a backslash in a string, allowed is \\\\ for one, or a string in single quotes"
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), TOLD.items())
+def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problems, text: str, told: str) -> None:
+    place, _, said = told.partition(": ")
+    assert problems(text) == [f"policy.toml:{place}: not TOML: {said}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[pf]]\n[pf.match]\ndriver = "igb"\n[[pf]]\n[pf.match]\ndriver = "ice"\n',
+        "[agent.metrics_tls]\n[agent]\n",
+        '[[pf]]\nmatch.driver = "igb"\nmatch.path = "x"\n',
+    ],
+)
+def test_what_is_written_twice_by_right_is_no_slip(problems: Problems, text: str) -> None:
+    assert not [line for line in problems(text) if "not TOML" in line]
+
+
+@pytest.mark.parametrize(
+    "text", ["a = 1 b = 2\n", "= 1\n", 'a = "x"y\n', "a = [1\n", "]\n", "a.\n", "\\\n", "'\n", 'x = ""\n"\n']
+)
+def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: str) -> None:
+    (line,) = problems(text)
+    assert ": not TOML: " in line
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[pf]\nname = "a"\n', "1:1: pf: found [pf], allowed is [[pf]], for one or several"),
+        (
+            PF + 'vlan = { id = 1, name = "v" }\n',
+            "3:8: pf[0].vlan: found [pf.vlan], allowed is [[pf.vlan]], for one or several",
+        ),
+    ],
+)
+def test_a_table_where_there_may_be_several_is_told_its_brackets(problems: Problems, text: str, told: str) -> None:
+    assert f"policy.toml:{told}" in problems(text)
