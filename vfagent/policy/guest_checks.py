@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vfagent.policy.forms import declared
 from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
-from vfagent.policy.references import VfReference, vf_reference
+from vfagent.policy.references import VfReference, reaches, vf_reference
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 
 _MARK = "{index}"
@@ -144,6 +144,8 @@ def _gateway(rule: IpxeRule | KernelRule, at: Place) -> Iterator[Problem]:
         yield (at / "gateway").problem("found a gateway without a fixed address, allowed is beside an address")
     elif (":" in rule.gateway) != (":" in (rule.address or "")):
         yield (at / "gateway").problem(f"found {quoted(rule.gateway)}, allowed is one of the address's family")
+    elif isinstance(rule, IpxeRule) and not reaches(rule.address or "", rule.gateway):
+        yield (at / "gateway").problem(f"found {quoted(rule.gateway)}, allowed is one in the network of {rule.address}")
 
 
 def _allowed(of: type[IpxeRule] | type[KernelRule], name: str) -> str:

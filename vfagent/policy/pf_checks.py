@@ -8,7 +8,7 @@ from vfagent.model.vf_settings import VlanProtocol
 from vfagent.policy.indices import LARGEST_COUNT
 from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
-from vfagent.policy.references import mac_of
+from vfagent.policy.references import mac_of, reaches
 from vfagent.policy.types import EswitchMode, PfRule, VfRule, VlanRule
 
 _ASSUMED_VFS = 256  # where the policy does not say a number
@@ -26,8 +26,26 @@ def check_pf(rule: PfRule, at: Place) -> Iterator[Problem]:
         if rule.mtu and vlan.mtu and vlan.mtu > rule.mtu:
             text = f"found {vlan.mtu}, allowed is at most the PF's own mtu, {rule.mtu}"
             yield (at / "vlan" / number / "mtu").problem(text)
-    if rule.eswitch is not EswitchMode.SWITCHDEV:
-        yield from _needless_bridges(rule, at)
+    yield from _vlans_once(rule, at)
+    yield from _tags_of_ports(rule, at) if rule.eswitch is EswitchMode.SWITCHDEV else _needless_bridges(rule, at)
+
+
+def _vlans_once(rule: PfRule, at: Place) -> Iterator[Problem]:
+    """A PF has one device for a VLAN, the kernel says EEXIST to a second."""
+    first: dict[tuple[int, VlanProtocol], int] = {}
+    for number, vlan in enumerate(rule.vlan):
+        holder = first.setdefault((vlan.id, vlan.protocol), number)
+        if holder != number:
+            text = f"found VLAN {vlan.id} a second time, allowed is once: it is that of {at / 'vlan' / holder}"
+            yield (at / "vlan" / number / "id").problem(text)
+
+
+def _tags_of_ports(rule: PfRule, at: Place) -> Iterator[Problem]:
+    """VLAN 0 is taken in either mode: drivers let it pass for libvirt's sake."""
+    for number, vf in enumerate(rule.vf):
+        if vf.vlan:
+            text = f'found {vf.vlan} with eswitch = "switchdev", allowed is 0: there the bridge\'s ports have VLANs'
+            yield (at / "vf" / number / "vlan").problem(text)
 
 
 def _needless_bridges(rule: PfRule, at: Place) -> Iterator[Problem]:
@@ -130,6 +148,9 @@ def _check_vlan(vlan: VlanRule, at: Place) -> Iterator[Problem]:
         yield (at / "take_addresses_from").problem("found no addresses beside it, allowed is with addresses to take")
     if vlan.probe and not vlan.take_addresses_from:
         yield (at / "probe").problem("found without take_addresses_from, allowed is beside it: it is for a move")
+    if vlan.probe and vlan.addresses and not any(reaches(address, vlan.probe) for address in vlan.addresses):
+        text = f"found {quoted(vlan.probe)}, allowed is one in a network of addresses: only a neighbour can answer"
+        yield (at / "probe").problem(text)
     for number, address in enumerate(vlan.addresses):
         if address in vlan.addresses[:number]:
             yield (at / "addresses" / number).problem(f"found {quoted(address)} a second time, allowed is once")

@@ -26,6 +26,14 @@ def vf_reference(text: str) -> VfReference:
     return VfReference(label, index_set(indices) if colon else None)
 
 
+def reaches(address: str, other: str) -> bool:
+    """Whether a host with this address has the other one as its neighbour."""
+    import ipaddress  # only policies with addresses need it
+
+    there = ipaddress.ip_address(other)
+    return there in ipaddress.ip_interface(address).network or (there.version == 6 and there.is_link_local)
+
+
 def mac_of(template: str, index: int) -> str:
     """The MAC that a template, or a fixed MAC, gives a VF."""
     return template.format(index=index).lower()

@@ -28,6 +28,8 @@ _UNICAST = rf"(?!(?:00:){{5}}00)[0-9a-fA-F][02468aceACE]{_OCTETS}"
 _TEMPLATE = r"(?=.*\{)(?:[0-9a-fA-F:]|\{index(?::0?[1-9]?[dxX]?)?\}){1,64}"
 _INDEX = "(?:0|[1-9][0-9]{0,4})"
 _INDICES = rf"{_INDEX}(?:-{_INDEX})?(?:, ?{_INDEX}(?:-{_INDEX})?)*|\*"
+# RFC 4173, as iPXE reads it: all but server and target may be empty.
+_ISCSI = r"iscsi:(?:\[[^\]]+\]|[^:\[\]]+):[0-9a-zA-Z]*:[0-9]*:[0-9a-fA-F-]*:[^:].*"
 _DRIVER_WORDS = ("vfio-pci", "host", "none")
 _DRIVER_ALLOWED = '"vfio-pci", "host", "none", or the name of a driver'
 _LABEL = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
@@ -80,6 +82,10 @@ def _canonical_interface(text: str) -> str:
     address = ipaddress.ip_interface(text)
     if address.ip.is_multicast or address.ip.is_unspecified:
         raise ValueError("allowed is an address that one host can hold")
+    network = address.network
+    whole = {network.network_address: "network address", network.broadcast_address: "broadcast address"}
+    if address.version == 4 and network.prefixlen < 31 and address.ip in whole:
+        raise ValueError(f"the {whole[address.ip]} of {network}, allowed is an address of a host in it")
     return str(address)
 
 
@@ -89,6 +95,15 @@ def _canonical_address(text: str) -> str:
 
 def _interface_or_dhcp(text: str) -> str:
     return text if text == "dhcp" else _canonical_interface(text)
+
+
+def _boot_url(text: str) -> str:
+    """What is iPXE's to fill in is left to it."""
+    if text.startswith("iscsi:") and "${" not in text and not re.fullmatch(_ISCSI, text):
+        raise ValueError(
+            "allowed is iscsi:server:protocol:port:LUN:target, as in iscsi:192.168.10.1::::iqn.2016-01.com.example:a"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -178,6 +193,7 @@ BOOT_URL = Text(
     r"(?:iscsi:|https?://)[!#-&(-\[\]-_a-~]{1,1000}",
     "an iscsi:, http: or https: URL without spaces, quotes, backslashes and control characters",
     1023,
+    convert=_boot_url,
 )
 ISCSI_URL = Text(
     r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes and control characters", 1023

@@ -40,6 +40,7 @@ def one(problems: Problems, *pairs: str) -> list[str]:
         DHCP,
         f"ipxe = {{ {FIXED}, {URL} }}",
         f'ipxe = {{ {FIXED}, {URL}, gateway = "192.168.10.1" }}',
+        f'ipxe = {{ address = "fd00::2/64", {URL}, gateway = "fe80::1" }}',
         'ipxe.script = "/etc/vfagent/a.ipxe"',
         'ipxe = { script = "/a", loader = "rom", rom = "/usr/b" }',
         'kernel.image = "/vmlinuz"',
@@ -87,6 +88,10 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
         (
             f'ipxe = {{ {FIXED}, {URL}, gateway = "fd00::1" }}',
             'guest[0].ipxe.gateway: found "fd00::1", allowed is one of the address\'s family',
+        ),
+        (
+            f'ipxe = {{ {FIXED}, {URL}, gateway = "192.168.11.1" }}',
+            'guest[0].ipxe.gateway: found "192.168.11.1", allowed is one in the network of 192.168.10.10/24',
         ),
         (
             'ipxe = { address = "dhcp", rom = "/usr/a" }',

@@ -157,5 +157,39 @@ def test_a_vlan_that_makes_no_sense_is_refused(problems: Problems, pairs: str) -
     assert len(told(problems, vlan(pairs))) == 1
 
 
+MOVE = 'take_addresses_from = "eth0"\naddresses = ["192.168.10.1/24", "fd00::1/64"]'
+
+
+@pytest.mark.parametrize("probe", ["192.168.10.254", "fd00::2", "fe80::1"])
+def test_a_neighbour_of_any_address_may_be_what_must_answer(problems: Problems, probe: str) -> None:
+    assert not told(problems, vlan(MOVE, f'probe = "{probe}"'))
+
+
+@pytest.mark.parametrize("probe", ["192.168.11.254", "fd01::2"])
+def test_an_address_that_can_never_answer_is_refused(problems: Problems, probe: str) -> None:
+    assert told(problems, vlan(MOVE, f'probe = "{probe}"')) == [
+        f'10:9: pf[0].vlan[0].probe: found "{probe}", allowed is one in a network of addresses: only a neighbour can'
+        " answer"
+    ]
+
+
+def test_a_vlan_is_one_device_s_of_a_pf(problems: Problems) -> None:
+    second = vlan().replace("vlan10", "other")
+    assert told(problems, vlan() + second) == [
+        "9:6: pf[0].vlan[1].id: found VLAN 10 a second time, allowed is once: it is that of policy.toml:5:"
+        " pf[0].vlan[0]"
+    ]
+    assert not told(problems, vlan() + second + 'protocol = "802.1ad"\n')
+
+
+def test_a_vf_s_vlan_is_a_thing_of_the_legacy_mode(problems: Problems) -> None:
+    switchdev = 'eswitch = "switchdev"\n'
+    assert told(problems, switchdev + vf("0", "vlan = 10")) == [
+        '8:8: pf[0].vf[0].vlan: found 10 with eswitch = "switchdev", allowed is 0: there the bridge\'s ports have VLANs'
+    ]
+    assert not told(problems, switchdev + vf("0", "vlan = 0"))
+    assert not told(problems, vf("0", "vlan = 10"))
+
+
 def test_a_bridge_that_no_rule_declares_is_somebody_else_s(problems: Problems) -> None:
     assert not told(problems, vlan('bridge = "docker0"'))

@@ -87,13 +87,18 @@ PATHS = {
 }  # fmt: skip
 ADDRESSES = {
     "192.168.10.1": False, "192.168.10.256/24": False, "192.168.10.1/33": False, "fd00::1/129": False,
-    "1::2::3/64": False,
+    "1::2::3/64": False, "192.168.10.0/24": False, "192.168.10.255/24": False, "10.0.0.3/30": False,
     "224.0.0.1/24": False, "0.0.0.0/0": False, "ff02::1/64": False, "01.2.3.4/24": False, "fe80::1%eth0/64": False,
+    "10.0.0.2/31": True, "10.0.0.3/31": True, "10.0.0.0/32": True, "10.0.0.0/8": False, "192.168.1.0/16": True,
+    "fd00::/64": True,
     "192.168.10.1/0": True, "fd00::1/64": True, "::1/128": True, "1:2:3:4:5:6:7:8/64": True, "1:2:3:4:5:6:7::/64": True,
 }  # fmt: skip
 URLS = {
     "iscsi:": False, "ftp://host/": False, "iscsi:a b": False, "iscsi:a\\\"b": False, "iscsi:a'b": False,
     "http://a\\nb": False, "file:/etc/passwd": False, "iscsi:a\\\\b": False, "http://": False,
+    "iscsi:foo": False, "iscsi:192.168.10.1:iqn.2016-01.com.example:a": False, "iscsi:::::iqn.a": False,
+    "iscsi:a::::": False, "iscsi:fd00::1::::iqn.a": False, "iscsi:a::port::iqn.a": False,
+    "iscsi:[fd00::1]:6:3260:1:iqn.2016-01.com.example:a": True, "iscsi:${root}": True, "iscsi:a:::1:iqn.a": True,
     "iscsi:192.168.10.1::::iqn.2016-01.com.example:cirros": True, "https://host/disk.img?x=1&y": True,
 }  # fmt: skip
 DISPLAYS = {
