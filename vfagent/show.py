@@ -95,11 +95,32 @@ def _held(settings: VfSettings | None) -> str:
 
 def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:
     lines = [line for one in looks if one.pf and (one.desired or one.plan.steps) for line in _look_lines(one)]
-    unmatched = [
-        rule.name for rule in policy.pf if not any(one.desired and one.desired.rule == rule.name for one in looks)
-    ]
-    lines += [f"rule {name!r}: no PF here matches" for name in unmatched]
+    lines += [_idle_line(name, by, "no PF here matches") for name, by in _idle_in_plan(looks, policy)]
     return lines or ["no rule matches a PF of this host; nothing to do"]
+
+
+def idle_rules_json(looks: list[Looked], policy: Policy) -> list[dict[str, Any]]:
+    return [{"rule": name, "taken_by": list(by)} for name, by in _idle_in_plan(looks, policy)]
+
+
+def _idle_in_plan(looks: list[Looked], policy: Policy) -> list[tuple[str, tuple[str, ...]]]:
+    pfs = [(one.desired.rule, one.desired.passed_over) for one in looks if one.desired]
+    return _idle([rule.name for rule in policy.pf], pfs)
+
+
+def _idle(rules: Iterable[str], pfs: list[tuple[str, tuple[str, ...]]]) -> list[tuple[str, tuple[str, ...]]]:
+    """The rules that no PF is under, each with those that come first for the PFs that it matches."""
+    used = {rule for rule, _ in pfs}
+    return [
+        (name, tuple(dict.fromkeys(rule for rule, passed_over in pfs if name in passed_over)))
+        for name in rules
+        if name not in used
+    ]
+
+
+def _idle_line(name: str, taken_by: tuple[str, ...], otherwise: str) -> str:
+    taken = f"its PFs are taken by rules before it: {', '.join(map(repr, taken_by))}"
+    return f"rule {name!r}: {taken if taken_by else otherwise}"
 
 
 def _look_lines(one: Looked) -> Iterator[str]:
@@ -164,7 +185,7 @@ def status_lines(found: Mapping[str, Any], remark: str | None = None) -> list[st
         else "no policy: every NIC is left as it is",
         *((f"  {remark}",) if remark else ()),
         *(f"  refused: {problem}" for problem in policy.problems),
-        *(f"rule {name!r}: waits for a PF that it matches" for name in _unmatched(status)),
+        *(_idle_line(name, by, "waits for a PF that it matches") for name, by in _idle_in_status(status)),
     ]
     if not status.pfs:
         lines.append("no PCI function with SR-IOV found: waiting for one")
@@ -172,10 +193,10 @@ def status_lines(found: Mapping[str, Any], remark: str | None = None) -> list[st
     return lines + (["guests:", *(f"  {line}" for line in guest_lines(status.guests))] if status.guests else [])
 
 
-def _unmatched(status: Status) -> list[str]:
-    """Rules that no PF is under. One that was not looked at yet may be the one that is waited for."""
-    matched = {pf.rule for pf in status.pfs}
-    return [name for name in status.policy.rules if name not in matched] if status.ready else []
+def _idle_in_status(status: Status) -> list[tuple[str, tuple[str, ...]]]:
+    """A PF that was not looked at yet may be the one that is waited for."""
+    pfs = [(pf.rule, pf.passed_over) for pf in status.pfs if pf.rule]
+    return _idle(status.policy.rules, pfs) if status.ready else []
 
 
 def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:

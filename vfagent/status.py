@@ -64,6 +64,7 @@ class PfStatus:
     differs: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()  # attributes that the driver refused for good
     vfs: tuple[VfStatus, ...] = ()
+    passed_over: tuple[str, ...] = ()  # rules that match it too, and come after its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ def pf_status(state: PfState) -> PfStatus:
         differs=differing(_pending(plan)).get(None, ()),
         unsupported=tuple(sorted(state.memory.unsupported)),
         vfs=_vfs(state, pf) if pf else (),
+        passed_over=state.desired.passed_over if state.desired else (),
     )
 
 

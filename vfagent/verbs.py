@@ -59,7 +59,7 @@ def plan(args: argparse.Namespace) -> int:
     from vfagent.host.identity import open_host
     from vfagent.host.policy_files import load
     from vfagent.host_bridges import plan_bridges
-    from vfagent.show import bridge_lines, guest_plan_json, plan_json, plan_lines, printable
+    from vfagent.show import bridge_lines, guest_plan_json, idle_rules_json, plan_json, plan_lines, printable
 
     policy, host = load(args.root), open_host(args.root)
     looks = dry_looks(policy, host, args.root)
@@ -67,7 +67,7 @@ def plan(args: argparse.Namespace) -> int:
     bridges = bridge_lines(plan_bridges(policy, host), looks)
     if args.json:
         beside = [guest_plan_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
-        _print([*(plan_json(one) for one in looks), *beside])
+        _print([*(plan_json(one) for one in looks), *idle_rules_json(looks, policy), *beside])
     else:
         _print(plan_lines(looks, policy) + bridges + [printable(guest.describe()) for guest in guests])
     settled = all(one.plan.settled for one in looks) and not (bridges or any(one.to_do for one in guests))

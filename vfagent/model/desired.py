@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the policy wants of one PF, with every count and pattern resolved."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
@@ -69,3 +69,4 @@ class DesiredPf:
     # Of all rules, since a bridge may have legs on several PFs: what is to be held by whom, and taken from whom.
     kept_addresses: tuple[tuple[str, str], ...] = ()
     kept_moves: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[str, ...] = field(default=(), compare=False)  # rules that match too, and come later

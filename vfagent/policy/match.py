@@ -68,6 +68,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         problem=_count_problem(rule, count, pf),
         hwmode=rule.hwmode,
         eswitch=rule.eswitch,
+        passed_over=tuple(one.name for one in policy.pf if one is not rule and matches(one.match, pf, host)),
     )
     return with_legs(policy, rule, desired)
 

@@ -21,13 +21,14 @@ from vfagent.host.lock import take_lock
 from vfagent.host.policy_files import load
 from vfagent.host.state import State, write_json
 from vfagent.model.codec import encode
-from vfagent.model.inventory import Inventory
+from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.pci import PciAddress
 from vfagent.observe import observe_pf
-from vfagent.pf_state import Phase
+from vfagent.pf_state import PfState, Phase
+from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.screen import Terminal, screen
 from vfagent.show import inventory_lines, status_lines
-from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status
+from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status, pf_status
 
 PF = PciAddress("0000:01:00.0")
 POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n[[pf.vf]]\ndriver = "vfio-pci"\nindex = "*"\n'
@@ -43,6 +44,12 @@ def tree(tmp_path: Path) -> Tree:
         tree.bind(vf, "vfio-pci")
     tree.policy(POLICY)
     return tree
+
+
+def looked(tree: Tree) -> Pf:
+    pf = observe_pf(open_host(tree.root), PF)
+    assert pf is not None
+    return pf
 
 
 class Said:
@@ -168,6 +175,28 @@ def test_plan_names_a_rule_that_matches_nothing(say: Any, tree: Tree) -> None:
     tree.policy(POLICY.replace("igb", "ice"))
     said = say("plan")
     assert (said.status, said.out) == (0, "rule 'all': no PF here matches\n")
+
+
+SHADOWED = POLICY + '[[pf]]\nname = "one"\nmatch = { interface = "ens1" }\nvfs = 4\n'
+ELSEWHERE = '[[pf]]\nname = "elsewhere"\nmatch = { driver = "ice" }\n'
+
+
+def test_plan_says_which_rule_takes_the_pfs_of_one_that_comes_later(say: Any, tree: Tree) -> None:
+    tree.policy(SHADOWED + ELSEWHERE)
+    said = say("plan")
+    assert said.status == 0
+    assert said.out.splitlines()[2:] == [
+        "rule 'one': its PFs are taken by rules before it: 'all'",
+        "rule 'elsewhere': no PF here matches",
+    ]
+
+
+def test_plan_in_json_has_the_rules_that_do_nothing(say: Any, tree: Tree) -> None:
+    tree.policy(SHADOWED + ELSEWHERE)
+    assert say("plan", "--json").json[1:] == [
+        {"rule": "one", "taken_by": ["all"]},
+        {"rule": "elsewhere", "taken_by": []},
+    ]
 
 
 @pytest.mark.parametrize("verb", ["plan", "apply", "check"])
@@ -313,6 +342,17 @@ def test_status_says_which_rule_waits_for_its_hardware(say: Any, tree: Tree) -> 
     ]
 
 
+def test_status_says_which_rule_takes_the_pfs_of_one_that_comes_later(say: Any, tree: Tree) -> None:
+    tree.policy(SHADOWED)
+    policy = load(tree.root)
+    desired = desired_pf(policy, looked(tree), HostIdentity("host", ""))
+    state = PfState(PF, pf=looked(tree), desired=desired, known=True)
+    of_policy = PolicyStatus(policy.files, "abc", 0.0, rules=tuple(rule.name for rule in policy.pf))
+    found = Status(1, __version__, 1, time.time(), ready=True, policy=of_policy, pfs=(pf_status(state),))
+    write_json(tree.root / "run/vfagent/status.json", encode(found))
+    assert "rule 'one': its PFs are taken by rules before it: 'all'" in say("status").out.splitlines()
+
+
 def test_status_escapes_control_characters(say: Any, tree: Tree) -> None:
     status_of(tree, Phase.CONVERGED, name="ens\x1b[2J")
     assert f"{PF} (ens\\x1b[2J): converged" in say("status").out
@@ -380,9 +420,7 @@ def test_release_of_a_pf_that_was_never_changed_says_so(say: Any) -> None:
 
 
 def test_release_refuses_to_take_a_vf_from_a_guest(say: Any, tree: Tree) -> None:
-    pf = observe_pf(open_host(tree.root), PF)
-    assert pf is not None
-    State(tree.root).keep_baseline(pf)
+    State(tree.root).keep_baseline(looked(tree))
     (tree.device(tree.vfs(PF)[0]) / "enable").write_text("1\n")
     said = say("release", "ens1")
     assert said.status == 5
