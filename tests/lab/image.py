@@ -48,7 +48,16 @@ HOST_PACKAGES = (
 )
 
 # What a host needs to run guests, and to serve their disks.
-HYPERVISOR_PACKAGES = ("qemu-system-x86", "seabios", "ovmf", "ipxe", "systemd-container", "dosfstools", "make")
+HYPERVISOR_PACKAGES = (
+    "qemu-system-x86",
+    "seabios",
+    "ovmf",
+    "ipxe",
+    "systemd-container",
+    "dosfstools",
+    "make",
+    "python3-apt",
+)
 
 LINUX_SOURCE = {"trixie": "linux-source-6.12", "bookworm": "linux-source-6.1"}
 BUILD_PACKAGES = ("linux-headers-amd64", "gcc", "make", "kmod", "xz-utils")
