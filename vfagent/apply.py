@@ -25,8 +25,12 @@ from vfagent.model.pci import PciAddress, pci_address
 from vfagent.observe import observe_pf, pf_addresses
 from vfagent.pf_state import PfState, Phase
 from vfagent.release import release
+<<<<<<< HEAD
 from vfagent.reports import StepEnded, StepStarted
 from vfagent.show import printable
+=======
+from vfagent.show import NO_POLICY, NOTHING_MATCHES, printable
+>>>>>>> 471564b (plan, apply: Without a policy file they say where it is looked for)
 from vfagent.status import pf_status
 from vfagent.watcher import Watcher
 
@@ -62,6 +66,10 @@ async def apply_once(root: Path, *, as_json: bool) -> int:
         print(json.dumps([encode(pf_status(one)) for one in states], indent=2))
     if policy.guest:
         print("guests are started by the service: systemctl start vfagent", file=sys.stderr)
+    if not policy.files:
+        print(NO_POLICY, file=sys.stderr)
+    elif all(state.phase is Phase.UNMANAGED for state in states):
+        print(NOTHING_MATCHES, file=sys.stderr)
     return _verdict(states)
 
 

@@ -26,6 +26,13 @@ _PLAIN = VfSettings(
 )
 
 
+NOTHING_MATCHES = "no rule matches a PF of this host; nothing to do"
+NO_POLICY = (
+    "no policy file: /etc/vfagent/policy.toml is not there, nor is a drop-in: every NIC is left as it is"
+    " (see vfagent.toml(5), and /usr/share/doc/vfagent/examples)"
+)
+
+
 def printable(text: str) -> str:
     """Names come from hardware and other people: no control character reaches the terminal."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
@@ -96,7 +103,7 @@ def _held(settings: VfSettings | None) -> str:
 def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:
     lines = [line for one in looks if one.pf and (one.desired or one.plan.steps) for line in _look_lines(one)]
     lines += [_idle_line(name, by, "no PF here matches") for name, by in _idle_in_plan(looks, policy)]
-    return lines or ["no rule matches a PF of this host; nothing to do"]
+    return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
 
 
 def idle_rules_json(looks: list[Looked], policy: Policy) -> list[dict[str, Any]]:

@@ -405,6 +405,23 @@ def test_apply_leaves_the_work_to_a_running_service(say: Any, tree: Tree) -> Non
     assert "systemctl reload vfagent" in said.err
 
 
+@pytest.mark.parametrize(("verb", "stream"), [("plan", "out"), ("apply", "err")])
+def test_without_a_policy_plan_and_apply_say_where_it_is_looked_for(
+    say: Any, tree: Tree, verb: str, stream: str
+) -> None:
+    (tree.root / "etc/vfagent/policy.toml").unlink()
+    said = say(verb)
+    assert said.status == 0
+    assert getattr(said, stream).startswith("no policy file: /etc/vfagent/policy.toml is not there")
+    assert len(tree.vfs(PF)) == 2
+
+
+def test_apply_says_that_no_rule_is_for_this_host(say: Any, tree: Tree) -> None:
+    tree.policy(POLICY.replace("igb", "ice"))
+    said = say("apply")
+    assert (said.status, said.err) == (0, "no rule matches a PF of this host; nothing to do\n")
+
+
 @pytest.mark.parametrize("name", ["0000:09:00.0", "ens9", "", "../../etc"])
 def test_release_of_what_is_no_pf_is_an_error(say: Any, tree: Tree, name: str) -> None:
     said = say("release", name)
