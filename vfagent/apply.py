@@ -25,12 +25,8 @@ from vfagent.model.pci import PciAddress, pci_address
 from vfagent.observe import observe_pf, pf_addresses
 from vfagent.pf_state import PfState, Phase
 from vfagent.release import release
-<<<<<<< HEAD
 from vfagent.reports import StepEnded, StepStarted
-from vfagent.show import printable
-=======
 from vfagent.show import NO_POLICY, NOTHING_MATCHES, printable
->>>>>>> 471564b (plan, apply: Without a policy file they say where it is looked for)
 from vfagent.status import pf_status
 from vfagent.watcher import Watcher
 
