@@ -89,6 +89,15 @@ _SWITCH: dict[int, Advice] = {
 }
 
 
+_ANY: dict[int, Advice] = {
+    errno.EROFS: (
+        ": it is read-only here",
+        "in a copy of another host's tree, or in a container, nothing can be set",
+        False,
+    ),
+}
+
+
 def explain(step: Step, number: int) -> Advice:
     match step:
         case SetNumvfs():
@@ -107,4 +116,4 @@ def explain(step: Step, number: int) -> Advice:
             table = _SWITCH
         case _:
             table = {}
-    return table.get(number, ("", None, True))
+    return table.get(number) or _ANY.get(number, ("", None, True))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vfagent import __version__
 from vfagent.convergence import Convergence
-from vfagent.errors import PolicyError, VfagentError
+from vfagent.errors import PolicyError, VfagentError, errno_text
 from vfagent.guests import Guests
 from vfagent.host.control import ControlServer
 from vfagent.host.host import Host
@@ -111,9 +111,11 @@ class Agent:
             self._lock = take_lock(self.state.run)
         except BlockingIOError:
             hint = "systemctl status vfagent shows it"
-            raise VfagentError("vfagent: cannot run: another one is running", hint=hint) from None
+            raise VfagentError("the service: cannot run: another one is running", hint=hint) from None
         except OSError as error:
-            raise VfagentError(f"vfagent: cannot run: {self.state.run}: {error.strerror}") from None
+            root = "run it as root" if isinstance(error, PermissionError) else None
+            text = f"the service: cannot run: {self.state.run}: {errno_text(error.errno or 0)}"
+            raise VfagentError(text, hint=root) from None
         for workers in (self.convergence.workers, self.guests.jobs, self.bridges.jobs):
             workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors)
 

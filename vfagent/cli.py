@@ -147,7 +147,8 @@ def _version() -> str:
 def _verb(
     verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    sentence = text if text.startswith("iPXE") else text[0].upper() + text[1:]
+    verb = verbs.add_parser(name, help=text, description=f"{sentence}.")
     verb.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read another tree (bug reports)")
     return verb
 

@@ -251,7 +251,7 @@ class Guests:
         """What somebody asked for by hand. Gives what is in the way, None where it is done, or under way."""
         one = self.guests.get(name)
         if one is None:
-            return f"guest {name}: there is no such guest"
+            return "there is no such guest"
         if verb == "start":
             await self._start_by_hand(one)
         else:

@@ -26,6 +26,7 @@ from vfagent.plan.guest import ManagedPf, expand
 from vfagent.plan.ipxe import DRIVERS, DRIVERS_SOURCE
 from vfagent.plan.rom import RomFacts, RomWish
 from vfagent.policy.references import vf_reference
+from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import Policy
 from vfagent.rom_jobs import known, provide
 from vfagent.show import columns, printable
@@ -66,17 +67,21 @@ def _vf_hardware(pf: Pf, host: Host) -> str:
 def _build(args: argparse.Namespace) -> int:
     policy, host = load(args.root), open_host(args.root)
     looks = dry_looks(policy, host, args.root)
-    found = [
-        one
-        for one in wanted(
-            policy, host, (ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired)
-        )
-        if not args.guests or one.guest in args.guests
-    ]
+    pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
+    _check_names(args.guests, [rule.name for rule in expand(policy.guest, pfs)])
+    found = [one for one in wanted(policy, host, pfs) if not args.guests or one.guest in args.guests]
     if not found:
-        raise VfagentError("no guest of the policy boots by a ROM", hint='a guest does with ipxe.loader = "rom"')
+        whom = f"guest {', '.join(args.guests)}: boots by no ROM" if args.guests else "no guest boots by a ROM"
+        raise VfagentError(whom, hint='a guest does with ipxe.loader = "rom"')
     failed = [one for one in found if not _provide(one, policy.agent.ipxe_source, args.root)]
     return Exit.ERROR if failed else Exit.OK
+
+
+def _check_names(asked: list[str], known: list[str]) -> None:
+    for name in asked:
+        if name not in known:
+            allowed = f"allowed are {', '.join(known)}" if known else "the policy has none on the PFs here"
+            raise VfagentError(f"guest {name}: there is no such guest, {allowed}{suggestion(name, known)}")
 
 
 def _provide(one: WantedRom, source: str | None, root: Path) -> bool:

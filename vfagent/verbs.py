@@ -196,7 +196,9 @@ def guest(args: argparse.Namespace) -> int:
     except FileNotFoundError:
         return _no_service()
     if hindrance:
-        raise VfagentError(f"guest {args.name}: {args.guest_verb}: {hindrance}", hint="vfagent guest list shows them")
+        cause = hindrance.removeprefix(f"guest {args.name}: ")
+        hint = "vfagent guest list shows them"
+        raise VfagentError(f"guest {args.name}: cannot {args.guest_verb} it: {cause}", hint=hint)
     print(f"guest {args.name}: {'runs' if args.guest_verb == 'start' else 'stopped'}", file=sys.stderr)
     return Exit.OK
 

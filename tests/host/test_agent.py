@@ -242,7 +242,7 @@ def test_a_second_agent_is_refused(files: FakeKernel, start: Start) -> None:
     first = start().ready()
     second = start()
     assert second.process.wait(10) == 1
-    assert "another one is running" in second.log
+    assert "the service: cannot run: another one is running" in second.log
     assert first.process.poll() is None
     assert first.stop() == 0
     start().ready()

@@ -64,7 +64,10 @@ def test_the_verbs_do_what_they_say(root: Path, services: list[Service], capsys:
     assert say(root, "start", "x") == 0
     service.until(lambda: guest(service)["phase"] == "running")
     assert say(root, "start", "nobody") == 1
-    assert "there is no such guest" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "vfagent: guest nobody: cannot start it: there is no such guest",
+        "  (vfagent guest list shows them)",
+    ]
     assert say(root, "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["phase"] == "running"
 

@@ -220,4 +220,4 @@ def test_a_rom_that_cannot_be_built_is_an_error_with_its_reason(
     assert "guest x: " in (said := capsys.readouterr().err)
     assert "src/Makefile: No such file or directory" in said
     assert say(root, "rom", "build", "nobody") == 1
-    assert "no guest of the policy boots by a ROM" in capsys.readouterr().err
+    assert "guest nobody: there is no such guest, allowed are x" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vfagent.errors import VfagentError
+from vfagent.errors import VfagentError, errno_text
 from vfagent.model.guest import (
     ENV_RULE,
     ENV_VFS,
@@ -59,7 +59,8 @@ class Systemd:
         try:
             self._bus: Any = open_dbus_connection(bus=address)
         except (OSError, KeyError, ValueError) as error:
-            raise BusError(f"systemd: cannot talk to it over D-Bus: {error}", hint="is dbus.socket there?") from error
+            cause = errno_text(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            raise BusError(f"systemd: cannot talk to it over D-Bus: {cause}", hint="is dbus.socket there?") from error
 
     def __enter__(self) -> Self:
         return self

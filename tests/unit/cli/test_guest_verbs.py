@@ -107,3 +107,17 @@ def test_without_the_service_the_exit_status_says_so(
 ) -> None:
     assert say(tree, "guest", *argv) == 6
     assert "the service is not running" in capsys.readouterr().err
+
+
+def test_a_rom_for_a_guest_that_is_not_there_names_those_that_are(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree.policy(POLICY.replace('name = "x"', 'name = "cirros"'))
+    assert say(tree, "rom", "build", "cirrso") == 1
+    said = 'vfagent: guest cirrso: there is no such guest, allowed are cirros, did you mean "cirros"?\n'
+    assert capsys.readouterr().err == said
+
+
+def test_a_rom_for_a_guest_that_needs_none_says_so(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(tree, "rom", "build", "x") == 1
+    assert capsys.readouterr().err.splitlines()[0] == "vfagent: guest x: boots by no ROM"

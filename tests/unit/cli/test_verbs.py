@@ -469,6 +469,12 @@ def test_a_mistyped_verb_is_wrong_usage_that_names_what_was_meant(
     assert capsys.readouterr().err.endswith(f', did you mean "{meant}"?\n')
 
 
+def test_help_spells_names_as_they_are_spelled(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["rom", "--help"])
+    assert "\niPXE ROMs for VFs" in capsys.readouterr().out
+
+
 def test_schema_is_json_of_the_policy(say: Any) -> None:
     said = say("schema")
     assert said.status == 0

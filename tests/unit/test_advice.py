@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is advised where the kernel refuses a step."""
+
+import errno
+
+import pytest
+
+from vfagent.advice import explain
+from vfagent.model.pci import PciAddress
+from vfagent.plan.network_steps import CreateBridge
+from vfagent.plan.steps import SetAdminState, Step
+
+PF = PciAddress("0000:01:00.0")
+
+
+@pytest.mark.parametrize("step", [SetAdminState(PF, 2, up=True), CreateBridge(PF, "br0")])
+def test_any_step_where_all_is_read_only_says_why(step: Step) -> None:
+    cause, hint, retryable = explain(step, errno.EROFS)
+    assert cause == ": it is read-only here"
+    assert "another host's tree" in (hint or "")
+    assert not retryable
