@@ -28,7 +28,7 @@ BESIDE = "192.168.10.20"
 VIRTIO, IGB = "0000:01:00.0", "0000:02:00.0"
 GUEST = "vfagent-guest-cirros.service"
 MOST_EXPOSED = 1.7
-READY_S = 15.0  # in software emulation, where starting Python takes most of it
+READY_S = 30.0  # in software emulation, where starting Python takes most of it
 POLICY = f"""
 [[pf]]
 name = "storage"
@@ -257,5 +257,7 @@ def test_a_purge_leaves_nothing_of_ours_but_the_vfs(vm: VM) -> None:
     found = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
     left = [path for path in found if not path.startswith(NOT_OURS)]
     assert left == [], left
-    assert vm.run("systemctl list-units --all --plain --no-legend '*vfagent*'").stdout == ""
+    # systemd 252 remembers the name of a unit that others named.
+    units = vm.run("systemctl list-units --all --plain --no-legend '*vfagent*' | grep -v not-found", check=False)
+    assert units.stdout == ""
     assert (vfs(vm, VIRTIO), vfs(vm, IGB)) == before
