@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import select
 import sys
 import time
@@ -17,6 +18,7 @@ from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.identity import open_host, read_identity
 from vfagent.host.journal import setup_logging
+from vfagent.host.lock import take_lock
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
 from vfagent.host_bridges import converge_bridges
@@ -24,6 +26,7 @@ from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress, pci_address
 from vfagent.observe import observe_pf, pf_addresses
 from vfagent.pf_state import PfState, Phase
+from vfagent.policy.types import Policy
 from vfagent.release import release
 from vfagent.reports import StepEnded, StepStarted
 from vfagent.show import NO_POLICY, NOTHING_MATCHES, printable
@@ -31,20 +34,27 @@ from vfagent.status import pf_status
 from vfagent.watcher import Watcher
 
 _GRACE_S = 10.0  # for links and drivers that are still on their way
-_STUCK_S = 200.0
+_STUCK_S, _PATIENCE_S = 200.0, 90.0
 
 
 async def apply_once(root: Path, *, as_json: bool) -> int:
     """Until nothing is left that can be done now. Steps are logged as they end."""
     setup_logging(debug=False)
-    state, host, policy = State(root), open_host(root), load(root)
+    policy, lock = load(root), _lock(State(root))
+    try:
+        return await _apply(root, policy, lock, as_json=as_json)
+    finally:
+        os.close(lock)
+
+
+async def _apply(root: Path, policy: Policy, lock: int, *, as_json: bool) -> int:
+    state, host = State(root), open_host(root)
     for address in state.released():
         state.take_back(address)
-    bridges = converge_bridges(policy, host)
-    for text in (*bridges.done, *bridges.problems):
-        print(f"bridges: {text}", file=sys.stderr)
+    _bridges(policy, host)
     changed = asyncio.Event()
     convergence = Convergence(host, state, read_identity(root), policy, lambda _: changed.set())
+    convergence.workers.keep_from_workers = lambda: (lock,)
     watcher = Watcher(host, convergence)
     watcher.start()
     watcher.look_at_everything(now=True)
@@ -57,6 +67,8 @@ async def apply_once(root: Path, *, as_json: bool) -> int:
             continue
     convergence.stop()
     watcher.stop()
+    # Again: one that no rule is for goes once its last port has gone, which may be a PF's leg.
+    bridged = _bridges(policy, host)
     states = sorted(convergence.pfs.values(), key=lambda one: one.address)
     if as_json:
         print(json.dumps([encode(pf_status(one)) for one in states], indent=2))
@@ -66,7 +78,25 @@ async def apply_once(root: Path, *, as_json: bool) -> int:
         print(NO_POLICY, file=sys.stderr)
     elif all(state.phase is Phase.UNMANAGED for state in states):
         print(NOTHING_MATCHES, file=sys.stderr)
-    return _verdict(states)
+    found = _verdict(states)
+    return found if found or bridged else Exit.NOT_CONVERGED
+
+
+def _lock(state: State) -> int:
+    """Two at once would undo each other's work; the service counts too, whenever it starts."""
+    try:
+        return take_lock(state.run)
+    except BlockingIOError:
+        hint = "systemctl status vfagent; or wait for the other vfagent apply to end"
+        raise VfagentError("apply: cannot begin: another vfagent is at work", hint=hint) from None
+
+
+def _bridges(policy: Policy, host: Host) -> bool:
+    """Look at the policy's bridges, and tell; whether they are as it says."""
+    found = converge_bridges(policy, host)
+    for text in (*found.done, *found.problems):
+        print(f"bridges: {text}", file=sys.stderr)
+    return not found.problems
 
 
 def _finished(convergence: Convergence, started: float) -> bool:
@@ -84,7 +114,7 @@ def _verdict(states: list[PfState]) -> int:
             print(f"{name}: {state.phase}", file=sys.stderr)
         for late in state.plan.deferred:
             print(printable(f"  {late.step.describe()} ({late.reason}): {late.because}"), file=sys.stderr)
-    if Phase.DEFERRED in phases:
+    if any(state.plan.deferred for state in states):
         return Exit.REFUSED
     return Exit.OK if phases <= {Phase.CONVERGED, Phase.UNMANAGED} else Exit.NOT_CONVERGED
 
@@ -92,6 +122,9 @@ def _verdict(states: list[PfState]) -> int:
 def release_pf(root: Path, name: str, *, force: bool) -> int:
     host, state = open_host(root), State(root)
     address = _named(host, name)
+    if address in state.released():
+        print(f"{address}: was given back before; `systemctl reload vfagent` takes it again", file=sys.stderr)
+        return Exit.OK
     state.release(address)  # first, so that a running service does not take it again
     try:
         _in_worker(host, state, address, force=force)
@@ -117,7 +150,8 @@ def _named(host: Host, name: str) -> PciAddress:
 def _in_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:
     def body(send: worker.Send) -> None:
         try:
-            release(address, host, state, send, force=force)
+            with state.to_itself(address, _PATIENCE_S):  # a look of the service's may be under way
+                release(address, host, state, send, force=force)
         except VfagentError as error:
             send(error)
 

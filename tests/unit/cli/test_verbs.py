@@ -416,6 +416,19 @@ def test_without_a_policy_plan_and_apply_say_where_it_is_looked_for(
     assert len(tree.vfs(PF)) == 2
 
 
+def test_two_applies_at_once_do_not_undo_each_others_work(
+    say: Any, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first has the lock, and has not told of itself yet."""
+    monkeypatch.setattr("vfagent.verbs.service_pid", lambda root: None)
+    lock = take_lock(tree.root / "run/vfagent")
+    said = say("apply")
+    os.close(lock)
+    assert said.status == 1
+    assert "apply: cannot begin: another vfagent is at work" in said.err
+    assert say("apply").status == 0
+
+
 def test_apply_says_that_no_rule_is_for_this_host(say: Any, tree: Tree) -> None:
     tree.policy(POLICY.replace("igb", "ice"))
     said = say("apply")
@@ -434,6 +447,14 @@ def test_release_of_a_pf_that_was_never_changed_says_so(say: Any) -> None:
     said = say("release", "ens1")
     assert said.status == 1
     assert "vfagent has not changed it" in said.err
+
+
+def test_a_second_release_does_not_take_the_pf_back(say: Any, tree: Tree) -> None:
+    State(tree.root).release(PF)
+    said = say("release", "ens1")
+    assert said.status == 0
+    assert "was given back before" in said.err
+    assert State(tree.root).released() == {PF}
 
 
 def test_release_refuses_to_take_a_vf_from_a_guest(say: Any, tree: Tree) -> None:
