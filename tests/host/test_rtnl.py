@@ -157,7 +157,7 @@ def test_the_administrators_session_names_its_link(route: int, monkeypatch: pyte
     other = add_veth("pf1", "wire1", up=True)
     ip("addr", "add", "10.7.0.2/24", "dev", "pf1")
     monkeypatch.setenv("SSH_CONNECTION", "10.7.0.99 51000 10.7.0.2 22")
-    assert KernelRtnl().management() == {route: "carries the default route", other: "carries this SSH session"}
+    assert KernelRtnl().management() == {route: "carries the default route", other: "carries an SSH session"}
 
 
 def host() -> Host:

@@ -6,12 +6,13 @@ Each call opens a socket of its own: a long-lived IPRoute of pyroute2 0.9 grows 
 
 import importlib.util
 import os
-import socket
 import sys
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from vfagent.host import access
 from vfagent.host.getlink import EXT_SKIP_STATS, EXT_VF, get_link
 from vfagent.host.host import LinkFacts
 from vfagent.host.link_facts import ETHERTYPE, LINK_STATE, link_facts
@@ -20,8 +21,6 @@ from vfagent.model.vf_settings import VfSettings, Vlan, VlanProtocol
 _AF_BRIDGE = 7
 _HWMODES = {0: "veb", 1: "vepa"}
 _SCOPE_LINK = 253
-# Looked up, not sent to: which way the host's default route goes. From RFC 5737 and RFC 3849.
-_FAR_AWAY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 def _iproute_class() -> Any:
@@ -50,6 +49,9 @@ IPRoute = _iproute_class()
 
 
 class KernelRtnl:
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
     def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
         try:
             # Statistics double the message, which ends at 64 KiB.
@@ -81,9 +83,7 @@ class KernelRtnl:
         return frozenset(message["index"] for message in messages if message["scope"] < _SCOPE_LINK)
 
     def management(self) -> Mapping[int, str]:
-        with IPRoute() as ip:
-            reasons = {oif: "carries the default route" for oif in _ways(ip, _FAR_AWAY)}
-            return reasons | {oif: "carries this SSH session" for oif in _ways(ip, _ssh_peer())}
+        return access.management(self._root)
 
 
 def ask(request: Any) -> Any:
@@ -102,24 +102,6 @@ def ask(request: Any) -> Any:
 def setter(**request: object) -> None:
     with IPRoute() as ip:
         ask(lambda: ip.link("set", **request))
-
-
-def _ssh_peer() -> tuple[tuple[int, str], ...]:
-    peer = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
-    if not peer:
-        return ()
-    return ((socket.AF_INET6 if ":" in peer else socket.AF_INET, peer),)
-
-
-def _ways(ip: Any, destinations: tuple[tuple[int, str], ...]) -> list[int]:
-    found = []
-    for family, address in destinations:
-        try:
-            routes = ask(lambda family=family, address=address: ip.route("get", dst=address, family=family))
-        except OSError:
-            continue  # ENETUNREACH: no way there
-        found += [oif for route in routes if (oif := route.get_attr("RTA_OIF"))]
-    return found
 
 
 def vf_request(index: int, settings: VfSettings) -> dict[str, Any]:
