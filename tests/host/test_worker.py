@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disposable children: their reports, their deaths, and nothing left of them."""
 
+import errno
 import fcntl
 import os
 import select
@@ -169,6 +170,38 @@ def test_a_worker_ends_on_the_signals_that_its_parent_handles() -> None:
 def test_a_hundred_workers_leave_nothing_behind() -> None:
     for number in range(100):
         assert finish(worker.start(lambda send, number=number: send(number))) == ([number], 0)  # type: ignore[misc]
+
+
+def no_process_left() -> int:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def no_descriptor_left(pid: int) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("begin", [lambda body: worker.start(body), lambda body: worker.prepare(body, nothing)])
+def test_a_fork_that_fails_leaves_no_descriptor(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """conftest.py sees what is left."""
+    monkeypatch.setattr(os, "fork", no_process_left)
+    for _ in range(3):
+        with pytest.raises(BlockingIOError):
+            begin(print)
+
+
+def test_a_worker_that_cannot_be_watched_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = tmp_path / "done"
+
+    def body(send: worker.Send) -> None:
+        time.sleep(0.5)
+        done.write_text("done")
+
+    monkeypatch.setattr(os, "pidfd_open", no_descriptor_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        worker.start(body)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert not done.exists()
 
 
 # A worker that was forked ahead of its task.

@@ -68,15 +68,34 @@ class Worker:
 
 
 def start(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worker:
-    """Run `body` in a child; what it sends arrives in `Worker.read`. `close`: descriptors it must not keep."""
+    """Run `body` in a child; what it sends arrives in `Worker.read`. `close`: descriptors it must not keep.
+
+    Raises OSError where there is no memory, process or descriptor left for it; then nothing of it is left.
+    """
     reading, writing = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if pid == 0:
         os.close(reading)
         _child(body, writing, close)
     os.close(writing)
     os.set_blocking(reading, False)
-    return Worker(pid, os.pidfd_open(pid), reading)
+    return Worker(pid, _pidfd(pid, reading), reading)
+
+
+def _pidfd(pid: int, reading: int) -> int:
+    """A child that nobody can watch must not work."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(reading)
+        raise
 
 
 @dataclass(slots=True)
@@ -119,8 +138,13 @@ def prepare(body: Callable[[Any, Send], None], rehearse: Callable[[], None], *, 
             if head:  # else the parent is gone
                 body(pickle.loads(orders.read(*_LENGTH.unpack(head))), send)
 
-    worker = start(wait, close=close)
-    os.close(reading)
+    try:
+        worker = start(wait, close=close)
+    except OSError:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
     return Spare(worker, writing)
 
 
