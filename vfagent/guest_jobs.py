@@ -32,13 +32,17 @@ _MARGIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file."""
+    """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file.
+
+    Not `begun`: there was no process left for it, or no descriptor, and nothing was done.
+    """
 
     error: str | None = None
     hint: str | None = None
     units: tuple[FoundUnit, ...] | None = None
     kvm: bool | None = None
     rom: str | None = None
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,11 @@ class Jobs:
     def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
         """`done` gets what `body` returned, or an Outcome that says why there is nothing."""
         loop = asyncio.get_running_loop()
-        child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
+        try:
+            child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
+        except OSError as error:
+            loop.call_soon(done, Outcome(f"cannot start a worker: {error.strerror}", begun=False))
+            return
         reports: list[Any] = []
         self._running[child.pid] = child, loop.call_later(within_s + _MARGIN_S, child.kill)
         loop.add_reader(child.reports, lambda: reports.extend(child.read()))

@@ -13,7 +13,7 @@ from vfagent.plan.kvm_probe import PROBE_S
 
 log = logging.getLogger(__name__)
 
-_NO_BUS_S = 2.0
+_AGAIN_S = (2.0, 10.0)  # between trials that gave no answer; the one after these is the last
 
 
 class KvmTrial:
@@ -23,6 +23,8 @@ class KvmTrial:
         self._host, self._records, self._jobs, self._bus, self._on_answer = host, records, jobs, bus, on_answer
         self._works = records.kvm()
         self._trying = False
+        self._failures = 0
+        self._told: str | None = None
 
     def answer(self) -> bool | None:
         """None while it is being tried."""
@@ -34,15 +36,24 @@ class KvmTrial:
         return self._works
 
     def _tried(self, found: Outcome) -> None:
-        self._works = found.kvm
-        if found.kvm is None:
-            log.error("cannot try whether KVM works: %s", found.error)
-            asyncio.get_running_loop().call_later(_NO_BUS_S, self._again)
+        if found.kvm is None and (not found.begun or self._failures < len(_AGAIN_S)):
+            self._try_again(found)
             return
+        self._works = bool(found.kvm)
         with contextlib.suppress(OSError):  # then the next agent tries it again
-            self._records.keep_kvm(works=found.kvm)
-        log.info("KVM %s", "works" if found.kvm else "does not run a guest: guests are emulated, which is slow")
+            self._records.keep_kvm(works=self._works)
+        if found.kvm is None:
+            log.error("KVM cannot be tried: %s; guests are emulated, which is slow, until the host boots", found.error)
+        else:
+            log.info("KVM %s", "works" if found.kvm else "does not run a guest: guests are emulated, which is slow")
         self._again()
+
+    def _try_again(self, found: Outcome) -> None:
+        if found.error != self._told:
+            log.warning("cannot try whether KVM works yet: %s", found.error)
+        self._told, delay_s = found.error, _AGAIN_S[self._failures if found.begun else 0]
+        self._failures += found.begun
+        asyncio.get_running_loop().call_later(delay_s, self._again)
 
     def _again(self) -> None:
         self._trying = False

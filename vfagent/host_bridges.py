@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _SOON_S = 0.2
 _LIMIT_S = 30.0
+_AGAIN_S = 10.0  # where a look came to nothing
 _NO_PF = PciAddress("")
 
 
@@ -116,8 +117,15 @@ class HostBridges:
             self.consider_soon()
 
     def consider_soon(self) -> None:
+        self._consider_after(_SOON_S)
+
+    def _consider_after(self, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer and self._timer.when() > loop.time() + delay_s:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SOON_S, self._consider)
+            self._timer = loop.call_later(delay_s, self._consider)
 
     def _consider(self) -> None:
         self._timer = None
@@ -131,6 +139,7 @@ class HostBridges:
         self._busy = False
         if isinstance(found, Outcome):
             found = BridgesFound(problems=(f"cannot look at them: {found.error}",))
+            self._consider_after(_AGAIN_S)
         for text in found.done:
             log.info("bridges: %s", text)
         for text in found.problems:

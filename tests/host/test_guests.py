@@ -2,12 +2,14 @@
 """Guests on a kernel made of files, by a systemd that is made up: started, recognised, left alone."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +22,10 @@ from tests.host.test_units import calls
 from vfagent.convergence import Convergence
 from vfagent.guest_state import Job
 from vfagent.guests import Guests
+from vfagent.host import worker
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
+from vfagent.host.worker import Send, Worker
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.observe import observe_pf, pf_addresses
@@ -186,6 +190,44 @@ def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
 
     tell(story)
     assert (kernel.tree.root / BEGUN).read_text() == "vfagent-guest-x.service\n"
+
+
+def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
+    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its survey, the trial of KVM, its ROM and its start: each finds none at first."""
+    refused = set[str]()
+
+    def start(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worker:
+        if (asked := body.__closure__[0].cell_contents.__qualname__ if body.__closure__ else "") not in refused:
+            refused.add(asked)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return worker.start(body, close=close)
+
+    monkeypatch.setattr("vfagent.guest_jobs.worker", SimpleNamespace(start=start))
+    monkeypatch.setattr("vfagent.guest_watch._NO_BUS_S", 0.1)
+    monkeypatch.setattr("vfagent.guest_kvm._AGAIN_S", (0.1, 0.1))
+    monkeypatch.setattr("vfagent.guest_roms._AGAIN_S", 0.1)
+    (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
+    kernel.tree.policy(ROM)
+    fake_ipxe(kernel.tree.root / "usr/src/ipxe")
+    kernel.tree.add_pf(PF)
+    tell(runs)
+    assert sorted(name.split(".")[0] for name in refused) == ["Guests", "KvmTrial", "Roms", "UnitWatch"]
+
+
+def test_a_kvm_that_cannot_be_tried_keeps_no_guest_from_starting(
+    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The made-up systemd does not know the trial's unit, as one might not that hangs over it."""
+    monkeypatch.setattr("vfagent.guest_kvm._AGAIN_S", (0.1, 0.1))
+    (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
+    kernel.tree.add_pf(PF)
+    tell(runs)
+    probes = [body[0] for body in calls(kernel.tree.root / "calls", "StopUnit") if "probe" in body[0]]
+    assert len(probes) == 3
+    assert [record.levelname for record in caplog.records if "KVM" in record.message] == ["WARNING", "ERROR"]
+    assert json.loads((kernel.tree.root / "run/vfagent/kvm.json").read_text()) is False
 
 
 def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: Tell) -> None:

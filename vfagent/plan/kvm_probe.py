@@ -5,6 +5,7 @@ from vfagent.model.guest import Property, UnitSpec
 from vfagent.plan.qemu import QEMU
 
 PROBE_S = 20.0
+_STOP_S = 2.0
 _UNIT = "vfagent-kvm-probe.service"
 _DISK = "/run/credentials/vfagent-kvm-probe.service/disk"
 # SeaBIOS reads nothing of a disk that has not one whole cylinder, so it is told of smaller ones.
@@ -28,6 +29,8 @@ def kvm_probe() -> UnitSpec:
             Property("Description", "s", "Whether KVM runs a guest"),
             Property("Type", "s", "oneshot"),
             Property("TimeoutStartUSec", "t", int(PROBE_S * 1e6)),
+            # A QEMU that hangs in KVM hears no SIGTERM.
+            Property("TimeoutStopUSec", "t", int(_STOP_S * 1e6)),
             Property("ExecStart", "a(sasb)", [(QEMU, argv, False)]),
             # What QEMU makes of a value that is written to the port.
             Property("SuccessExitStatus", "(aiai)", ([_VALUE << 1 | 1], [])),

@@ -29,3 +29,8 @@ def test_the_firmware_is_told_how_small_the_disk_is() -> None:
 def test_it_has_the_kvm_device_and_an_end() -> None:
     assert PROPERTIES["DeviceAllow"] == [("/dev/kvm", "rw")]
     assert PROPERTIES["TimeoutStartUSec"] == 20_000_000
+
+
+def test_a_qemu_that_hears_no_signal_is_killed_before_the_answer_is_given_up() -> None:
+    """After TimeoutStartUSec SIGTERM, after TimeoutStopUSec SIGKILL; and the job's end is waited for 50 s."""
+    assert PROPERTIES["TimeoutStartUSec"] + 2 * PROPERTIES["TimeoutStopUSec"] < 30_000_000

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs in workers, on a host that is short of something, and at the agent's end."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.host.leaks import run_to_end
+from vfagent.guest_jobs import Jobs, Outcome
+
+
+def no_process_left() -> int:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+async def until(done: Callable[[], object], within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not done():
+            await asyncio.sleep(0.02)
+
+
+def test_a_job_that_finds_no_process_left_is_told_of_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> list[Any]:
+        jobs, found = Jobs(), list[Any]()
+        with monkeypatch.context() as short:
+            short.setattr(os, "fork", no_process_left)
+            jobs.run(lambda: Outcome(rom="r"), found.append, 5.0)
+            assert not found, "told before whoever asked has noted that it asked"
+            await until(lambda: found)
+        jobs.run(lambda: Outcome(rom="r"), found.append, 5.0)
+        await until(lambda: len(found) == 2)
+        return found
+
+    short, done = run_to_end(scenario())
+    assert (short.error, short.begun) == ("cannot start a worker: Resource temporarily unavailable", False)
+    assert done == Outcome(rom="r")
