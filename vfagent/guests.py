@@ -273,7 +273,8 @@ class Guests:
 
     async def _stop_by_hand(self, one: GuestState) -> None:
         await self._settled(one)
-        self._remember(one, Record(one.unit_rule if one.running else one.digest, "it was stopped by hand"))
+        # By the rule that is in force, which one that runs by an older one would else start again by.
+        self._remember(one, Record(one.digest or one.unit_rule, "it was stopped by hand"))
         if one.running:
             self._stop(one)
             await self._settled(one)

@@ -216,6 +216,23 @@ def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
     assert sorted(name.split(".")[0] for name in refused) == ["Guests", "KvmTrial", "Roms", "UnitWatch"]
 
 
+def test_a_guest_that_runs_by_an_older_rule_stays_stopped_when_it_is_stopped(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        agent.reload(POLICY.replace('name = "x"', 'name = "x"\ncpus = 2'))
+        await agent.until(lambda: (found := agent.guest()) and found.outdated)
+        await agent.guests.request("stop", "x")
+        assert agent.phase() == "stopped"
+        agent.look()
+        await asyncio.sleep(0.5)
+        assert agent.phase() == "stopped"
+
+    tell(story)
+    assert len(started(kernel)) == 1
+
+
 def test_a_kvm_that_cannot_be_tried_keeps_no_guest_from_starting(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
