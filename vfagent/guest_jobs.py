@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from vfagent.plan.guest_unit import unit_of
 from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
 from vfagent.plan.qemu import Guest
 from vfagent.policy.types import GuestRule
+from vfagent.spare import bury
 
 T = TypeVar("T")
 
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 SURVEY_S = 30.0
 _MARGIN_S = 30.0
+_LAST_S = 0.5  # what killed workers have, all together, to be gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +146,19 @@ class Jobs:
 
     def stop(self) -> None:
         """Wait for none: systemd goes on with what it was asked, and the next agent finds it."""
-        loop = asyncio.get_running_loop()
-        for child, deadline in self._running.values():
+        loop, children = asyncio.get_running_loop(), list(self._running.values())
+        self._running.clear()
+        for child, deadline in children:
             deadline.cancel()
             loop.remove_reader(child.pidfd)
             loop.remove_reader(child.reports)
             child.kill()
-            child.close()
-        self._running.clear()
+        end = time.monotonic() + _LAST_S
+        for child, _ in children:
+            if child.ends_within(max(0.0, end - time.monotonic())):
+                child.close()
+            else:  # it hangs in the kernel
+                bury(child)
 
 
 def _guarded(body: Callable[[], T]) -> T | Outcome:

@@ -11,6 +11,18 @@ from vfagent.host import worker
 _QUIET_S = 1.0  # a fork costs time too: not while something is being done
 
 
+def bury(child: worker.Worker) -> None:
+    """Kill it, and collect it when it has ended. Not waited for: it may hang in the kernel."""
+    loop = asyncio.get_running_loop()
+
+    def collect() -> None:
+        loop.remove_reader(child.pidfd)
+        child.close()
+
+    child.kill()
+    loop.add_reader(child.pidfd, collect)
+
+
 class SpareWorker:
     """`body` is what a worker does with its task, `rehearse` what it does before it has one."""
 
@@ -27,7 +39,7 @@ class SpareWorker:
         if spare and spare.begin(task):
             return spare.worker
         if spare:
-            self._bury(spare.worker)
+            bury(spare.worker)
         return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
 
     def renew_soon(self) -> None:
@@ -44,22 +56,11 @@ class SpareWorker:
             with contextlib.suppress(OSError):  # without one, a look forks its own
                 self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
 
-    def _bury(self, child: worker.Worker) -> None:
-        """Not waited for here: its rehearsal may hang in the kernel too."""
-        loop = asyncio.get_running_loop()
-
-        def collect() -> None:
-            loop.remove_reader(child.pidfd)
-            child.close()
-
-        child.kill()
-        loop.add_reader(child.pidfd, collect)
-
     def stop(self) -> None:
         self._stopped = True
         if self._timer:
             self._timer.cancel()
         if self.spare:
             self.spare.dismiss()
-            self._bury(self.spare.worker)
+            bury(self.spare.worker)
             self.spare = None

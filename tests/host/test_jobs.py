@@ -4,13 +4,15 @@
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.host.leaks import run_to_end
+from tests.host.leaks import children, run_to_end
 from vfagent.guest_jobs import Jobs, Outcome
+from vfagent.host import worker
 
 
 def no_process_left() -> int:
@@ -38,3 +40,29 @@ def test_a_job_that_finds_no_process_left_is_told_of_and_the_next_one_runs(monke
     short, done = run_to_end(scenario())
     assert (short.error, short.begun) == ("cannot start a worker: Resource temporarily unavailable", False)
     assert done == Outcome(rom="r")
+
+
+def test_jobs_under_way_end_with_the_agent() -> None:
+    async def scenario() -> None:
+        jobs = Jobs()
+        for _ in range(3):
+            jobs.run(lambda: time.sleep(60), print, 60.0)
+        jobs.stop()
+
+    run_to_end(scenario())
+
+
+def test_a_job_that_hangs_in_the_kernel_does_not_keep_the_agent_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> float:
+        jobs = Jobs()
+        with monkeypatch.context() as hung:
+            hung.setattr(worker.Worker, "kill", lambda child: None)  # as one in D state takes it
+            for _ in range(3):
+                jobs.run(lambda: time.sleep(1.5), print, 60.0)
+            began = time.monotonic()
+            jobs.stop()
+            took = time.monotonic() - began
+            await until(lambda: not children())
+        return took
+
+    assert run_to_end(scenario()) < 1.2

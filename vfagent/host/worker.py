@@ -59,6 +59,11 @@ class Worker:
     def kill(self) -> None:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    def ends_within(self, seconds: float) -> bool:
+        end = select.poll()
+        end.register(self.pidfd, select.POLLIN)
+        return bool(end.poll(seconds * 1000))
+
     def close(self) -> int:
         """After the child's end: collect it and its descriptors; returns its exit status."""
         _, status = os.waitpid(self.pid, 0)
