@@ -10,6 +10,8 @@ from vfagent.model.vf_settings import Attribute, VfSettings
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.planner import plan_pf
 from vfagent.plan.steps import BindDriver
+from vfagent.plan.vf import Planned
+from vfagent.reconcile import GivenUp
 
 PF = PciAddress("0000:3b:00.0")
 VF = Vf(0, PciAddress("0000:3b:00.2"), iommu_group=30)
@@ -23,6 +25,17 @@ def test_vfs_that_lost_their_driver_for_a_mode_that_was_refused_get_it_back() ->
     then = plan_pf(WANTED, CARD, PfMemory(), first.steps)
     assert [one.step for one in then.steps] == [BindDriver(PF, 0, VF.address, VFIO_DRIVER)]
     assert then.problems == ("eswitch switchdev could not be set",)
+
+
+def test_a_plan_that_was_given_up_is_known_whole_and_by_what_is_left_of_it() -> None:
+    """A step before the bad one may count as done each time: a VLAN device that is there by another name."""
+    done = Planned(BindDriver(PF, 0, VF.address, VFIO_DRIVER), "found no driver")
+    bad = Planned(SetEswitch(PF, "switchdev"), "found legacy")
+    given_up = GivenUp(undone=(bad,), plan=(done, bad))
+    assert given_up.covers((done, bad))
+    assert given_up.covers((bad,))
+    assert not given_up.covers((done,))
+    assert not given_up.covers(())
 
 
 def test_what_a_driver_refused_in_one_mode_is_asked_for_again_in_the_other() -> None:
