@@ -14,7 +14,7 @@ from typing import Any
 from vfagent import __version__
 from vfagent.diagnosis.facts import Card, ExaminedPf, Facts, Kvm, Programs, Service
 from vfagent.diagnosis.finding import Unseen
-from vfagent.diagnosis.guests import files_of, wanted_guests
+from vfagent.diagnosis.guests import wanted_guests
 from vfagent.errors import PolicyError
 from vfagent.guest_jobs import Outcome, probe
 from vfagent.host.files import HostFiles
@@ -32,6 +32,7 @@ from vfagent.model.codec import decode
 from vfagent.model.pci import PciAddress, card_of, is_pci_address
 from vfagent.observe import DEVICES, group_blockers, observe_function, pf_addresses
 from vfagent.pf_state import Phase
+from vfagent.plan.guest_files import files_of
 from vfagent.plan.kvm_probe import PROBE_S
 from vfagent.plan.qemu import QEMU
 from vfagent.plan.rom_image import RomImage, rom_images
@@ -193,7 +194,7 @@ def _troubles(status: Status) -> Iterator[tuple[str, str, str | None]]:
 
 def _programs(facts: Facts, files: HostFiles) -> Programs:
     guests = wanted_guests(facts)
-    paths = {QEMU} | {path for guest in guests for path, _ in files_of(guest)}
+    paths = {QEMU} | {path for guest in guests for path, _ in files_of(guest.rule, guest.boot)}
     roms = {guest.rule.ipxe.rom for guest in guests if guest.rule.ipxe and guest.rule.ipxe.rom}
     return replace(
         facts.programs,

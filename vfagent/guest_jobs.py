@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from vfagent.errors import VfagentError
 from vfagent.host import worker
 from vfagent.host.chap import secret_file
+from vfagent.host.files import seen_in
 from vfagent.host.host import Host
 from vfagent.host.units import BusError, Systemd, device_unit
 from vfagent.model.guest import FoundUnit, GuestVf, unit_name
 from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.observe import observe_vf
 from vfagent.plan.boot import Boot
+from vfagent.plan.guest_files import absent_file
 from vfagent.plan.guest_unit import unit_of
 from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
 from vfagent.plan.qemu import Guest
@@ -73,6 +75,7 @@ def survey(bus: str, registered: frozenset[int]) -> Outcome:
 
 
 def start(bus: str, order: Order, host: Host) -> Outcome:
+    _all_there(order)
     for vf in order.vfs:
         _still_free(vf, host)
     uuid_text = str(_uuid(order.rule.name, order.machine_id))
@@ -82,9 +85,15 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     with Systemd(bus) as systemd:
         systemd.reset_failed(spec.unit)
         result = systemd.start(spec, START_S)
-    failed = None if result == "done" else f"guest {order.rule.name}: cannot start: its unit's job ended as {result}"
+    failed = None if result == "done" else f"cannot start: its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
+
+
+def _all_there(order: Order) -> None:
+    """A unit that is started without them fails until systemd has had enough, with QEMU's words for it."""
+    if found := absent_file(order.rule, order.boot, seen_in(order.root)):
+        raise VfagentError(f"cannot start: {found[0]}", hint=found[1])
 
 
 def _still_free(vf: GuestVf, host: Host) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vfagent.guest_state import GuestState, with_hardware
+from vfagent.host.files import seen_in
 from vfagent.host.guest_records import HOLDERS, GuestRecords, guest_cgroup
 from vfagent.host.host import Host
 from vfagent.host.identity import read_identity
@@ -14,6 +15,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.observe import pf_addresses
 from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import ManagedPf, place
+from vfagent.plan.guest_files import absent_file
 from vfagent.plan.qemu import Guest, argv
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Task, look
@@ -74,6 +76,8 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
         return PlannedGuest(state.name, f"stays as it is: {why}", to_do=False)
     if state.hindrance or state.boot is None:
         return PlannedGuest(state.name, f"waits: {state.hindrance}", to_do=True)
+    if found := absent_file(state.placement.rule, state.boot, seen_in(root)):
+        return PlannedGuest(state.name, f"waits: {found[0]} ({found[1]})", to_do=True)
     # Whether KVM works is tried by the service, and a UUID needs the host's identity: both stand as they would be.
     guest = Guest(state.placement.rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID")
     text = f"start on {', '.join(vfs)} by its {state.boot.loader}{_rom(state.boot, source, root)}"

@@ -19,6 +19,7 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.fake_systemd import BEGUN, FAULTS, fake_systemd
 from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
+from tests.host.tree import put
 from vfagent.convergence import Convergence
 from vfagent.guest_state import Job
 from vfagent.guests import Guests
@@ -138,6 +139,20 @@ def started(kernel: FakeKernel) -> list[str]:
 
 async def runs(agent: Running) -> None:
     await agent.until(lambda: agent.phase() == "running")
+
+
+def test_a_guest_without_its_ipxe_image_waits_for_it_and_says_so(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    image = kernel.tree.root / "usr/lib/ipxe/ipxe.lkrn"
+    put(kernel.tree.root / "usr/bin/qemu-system-x86_64", "")
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "ipxe.lkrn, the iPXE image, is not there" in str(agent.guest()))
+        assert started(kernel) == []
+        put(image, "")
+        await runs(agent)
+
+    tell(story)
 
 
 def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, tell: Tell) -> None:

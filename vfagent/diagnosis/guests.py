@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from vfagent.diagnosis.facts import Facts, Kernel, managed_pfs, needed
 from vfagent.diagnosis.finding import Finding, Severity
-from vfagent.plan.boot import IPXE_IMAGES, Boot, Loader, boot_of, iscsi_url
+from vfagent.plan.boot import Boot, Loader, boot_of, iscsi_url
 from vfagent.plan.guest import expand
-from vfagent.plan.qemu import QEMU, UEFI
+from vfagent.plan.guest_files import files_of, what_to_do
+from vfagent.plan.qemu import QEMU
 from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule
 
 # -device takes JSON from 6.2 on, -blockdev and memfd are older.
 _OLDEST_QEMU = (6, 2)
-_PACKAGES = {QEMU: "qemu-system-x86", UEFI: "ovmf"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
 # iPXE's UEFI driver for it gets no DHCP answer while the spoof check is on (ipxe#646).
 _SPOOF_CHECK_STOPS_UEFI = "8086:10ed"
 
@@ -35,26 +35,6 @@ def wanted_guests(facts: Facts) -> tuple[WantedGuest, ...]:
         found = tuple(hardware.get(vf_reference(text).label, "") for text in rule.vfs)
         guests.append(WantedGuest(rule, found, boot_of(rule, found) if all(found) else None))
     return tuple(guests)
-
-
-def files_of(guest: WantedGuest) -> Iterator[tuple[str, str]]:
-    """The files that a guest cannot start without, and what each is."""
-    rule, boot = guest.rule, guest.boot
-    if boot and boot.loader is Loader.IMAGE:
-        yield IPXE_IMAGES[rule.firmware], "the iPXE image"
-    if rule.firmware == "uefi":
-        yield UEFI, "the UEFI firmware"
-    if rule.ipxe and rule.ipxe.script:
-        yield rule.ipxe.script, "its iPXE script"
-    if rule.ipxe and rule.ipxe.rom and rule.ipxe.loader == "rom":
-        yield rule.ipxe.rom, "its ROM"
-    if rule.chap:
-        yield rule.chap.secret, "its CHAP secret"
-    if rule.kernel and (boot is None or boot.loader is Loader.KERNEL):
-        yield rule.kernel.image, "its kernel"
-        if rule.kernel.initrd:
-            yield rule.kernel.initrd, "its initial RAM disk"
-    yield from ((disk.path, "its disk") for disk in rule.disk)
 
 
 def qemu_absent(facts: Facts) -> Iterator[Finding]:
@@ -158,18 +138,17 @@ def files_absent(facts: Facts) -> Iterator[Finding]:
     """One finding for a file, however many guests need it."""
     users: dict[tuple[str, str], list[str]] = {}
     for guest in wanted_guests(facts):
-        for path, what in files_of(guest):
+        for path, what in files_of(guest.rule, guest.boot):
             if path in facts.programs.absent:
                 users.setdefault((path, what), []).append(guest.rule.name)
     for (path, what), names in users.items():
-        package = _PACKAGES.get(path)
         yield Finding(
             "guest-file-absent",
             Severity.ERROR,
             path,
             f"{what} is not there",
             f"cannot start: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}",
-            f"apt install {package}" if package else "put it there, or mend the path in the policy",
+            what_to_do(path),
         )
 
 

@@ -4,7 +4,7 @@
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _MOST = 1 << 20
@@ -66,3 +66,9 @@ def _regular(fd: int, most: int) -> bytes | None:
         return None
     with open(fd, "rb", closefd=False) as file:
         return file.read(most)
+
+
+def seen_in(root: Path) -> Callable[[str], bool]:
+    """Whether a path is there. In a tree without /usr/bin, a copy of what the kernel shows, no program is missed."""
+    copied = not (root / "usr/bin").exists()
+    return lambda path: copied or (root / path.lstrip("/")).exists()

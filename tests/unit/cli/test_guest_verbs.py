@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.tree import Tree
+from tests.host.tree import Tree, put
 from vfagent.cli import main
 from vfagent.host.guest_records import GuestRecords, Record
 from vfagent.host.policy_files import load
@@ -54,6 +54,13 @@ def say(tree: Tree, verb: str, *options: str) -> int:
 def status(tree: Tree) -> None:
     found = Status(1, "0", 1, 0.0, ready=True, policy=PolicyStatus((), "", 0.0), pfs=(), guests=(RUNNING, WAITING))
     write_json(tree.root / "run/vfagent/status.json", encode(found))
+
+
+def test_plan_tells_what_a_guest_cannot_start_without(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tree.root / "usr/bin/qemu-system-x86_64", "")
+    assert say(tree, "plan") == 3
+    wanted = "guest x: waits: /usr/lib/ipxe/ipxe.lkrn, the iPXE image, is not there (apt install ipxe)"
+    assert wanted in capsys.readouterr().out
 
 
 def test_plan_tells_what_would_start_where(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
