@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from vfagent.host.identity import open_host
     from vfagent.host.journal import setup_logging
 
+    only_here(args)
     setup_logging(debug=args.debug)
     host = open_host(args.root)
     gc.freeze()  # what is loaded now stays: workers share its pages, which a collection would write to
@@ -31,6 +32,13 @@ def run(args: argparse.Namespace) -> int:
 
     asyncio.run(serve())
     return Exit.OK
+
+
+def only_here(args: argparse.Namespace) -> None:
+    """For verbs that change what they find: another tree is somebody's evidence."""
+    if args.root != Path("/"):
+        hint = f"vfagent plan --root {args.root} shows what would be done"
+        raise VfagentError(f"--root {args.root}: cannot {args.verb} there: another host's tree is only read", hint=hint)
 
 
 def check(args: argparse.Namespace) -> int:
@@ -79,6 +87,7 @@ def apply(args: argparse.Namespace) -> int:
 
     from vfagent.apply import apply_once
 
+    only_here(args)
     if service_pid(args.root):
         raise VfagentError(
             "vfagent.service: is running, and applies the policy itself",
@@ -230,6 +239,7 @@ def rom(args: argparse.Namespace) -> int:
 def release(args: argparse.Namespace) -> int:
     from vfagent.apply import release_pf
 
+    only_here(args)
     return release_pf(args.root, args.pf, force=args.force)
 
 

@@ -63,6 +63,8 @@ Refuse = Callable[[type[OSError], int, str], None]
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     """Makes the first write of `release` fail."""
 
+    monkeypatch.setattr("vfagent.verbs.only_here", lambda _: None)
+
     def refused(kind: type[OSError], number: int, text: str) -> None:
         def fail(_: State, address: PciAddress) -> None:
             raise kind(number, text, f"/run/vfagent/released/{address}")

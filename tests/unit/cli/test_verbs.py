@@ -62,8 +62,9 @@ class Said:
 
 
 @pytest.fixture
-def say(tree: Tree, capsys: pytest.CaptureFixture[str]) -> Any:
-    """`vfagent VERB --root TREE …` in this process."""
+def say(tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`vfagent VERB --root TREE …` in this process, as if that were this host's own root."""
+    monkeypatch.setattr("vfagent.verbs.only_here", lambda _: None)
 
     def run(verb: str, *options: str) -> Said:
         capsys.readouterr()
@@ -465,6 +466,18 @@ def test_release_refuses_to_take_a_vf_from_a_guest(say: Any, tree: Tree) -> None
     assert "vf0: its VFIO group is held open" in said.err
     assert len(tree.vfs(PF)) == 2
     assert not State(tree.root).released()
+
+
+@pytest.mark.parametrize("words", [["apply"], ["release", "ens1"], ["run"]])
+def test_another_tree_is_never_changed(tree: Tree, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    tree.make_vfs(PF, 0)
+    before = sorted(tree.root.rglob("*"))
+    assert main([words[0], "--root", str(tree.root), *words[1:]]) == 1
+    assert capsys.readouterr().err == (
+        f"vfagent: --root {tree.root}: cannot {words[0]} there: another host's tree is only read\n"
+        f"  (vfagent plan --root {tree.root} shows what would be done)\n"
+    )
+    assert sorted(tree.root.rglob("*")) == before
 
 
 # usage
