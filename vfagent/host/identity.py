@@ -4,6 +4,7 @@
 import os
 from pathlib import Path
 
+from vfagent.host.files import HostFiles
 from vfagent.host.host import Host
 from vfagent.host.move_journal import MoveJournal
 from vfagent.host.sysfs import RootedSysfs
@@ -16,7 +17,15 @@ def read_identity(root: Path = Path("/")) -> HostIdentity:
         machine_id = (root / "etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         machine_id = ""
-    return HostIdentity(hostname=os.uname().nodename, machine_id=machine_id)
+    return HostIdentity(hostname=_hostname(root), machine_id=machine_id)
+
+
+def _hostname(root: Path) -> str:
+    """This host's own, or hostname(5) of another's tree, "" where that has none."""
+    if root == Path("/"):
+        return os.uname().nodename
+    lines = (HostFiles(root).read("etc/hostname") or "").splitlines()
+    return next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
 
 
 def open_host(root: Path = Path("/")) -> Host:

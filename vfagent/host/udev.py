@@ -30,10 +30,11 @@ class KernelUdevDatabase:
 
 
 class NoUdevDatabase:
-    """Of another root's tree: nothing is known, and nothing is waited for."""
+    """Of another root's tree: nothing is known but what a name tells, and nothing is waited for."""
 
     def properties(self, subsystem: str, name: str) -> Mapping[str, str]:
-        return {}
+        # udev's path_id, where no platform device is above the PCI host bridge, as on PCs.
+        return {"ID_PATH": f"pci-{name}"} if subsystem == "pci" else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,18 @@ def test_plan_names_a_rule_that_matches_nothing(say: Any, tree: Tree) -> None:
     assert (said.status, said.out) == (0, "rule 'all': no PF here matches\n")
 
 
+@pytest.mark.parametrize("match", ['host = "other*"', f'path = "pci-{PF}"', 'host = "other1", path = "pci-0000:01:*"'])
+def test_plan_of_another_host_s_tree_goes_by_its_name_and_its_slots(say: Any, tree: Tree, match: str) -> None:
+    tree.policy(POLICY.replace('driver = "igb"', match))
+    put(tree.root / "etc/hostname", "# the host's name\nother1\n")
+    assert say("plan").out == f"{PF} (ens1): rule all\n  nothing to do\n"
+
+
+def test_plan_of_another_host_s_tree_without_its_name_does_not_take_this_host_s(say: Any, tree: Tree) -> None:
+    tree.policy(POLICY.replace('driver = "igb"', f'host = "{os.uname().nodename}"'))
+    assert say("plan").out == "rule 'all': no PF here matches\n"
+
+
 SHADOWED = POLICY + '[[pf]]\nname = "one"\nmatch = { interface = "ens1" }\nvfs = 4\n'
 ELSEWHERE = '[[pf]]\nname = "elsewhere"\nmatch = { driver = "ice" }\n'
 
