@@ -27,13 +27,13 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
     fragments = [read_fragment(document.tables) for document in documents]
     problems = [*unread, *_structural(documents, fragments)]
     pfs, bridges, guests = (_placed(documents, fragments, name) for name in ("pf", "bridge", "guest"))
-    complete = not problems
+    complete, agent_read = not problems, not unread and not any(one.key.startswith("agent") for one in problems)
     problems += [problem for rule, at in pfs for problem in check_pf(rule, at)]
     problems += [problem for rule, at in guests for problem in check_guest(rule, at)]
     problems += [*check_names(pfs, bridges, guests), *check_counts(pfs, guests)]
     agent = agent_rule({key: value for fragment in fragments for key, value in fragment.agent.items()})
-    if complete:  # else a guest would be told off for a rule that is there, but wrong
-        problems += check_references(pfs, guests)
+    problems += check_references(pfs, guests, complete=complete)
+    if agent_read:
         problems += [problem for at in _agent_places(documents, fragments)[-1:] for problem in check_agent(agent, at)]
     if problems:
         raise PolicyError(_lines(problems, [document.file for document in documents]))

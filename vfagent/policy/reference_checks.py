@@ -100,17 +100,23 @@ def check_counts(pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRule, 
             return
 
 
-def check_references(pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRule, Place]]) -> Iterator[Problem]:
-    """VFs that guests name must be made by a rule, be bound to vfio-pci, and be one guest's alone."""
+def check_references(
+    pfs: list[tuple[PfRule, Place]], guests: list[tuple[GuestRule, Place]], *, complete: bool
+) -> Iterator[Problem]:
+    """VFs that guests name must be made by a rule, be bound to vfio-pci, and be one guest's alone.
+
+    Where the rules are not `complete`, one that is not among them may be there, and only wrong.
+    """
     rules = {rule.name: rule for rule, _ in pfs}
     given: dict[tuple[str, int], Place] = {}
     for guest, guest_at in guests:
         for at, reference in vf_references(guest, guest_at):
             rule = rules.get(reference.label)
-            if rule is None:
+            if rule is not None:
+                yield from _existing(rule, reference, at)
+            elif complete:
                 yield at.problem(_unknown_label(reference, tuple(rules)))
                 continue
-            yield from _existing(rule, reference, at)
             yield from _given_once(reference, at, given)
 
 

@@ -26,6 +26,12 @@ def test_a_public_address_wants_tls_or_a_word(problems: Problems, where: str) ->
     assert not problems(f'[agent]\nmetrics = "{where}"\nmetrics_public = true')
 
 
+def test_a_mistake_elsewhere_does_not_hide_who_may_read_metrics(problems: Problems) -> None:
+    first, second = problems('[agent]\nmetrics = "0.0.0.0:1"\n[[bridge]]\nname = 1')
+    assert "agent.metrics: found" in first
+    assert "bridge[0].name: found" in second
+
+
 @pytest.mark.parametrize("where", ["metrics.example.com:1", "999.1.1.1:1", "1.2.3:1"])
 def test_a_name_is_refused(problems: Problems, where: str) -> None:
     (told,) = problems(f'[agent]\nmetrics = "{where}"')
