@@ -29,7 +29,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory
     moved = host.moves.pending() or host.moves.taken()
     if not (ours or memory.fdb or switchdev or (desired and desired.legs) or moved):
         return pf
-    return replace(pf, network=_network(host, pf, desired, ours))
+    return replace(pf, network=_network(host, pf, desired, ours, memory))
 
 
 def _ours_on(host: Host, parent: str) -> list[str]:
@@ -44,7 +44,7 @@ def is_ours(host: Host, name: str) -> bool:
     return alias == OURS or (not alias and host.sysfs.read(f"{NETDEVS}/{name}/netdev_group") == str(NEWBORN))
 
 
-def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> HostNetwork:
+def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str], memory: PfMemory) -> HostNetwork:
     assert pf.netdev is not None
     moves, taken, addresses = host.moves.pending(), host.moves.taken(), host.network.addresses()
     moving = (name for move in moves for name in (move.source, move.target))
@@ -59,7 +59,7 @@ def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str]) -> 
     leaving = _leaving(desired, taken)
     return HostNetwork(
         links=tuple(_complete(host, link, addresses, ways, leaving) for link in links.values()),
-        fdb=host.network.fdb(pf.netdev.ifindex) if bridged else frozenset(),
+        fdb=host.network.fdb(pf.netdev.ifindex) if bridged or memory.fdb else frozenset(),
         learnt=_learnt(host, bridges) if bridged else (),
         moves=moves,
         taken=taken,

@@ -254,6 +254,29 @@ def test_the_card_learns_the_bridge_and_its_local_ports_and_forgets_what_left() 
     assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "02:00:00:00:00:99"}
 
 
+def _without_legs() -> Policy:
+    policy = _policy()
+    return replace(policy, pf=tuple(replace(rule, vlan=()) for rule in policy.pf))
+
+
+@pytest.mark.parametrize("after", [_without_legs(), Policy(digest="read"), None], ids=["leg", "rule", "release"])
+def test_what_the_card_was_told_is_taken_back_with_what_it_was_told_for(after: Policy | None) -> None:
+    kernel, pf = make(Before(bridge=True, kind=IGB))
+    agent = Agent(kernel, _policy())
+    agent.settle(pf.address)
+    assert pf.netdev is not None
+    entries = kernel.links.fdb[pf.netdev.ifindex]
+    assert entries == {kernel.links.made["virbr0"].mac}
+    entries.add("02:00:00:00:00:99")  # somebody's own
+    agent.restart(forget=False)
+    if after is None:
+        agent.release(pf.address)
+    else:
+        agent.policy = after
+        agent.settle(pf.address)
+    assert entries == {"02:00:00:00:00:99"}
+
+
 def test_a_full_table_leaves_the_card_converged_with_a_note() -> None:
     kernel, pf = make(Before(bridge=True, kind=I40E))
     links, agent = kernel.links, Agent(kernel, _policy())
