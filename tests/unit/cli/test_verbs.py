@@ -86,7 +86,7 @@ def test_list_shows_each_pf_and_its_vfs(say: Any, tree: Tree) -> None:
     assert (said.status, said.err) == (0, "")
     assert first == f"{PF} (ens1): 8086:10c9"
     assert facts == "  driver igb, 2 of 8 VFs, mtu 1500, up, mac 02:00:00:00:00:01"
-    assert match == "  vendor 8086, device 10c9"
+    assert match == "  vendor 8086, device 10c9, path pci-0000:01:00.0"
     assert vfs == [f"  vf{n}  {address}  vfio-pci  group {100 + n}" for n, address in enumerate(tree.vfs(PF))]
 
 
