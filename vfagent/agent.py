@@ -49,8 +49,9 @@ class Agent:
         self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
         self.watcher.awaited = self.guests.waiting
         self.watcher.on_taken = self.guests.check_vfs
-        self.bridges = HostBridges(host)
+        self.bridges = HostBridges(host, self._write_status_soon)
         self.watcher.links_changed = self.bridges.links_changed
+        self.watcher.on_everything = self.bridges.look
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()

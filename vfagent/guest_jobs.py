@@ -175,3 +175,5 @@ def _guarded(body: Callable[[], T]) -> T | Outcome:
         return body()
     except VfagentError as error:
         return Outcome(str(error), error.hint)
+    except OSError as error:
+        return Outcome(error.strerror or str(error))

@@ -7,7 +7,7 @@ made for done.
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from vfagent.errors import VfagentError
@@ -56,11 +56,15 @@ def _stale(policy: Policy, host: Host) -> Iterator[Item]:
     wanted = {rule.name for rule in policy.bridge}
     moving = {address for leg in every_leg(policy) for address in leg.addresses}
     moving |= {one.address for one in host.moves.taken()}
-    for name in host.sysfs.names(NETDEVS):
-        if name not in wanted and host.sysfs.exists(f"{NETDEVS}/{name}/bridge") and is_ours(host, name):
-            link = host.network.link(name)
-            if link is not None:
-                yield _removal(link, moving, host)
+    for name in _ours(host):
+        if name not in wanted and (link := host.network.link(name)):
+            yield _removal(link, moving, host)
+
+
+def _ours(host: Host) -> Iterator[str]:
+    """The bridges that vfagent made, by sysfs alone: that can be asked on the loop."""
+    bridges = (name for name in host.sysfs.names(NETDEVS) if host.sysfs.exists(f"{NETDEVS}/{name}/bridge"))
+    return (name for name in bridges if is_ours(host, name))
 
 
 def _removal(link: Link, moving: set[str], host: Host) -> Item:
@@ -95,10 +99,13 @@ def converge_bridges(policy: Policy, host: Host) -> BridgesFound:
 
 
 class HostBridges:
-    """Looks in a worker: at start, with each policy, and when one of the bridges changes."""
+    """Looks in a worker: at start, with each policy, when one of the bridges changes, and when everything is looked at.
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    `on_change` is called when what cannot be done is another than before.
+    """
+
+    def __init__(self, host: Host, on_change: Callable[[], None] = lambda: None) -> None:
+        self.host, self.on_change = host, on_change
         self.jobs = Jobs()
         self.found = BridgesFound()
         self._policy = Policy()
@@ -106,9 +113,14 @@ class HostBridges:
         self._busy = False
 
     def set_policy(self, policy: Policy) -> None:
-        needed = policy.bridge or self._policy.bridge or any(True for _ in _stale(policy, self.host))
-        self._policy = policy
-        if needed:
+        had, self._policy = self._policy.bridge, policy
+        if had:
+            self.consider_soon()
+        self.look()
+
+    def look(self) -> None:
+        """Where there is, or is to be, a bridge at all: an event of it may have been lost."""
+        if self._policy.bridge or self.found.problems or any(_ours(self.host)):
             self.consider_soon()
 
     def links_changed(self, ifindexes: set[int]) -> None:
@@ -145,7 +157,9 @@ class HostBridges:
         for text in found.problems:
             if text not in self.found.problems:
                 log.error("bridges: %s", text)
-        self.found = found if found.ifindexes else replace(found, ifindexes=self.found.ifindexes)
+        before, self.found = self.found, found if found.ifindexes else replace(found, ifindexes=self.found.ifindexes)
+        if before.problems != found.problems:
+            self.on_change()
 
     def stop(self) -> None:
         self.jobs.stop()

@@ -20,24 +20,34 @@ log = logging.getLogger(__name__)
 _FDB_S = 1.0  # a bridge on a busy network learns from its uplink too, and that is nothing to us
 
 
+def _vfio_watch() -> VfioWatch | None:
+    """None where no inotify instance is left: each user's, root's too, are limited (fs.inotify.max_user_instances)."""
+    try:
+        return VfioWatch()
+    except OSError as error:
+        log.warning("cannot hear of VFs that are let go: %s; they are noticed later", error.strerror)
+        return None
+
+
 class Watcher:
     def __init__(self, host: Host, convergence: Convergence) -> None:
         self.host, self.convergence = host, convergence
         self.tally = convergence.tally
         self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkWatch()
-        self.vfio = VfioWatch()
+        self.vfio = _vfio_watch()
         self.fdb = FdbWatch()
         self._readers = (
             PacedReader(self.udev.fileno, self._read_udev, self._working),
             PacedReader(self.links.fileno, self._read_links, self._working),
-            PacedReader(self.vfio.fileno, self._read_vfio, self._working),
             PacedReader(self.fdb.fileno, self._read_fdb, self._working),
+            *([PacedReader(self.vfio.fileno, self._read_vfio, self._working)] if self.vfio else []),
         )
         self._fdb_timer: asyncio.TimerHandle | None = None
         self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
         self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
         self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
+        self.on_everything: Callable[[], object] = bool  # called when everything is looked at, whatever it is of
 
     def start(self) -> None:
         for reader in self._readers:
@@ -49,12 +59,14 @@ class Watcher:
         if self._fdb_timer:
             self._fdb_timer.cancel()
         self.links.close()
-        self.vfio.close()
+        if self.vfio:
+            self.vfio.close()
         self.fdb.close()
 
     def look_at_everything(self, *, now: bool = False) -> None:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
             self.convergence.mark_dirty(address, now=now)
+        self.on_everything()
 
     def _working(self) -> bool:
         return self.convergence.working
@@ -70,6 +82,8 @@ class Watcher:
                 self._take(event)
         except OSError:
             self.udev.restart()
+        except ValueError:
+            self._lost("udev")  # of a name that is no text
 
     def _take(self, event: UdevEvent) -> None:
         self.tally.uevents += 1
@@ -101,7 +115,8 @@ class Watcher:
 
     def _read_vfio(self) -> None:
         """Somebody let go of a VF: what waited for that may be possible now."""
-        self.vfio.drain()
+        if self.vfio:
+            self.vfio.drain()
         for state in list(self.convergence.pfs.values()):
             if state.plan.deferred or self.awaited():
                 self.convergence.mark_dirty(state.address)

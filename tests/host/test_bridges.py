@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy's bridges by themselves, on real links: made, and removed only when nobody needs them any more."""
 
+import asyncio
+import errno
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip, link, run
 from vfagent.host.devlink import KernelDevlink
 from vfagent.host.host import Host
@@ -14,7 +19,7 @@ from vfagent.host.routes import KernelRoutes
 from vfagent.host.rtnl import KernelRtnl
 from vfagent.host.sysfs import RootedSysfs
 from vfagent.host.udev import NoUdevDatabase
-from vfagent.host_bridges import converge_bridges
+from vfagent.host_bridges import HostBridges, converge_bridges
 from vfagent.model.network import Taken
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
 
@@ -81,3 +86,72 @@ def test_somebody_s_bridge_stays_whatever_the_policy_says(host: Host) -> None:
 def test_without_a_policy_that_could_be_read_nothing_goes(host: Host) -> None:
     converge_bridges(Policy(), host)
     assert bridges() == ["br0"]
+
+
+# As the agent has them: looked at in a worker, when there is a reason to.
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def test_a_bridge_whose_end_was_not_heard_of_comes_back_with_the_look_at_everything(host: Host) -> None:
+    async def scenario() -> None:
+        monitored = HostBridges(host)
+        monitored.set_policy(WITH_RULE)
+        await until(lambda: monitored.found.ifindexes)
+        ip("link", "del", "br0")
+        monitored.look()
+        await until(lambda: bridges() == ["br0"])
+        await until(lambda: monitored.found.done)
+        monitored.stop()
+
+    run_to_end(scenario())
+
+
+def test_what_cannot_be_done_about_a_bridge_is_told_until_it_can(host: Host) -> None:
+    ip("link", "del", "br0")
+    add_veth("br0", "far0")
+
+    async def scenario() -> None:
+        told: list[tuple[str, ...]] = []
+        monitored = HostBridges(host, lambda: told.append(monitored.found.problems))
+        monitored.set_policy(WITH_RULE)
+        await until(lambda: told == [("br0: is there, and is no bridge but a veth",)])
+        ip("link", "del", "br0")
+        monitored.look()
+        await until(lambda: told[1:] == [()])
+        monitored.stop()
+
+    run_to_end(scenario())
+
+
+def test_a_policy_is_taken_though_netlink_answers_nothing_to_the_service(host: Host) -> None:
+    """It is asked in workers alone: the loop must not wait for it, nor end by it."""
+
+    class Deaf(KernelNetwork):
+        def link(self, which: str | int) -> None:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    async def scenario() -> None:
+        monitored = HostBridges(replace(host, network=Deaf()))
+        monitored.set_policy(NO_RULE)
+        await until(lambda: monitored.found.problems)
+        assert monitored.found.problems == ("cannot look at them: No buffer space available",)
+        monitored.stop()
+
+    run_to_end(scenario())
+
+
+def test_without_bridges_nothing_is_looked_at(host: Host) -> None:
+    ip("link", "del", "br0")
+
+    async def scenario() -> None:
+        monitored = HostBridges(host)
+        monitored.set_policy(NO_RULE)
+        monitored.look()
+        assert not [one for one in asyncio.get_running_loop()._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+
+    run_to_end(scenario())

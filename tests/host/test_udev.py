@@ -208,6 +208,51 @@ def test_other_devices_are_not_looked_at(watched: Callable[..., None]) -> None:
     watched(body)
 
 
+def test_an_event_of_a_name_that_is_no_text_makes_a_full_look_and_the_watch_goes_on(
+    watched: Callable[..., None],
+) -> None:
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        before = rig.rounds()
+        send(message(os.fsdecode(b"%s/%s/net/en\xff1" % (PORT.encode(), PF.encode())), subsystem="net"))
+        await rig.until(lambda: rig.rounds() > before)
+        await rig.quiet()
+        assert rig.convergence.tally.overflows["udev"] == 1
+        before = rig.rounds()
+        send(message(f"{PORT}/{PF}"))
+        await rig.until(lambda: rig.rounds() > before)
+        await rig.quiet()
+
+    watched(body)
+
+
+def test_bridges_are_looked_at_too_when_events_were_lost(watched: Callable[..., None]) -> None:
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        told: list[str] = []
+        rig.watcher.on_everything = lambda: told.append("everything")
+        overflow(rig.watcher.udev)
+        await rig.until(lambda: told != [])
+        await rig.quiet()
+
+    watched(body)
+
+
+def test_without_an_inotify_instance_all_else_is_heard_of(
+    watched: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "inotify_init1: Too many open files")
+
+    async def body(rig: Rig, files: FakeKernel) -> None:
+        before = rig.rounds()
+        send(message(f"{PORT}/{PF}"))
+        await rig.until(lambda: rig.rounds() > before)
+        await rig.quiet()
+
+    monkeypatch.setattr("vfagent.watcher.VfioWatch", none_left)
+    watched(body)
+    assert "cannot hear of VFs that are let go: inotify_init1: Too many open files" in caplog.text
+
+
 def test_lost_events_make_a_full_look_and_the_watch_goes_on(watched: Callable[..., None]) -> None:
     other = PciAddress("0000:02:00.0")
 
@@ -262,6 +307,13 @@ def test_the_database_tells_what_udev_stored() -> None:
     found = KernelUdevDatabase().properties("net", "pf0")
     assert found is not None
     assert (found["ID_PATH"], found["ID_MODEL"]) == ("pci-0000:01:00.0", "x y")
+
+
+def test_a_netdev_whose_name_is_no_text_has_no_properties() -> None:
+    """The kernel takes any bytes but blanks, `/` and `:`; pyudev takes only text."""
+    add_veth("pf0", "wire0")
+    ip("link", "set", "pf0", "name", os.fsdecode(b"pf\xff0"))
+    assert KernelUdevDatabase().properties("net", os.fsdecode(b"pf\xff0")) == {}
 
 
 def test_a_device_that_udev_has_not_handled_yet_is_unknown() -> None:

@@ -51,7 +51,7 @@ def message(
         "USEC_INITIALIZED": "1",
         **({"TAGS": listed, "CURRENT_TAGS": listed} if tags else {}),
     }
-    body = b"".join(f"{key}={value}\0".encode() for key, value in properties.items())
+    body = b"".join(f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in properties.items())
     bloom = _bloom(tags)
     numbers = (_MAGIC, _murmur2(subsystem.encode()), 0, bloom >> 32, bloom & 0xFFFFFFFF)
     magic, *hashes = (struct.pack(">I", number) for number in numbers)

@@ -26,6 +26,8 @@ class KernelUdevDatabase:
             device = pyudev.Devices.from_name(self._context, subsystem, name)
         except pyudev.DeviceNotFoundError:
             return None
+        except ValueError:
+            return {}  # a netdev's name need be no text, but for pyudev; the kernel and udev give none of these
         return device.properties if device.is_initialized else None
 
 
@@ -77,7 +79,10 @@ class UdevMonitor:
         self._on_lost()
 
     def drain(self) -> Iterator[UdevEvent]:
-        """Every event that is there now. Raises OSError after an overflow: then `restart`."""
+        """Every event that is there now. Raises OSError after an overflow: then `restart`.
+
+        Raises ValueError for an event of a name that is no text; that one is gone then, and the next can be read.
+        """
         while (device := self._monitor.poll(timeout=0)) is not None:
             address = _pci_parent(device.sys_path)
             if address:

@@ -14,13 +14,14 @@ _READ = 1 << 14
 
 
 class VfioWatch:
-    """Watches the folders that are there; `drain` adds those that came."""
+    """Watches the folders that are there; `drain` adds those that came. Raises OSError where no instance is left."""
 
     def __init__(self, folder: Path = Path("/dev/vfio")) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
+            number = ctypes.get_errno()
+            raise OSError(number, f"inotify_init1: {os.strerror(number)}")
         # Groups are files in the folder; iommufd's device files are one below.
         self._folders = (folder, folder / "devices")
         self._watch()
