@@ -62,6 +62,8 @@ class Agent:
         self._unwritten = ""  # why the file could not be written, once it was said
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
+        self._resync_timer: asyncio.TimerHandle | None = None
+        self._resync_s = 0.0  # the interval that the timer was set by
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
         self.metrics = Endpoint(self.snapshot, self.convergence.tally, self._counting, lambda: (self._lock,))
@@ -131,13 +133,19 @@ class Agent:
         # Where these failed, once more.
         self._listening = asyncio.create_task(self.control.start())
         self.metrics.configure(self.convergence.policy.agent)
-        interval = self.convergence.policy.agent.resync_s
-        if interval > 0:
-            asyncio.get_running_loop().call_later(interval, self._resync)
+        self._arm_resync()
+
+    def _arm_resync(self) -> None:
+        if self._resync_timer:
+            self._resync_timer.cancel()
+        self._resync_s = self.convergence.policy.agent.resync_s
+        loop = asyncio.get_running_loop()
+        self._resync_timer = loop.call_later(self._resync_s, self._resync) if self._resync_s > 0 else None
 
     def reload(self) -> None:
         """Take the policy anew; a bad one leaves the one in force."""
-        self.notifier.reloading()
+        if self.is_ready:
+            self.notifier.reloading()
         log.info("reloading the policy")
         with contextlib.suppress(PolicyError):
             policy = self._load()
@@ -148,9 +156,12 @@ class Agent:
             self.metrics.configure(policy.agent)
             self.watcher.look_at_everything()
             self.guests.reload()
+            if policy.agent.resync_s != self._resync_s:
+                self._arm_resync()
             log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
         self.convergence.tally.changed()
-        self.notifier.ready()
+        if self.is_ready:  # else it would be the end of the start
+            self.notifier.ready()
         self._write_status()
 
     def _take_back_released(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service as systemd sees it: a process with signals, a notification socket and files."""
 
+import asyncio
 import errno
 import json
 import os
@@ -10,16 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.host.fake_kernel import UDEV_KNOWS_NOTHING, FakeKernel
+from tests.host.leaks import run_to_end
 from tests.host.namespace import run
 from tests.host.tree import put
 from tests.host.uevents import message, send
+from vfagent.agent import Agent
+from vfagent.host.policy_files import load
 from vfagent.host.udev import QUEUE
+from vfagent.policy.types import AgentRule
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -123,6 +129,18 @@ def test_ready_is_said_when_the_pfs_found_at_start_have_converged(files: FakeKer
     assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
 
 
+def test_a_reload_in_the_course_of_the_start_is_not_its_end(files: FakeKernel, start: Start) -> None:
+    files.tree.add_pf(PF)
+    files.slow_down(PF, "sriov_numvfs", 2.0)
+    service = start()
+    service.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
+    service.signal(signal.SIGHUP)
+    service.until(lambda: "reloading the policy" in service.log and service.log.count("in force, from"))
+    assert "READY=1" not in service.hear()
+    service.ready()
+    assert len(files.tree.vfs(PF)) == 2
+
+
 def looked_without_driver(files: FakeKernel, start: Start) -> Service:
     """A service that has looked at a PF without a driver, while udev has events to handle."""
     files.tree.add_pf(PF)
@@ -184,6 +202,29 @@ def test_without_a_valid_policy_the_service_starts_and_touches_nothing(files: Fa
     assert service.status["policy"]["problems"]
     assert files.writes() == []
     assert service.pf()["phase"] == "unmanaged"
+
+
+def test_another_resync_is_in_force_with_its_reload(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the five minutes before it have run out."""
+    looks = list[str]()
+
+    async def scenario() -> None:
+        agent = Agent(files.host, files.tree.root)
+        serving = asyncio.create_task(agent.run())
+        async with asyncio.timeout(10):
+            while not agent.is_ready:
+                await asyncio.sleep(0.01)
+            often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
+            monkeypatch.setattr("vfagent.agent.load", lambda root: often)
+            monkeypatch.setattr(agent.watcher, "look_at_everything", lambda: looks.append("all"))
+            agent.reload()
+            while len(looks) < 4:
+                await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+        os.close(agent._lock)  # which else ends with the process
+
+    run_to_end(scenario())
 
 
 def reload(service: Service) -> None:
