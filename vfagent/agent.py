@@ -203,12 +203,13 @@ class Agent:
 
     def snapshot(self) -> Status:
         pfs, guests = self.kept.of(self.convergence.pfs.values()), self.guests.status()
-        return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests)
+        bridges = self.bridges.found.problems
+        return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
 
     def _write_status(self) -> None:
         self._forget_status_timer()
         status = self.snapshot()
-        if (content := (status.pfs, status.policy, status.ready, status.guests)) == self._written_pfs:
+        if (content := (status.pfs, status.policy, status.ready, status.guests, status.bridges)) == self._written_pfs:
             return
         try:
             write_text(self.state.run / "status.json", self.kept.text(status))

@@ -73,6 +73,7 @@ def _errors(status: Status) -> Iterator[str]:
     for pf in status.pfs:
         yield from (f"{one.text} ({one.hint})" if one.hint else one.text for one in pf.failures)
         yield from (f"{pf.address}: {problem}" for problem in pf.problems)
+    yield from (f"bridges: {problem}" for problem in status.bridges)
     for guest in status.guests:
         if guest.phase is GuestPhase.FAILED:
             yield f"guest {guest.name}: {guest.detail}"

@@ -192,6 +192,7 @@ def status_lines(found: Mapping[str, Any], remark: str | None = None) -> list[st
         else "no policy: every NIC is left as it is",
         *((f"  {remark}",) if remark else ()),
         *(f"  refused: {problem}" for problem in policy.problems),
+        *(f"bridges: {problem}" for problem in status.bridges),
         *(_idle_line(name, by, "waits for a PF that it matches") for name, by in _idle_in_status(status)),
     ]
     if not status.pfs:

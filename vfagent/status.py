@@ -117,12 +117,13 @@ class Status:
     policy: PolicyStatus
     pfs: tuple[PfStatus, ...]
     guests: tuple[GuestStatus, ...] = ()
+    bridges: tuple[str, ...] = ()  # what stands in the way of the policy's bridges
 
     @property
     def converged(self) -> bool:
         done = (Phase.CONVERGED, Phase.UNMANAGED, Phase.RELEASED)
         guests_done = all(guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED) for guest in self.guests)
-        return not self.policy.problems and guests_done and all(pf.phase in done for pf in self.pfs)
+        return not (self.policy.problems or self.bridges) and guests_done and all(pf.phase in done for pf in self.pfs)
 
 
 def snapshot(
@@ -132,8 +133,9 @@ def snapshot(
     *,
     ready: bool,
     guests: tuple[GuestStatus, ...] = (),
+    bridges: tuple[str, ...] = (),
 ) -> Status:
-    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests)
+    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests, bridges)
 
 
 def summary(status: Status) -> str:

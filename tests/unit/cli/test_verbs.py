@@ -280,14 +280,14 @@ def test_check_of_a_file_that_only_root_may_read_judges_no_policy(
 # status
 
 
-def status_of(tree: Tree, *phases: Phase, name: str = "ens1") -> None:
+def status_of(tree: Tree, *phases: Phase, name: str = "ens1", bridges: tuple[str, ...] = ()) -> None:
     failures = (FailureStatus(f"{PF}: cannot create 2 VFs: EBUSY", "wait"),)
     pfs = tuple(
         PfStatus(PF, name, "igb", None, "all", phase, 2, 2, 8, failures=failures if phase is Phase.FAILED else ())
         for phase in phases
     )
     policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0)
-    found = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=pfs)
+    found = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=pfs, bridges=bridges)
     write_json(tree.root / "run/vfagent/status.json", encode(found))
 
 
@@ -306,6 +306,13 @@ def test_status_tells_by_its_exit_whether_all_is_done(say: Any, tree: Tree, phas
     said = say("status")
     assert said.status == status
     assert f"{PF} (ens1): {phase}, rule all, 2 of 2 VFs" in said.out
+
+
+def test_a_bridge_that_cannot_be_had_is_shown_and_not_done(say: Any, tree: Tree) -> None:
+    status_of(tree, Phase.CONVERGED, bridges=("br8: is there, and is no bridge but a bond",))
+    said = say("status")
+    assert said.status == 3
+    assert "bridges: br8: is there, and is no bridge but a bond" in said.out
 
 
 def test_status_shows_errors_with_their_hints(say: Any, tree: Tree) -> None:
@@ -504,7 +511,8 @@ def test_wrong_usage_is_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("argv", "meant"), [(["stauts"], "status"), (["chekc"], "check"), (["guest", "strat"], "start"), (["Plan"], "plan")]
+    ("argv", "meant"),
+    [(["sttaus"], "status"), (["doctro"], "doctor"), (["guest", "satrt"], "start"), (["Plan"], "plan")],
 )
 def test_a_mistyped_verb_is_wrong_usage_that_names_what_was_meant(
     argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]

@@ -211,10 +211,10 @@ def test_a_reference_is_not_told_off_while_the_rule_it_names_is_wrong(problems: 
 
 
 def test_a_mistake_elsewhere_hides_no_mistake_between_rules_that_are_well_formed(problems: Problems) -> None:
-    wrong = '[[bridge]]\nnam = "br0"\n'
+    wrong = '[[bridge]]\nnme = "br0"\n'
     told_of = told(problems, guest('vfs = ["storage:3"]', DHCP), guest('vfs = ["storage:3"]', DHCP, name="h"), wrong)
     twice = ["guest[1].vfs[0]"] * 2
-    assert [line.split(": ")[0] for line in told_of] == ["guest[0].vfs[0]", *twice, "bridge[0].name", "bridge[0].nam"]
+    assert [line.split(": ")[0] for line in told_of] == ["guest[0].vfs[0]", *twice, "bridge[0].name", "bridge[0].nme"]
 
 
 def test_a_guest_per_vf_has_a_name_per_vf(problems: Problems) -> None:

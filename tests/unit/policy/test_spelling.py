@@ -25,7 +25,7 @@ PF = '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n'
         (VfRule, "link", "link_state"),
         (VfRule, "x", None),
         (AgentRule, "resinc", "resync"),
-        (GuestRule, "memroy", "memory"),
+        (GuestRule, "memoyr", "memory"),
         (GuestRule, "network", None),
     ],
 )
@@ -36,7 +36,7 @@ def test_a_mistyped_key_is_told_the_nearest(of: type, word: str, meant: str | No
 @pytest.mark.parametrize(
     ("pair", "meant"),
     [
-        ('mac = "stabel"', "stable"),
+        ('mac = "stbale"', "stable"),
         ('mac = "Stable"', "stable"),
         ('mac = "kepe"', "keep"),
         ('link_state = "enabled"', "enable"),
