@@ -3,15 +3,17 @@
 
 import asyncio
 import json
+import select
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.host.leaks import run_to_end
 from vfagent.errors import VfagentError
-from vfagent.host.control import SOCKET, ControlServer, ask
+from vfagent.host.control import SOCKET, ControlServer, Handler, ask
 
 Talk = Callable[[Path], object]
 
@@ -20,12 +22,12 @@ async def handler(verb: str, guest: str) -> str | None:
     return None if guest == "x" else f"cannot {verb} {guest}"
 
 
-def served(root: Path, talk: Talk) -> object:
+def served(root: Path, talk: Talk, answer: Handler = handler) -> object:
     """What `talk` gives, with a server."""
 
     async def both() -> object:
         (root / "run/vfagent").mkdir(parents=True, exist_ok=True)
-        server = ControlServer(root, handler)
+        server = ControlServer(root, answer)
         await server.start()
         result = await asyncio.to_thread(talk, root)
         server.stop()
@@ -103,3 +105,45 @@ def test_without_an_agent_that_is_said(tmp_path: Path) -> None:
 def test_an_agent_that_goes_meanwhile_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VfagentError, match="the service gave no answer"):
         served(tmp_path, lambda root: ask(root, "restart", "x"))
+
+
+def test_forty_at_once_are_all_answered(tmp_path: Path) -> None:
+    """As `parallel vfagent guest start ::: …` asks; no more than sixteen are worked on at a time."""
+    at_work, most = 0, 0
+
+    async def slow(verb: str, guest: str) -> str | None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.05)
+        at_work -= 1
+        return guest
+
+    def talk(root: Path) -> list[str | None]:
+        with ThreadPoolExecutor(40) as pool:
+            return list(pool.map(lambda number: ask(root, "start", str(number)), range(40)))
+
+    assert served(tmp_path, talk, slow) == [str(number) for number in range(40)]
+    assert most == 16
+
+
+def test_those_beyond_what_can_wait_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfagent.host.control._MOST_OPEN", 0)
+    assert served(tmp_path, lambda root: ask(root, "start", "x")) == "the service is asked for too much at once"
+
+
+def test_a_connection_that_breaks_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "run/vfagent").mkdir(parents=True)
+
+    def close_unread(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        select.select([connection], [], [], 5)
+        connection.close()
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(tmp_path / SOCKET))
+        listener.listen()
+        pool.submit(close_unread, listener)
+        with pytest.raises(VfagentError, match="cannot talk to the service: Connection reset by peer") as raised:
+            ask(tmp_path, "start", "x")
+    assert raised.value.hint

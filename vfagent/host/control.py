@@ -22,6 +22,8 @@ SOCKET = "run/vfagent/control.sock"
 _LONGEST_LINE = 4096
 _LINE_S = 5.0
 _MOST_AT_ONCE = 16
+_MOST_OPEN = 256  # the others wait for their turn; each holds a descriptor
+_TOO_MANY = "the service is asked for too much at once"
 _CREDENTIALS = struct.Struct("=iII")
 
 Handler = Callable[[str, str], Awaitable[str | None]]
@@ -35,6 +37,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._stopped = False
         self._open = 0
+        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def start(self) -> None:
         """Listens, unless it does already; where that cannot be had, the agent does all else without."""
@@ -56,7 +59,7 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
         try:
-            if self._open <= _MOST_AT_ONCE and _allowed(writer.get_extra_info("socket")):
+            if _allowed(writer.get_extra_info("socket")):
                 await self._answer(reader, writer)
         except (OSError, ValueError, RecursionError, TimeoutError, asyncio.IncompleteReadError):
             pass  # not one of ours, or gone
@@ -71,9 +74,15 @@ class ControlServer:
         asked = json.loads(line)
         if not isinstance(asked, dict) or asked.get("verb") not in ("start", "stop"):
             return
-        hindrance = await self._handler(asked["verb"], str(asked.get("guest")))
+        hindrance = await self._in_turn(asked["verb"], str(asked.get("guest")))
         writer.write(json.dumps({"hindrance": hindrance}).encode() + b"\n")
         await writer.drain()
+
+    async def _in_turn(self, verb: str, guest: str) -> str | None:
+        if self._open > _MOST_OPEN:
+            return _TOO_MANY
+        async with self._turns:
+            return await self._handler(verb, guest)
 
     def stop(self) -> None:
         self._stopped = True
@@ -90,23 +99,27 @@ def _allowed(peer: socket.socket) -> bool:
 
 def ask(root: Path, verb: str, guest: str) -> str | None:
     """What is in the way, None where it is done. Raises VfagentError, FileNotFoundError where no agent listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-        try:
-            agent.connect(str(root / SOCKET))
-        except ConnectionRefusedError as error:
-            raise FileNotFoundError(error.errno, "no agent listens") from error
-        except PermissionError as error:
-            raise VfagentError(
-                f"{SOCKET}: cannot talk to the service: {error.strerror}", hint="run it as root"
-            ) from error
-        agent.sendall(json.dumps({"verb": verb, "guest": guest}).encode() + b"\n")
-        answer = b""
-        while not answer.endswith(b"\n"):
-            chunk = agent.recv(_LONGEST_LINE)
-            if not chunk:
-                raise VfagentError(
-                    f"guest {guest}: cannot {verb} it: the service gave no answer", hint="vfagent status"
-                )
-            answer += chunk
+    try:
+        answer = _answer(root, json.dumps({"verb": verb, "guest": guest}).encode() + b"\n")
+    except FileNotFoundError:
+        raise
+    except ConnectionRefusedError as error:
+        raise FileNotFoundError(error.errno, "no agent listens") from error
+    except OSError as error:
+        hint = "run it as root" if isinstance(error, PermissionError) else "vfagent status tells whether it was done"
+        raise VfagentError(f"{SOCKET}: cannot talk to the service: {error.strerror}", hint=hint) from error
+    if not answer.endswith(b"\n"):
+        raise VfagentError(f"guest {guest}: cannot {verb} it: the service gave no answer", hint="vfagent status")
     hindrance = json.loads(answer)["hindrance"]
     return None if hindrance is None else str(hindrance)
+
+
+def _answer(root: Path, request: bytes) -> bytes:
+    """Up to the end of its line, or of what there is of it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        agent.connect(str(root / SOCKET))
+        agent.sendall(request)
+        answer = b""
+        while not answer.endswith(b"\n") and (chunk := agent.recv(_LONGEST_LINE)):
+            answer += chunk
+        return answer
