@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from vfagent.host.getlink import attributes
 
@@ -41,7 +42,7 @@ class RouteLookup:
         )
     )
 
-    def __enter__(self) -> "RouteLookup":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which guest gets which VFs. Pure: the same guests, PFs and running units give the same placement."""
 
+from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vfagent.model.desired import DesiredPf
+from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.guest import GuestVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, vf_in_use
 from vfagent.model.pci import PciAddress
@@ -42,6 +43,66 @@ class _Taken:
     reserved: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One reference of a guest that has `found` VFs so far."""
+
+    guest: str
+    reference: VfReference
+    found: frozenset[tuple[PciAddress, int]]
+    taken: _Taken
+
+
+class _Choice:
+    """A PF's VFs by index. With many guests on many VFs each is asked for often, and looked through once."""
+
+    def __init__(self, pf: ManagedPf) -> None:
+        self.pf, self.label = pf, pf.desired.rule
+        self._vfs = {vf.index: vf for vf in reversed(pf.pf.vfs)}
+        self._wishes = {wish.index: wish for wish in reversed(pf.desired.vfs)}
+        self._left = deque(wish.index for wish in pf.desired.vfs if wish.driver == VFIO_DRIVER)
+        self._ready: dict[int, str | None] = {}
+
+    def free(self, asked: _Asked) -> GuestVf | None:
+        if self.pf.trouble:
+            return None
+        given = asked.taken.given
+        while self._left and (first := self._vfs.get(self._left[0])) and first.address in given:
+            self._left.popleft()
+        for index in self._meant(asked, self._left):
+            vf = self._vfs.get(index)
+            if vf and vf.address not in given and not self._not_ready(vf):
+                return _given(self.pf, vf)
+        return None
+
+    def hindrance(self, asked: _Asked) -> str | None:
+        """What stands in the way of the first VF that could be meant."""
+        wanted = (wish.index for wish in self.pf.desired.vfs if wish.driver == VFIO_DRIVER)
+        index = next(iter(self._meant(asked, wanted)), None)
+        if index is None:
+            return None
+        vf = self._vfs.get(index)
+        holder = asked.taken.given.get(vf.address) if vf else None
+        why = f"is guest {holder}'s" if holder else self.pf.trouble
+        why = why or (self._not_ready(vf) if vf else "is not there yet")
+        return f"{self.pf.pf.address}/vf{index}: {why}"
+
+    def _meant(self, asked: _Asked, any_of: Iterable[int]) -> Iterator[int]:
+        """The indices that the reference could mean: of any, those that are not kept for somebody else."""
+        label, reserved, own = asked.reference.label, asked.taken.reserved, asked.guest
+        if asked.reference.indices is not None:
+            meant: Iterable[int] = (_only(asked.reference),)
+        else:
+            meant = (index for index in any_of if reserved.get((label, index), own) == own)
+        address = self.pf.pf.address
+        return (index for index in meant if (address, index) not in asked.found)
+
+    def _not_ready(self, vf: Vf) -> str | None:
+        if vf.index not in self._ready:
+            self._ready[vf.index] = not_ready(self.pf, vf, self._wishes.get(vf.index))
+        return self._ready[vf.index]
+
+
 def expand(rules: Iterable[GuestRule], pfs: Iterable[ManagedPf]) -> tuple[GuestRule, ...]:
     """The guests that the rules stand for on the PFs that are there."""
     counts: dict[str, int] = {}
@@ -62,8 +123,8 @@ def place(
 
     `idle`: guests that are not to start; of VFs that any guest may have, they get what the others leave.
     """
-    known = sorted(pfs, key=lambda one: one.pf.address)
-    guests = expand(rules, known)
+    managed = sorted(pfs, key=lambda one: one.pf.address)
+    guests, known = expand(rules, managed), [_Choice(one) for one in managed]
     taken = _Taken({address: name for name, addresses in held.items() for address in addresses})
     for guest in guests:
         for reference in _references(guest):
@@ -73,7 +134,11 @@ def place(
     order = sorted(
         guests, key=lambda guest: (any(one.indices is None for one in _references(guest)), guest.name in idle)
     )
-    placed = {guest.name: _place(guest, known, taken, held.get(guest.name)) for guest in order}
+    everywhere = {vf.address: _given(one, vf) for one in managed for vf in one.pf.vfs} if held else {}
+    placed = {
+        guest.name: _kept(guest, everywhere, held[guest.name]) if guest.name in held else _place(guest, known, taken)
+        for guest in order
+    }
     return tuple(placed[guest.name] for guest in guests)
 
 
@@ -86,55 +151,34 @@ def _only(reference: VfReference) -> int:
     return next(reference.indices.within(1 << 16))
 
 
-def _place(guest: GuestRule, pfs: list[ManagedPf], taken: _Taken, held: tuple[PciAddress, ...] | None) -> Placement:
-    if held is not None:
-        return Placement(guest, tuple(_given(one, vf) for one in pfs for vf in one.pf.vfs if vf.address in held))
+def _kept(guest: GuestRule, everywhere: Mapping[PciAddress, GuestVf], held: tuple[PciAddress, ...]) -> Placement:
+    found = (everywhere[address] for address in set(held) if address in everywhere)
+    return Placement(guest, tuple(sorted(found, key=lambda vf: (vf.pf, vf.index))))
+
+
+def _place(guest: GuestRule, pfs: list[_Choice], taken: _Taken) -> Placement:
     found: list[GuestVf] = []
     for reference in _references(guest):
-        candidates = [one for one in _candidates(reference, guest, pfs, taken) if one[0] not in found]
         near = {vf.numa_node for vf in found} or _wanted_nodes(guest)
-        candidates.sort(key=lambda one: (one[1] is not None, bool(near) and one[0].numa_node not in near))
-        vf, why = (
-            candidates[0] if candidates else (None, f"no PF of rule {reference.label!r} is here, or has a VF left")
-        )
-        if vf is None or why:
-            return Placement(guest, (), why)
+        mine = [one for one in pfs if one.label == reference.label]
+        # Stable: of the near ones, and of the others, the first by address.
+        mine.sort(key=lambda one: bool(near) and one.pf.pf.numa_node not in near)
+        asked = _Asked(guest.name, reference, frozenset((vf.pf, vf.index) for vf in found), taken)
+        vf = next((vf for one in mine if (vf := one.free(asked))), None)
+        if vf is None:
+            nobody = f"no PF of rule {reference.label!r} is here, or has a VF left"
+            return Placement(guest, (), next((why for one in mine if (why := one.hindrance(asked))), nobody))
         found.append(vf)
     taken.given.update((vf.address, guest.name) for vf in found)
     return Placement(guest, tuple(found))
-
-
-def _candidates(
-    reference: VfReference, guest: GuestRule, pfs: list[ManagedPf], taken: _Taken
-) -> Iterator[tuple[GuestVf, str | None]]:
-    """VFs that the reference could mean, each with what stands in its way."""
-    mine = [one for one in pfs if one.desired.rule == reference.label]
-    for one in mine:
-        if reference.indices is not None:
-            yield _candidate(one, _only(reference), taken)
-            continue
-        wanted = (vf.index for vf in one.desired.vfs if vf.driver == VFIO_DRIVER)
-        free = (index for index in wanted if taken.reserved.get((reference.label, index), guest.name) == guest.name)
-        yield from (_candidate(one, index, taken) for index in free)
-
-
-def _candidate(one: ManagedPf, index: int, taken: _Taken) -> tuple[GuestVf, str | None]:
-    vf = next((vf for vf in one.pf.vfs if vf.index == index), None)
-    if vf is None:
-        absent = GuestVf(one.pf.address, index, one.pf.address, None, one.pf.numa_node)
-        return absent, f"{absent}: {one.trouble or 'is not there yet'}"
-    holder = taken.given.get(vf.address)
-    why = f"is guest {holder}'s" if holder else one.trouble or not_ready(one, vf)
-    return _given(one, vf), f"{one.pf.address}/vf{index}: {why}" if why else None
 
 
 def _given(one: ManagedPf, vf: Vf) -> GuestVf:
     return GuestVf(one.pf.address, vf.index, vf.address, vf.iommu_group, one.pf.numa_node)
 
 
-def not_ready(one: ManagedPf, vf: Vf) -> str | None:
+def not_ready(one: ManagedPf, vf: Vf, wish: DesiredVf | None) -> str | None:
     """Why a guest cannot have this VF now."""
-    wish = next((wish for wish in one.desired.vfs if wish.index == vf.index), None)
     if wish is None or wish.driver != VFIO_DRIVER:
         return "the policy does not bind it to vfio-pci"
     if why := vf_in_use(vf, nic=one.pf.is_nic):
