@@ -49,7 +49,7 @@ class Agent:
         self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
         self.watcher.awaited = self.guests.waiting
         self.watcher.on_taken = self.guests.check_vfs
-        self.bridges = HostBridges(host, self._write_status_soon)
+        self.bridges = HostBridges(host, self._guests_changed)
         self.watcher.links_changed = self.bridges.links_changed
         self.watcher.on_everything = self.bridges.look
         self.control = ControlServer(root, self.guests.request)

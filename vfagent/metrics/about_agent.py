@@ -14,6 +14,7 @@ BOOT_TO_READY = gauge(
     "From the kernel's start to the agent's readiness; absent if it was started later than the boot.",
 )
 STUCK = gauge("stuck_workers", "Workers that hang in the kernel beyond SIGKILL.")
+BRIDGE_PROBLEMS = gauge("bridge_problems", "What stands in the way of the policy's bridges: how many such things.")
 ROUNDS = counter("rounds", "Rounds of observing, planning and executing.")
 STEPS = counter("steps", "Steps that were carried out, with or without success.", "step")
 STEP_FAILURES = counter("step_failures", "Steps that failed.", "step")
@@ -35,6 +36,7 @@ FAMILIES = (
     READY,
     BOOT_TO_READY,
     STUCK,
+    BRIDGE_PROBLEMS,
     ROUNDS,
     STEPS,
     STEP_FAILURES,
@@ -57,6 +59,7 @@ def collect(view: View) -> list[Metric]:
     sheet.put(READY, status.ready)
     sheet.put(BOOT_TO_READY, tally.boot_to_ready_s)
     sheet.put(STUCK, sum(pf.phase is Phase.WEDGED for pf in status.pfs))
+    sheet.put(BRIDGE_PROBLEMS, len(status.bridges))
     for family, count in ((ROUNDS, tally.rounds), (UEVENTS, tally.uevents), (LINK_EVENTS, tally.link_events)):
         sheet.put(family, count)
     sheet.put(COALESCED, tally.coalesced)

@@ -115,6 +115,7 @@ def test_the_dashboard_shows_what_matters() -> None:
         "vfagent_pf_wedged",
         "vfagent_pf_pending_steps",
         "vfagent_pf_problems",
+        "vfagent_bridge_problems",
         "vfagent_vf_transmit_dropped_packets_total",
         "vfagent_vf_receive_broadcast_packets_total",
         "vfagent_vf_receive_multicast_packets_total",
