@@ -228,9 +228,12 @@ class Convergence:
     def _back_off(self, state: PfState) -> None:
         state.attempts += 1
         state.failed_at = time.monotonic()
+        # Of a card that is pulled out whatever is under way fails; so it is told as an error when it fails once more.
+        first = state.attempts == 1 and all(failure.retryable for failure in state.failures)
         for failure in state.failures:
             hint = f" ({failure.hint})" if failure.hint else ""
-            log.error("%s%s", failure.text, hint, extra={"VFAGENT_PF": state.address, "VFAGENT_STEP": failure.step})
+            fields = {"VFAGENT_PF": state.address, "VFAGENT_STEP": failure.step}
+            log.log(logging.INFO if first else logging.ERROR, "%s%s", failure.text, hint, extra=fields)
         retryable = any(failure.retryable or failure.refused for failure in state.failures)
         if state.attempts >= MOST_ATTEMPTS or not retryable:
             state.given_up = GivenUp(state.undone, state.plan.steps or state.tried)
@@ -250,7 +253,8 @@ class Convergence:
             self._look_after(state, _DEFERRED_S)
 
     def _forget(self, state: PfState) -> None:
-        log.info("pf %s: gone", state.address, extra={"VFAGENT_PF": state.address})
+        if state.seen:  # not once more for the events that its end leaves behind
+            log.info("pf %s: gone", state.address, extra={"VFAGENT_PF": state.address})
         del self.pfs[state.address]
         self.on_change(state)
         if state.dirty:

@@ -275,6 +275,8 @@ def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
     text = f"{step.pf}: cannot {step.describe()}: it is bound to {now or 'nothing'} afterwards"
     if step.driver and not host.sysfs.exists(f"sys/bus/pci/drivers/{step.driver}"):
         raise StepError(f"{text}: no driver {step.driver} is loaded", hint=f"modprobe {step.driver}")
+    if not host.sysfs.exists(f"{DEVICES}/{step.address}/vendor"):
+        _fail(step, errno.ENODEV)
     if host.sysfs.link(f"{DEVICES}/{step.address}/iommu_group") is None:
         raise StepError(
             f"{text}: it has no IOMMU group",

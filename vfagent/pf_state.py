@@ -53,6 +53,7 @@ class PfState:
     awaited: bool = False
     memory: PfMemory = field(default_factory=PfMemory)
     known: bool = False
+    seen: bool = False  # it was there in a look
     outdated: bool = False  # its last look was by the policy before this one
     looking: bool = False
     dirty: bool = False
@@ -167,7 +168,7 @@ class PfState:
         if self.given_up and _driven(looked.pf) != _driven(self.pf):
             # Another driver, or the same one loaded anew, may take what was refused.
             self.given_up, self.attempts, self.dirty = None, 0, True
-        self.known, self.outdated = True, False
+        self.known, self.outdated, self.seen = True, False, self.seen or looked.pf is not None
         self.rounds += 1
         self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
         self.ifindexes = _ifindexes(looked.pf)

@@ -172,3 +172,33 @@ def test_a_pf_that_is_released_in_the_middle_of_a_look_is_not_changed_any_more(k
             assert len(kernel_files.writes()) == made
 
     converge(kernel_files, body)
+
+
+def test_a_first_failure_that_is_tried_again_is_no_error_yet(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a card that is pulled out whatever is under way fails."""
+    caplog.set_level(logging.INFO)
+    kernel_files.tree.add_pf(PF)
+    kernel_files.refuse(PF, NUMVFS, errno.EAGAIN, times=2)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+    told = [one.levelno for one in caplog.records if "EAGAIN" in one.message]
+    assert told == [logging.INFO, logging.ERROR]
+
+
+def test_the_events_that_a_card_leaves_behind_do_not_say_again_that_it_is_gone(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: PF not in rig.convergence.pfs)
+
+    converge(kernel_files, body)
+    assert "gone" not in caplog.text

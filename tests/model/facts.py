@@ -58,7 +58,8 @@ def _vf_lacks(pf: PfDevice, vf: VfDevice, want: DesiredVf) -> Iterator[str]:
     if not _driver_is(pf, vf, want.driver):
         yield f"{name}: driver {vf.driver}, not {want.driver}"
     possible = _possible(pf, want.settings) if pf.kind.is_nic else VfSettings()
-    if vf.netdev and possible.mac and vf.netdev.mac != possible.mac:
+    hosts = want.driver in ("host", vf.driver)  # not one that is to go to vfio and cannot
+    if hosts and vf.netdev and possible.mac and vf.netdev.mac != possible.mac:
         yield f"{name}: its netdev's mac {vf.netdev.mac}, not {possible.mac}"
     for attribute in VfSettings.__dataclass_fields__:
         value, found = getattr(possible, attribute), getattr(vf.settings, attribute)
