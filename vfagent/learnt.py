@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 from vfagent.model.memory import PfMemory, StepResult
 from vfagent.model.vf_settings import Attribute, VfSettings
-from vfagent.plan.network_steps import AddFdb, RemoveFdb, SetEswitch, SetHwmode
+from vfagent.plan.network_steps import AddAddress, AddFdb, MoveAddresses, RemoveFdb, SetEswitch, SetHwmode
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
 
@@ -23,6 +23,8 @@ def learn(memory: PfMemory, step: Step, result: StepResult) -> PfMemory:
             return replace(memory, unsupported=frozenset())  # mlx5: no VLANs of VFs in switchdev mode
         case SetHwmode() if Attribute.HWMODE not in result.unsupported:
             return replace(memory, hwmode=step.mode)
+        case AddAddress() | MoveAddresses():
+            return replace(memory, addressed=True)
         case AddFdb() if result.full or result.unsupported:
             entries = memory.fdb - {step.mac}
             return replace(memory, fdb=entries, fdb_full=len(entries) if result.full else memory.fdb_full)

@@ -27,7 +27,8 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory
     ours = _ours_on(host, netdev.name)
     switchdev = pf.eswitch == "switchdev"
     moved = host.moves.pending() or host.moves.taken()
-    if not (ours or memory.fdb or switchdev or (desired and desired.legs) or moved):
+    kept = memory.fdb or memory.addressed
+    if not (ours or kept or switchdev or (desired and desired.legs) or moved):
         return pf
     return replace(pf, network=_network(host, pf, desired, ours, memory))
 

@@ -211,6 +211,19 @@ def test_with_the_rules_gone_only_what_vfagent_made_goes(before: Before, policy:
         assert kernel.links.route_by(DEFAULT) == (before.holder if before.routed else None)
 
 
+def test_an_address_that_may_not_go_yet_is_not_forgotten_with_its_leg() -> None:
+    """On somebody's bridge, which carries the default route by now."""
+    kernel, pf = make(Before(bridge=True, holder="virbr0", routed=True))
+    (rule,) = _policy().pf
+    leg = replace(rule.vlan[0], addresses=("192.168.10.2/24",))
+    agent = Agent(kernel, Policy(pf=(replace(rule, vlan=(leg,)),), digest="read"))
+    agent.settle(pf.address)
+    agent.policy = Policy(digest="read")
+    agent.settle(pf.address)
+    (late,) = agent.settle(pf.address).plan.deferred
+    assert late.because == "virbr0 carries the default route"
+
+
 def _addresses_of(step: object) -> tuple[str, ...]:
     match step:
         case RemoveAddress():

@@ -28,6 +28,7 @@ class PfMemory:
     hwmode: str | None = None  # set on a driver that does not report it
     fdb: frozenset[str] = frozenset()  # entries of the PF's table that are vfagent's
     fdb_full: int | None = None  # how many of them the card took, where it refused the next
+    addressed: bool = False  # a leg on it had addresses given: they may be on somebody's bridge when it has gone
     most_vfs: int | None = None  # as many VFs did the driver make when it was asked for more
 
     def for_pf(self, pf: Pf) -> "PfMemory":
