@@ -117,6 +117,21 @@ def vepa_needs_a_switch(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def vlans_that_meet(facts: Facts) -> Iterator[Finding]:
+    """openshift/dpu-operator#485."""
+    for one, desired in facts.managed:
+        vlans = {vf.settings.vlan.id for vf in desired.vfs if vf.settings.vlan}
+        if one.pf.driver == "ice" and len(vlans) > 1 and desired.hwmode != HwMode.VEPA:
+            yield Finding(
+                "vlans-meet",
+                Severity.WARNING,
+                one.pf.name,
+                f"its VFs are in VLANs {', '.join(map(str, sorted(vlans)))}, and its hwmode is not vepa",
+                "the E810's own switch was seen to pass frames between VLANs: they do not keep its VFs' guests apart",
+                'hwmode = "vepa" where the port\'s switch reflects frames; or one VLAN on one card',
+            )
+
+
 def mlx5_without_its_fix(facts: Facts) -> Iterator[Finding]:
     version = facts.kernel.version
     for one, desired in facts.managed:

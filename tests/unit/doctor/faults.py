@@ -441,6 +441,14 @@ def vepa_and_an_old_mlx5(tree: Tree) -> None:
     write(tree, "proc/version", "Linux version 6.1.0-25-amd64 (x) #1 SMP Debian 6.1.106-3 (2024-08-26)\n")
 
 
+@fault
+def an_e810_with_vfs_in_two_vlans(tree: Tree) -> None:
+    tree.bind(PF, "ice")
+    second = '[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\nvlan = 20\n\n[[guest]]'
+    policy = POLICY.replace('"igb"', '"ice"').replace('index = "*"', 'index = "0"').replace("[[guest]]", second, 1)
+    tree.policy(policy.replace('mac = "stable"', 'mac = "stable"\nvlan = 10'))
+
+
 # Guests
 
 
