@@ -59,6 +59,7 @@ bench:
 	@$(PYTHON) -m tests.bench.scrapes
 	@$(PYTHON) -m tests.bench.scale
 	@python3 -m tests.bench.boot
+	@$(PYTHON) -m tests.bench.poweron
 	@python3 -m tests.bench.cost
 
 # A few minutes of it, and an exit status.
