@@ -15,12 +15,13 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test test-long soak lab demo bench guard man install install-host install-man deb rpm clean clean-cache
+.PHONY: help check test test-linux test-long soak lab demo bench guard man install install-host install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
 	@echo "make test     all tests, those in VMs included"
 	@echo "make test-long  what takes long, and is not part of CI yet"
+	@echo "make test-linux a guest that is a Linux, with its root on an iSCSI disk; CI runs it too"
 	@echo "make soak     half an hour of all that may happen to a host"
 	@echo "make lab      a shell in a running lab VM"
 	@echo "make bench    how fast it is beside other ways to do the same, as the host grows, and what it costs"
@@ -40,6 +41,10 @@ test: check
 	@python=$(PYTHON) && $$python -m pytest -n 2 -m wide && \
 		VFAGENT_MODEL_FACTOR=7 $$python -m pytest -n 2 tests/model -m "not wide" && \
 		$$python -m tests.lab.image && $$python -m pytest tests/lab -m "not long"
+
+# A quarter of an hour of emulation in emulation.
+test-linux:
+	@python=$(PYTHON) && $$python -m pytest tests/lab/test_linux_guest.py
 
 test-long:
 	@python=$(PYTHON) && $$python -m tests.lab.image && $$python -m pytest tests/lab -m long
