@@ -21,7 +21,7 @@ help:
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
 	@echo "make test     all tests, those in VMs included"
 	@echo "make test-long  what takes long, and is not part of CI yet"
-	@echo "make test-linux a guest that is a Linux, with its root on an iSCSI disk; CI runs it too"
+	@echo "make test-linux  a guest that is a Linux, with its root on an iSCSI disk; CI runs it too"
 	@echo "make soak     half an hour of all that may happen to a host"
 	@echo "make lab      a shell in a running lab VM"
 	@echo "make bench    how fast it is beside other ways to do the same, as the host grows, and what it costs"
