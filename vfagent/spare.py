@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from vfagent.host import worker
+from vfagent.host import memory, worker
 
 _QUIET_S = 1.0  # a fork costs time too: not while something is being done
 
@@ -52,6 +52,7 @@ class SpareWorker:
 
     def _renew(self) -> None:
         self._timer = None
+        memory.give_back()  # what the last looks left
         if self.spare is None:
             with contextlib.suppress(OSError):  # without one, a look forks its own
                 self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())

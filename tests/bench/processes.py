@@ -23,3 +23,9 @@ def _pss_kib(pid: int) -> int:
     except OSError:  # it ended meanwhile
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def connections(pid: int) -> int:
+    """TCP connections of the process's network namespace that are not over."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[3] not in ("0A", "06") for row in rows)  # one that listens, one that is over (TIME_WAIT)

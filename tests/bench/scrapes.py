@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.processes import cpu_s
+from tests.bench.processes import connections, cpu_s
 from tests.host.fake_kernel import FakeKernel
 from tests.host.namespace import ip, private_kernel
 from tests.host.scrape import PORT, REQUEST, ask, connect
@@ -187,7 +187,7 @@ def _resident_kib(service: Service) -> int:
 
 
 def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float], list[int]]:
-    """Seconds without and with hostile clients, and the agent's memory after each pair."""
+    """Seconds without and with hostile clients, and the agent's memory after each pair and its clients."""
     files, quiet, stormy, memory = FakeKernel(folder / "root"), list[float](), list[float](), list[int]()
     files.tree.policy(POLICY.format(count=0))
     files.tree.add_pf(PF)
@@ -201,6 +201,7 @@ def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float
                 with _clients(hostile=hostile):
                     times.append(_converge(files, service, COUNT))
                 _converge(files, service, 0)
+            service.until(lambda: not connections(service.process.pid))
             memory.append(_resident_kib(service))
         assert service.stop() == 0
     return quiet[1:], stormy[1:], memory[1:]  # the first of each only loads what is needed

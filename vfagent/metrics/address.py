@@ -10,6 +10,7 @@ import stat
 from vfagent.errors import VfagentError, errno_text
 
 _QUEUE = 128
+_UNREAD = 1 << 14  # bytes that a client may send ahead of us: a request is shorter (http.LONGEST_HEAD)
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 
 
@@ -59,7 +60,10 @@ def _listen_at_port(host: str, port: int) -> socket.socket:
 
 
 def _socket(family: int) -> socket.socket:
-    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    """What it accepts has its sizes: asyncio reads all there is, up to 256 KiB, and the kernel's default is 128."""
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
+    return made
 
 
 def _listen_at_path(path: str) -> socket.socket:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from vfagent.host import memory
 from vfagent.metrics import http
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ READ_S = 5.0
 WRITE_S = 10.0
 _UNDER_PRESSURE_S = 1.0  # how long each may stay while others have no place
 _PIECE = 1 << 15
+_CROWD = 8  # clients at once: what they took is given back when they are gone
 
 
 Context = Callable[[], "SSLContext | None"]
@@ -46,6 +48,7 @@ class Server:
         self.listener = listener
         self._page, self._context = page, context
         self._clients: dict[asyncio.Task[None], _Client] = {}
+        self._crowded = False
         self._accepting = asyncio.create_task(self._accept())
 
     @property
@@ -75,7 +78,14 @@ class Server:
             client = _Client(connection, loop.time())
             task = asyncio.create_task(self._serve(client))
             self._clients[task] = client
-            task.add_done_callback(self._clients.pop)
+            self._crowded |= len(self._clients) >= _CROWD
+            task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        del self._clients[task]
+        if self._crowded and not self._clients:
+            self._crowded = False
+            memory.give_back()
 
     async def _room(self) -> None:
         """A place for one more. Until there is one, further clients wait in the kernel's queue."""
