@@ -28,7 +28,7 @@ _NO_DRIVER = "/run/modprobe.d/no-igb.conf"
 class Results:
     """Seconds by contestant; of several PFs, by their number too. `detail` is the recorder's word on each run."""
 
-    shares: list[shares.Shares] = field(default_factory=list)
+    spent: list[shares.Shares] = field(default_factory=list)
     one: dict[str, list[float]] = field(default_factory=dict)
     many: dict[int, dict[str, list[float]]] = field(default_factory=dict)
     detail: list[dict[str, object]] = field(default_factory=list)
@@ -65,7 +65,7 @@ def measure(vm: VM, one: Contestant, results: Results) -> dict[str, object]:
         with _recorded(vm, [PF], found):
             vm.plug(card)
         if before:
-            results.shares.append(shares.shares(vm, found, before))
+            results.spent.append(shares.shares(vm, found, before))
     vm.run(f"echo 0 >/sys/bus/pci/devices/{PF}/sriov_numvfs", check=False)
     vm.unplug(card)
     vm.wait_for(f"test ! -e /sys/bus/pci/devices/{PF}")
@@ -141,7 +141,7 @@ def report(results: Results) -> Iterator[str]:
     yield f"A card comes: from its udev event to {COUNT} VFs with MAC and VLAN on vfio-pci and the PF up, as ratios:"
     yield from table(results.one)
     yield from (f"{name:20}  {why}" for name, why in CANNOT.items())
-    yield from shares.report(results.shares[1:])
+    yield from shares.report(results.spent[1:])
     if results.many:
         yield "Cards whose driver is loaded: medians as ratios to the straight line, and to one PF of the same way:"
         yield from many_table(results.many)

@@ -184,6 +184,25 @@ def test_headers_of_a_megabyte_are_cut_off_and_cost_no_memory() -> None:
     serving(body)
 
 
+def test_what_a_crowd_of_clients_took_goes_back_to_the_kernel() -> None:
+    """Memory that is free below something that stays; glibc keeps it unless it is told."""
+
+    async def body(served: Endpoint) -> None:
+        taken = [bytearray(4000) for _ in range(4000)]
+        lasting = bytearray(4000)
+        clients = [await connect() for _ in range(16)]
+        await within(3, lambda: len(served.descriptors) == 1 + len(clients))
+        del taken
+        before = resident_kib()
+        for _, writer in clients:
+            writer.transport.abort()
+        await within(3, lambda: len(served.descriptors) == 1)
+        assert before - resident_kib() > 12_000
+        assert lasting is not None
+
+    serving(body)
+
+
 def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "READ_S", 0.3)
 

@@ -3,6 +3,8 @@
 
 import sys
 
+import pytest
+
 from tests.rules.project import ROOT, passes
 
 PROSE = ("vfagent", "tests", "config", "packaging", "systemd", "udev", "Makefile", "pyproject.toml")
@@ -23,3 +25,10 @@ def test_mypy_finds_nothing() -> None:
 def test_the_spelling_is_right() -> None:
     documents = [path.name for path in ROOT.glob("*.md")]
     passes(sys.executable, "-m", "codespell_lib", "--skip=*/__pycache__/*,*/evidence/*", *PROSE, *documents)
+
+
+@pytest.mark.parametrize(
+    "program", sorted(path.stem for path in (ROOT / "tests/bench").glob("[!_]*.py")) + ["__main__"]
+)
+def test_every_part_of_the_benchmark_loads(program: str) -> None:
+    passes(sys.executable, "-c", f"import tests.bench.{program}")
