@@ -34,6 +34,12 @@ def link(vm: VM, pf: str) -> dict[str, object]:
     return found
 
 
+def hwmode(vm: VM, name: str) -> object:
+    """Of the switch of a card, by the netdev of its PF; None where its driver says nothing of it."""
+    found = json.loads(vm.run(f"bridge -j -d link show dev {name}", check=False).stdout or "[]")
+    return found[0].get("hwmode") if found else None
+
+
 def vfs(vm: VM, pf: str) -> list[VfFacts]:
     """Each VF by sysfs, and what its PF holds for it by netlink."""
     lines = vm.run(_LINKS.format(base=f"{SYSFS}/{pf}")).stdout.splitlines()

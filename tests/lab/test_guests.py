@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tests.lab import guest_facts
-from tests.lab.facts import journal, now, status, vfs
+from tests.lab.facts import hwmode, journal, netdev, now, status, vfs
 from tests.lab.guest_facts import wait_said
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
@@ -224,3 +224,27 @@ def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm
         vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 30)
     assert vm.run("ps -eo stat,args | grep '^D' || true").stdout == ""
     assert "guest late: a VF is being taken from it: stopping it" in journal(vm)
+
+
+def test_another_hwmode_waits_until_the_card_has_no_guest(vm: VM) -> None:
+    """The lab's module gives an 82576 the operation, with the rules of real drivers."""
+    card = Igb("mode")
+    pf = vm.hotplug(card)
+    vm.wait_for(lambda: guest_facts.phase(vm, "late") == "running", 90)
+    before, name = guest_facts.guest(vm, "late")["pid"], netdev(vm, pf)
+    vm.run(f"modprobe hwmode pf={name}")
+    other = LATE.replace("vfs = 2", 'vfs = 2\nhwmode = "vepa"')
+    vm.put("/etc/vfagent/policy.toml", (POLICY + other).encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: "by guest late" in str(status(vm)[pf]["deferred"]), 20)
+    vm.run("systemctl stop vfagent.service")
+    applied = vm.run("vfagent apply", check=False)
+    assert applied.returncode == 5
+    assert "set hwmode" in applied.stderr
+    assert "by guest late" in applied.stderr
+    vm.run("systemctl start vfagent.service")
+    vm.wait_for(lambda: guest_facts.phase(vm, "late") == "running", 30)
+    assert (guest_facts.guest(vm, "late")["pid"], hwmode(vm, name)) == (before, "VEB")
+    vm.run("vfagent guest stop late", timeout=60)
+    vm.wait_for(lambda: hwmode(vm, name) == "VEPA", 30)
+    vm.unplug(card, timeout=120)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
+from tests.lab.facts import SYSFS, hwmode, journal, netdev, now, status, vfs
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
@@ -402,11 +402,6 @@ def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where
     vm.run(f"bridge link set dev {name} hwmode veb")
     vm.wait_for(lambda: hwmode(vm, name) == "VEPA", 10)
     vm.unplug(card)
-
-
-def hwmode(vm: VM, name: str) -> object:
-    found = json.loads(vm.run(f"bridge -j -d link show dev {name}", check=False).stdout or "[]")
-    return found[0].get("hwmode") if found else None
 
 
 def test_released_the_pf_has_no_leg_of_ours(vm: WarmVM) -> None:
