@@ -75,6 +75,18 @@ def test_a_changed_tree_is_built_anew_and_one_that_is_gone_is_not_missed(bus: st
     assert provide(bus, WISH, SOURCE, tmp_path) == new
 
 
+def test_the_newest_is_what_was_built_last_whatever_the_clock_says(
+    bus: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfagent.host.rom_store._MOST_ROMS", 1)
+    old = provide(bus, WISH, SOURCE, tmp_path)
+    monkeypatch.setattr("time.time", lambda: 1e6)  # a machine whose battery is empty
+    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* mended */\n")
+    new = provide(bus, WISH, SOURCE, tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+    assert known(WISH, None, tmp_path) == new
+
+
 def test_what_is_missing_is_named(bus: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no driver there lists 15b3:101e (such guests boot by a guest.kernel)" in refused(
         bus, RomWish("15b3:101e", "bios", ""), tmp_path

@@ -42,6 +42,11 @@ FACE = {
     "__main__": SERVICE + 3,
 }
 
+# Where the time of day is asked for: to be shown. It jumps (by hand, by NTP, by a guest's resume), so nothing is
+# reckoned by it; what takes time or is due is by the monotonic clock.
+SHOWS_THE_TIME = {"vfagent/agent.py", "vfagent/rom_jobs.py", "vfagent/status.py", "vfagent/tally.py"}
+TIME_OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.today", "datetime.utcnow", "date.today"}
+
 PURE = ("vfagent/model/", "vfagent/policy/", "vfagent/plan/", "vfagent/diagnosis/")
 EFFECTS = {"os", "asyncio", "subprocess", "socket", "threading", "multiprocessing", "signal", "fcntl", "select"}
 
@@ -90,6 +95,14 @@ def misplaced(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{path}:{line}: imports {name} from outside"
 
 
+def by_the_time_of_day(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name, value=ast.Name(id=of) | ast.Attribute(attr=of)):
+                if f"{of}.{name}" in TIME_OF_DAY and path not in SHOWS_THE_TIME:
+                    yield f"{path}:{node.lineno}: {of}.{name} jumps; time.monotonic does not"
+
+
 def _ours_or_standard(top: str) -> bool:
     return top == "vfagent" or top in sys.stdlib_module_names
 
@@ -104,6 +117,15 @@ def test_the_planning_half_is_pure() -> None:
 
 def test_kernel_and_bus_libraries_stay_behind_their_adapters() -> None:
     none_of([problem for path, tree in modules().items() for problem in misplaced(path, tree)])
+
+
+def test_nothing_is_reckoned_by_the_time_of_day() -> None:
+    none_of([problem for path, tree in modules().items() for problem in by_the_time_of_day(path, tree)])
+
+
+@pytest.mark.parametrize("line", ["time.time()", "datetime.datetime.now()", "date.today()", "call_at(time.time, 1)"])
+def test_a_reckoning_by_the_time_of_day_is_found(line: str) -> None:
+    assert list(by_the_time_of_day("vfagent/pace.py", ast.parse(line)))
 
 
 @pytest.mark.parametrize(

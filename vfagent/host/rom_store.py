@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from vfagent.errors import VfagentError
@@ -63,7 +64,8 @@ class RomStore:
         )
 
     def keep(self, facts: RomFacts) -> Path:
-        """Take in what a build has made."""
+        """Take in what a build has made. It is the newest, also where the clock has gone back since the last one."""
+        facts = replace(facts, built_at=max((facts.built_at, *(one.built_at + 1 for one in self.roms()))))
         data = self.made.read_bytes()
         if defect := rom_defect(data, facts.hardware, facts.firmware):
             raise VfagentError(f"ROM for {facts.hardware}: what was built {defect}", hint=f"see {self.log}")
