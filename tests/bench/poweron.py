@@ -21,7 +21,7 @@ from tests.lab.nic import Igb
 from tests.lab.payload import Content, Entry
 from tests.lab.vm import VM
 
-LIMIT_S = 180
+LIMIT_S = 150
 _GUEST = """
 [[guest]]
 name = "first"
@@ -84,7 +84,8 @@ def ways() -> tuple[Way, ...]:
     return (
         Way(FLOOR, guest | _wanted("straight.service", "sysinit")),
         Way(VFAGENT, _wanted("vfagent.service", "multi-user"), "vfagent-guest-first.service"),
-        Way(SEED, guest | {"/etc/bench/seed": b""}),
+        # igbvf, loaded by udev meanwhile, would take VFs from under the script, which then ends with EBUSY.
+        Way(SEED, guest | no_driver | {"/etc/bench/seed": b""}),
         Way(LINK, guest | by_ids | link | _wanted("systemd-networkd.service", "multi-user")),
         Way(DRIVERCTL, guest | no_driver | overrides | {"/etc/bench/linkctl": b""}),
     )
@@ -105,24 +106,24 @@ def host() -> dict[str, Entry]:
 
 @dataclass(slots=True)
 class Results:
-    """Seconds since the kernel began, by way."""
+    """Seconds since the kernel began, by way; None where a way did not get there."""
 
-    ready: dict[str, list[float]] = field(default_factory=dict)
-    said: dict[str, list[float]] = field(default_factory=dict)
+    ready: dict[str, list[float | None]] = field(default_factory=dict)
+    said: dict[str, list[float | None]] = field(default_factory=dict)
 
 
-def measure(vm: VM, way: Way) -> tuple[float, float]:
+def measure(vm: VM, way: Way) -> tuple[float | None, float | None]:
     """One boot: when the VFs were ready, and when the guest said so."""
     vm.put_tree(way.files)
     vm.run("rm -f /var/lib/bench/record; sync")
     vm.reboot(timeout=300)
-    vm.run(f"timeout {LIMIT_S} sh -c 'until grep -q all_s {_RECORD}; do sleep 1; done'", timeout=LIMIT_S + 30)
-    found = json.loads(vm.get(_RECORD).decode().splitlines()[-1])
-    said = _said(vm, way)
+    written = f"timeout {LIMIT_S + 30} sh -c 'until grep -q all_s {_RECORD}; do sleep 1; done'"
+    vm.run(written, timeout=LIMIT_S + 60, check=False)
+    found = json.loads((vm.get(_RECORD).decode().splitlines() or ['{"all": false}'])[-1])
+    ready = found["ready"] if found["all"] else None
+    said = _said(vm, way) if ready else None
     vm.run(f"systemctl stop {way.guest}; rm -f {' '.join(way.files)}", timeout=60)
-    if not found["all"]:
-        raise RuntimeError(f"{way.name}: {found}")
-    return found["ready"], said
+    return ready, said
 
 
 def _said(vm: VM, way: Way) -> float:
@@ -138,20 +139,24 @@ def run(rounds: int) -> Results:
         for number in range(rounds):
             for way in ways():
                 ready, said = measure(vm, way)
-                print(
-                    f"  round {number} {way.name}: VFs {ready:.2f} s, guest {said:.2f} s", file=sys.stderr, flush=True
-                )
+                print(f"  round {number} {way.name}: VFs {ready} s, guest {said} s", file=sys.stderr, flush=True)
                 results.ready.setdefault(way.name, []).append(ready)
                 results.said.setdefault(way.name, []).append(said)
     return results
 
 
-def table(seconds: Mapping[str, list[float]]) -> Iterator[str]:
+def table(seconds: Mapping[str, list[float | None]]) -> Iterator[str]:
     yield f"{'way':20}  {'min':>6}  {'median':>6}  {'max':>6}   seconds (median)"
     for name, mine in seconds.items():
-        ratios = [one / floor for one, floor in zip(mine, seconds[FLOOR], strict=True)]
-        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        yield f"{name:20}  {low:6.2f}  {middle:6.2f}  {high:6.2f}   {statistics.median(mine):.1f}"
+        pairs = [(one, floor) for one, floor in zip(mine, seconds[FLOOR], strict=True) if one and floor]
+        ratios = [one / floor for one, floor in pairs]
+        failed = f", and {len(mine) - len(pairs)} of {len(mine)} boots without" if len(pairs) < len(mine) else ""
+        if ratios:
+            low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+            took = statistics.median(one for one, _ in pairs)
+            yield f"{name:20}  {low:6.2f}  {middle:6.2f}  {high:6.2f}   {took:.1f}{failed}"
+        else:
+            yield f"{name:20}  in none of {len(mine)} boots"
 
 
 def report(results: Results) -> Iterator[str]:
