@@ -126,26 +126,27 @@ def _check_ipxe(rule: IpxeRule, at: Place) -> Iterator[Problem]:
         yield (at / "sanboot").problem(
             'found nothing, allowed is sanboot or script beside an address that is not "dhcp"'
         )
-    yield from _gateway(rule, at)
+    if rule.gateway and not rule.script:
+        yield from _gateway(rule.gateway, rule.address, at)
     if rule.rom and rule.loader != "rom":
         yield (at / "rom").problem(f'found a ROM with loader "{rule.loader}", allowed is with loader "rom"')
 
 
 def _check_kernel(guest: GuestRule, rule: KernelRule, at: Place) -> Iterator[Problem]:
-    yield from _gateway(rule, at)
-    if rule.root and rule.address is None and (guest.ipxe is None or guest.ipxe.address is None):
+    address = rule.address or (guest.ipxe.address if guest.ipxe else None)
+    if rule.gateway:
+        yield from _gateway(rule.gateway, address, at)
+    if rule.root and address is None:
         yield (at / "address").problem(f"found nothing beside root, allowed is {_allowed(KernelRule, 'address')}")
 
 
-def _gateway(rule: IpxeRule | KernelRule, at: Place) -> Iterator[Problem]:
-    if rule.gateway is None or (isinstance(rule, IpxeRule) and rule.script):
-        return
-    if rule.address in (None, "dhcp"):
+def _gateway(gateway: str, address: str | None, at: Place) -> Iterator[Problem]:
+    if address in (None, "dhcp"):
         yield (at / "gateway").problem("found a gateway without a fixed address, allowed is beside an address")
-    elif (":" in rule.gateway) != (":" in (rule.address or "")):
-        yield (at / "gateway").problem(f"found {quoted(rule.gateway)}, allowed is one of the address's family")
-    elif isinstance(rule, IpxeRule) and not reaches(rule.address or "", rule.gateway):
-        yield (at / "gateway").problem(f"found {quoted(rule.gateway)}, allowed is one in the network of {rule.address}")
+    elif (":" in gateway) != (":" in (address or "")):
+        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is one of the address's family")
+    elif not reaches(address or "", gateway):
+        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is one in the network of {address}")
 
 
 def _allowed(of: type[IpxeRule] | type[KernelRule], name: str) -> str:

@@ -45,6 +45,7 @@ def one(problems: Problems, *pairs: str) -> list[str]:
         'ipxe = { script = "/a", loader = "rom", rom = "/usr/b" }',
         'kernel.image = "/vmlinuz"',
         f'kernel = {{ image = "/vmlinuz", root = "iscsi:a", {FIXED} }}',
+        f'ipxe = {{ {FIXED}, {URL} }}\nkernel = {{ image = "/vmlinuz", gateway = "192.168.10.1" }}',
         'ipxe.address = "dhcp"\nkernel.image = "/vmlinuz"',
         'ipxe.address = "dhcp"\nkernel = { image = "/vmlinuz", root = "iscsi:a" }',
         'disk = [{ path = "/dev/vg/a" }, { path = "/b", format = "qcow2", readonly = true }]',
@@ -96,6 +97,10 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
         (
             'ipxe = { address = "dhcp", rom = "/usr/a" }',
             'guest[0].ipxe.rom: found a ROM with loader "auto", allowed is with loader "rom"',
+        ),
+        (
+            f'kernel = {{ image = "/a", {FIXED}, gateway = "192.168.11.1" }}',
+            'guest[0].kernel.gateway: found "192.168.11.1", allowed is one in the network of 192.168.10.10/24',
         ),
         (
             'kernel = { image = "/a", root = "iscsi:a" }',
