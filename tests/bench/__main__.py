@@ -26,10 +26,14 @@ _NO_DRIVER = "/run/modprobe.d/no-igb.conf"
 
 @dataclass(slots=True)
 class Results:
-    """Seconds by contestant; of several PFs, by their number too. `detail` is the recorder's word on each run."""
+    """Seconds by contestant; of several PFs, by their number too. `detail` is the recorder's word on each run.
+
+    `one` is from udev's event for the PF's netdev, `kernel` from the kernel's, which udev first works on.
+    """
 
     spent: list[shares.Shares] = field(default_factory=list)
     one: dict[str, list[float]] = field(default_factory=dict)
+    kernel: dict[str, list[float]] = field(default_factory=dict)
     many: dict[int, dict[str, list[float]]] = field(default_factory=dict)
     detail: list[dict[str, object]] = field(default_factory=list)
 
@@ -92,6 +96,7 @@ def run(rounds: int, ways: Sequence[Contestant], sizes: Sequence[int] = ()) -> R
             _say(number, one, found)
             if number:
                 results.keep(results.one, one, 1, found)
+                results.kernel.setdefault(one.name, []).append(float(str(found["from_netdev_s"])))
         if sizes:
             vm.run(f"mkdir -p /run/modprobe.d; echo blacklist igb >{_NO_DRIVER}; rmmod igb")
         for count in sizes:
@@ -140,6 +145,8 @@ def many_table(many: dict[int, dict[str, list[float]]]) -> Iterator[str]:
 def report(results: Results) -> Iterator[str]:
     yield f"A card comes: from its udev event to {COUNT} VFs with MAC and VLAN on vfio-pci and the PF up, as ratios:"
     yield from table(results.one)
+    yield "The same from the kernel's event, since systemd.link acts before udev passes that on:"
+    yield from table(results.kernel)
     yield from (f"{name:20}  {why}" for name, why in CANNOT.items())
     yield from shares.report(results.spent[1:])
     if results.many:

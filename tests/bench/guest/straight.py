@@ -21,12 +21,15 @@ def write(path: str, text: str) -> None:
     os.close(fd)
 
 
+def announced(pf: str, data: bytes) -> bool:
+    return b"SUBSYSTEM=net" in data and b"ACTION=add" in data and f"/{pf}/net/".encode() in data
+
+
 def wait_for(pf: str, events: socket.socket) -> None:
-    """At once where it is there already, as it may be at boot."""
-    while not os.path.exists(f"/sys/bus/pci/devices/{pf}/net"):
-        data = events.recv(1 << 16)
-        if b"SUBSYSTEM=net" in data and b"ACTION=add" in data and f"/{pf}/net/".encode() in data:
-            return
+    """Until udev has announced its netdev; not at all where that is there already, as it may be at boot."""
+    if not os.path.exists(f"/sys/bus/pci/devices/{pf}/net"):
+        while not announced(pf, events.recv(1 << 16)):
+            pass
 
 
 def serve(pf: str) -> None:
