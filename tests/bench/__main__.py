@@ -65,11 +65,10 @@ def measure(vm: VM, one: Contestant, results: Results) -> dict[str, object]:
     """One hotplug under this contestant; the card is gone again afterwards."""
     card, found = Igb("igb0"), dict[str, object]()
     with _waiting(vm, one):
-        before = shares.cpu(vm) if one.name == VFAGENT else None
         with _recorded(vm, [PF], found):
             vm.plug(card)
-        if before:
-            results.spent.append(shares.shares(vm, found, before))
+        if one.name == VFAGENT:
+            results.spent.append(shares.shares(vm, found))
     vm.run(f"echo 0 >/sys/bus/pci/devices/{PF}/sriov_numvfs", check=False)
     vm.unplug(card)
     vm.wait_for(f"test ! -e /sys/bus/pci/devices/{PF}")

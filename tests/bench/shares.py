@@ -5,11 +5,12 @@ import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tests.bench.contestants import PF
 from tests.lab.vm import VM
 
-_CPU = "cat /sys/fs/cgroup/system.slice/vfagent.service/cpu.stat"
+PROCESSORS = 2  # of the VM
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,17 @@ class Shares:
     in_steps: float
     user_cpu: float
     system_cpu: float
+    idle: float
 
 
-def cpu(vm: VM) -> tuple[float, float]:
-    """User and system seconds of the service's processes so far."""
-    stat = dict(line.split() for line in vm.run(_CPU).stdout.splitlines())
-    return int(stat["user_usec"]) / 1e6, int(stat["system_usec"]) / 1e6
-
-
-def shares(vm: VM, found: dict[str, object], before: tuple[float, float]) -> Shares:
-    """Of the convergence that the recorder has just `found`; `before` is `cpu` from before it."""
-    after = cpu(vm)
+def shares(vm: VM, found: dict[str, Any]) -> Shares:
+    """Of the convergence that the recorder has just `found`."""
+    cpu = found["cpu"]
     began, took = float(str(found["announced"])), float(str(found["from_udev_s"]))
     pfs = json.loads(vm.run("vfagent status --json", check=False).stdout)["pfs"]
     steps = next(pf["timeline"] for pf in pfs if pf["address"] == PF)
     spans = sorted((step["started"] - began, (step["ended"] or step["started"]) - began) for step in steps)
-    return Shares(took, spans[0][0], _covered(spans, took), after[0] - before[0], after[1] - before[1])
+    return Shares(took, spans[0][0], _covered(spans, took), cpu["user"], cpu["system"], cpu["idle"] / PROCESSORS)
 
 
 def _covered(spans: Sequence[tuple[float, float]], until: float) -> float:
@@ -56,3 +52,4 @@ def report(found: Sequence[Shares]) -> Iterator[str]:
     yield f"  at least one step at work in the kernel     {middle('in_steps'):4.0%}"
     yield f"  processor time of Python                    {middle('user_cpu'):4.0%}"
     yield f"  processor time of the kernel for it         {middle('system_cpu'):4.0%}"
+    yield f"  the machine's two processors idle            {middle('idle'):4.0%}"

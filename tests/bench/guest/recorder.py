@@ -17,6 +17,7 @@ import sys
 import time
 
 COUNT, LIMIT_S, PFS = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+_SERVICE = "/sys/fs/cgroup/system.slice/vfagent.service/cpu.stat"
 _SET = re.compile(rb"^[^;]*;igb (\S+): (?:setting MAC \S+|Setting VLAN \d+, QOS \S+) on VF (\d+)")
 _PF = re.compile(rb"/([0-9a-f:.]+)/net/")
 
@@ -33,6 +34,18 @@ def links() -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
     opened.bind((0, 1))
     return opened
+
+
+def processor_time() -> dict[str, float]:
+    """Seconds so far: of vfagent's processes, if they run, and what no process wanted of any processor."""
+    try:
+        with open(_SERVICE) as file:
+            stat = dict(line.split() for line in file)
+    except OSError:
+        stat = {}
+    with open("/proc/stat") as file:
+        idle = int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
+    return {"user": int(stat.get("user_usec", 0)) / 1e6, "system": int(stat.get("system_usec", 0)) / 1e6, "idle": idle}
 
 
 def kernel_log() -> int:
@@ -75,6 +88,7 @@ class Record:
     def __init__(self) -> None:
         self.kernel, self.udev, self.links = uevents(1), uevents(2), links()
         self.log = kernel_log()
+        self.before = self.after = dict[str, float]()
         self.pfs = {address: Pf(address) for address in PFS}
 
     def read(self) -> None:
@@ -83,6 +97,7 @@ class Record:
             ready, _, _ = select.select([self.kernel, self.udev, self.links, self.log], [], [], 1.0)
             for fd in ready:
                 self._take(fd, time.monotonic())
+        self.after = processor_time()
 
     def _take(self, fd: object, at: float) -> None:
         if fd is self.log:
@@ -93,6 +108,7 @@ class Record:
             self._take_uevent(self.kernel.recv(1 << 16), at)
         elif (pf := self._new_netdev(self.udev.recv(1 << 16))) and not pf.announced:
             pf.announced = at
+            self.before = self.before or processor_time()
 
     def _new_netdev(self, data: bytes) -> Pf | None:
         """The PF whose netdev this event announces."""
@@ -134,6 +150,11 @@ pfs = record.pfs.values()
 first = min(pf.announced for pf in pfs)
 print(
     json.dumps(
-        {"all_s": max(pf.ready for pf in pfs) - first, **next(iter(pfs)).found(), "all": all(pf.done for pf in pfs)}
+        {
+            "all_s": max(pf.ready for pf in pfs) - first,
+            **next(iter(pfs)).found(),
+            "all": all(pf.done for pf in pfs),
+            "cpu": {name: record.after[name] - was for name, was in record.before.items()},
+        }
     )
 )
