@@ -66,13 +66,14 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("ExecStop", "a(sasb)", [_command(helper, may_fail=True)])
     yield Property("KillMode", "s", "mixed")
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
-    # The VF's end is the guest's; the agent's is not. At shutdown guests stop before the agent does.
+    # The VF's end is the guest's; the agent's is not. Nor is it ordered after the service, which is ready when all
+    # PFs are done with: this guest's are.
     yield Property("BindsTo", "as", list(vf_units))
     # Until udev has handled the group's node, kvm may not open it: at boot it can be seconds behind. Wants, because
     # a guest that comes late (a rule of udev's is missing) is better than none.
     groups = list(dict.fromkeys(f"dev-vfio-{vf.iommu_group}.device" for vf in guest.vfs if vf.iommu_group is not None))
     yield Property("Wants", "as", groups)
-    yield Property("After", "as", [*vf_units, *groups, "vfagent.service"])
+    yield Property("After", "as", [*vf_units, *groups])
     # systemd restarts it by the policy's words, so that guests come back while the agent is away too.
     yield Property("Restart", "s", guest.rule.restart)
     yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
