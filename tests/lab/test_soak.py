@@ -55,10 +55,13 @@ class Footprint:
     processes: int
 
 
-def footprint(vm: VM) -> Footprint:
+def footprint(vm: VM) -> Footprint | None:
+    """None where a worker has ended meanwhile: something was looked at."""
     pids = "$(cat /sys/fs/cgroup$(systemctl show -P ControlGroup vfagent.service)/cgroup.procs)"
     of_each = "cd /proc/$p && echo $(grep ^Pss: smaps_rollup) $(ls fd | wc -l) $(ls task | wc -l)"
-    said = vm.run(f"for p in {pids}; do {of_each}; done")
+    said = vm.run(f"for p in {pids}; do {of_each} || exit; done", check=False)
+    if said.returncode:
+        return None
     each = [line.split() for line in said.stdout.splitlines()]
     kib, descriptors, threads = (sum(int(words[at]) for words in each) for at in (1, 3, 4))
     return Footprint(kib, descriptors, threads, len(each))
@@ -109,9 +112,12 @@ class Soak:
         self.vm.wait_for(lambda: LATE not in status(self.vm), 60)
 
     def rest(self) -> Footprint:
-        self.vm.wait_for(lambda: at_rest(self.vm), 90)
-        self.vm.run("sleep 4")  # until the worker that is kept ready is there, and has rehearsed
-        return footprint(self.vm)
+        for _ in range(5):
+            self.vm.wait_for(lambda: at_rest(self.vm), 90)
+            self.vm.run("sleep 4")  # until the worker that is kept ready is there, and has rehearsed
+            if found := footprint(self.vm):
+                return found
+        raise AssertionError("it comes to no rest")
 
 
 def at_rest(vm: VM) -> bool:
