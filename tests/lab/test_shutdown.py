@@ -92,9 +92,8 @@ def test_twenty_guests_stop_side_by_side_when_the_host_goes_down(boot: Callable[
     begun = _times(told, "Stopping")
     ended = _times(told, "Stopped")
     assert (len(begun), len(ended)) == (GUESTS, GUESTS)
-    assert max(begun) < min(ended)
-    # One after the other they take 200 s; side by side each one's helper is a Python that starts on busy processors.
-    assert max(ended) - min(begun) < GUESTS * DEADLINE_S / 2
+    # One after the other they take 200 s.
+    assert max(ended) - min(begun) < 5 * DEADLINE_S
     assert max(begun) < min(ended), "each is asked before the first has gone"
 
 
