@@ -15,7 +15,7 @@ from vfagent.host import worker
 from vfagent.host.chap import secret_file
 from vfagent.host.files import seen_in
 from vfagent.host.host import Host
-from vfagent.host.units import BusError, Systemd, device_unit, load_jeepney
+from vfagent.host.units import BusError, Systemd, device_unit
 from vfagent.model.guest import FoundUnit, GuestVf, unit_name
 from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.observe import observe_vf
@@ -134,7 +134,6 @@ class Jobs:
     def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
         """`done` gets what `body` returned, or an Outcome that says why there is nothing."""
         loop = asyncio.get_running_loop()
-        load_jeepney()
         try:
             child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
         except OSError as error:

@@ -128,18 +128,24 @@ def test_the_agents_end_is_not_the_guests(vm: VM) -> None:
     assert vm.run("vfagent plan").returncode == 0
 
 
+def refused_by(vm: VM, name: str, pf: str, policy: str) -> str:
+    """This policy waits for the guest, and is not applied either; the service is stopped then. Gives apply's words."""
+    vm.put("/etc/vfagent/policy.toml", policy.encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: f"by guest {name}" in str(status(vm)[pf]["deferred"]), 20)
+    vm.run("systemctl stop vfagent.service")
+    applied = vm.run("vfagent apply", check=False)
+    assert applied.returncode == 5
+    assert f"by guest {name}" in applied.stderr
+    return applied.stderr
+
+
 def test_what_would_disturb_it_is_refused_with_its_name(vm: VM) -> None:
     before, held = guest(vm)["pid"], vfs(vm, PF)
     released = vm.run(f"vfagent release {PF}", check=False)
     assert released.returncode == 5
     assert "by guest cirros" in released.stderr
-    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 2", "vfs = 1").encode())
-    vm.run("systemctl reload vfagent.service")
-    vm.wait_for(lambda: "by guest cirros" in str(status(vm)[PF]["deferred"]), 20)
-    vm.run("systemctl stop vfagent.service")
-    applied = vm.run("vfagent apply", check=False)
-    assert applied.returncode == 5
-    assert "by guest cirros" in applied.stderr
+    refused_by(vm, "cirros", PF, POLICY.replace("vfs = 2", "vfs = 1"))
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("systemctl start vfagent.service")
     vm.wait_for(lambda: phase(vm) == "running", 30)
@@ -234,14 +240,7 @@ def test_another_hwmode_waits_until_the_card_has_no_guest(vm: VM) -> None:
     before, name = guest_facts.guest(vm, "late")["pid"], netdev(vm, pf)
     vm.run(f"modprobe hwmode pf={name}")
     other = LATE.replace("vfs = 2", 'vfs = 2\nhwmode = "vepa"')
-    vm.put("/etc/vfagent/policy.toml", (POLICY + other).encode())
-    vm.run("systemctl reload vfagent.service")
-    vm.wait_for(lambda: "by guest late" in str(status(vm)[pf]["deferred"]), 20)
-    vm.run("systemctl stop vfagent.service")
-    applied = vm.run("vfagent apply", check=False)
-    assert applied.returncode == 5
-    assert "set hwmode" in applied.stderr
-    assert "by guest late" in applied.stderr
+    assert "set hwmode" in refused_by(vm, "late", pf, POLICY + other)
     vm.run("systemctl start vfagent.service")
     vm.wait_for(lambda: guest_facts.phase(vm, "late") == "running", 30)
     assert (guest_facts.guest(vm, "late")["pid"], hwmode(vm, name)) == (before, "VEB")

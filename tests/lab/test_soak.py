@@ -60,9 +60,9 @@ def footprint(vm: VM) -> Footprint | None:
     pids = "$(cat /sys/fs/cgroup$(systemctl show -P ControlGroup vfagent.service)/cgroup.procs)"
     of_each = "cd /proc/$p && echo $(grep ^Pss: smaps_rollup) $(ls fd | wc -l) $(ls task | wc -l)"
     said = vm.run(f"for p in {pids}; do {of_each} || exit; done", check=False)
-    if said.returncode:
-        return None
     each = [line.split() for line in said.stdout.splitlines()]
+    if said.returncode or any(len(words) != 5 for words in each):
+        return None
     kib, descriptors, threads = (sum(int(words[at]) for words in each) for at in (1, 3, 4))
     return Footprint(kib, descriptors, threads, len(each))
 

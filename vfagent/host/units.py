@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """systemd and machined over D-Bus: guests' transient units.
 
-Calls block, so they are made in workers. jeepney is loaded with the first of them (see `load_jeepney`).
+Calls block, so they are made in workers; jeepney is imported there, and costs the agent nothing.
 """
 
 import os
@@ -29,11 +29,6 @@ _DAEMON = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBu
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _REPLY_S = 25.0
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
-
-
-def load_jeepney() -> None:
-    """Called before workers are made, which share what is loaded then."""
-    import jeepney.io.blocking  # noqa: F401
 
 
 @dataclass(frozen=True, slots=True)
