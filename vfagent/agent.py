@@ -63,6 +63,7 @@ class Agent:
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._resync_timer: asyncio.TimerHandle | None = None
+        self._reload_due = False
         self._resync_s = 0.0  # the interval that the timer was set by
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
@@ -94,7 +95,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         # The monitor first, then the enumeration, so that nothing falls between.
         self.watcher.start()
         self.watcher.look_at_everything(now=True)
@@ -142,8 +143,15 @@ class Agent:
         loop = asyncio.get_running_loop()
         self._resync_timer = loop.call_later(self._resync_s, self._resync) if self._resync_s > 0 else None
 
+    def _reload_soon(self) -> None:
+        """A burst of signals is one reload, which begins after the last of them."""
+        if not self._reload_due:
+            self._reload_due = True
+            asyncio.get_running_loop().call_soon(self.reload)
+
     def reload(self) -> None:
         """Take the policy anew; a bad one leaves the one in force."""
+        self._reload_due = False
         if self.is_ready:
             self.notifier.reloading()
         log.info("reloading the policy")

@@ -2,6 +2,7 @@
 """The service on a kernel made of files: `python -m tests.host.agent_process ROOT`."""
 
 import asyncio
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ async def serve(root: Path) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()
     setup_logging(debug=False)
     try:
         asyncio.run(serve(Path(sys.argv[1])))

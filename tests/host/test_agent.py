@@ -25,7 +25,7 @@ from tests.host.uevents import message, send
 from vfagent.agent import Agent
 from vfagent.host.policy_files import load
 from vfagent.host.udev import QUEUE
-from vfagent.policy.types import AgentRule
+from vfagent.policy.types import AgentRule, Policy
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -46,6 +46,7 @@ class Service:
         log.close()
 
     def hear(self) -> list[str]:
+        """All that was said. systemd goes on reading: the socket's queue is short."""
         while True:
             try:
                 self.told.append(self._socket.recv(1 << 16).decode())
@@ -54,10 +55,19 @@ class Service:
 
     def until(self, condition: Callable[[], object], *, within_s: float = 15.0) -> None:
         end = time.monotonic() + within_s
-        while not condition():
+        while True:
+            self.hear()
+            if condition():
+                return
             assert self.process.poll() is None, self.log
-            assert time.monotonic() < end, f"{self.hear()}\n{self.log}"
+            assert time.monotonic() < end, self._stuck()
             time.sleep(0.02)
+
+    def _stuck(self) -> str:
+        """Where it was, as faulthandler writes it to its log."""
+        self.signal(signal.SIGABRT)
+        self.process.wait(5)
+        return f"{self.told}\n{self.log}"
 
     def ready(self) -> "Service":
         self.until(lambda: "READY=1" in self.hear())
@@ -67,7 +77,6 @@ class Service:
         self.process.send_signal(number)
 
     def stop(self) -> int:
-        """systemd goes on reading what it is told: the socket's queue is short."""
         self.signal(signal.SIGTERM)
         end = time.monotonic() + 10
         while self.process.poll() is None and time.monotonic() < end:
@@ -272,10 +281,37 @@ def test_a_storm_of_reloads_is_survived_and_soon_over(files: FakeKernel, start: 
         service.signal(signal.SIGHUP)
     files.tree.policy(POLICY.replace("2", "3"))
     service.signal(signal.SIGHUP)
-    service.until(lambda: service.hear() and len(files.tree.vfs(PF)) == 3)
+    service.until(lambda: len(files.tree.vfs(PF)) == 3)
     service.until(lambda: service.pf()["phase"] == "converged")
     assert service.pf()["rounds"] - rounds <= 20
     assert service.stop() == 0
+
+
+def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = list[Path]()
+
+    def counted(root: Path) -> Policy:
+        loads.append(root)
+        return load(root)
+
+    async def scenario() -> None:
+        agent = Agent(files.host, files.tree.root)
+        serving = asyncio.create_task(agent.run())
+        async with asyncio.timeout(10):
+            while not agent.is_ready:
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr("vfagent.agent.load", counted)
+            for _ in range(100):
+                os.kill(os.getpid(), signal.SIGHUP)
+            while not loads:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+        os.close(agent._lock)  # which else ends with the process
+
+    run_to_end(scenario())
+    assert len(loads) == 1
 
 
 def test_a_second_agent_is_refused(files: FakeKernel, start: Start) -> None:

@@ -42,6 +42,18 @@ def test_each_state_has_its_own_datagram(manager: socket.socket) -> None:
     assert found == [b"STATUS=PFs: 2 converged", b"WATCHDOG=1", b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=60000000"]
 
 
+def test_a_systemd_that_does_not_listen_holds_nothing_up(
+    manager: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its queue holds ten messages here, some hundred on a host; a status that is lost is followed by the next."""
+    notifier, before = Notifier(), time.monotonic()
+    for _ in range(20):
+        notifier.status("PFs: 2 converged")
+    notifier.watchdog()
+    assert time.monotonic() - before < 5
+    assert "cannot notify systemd: timed out" in caplog.text
+
+
 def test_reloading_tells_when(manager: socket.socket) -> None:
     """notify-reload takes the word only with a time of the monotonic clock, in microseconds."""
     before = time.monotonic_ns() // 1000

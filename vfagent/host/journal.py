@@ -11,6 +11,8 @@ import socket
 import sys
 import time
 
+# Its queue is full only where PID 1 hangs, and our PFs are not to hang with it.
+_LISTENS_WITHIN_S = 1.0
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -50,12 +52,13 @@ class Notifier:
         microseconds = os.environ.get("WATCHDOG_USEC", "0") if pid == str(os.getpid()) else "0"
         self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, *, wait_s: float = _LISTENS_WITHIN_S) -> None:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.settimeout(wait_s)
                 sender.sendto(text.encode(), address)
         except OSError as error:
             logging.getLogger(__name__).warning("cannot notify systemd: %s", error)
@@ -64,7 +67,7 @@ class Notifier:
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        self._send(f"STATUS={text}")
+        self._send(f"STATUS={text}", wait_s=0.0)
 
     def reloading(self) -> None:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
