@@ -12,7 +12,7 @@ from vfagent.host.state import State
 from vfagent.looks import Look
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
-from vfagent.pace import PacedReader
+from vfagent.pace import PacedReader, Turns
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
@@ -48,6 +48,7 @@ class Convergence:
         self._busy: dict[str, Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}
         self._stopping = False
+        self.turns = Turns(lambda: self.working)
 
     def set_policy(self, policy: Policy) -> None:
         """Look at every PF with the new policy; what had been given up is tried again."""
@@ -116,7 +117,7 @@ class Convergence:
         loop = asyncio.get_running_loop()
         self._busy[card_of(look.state.address)] = look
         self._last_look[look.state.address] = loop.time()
-        look.reader = PacedReader(lambda: look.worker.reports, lambda: self._read(look), lambda: True)
+        look.reader = PacedReader(lambda: look.worker.reports, lambda: self._read(look), self.turns)
         look.reader.start()
         loop.add_reader(look.worker.pidfd, self._ended, look)
         self._extend(look)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 _REST = 9.0  # times as long as the work took: a tenth of the time is the loop's
 _LONGEST_REST_S = 1.0  # a kernel buffer must hold what comes meanwhile
 
+_Work = Callable[[], None]
+
 
 class Pace:
     """How long to rest after the work that was last done."""
@@ -19,46 +21,86 @@ class Pace:
     def rest_s(self) -> float:
         return max(0.0, self._until - time.monotonic())
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: _Work) -> None:
         began = time.monotonic()
-        work()
-        now = time.monotonic()
-        self._until = now + min(self._longest_s, _REST * (now - began))
+        try:
+            work()
+        finally:
+            now = time.monotonic()
+            self._until = now + min(self._longest_s, _REST * (now - began))
+
+
+class Turns:
+    """What wants the loop while `busy` holds: all that has come in one go, then a rest that is common to all.
+
+    A tenth for each of them would be half a processor of the four that read and the eight that report.
+    """
+
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self._busy = busy
+        self._pace = Pace(_LONGEST_REST_S)
+        self._waiting: dict[_Work, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, work: _Work) -> None:
+        """After the rest, where there is one; once, however often it was asked until then."""
+        self._waiting[work] = None
+        self._arm()
+
+    def forget(self, work: _Work) -> None:
+        self._waiting.pop(work, None)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            rest = self._pace.rest_s() if self._busy() else 0.0
+            self._timer = asyncio.get_running_loop().call_later(rest, self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        try:
+            self._pace.run(self._run_all)
+        finally:
+            if self._waiting:  # one went wrong; the others have their turn
+                self._arm()
+
+    def _run_all(self) -> None:
+        while self._waiting:
+            work = next(iter(self._waiting))
+            del self._waiting[work]
+            work()
 
 
 class PacedReader:
-    """Calls `read` when the descriptor has something, but rests after each time as long as `busy` holds.
+    """Calls `read` when the descriptor has something, and it is its turn.
 
     What comes meanwhile stays in the kernel's buffer, and is read in one go.
     """
 
-    def __init__(self, fileno: Callable[[], int], read: Callable[[], None], busy: Callable[[], bool]) -> None:
-        self._fileno, self._read, self._busy = fileno, read, busy
-        self._pace = Pace(_LONGEST_REST_S)
+    def __init__(self, fileno: Callable[[], int], read: _Work, turns: Turns) -> None:
+        self._fileno, self._read, self._turns = fileno, read, turns
         self._fd = -1
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
+        self._timer = None
         self._fd = self._fileno()
         asyncio.get_running_loop().add_reader(self._fd, self._ready)
 
     def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)
+        self._turns.forget(self._read_once)
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
     def _ready(self) -> None:
-        self.stop()
-        try:
-            self._pace.run(self._read)
-        except BaseException:  # whatever went wrong, the next event is heard; not at once, as it may go wrong again
-            self._start_after(_LONGEST_REST_S)
-            raise
-        if self._busy():
-            self._start_after(self._pace.rest_s())
-        else:
-            self.start()
+        asyncio.get_running_loop().remove_reader(self._fd)
+        self._turns.take(self._read_once)
 
-    def _start_after(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.start)
+    def _read_once(self) -> None:
+        try:
+            self._read()
+        except BaseException:  # whatever went wrong, the next event is heard; not at once, as it may go wrong again
+            self._timer = asyncio.get_running_loop().call_later(_LONGEST_REST_S, self.start)
+            raise
+        self.start()

@@ -37,11 +37,12 @@ class Watcher:
         self.links = LinkWatch()
         self.vfio = _vfio_watch()
         self.fdb = FdbWatch()
+        turns = convergence.turns
         self._readers = (
-            PacedReader(self.udev.fileno, self._read_udev, self._working),
-            PacedReader(self.links.fileno, self._read_links, self._working),
-            PacedReader(self.fdb.fileno, self._read_fdb, self._working),
-            *([PacedReader(self.vfio.fileno, self._read_vfio, self._working)] if self.vfio else []),
+            PacedReader(self.udev.fileno, self._read_udev, turns),
+            PacedReader(self.links.fileno, self._read_links, turns),
+            PacedReader(self.fdb.fileno, self._read_fdb, turns),
+            *([PacedReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
         )
         self._fdb_timer: asyncio.TimerHandle | None = None
         self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
@@ -67,9 +68,6 @@ class Watcher:
         for address in {*pf_addresses(self.host), *self.convergence.pfs}:
             self.convergence.mark_dirty(address, now=now)
         self.on_everything()
-
-    def _working(self) -> bool:
-        return self.convergence.working
 
     def _lost(self, source: str) -> None:
         log.warning("%s events were lost: looking at everything again", source)

@@ -4,11 +4,11 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from vfagent.pace import PacedReader
+from vfagent.pace import PacedReader, Turns
 
 WORK_S = 0.01
 
@@ -16,16 +16,16 @@ WORK_S = 0.01
 class Source:
     """Events that come all the time, and whose reading takes a while."""
 
-    def __init__(self) -> None:
-        self.reading, self.writing = os.pipe()
-        os.set_blocking(self.reading, False)
-        self.busy = True
+    def __init__(self, turns: Turns) -> None:
+        self.pipe, self.writing = os.pipe()
+        os.set_blocking(self.pipe, False)
+        self.broken = False
         self.read: list[int] = []
-        self.reader = PacedReader(lambda: self.reading, self._read, lambda: self.busy)
+        self.reader = PacedReader(lambda: self.pipe, self._read, turns)
 
     def _read(self) -> None:
         time.sleep(WORK_S)
-        self.read.append(len(os.read(self.reading, 1000)))
+        self.read.append(len(os.read(-1 if self.broken else self.pipe, 1000)))
 
     async def stream(self, events: int) -> None:
         self.reader.start()
@@ -39,23 +39,37 @@ class Source:
                 await asyncio.sleep(0.005)
 
 
+Sources = Callable[[Turns], Source]
+
+
 @pytest.fixture
-def source() -> Iterator[Source]:
-    source = Source()
-    yield source
-    os.close(source.reading)
-    os.close(source.writing)
+def sources() -> Iterator[Sources]:
+    made = list[Source]()
+
+    def make(turns: Turns) -> Source:
+        made.append(Source(turns))
+        return made[-1]
+
+    yield make
+    for source in made:
+        os.close(source.pipe)
+        os.close(source.writing)
 
 
-def test_after_a_read_that_went_wrong_the_next_event_is_heard(source: Source) -> None:
+@pytest.fixture
+def source(sources: Sources) -> Source:
+    return sources(Turns(lambda: True))
+
+
+def test_after_a_read_that_went_wrong_the_next_event_is_heard(sources: Sources) -> None:
     async def body() -> list[str]:
         told = list[str]()
         asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(str(about["exception"])))
-        reading, source.reading = source.reading, -1  # os.read fails
-        source.reader = PacedReader(lambda: reading, source._read, lambda: False)
+        source = sources(Turns(lambda: False))
+        source.broken = True
         await source.stream(1)
         await asyncio.sleep(0.2)
-        source.reading = reading
+        source.broken = False
         await source.until_read(1)
         source.reader.stop()
         return told
@@ -76,9 +90,43 @@ def test_what_comes_while_a_worker_is_at_work_is_read_in_few_goes(source: Source
     assert len(source.read) * WORK_S <= 0.1 * lasted + WORK_S  # and not one go for each event
 
 
-def test_without_a_worker_events_are_read_as_they_come(source: Source) -> None:
+def test_however_many_want_to_read_a_worker_keeps_the_processor(sources: Sources) -> None:
+    """One PF's events come by four ways, and the reports of eight PFs by eight more."""
+    turns = Turns(lambda: True)
+    each = [sources(turns) for _ in range(6)]
+
+    async def body() -> float:
+        began = time.monotonic()
+        await asyncio.gather(*(source.stream(200) for source in each))
+        await asyncio.gather(*(source.until_read(200) for source in each))
+        for source in each:
+            source.reader.stop()
+        return time.monotonic() - began
+
+    lasted = asyncio.run(body())
+    goes = [len(source.read) for source in each]
+    assert sum(goes) * WORK_S <= 0.1 * lasted + 2 * len(each) * WORK_S
+    assert max(goes) - min(goes) <= 1  # each has its turn
+
+
+def test_one_that_goes_wrong_keeps_no_other_from_its_turn(sources: Sources) -> None:
     async def body() -> None:
-        source.busy = False
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        turns = Turns(lambda: True)
+        broken, sound = sources(turns), sources(turns)
+        broken.broken = True
+        await asyncio.gather(broken.stream(5), sound.stream(5))
+        await sound.until_read(5)
+        sound.reader.stop()
+        broken.reader.stop()
+
+    asyncio.run(body())
+
+
+def test_without_a_worker_events_are_read_as_they_come(sources: Sources) -> None:
+    source = sources(Turns(lambda: False))
+
+    async def body() -> None:
         for number in range(1, 11):
             await source.stream(1)
             await source.until_read(number)
