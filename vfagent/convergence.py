@@ -44,7 +44,9 @@ class Convergence:
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
         self.tally = Tally()
-        self.workers = SpareWorker(lambda task, send: converge(task, host, state, send), lambda: rehearse(host))
+        self.workers = SpareWorker(
+            lambda task, send: converge(task, host, state, send), lambda: rehearse(host), lambda: self.working
+        )
         self._busy: dict[str, Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}
         self._stopping = False

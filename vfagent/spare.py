@@ -24,10 +24,16 @@ def bury(child: worker.Worker) -> None:
 
 
 class SpareWorker:
-    """`body` is what a worker does with its task, `rehearse` what it does before it has one."""
+    """`body` is what a worker does with its task, `rehearse` what it does before it has one.
 
-    def __init__(self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None]) -> None:
-        self._body, self._rehearse = body, rehearse
+    None is made while `busy` holds: a fork takes processor time from the worker that is at its task, and what the
+    service learns from that one's reports would be pages that it does not share with the new one any more.
+    """
+
+    def __init__(
+        self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None], busy: Callable[[], bool]
+    ) -> None:
+        self._body, self._rehearse, self._busy = body, rehearse, busy
         self.spare: worker.Spare | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -43,7 +49,7 @@ class SpareWorker:
         return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
 
     def renew_soon(self) -> None:
-        """Have another one ready, once it is quiet."""
+        """Have another one ready, once it is quiet; to be asked again when what makes it `busy` is over."""
         if self._timer:
             self._timer.cancel()
         if self._stopped:
@@ -52,6 +58,8 @@ class SpareWorker:
 
     def _renew(self) -> None:
         self._timer = None
+        if self._busy():
+            return
         memory.give_back()  # what the last looks left
         if self.spare is None:
             with contextlib.suppress(OSError):  # without one, a look forks its own

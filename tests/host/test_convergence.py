@@ -573,6 +573,25 @@ def test_a_pf_converges_also_when_the_worker_that_was_kept_ready_has_died(kernel
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
+def test_no_worker_is_made_ready_beside_one_that_is_at_work(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.slow_down(PF, "sriov_numvfs", 2.0)
+
+    async def body(rig: Rig) -> None:
+        rig.look(PF)
+        await rig.until(lambda: bool(kernel_files.writes(PF, "sriov_drivers_autoprobe")))
+        rig.convergence.workers.renew_soon()
+        await asyncio.sleep(1.5)
+        assert rig.convergence.working
+        assert rig.convergence.workers.spare is None
+        await rig.until_phase(Phase.CONVERGED, PF)
+        child = await with_spare(rig)
+        rig.convergence.stop()
+        await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
+
+    converge(kernel_files, body)
+
+
 def test_a_stopped_convergence_leaves_no_worker_behind(kernel_files: FakeKernel) -> None:
     left: list[worker.Worker] = []
 
