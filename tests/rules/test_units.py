@@ -123,6 +123,11 @@ def test_the_service_is_hardened() -> None:
     none_of([found[0], *open_doors] if float(found[1]) > MOST_EXPOSED else [])
 
 
+def test_the_network_does_not_wait_for_the_journals_flush() -> None:
+    """PrivateTmp= is an ordering after systemd-tmpfiles-setup.service, which comes after it (systemd.exec(5))."""
+    assert not re.search("^PrivateTmp=", UNIT.read_text(), re.MULTILINE)
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("installed")
