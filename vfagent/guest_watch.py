@@ -5,14 +5,53 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from vfagent.guest_jobs import SURVEY_S, Jobs, Outcome, survey
+from vfagent.host.folderwatch import MADE, FolderWatch
+from vfagent.host.units import bus_socket, load_jeepney
 from vfagent.model.guest import FoundUnit
 
 log = logging.getLogger(__name__)
 
 _TRANSITION_S = 1.0
-_NO_BUS_S = 2.0
+_NO_BUS_S = (0.2, 0.4, 0.8, 1.6, 2.0)  # early in the boot the bus's socket is there before the bus
+
+
+class BusWatch:
+    """Waits for the bus's socket: the service starts long before it, and each try would take a worker."""
+
+    def __init__(self, bus: str, on_came: Callable[[], None]) -> None:
+        self._socket, self._on_came = bus_socket(bus), on_came
+        self._watch: FolderWatch | None = None
+
+    def there(self) -> bool:
+        """If not, `on_came` is called when something has changed."""
+        if self._socket is None or self._socket.exists():
+            self.stop()
+            return True
+        if self._watch is None and not self._begin(self._socket):
+            return True  # to be tried, and tried again
+        return self._socket.exists()  # it may have come before the watch
+
+    def _begin(self, socket: Path) -> bool:
+        try:
+            self._watch = FolderWatch((socket.parent.parent, socket.parent), MADE)
+        except OSError:  # no instance is left (fs.inotify.max_user_instances)
+            return False
+        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._changed, self._watch)
+        log.info("guests: waiting for the bus: no %s yet", socket)
+        return True
+
+    def _changed(self, watch: FolderWatch) -> None:
+        watch.drain()
+        self._on_came()
+
+    def stop(self) -> None:
+        if self._watch:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            self._watch.close()
+        self._watch = None
 
 
 class UnitWatch:
@@ -20,7 +59,9 @@ class UnitWatch:
 
     def __init__(self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None]) -> None:
         self.jobs, self.bus, self.on_units = jobs, bus, on_units
-        self._looking = self._again = self._told = False
+        self._bus = BusWatch(bus, self.look_once)
+        self._looking = self._again = False
+        self._failures = 0
         self._pidfds: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -39,6 +80,9 @@ class UnitWatch:
         if self._looking:
             self._again = True
             return
+        if not self._bus.there():
+            return
+        load_jeepney()
         self._looking, self._again = True, False
         bus, known = self.bus, self.registered
         self.jobs.run(lambda: survey(bus, known), self._looked, SURVEY_S)
@@ -49,12 +93,12 @@ class UnitWatch:
             self.look()  # something was done meanwhile, which this may not show
             return
         if found.units is None:
-            if not self._told:
+            if self._failures == len(_NO_BUS_S):
                 log.warning("guests: cannot look at their units yet: %s", found.error)
-            self._told = True
-            self._look_after(_NO_BUS_S)
+            self._look_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
+            self._failures += 1
             return
-        self._told = False
+        self._failures = 0
         gone = self._follow({unit.pid for unit in found.units if unit.pid})
         if gone or any(unit.running and (unit.active != "active" or not unit.pid) for unit in found.units):
             self._look_after(_TRANSITION_S)
@@ -93,4 +137,5 @@ class UnitWatch:
 
     def stop(self) -> None:
         self._cancel_timer()
+        self._bus.stop()
         self._follow(set())

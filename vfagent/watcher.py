@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from vfagent.convergence import Convergence
 from vfagent.host.fdbwatch import FdbWatch
+from vfagent.host.folderwatch import FolderWatch, vfio_watch
 from vfagent.host.host import Host
 from vfagent.host.linkwatch import LinkWatch
 from vfagent.host.udev import UdevEvent, UdevMonitor
-from vfagent.host.vfiowatch import VfioWatch
 from vfagent.model.pci import PciAddress
 from vfagent.observe import DEVICES, pf_addresses
 from vfagent.pace import PacedReader
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 _FDB_S = 1.0  # a bridge on a busy network learns from its uplink too, and that is nothing to us
 
 
-def _vfio_watch() -> VfioWatch | None:
+def _vfio_watch() -> FolderWatch | None:
     """None where no inotify instance is left: each user's, root's too, are limited (fs.inotify.max_user_instances)."""
     try:
-        return VfioWatch()
+        return vfio_watch()
     except OSError as error:
         log.warning("cannot hear of VFs that are let go: %s; they are noticed later", error.strerror)
         return None

@@ -220,7 +220,7 @@ def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
         return worker.start(body, close=close)
 
     monkeypatch.setattr("vfagent.guest_jobs.worker", SimpleNamespace(start=start))
-    monkeypatch.setattr("vfagent.guest_watch._NO_BUS_S", 0.1)
+    monkeypatch.setattr("vfagent.guest_watch._NO_BUS_S", (0.1,))
     monkeypatch.setattr("vfagent.guest_kvm._AGAIN_S", (0.1, 0.1))
     monkeypatch.setattr("vfagent.guest_roms._AGAIN_S", 0.1)
     (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
@@ -471,6 +471,35 @@ def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel
             await runs(agent)
             await agent.stop()
 
+    run_to_end(story())
+
+
+@pytest.mark.parametrize("folder", [".", "later"])
+def test_a_bus_that_is_not_there_yet_costs_no_worker_and_is_heard_of(
+    kernel: FakeKernel, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.tree.add_pf(PF)
+    bus, asked = kernel.tree.root / folder / "bus", list[Worker]()
+
+    def counted(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worker:
+        asked.append(begin(body, close=close))
+        return asked[-1]
+
+    async def story() -> None:
+        agent = Running(kernel, f"unix:path={bus}")
+        agent.look()
+        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        monkeypatch.setattr(worker, "start", counted)
+        await asyncio.sleep(0.5)
+        assert asked == []
+        with fake_systemd(kernel.tree.root):
+            if folder != ".":
+                bus.parent.mkdir()
+                bus.symlink_to("../bus")
+            await agent.until(lambda: agent.phase() == "running", within_s=5)
+            await agent.stop()
+
+    begin = worker.start
     run_to_end(story())
 
 

@@ -248,7 +248,7 @@ def test_without_an_inotify_instance_all_else_is_heard_of(
         await rig.until(lambda: rig.rounds() > before)
         await rig.quiet()
 
-    monkeypatch.setattr("vfagent.watcher.VfioWatch", none_left)
+    monkeypatch.setattr("vfagent.watcher.vfio_watch", none_left)
     watched(body)
     assert "cannot hear of VFs that are let go: inotify_init1: Too many open files" in caplog.text
 

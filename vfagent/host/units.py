@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """systemd and machined over D-Bus: guests' transient units.
 
-Calls block, so they are made in workers; jeepney is imported there, and costs the agent nothing.
+Calls block, so they are made in workers. jeepney is loaded before the first of them is forked, by `load_jeepney`:
+twenty guests are some sixty workers, each of which else took 20 ms for it.
 """
 
 import os
@@ -26,9 +27,24 @@ from vfagent.model.pci import PciAddress
 _SYSTEMD = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
 _MACHINED = ("/org/freedesktop/machine1", "org.freedesktop.machine1", "org.freedesktop.machine1.Manager")
 _DAEMON = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+_SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _REPLY_S = 25.0
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+def load_jeepney() -> None:
+    """What workers are to share; an agent without guests has no need of it."""
+    import jeepney.io.blocking  # noqa: F401
+
+
+def bus_socket(address: str) -> Path | None:
+    """The file that a bus is reached by, None where it is none (D-Bus specification, "Server Addresses")."""
+    if address == "SYSTEM":
+        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", _SYSTEM_BUS)
+    kind, _, values = address.partition(":")
+    path = dict(pair.partition("=")[::2] for pair in values.split(",")).get("path")
+    return Path(path) if kind == "unix" and path and ";" not in address else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,35 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""inotify on /dev/vfio: a group's file was closed, so a VF that was held may be free.
-
-vfio-pci says nothing by uevent when its user goes. The standard library has no inotify, so libc's is called.
-"""
+"""inotify on folders (inotify(7)). The standard library has none, so libc's is called."""
 
 import ctypes
 import os
 from pathlib import Path
 
-_IN_CLOSE = 0x8 | 0x10  # IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
-_IN_CREATE = 0x100
+CLOSED = 0x8 | 0x10  # IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
+MADE = 0x80 | 0x100  # IN_MOVED_TO, IN_CREATE
 _READ = 1 << 14
 
 
-class VfioWatch:
+class FolderWatch:
     """Watches the folders that are there; `drain` adds those that came. Raises OSError where no instance is left."""
 
-    def __init__(self, folder: Path = Path("/dev/vfio")) -> None:
+    def __init__(self, folders: tuple[Path, ...], events: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             number = ctypes.get_errno()
             raise OSError(number, f"inotify_init1: {os.strerror(number)}")
-        # Groups are files in the folder; iommufd's device files are one below.
-        self._folders = (folder, folder / "devices")
+        self._folders, self._events = folders, events | MADE
         self._watch()
 
     def _watch(self) -> None:
         for folder in self._folders:
             # Watching a folder again changes nothing; one that is not there is tried at the next event.
-            self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _IN_CLOSE | _IN_CREATE)
+            self._libc.inotify_add_watch(self._fd, os.fsencode(folder), self._events)
 
     def fileno(self) -> int:
         return self._fd
@@ -44,3 +40,11 @@ class VfioWatch:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def vfio_watch(folder: Path = Path("/dev/vfio")) -> FolderWatch:
+    """A group's file was closed, so a VF that was held may be free: vfio-pci says nothing by uevent when its user goes.
+
+    Groups are files in the folder; iommufd's device files are one below.
+    """
+    return FolderWatch((folder, folder / "devices"), CLOSED)
