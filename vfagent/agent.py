@@ -147,13 +147,13 @@ class Agent:
         """A burst of signals is one reload, which begins after the last of them."""
         if not self._reload_due:
             self._reload_due = True
+            if self.is_ready:
+                self.notifier.reloading()
             asyncio.get_running_loop().call_soon(self.reload)
 
     def reload(self) -> None:
         """Take the policy anew; a bad one leaves the one in force."""
         self._reload_due = False
-        if self.is_ready:
-            self.notifier.reloading()
         log.info("reloading the policy")
         with contextlib.suppress(PolicyError):
             policy = self._load()

@@ -5,7 +5,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from vfagent.guest_jobs import SURVEY_S, Jobs, Outcome, survey
 from vfagent.host.folderwatch import MADE, FolderWatch
@@ -15,6 +14,7 @@ from vfagent.model.guest import FoundUnit
 log = logging.getLogger(__name__)
 
 _TRANSITION_S = 1.0
+_BUS_S = 60.0  # a boot takes its time
 _NO_BUS_S = (0.2, 0.4, 0.8, 1.6, 2.0)  # early in the boot the bus's socket is there before the bus
 
 
@@ -24,34 +24,44 @@ class BusWatch:
     def __init__(self, bus: str, on_came: Callable[[], None]) -> None:
         self._socket, self._on_came = bus_socket(bus), on_came
         self._watch: FolderWatch | None = None
+        self._overdue: asyncio.TimerHandle | None = None
 
     def there(self) -> bool:
         """If not, `on_came` is called when something has changed."""
-        if self._socket is None or self._socket.exists():
+        # Once more after the watch has begun, as it may have come before.
+        if self._come() or not self._begin() or self._come():
             self.stop()
-            return True
-        if self._watch is None and not self._begin(self._socket):
-            return True  # to be tried, and tried again
-        return self._socket.exists()  # it may have come before the watch
+            return True  # where it cannot be waited for, it is tried, and tried again
+        return False
 
-    def _begin(self, socket: Path) -> bool:
+    def _come(self) -> bool:
+        return self._socket is None or self._socket.exists()
+
+    def _begin(self) -> bool:
+        if self._watch or self._socket is None:
+            return True
+        folder, loop = self._socket.parent, asyncio.get_running_loop()
         try:
-            self._watch = FolderWatch((socket.parent.parent, socket.parent), MADE)
-        except OSError:  # no instance is left (fs.inotify.max_user_instances)
+            self._watch = FolderWatch((folder.parent, folder), MADE)
+        except OSError:
             return False
-        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._changed, self._watch)
-        log.info("guests: waiting for the bus: no %s yet", socket)
-        return True
+        loop.add_reader(self._watch.fileno(), self._changed, self._watch)
+        self._overdue = loop.call_later(
+            _BUS_S, log.warning, "guests: they wait for D-Bus: there is no %s", self._socket
+        )
+        return self._watch.watches > 0
 
     def _changed(self, watch: FolderWatch) -> None:
         watch.drain()
         self._on_came()
 
     def stop(self) -> None:
+        if self._overdue:
+            self._overdue.cancel()
         if self._watch:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
-        self._watch = None
+        self._watch = self._overdue = None
 
 
 class UnitWatch:
@@ -60,7 +70,7 @@ class UnitWatch:
     def __init__(self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None]) -> None:
         self.jobs, self.bus, self.on_units = jobs, bus, on_units
         self._bus = BusWatch(bus, self.look_once)
-        self._looking = self._again = False
+        self._looking = self._again = self._stopped = False
         self._failures = 0
         self._pidfds: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +90,7 @@ class UnitWatch:
         if self._looking:
             self._again = True
             return
-        if not self._bus.there():
+        if self._stopped or not self._bus.there():
             return
         load_jeepney()
         self._looking, self._again = True, False
@@ -136,6 +146,7 @@ class UnitWatch:
         self._timer = None
 
     def stop(self) -> None:
+        self._stopped = True
         self._cancel_timer()
         self._bus.stop()
         self._follow(set())

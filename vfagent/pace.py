@@ -31,9 +31,9 @@ class Pace:
 
 
 class Turns:
-    """What wants the loop while `busy` holds: all that has come in one go, then a rest that is common to all.
+    """Who reads events or reports while `busy` holds: all that has come in one go, then a rest that is common to all.
 
-    A tenth for each of them would be half a processor of the four that read and the eight that report.
+    With a tenth for each, one PF's convergence would have half a processor's work beside it, and that of eight more.
     """
 
     def __init__(self, busy: Callable[[], bool]) -> None:

@@ -575,7 +575,7 @@ def test_a_pf_converges_also_when_the_worker_that_was_kept_ready_has_died(kernel
 
 def test_no_worker_is_made_ready_beside_one_that_is_at_work(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
-    kernel_files.slow_down(PF, "sriov_numvfs", 2.0)
+    kernel_files.slow_down(PF, "sriov_numvfs", 4.0)
 
     async def body(rig: Rig) -> None:
         rig.look(PF)

@@ -16,7 +16,7 @@ from tests.unit.doctor.hosts import PF, healthy
 from vfagent.cli import main
 from vfagent.errors import VfagentError
 from vfagent.examine import examine
-from vfagent.host.files import HostFiles
+from vfagent.host.files import HostFiles, seen_in
 from vfagent.host.kernel_log import kernel_log
 from vfagent.host.other_owners import other_owners
 from vfagent.host.units import Systemd, UnitState
@@ -83,6 +83,15 @@ def test_a_worker_that_dies_has_no_answer(capfd: pytest.CaptureFixture[str]) -> 
 
 
 # Files
+
+
+def test_a_file_in_a_folder_that_hides_it_is_not_there(open_folder: Path) -> None:
+    """As the service is hidden what is in /tmp, without a right to look."""
+    (open_folder / "usr/bin").mkdir(parents=True)
+    put(open_folder / "closed/disk", "")
+    (open_folder / "closed").chmod(0)
+    with nobody():
+        assert not seen_in(open_folder)("/closed/disk")
 
 
 def test_nothing_but_regular_files_is_opened(tmp_path: Path) -> None:

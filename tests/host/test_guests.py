@@ -496,11 +496,30 @@ def test_a_bus_that_is_not_there_yet_costs_no_worker_and_is_heard_of(
             if folder != ".":
                 bus.parent.mkdir()
                 bus.symlink_to("../bus")
-            await agent.until(lambda: agent.phase() == "running", within_s=5)
+            await agent.until(lambda: agent.phase() == "running")
             await agent.stop()
 
     begin = worker.start
     run_to_end(story())
+
+
+def test_a_bus_that_does_not_come_is_told_of_once(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.tree.add_pf(PF)
+    monkeypatch.setattr("vfagent.guest_watch._BUS_S", 0.2)
+
+    async def story() -> None:
+        agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
+        agent.look()
+        await agent.until(lambda: "there is no" in caplog.text)
+        agent.look()
+        await asyncio.sleep(0.5)
+        await agent.stop()
+
+    run_to_end(story())
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == [f"guests: they wait for D-Bus: there is no {kernel.tree.root}/bus"]
 
 
 def test_a_host_without_guests_asks_systemd_nothing(kernel: FakeKernel, tell: Tell) -> None:

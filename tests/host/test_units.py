@@ -2,8 +2,14 @@
 """Transient units over a real bus, with a systemd that is made up."""
 
 import json
+import os
+import signal
+import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +102,33 @@ def test_without_a_bus_the_error_says_what_to_look_for(tmp_path: Path) -> None:
     with pytest.raises(BusError, match=r"cannot talk to it over D-Bus: ENOENT \(") as caught:
         Systemd(f"unix:path={tmp_path}/none")
     assert caught.value.hint == "is dbus.socket there?"
+
+
+@contextmanager
+def held_up(address: str) -> Iterator[int]:
+    """The bus takes connections, and answers none: its process, which is stopped."""
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(address.removeprefix("unix:path="))
+        pid, _, _ = struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    os.kill(pid, signal.SIGSTOP)
+    yield pid
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_a_bus_that_takes_its_time_is_waited_for(place: tuple[str, Path]) -> None:
+    """As at a boot, where systemd takes connections for it before it runs."""
+    with held_up(place[0]) as pid:
+        later = threading.Timer(1.5, os.kill, (pid, signal.SIGCONT))
+        later.start()
+        with Systemd(place[0]) as systemd:
+            assert systemd.guests() == ()
+        later.join()
+
+
+def test_a_bus_that_does_not_answer_is_told_apart(place: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
+    with held_up(place[0]), pytest.raises(BusError, match=r"over D-Bus: no answer within 0\.3 s"):
+        Systemd(place[0])
 
 
 def test_a_bus_without_systemd_is_an_error(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_the_service_is_hardened() -> None:
 
 def test_the_network_does_not_wait_for_the_journals_flush() -> None:
     """PrivateTmp= is an ordering after systemd-tmpfiles-setup.service, which comes after it (systemd.exec(5))."""
-    assert not re.search("^PrivateTmp=", UNIT.read_text(), re.MULTILINE)
+    assert not re.search("^PrivateTmp=|^After=.*(tmpfiles|journal)", UNIT.read_text(), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

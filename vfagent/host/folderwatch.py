@@ -11,7 +11,10 @@ _READ = 1 << 14
 
 
 class FolderWatch:
-    """Watches the folders that are there; `drain` adds those that came. Raises OSError where no instance is left."""
+    """Watches the folders that are there; `drain` adds those that came. Raises OSError where no instance is left.
+
+    `watches`: how many there are; without one there will be no event.
+    """
 
     def __init__(self, folders: tuple[Path, ...], events: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -20,12 +23,13 @@ class FolderWatch:
             number = ctypes.get_errno()
             raise OSError(number, f"inotify_init1: {os.strerror(number)}")
         self._folders, self._events = folders, events | MADE
+        self.watches = 0
         self._watch()
 
     def _watch(self) -> None:
-        for folder in self._folders:
-            # Watching a folder again changes nothing; one that is not there is tried at the next event.
-            self._libc.inotify_add_watch(self._fd, os.fsencode(folder), self._events)
+        # Watching a folder again changes nothing; one that is not there is tried at the next event.
+        add = self._libc.inotify_add_watch
+        self.watches = sum(int(add(self._fd, os.fsencode(one), self._events)) >= 0 for one in self._folders)
 
     def fileno(self) -> int:
         return self._fd

@@ -5,14 +5,13 @@ Through systemd-python where it is there. It is sdist-only on PyPI, so in a virt
 is one datagram of our own and the log goes to standard error with priorities (sd-daemon(3)).
 """
 
+import asyncio
 import logging
 import os
 import socket
 import sys
 import time
 
-# Its queue is full only where PID 1 hangs, and our PFs are not to hang with it.
-_LISTENS_WITHIN_S = 1.0
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -44,30 +43,57 @@ class _Prefixed(logging.Formatter):
 
 
 class Notifier:
-    """sd_notify(3). Without NOTIFY_SOCKET nothing is sent."""
+    """sd_notify(3) that never waits: PID 1's queue is full only while that hangs, and our PFs are not to hang with it.
+
+    What must be heard is said once there is room, in its order. Without NOTIFY_SOCKET nothing is sent.
+    """
 
     def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
         pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))
         microseconds = os.environ.get("WATCHDOG_USEC", "0") if pid == str(os.getpid()) else "0"
         self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
+        self._unsent: list[str] = []
+        self._blocked: socket.socket | None = None  # connected: it can be written to when the queue has room
 
-    def _send(self, text: str, *, wait_s: float = _LISTENS_WITHIN_S) -> None:
-        if not self._address:
+    def _send(self, text: str, *, keep: bool = True) -> None:
+        if not self._address or (self._blocked and not keep):
             return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        if text not in self._unsent:
+            self._unsent.append(text)
+        if not self._blocked:
+            self._send_all(
+                socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+            )
+
+    def _send_all(self, sender: socket.socket) -> None:
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                sender.settimeout(wait_s)
-                sender.sendto(text.encode(), address)
+            sender.connect(self._address)
+            while self._unsent:
+                sender.send(self._unsent[0].encode())
+                del self._unsent[0]
+        except BlockingIOError:
+            self._await_room(sender)
+            return
         except OSError as error:
             logging.getLogger(__name__).warning("cannot notify systemd: %s", error)
+            self._unsent.clear()
+        if self._blocked:
+            asyncio.get_running_loop().remove_writer(sender)
+        self._blocked = None
+        sender.close()
+
+    def _await_room(self, sender: socket.socket) -> None:
+        if not self._blocked:
+            self._blocked = sender
+            asyncio.get_running_loop().add_writer(sender, self._send_all, sender)
 
     def ready(self) -> None:
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        self._send(f"STATUS={text}", wait_s=0.0)
+        self._send(f"STATUS={text}", keep=False)
 
     def reloading(self) -> None:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
@@ -79,4 +105,4 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def extend_start(self, seconds: float) -> None:
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", keep=False)

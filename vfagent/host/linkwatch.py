@@ -5,6 +5,7 @@ Somebody's `ip link set PF vf 0 vlan 20` makes no uevent; it does make an RTM_NE
 decoding it here, for every link change of the host, would be work for nothing.
 """
 
+import contextlib
 import errno
 import socket
 import struct
@@ -16,11 +17,15 @@ _ADDRESS_TYPES = {20, 21}  # RTM_NEWADDR, RTM_DELADDR: struct ifaddrmsg, its ind
 _HEADER = struct.Struct("=IHHII")
 _INDEX = struct.Struct("=i")
 _READ = 1 << 16  # a longer message is cut, its header is not
+_SO_RCVBUFFORCE = 33
+_BUFFER = 1 << 20  # the default holds 92 links' messages, and 64 VFs that get a netdev while we rest are more
 
 
 class LinkWatch:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        with contextlib.suppress(OSError):  # without rights it stays small
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         self._socket.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
 
     def fileno(self) -> int:

@@ -114,7 +114,7 @@ def _read(root: Path, file: str) -> bytes:
         parent = os.path.realpath((root / file.lstrip("/")).parent)
         fd = os.open(f"{parent}/{os.path.basename(file)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        why = "it is a symbolic link" if (root / file.lstrip("/")).is_symlink() else error.strerror
+        why = "it is a symbolic link" if os.path.islink(root / file.lstrip("/")) else error.strerror
         raise VfagentError(f"{file}: cannot be the guest's ROM: {why}") from error
     with os.fdopen(fd, "rb") as opened:
         if why := _distrust(os.fstat(fd), parent, root):

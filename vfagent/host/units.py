@@ -44,7 +44,7 @@ def bus_socket(address: str) -> Path | None:
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", _SYSTEM_BUS)
     kind, _, values = address.partition(":")
     path = dict(pair.partition("=")[::2] for pair in values.split(",")).get("path")
-    return Path(path) if kind == "unix" and path and ";" not in address else None
+    return Path(path) if kind == "unix" and path and not {";", "%"} & set(address) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,12 @@ class Systemd:
 
         self._subscribed = False
         try:
-            self._bus: Any = open_dbus_connection(bus=address)
+            # jeepney's own second is short for a host that starts twenty guests.
+            self._bus: Any = open_dbus_connection(bus=address, auth_timeout=_REPLY_S)
         except (OSError, KeyError, ValueError) as error:
             cause = errno_text(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            if isinstance(error, TimeoutError | BlockingIOError):  # it reads without waiting once the time is up
+                cause = f"no answer within {_REPLY_S:g} s"
             raise BusError(f"systemd: cannot talk to it over D-Bus: {cause}", hint="is dbus.socket there?") from error
 
     def __enter__(self) -> Self:
