@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -213,25 +214,32 @@ def test_without_a_valid_policy_the_service_starts_and_touches_nothing(files: Fa
     assert service.pf()["phase"] == "unmanaged"
 
 
+@asynccontextmanager
+async def at_work(files: FakeKernel) -> AsyncIterator[Agent]:
+    """In this process, from READY to its end; what is done with it has ten seconds."""
+    agent = Agent(files.host, files.tree.root)
+    serving = asyncio.create_task(agent.run())
+    async with asyncio.timeout(10):
+        while not agent.is_ready:
+            await asyncio.sleep(0.01)
+        yield agent
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+    os.close(agent._lock)  # which else ends with the process
+
+
 def test_another_resync_is_in_force_with_its_reload(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the five minutes before it have run out."""
     looks = list[str]()
 
     async def scenario() -> None:
-        agent = Agent(files.host, files.tree.root)
-        serving = asyncio.create_task(agent.run())
-        async with asyncio.timeout(10):
-            while not agent.is_ready:
-                await asyncio.sleep(0.01)
+        async with at_work(files) as agent:
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
             monkeypatch.setattr("vfagent.agent.load", lambda root: often)
             monkeypatch.setattr(agent.watcher, "look_at_everything", lambda: looks.append("all"))
             agent.reload()
             while len(looks) < 4:
                 await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-        await serving
-        os.close(agent._lock)  # which else ends with the process
 
     run_to_end(scenario())
 
@@ -295,20 +303,13 @@ def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.Monkey
         return load(root)
 
     async def scenario() -> None:
-        agent = Agent(files.host, files.tree.root)
-        serving = asyncio.create_task(agent.run())
-        async with asyncio.timeout(10):
-            while not agent.is_ready:
-                await asyncio.sleep(0.01)
+        async with at_work(files):
             monkeypatch.setattr("vfagent.agent.load", counted)
             for _ in range(100):
                 os.kill(os.getpid(), signal.SIGHUP)
             while not loads:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        await serving
-        os.close(agent._lock)  # which else ends with the process
 
     run_to_end(scenario())
     assert len(loads) == 1
