@@ -168,6 +168,7 @@ class Convergence:
         loop.remove_reader(look.worker.pidfd)
         if look.reader:
             look.reader.stop()
+            look.reader = None  # it knows the look: the two would wait for the garbage collector
         for report in look.worker.read():
             self._take(look, report)
         status = look.worker.close()

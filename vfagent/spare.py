@@ -3,12 +3,14 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
 from vfagent.host import memory, worker
 
 _QUIET_S = 1.0  # a fork costs time too: not while something is being done
+_COLLECT_S = 60.0  # what grows is small, and what a collection costs grows with the host
 
 
 def bury(child: worker.Worker) -> None:
@@ -37,6 +39,7 @@ class SpareWorker:
         self.spare: worker.Spare | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._collected_at = float("-inf")
         self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
 
     def begin(self, task: Any) -> worker.Worker:
@@ -60,10 +63,17 @@ class SpareWorker:
         self._timer = None
         if self._busy():
             return
-        memory.give_back()  # what the last looks left
         if self.spare is None:
+            self._tidy()
             with contextlib.suppress(OSError):  # without one, a look forks its own
                 self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
+
+    def _tidy(self) -> None:
+        """Of what the last looks left. Not beside a spare worker, which shares the pages that this writes to."""
+        if (now := time.monotonic()) - self._collected_at > _COLLECT_S:
+            self._collected_at = now
+            memory.collect()
+        memory.give_back()
 
     def stop(self) -> None:
         self._stopped = True

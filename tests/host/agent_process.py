@@ -3,6 +3,7 @@
 
 import asyncio
 import faulthandler
+import gc
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ async def serve(root: Path) -> None:
 if __name__ == "__main__":
     faulthandler.enable()
     setup_logging(debug=False)
+    gc.freeze()  # as the service does
     try:
         asyncio.run(serve(Path(sys.argv[1])))
     except VfagentError as error:

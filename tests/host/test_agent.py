@@ -3,6 +3,7 @@
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,8 @@ from tests.host.uevents import message, send
 from vfagent.agent import Agent
 from vfagent.host.policy_files import load
 from vfagent.host.udev import QUEUE
+from vfagent.model.pci import PciAddress
+from vfagent.pf_state import Phase
 from vfagent.policy.types import AgentRule, Policy
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -293,6 +296,30 @@ def test_a_storm_of_reloads_is_survived_and_soon_over(files: FakeKernel, start: 
     service.until(lambda: service.pf()["phase"] == "converged")
     assert service.pf()["rounds"] - rounds <= 20
     assert service.stop() == 0
+
+
+def test_reloads_and_their_looks_leave_no_garbage(files: FakeKernel) -> None:
+    """Objects that hold each other stay until a full collection, which a service at rest may not do for hours."""
+    files.tree.add_pf(PF)
+
+    async def scenario() -> None:
+        async with at_work(files) as agent:
+            pf = agent.convergence.pfs[PciAddress(PF)]
+            gc.collect()
+            for count in (1, 2, 3):
+                files.tree.policy(POLICY.replace("2", str(count)))
+                agent.reload()
+                while pf.looking or pf.phase is not Phase.CONVERGED:
+                    await asyncio.sleep(0.01)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+
+    try:
+        run_to_end(scenario())
+        assert [one for one in gc.garbage if type(one).__module__.startswith("vfagent")] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
 
 
 def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,27 @@ def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_lat
     ]  # a status that is lost is followed by another
 
 
+def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: socket.socket) -> None:
+    """However many: what waits does not grow, and the last word of it is READY."""
+
+    async def body() -> list[str]:
+        notifier = Notifier()
+        notifier.watchdog()
+        fill(manager)
+        for _ in range(100):
+            notifier.reloading()
+            notifier.ready()
+        heard = list[str]()
+        async with asyncio.timeout(5):
+            while "READY=1" not in heard:
+                await asyncio.sleep(0.01)
+                heard += everything(manager)
+        return heard
+
+    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if "somebody" not in text]
+    assert heard == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
+
+
 def fill(manager: socket.socket) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as others,

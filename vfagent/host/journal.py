@@ -45,7 +45,8 @@ class _Prefixed(logging.Formatter):
 class Notifier:
     """sd_notify(3) that never waits: PID 1's queue is full only while that hangs, and our PFs are not to hang with it.
 
-    What must be heard is said once there is room, in its order. Without NOTIFY_SOCKET nothing is sent.
+    What must be heard is said once there is room: the last word of each kind, in the order of these. Without
+    NOTIFY_SOCKET nothing is sent.
     """
 
     def __init__(self) -> None:
@@ -54,14 +55,15 @@ class Notifier:
         pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))
         microseconds = os.environ.get("WATCHDOG_USEC", "0") if pid == str(os.getpid()) else "0"
         self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
-        self._unsent: list[str] = []
+        self._unsent: dict[str, str] = {}  # by the variable's name
         self._blocked: socket.socket | None = None  # connected: it can be written to when the queue has room
 
     def _send(self, text: str, *, keep: bool = True) -> None:
         if not self._address or (self._blocked and not keep):
             return
-        if text not in self._unsent:
-            self._unsent.append(text)
+        name = text.partition("=")[0]
+        self._unsent.pop(name, None)
+        self._unsent[name] = text
         if not self._blocked:
             self._send_all(
                 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -70,9 +72,9 @@ class Notifier:
     def _send_all(self, sender: socket.socket) -> None:
         try:
             sender.connect(self._address)
-            while self._unsent:
-                sender.send(self._unsent[0].encode())
-                del self._unsent[0]
+            for name, text in list(self._unsent.items()):
+                sender.send(text.encode())
+                del self._unsent[name]
         except BlockingIOError:
             self._await_room(sender)
             return
