@@ -2,7 +2,7 @@
 """What would be done about guests, without the service and without asking systemd: for `plan`."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vfagent.guest_state import GuestState, with_hardware
@@ -17,6 +17,7 @@ from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import ManagedPf, place
 from vfagent.plan.guest_files import absent_file
 from vfagent.plan.qemu import Guest, argv
+from vfagent.plan.rivals import one_after_the_other
 from vfagent.policy.types import Policy
 from vfagent.reconcile import Task, look
 from vfagent.reports import Looked
@@ -41,7 +42,9 @@ def dry_looks(policy: Policy, host: Host, root: Path) -> list[Looked]:
     """Each PF as it is, and what would be done to it."""
     state, identity = State(root), read_identity(root)
     tasks = (Task(address, policy, identity, state.memory(address), dry=True) for address in pf_addresses(host))
-    return [look(task, host, task.memory) for task in tasks]
+    looks = [look(task, host, task.memory) for task in tasks]
+    plans = one_after_the_other(one.plan for one in looks)
+    return [replace(one, plan=plan) for one, plan in zip(looks, plans, strict=True)]
 
 
 def plan_guests(policy: Policy, looks: Iterable[Looked], host: Host, root: Path) -> Iterator[PlannedGuest]:

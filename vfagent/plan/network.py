@@ -132,7 +132,7 @@ def _device(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, networ
         yield from _somebodys(want, found, network)
     elif found.ours and found.kind == "vlan" and found.lower != netdev.ifindex:
         # That PF's own look removes it, where no rule wants it there any more.
-        yield f"{want.name}: is another PF's VLAN device; a rule with [[pf.vlan]] is for one PF, so give each its own"
+        yield taken_by_another(want.name)
     elif found.ours:
         removal = _removal(found, pf.address, f"found {found.vlan or _kind(found)}")
         yield removal
@@ -140,6 +140,10 @@ def _device(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, networ
             yield from _new_device(want, pf, netdev, "made anew")
     else:
         yield f"{want.name}: is there, made by somebody else, as {_kind(found)}; remove it, or choose another name"
+
+
+def taken_by_another(name: str) -> str:
+    return f"{name}: is another PF's VLAN device; a rule with [[pf.vlan]] is for one PF, so give each its own"
 
 
 def _new_device(want: DesiredLeg, pf: Pf, netdev: Netdev, reason: str) -> Iterator[Item]:
