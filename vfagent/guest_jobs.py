@@ -63,12 +63,12 @@ class Order:
     rom: str = ""
 
 
-def survey(bus: str, registered: frozenset[int]) -> Outcome:
-    """The units that are there. Those that machined was not told of yet, it is told of."""
+def survey(bus: str, to_register: frozenset[int]) -> Outcome:
+    """The units that are there. machined is told of those of these processes."""
     with Systemd(bus) as systemd:
         units = systemd.guests()
         for unit in units:
-            if unit.pid and unit.pid not in registered and unit.active == "active":
+            if unit.pid in to_register and unit.active == "active":
                 with contextlib.suppress(BusError):  # it need not be installed
                     systemd.register_machine(unit.guest, _uuid(unit.guest, "").bytes, unit.pid)
         return Outcome(units=units)

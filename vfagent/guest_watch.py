@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vfagent.guest_jobs import SURVEY_S, Jobs, Outcome, survey
 from vfagent.host.folderwatch import MADE, FolderWatch
@@ -14,6 +15,7 @@ from vfagent.model.guest import FoundUnit
 log = logging.getLogger(__name__)
 
 _TRANSITION_S = 1.0
+_REGISTER_S = 5.0  # machined may have to be started for it, and at boot that is time which the guest's own start lacks
 _BUS_S = 60.0  # a boot takes its time
 _NO_BUS_S = (0.2, 0.4, 0.8, 1.6, 2.0)  # early in the boot the bus's socket is there before the bus
 
@@ -64,6 +66,15 @@ class BusWatch:
         self._watch = self._overdue = None
 
 
+@dataclass(slots=True)
+class _Qemu:
+    """A guest's process. `since` when it is known, in the loop's time; `registered`: machined was told of it."""
+
+    pidfd: int
+    since: float
+    registered: bool = False
+
+
 class UnitWatch:
     """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd."""
 
@@ -72,13 +83,8 @@ class UnitWatch:
         self._bus = BusWatch(bus, self.look_once)
         self._looking = self._again = self._stopped = False
         self._failures = 0
-        self._pidfds: dict[int, int] = {}
+        self._qemus: dict[int, _Qemu] = {}  # by process ID
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def registered(self) -> frozenset[int]:
-        """The processes that machined was told of."""
-        return frozenset(self._pidfds)
 
     def look_once(self) -> None:
         """Unless a look is under way."""
@@ -94,11 +100,17 @@ class UnitWatch:
             return
         load_jeepney()
         self._looking, self._again = True, False
-        bus, known = self.bus, self.registered
-        self.jobs.run(lambda: survey(bus, known), self._looked, SURVEY_S)
+        bus, now = self.bus, asyncio.get_running_loop().time()
+        news = frozenset(pid for pid, one in self._unregistered().items() if now - one.since >= _REGISTER_S)
+        self.jobs.run(lambda: survey(bus, news), lambda found: self._looked(found, news), SURVEY_S)
 
-    def _looked(self, found: Outcome) -> None:
+    def _unregistered(self) -> dict[int, _Qemu]:
+        return {pid: one for pid, one in self._qemus.items() if not one.registered}
+
+    def _looked(self, found: Outcome, registered: frozenset[int]) -> None:
         self._looking = False
+        for pid in registered & self._qemus.keys() if found.units is not None else ():
+            self._qemus[pid].registered = True
         if self._again:
             self.look()  # something was done meanwhile, which this may not show
             return
@@ -112,20 +124,23 @@ class UnitWatch:
         gone = self._follow({unit.pid for unit in found.units if unit.pid})
         if gone or any(unit.running and (unit.active != "active" or not unit.pid) for unit in found.units):
             self._look_after(_TRANSITION_S)
+        elif left := self._unregistered():
+            oldest = min(one.since for one in left.values())
+            self._look_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
         self.on_units(found.units)
 
     def _follow(self, pids: set[int]) -> bool:
         """Hear of these processes' ends, and of no others'; tells whether one has ended meanwhile."""
-        for pid in set(self._pidfds) - pids:
+        for pid in self._qemus.keys() - pids:
             self._leave(pid)
-        gone = False
-        for pid in pids - set(self._pidfds):
+        gone, loop = False, asyncio.get_running_loop()
+        for pid in pids - self._qemus.keys():
             try:
-                self._pidfds[pid] = os.pidfd_open(pid)
+                self._qemus[pid] = _Qemu(os.pidfd_open(pid), loop.time())
             except OSError:
                 gone = True
                 continue
-            asyncio.get_running_loop().add_reader(self._pidfds[pid], self._ended, pid)
+            loop.add_reader(self._qemus[pid].pidfd, self._ended, pid)
         return gone
 
     def _ended(self, pid: int) -> None:
@@ -133,8 +148,9 @@ class UnitWatch:
         self.look()
 
     def _leave(self, pid: int) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfds[pid])
-        os.close(self._pidfds.pop(pid))
+        pidfd = self._qemus.pop(pid).pidfd
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
 
     def _look_after(self, delay_s: float) -> None:
         self._cancel_timer()

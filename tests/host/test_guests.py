@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -165,7 +166,31 @@ def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, tell: Tell) -
 
     tell(story)
     assert started(kernel) == ["vfagent-guest-x.service"]
-    assert calls(kernel.tree.root / "calls", "RegisterMachine")[0][0] == "x"
+
+
+def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
+    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At boot machined would be started for it, beside the guest."""
+    monkeypatch.setattr("vfagent.guest_watch._REGISTER_S", 1.0)
+    kernel.tree.add_pf(PF)
+    log = kernel.tree.root / "calls"
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        assert calls(log, "RegisterMachine") == []
+        await agent.until(lambda: calls(log, "RegisterMachine"))
+        surveys = len(calls(log, "ListUnitsByPatterns"))
+        for further in range(1, 4):
+            agent.guests.units.look()
+            await agent.until(partial(surveyed, surveys + further))
+        await asyncio.sleep(1.2)
+
+    def surveyed(times: int) -> bool:
+        return len(calls(log, "ListUnitsByPatterns")) >= times
+
+    tell(story)
+    assert [body[0] for body in calls(log, "RegisterMachine")] == ["x"]
 
 
 def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +219,7 @@ def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
+    monkeypatch.setattr("vfagent.guest_watch._REGISTER_S", 0.3)
     members = ("Subscribe", "ListUnitsByPatterns", "StartTransientUnit", "ResetFailedUnit", "Get", "RegisterMachine")
     script = kernel.tree.root / FAULTS
     script.write_text(json.dumps(dict.fromkeys(members, fault)))
