@@ -22,6 +22,8 @@ _MARGIN_S = 120.0
 
 @dataclass(slots=True)
 class _Trouble:
+    """Why a ROM could not be built, and when, by the monotonic clock, it is tried again."""
+
     text: str
     not_before: float
     times: int

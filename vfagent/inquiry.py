@@ -20,12 +20,16 @@ _REAP_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
+    """What there is instead of an answer."""
+
     why: str
     late: bool = False  # it was not refused: there was none in time
 
 
 @dataclass(slots=True)
 class _Asked(Generic[K]):
+    """A question on its way. `end`: when it is given up, by the monotonic clock."""
+
     key: K
     child: worker.Worker
     end: float

@@ -15,6 +15,8 @@ from vfagent.telling import drift
 
 @dataclass(slots=True)
 class Look:
+    """A worker at a PF, from its task to its end."""
+
     state: PfState
     worker: worker.Worker
     deadline: asyncio.TimerHandle | None = None

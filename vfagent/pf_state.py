@@ -46,6 +46,8 @@ class TimedStep:
 
 @dataclass(slots=True)
 class PfState:
+    """One PF. Changed by the loop alone, never by a worker."""
+
     address: PciAddress
     pf: Pf | None = None
     desired: DesiredPf | None = None

@@ -13,6 +13,8 @@ from vfagent.plan.steps import Step
 
 @dataclass(frozen=True)
 class Failure:
+    """Why a step failed. `refused`: by our own guard, which protects whoever uses the VF."""
+
     step: str
     text: str
     hint: str | None = None
@@ -34,6 +36,8 @@ class Looked:
 
 @dataclass(frozen=True)
 class StepStarted:
+    """Told before the kernel is asked, so that a step that hangs has a name."""
+
     step: Step
     reason: str
     at: float  # CLOCK_MONOTONIC
@@ -41,6 +45,8 @@ class StepStarted:
 
 @dataclass(frozen=True)
 class StepEnded:
+    """A step is over, one way or the other."""
+
     step: Step
     at: float
     failure: Failure | None = None
@@ -48,6 +54,8 @@ class StepEnded:
 
 @dataclass(frozen=True)
 class Finished:
+    """The last report of a look. Without it the worker died."""
+
     memory: PfMemory
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()

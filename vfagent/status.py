@@ -18,6 +18,8 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class VfStatus:
+    """A VF as it was found, and what of it is not as the policy says."""
+
     index: int
     address: str
     driver: str | None
@@ -31,12 +33,16 @@ class VfStatus:
 
 @dataclass(frozen=True, slots=True)
 class FailureStatus:
+    """Why a step failed, and what to do about it."""
+
     text: str
     hint: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class PfStatus:
+    """A PF, what is being done about it, and what is in the way."""
+
     address: str
     interface: str | None
     driver: str | None
@@ -69,6 +75,8 @@ class PfStatus:
 
 @dataclass(frozen=True, slots=True)
 class PolicyStatus:
+    """The policy in force, and why a later one is not."""
+
     files: tuple[str, ...]
     digest: str
     loaded_at: float
@@ -109,6 +117,8 @@ class GuestStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """What `status --json` prints. Times in seconds since the epoch."""
+
     format: int
     version: str
     pid: int

@@ -47,3 +47,15 @@ def test_modules_are_named_for_what_they_hold() -> None:
 def test_a_shebang_may_stand_before_the_licence() -> None:
     assert _first_line(f"#!/usr/bin/python3\n{SPDX}\n") == SPDX
     assert _first_line(f'"""Doc."""\n{SPDX}\n') != SPDX
+
+
+def test_each_dataclass_says_what_it_is() -> None:
+    """To one that does not, `dataclasses` gives its signature, which it looks up with `inspect` at each start."""
+    classes = [
+        (path, node)
+        for path, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+    ]
+    assert classes
+    none_of([f"{path}:{node.lineno}: {node.name}" for path, node in classes if not ast.get_docstring(node)])

@@ -20,6 +20,8 @@ from vfagent.policy.types import GuestRule, PfRule, Policy
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
+    """A file of the host's, as it was read."""
+
     path: str
     text: str
 
@@ -57,6 +59,8 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
+    """The running kernel, its processor and its log, as far as VFs and guests need them."""
+
     version: tuple[int, ...] = ()
     release: str = ""
     cmdline: str = ""
@@ -70,6 +74,8 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Iommu:
+    """What the firmware and the kernel say of the IOMMU; None where they say nothing."""
+
     on: bool = True  # there are IOMMU groups
     table: str | None = None  # in which ACPI table the firmware describes it; "" in none, None where that is not known
     remaps_interrupts: bool | None = None
@@ -89,6 +95,8 @@ class Kvm:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
+    """What the host has in all, and set aside in huge pages."""
+
     total_mib: int = 0
     huge_mib: int = 0
 

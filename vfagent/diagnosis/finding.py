@@ -25,6 +25,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
+    """What could not be asked about, so that nothing is known of it."""
+
     object: str
     why: str
 

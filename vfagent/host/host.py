@@ -155,6 +155,8 @@ class UdevDatabase(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Host:
+    """The kernel and udev, as far as one host's PFs are concerned."""
+
     sysfs: Sysfs
     rtnl: Rtnl
     devlink: Devlink

@@ -46,6 +46,8 @@ class _UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
+    """One file of the policy, as it was read."""
+
     name: str
     content: bytes
     document: Document

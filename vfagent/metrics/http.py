@@ -19,12 +19,16 @@ class RefusedRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """What of a scraper's request matters."""
+
     path: str
     gzip: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """What a scraper gets."""
+
     status: HTTPStatus
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -30,12 +30,16 @@ Read = Callable[[int], dict[int, VfCounters]]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
+    """What a driver answered for a PF's VFs."""
+
     traffic: "PfTraffic"
     counted: bool  # whether anything but zeros
 
 
 @dataclass(slots=True)
 class _Pf:
+    """What is known of one PF's counters, and since when."""
+
     traffic: "PfTraffic | None" = None  # None until its driver has counted something
     read_at: float = float("-inf")
 

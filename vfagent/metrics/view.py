@@ -18,6 +18,8 @@ class PfTraffic:
 
 @dataclass(frozen=True, slots=True)
 class View:
+    """What a page is made of."""
+
     status: Status
     tally: Tally
     traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by address, of PFs whose drivers count

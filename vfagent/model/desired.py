@@ -15,6 +15,8 @@ NO_DRIVER = "none"
 
 @dataclass(frozen=True)
 class DesiredVf:
+    """What the policy says of one VF. What `settings` leaves open stays as it is."""
+
     index: int
     driver: str  # a driver's name, HOST_DRIVER or NO_DRIVER
     settings: VfSettings
@@ -23,6 +25,8 @@ class DesiredVf:
 
 @dataclass(frozen=True)
 class DesiredBridge:
+    """What a [[bridge]] rule says. Without `mtu` it follows its ports."""
+
     name: str
     vlan_filtering: bool = False
     mtu: int | None = None

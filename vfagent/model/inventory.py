@@ -76,6 +76,8 @@ class Pf:
 
 @dataclass(frozen=True)
 class Inventory:
+    """Every PF of a host, in the order of their addresses."""
+
     pfs: tuple[Pf, ...]
 
 

@@ -17,6 +17,8 @@ LOCAL_KINDS = frozenset({"tun", "veth", "dummy", "macvtap", "netkit"})
 
 @dataclass(frozen=True)
 class VlanTag:
+    """What a VLAN device puts on its frames."""
+
     id: int
     protocol: VlanProtocol = VlanProtocol.DOT1Q
 

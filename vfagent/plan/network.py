@@ -41,6 +41,8 @@ Item = Planned | Deferred | str
 
 @dataclass(frozen=True, slots=True)
 class _Waits:
+    """What must arrive first, and will be heard of."""
+
     text: str
 
 

@@ -101,6 +101,8 @@ class SetRepresentor:
 
 @dataclass(frozen=True)
 class DeleteLink:
+    """Remove a VLAN device or a bridge that is ours."""
+
     pf: PciAddress
     name: str
     ifindex: int
@@ -111,6 +113,8 @@ class DeleteLink:
 
 @dataclass(frozen=True)
 class AddAddress:
+    """Give a device an address, with its prefix length."""
+
     pf: PciAddress
     name: str
     address: str
@@ -121,6 +125,8 @@ class AddAddress:
 
 @dataclass(frozen=True)
 class RemoveAddress:
+    """Take an address, with its prefix length, from a device."""
+
     pf: PciAddress
     name: str
     address: str
@@ -154,6 +160,8 @@ class RollBackMove:
 
 @dataclass(frozen=True)
 class AddFdb:
+    """Have a card pass frames for `mac` to its PF, which it else would not look for there."""
+
     pf: PciAddress
     ifindex: int
     mac: str
@@ -164,6 +172,8 @@ class AddFdb:
 
 @dataclass(frozen=True)
 class RemoveFdb:
+    """Take an entry of ours out of a card's table."""
+
     pf: PciAddress
     ifindex: int
     mac: str
@@ -174,6 +184,8 @@ class RemoveFdb:
 
 @dataclass(frozen=True)
 class SetHwmode:
+    """How a card's embedded bridge passes frames between VFs: `veb`, by itself, or `vepa`, by the switch."""
+
     pf: PciAddress
     ifindex: int
     mode: str
@@ -184,6 +196,8 @@ class SetHwmode:
 
 @dataclass(frozen=True)
 class SetEswitch:
+    """devlink's mode of a card's switch: `legacy` or `switchdev`. VFs do not outlive the change on every driver."""
+
     pf: PciAddress
     mode: str
 

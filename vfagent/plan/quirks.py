@@ -8,6 +8,8 @@ from vfagent.model.vf_settings import Attribute
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
+    """How a driver differs from what the kernel's interface promises."""
+
     # While its netdev is down the driver makes and removes no VFs, and says so (bnx2x: EINVAL) or not (bnxt_en: 0).
     up_before_vfs: bool = False
     # The driver hands a changed MAC to a VF only at the VF's next reset: set it before anything drives the VF.

@@ -11,6 +11,8 @@ _HEADER = struct.Struct("<HHHHB3xHHBB")
 
 @dataclass(frozen=True, slots=True)
 class RomImage:
+    """One image of an expansion ROM (PCI Firmware Specification, 5.1)."""
+
     vendor: int
     device: int
     code: int  # what runs it: 0 BIOS, 3 EFI

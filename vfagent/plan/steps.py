@@ -10,6 +10,8 @@ from vfagent.plan.network_steps import NetworkStep
 
 @dataclass(frozen=True)
 class SetAutoprobe:
+    """Whether VFs that are made get a host driver by themselves."""
+
     pf: PciAddress
     on: bool
 
@@ -30,6 +32,8 @@ class SetNumvfs:
 
 @dataclass(frozen=True)
 class SetMtu:
+    """The MTU of a PF's netdev, in bytes."""
+
     pf: PciAddress
     ifindex: int
     mtu: int
@@ -40,6 +44,8 @@ class SetMtu:
 
 @dataclass(frozen=True)
 class SetAdminState:
+    """Bring a PF's netdev up or down."""
+
     pf: PciAddress
     ifindex: int
     up: bool

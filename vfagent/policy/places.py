@@ -23,6 +23,8 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Place:
+    """A place in a policy file that a problem is about."""
+
     document: Document
     path: KeyPath
 

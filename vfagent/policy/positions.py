@@ -37,6 +37,8 @@ class Again:
 
 @dataclass(slots=True)
 class Positions:
+    """Where each key and value of a TOML text begins."""
+
     text: str
     keys: dict[KeyPath, int] = field(default_factory=dict)  # offsets
     values: dict[KeyPath, int] = field(default_factory=dict)

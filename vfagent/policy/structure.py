@@ -26,6 +26,8 @@ class Fragment:
 
 @dataclass(slots=True)
 class _Walk:
+    """What a document's tables were found to lack or to have too much."""
+
     findings: list[Finding] = field(default_factory=list)
 
     def table(self, of: type[Any], found: object, path: KeyPath) -> Any:

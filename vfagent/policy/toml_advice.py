@@ -23,6 +23,8 @@ _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]*\s*(?:#.*)?")
 
 @dataclass(frozen=True, slots=True)
 class Advice:
+    """What to write instead, and where; lines and columns count from 1."""
+
     text: str
     line: int
     column: int
