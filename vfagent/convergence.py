@@ -30,6 +30,7 @@ _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer co
 _ARRIVAL_S = 1.0  # from a new device's first event; its last one does not wait
 _QUIET_S = 0.1  # events of one change come in a burst
 _PATIENCE_S = 1.0  # but a storm must not put a look off for ever
+_REST = 3.0  # times as long as the look before: its own steps' events come for seconds, and others need the processors
 _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
 _DEFERRED_S = 30.0  # a holder's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
@@ -72,14 +73,22 @@ class Convergence:
         state = self.pfs.get(address) or PfState(address, memory=self.state.memory(address))
         self.pfs[address] = state
         self.tally.asked(again=state.dirty)
-        state.dirty, state.asked_at = True, state.asked_at or time.monotonic()
+        state.dirty, state.urgent = True, state.urgent or now
+        state.asked_at = state.asked_at or time.monotonic()
         if state.wedged or state.looking or (state.failures and not state.given_up and state.timer and not now):
             return
-        loop = asyncio.get_running_loop()
-        since = loop.time() - self._last_look.get(address, float("-inf"))
-        delay = 0.0 if now or (state.known and since > _PATIENCE_S) else _QUIET_S if state.known else _ARRIVAL_S
-        if state.timer is None or now or state.timer.when() > loop.time() + delay:
+        delay = self._delay_s(state)
+        if state.timer is None or now or state.timer.when() > asyncio.get_running_loop().time() + delay:
             self._look_after(state, delay)
+
+    def _delay_s(self, state: PfState) -> float:
+        now = asyncio.get_running_loop().time()
+        since = now - self._last_look.get(state.address, float("-inf"))
+        if state.urgent or (state.known and since > _PATIENCE_S):
+            return 0.0
+        if not state.known:
+            return _ARRIVAL_S
+        return _QUIET_S if state.arriving else max(_QUIET_S, state.rests_until - now)
 
     def _look_after(self, state: PfState, delay_s: float) -> None:
         self._cancel_timer(state)
@@ -100,7 +109,7 @@ class Convergence:
         if state.released != (released := state.address in self.state.released()):
             state.released = released
             self.on_change(state)
-        state.dirty, state.looking = False, True
+        state.dirty, state.urgent, state.looking = False, False, True
         known_bad = state.given_up or GivenUp()
         task = Task(state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=known_bad)
         try:
@@ -176,7 +185,8 @@ class Convergence:
             look.deadline.cancel()
         if not state.wedged:
             del self._busy[card_of(state.address)]
-        self._last_look[state.address] = loop.time()
+        began, self._last_look[state.address] = self._last_look[state.address], loop.time()
+        state.rests_until = loop.time() + min(_REST * (loop.time() - began), _PATIENCE_S)
         state.looking = False
         self._conclude(look, status)
         if not self._stopping:
@@ -250,8 +260,7 @@ class Convergence:
             state.dirty = True
             self._look_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
         elif state.dirty:
-            arriving = state.awaited or bool(state.plan.waiting)
-            self._look_after(state, 0.0 if arriving else _QUIET_S)
+            self._look_after(state, 0.0 if state.arriving else self._delay_s(state))
         elif state.plan.deferred:
             state.dirty = True
             self._look_after(state, _DEFERRED_S)

@@ -59,6 +59,7 @@ class PfState:
     outdated: bool = False  # its last look was by the policy before this one
     looking: bool = False
     dirty: bool = False
+    urgent: bool = False  # dirty, and not to rest first
     asked_at: float | None = None  # CLOCK_MONOTONIC of the first unanswered event
     wedged: bool = False
     released: bool = False
@@ -75,6 +76,7 @@ class PfState:
     told: int = 0  # how much of the timeline is in the journal
     running: dict[Step, float] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    rests_until: float = 0.0  # by the loop's time: no look before, unless something has come that it was waiting for
     ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern this PF
 
     @property
@@ -99,6 +101,11 @@ class PfState:
         if self.plan.waiting:
             return Phase.WAITING
         return Phase.DEFERRED if self.plan.deferred else Phase.CONVERGED
+
+    @property
+    def arriving(self) -> bool:
+        """Something that it needs is on its way."""
+        return self.awaited or bool(self.plan.waiting)
 
     @property
     def awaits_links(self) -> bool:
