@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A short form of the benchmarks, for CI: fails where a ratio is worse than its bar. Times are not looked at.
 
-A busy machine makes a ratio worse and never better, so the best of a few rounds counts, and of a second few where
-the first were all too slow.
+A busy machine makes a ratio worse and never better, so the best of a few rounds counts.
 """
 
 import sys
@@ -20,12 +19,6 @@ GROWTH = 1.5  # of a VF's part of a look, from 4 PFs to 16
 
 
 def convergence() -> float:
-    """The best of a run, or of two."""
-    first = _best_of_rounds()
-    return first if first <= CONVERGENCE else min(first, _best_of_rounds())
-
-
-def _best_of_rounds() -> float:
     seconds = run(ROUNDS, [one for one in contestants() if one.name in (FLOOR, VFAGENT)]).one
     return min(mine / floor for mine, floor in zip(seconds[VFAGENT], seconds[FLOOR], strict=True))
 

@@ -20,10 +20,13 @@ from vfagent import convergence as convergence_module
 from vfagent import pf_state, reconcile
 from vfagent.convergence import MOST_ATTEMPTS, Convergence
 from vfagent.host import worker
+from vfagent.host.host import Host
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
+from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Vlan
+from vfagent.observe import observe_pf
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.match import HostIdentity
 
@@ -525,6 +528,58 @@ def test_ten_thousand_calls_for_a_look_are_three_looks_at_most(kernel_files: Fak
         await rig.until(lambda: rig.pf().rounds > rounds)
         await rig.idle()
         assert rig.pf().rounds - rounds <= 3
+
+    converge(kernel_files, body)
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Each observation takes that long, as it does on a busy host."""
+
+    def observed(host: Host, address: PciAddress) -> Pf | None:
+        time.sleep(seconds)
+        return observe_pf(host, address)
+
+    monkeypatch.setattr(reconcile, "observe_pf", observed)
+
+
+def test_events_that_come_for_seconds_are_a_look_a_second(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lab: two cards that came at once were looked at seven times each, which held up udev."""
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        slowly(monkeypatch, 0.4)
+        rounds = rig.pf().rounds
+        for _ in range(60):
+            rig.look(PF)
+            await asyncio.sleep(0.05)
+        await rig.idle()
+        assert 2 <= rig.pf().rounds - rounds <= 4
+
+    converge(kernel_files, body)
+
+
+def test_what_is_asked_for_now_does_not_wait_for_the_rest(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is asked for during a look."""
+    monkeypatch.setattr(convergence_module, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(convergence_module, "_REST", 1000.0)
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        slowly(monkeypatch, 0.4)
+        rounds = rig.pf().rounds
+        rig.look(PF)
+        await asyncio.sleep(0.5)
+        assert not rig.pf().looking
+        rig.convergence.mark_dirty(PF, now=True)
+        await rig.until(lambda: rig.pf().looking)
+        rig.convergence.mark_dirty(PF, now=True)
+        await rig.until(lambda: rig.pf().rounds == rounds + 2)
 
     converge(kernel_files, body)
 
