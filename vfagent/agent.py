@@ -20,6 +20,7 @@ from vfagent.host.identity import read_identity
 from vfagent.host.journal import Notifier
 from vfagent.host.lock import take_lock
 from vfagent.host.policy_files import load
+from vfagent.host.signals import signals
 from vfagent.host.state import State, write_text
 from vfagent.host.udev import QUEUE
 from vfagent.host_bridges import HostBridges
@@ -92,10 +93,11 @@ class Agent:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises VfagentError if another agent is running."""
         self._take_lock()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        stop = self._stop.set
+        with signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: self._reload_soon}):
+            await self._serve()
+
+    async def _serve(self) -> None:
         # The monitor first, then the enumeration, so that nothing falls between.
         self.watcher.start()
         self.watcher.look_at_everything(now=True)
@@ -121,7 +123,7 @@ class Agent:
             text = f"the service: cannot run: {self.state.run}: {errno_text(error.errno or 0)}"
             raise VfagentError(text, hint=root) from None
         for workers in (self.convergence.workers, self.guests.jobs, self.bridges.jobs):
-            workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors)
+            workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors, *self.control.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
         if seconds > 0:

@@ -322,6 +322,18 @@ def test_reloads_and_their_looks_leave_no_garbage(files: FakeKernel) -> None:
         gc.garbage.clear()
 
 
+def test_a_worker_that_outlives_the_service_listens_for_nobody(files: FakeKernel, start: Start) -> None:
+    """Else a verb for guests would be taken by it, and never answered."""
+    files.tree.add_pf(PF)
+    files.slow_down(PF, "sriov_numvfs", 5.0)
+    service = start()
+    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["doing"])
+    service.signal(signal.SIGKILL)
+    service.process.wait()
+    with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+        client.connect(str(files.tree.root / "run/vfagent/control.sock"))
+
+
 def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = list[Path]()
 

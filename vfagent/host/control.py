@@ -44,6 +44,11 @@ class ControlServer:
         if self._server is None and not self._stopped and (listener := self._listen()):
             self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LONGEST_LINE)
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a worker must not keep: who connects to one that outlives the service gets no answer."""
+        return tuple(one.fileno() for one in self._server.sockets) if self._server else ()
+
     def _listen(self) -> socket.socket | None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
