@@ -53,11 +53,7 @@ def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_lat
         notifier.status("PFs: 2 converged")
         notifier.reloading()
         notifier.ready()
-        heard = list[str]()
-        async with asyncio.timeout(5):
-            while "READY=1" not in heard:
-                await asyncio.sleep(0.01)
-                heard += everything(manager)
+        heard = await until_ready(manager)
         notifier.watchdog()
         return heard + everything(manager)
 
@@ -80,15 +76,20 @@ def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: soc
         for _ in range(100):
             notifier.reloading()
             notifier.ready()
-        heard = list[str]()
-        async with asyncio.timeout(5):
-            while "READY=1" not in heard:
-                await asyncio.sleep(0.01)
-                heard += everything(manager)
-        return heard
+        return await until_ready(manager)
 
     heard = [text.partition("\n")[0] for text in asyncio.run(body()) if "somebody" not in text]
     assert heard == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
+
+
+async def until_ready(manager: socket.socket) -> list[str]:
+    """What systemd hears up to then."""
+    heard = list[str]()
+    async with asyncio.timeout(5):
+        while "READY=1" not in heard:
+            await asyncio.sleep(0.01)
+            heard += everything(manager)
+    return heard
 
 
 def fill(manager: socket.socket) -> None:
