@@ -2,7 +2,8 @@
 """Signals for an event loop, in any number.
 
 asyncio's own way has CPython report a full wakeup pipe from within the C signal handler, by a call that takes a lock
-("isn't signal-safe", Modules/signalmodule.c): a few hundred SIGHUPs while the loop was busy left it in there for ever.
+("isn't signal-safe", Modules/signalmodule.c). Seen: a few hundred SIGHUPs while the loop was busy, and it hung; and a
+SIGTERM that came behind them was lost.
 """
 
 import asyncio
