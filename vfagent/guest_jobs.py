@@ -6,11 +6,11 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
+from vfagent.frozen import frozen
 from vfagent.host import worker
 from vfagent.host.chap import secret_file
 from vfagent.host.files import seen_in
@@ -35,7 +35,7 @@ _MARGIN_S = 30.0
 _LAST_S = 0.5  # what killed workers have, all together, to be gone
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Outcome:
     """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file.
 
@@ -50,7 +50,7 @@ class Outcome:
     begun: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Order:
     """A guest that is to start. The VFs are looked at once more right before."""
 

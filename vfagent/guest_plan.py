@@ -2,9 +2,10 @@
 """What would be done about guests, without the service and without asking systemd: for `plan`."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from vfagent.frozen import frozen
 from vfagent.guest_state import GuestState, with_hardware
 from vfagent.host.files import seen_in
 from vfagent.host.guest_records import HOLDERS, GuestRecords, guest_cgroup
@@ -24,7 +25,7 @@ from vfagent.reports import Looked
 from vfagent.rom_jobs import known
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class PlannedGuest:
     """`to_do` tells whether it would be started, or waits for something that is still to come."""
 

@@ -8,10 +8,11 @@ made for done.
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vfagent.errors import VfagentError
 from vfagent.execute_network import execute_network
+from vfagent.frozen import frozen
 from vfagent.guest_jobs import Jobs, Outcome
 from vfagent.host.host import Host
 from vfagent.model.network import HostNetwork, Link
@@ -32,7 +33,7 @@ _AGAIN_S = 10.0  # where a look came to nothing
 _NO_PF = PciAddress("")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class BridgesFound:
     """What a look at the bridges did, and what it could not do."""
 

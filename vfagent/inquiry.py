@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from vfagent.errors import VfagentError
+from vfagent.frozen import frozen
 from vfagent.host import worker
 
 K = TypeVar("K")
@@ -18,7 +19,7 @@ _AT_ONCE = 8
 _REAP_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class NoAnswer:
     """What there is instead of an answer."""
 

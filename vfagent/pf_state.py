@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
@@ -34,7 +35,7 @@ class Phase(StrEnum):
     RELEASED = "released"  # given back by `vfagent release`
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class TimedStep:
     """A step of the last convergence that did something, by CLOCK_MONOTONIC."""
 
@@ -151,6 +152,11 @@ class PfState:
         for vf in hosts:
             steps = (BindDriver(self.address, vf.index, address, None) for address in (None, vf.address))
             yield from (bound[text] for step in steps if (text := step.describe()) in bound)
+
+    def cancel_timer(self) -> None:
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
 
     @property
     def deadline_s(self) -> float:

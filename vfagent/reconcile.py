@@ -3,8 +3,9 @@
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from vfagent.frozen import frozen
 from vfagent.host.host import Host
 from vfagent.host.state import State
 from vfagent.learnt import before_steps
@@ -29,7 +30,7 @@ _PATIENCE_S = 10.0  # with a release of the PF, which then finds it marked
 _LOOPBACK = 1  # LOOPBACK_IFINDEX
 
 
-@dataclass(frozen=True)
+@frozen
 class GivenUp:
     """What failed too often to be tried again: the steps that were not done, and the whole plan they were part of."""
 
@@ -42,7 +43,7 @@ class GivenUp:
         return bool(steps) and steps in (self.undone, self.plan)
 
 
-@dataclass(frozen=True)
+@frozen
 class Task:
     """What a look needs to know."""
 

@@ -2,8 +2,8 @@
 """What a worker reports of its look at a PF, as it goes on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
@@ -11,7 +11,7 @@ from vfagent.plan.planner import Plan
 from vfagent.plan.steps import Step
 
 
-@dataclass(frozen=True)
+@frozen
 class Failure:
     """Why a step failed. `refused`: by our own guard, which protects whoever uses the VF."""
 
@@ -22,7 +22,7 @@ class Failure:
     refused: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Looked:
     """The PF as observed in a round, what the policy wants of it, and the plan."""
 
@@ -34,7 +34,7 @@ class Looked:
     began: float = 0.0  # the round, by CLOCK_MONOTONIC, which is the same in every process
 
 
-@dataclass(frozen=True)
+@frozen
 class StepStarted:
     """Told before the kernel is asked, so that a step that hangs has a name."""
 
@@ -43,7 +43,7 @@ class StepStarted:
     at: float  # CLOCK_MONOTONIC
 
 
-@dataclass(frozen=True)
+@frozen
 class StepEnded:
     """A step is over, one way or the other."""
 
@@ -52,7 +52,7 @@ class StepEnded:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Finished:
     """The last report of a look. Without it the worker died."""
 

@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from vfagent.cli import Exit
 from vfagent.errors import VfagentError
+from vfagent.frozen import frozen
 from vfagent.guest_plan import dry_looks
 from vfagent.host.host import Host
 from vfagent.host.identity import open_host
@@ -34,7 +34,7 @@ from vfagent.show import columns, printable
 _TERMINAL_S, _PLAIN_S = 0.5, 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class WantedRom:
     """`wish` is None where no card tells what the VFs will be."""
 

@@ -5,9 +5,9 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 
+from vfagent.frozen import frozen
 from vfagent.pf_state import Phase, TimedStep
 from vfagent.show import attempts, printable
 from vfagent.status import GuestPhase, GuestStatus, PfStatus, Status, VfStatus
@@ -24,7 +24,7 @@ _LATELY = 4
 Row = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Terminal:
     """`now`: CLOCK_MONOTONIC, by which steps are timed."""
 

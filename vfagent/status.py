@@ -3,9 +3,9 @@
 
 import os
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 
+from vfagent.frozen import frozen
 from vfagent.model.inventory import Pf, vf_in_use
 from vfagent.model.vf_settings import VfSettings
 from vfagent.pf_state import PfState, Phase, TimedStep
@@ -16,7 +16,7 @@ from vfagent.plan.steps import Step
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class VfStatus:
     """A VF as it was found, and what of it is not as the policy says."""
 
@@ -31,7 +31,7 @@ class VfStatus:
     differs: tuple[str, ...] = ()  # the attributes that are not what the policy says
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class FailureStatus:
     """Why a step failed, and what to do about it."""
 
@@ -39,7 +39,7 @@ class FailureStatus:
     hint: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class PfStatus:
     """A PF, what is being done about it, and what is in the way."""
 
@@ -73,7 +73,7 @@ class PfStatus:
     passed_over: tuple[str, ...] = ()  # rules that match it too, and come after its own
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class PolicyStatus:
     """The policy in force, and why a later one is not."""
 
@@ -93,7 +93,7 @@ class GuestPhase(StrEnum):
     FAILED = "failed"  # it cannot boot, or crashed too often
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class GuestStatus:
     """`detail`: why it is in this phase, where that is not plain. `outdated`: it runs by an older rule.
 
@@ -115,7 +115,7 @@ class GuestStatus:
     started_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Status:
     """What `status --json` prints. Times in seconds since the epoch."""
 

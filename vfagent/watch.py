@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from vfagent.frozen import frozen
 from vfagent.screen import Terminal, screen
 from vfagent.status import Status
 
@@ -20,7 +20,7 @@ _OTHER_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  #
 _HOME, _END_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Source:
     """What is shown: the status, whether the service runs, and what is to be said beside the status."""
 

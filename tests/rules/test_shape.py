@@ -2,6 +2,7 @@
 """How large things are, and what they are called."""
 
 import ast
+from collections.abc import Iterator
 
 from tests.rules.project import PACKAGE, ROOT, modules, none_of
 
@@ -49,13 +50,28 @@ def test_a_shebang_may_stand_before_the_licence() -> None:
     assert _first_line(f'"""Doc."""\n{SPDX}\n') != SPDX
 
 
+def decorated(tree: ast.Module) -> Iterator[tuple[ast.ClassDef, str]]:
+    """Each class with each of its decorators."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from ((node, ast.unparse(one)) for one in node.decorator_list)
+
+
 def test_each_dataclass_says_what_it_is() -> None:
     """To one that does not, `dataclasses` gives its signature, which it looks up with `inspect` at each start."""
+    made = ("dataclass", "frozen")
     classes = [
-        (path, node)
-        for path, tree in modules().items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+        (path, node) for path, tree in modules().items() for node, how in decorated(tree) if how.split("(")[0] in made
     ]
     assert classes
     none_of([f"{path}:{node.lineno}: {node.name}" for path, node in classes if not ast.get_docstring(node)])
+
+
+def test_frozen_dataclasses_are_those_that_load_fast() -> None:
+    slow = [
+        f"{path}:{node.lineno}: {node.name}: @{how}: use vfagent.frozen"
+        for path, tree in modules().items()
+        for node, how in decorated(tree)
+        if "frozen=True" in how and "eq=False" not in how
+    ]
+    none_of(slow)

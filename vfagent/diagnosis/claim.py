@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What somebody else wants of a PF. Pure."""
 
-from dataclasses import dataclass
+from vfagent.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Claim:
     """What somebody else wants of a card, and where that is written."""
 

@@ -2,11 +2,12 @@
 """All that `doctor` knows of a host, as one frozen value. Gathered by `examine`, judged by the checks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from vfagent.diagnosis.finding import Severity, Unseen
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import VFIO_DRIVER, Pf
 from vfagent.model.pci import PciAddress
@@ -18,7 +19,7 @@ from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule, PfRule, Policy
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class TextFile:
     """A file of the host's, as it was read."""
 
@@ -42,7 +43,7 @@ class Source(StrEnum):
     OPERATOR = "operator"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Service:
     """`active` and `enabled` are systemd's words; None where systemd could not be asked."""
 
@@ -57,7 +58,7 @@ class Service:
     troubles: tuple[tuple[str, str, str | None], ...] = ()  # PF, what failed, what to do
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Kernel:
     """The running kernel, its processor and its log, as far as VFs and guests need them."""
 
@@ -72,7 +73,7 @@ class Kernel:
     can_load_vfio: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Iommu:
     """What the firmware and the kernel say of the IOMMU; None where they say nothing."""
 
@@ -83,7 +84,7 @@ class Iommu:
     no_iommu: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Kvm:
     """`works` is the answer of a trial; None where none was made."""
 
@@ -93,7 +94,7 @@ class Kvm:
     works: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Memory:
     """What the host has in all, and set aside in huge pages."""
 
@@ -101,7 +102,7 @@ class Memory:
     huge_mib: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class ExaminedPf:
     """A PF, what the policy wants of it, and the plan. `companions`: devices of other cards in the PF's own group."""
 
@@ -117,7 +118,7 @@ class ExaminedPf:
         return f"{self.pf.vendor.removeprefix('0x')}:{self.vf_device}" if self.vf_device else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Card:
     """A NIC that offers no VFs. `offered`: TotalVFs in its SR-IOV capability; None where it shows none."""
 
@@ -126,7 +127,7 @@ class Card:
     seen: bool = True  # the configuration space could be read
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Programs:
     """`qemu`: its version; None where it is not there, or says none. `absent`: of the files that guests need."""
 
@@ -137,7 +138,7 @@ class Programs:
     addresses: frozenset[str] = frozenset()  # the host's own
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(slots=True, kw_only=True)
 class Facts:
     """`policy` is None where it is invalid."""
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `doctor` says: findings, and what could not be looked at."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from vfagent.frozen import frozen
 
 
 class Severity(StrEnum):
@@ -11,7 +12,7 @@ class Severity(StrEnum):
     NOTE = "note"  # good to know
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Finding:
     """`check` is a word for programs. The rest is for people: what was found, what follows, what to do."""
 
@@ -23,7 +24,7 @@ class Finding:
     advice: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Unseen:
     """What could not be asked about, so that nothing is known of it."""
 
@@ -31,7 +32,7 @@ class Unseen:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Diagnosis:
     """Findings in the order in which to mend them."""
 

@@ -2,10 +2,10 @@
 """What guests need: QEMU, KVM, memory, and something that boots through their VF."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfagent.diagnosis.facts import Facts, Kernel, managed_pfs, needed
 from vfagent.diagnosis.finding import Finding, Severity
+from vfagent.frozen import frozen
 from vfagent.plan.boot import Boot, Loader, boot_of, iscsi_url
 from vfagent.plan.guest import expand
 from vfagent.plan.guest_files import files_of, what_to_do
@@ -19,7 +19,7 @@ _OLDEST_QEMU = (6, 2)
 _SPOOF_CHECK_STOPS_UEFI = "8086:10ed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class WantedGuest:
     """A guest, the hardware of the VFs it is to have (as far as its PFs are here), and how it boots."""
 

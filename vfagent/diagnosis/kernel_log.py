@@ -3,10 +3,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfagent.diagnosis.facts import ExaminedPf, Facts
 from vfagent.diagnosis.finding import Finding, Severity
+from vfagent.frozen import frozen
 
 _ADDRESS = r"(?P<address>[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
 _SPACE = (
@@ -15,7 +15,7 @@ _SPACE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Known:
     """A line that a PF's trouble leaves. The texts are those of drivers/pci/iov.c, setup-res.c and the drivers.
 

@@ -6,9 +6,9 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from vfagent.frozen import frozen
 from vfagent.host.getroute import RouteLookup
 
 # Looked up, not sent to, and several: a host may have another route to one of them, or none by intent (bogon filters).
@@ -27,7 +27,7 @@ _PORT = re.compile(r"^\s*Port[\s=]+\"?(\d+)", re.MULTILINE | re.IGNORECASE)
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Session:
     """A TCP connection by its addresses, as bytes."""
 

@@ -9,7 +9,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from vfagent.frozen import frozen
 
 EXT_VF, EXT_SKIP_STATS = 1, 8  # RTEXT_FILTER_*
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PERM_ADDRESS = 1, 3, 4, 10, 54
@@ -28,7 +29,7 @@ _LONGEST = 0xFFFF  # of an attribute, and so of a list of VFs
 Attributes = Mapping[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Link:
     """An answer, its attributes as bytes; `vfs`: those of each VF, by its index."""
 

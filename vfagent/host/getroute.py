@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
+from vfagent.frozen import frozen
 from vfagent.host.getlink import attributes
 
 _RTM_GETROUTE, _RTM_NEWROUTE, _NLM_F_REQUEST = 26, 24, 1
@@ -21,7 +22,7 @@ _NUMBER = struct.Struct("=I")
 _READ = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Way:
     """The route that an address is reached by; `prefix_length` is that of its destination."""
 

@@ -7,9 +7,9 @@ A reboot forgets it, and is meant to: guests that were stopped by hand start aga
 import json
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from vfagent.frozen import frozen
 from vfagent.host.state import write_json
 from vfagent.model.codec import decode, encode
 from vfagent.model.guest import unit_name
@@ -22,7 +22,7 @@ CGROUPS = "sys/fs/cgroup/machine.slice"
 _MOST = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Record:
     """`rule` is the digest of the rule that this is about; another rule is a guest that is to start."""
 

@@ -3,15 +3,16 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from vfagent.frozen import frozen
 from vfagent.model.network import Address, Link, Move, Route, Taken, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class LinkFacts:
     """One netdev as rtnetlink tells it. `vfs` is empty where the driver, or the message's size, hides them."""
 
@@ -153,7 +154,7 @@ class UdevDatabase(Protocol):
         """What udev stored of a device; None while it has not handled it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Host:
     """The kernel and udev, as far as one host's PFs are concerned."""
 

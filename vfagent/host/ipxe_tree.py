@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vfagent.errors import VfagentError
+from vfagent.frozen import frozen
 from vfagent.plan.rom import digest, drivers_in
 
 _TOOLS = ("make", "gcc", "perl")
@@ -16,7 +16,7 @@ _PACKAGES = "apt install gcc make perl liblzma-dev"
 _UNSEEN = "the service sees nothing below /home, /root and /tmp; /usr/src/ipxe is a good place for it"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Tree:
     """`digest` changes with each change of a file in it, by names, sizes and times."""
 

@@ -3,13 +3,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vfagent.diagnosis.facts import Source, TextFile
+from vfagent.frozen import frozen
 from vfagent.host.files import HostFiles
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class _Place:
     """Folders in the order of their precedence: a file hides those of its name in later ones, as systemd has it."""
 

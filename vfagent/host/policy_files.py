@@ -7,8 +7,10 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from vfagent.frozen import frozen
 
 try:
     import tomli
@@ -44,7 +46,7 @@ class _UnusableError(Exception):
         self.line, self.column, self.errno = line, column, errno
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class _Read:
     """One file of the policy, as it was read."""
 

@@ -12,10 +12,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from vfagent.frozen import frozen
 from vfagent.model.codec import decode, encode
 from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
@@ -28,7 +28,7 @@ _MOST = 4 * 1024 * 1024
 _LOCK_POLL_S = 0.1  # flock() with a deadline has no other form
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Baseline:
     """A PF as it was before vfagent changed anything of it."""
 

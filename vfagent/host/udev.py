@@ -5,11 +5,11 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyudev
 
+from vfagent.frozen import frozen
 from vfagent.model.pci import PciAddress, is_pci_address
 
 TAG = "vfagent"
@@ -39,7 +39,7 @@ class NoUdevDatabase:
         return {"ID_PATH": f"pci-{name}"} if subsystem == "pci" else {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class UdevEvent:
     """What happened to which PCI function; of a netdev's event, the function it belongs to."""
 

@@ -7,12 +7,12 @@ twenty guests are some sixty workers, each of which else took 20 ms for it.
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from vfagent.errors import VfagentError, errno_text
+from vfagent.frozen import frozen
 from vfagent.model.guest import (
     ENV_RULE,
     ENV_VFS,
@@ -47,7 +47,7 @@ def bus_socket(address: str) -> Path | None:
     return Path(path) if kind == "unix" and path and not {";", "%"} & set(address) else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class UnitState:
     """A unit in systemd's words. `loaded`: there is such a unit."""
 

@@ -5,8 +5,8 @@ The kernel fills in zeros for drivers that count nothing, so all zeros means tha
 """
 
 import struct
-from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.host.getlink import EXT_VF, Attributes, Link, attributes, get_link
 
 _IFLA_VF_STATS = 8
@@ -22,7 +22,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class VfCounters:
     """None where the kernel is too old to tell."""
 

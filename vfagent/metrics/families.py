@@ -2,9 +2,9 @@
 """What a family of metrics is, and how the samples of one subject's families are put together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from vfagent.frozen import frozen
 from vfagent.metrics.client import Metric, Sample
 from vfagent.policy.problems import printable
 from vfagent.tally import Histogram
@@ -16,7 +16,7 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Family:
     """As vfagent-metrics(7) documents it."""
 

@@ -2,8 +2,10 @@
 """As much of HTTP as a scrape needs: one request, one answer, and the connection is closed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
+
+from vfagent.frozen import frozen
 
 LONGEST_HEAD = 8192
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
@@ -17,7 +19,7 @@ class RefusedRequestError(Exception):
         self.headers = headers or {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Request:
     """What of a scraper's request matters."""
 
@@ -25,7 +27,7 @@ class Request:
     gzip: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Answer:
     """What a scraper gets."""
 

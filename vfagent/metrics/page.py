@@ -8,8 +8,8 @@ HTTP server and email with it; tests hold the two to the same numbers.
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.metrics import about_agent, about_guests, about_pfs, about_policy, about_traffic, about_vfs
 from vfagent.metrics.client import Metric, Sample, go_float
 from vfagent.metrics.families import SharedLabels, header
@@ -24,7 +24,7 @@ _SPECIAL = re.compile(r'[\\\n"]')
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Page:
     """Kept compressed: a tenth of the size, and Prometheus asks for it so."""
 

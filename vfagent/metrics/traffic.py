@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vfagent.frozen import frozen
 from vfagent.host.vf_counters import VfCounters, read_counters
 from vfagent.metrics.errand import UnansweredError, errand
 
@@ -28,7 +29,7 @@ _DEADLINE_S = 10.0
 Read = Callable[[int], dict[int, VfCounters]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class _Found:
     """What a driver answered for a PF's VFs."""
 

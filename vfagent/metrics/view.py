@@ -2,13 +2,14 @@
 """All that a page is made from: frozen, and with nothing of the kernel in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from vfagent.frozen import frozen
 from vfagent.status import Status
 from vfagent.tally import Tally
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class PfTraffic:
     """What a PF's VFs carried: the lines of each family, by its name."""
 
@@ -16,7 +17,7 @@ class PfTraffic:
     lines: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class View:
     """What a page is made of."""
 

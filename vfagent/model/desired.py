@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the policy wants of one PF, with every count and pattern resolved."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from vfagent.frozen import frozen
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -13,7 +14,7 @@ HOST_DRIVER = "host"
 NO_DRIVER = "none"
 
 
-@dataclass(frozen=True)
+@frozen
 class DesiredVf:
     """What the policy says of one VF. What `settings` leaves open stays as it is."""
 
@@ -23,7 +24,7 @@ class DesiredVf:
     bridge: str | None = None  # that its representor is to be a port of
 
 
-@dataclass(frozen=True)
+@frozen
 class DesiredBridge:
     """What a [[bridge]] rule says. Without `mtu` it follows its ports."""
 
@@ -32,7 +33,7 @@ class DesiredBridge:
     mtu: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class DesiredLeg:
     """The host's own VLAN device on a PF. Its bridge holds the addresses where it has one."""
 
@@ -55,7 +56,7 @@ class DesiredLeg:
         return None if self.take_addresses_from == self.holder else self.take_addresses_from
 
 
-@dataclass(frozen=True)
+@frozen
 class DesiredPf:
     """`numvfs` None: the rule says nothing of the count. `problem`: the rule cannot be met on this PF."""
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest's VFs, the systemd unit it is to run as, and units as they are found."""
 
-from dataclasses import dataclass
-
+from vfagent.frozen import frozen
 from vfagent.model.pci import PciAddress
 
 UNIT_PREFIX = "vfagent-guest-"
@@ -12,7 +11,7 @@ ENV_VFS = "VFAGENT_VFS"
 ENV_RULE = "VFAGENT_RULE"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class GuestVf:
     """A VF that is given to a guest. `hardware` is its vendor and device: `8086:10ca`."""
 
@@ -27,7 +26,7 @@ class GuestVf:
         return f"{self.pf}/vf{self.index}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Property:
     """A unit property by D-Bus' signature."""
 
@@ -36,7 +35,7 @@ class Property:
     value: object
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class UnitSpec:
     """What StartTransientUnit is given."""
 
@@ -44,7 +43,7 @@ class UnitSpec:
     properties: tuple[Property, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class FoundUnit:
     """A guest's unit as systemd holds it."""
 

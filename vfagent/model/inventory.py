@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was observed of the host: PFs and their VFs, as frozen values."""
 
-from dataclasses import dataclass
-
+from vfagent.frozen import frozen
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
 
-@dataclass(frozen=True)
+@frozen
 class Netdev:
     """A netdev of a PF or VF. `settled`: udev has run its rules, so its name will not change under us."""
 
@@ -25,7 +24,7 @@ class Netdev:
     management: str | None = None  # why cutting it could cut off whoever administers the host
 
 
-@dataclass(frozen=True)
+@frozen
 class Vf:
     """One VF. It is known by (PF, index): its address may differ after each creation."""
 
@@ -41,7 +40,7 @@ class Vf:
     holder: str | None = None  # the guest it was given to, while that runs
 
 
-@dataclass(frozen=True)
+@frozen
 class Pf:
     """A PCI function that can have VFs. `netdev` is None for one that is no NIC, or is not probed yet."""
 
@@ -74,7 +73,7 @@ class Pf:
         return f"{self.address} ({self.netdev.name})" if self.netdev else self.address
 
 
-@dataclass(frozen=True)
+@frozen
 class Inventory:
     """Every PF of a host, in the order of their addresses."""
 

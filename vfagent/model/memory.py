@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was learnt about a PF that cannot be observed again. A cache: losing it costs one attempt each."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from vfagent.frozen import frozen
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute, VfSettings
 
 
-@dataclass(frozen=True)
+@frozen
 class StepResult:
     """What was learnt from a step that did not fail. `full`: the card's table takes no more entries."""
 
@@ -17,7 +18,7 @@ class StepResult:
     made: int | None = None  # VFs, where the driver made fewer than it was asked for
 
 
-@dataclass(frozen=True)
+@frozen
 class PfMemory:
     """Holds for one driver on one netdev; `applied` stands in for what the driver does not report."""
 

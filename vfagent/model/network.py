@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's own network around a PF: VLAN devices, bridges, addresses and the routes that depend on them."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from vfagent.frozen import frozen
 from vfagent.model.vf_settings import VlanProtocol
 
 OURS = "vfagent"
@@ -15,7 +16,7 @@ NEWBORN = 0x76666167
 LOCAL_KINDS = frozenset({"tun", "veth", "dummy", "macvtap", "netkit"})
 
 
-@dataclass(frozen=True)
+@frozen
 class VlanTag:
     """What a VLAN device puts on its frames."""
 
@@ -26,7 +27,7 @@ class VlanTag:
         return f"{self.protocol} id {self.id}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Address:
     """An address of a link. `ours`: vfagent put it there (IFA_PROTO says so)."""
 
@@ -34,7 +35,7 @@ class Address:
     ours: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Link:
     """A netdev of the host's network. `vlan` and `lower` are a VLAN device's; `lower` is an ifindex."""
 
@@ -67,7 +68,7 @@ class Link:
         return any(one.text == address for one in self.addresses)
 
 
-@dataclass(frozen=True)
+@frozen
 class Move:
     """Addresses on their way from one interface to another: what is stored before the first of them moves.
 
@@ -90,7 +91,7 @@ class Move:
         return not self.back if on == self.target else address not in self.strangers
 
 
-@dataclass(frozen=True)
+@frozen
 class Taken:
     """An address that somebody had put on an interface, before a rule moved it elsewhere."""
 
@@ -98,7 +99,7 @@ class Taken:
     source: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Route:
     """A route by one interface, as rtnetlink's numbers tell it."""
 
@@ -115,7 +116,7 @@ class Route:
     onlink: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Representor:
     """The netdev that stands for a VF in switchdev mode."""
 
@@ -127,7 +128,7 @@ class Representor:
     pf_number: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class HostNetwork:
     """What concerns one PF's legs: the links that the policy names or vfagent made, and the ports of their bridges.
 

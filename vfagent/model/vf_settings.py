@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a PF holds for each of its VFs, as rtnetlink's IFLA_VF_* attributes name it."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from vfagent.frozen import frozen
 
 
 class VlanProtocol(StrEnum):
@@ -32,7 +33,7 @@ class Attribute(StrEnum):
     FDB = "fdb"
 
 
-@dataclass(frozen=True)
+@frozen
 class Vlan:
     """A VF's port VLAN. Id 0 with qos 0 means none."""
 
@@ -46,7 +47,7 @@ class Vlan:
         return f"{self.id}{qos}{protocol}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Rate:
     """Both limits in Mbit/s, 0 for none. The kernel takes them only together."""
 
@@ -57,7 +58,7 @@ class Rate:
         return f"{self.min_mbit}-{self.max_mbit} Mbit/s"
 
 
-@dataclass(frozen=True)
+@frozen
 class VfSettings:
     """None means: no opinion (desired), or not reported by the driver (observed)."""
 

@@ -2,9 +2,9 @@
 """How a guest boots: which loader serves its VF, and what that is given. Pure."""
 
 import ipaddress
-from dataclasses import dataclass
 from enum import StrEnum
 
+from vfagent.frozen import frozen
 from vfagent.plan.ipxe import DRIVERS, script
 from vfagent.plan.rom import RomWish
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
@@ -22,7 +22,7 @@ class Loader(StrEnum):
     DISK = "disk"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Boot:
     """`problem`: why the guest cannot boot, which nothing but another policy can mend."""
 
@@ -34,7 +34,7 @@ class Boot:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class IscsiUrl:
     """`iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET`; what is left out has iSCSI's defaults."""
 

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.guest import GuestVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, vf_in_use
@@ -16,7 +17,7 @@ from vfagent.policy.references import VfReference, guests_of, vf_reference
 from vfagent.policy.types import GuestRule
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class ManagedPf:
     """A PF that a rule is for, as its last look left it. `trouble`: why none of its VFs may be given away now."""
 
@@ -26,7 +27,7 @@ class ManagedPf:
     trouble: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Placement:
     """A guest and its VFs. `waits`: what keeps it from having them all."""
 
@@ -43,7 +44,7 @@ class _Taken:
     reserved: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class _Asked:
     """One reference of a guest that has `found` VFs so far."""
 

@@ -5,8 +5,8 @@ Somebody else's device is used where it serves, and never altered: what it lacks
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredBridge, DesiredLeg, DesiredPf
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
@@ -25,7 +25,7 @@ from vfagent.plan.vf import Deferred, Planned
 Chain = tuple[Planned, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class NetworkPlan:
     """Chains are done one after the other, and one that fails does not keep the next from being done."""
 
@@ -39,7 +39,7 @@ Item = Planned | Deferred | str
 """A step, one that must wait, or what cannot be had."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class _Waits:
     """What must arrive first, and will be heard of."""
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps on the host's own network: links, addresses, and the card's switch. `pf` is the PF they are done for."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from vfagent.frozen import frozen
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 
 
-@dataclass(frozen=True)
+@frozen
 class CreateVlan:
     """Make a VLAN device and mark it as ours."""
 
@@ -21,7 +22,7 @@ class CreateVlan:
         return f"create VLAN device {self.name} ({self.tag}) on {self.parent}"
 
 
-@dataclass(frozen=True)
+@frozen
 class CreateBridge:
     """Make a bridge and mark it as ours. `pf` is empty where no PF asks for it."""
 
@@ -32,7 +33,7 @@ class CreateBridge:
         return f"create bridge {self.name}"
 
 
-@dataclass(frozen=True)
+@frozen
 class MarkLink:
     """What a vfagent made that was killed before it could say so."""
 
@@ -44,7 +45,7 @@ class MarkLink:
         return f"mark {self.name} as made by vfagent"
 
 
-@dataclass(frozen=True)
+@frozen
 class LinkChange:
     """None leaves it alone. `bridge` "" releases a port. A name for a bridge that may not be there yet."""
 
@@ -54,7 +55,7 @@ class LinkChange:
     vlan_filtering: bool | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class SetLink:
     """`ifindex` is None for a link that is made in the same plan."""
 
@@ -84,7 +85,7 @@ def _change_word(name: str, value: object) -> str:
             return f"{name} {value}"
 
 
-@dataclass(frozen=True)
+@frozen
 class SetRepresentor:
     """The netdev that stands for a VF in switchdev mode. It is the driver's, and the PF's rule is for it."""
 
@@ -99,7 +100,7 @@ class SetRepresentor:
         return f"set {self.name}, representor of {self.pf}/vf{self.index}, {', '.join(word for word in words if word)}"
 
 
-@dataclass(frozen=True)
+@frozen
 class DeleteLink:
     """Remove a VLAN device or a bridge that is ours."""
 
@@ -111,7 +112,7 @@ class DeleteLink:
         return f"remove {self.name}"
 
 
-@dataclass(frozen=True)
+@frozen
 class AddAddress:
     """Give a device an address, with its prefix length."""
 
@@ -123,7 +124,7 @@ class AddAddress:
         return f"add address {self.address} to {self.name}"
 
 
-@dataclass(frozen=True)
+@frozen
 class RemoveAddress:
     """Take an address, with its prefix length, from a device."""
 
@@ -135,7 +136,7 @@ class RemoveAddress:
         return f"remove address {self.address} from {self.name}"
 
 
-@dataclass(frozen=True)
+@frozen
 class MoveAddresses:
     """Addresses, and the routes that depend on them, to another interface; back again where the probe fails."""
 
@@ -147,7 +148,7 @@ class MoveAddresses:
         return f"move {', '.join(self.move.addresses)} with routes from {self.move.source} to {self.move.target}{probe}"
 
 
-@dataclass(frozen=True)
+@frozen
 class RollBackMove:
     """A move that was begun and is not wanted any more."""
 
@@ -158,7 +159,7 @@ class RollBackMove:
         return f"move {', '.join(self.move.addresses)} with routes back from {self.move.target} to {self.move.source}"
 
 
-@dataclass(frozen=True)
+@frozen
 class AddFdb:
     """Have a card pass frames for `mac` to its PF, which it else would not look for there."""
 
@@ -170,7 +171,7 @@ class AddFdb:
         return f"add {self.mac} to the FDB of {self.pf}"
 
 
-@dataclass(frozen=True)
+@frozen
 class RemoveFdb:
     """Take an entry of ours out of a card's table."""
 
@@ -182,7 +183,7 @@ class RemoveFdb:
         return f"remove {self.mac} from the FDB of {self.pf}"
 
 
-@dataclass(frozen=True)
+@frozen
 class SetHwmode:
     """How a card's embedded bridge passes frames between VFs: `veb`, by itself, or `vepa`, by the switch."""
 
@@ -194,7 +195,7 @@ class SetHwmode:
         return f"set hwmode of {self.pf} to {self.mode}"
 
 
-@dataclass(frozen=True)
+@frozen
 class SetEswitch:
     """devlink's mode of a card's switch: `legacy` or `switchdev`. VFs do not outlive the change on every driver."""
 

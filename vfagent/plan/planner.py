@@ -5,8 +5,9 @@ VFs that do not exist yet are planned by their index, all in one round; their ad
 beyond the plan's horizon. After it has been executed the PF is observed and planned again, until the plan is empty.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.memory import PfMemory
@@ -39,7 +40,7 @@ Chain = tuple[Planned, ...]
 _Groups = dict[int | None, dict[PciAddress, str]]  # of each IOMMU group, which driver each of its VFs is to have
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """Stages follow one another; the chains of one stage touch different kernel locks and run at once."""
 

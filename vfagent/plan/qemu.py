@@ -6,9 +6,9 @@ Devices and disks are JSON objects, so that no value can end an option and begin
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from vfagent.frozen import frozen
 from vfagent.model.guest import GuestVf, unit_name
 from vfagent.plan.boot import IPXE_IMAGES, Boot, Loader
 from vfagent.policy.types import GuestRule
@@ -20,7 +20,7 @@ _FW_CFG = "opt/org.vfagent/"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Guest:
     """All that the command line and the unit are made of."""
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What differs from driver to driver, as data. The sources are the kernel's drivers and their issue threads."""
 
-from dataclasses import dataclass
-
+from vfagent.frozen import frozen
 from vfagent.model.vf_settings import Attribute
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Quirks:
     """How a driver differs from what the kernel's interface promises."""
 

@@ -3,8 +3,8 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.model.guest import Property, UnitSpec
 from vfagent.plan.rom_image import rom_images
 
@@ -27,7 +27,7 @@ cat "$tree/$3"
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class RomWish:
     """`hardware`: the VF's vendor and device, `8086:10ca`. `file`: a ROM of the user's own, which is not built."""
 
@@ -44,7 +44,7 @@ class RomWish:
         return f"bin-x86_64-efi/{name}.efirom" if self.firmware == "uefi" else f"bin/{name}.rom"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class RomFacts:
     """What is stored beside a ROM that was built."""
 

@@ -2,14 +2,15 @@
 """What a PCI expansion ROM says of itself: the device it is for, and the firmware that can run it. Pure."""
 
 import struct
-from dataclasses import dataclass
+
+from vfagent.frozen import frozen
 
 _BIOS, _EFI = 0, 3
 # After "PCIR": vendor, device, two pointers, revision, class, image length, code revision, code type, indicator.
 _HEADER = struct.Struct("<HHHHB3xHHBB")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class RomImage:
     """One image of an expansion ROM (PCI Firmware Specification, 5.1)."""
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps a plan is made of. `plan` prints `describe()`; `run` executes the same values."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from vfagent.frozen import frozen
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.network_steps import NetworkStep
 
 
-@dataclass(frozen=True)
+@frozen
 class SetAutoprobe:
     """Whether VFs that are made get a host driver by themselves."""
 
@@ -19,7 +20,7 @@ class SetAutoprobe:
         return f"set sriov_drivers_autoprobe of {self.pf} to {int(self.on)}"
 
 
-@dataclass(frozen=True)
+@frozen
 class SetNumvfs:
     """Write `sriov_numvfs`. The kernel wants 0 between two counts, so `count` or what stands is 0."""
 
@@ -30,7 +31,7 @@ class SetNumvfs:
         return f"create {self.count} VFs on {self.pf}" if self.count else f"remove all VFs of {self.pf}"
 
 
-@dataclass(frozen=True)
+@frozen
 class SetMtu:
     """The MTU of a PF's netdev, in bytes."""
 
@@ -42,7 +43,7 @@ class SetMtu:
         return f"set MTU of {self.pf} to {self.mtu}"
 
 
-@dataclass(frozen=True)
+@frozen
 class SetAdminState:
     """Bring a PF's netdev up or down."""
 
@@ -54,7 +55,7 @@ class SetAdminState:
         return f"set {self.pf} {'up' if self.up else 'down'}"
 
 
-@dataclass(frozen=True)
+@frozen
 class ConfigureVf:
     """Set attributes of a VF through its PF; only those that are not None."""
 
@@ -67,7 +68,7 @@ class ConfigureVf:
         return f"set {self.pf}/vf{self.index} {describe_settings(self.settings)}"
 
 
-@dataclass(frozen=True)
+@frozen
 class BindDriver:
     """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None.
 
@@ -84,7 +85,7 @@ class BindDriver:
         return f"bind {self.pf}/vf{self.index}{address} to {self.driver or 'its host driver'}"
 
 
-@dataclass(frozen=True)
+@frozen
 class UnbindDriver:
     """Leave a VF without a driver, and without an override that would bring one back."""
 

@@ -2,8 +2,9 @@
 """One VF's steps: what its PF holds for it, and its driver."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredVf
 from vfagent.model.inventory import VFIO_DRIVER, Netdev, Pf, Vf, vf_in_use
 from vfagent.model.memory import PfMemory
@@ -12,7 +13,7 @@ from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings
 
 
-@dataclass(frozen=True)
+@frozen
 class Planned:
     """A step, and what was found that asks for it."""
 
@@ -20,7 +21,7 @@ class Planned:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Deferred:
     """A step that waits, because somebody uses what it would take away or change."""
 

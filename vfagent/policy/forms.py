@@ -3,10 +3,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, Protocol
 
+from vfagent.frozen import frozen
 from vfagent.policy.problems import described
 from vfagent.policy.spelling import suggestion
 
@@ -35,7 +36,7 @@ def _unchanged(found: object) -> object:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Whole:
     """An integer within bounds; booleans are none."""
 
@@ -56,7 +57,7 @@ class Whole:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Flag:
     """A boolean."""
 
@@ -71,7 +72,7 @@ class Flag:
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Text:
     """A string that matches `pattern` as a whole; `convert` may refuse more, with a ValueError."""
 
@@ -103,7 +104,7 @@ class Text:
         return {"type": "string", "maxLength": self.longest, "pattern": f"^(?:{self.pattern})$(?!\\n)"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Choice:
     """One of a few words."""
 
@@ -127,7 +128,7 @@ class Choice:
         return {"type": "string", "enum": list(self.values)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Either:
     """The first of several forms that takes the value."""
 
@@ -166,7 +167,7 @@ def _words(form: Scalar) -> tuple[str, ...]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Several:
     """An array of scalars."""
 
@@ -178,7 +179,7 @@ class Several:
         return f"an array of at most {self.at_most}, each {self.form.allowed}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Table:
     """A table with the keys of one dataclass."""
 
@@ -187,7 +188,7 @@ class Table:
     allowed: str = "a table"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Tables:
     """An array of tables."""
 
@@ -196,7 +197,7 @@ class Tables:
     allowed: str = "an array of tables"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Properties:
     """A table of allow-listed words, read into sorted pairs."""
 
@@ -204,7 +205,7 @@ class Properties:
     allowed: str = "a table"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Key:
     """What one key of the policy may hold, and the sentence that documents it."""
 
@@ -214,7 +215,7 @@ class Key:
     default: str = ""  # in words or TOML, where the field's default does not show it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Declared:
     """A key together with the field it fills."""
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The [[guest]] rules of a policy as values; `types` tells how they are declared."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from vfagent.frozen import frozen
 from vfagent.policy import texts
 from vfagent.policy.forms import Choice, Flag, Properties, Several, Table, Tables, Whole, key
 from vfagent.policy.unit_properties import UNIT_PROPERTIES
@@ -11,7 +12,7 @@ _FIRMWARE = Choice(("bios", "uefi"))
 _RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class IpxeRule:
     """[guest.ipxe]: boots through the VF."""
 
@@ -41,7 +42,7 @@ class IpxeRule:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ChapRule:
     """[guest.chap]: how the guest shows the iSCSI target who it is."""
 
@@ -49,7 +50,7 @@ class ChapRule:
     secret: str = field(metadata=key(texts.PATH, "A file that holds the secret, in one line."))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class KernelRule:
     """[guest.kernel]: `root`, `address`, `gateway` go into the command line; where None, the iPXE rule's do."""
 
@@ -68,7 +69,7 @@ class KernelRule:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class DiskRule:
     """[[guest.disk]]: a file or block device of the host."""
 
@@ -77,7 +78,7 @@ class DiskRule:
     readonly: bool = field(default=False, metadata=key(Flag(), "Whether the guest may only read it."))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class GuestRule:
     """[[guest]]: a guest, or with `each` one per VF (see `references.guests_of`)."""
 

@@ -2,12 +2,13 @@
 """How many VFs, and which of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from vfagent.frozen import frozen
 
 LARGEST_COUNT = 65535  # TotalVFs has 16 bits
 
 
-@dataclass(frozen=True)
+@frozen
 class VfCount:
     """How many VFs: a number, a share of totalvfs in percent ("50%"), or all ("max", 100 percent)."""
 
@@ -15,7 +16,7 @@ class VfCount:
     percent: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class IndexSet:
     """VF indices as written: "0", "0-2", "0,2,5-7" or "*" (then `ranges` is None)."""
 

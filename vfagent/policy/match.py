@@ -2,9 +2,9 @@
 """The policy meets one PF: the first rule that matches, with counts, patterns and MACs resolved."""
 
 import hashlib
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
@@ -14,7 +14,7 @@ from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
 
 
-@dataclass(frozen=True)
+@frozen
 class HostIdentity:
     """What of the host itself goes into matching: its name, and the secret-free root of stable MACs."""
 

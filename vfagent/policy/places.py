@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, spelled
 
@@ -21,7 +22,7 @@ class Document:
         return Problem(self.file, line, column, spelled(finding.path), finding.text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Place:
     """A place in a policy file that a problem is about."""
 

@@ -8,6 +8,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+from vfagent.frozen import frozen
 from vfagent.policy.problems import KeyPath
 
 DEEPEST = 32
@@ -25,7 +26,7 @@ _BARE_VALUE = r"[^,\]}#\n]+"
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b", '"': '"', "\\": "\\"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Again:
     """A key that is given, or a table that is declared, a second time; both places are offsets."""
 

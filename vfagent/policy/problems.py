@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a policy, and how keys and found values are spelled in the message."""
 
-from dataclasses import dataclass
+from vfagent.frozen import frozen
 
 KeyPath = tuple[str | int, ...]
 
@@ -9,7 +9,7 @@ _LONGEST_SHOWN = 64
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Problem:
     """One line of a PolicyError; line 0 means the file as a whole, an empty key no key in particular.
 
@@ -28,7 +28,7 @@ class Problem:
         return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Finding:
     """A problem of one key, before its place is known; `in_schema` if the JSON Schema says so too."""
 

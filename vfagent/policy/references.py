@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How guests name VFs, and what `each` and `{index}` in a rule stand for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from vfagent.frozen import frozen
 from vfagent.policy.indices import IndexSet, index_set
 from vfagent.policy.types import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule
 
 _MARK = "{index}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class VfReference:
     """VFs of a PF rule; `indices` is None for any free one."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vfagent.frozen import frozen
 from vfagent.policy.forms import Declared, MismatchError, Properties, Scalar, Several, Table, Tables, declared
 from vfagent.policy.problems import Finding, KeyPath, described, spelled
 from vfagent.policy.spelling import suggestion
@@ -13,7 +14,7 @@ from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Polic
 _UNKNOWN_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Fragment:
     """What one file says. A rule with findings is None, so that the others keep their numbers."""
 

@@ -6,8 +6,8 @@ Parsers say what they expected, each version in its own words; these go by the t
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from vfagent.frozen import frozen
 from vfagent.policy.forms import Table, Tables, declared
 from vfagent.policy.positions import Again, Positions, is_string
 from vfagent.policy.problems import printable, quoted
@@ -21,7 +21,7 @@ _WORD = r"[^\s,\[\]{}=#\"']"
 _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]*\s*(?:#.*)?")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Advice:
     """What to write instead, and where; lines and columns count from 1."""
 
@@ -30,7 +30,7 @@ class Advice:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class _Spot:
     """Where a parser gave up: the line's text, the word there, and what stands before that."""
 

@@ -4,9 +4,10 @@
 Each field's metadata declares its key: the validator, the JSON Schema and the manual are made from it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from vfagent.frozen import frozen
 from vfagent.model.vf_settings import LinkState, VlanProtocol
 from vfagent.policy import texts
 from vfagent.policy.forms import Choice, Either, Flag, Several, Table, Tables, Whole, key
@@ -47,7 +48,7 @@ class EswitchMode(StrEnum):
     SWITCHDEV = "switchdev"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class MetricsTls:
     """metrics_tls: files in PEM form, read again whenever they change."""
 
@@ -61,7 +62,7 @@ class MetricsTls:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class AgentRule:
     """[agent]: the service itself."""
 
@@ -87,7 +88,7 @@ class AgentRule:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class PfMatch:
     """match: glob patterns, all of which must match; None matches everything."""
 
@@ -107,7 +108,7 @@ class PfMatch:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class VfRule:
     """[[pf.vf]]: settings for some of a PF's VFs; None leaves a setting alone."""
 
@@ -161,7 +162,7 @@ class VfRule:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class VlanRule:
     """[[pf.vlan]]: the host's own leg in a VLAN."""
 
@@ -199,7 +200,7 @@ class VlanRule:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class PfRule:
     """[[pf]]: what to make of the PFs that match."""
 
@@ -235,7 +236,7 @@ class PfRule:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class BridgeRule:
     """[[bridge]]: a bridge of the host."""
 
@@ -244,7 +245,7 @@ class BridgeRule:
     mtu: int | None = field(default=None, metadata=key(_MTU, "The bridge's MTU; that of its ports if absent."))
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Policy:
     """All files together."""
 

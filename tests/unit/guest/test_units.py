@@ -2,13 +2,14 @@
 """A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts anew."""
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.guest.hosts import managed, pf, policy_of
+from vfagent.frozen import frozen
 from vfagent.host.policy_files import load_files
 from vfagent.model.guest import Property, UnitSpec
 from vfagent.plan.boot import boot_of
@@ -144,7 +145,7 @@ def test_another_rule_has_another_digest(tmp_path: Path) -> None:
 
 
 def test_a_later_version_with_more_keys_knows_a_rule_again(tmp_path: Path) -> None:
-    @dataclass(frozen=True, slots=True, kw_only=True)
+    @frozen(slots=True, kw_only=True)
     class LaterRule(GuestRule):
         more: str | None = None
 
