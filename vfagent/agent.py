@@ -108,6 +108,7 @@ class Agent:
         self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
         self._resync()
         self.convergence.workers.renew_soon()
+        self._write_status_soon()  # early in a boot the first look may be seconds away
         self._check_ready()
         await self._stop.wait()
         await self._shut_down()

@@ -12,6 +12,7 @@ from vfagent.host.state import State
 from vfagent.looks import Look
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
+from vfagent.observe import on_its_way
 from vfagent.pace import PacedReader, Turns
 from vfagent.pf_state import PfState, Phase
 from vfagent.policy.match import HostIdentity
@@ -62,7 +63,7 @@ class Convergence:
             state.repairs.clear()
             if state.pf and not pf_in_use(state.pf):
                 state.memory = replace(state.memory, most_vfs=None)  # it may make more by now
-            self._cancel_timer(state)
+            state.cancel_timer()
             self.mark_dirty(state.address, now=True)
 
     def mark_dirty(self, address: PciAddress, *, now: bool = False) -> None:
@@ -91,14 +92,8 @@ class Convergence:
         return _QUIET_S if state.arriving else max(_QUIET_S, state.rests_until - now)
 
     def _look_after(self, state: PfState, delay_s: float) -> None:
-        self._cancel_timer(state)
+        state.cancel_timer()
         state.timer = asyncio.get_running_loop().call_later(delay_s, self._begin, state)
-
-    @staticmethod
-    def _cancel_timer(state: PfState) -> None:
-        if state.timer is not None:
-            state.timer.cancel()
-            state.timer = None
 
     def _begin(self, state: PfState) -> None:
         state.timer = None
@@ -106,6 +101,10 @@ class Convergence:
             return
         if card_of(state.address) in self._busy:
             return  # its turn comes when the card's other PF is done
+        if not state.known and on_its_way(self.host, state.address):
+            self.workers.renew_soon(0.0)  # it will be wanted, and there is nothing else to do
+            self._look_after(state, _ARRIVAL_S)
+            return
         if state.released != (released := state.address in self.state.released()):
             state.released = released
             self.on_change(state)
@@ -289,7 +288,7 @@ class Convergence:
         self._stopping = True
         self.workers.stop()
         for state in self.pfs.values():
-            self._cancel_timer(state)
+            state.cancel_timer()
 
     @property
     def working(self) -> bool:

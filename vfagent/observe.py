@@ -62,10 +62,20 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
         # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
-        # udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN).
-        settled=stored is not None and (driver is not None or not sysfs.exists(QUEUE)),
+        settled=_settled(host, stored, driver),
         unready=unready,
     )
+
+
+def on_its_way(host: Host, address: PciAddress) -> bool:
+    """Whether udev has yet to do with this device what it does first, and an event of it is to come."""
+    stored, driver = host.udev.properties("pci", address), host.sysfs.link(f"{DEVICES}/{address}/driver")
+    return host.sysfs.exists(QUEUE) and not _settled(host, stored, driver)
+
+
+def _settled(host: Host, stored: Mapping[str, str] | None, driver: str | None) -> bool:
+    """udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN)."""
+    return stored is not None and (driver is not None or not host.sysfs.exists(QUEUE))
 
 
 def _flag(text: str | None) -> bool | None:

@@ -51,13 +51,13 @@ class SpareWorker:
             bury(spare.worker)
         return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
 
-    def renew_soon(self) -> None:
+    def renew_soon(self, quiet_s: float = _QUIET_S) -> None:
         """Have another one ready, once it is quiet; to be asked again when what makes it `busy` is over."""
         if self._timer:
             self._timer.cancel()
         if self._stopped:
             return
-        self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
+        self._timer = asyncio.get_running_loop().call_later(quiet_s, self._renew)
 
     def _renew(self) -> None:
         self._timer = None

@@ -16,6 +16,7 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel, by_card, overlap
 from tests.host.leaks import run_to_end
+from tests.host.tree import put
 from vfagent import convergence as convergence_module
 from vfagent import pf_state, reconcile
 from vfagent.convergence import MOST_ATTEMPTS, Convergence
@@ -23,6 +24,7 @@ from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
+from vfagent.host.udev import QUEUE
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Vlan
@@ -608,6 +610,25 @@ def test_a_pf_that_arrives_gets_the_worker_that_was_kept_ready(
         await with_spare(rig)
         monkeypatch.setattr(worker, "start", None)  # another one would fail
         rig.look(PF)
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+    assert len(kernel_files.tree.vfs(PF)) == 2
+
+
+def test_the_worker_is_ready_before_udev_has_done_with_a_pf(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.tree.bind(PF, None)
+    put(kernel_files.tree.root / QUEUE, "")
+
+    async def body(rig: Rig) -> None:
+        rig.convergence.mark_dirty(PF, now=True)
+        await rig.until(lambda: rig.convergence.workers.spare is not None, within_s=0.9)
+        ready = spare_of(rig)
+        await asyncio.sleep(1.2)
+        assert spare_of(rig) is ready  # no look has taken it
+        kernel_files.tree.bind(PF, "igb")
+        rig.convergence.mark_dirty(PF, now=True)
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
