@@ -2,8 +2,8 @@
 """From power-on to ready VFs and to the first guest: vfagent beside other ways, one boot each, interleaved.
 
 `python3 -m tests.bench.poweron`: seconds since the kernel began, as ratios to the straight line of the same round.
-The guest is a kernel of a few bytes that says so on its serial port. Those that start no guests get theirs from a
-unit that udev starts as soon as the first VF's group is there.
+The guest is a kernel of a few bytes that says so on its serial port. Those that start no guests get theirs the
+moment its VF is ready, by the program that records that, and so sooner than by anything of their own.
 """
 
 import argparse
@@ -31,6 +31,7 @@ memory = "32M"
 [guest.kernel]
 image = "/srv/say"
 """
+_GUEST_UNIT = "first-guest.service"
 _UNITS = "/usr/lib/systemd/system"
 _RECORD = "/var/lib/bench/record"
 _RECORDER = f"""
@@ -40,6 +41,7 @@ After=systemd-remount-fs.service
 Before=systemd-udev-trigger.service
 [Service]
 StandardOutput=truncate:{_RECORD}
+EnvironmentFile=-/etc/bench/guest
 ExecStart=/usr/bin/python3 /usr/lib/bench/recorder.py {COUNT} {LIMIT_S} {PF}
 """
 _STRAIGHT = f"""
@@ -49,15 +51,10 @@ DefaultDependencies=no
 ExecStart=/usr/bin/python3 /usr/lib/bench/straight.py {COUNT} {PF}
 """
 _FIRST = f"""
-[Unit]
-ConditionPathExists=/etc/bench/guest
 [Service]
 ExecStart=/usr/bin/qemu-system-x86_64 -accel tcg -machine q35 -m 32M -nodefaults -display none -serial stdio \
     -kernel /srv/say -device vfio-pci,host={VFS[0]}
 """
-_BEGIN_GUEST = (
-    'ACTION=="add", SUBSYSTEM=="vfio", KERNEL!="vfio", TAG+="systemd", ENV{SYSTEMD_WANTS}+="first-guest.service"\n'
-)
 
 
 def _wanted(unit: str, target: str) -> dict[str, Content]:
@@ -70,11 +67,11 @@ class Way:
 
     name: str
     files: Mapping[str, Content]
-    guest: str = "first-guest.service"
+    guest: str = _GUEST_UNIT
 
 
 def ways() -> tuple[Way, ...]:
-    guest: dict[str, Content] = {"/etc/bench/guest": b""}
+    guest: dict[str, Content] = {"/etc/bench/guest": f"BENCH_GUEST={_GUEST_UNIT}\n".encode()}
     no_driver: dict[str, Content] = {"/etc/modprobe.d/bench.conf": b"blacklist igbvf\n"}
     by_ids: dict[str, Content] = {"/etc/modprobe.d/bench.conf": b"blacklist igbvf\noptions vfio-pci ids=8086:10ca\n"}
     link: dict[str, Content] = {
@@ -95,10 +92,9 @@ def host() -> dict[str, Entry]:
     files: dict[str, Content] = {
         "/srv/say": SAY,
         "/var/lib/bench/.keep": b"",
-        "/etc/udev/rules.d/91-first-guest.rules": _BEGIN_GUEST.encode(),
         f"{_UNITS}/recorder.service": _RECORDER.encode(),
         f"{_UNITS}/straight.service": _STRAIGHT.encode(),
-        f"{_UNITS}/first-guest.service": _FIRST.encode(),
+        f"{_UNITS}/{_GUEST_UNIT}": _FIRST.encode(),
         **_wanted("recorder.service", "sysinit"),
     }
     return payload(POLICY + _GUEST, files)
