@@ -15,26 +15,10 @@ Verb = Callable[[argparse.Namespace], int]
 
 
 def run(args: argparse.Namespace) -> int:
-    import gc
-
-    gc.disable()  # what is loaded stays; looking for garbage in it took 6 to 10 % of the start
-    import asyncio
-
-    from vfagent.agent import Agent
-    from vfagent.host.identity import open_host
-    from vfagent.host.journal import setup_logging
+    from vfagent.service import serve
 
     only_here(args)
-    setup_logging(debug=args.debug)
-    host = open_host(args.root)
-    gc.freeze()  # and workers share its pages, which a collection would write to
-    gc.enable()
-
-    async def serve() -> None:
-        await Agent(host, args.root).run()
-
-    asyncio.run(serve())
-    return Exit.OK
+    return serve(debug=args.debug)
 
 
 def only_here(args: argparse.Namespace) -> None:

@@ -31,6 +31,8 @@ LAYERS = (
 SERVICE = len(LAYERS)
 FACE = {
     "cli": SERVICE + 2,
+    "usage": SERVICE + 2,
+    "service": SERVICE + 2,
     "verbs": SERVICE + 2,
     "show": SERVICE + 2,
     "apply": SERVICE + 2,
@@ -167,6 +169,14 @@ def test_an_impure_import_is_found(line: str) -> None:
 @pytest.mark.parametrize("line", ["import pyudev", "from pyroute2 import IPRoute", "import requests"])
 def test_a_misplaced_library_is_found(line: str) -> None:
     assert list(misplaced("vfagent/observe.py", ast.parse(line)))
+
+
+def test_the_service_does_not_load_what_only_other_verbs_want() -> None:
+    program = "import sys; import vfagent.cli, vfagent.service, vfagent.agent; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "vfagent.agent" in loaded
+    none_of([f"the service imports {name}" for name in sorted({"argparse", "rich", "vfagent.show"} & loaded)])
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["plan", "--help"]])

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.rules.project import ROOT, none_of, passes
-from vfagent.cli import Exit, parser
+from vfagent.cli import Exit
 from vfagent.model.inventory import Inventory, Pf
 from vfagent.pf_state import Phase
 from vfagent.status import GuestStatus, PfStatus, PolicyStatus, Status, VfStatus
+from vfagent.usage import parser
 
 SOURCES = ROOT / "packaging/man"
 PAGE = (SOURCES / "vfagent.8.md").read_text()
