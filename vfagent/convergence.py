@@ -101,7 +101,8 @@ class Convergence:
             return
         if card_of(state.address) in self._busy:
             return  # its turn comes when the card's other PF is done
-        if not state.known and on_its_way(self.host, state.address):
+        if not state.known and on_its_way(self.host, state.address) and state.put_off():
+            self.on_change(state)
             self.workers.renew_soon(0.0)  # it will be wanted, and there is nothing else to do
             self._look_after(state, _ARRIVAL_S)
             return

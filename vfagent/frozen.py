@@ -37,6 +37,8 @@ def _compared(cls: type[Any]) -> type[Any]:
     compared = attrgetter(*([one.name for one in every if one.compare] or ["__class__"]))
 
     def equals(self: Any, other: object) -> bool:
+        if self is other:
+            return True
         return compared(self) == compared(other) if self.__class__ is other.__class__ else NotImplemented
 
     def hashed(self: Any) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vfagent.host.guest_records import HOLDERS, guest_cgroup
 from vfagent.host.host import Host, LinkFacts
-from vfagent.host.udev import QUEUE
+from vfagent.host.udev import QUEUE, STORED
 from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress, is_pci_address
 from vfagent.model.vf_settings import VfSettings
@@ -68,9 +68,15 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
 
 
 def on_its_way(host: Host, address: PciAddress) -> bool:
-    """Whether udev has yet to do with this device what it does first, and an event of it is to come."""
-    stored, driver = host.udev.properties("pci", address), host.sysfs.link(f"{DEVICES}/{address}/driver")
-    return host.sysfs.exists(QUEUE) and not _settled(host, stored, driver)
+    """Whether udev has yet to do with this device what it does first, and an event of it is to come.
+
+    For the service itself, which nothing may hold up: pyudev would read the device's `uevent`, and some kernels take
+    the device's lock for that, which a driver that probes has (c0a40097f0bc, in 6.12 until dc1771f71854).
+    """
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    if not (sysfs.exists(QUEUE) and sysfs.exists(f"{base}/sriov_totalvfs")):
+        return False
+    return sysfs.link(f"{base}/driver") is None or not sysfs.exists(f"{STORED}/+pci:{address}")
 
 
 def _settled(host: Host, stored: Mapping[str, str] | None, driver: str | None) -> bool:

@@ -2,6 +2,7 @@
 """What the agent holds of one PF between looks, and the phase that follows from it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,7 @@ from vfagent.model.inventory import Pf
 from vfagent.model.memory import PfMemory
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
-from vfagent.plan.planner import Plan
+from vfagent.plan.planner import UDEV_NOT_DONE, Plan
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
 from vfagent.plan.vf import Planned
 from vfagent.reconcile import GivenUp, deadline_s
@@ -87,7 +88,9 @@ class PfState:
         if self.released:
             return Phase.RELEASED
         if not self.known:
-            return Phase.FAILED if self.given_up else Phase.UNKNOWN
+            if self.given_up:
+                return Phase.FAILED
+            return Phase.WAITING if self.plan.waiting else Phase.UNKNOWN
         if self.running or self.outdated:
             return Phase.CONVERGING
         return self._settled_phase()
@@ -152,6 +155,12 @@ class PfState:
         for vf in hosts:
             steps = (BindDriver(self.address, vf.index, address, None) for address in (None, vf.address))
             yield from (bound[text] for step in steps if (text := step.describe()) in bound)
+
+    def put_off(self) -> bool:
+        """Note that it waits for udev. False when it has for long: then it is looked at all the same."""
+        self.waiting_since = self.waiting_since or time.monotonic()
+        self.plan, self.urgent = Plan(waiting=(UDEV_NOT_DONE,)), False
+        return time.monotonic() - self.waiting_since < _WAITING_GRACE_S
 
     def cancel_timer(self) -> None:
         if self.timer:

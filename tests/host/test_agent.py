@@ -26,7 +26,7 @@ from tests.host.tree import put
 from tests.host.uevents import message, send
 from vfagent.agent import Agent
 from vfagent.host.policy_files import load
-from vfagent.host.udev import QUEUE
+from vfagent.host.udev import QUEUE, STORED
 from vfagent.model.pci import PciAddress
 from vfagent.pf_state import Phase
 from vfagent.policy.types import AgentRule, Policy
@@ -169,7 +169,7 @@ def test_a_pf_that_udev_has_not_done_with_is_not_looked_at(files: FakeKernel, st
     service = waiting_for_a_driver(files, start)
     time.sleep(2.5)
     assert service.pf()["rounds"] == 0
-    assert service.pf()["phase"] == "unknown"
+    assert (service.pf()["phase"], service.pf()["waiting"]) == ("waiting", ["udev has not finished with the PF"])
 
 
 def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, start: Start) -> None:
@@ -177,6 +177,7 @@ def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, 
     service = waiting_for_a_driver(files, start)
     time.sleep(1.5)
     assert "READY=1" not in service.hear()
+    put(files.tree.root / STORED / f"+pci:{PF}", "")
     files.tree.bind(PF, "igb")
     send(message(f"/devices/pci0000:00/{PF}", action="bind"))
     service.ready()

@@ -4,10 +4,11 @@
 import asyncio
 import errno
 import logging
+import os
 import select
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,7 @@ from vfagent.host import worker
 from vfagent.host.host import Host
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
-from vfagent.host.udev import QUEUE
+from vfagent.host.udev import QUEUE, STORED, NoUdevDatabase
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Vlan
@@ -627,12 +628,60 @@ def test_the_worker_is_ready_before_udev_has_done_with_a_pf(kernel_files: FakeKe
         ready = spare_of(rig)
         await asyncio.sleep(1.2)
         assert spare_of(rig) is ready  # no look has taken it
+        put(kernel_files.tree.root / STORED / f"+pci:{PF}", "")
         kernel_files.tree.bind(PF, "igb")
         rig.convergence.mark_dirty(PF, now=True)
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
     assert len(kernel_files.tree.vfs(PF)) == 2
+
+
+def test_only_workers_ask_the_kernel_of_what_a_driver_may_hold_up(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libudev reads `uevent`, which waits on some kernels for the device's lock."""
+    service, asked = os.getpid(), NoUdevDatabase.properties
+
+    def properties(self: NoUdevDatabase, subsystem: str, name: str) -> Mapping[str, str]:
+        assert os.getpid() != service
+        return asked(self, subsystem, name)
+
+    monkeypatch.setattr(NoUdevDatabase, "properties", properties)
+    kernel_files.tree.add_pf(PF)
+    put(kernel_files.tree.root / QUEUE, "")
+    put(kernel_files.tree.root / STORED / f"+pci:{PF}", "")
+    converge(kernel_files, lambda rig: rig.converged(PF))
+
+
+def test_udev_is_not_waited_for_without_end(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event of another device may hang for three minutes, and udev may have died and left its queue."""
+    monkeypatch.setattr(pf_state, "_WAITING_GRACE_S", 1.5)
+    kernel_files.tree.add_pf(PF)
+    put(kernel_files.tree.root / QUEUE, "")
+
+    async def body(rig: Rig) -> None:
+        rig.convergence.mark_dirty(PF, now=True)
+        await rig.until(lambda: rig.pf().phase is Phase.WAITING)
+        assert rig.pf().rounds == 0
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+
+
+def test_a_pf_that_is_pulled_out_is_forgotten_whatever_udev_has_to_do(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        put(kernel_files.tree.root / QUEUE, "")
+        shutil.rmtree(kernel_files.tree.device(PF))
+        rig.look(PF)
+        await rig.until(lambda: PF not in rig.convergence.pfs)
+        rig.look(PF)  # by what its end left behind
+        await rig.until(lambda: PF not in rig.convergence.pfs)
+
+    converge(kernel_files, body)
 
 
 def test_a_pf_converges_also_when_the_worker_that_was_kept_ready_has_died(kernel_files: FakeKernel) -> None:

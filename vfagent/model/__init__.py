@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen values. What travels from a worker has no slots: a frozen dataclass with slots is pickled by Python code."""
+"""Frozen values, which travel from workers: pickle does that without a line of Python (`vfagent.frozen`)."""

@@ -37,6 +37,8 @@ from vfagent.plan.switch import (
 from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, plan_new_settings, plan_settings
 
 Chain = tuple[Planned, ...]
+UDEV_NOT_DONE = "udev has not finished with the PF"
+
 _Groups = dict[int | None, dict[PciAddress, str]]  # of each IOMMU group, which driver each of its VFs is to have
 
 
@@ -129,7 +131,7 @@ def _waiting(pf: Pf) -> str | None:
     if pf.driver == VFIO_DRIVER:
         return "the PF itself is on vfio-pci, for a guest"
     if pf.driver is None:
-        return "no driver is bound to the PF" if pf.settled else "udev has not finished with the PF"
+        return "no driver is bound to the PF" if pf.settled else UDEV_NOT_DONE
     if pf.is_nic and pf.netdev is None:
         return f"driver {pf.driver} shows no netdev here yet"
     if pf.netdev and not pf.netdev.settled:
