@@ -12,9 +12,11 @@ def serve(*, debug: bool) -> int:
     import asyncio
 
     from vfagent.agent import Agent
+    from vfagent.host import memory
     from vfagent.host.identity import open_host
     from vfagent.host.journal import setup_logging
 
+    memory.small_pages()
     setup_logging(debug=debug)
     root = Path("/")
     host = open_host(root)

@@ -2,7 +2,9 @@
 """What the service gives back when it is at rest."""
 
 import gc
+import subprocess
 import sys
+from pathlib import Path
 
 from vfagent.host import memory
 
@@ -17,3 +19,13 @@ def test_freed_tuples_are_not_kept() -> None:
     memory.collect()
     left = sys.getallocatedblocks() - before
     assert left < kept / 4
+
+
+def test_huge_pages_are_not_made_of_what_is_half_used() -> None:
+    program = (
+        "from vfagent.host import memory; memory.small_pages()\n"
+        "import subprocess; subprocess.run(['grep', 'THP_enabled', '/proc/self/status'], check=True)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["THP_enabled:", "0"]
