@@ -62,7 +62,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
         # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
-        settled=_settled(host, stored, driver),
+        settled=_settled(host, driver, stored=stored is not None),
         unready=unready,
     )
 
@@ -76,12 +76,12 @@ def on_its_way(host: Host, address: PciAddress) -> bool:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     if not (sysfs.exists(QUEUE) and sysfs.exists(f"{base}/sriov_totalvfs")):
         return False
-    return sysfs.link(f"{base}/driver") is None or not sysfs.exists(f"{STORED}/+pci:{address}")
+    return not _settled(host, sysfs.link(f"{base}/driver"), stored=sysfs.exists(f"{STORED}/+pci:{address}"))
 
 
-def _settled(host: Host, stored: Mapping[str, str] | None, driver: str | None) -> bool:
+def _settled(host: Host, driver: str | None, *, stored: bool) -> bool:
     """udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN)."""
-    return stored is not None and (driver is not None or not host.sysfs.exists(QUEUE))
+    return stored and (driver is not None or not host.sysfs.exists(QUEUE))
 
 
 def _flag(text: str | None) -> bool | None:

@@ -679,7 +679,7 @@ def test_a_pf_that_is_pulled_out_is_forgotten_whatever_udev_has_to_do(kernel_fil
         rig.look(PF)
         await rig.until(lambda: PF not in rig.convergence.pfs)
         rig.look(PF)  # by what its end left behind
-        await rig.until(lambda: PF not in rig.convergence.pfs)
+        await rig.until(lambda: PF not in rig.convergence.pfs, within_s=5.0)
 
     converge(kernel_files, body)
 

@@ -14,10 +14,7 @@ from vfagent.model.pci import PciAddress, is_pci_address
 
 TAG = "vfagent"
 QUEUE = "run/udev/queue"  # there while udev has events to handle (udev_queue_get_queue_is_empty(3))
-
-STORED = (
-    "run/udev/data"  # a file for each device that udev has handled: "+pci:0000:01:00.0" (sd_device_get_device_id(3))
-)
+STORED = "run/udev/data"  # what udev keeps of each device that it has handled, "+pci:0000:01:00.0" of a PCI one
 
 
 class KernelUdevDatabase:
