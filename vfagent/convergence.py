@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vfagent.host.host import Host
+from vfagent.host.iproute import load
 from vfagent.host.state import State
 from vfagent.looks import Look
 from vfagent.model.inventory import pf_in_use
@@ -47,7 +48,7 @@ class Convergence:
         self.pfs: dict[PciAddress, PfState] = {}
         self.tally = Tally()
         self.workers = SpareWorker(
-            lambda task, send: converge(task, host, state, send), lambda: rehearse(host), lambda: self.working
+            lambda task, send: converge(task, host, state, send), lambda: rehearse(host), lambda: self.working, load
         )
         self._busy: dict[str, Look] = {}  # by card
         self._last_look: dict[PciAddress, float] = {}

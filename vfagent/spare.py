@@ -26,16 +26,21 @@ def bury(child: worker.Worker) -> None:
 
 
 class SpareWorker:
-    """`body` is what a worker does with its task, `rehearse` what it does before it has one.
+    """`body` is what a worker does with its task, `rehearse` what it does before it has one; `load` brings in, once,
+    what it may need then and the service does not.
 
     None is made while `busy` holds: a fork takes processor time from the worker that is at its task, and what the
     service learns from that one's reports would be pages that it does not share with the new one any more.
     """
 
     def __init__(
-        self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None], busy: Callable[[], bool]
+        self,
+        body: Callable[[Any, worker.Send], None],
+        rehearse: Callable[[], None],
+        busy: Callable[[], bool],
+        load: Callable[[], object],
     ) -> None:
-        self._body, self._rehearse, self._busy = body, rehearse, busy
+        self._body, self._rehearse, self._busy, self._load = body, rehearse, busy, load
         self.spare: worker.Spare | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -64,6 +69,7 @@ class SpareWorker:
         if self._busy():
             return
         if self.spare is None:
+            self._load()
             self._tidy()
             with contextlib.suppress(OSError):  # without one, a look forks its own
                 self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())

@@ -275,7 +275,7 @@ def test_all_settings_of_a_vf_travel_in_one_request(veth: int, sent: list[bytes]
 
 
 def test_a_protocol_travels_in_the_16_bytes_that_the_kernel_wants(veth: int, sent: list[bytes]) -> None:
-    """struct ifla_vf_vlan_info; as pyroute2 packs it by itself, 14 bytes, the kernel answers EINVAL."""
+    """struct ifla_vf_vlan_info; with its 14 bytes alone the kernel answers EINVAL."""
     ((kind, payload),) = attributes(request_for(veth, sent, EVERYTHING)[VF_VLAN_LIST])
     assert kind == 1
     assert payload == struct.pack("=III", 5, 100, 3) + struct.pack(">HH", 0x88A8, 0)
@@ -295,17 +295,6 @@ def test_link_states_are_the_kernels_numbers(veth: int, sent: list[bytes], state
 
 def test_what_is_not_wanted_is_not_sent(veth: int, sent: list[bytes]) -> None:
     assert set(request_for(veth, sent, VfSettings(trust=False), index=0)) == {VF_TRUST}
-
-
-def test_pyroute2_still_needs_the_vlan_patch() -> None:
-    """Fails once pyroute2 packs 16 bytes itself: then the patch in vfagent/host/rtnl.py can go."""
-    program = (
-        "import struct; from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg\n"
-        "fields = ifinfmsg.vflist.vfinfo.vf_vlist.ivvi.fields\n"
-        "print(sum(struct.calcsize(kind) for _, kind in fields))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == 14
 
 
 # What is received, by the bytes.
@@ -360,7 +349,7 @@ def test_a_link_without_vfs_has_none() -> None:
 
 def test_only_the_needed_part_of_pyroute2_is_loaded() -> None:
     """Its __init__ brings a database and an HTTP server: twice the memory, in a service that idles."""
-    program = "import sys, vfagent.host.rtnl; print(*sys.modules)"
+    program = "import sys; from vfagent.host.iproute import load; load(); print(*sys.modules)"
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(

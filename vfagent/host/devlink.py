@@ -7,7 +7,7 @@ pyroute2 knows the messages but has no call for this one; its socket is synchron
 import asyncio
 from typing import Any
 
-from vfagent.host.rtnl import ask  # and pyroute2 without the rest of it
+from vfagent.host.iproute import ask, load
 from vfagent.model.pci import PciAddress
 
 _MODES = {0: "legacy", 1: "switchdev"}
@@ -33,6 +33,7 @@ class KernelDevlink:
 
 
 def _request(command: str, bus: str, name: str, *attributes: tuple[str, int]) -> list[Any]:
+    load()  # pyroute2 without the rest of it
     from pyroute2 import devlink
     from pyroute2.netlink.devlink import DEVLINK_NAMES, devlinkcmd
 

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from vfagent.frozen import frozen
-from vfagent.host.getlink import attributes
+from vfagent.host import netlink
+from vfagent.host.netlink import HEADER, NUMBER, attribute, attributes
 
-_RTM_GETROUTE, _RTM_NEWROUTE, _NLM_F_REQUEST = 26, 24, 1
+_RTM_GETROUTE, _RTM_NEWROUTE = 26, 24
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_MULTIPATH = 1, 2, 4, 9
 _RTM_F_FIB_MATCH = 0x2000  # the route that matches with all its ways, not the one way that this packet would take
 _RTN_UNICAST = 1
-_HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _NEXT_HOP = struct.Struct("=HBBi")
-_NUMBER = struct.Struct("=I")
 _READ = 1 << 16
 
 
@@ -37,11 +35,7 @@ _NO_WAY = Way(0, frozenset())
 class RouteLookup:
     """A socket for any number of questions."""
 
-    _kernel: socket.socket = field(
-        default_factory=lambda: socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
-    )
+    _kernel: socket.socket = field(default_factory=netlink.opened)
 
     def __enter__(self) -> Self:
         return self
@@ -60,26 +54,22 @@ class RouteLookup:
 
     def _ask(self, address: bytes, source: bytes, flags: int) -> Way | None:
         bits, family = 8 * len(address), socket.AF_INET if len(address) == 4 else socket.AF_INET6
-        body = _ROUTE.pack(family, bits, 8 * len(source), 0, 0, 0, 0, 0, flags) + _attribute(_RTA_DST, address)
-        body += _attribute(_RTA_SRC, source) if source else b""
-        self._kernel.sendto(_HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body, (0, 0))
+        body = _ROUTE.pack(family, bits, 8 * len(source), 0, 0, 0, 0, 0, flags) + attribute(_RTA_DST, address)
+        body += attribute(_RTA_SRC, source) if source else b""
+        netlink.send(self._kernel, _RTM_GETROUTE, body)
         return _way_in(self._kernel.recv(_READ))
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload
 
 
 def _way_in(message: bytes) -> Way | None:
     """None for an error (ENETUNREACH, a blackhole's EINVAL), and for what is not sent to another host."""
-    _, kind, *_ = _HEADER.unpack_from(message)
-    if kind != _RTM_NEWROUTE or len(message) < _HEADER.size + _ROUTE.size:
+    _, kind, *_ = HEADER.unpack_from(message)
+    if kind != _RTM_NEWROUTE or len(message) < HEADER.size + _ROUTE.size:
         return None
-    _, prefix_length, _, _, _, _, _, route_type, _ = _ROUTE.unpack_from(message, _HEADER.size)
+    _, prefix_length, _, _, _, _, _, route_type, _ = _ROUTE.unpack_from(message, HEADER.size)
     if route_type != _RTN_UNICAST:
         return None
-    found = dict(attributes(message, _HEADER.size + _ROUTE.size))
-    only = {_NUMBER.unpack(found[_RTA_OIF])[0]} if _RTA_OIF in found else set[int]()
+    found = dict(attributes(message, HEADER.size + _ROUTE.size))
+    only = {NUMBER.unpack(found[_RTA_OIF])[0]} if _RTA_OIF in found else set[int]()
     return Way(prefix_length, frozenset(only | set(_next_hops(found.get(_RTA_MULTIPATH, b"")))))
 
 

@@ -11,9 +11,9 @@ from vfagent.host.getlink import (
     IFLA_PERM_ADDRESS,
     Attributes,
     Link,
-    attributes,
 )
 from vfagent.host.host import LinkFacts
+from vfagent.host.netlink import attributes
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
 
 ETHERTYPE = {VlanProtocol.DOT1Q: 0x8100, VlanProtocol.DOT1AD: 0x88A8}

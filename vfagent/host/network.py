@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's own network through rtnetlink: VLAN devices, bridges, addresses, and the switch's forwarding table.
 
-pyroute2 as in rtnl.py: its synchronous API, and a socket for each call.
+pyroute2 as in iproute.py: its synchronous API, and a socket for each call.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from vfagent.host.rtnl import IPRoute, ask, setter
+from vfagent.host.iproute import ask, rtnetlink, setter
 from vfagent.model.network import NEWBORN, OURS, Address, Link, VlanTag
 from vfagent.model.vf_settings import VlanProtocol
 
@@ -26,22 +26,10 @@ _HWMODES = {"veb": 0, "vepa": 1}
 _SELF = 2  # BRIDGE_FLAGS_SELF: the driver's own switch, not a bridge it is a port of
 
 
-def _taught() -> None:
-    """pyroute2 0.7 does not know IFA_PROTO."""
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
-    if not any(one[0] == "IFA_PROTO" for one in ifaddrmsg.nla_map):
-        later = (("IFA_RT_PRIORITY", "uint32"), ("IFA_TARGET_NETNSID", "hex"), ("IFA_PROTO", "uint8"))
-        ifaddrmsg.nla_map = (*ifaddrmsg.nla_map, *later)
-
-
-_taught()
-
-
 class KernelNetwork:
     def link(self, which: str | int) -> Link | None:
         key: dict[str, object] = {"index": which} if isinstance(which, int) else {"ifname": which}
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             try:
                 messages = ask(lambda: ip.link("get", **key))
             except OSError:
@@ -50,7 +38,7 @@ class KernelNetwork:
 
     def addresses(self) -> Mapping[int, tuple[Address, ...]]:
         found: dict[int, list[Address]] = {}
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             messages = ask(lambda: list(ip.get_addr()))
         for message in messages:
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -120,7 +108,7 @@ class KernelNetwork:
         """Whether a neighbour answers by this interface: the kernel asks it, so no packet is ours to send."""
         family = _AF_INET6 if ":" in address else _AF_INET
         end = time.monotonic() + within_s
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             known = {"dst": address, "ifindex": ifindex, "family": family}
             _forget(ip, known)
             while time.monotonic() < end:
@@ -132,13 +120,13 @@ class KernelNetwork:
         return False
 
     def neighbours(self, ifindex: int) -> tuple[str, ...]:
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             messages = ask(lambda: list(ip.get_neighbours(ifindex=ifindex)))
         found = (one for one in messages if one["ifindex"] == ifindex and one["state"] & _FOUND)
         return tuple(text for one in found if (text := one.get_attr("NDA_DST")))
 
     def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             for neighbour in neighbours:
                 known = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
                 _forget(ip, known)
@@ -164,13 +152,13 @@ def _state(ip: Any, ifindex: int, address: str, family: int) -> int:
 
 
 def _request(request: Callable[[Any], object]) -> None:
-    with IPRoute() as ip:
+    with rtnetlink() as ip:
         ask(lambda: request(ip))
 
 
 def _entries() -> Iterable[tuple[int, int | None, int, str]]:
     """Every bridge's and device's unicast entries that are not a port's own MAC: ifindex, master, flags, MAC."""
-    with IPRoute() as ip:
+    with rtnetlink() as ip:
         messages = ask(lambda: list(ip.fdb("dump")))
     for message in messages:
         mac, master, flags = message.get_attr("NDA_LLADDR"), message.get_attr("NDA_MASTER"), message["flags"]

@@ -4,7 +4,7 @@
 import socket
 from typing import Any
 
-from vfagent.host.rtnl import IPRoute, ask
+from vfagent.host.iproute import ask, rtnetlink
 from vfagent.model.network import Route
 
 _UNICAST, _BY_KERNEL = 1, 2  # RTN_UNICAST; RTPROT_KERNEL: those come and go with their address
@@ -16,7 +16,7 @@ _METRICS = ("mtu", "window", "rtt", "advmss", "initcwnd", "initrwnd", "hoplimit"
 class KernelRoutes:
     def by(self, ifindex: int) -> tuple[Route, ...]:
         """Those that somebody set. A route by several interfaces is not among them."""
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             messages = [one for family in _ANY for one in ask(lambda family=family: list(ip.get_routes(family=family)))]
         ours = (one for one in messages if one.get_attr("RTA_OIF") == ifindex)
         return tuple(_route(one) for one in ours if one["type"] == _UNICAST and _set_by_somebody(one))
@@ -40,7 +40,7 @@ class KernelRoutes:
             "tos": route.tos,
             **{name: value for name, value in optional.items() if value is not None},
         }
-        with IPRoute() as ip:
+        with rtnetlink() as ip:
             ask(lambda: ip.route("replace", **request))
 
 

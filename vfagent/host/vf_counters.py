@@ -7,7 +7,8 @@ The kernel fills in zeros for drivers that count nothing, so all zeros means tha
 import struct
 
 from vfagent.frozen import frozen
-from vfagent.host.getlink import EXT_VF, Attributes, Link, attributes, get_link
+from vfagent.host.getlink import EXT_VF, Attributes, Link, get_link
+from vfagent.host.netlink import attributes
 
 _IFLA_VF_STATS = 8
 _NAMES = {
