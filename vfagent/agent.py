@@ -12,13 +12,14 @@ from pathlib import Path
 
 from vfagent import __version__
 from vfagent.convergence import Convergence
-from vfagent.errors import PolicyError, VfagentError, errno_text
+from vfagent.early import EarlyLooks
+from vfagent.errors import PolicyError
 from vfagent.guests import Guests
 from vfagent.host.control import ControlServer
 from vfagent.host.host import Host
 from vfagent.host.identity import read_identity
 from vfagent.host.journal import Notifier
-from vfagent.host.lock import take_lock
+from vfagent.host.lock import hold
 from vfagent.host.policy_files import load
 from vfagent.host.signals import signals
 from vfagent.host.state import State, write_text
@@ -40,8 +41,10 @@ _EXTENSION_S = 60.0
 
 
 class Agent:
-    def __init__(self, host: Host, root: Path = Path("/"), *, bus: str = "SYSTEM") -> None:
-        self.root = root
+    def __init__(
+        self, host: Host, root: Path = Path("/"), early: EarlyLooks | None = None, *, bus: str = "SYSTEM"
+    ) -> None:
+        self.root, self._early = root, early
         self.state = State(root)
         self.notifier = Notifier()
         self.policy_status = PolicyStatus((), "", time.time())
@@ -73,13 +76,13 @@ class Agent:
     def _first_policy(self) -> Policy:
         """At start there is no last good policy: a bad one means that nothing is managed until it is mended."""
         try:
-            return self._load()
+            return self._load(self._early.policy if self._early else None)
         except PolicyError:
             return Policy()
 
-    def _load(self) -> Policy:
+    def _load(self, loaded: Policy | None = None) -> Policy:
         try:
-            policy = load(self.root)
+            policy = loaded or load(self.root)
         except PolicyError as error:
             for problem in error.problems:
                 log.error("policy: %s", problem)
@@ -101,6 +104,8 @@ class Agent:
         # The monitor first, then the enumeration, so that nothing falls between.
         self.watcher.start()
         self.watcher.look_at_everything(now=True)
+        if self._early:
+            self.convergence.adopt(self._early.begun)
         self.bridges.set_policy(self.convergence.policy)
         await self.control.start()
         self.guests.consider_soon()
@@ -114,15 +119,7 @@ class Agent:
         await self._shut_down()
 
     def _take_lock(self) -> None:
-        try:
-            self._lock = take_lock(self.state.run)
-        except BlockingIOError:
-            hint = "systemctl status vfagent shows it"
-            raise VfagentError("the service: cannot run: another one is running", hint=hint) from None
-        except OSError as error:
-            root = "run it as root" if isinstance(error, PermissionError) else None
-            text = f"the service: cannot run: {self.state.run}: {errno_text(error.errno or 0)}"
-            raise VfagentError(text, hint=root) from None
+        self._lock = self._early.lock if self._early else hold(self.state.run)
         for workers in (self.convergence.workers, self.guests.jobs, self.bridges.jobs):
             workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors, *self.control.descriptors)
 

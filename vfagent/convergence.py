@@ -4,18 +4,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from vfagent.host.host import Host
 from vfagent.host.iproute import load
 from vfagent.host.state import State
+from vfagent.host.udev import QUEUE
+from vfagent.host.worker import Worker
 from vfagent.looks import Look
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
-from vfagent.observe import on_its_way
+from vfagent.observe import DEVICES, on_its_way
 from vfagent.pace import PacedReader, Turns
-from vfagent.pf_state import PfState, Phase
+from vfagent.pf_state import ARRIVAL_S, PfState, Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.reconcile import GivenUp, Task, converge, rehearse
@@ -29,10 +31,6 @@ log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 8
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
-_ARRIVAL_S = 1.0  # from a new device's first event; its last one does not wait
-_QUIET_S = 0.1  # events of one change come in a burst
-_PATIENCE_S = 1.0  # but a storm must not put a look off for ever
-_REST = 3.0  # times as long as the look before: its own steps' events come for seconds, and others need the processors
 _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
 _DEFERRED_S = 30.0  # a holder's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
@@ -47,11 +45,9 @@ class Convergence:
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
         self.tally = Tally()
-        self.workers = SpareWorker(
-            lambda task, send: converge(task, host, state, send), lambda: rehearse(host), lambda: self.working, load
-        )
+        self.workers = SpareWorker(lambda task, send: converge(task, host, state, send), lambda: rehearse(host), load)
+        self.workers.busy, self.workers.crowded = lambda: self.working, self._crowded
         self._busy: dict[str, Look] = {}  # by card
-        self._last_look: dict[PciAddress, float] = {}
         self._stopping = False
         self.turns = Turns(lambda: self.working)
 
@@ -79,18 +75,10 @@ class Convergence:
         state.asked_at = state.asked_at or time.monotonic()
         if state.wedged or state.looking or (state.failures and not state.given_up and state.timer and not now):
             return
-        delay = self._delay_s(state)
-        if state.timer is None or now or state.timer.when() > asyncio.get_running_loop().time() + delay:
+        time_now = asyncio.get_running_loop().time()
+        delay = state.delay_s(time_now)
+        if state.timer is None or now or state.timer.when() > time_now + delay:
             self._look_after(state, delay)
-
-    def _delay_s(self, state: PfState) -> float:
-        now = asyncio.get_running_loop().time()
-        since = now - self._last_look.get(state.address, float("-inf"))
-        if state.urgent or (state.known and since > _PATIENCE_S):
-            return 0.0
-        if not state.known:
-            return _ARRIVAL_S
-        return _QUIET_S if state.arriving else max(_QUIET_S, state.rests_until - now)
 
     def _look_after(self, state: PfState, delay_s: float) -> None:
         state.cancel_timer()
@@ -104,8 +92,11 @@ class Convergence:
             return  # its turn comes when the card's other PF is done
         if not state.known and on_its_way(self.host, state.address) and state.put_off():
             self.on_change(state)
-            self.workers.renew_soon(0.0)  # it will be wanted, and there is nothing else to do
-            self._look_after(state, _ARRIVAL_S)
+            self.workers.renew_now()  # it will be wanted, and there is nothing else to do
+            self._look_after(state, ARRIVAL_S)
+            return
+        if state.can_wait() and self._crowded() and self.host.sysfs.exists(f"{DEVICES}/{state.address}"):
+            self._look_after(state, ARRIVAL_S)
             return
         if state.released != (released := state.address in self.state.released()):
             state.released = released
@@ -118,6 +109,13 @@ class Convergence:
         except OSError as error:
             self._not_begun(state, error)
 
+    def adopt(self, begun: Mapping[PciAddress, Worker]) -> None:
+        """Looks that were begun before there was a loop, at PFs that are dirty by now: the next is not hurried."""
+        for address, worker in begun.items():
+            state = self.pfs[address]
+            state.looking, state.urgent = True, False
+            self._watch(Look(state, worker))
+
     def _not_begun(self, state: PfState, error: OSError) -> None:
         """No process or descriptor is to be had now."""
         state.looking, state.failures = False, (not_begun(state, error),)
@@ -128,7 +126,7 @@ class Convergence:
     def _watch(self, look: Look) -> None:
         loop = asyncio.get_running_loop()
         self._busy[card_of(look.state.address)] = look
-        self._last_look[look.state.address] = loop.time()
+        look.state.looked_at = loop.time()
         look.reader = PacedReader(lambda: look.worker.reports, lambda: self._read(look), self.turns)
         look.reader.start()
         loop.add_reader(look.worker.pidfd, self._ended, look)
@@ -186,8 +184,7 @@ class Convergence:
             look.deadline.cancel()
         if not state.wedged:
             del self._busy[card_of(state.address)]
-        began, self._last_look[state.address] = self._last_look[state.address], loop.time()
-        state.rests_until = loop.time() + min(_REST * (loop.time() - began), _PATIENCE_S)
+        state.rest(loop.time())
         state.looking = False
         self._conclude(look, status)
         if not self._stopping:
@@ -261,7 +258,7 @@ class Convergence:
             state.dirty = True
             self._look_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
         elif state.dirty:
-            self._look_after(state, 0.0 if state.arriving else self._delay_s(state))
+            self._look_after(state, 0.0 if state.arriving else state.delay_s(asyncio.get_running_loop().time()))
         elif state.plan.deferred:
             state.dirty = True
             self._look_after(state, _DEFERRED_S)
@@ -278,6 +275,10 @@ class Convergence:
         for state in list(self.pfs.values()):
             if state.dirty and state.timer is None and card_of(state.address) == card_of(done.address):
                 self._begin(state)
+
+    def _crowded(self) -> bool:
+        """Whether udev is at work: at a boot it needs every processor, and guests wait for it to come to their VFs."""
+        return self.host.sysfs.exists(QUEUE)
 
     @property
     def idle(self) -> bool:

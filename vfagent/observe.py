@@ -79,6 +79,18 @@ def on_its_way(host: Host, address: PciAddress) -> bool:
     return not _settled(host, sysfs.link(f"{base}/driver"), stored=sysfs.exists(f"{STORED}/+pci:{address}"))
 
 
+def udev_is_done(host: Host, address: PciAddress) -> bool:
+    """Whether udev has done all that it will with this device and its netdevs, of which a NIC has one at least.
+
+    As on_its_way(), for the service itself.
+    """
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    netdevs = [sysfs.read(f"{base}/net/{name}/ifindex") for name in sysfs.names(f"{base}/net")]
+    complete = bool(netdevs) or not (sysfs.read(f"{base}/class") or "").startswith("0x02")
+    known = all(sysfs.exists(f"{STORED}/n{ifindex}") for ifindex in netdevs)
+    return complete and known and sysfs.exists(f"{STORED}/+pci:{address}") and sysfs.exists(f"{base}/driver")
+
+
 def _settled(host: Host, driver: str | None, *, stored: bool) -> bool:
     """udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN)."""
     return stored and (driver is not None or not host.sysfs.exists(QUEUE))

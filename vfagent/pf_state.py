@@ -19,6 +19,11 @@ from vfagent.plan.vf import Planned
 from vfagent.reconcile import GivenUp, deadline_s
 from vfagent.reports import Failure, Finished, Looked, Report, StepEnded, StepStarted
 
+ARRIVAL_S = 1.0  # from a new device's first event; its last one does not wait
+_QUIET_S = 0.1  # events of one change come in a burst
+_PATIENCE_S = 1.0  # but a storm must not put a look off for ever
+_REST = 3.0  # times as long as the look before: its own steps' events come for seconds, and others need the processors
+_CROWD_S = 5.0  # of udev's at a look that need not be at once
 _WAITING_GRACE_S = 10.0  # for drivers and links at start
 _FIGHT_S = 60.0
 MOST_REPAIRS = 10  # of one thing within a minute: whoever changes it back is a program
@@ -78,6 +83,7 @@ class PfState:
     told: int = 0  # how much of the timeline is in the journal
     running: dict[Step, float] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    looked_at: float = float("-inf")  # by the loop's time: when its last look began, or ended
     rests_until: float = 0.0  # by the loop's time: no look before, unless something has come that it was waiting for
     ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern this PF
 
@@ -161,6 +167,24 @@ class PfState:
         self.waiting_since = self.waiting_since or time.monotonic()
         self.plan, self.urgent = Plan(waiting=(UDEV_NOT_DONE,)), False
         return time.monotonic() - self.waiting_since < _WAITING_GRACE_S
+
+    def can_wait(self) -> bool:
+        """Whether it was as it should be, and nobody is in a hurry: events of its own VFs, of which udev makes many."""
+        asked_at = self.asked_at or time.monotonic()
+        return self.known and self.plan.settled and not self.urgent and time.monotonic() - asked_at < _CROWD_S
+
+    def delay_s(self, now: float) -> float:
+        """How long the next look waits, by the loop's time."""
+        if self.urgent or (self.known and now - self.looked_at > _PATIENCE_S):
+            return 0.0
+        if not self.known:
+            return ARRIVAL_S
+        return _QUIET_S if self.arriving else max(_QUIET_S, self.rests_until - now)
+
+    def rest(self, now: float) -> None:
+        """Its look has ended."""
+        self.rests_until = now + min(_REST * (now - self.looked_at), _PATIENCE_S)
+        self.looked_at = now
 
     def cancel_timer(self) -> None:
         if self.timer:

@@ -9,22 +9,26 @@ from vfagent.cli import Exit
 
 def serve(*, debug: bool) -> int:
     gc.disable()  # what is loaded stays; looking for garbage in it took 6 to 10 % of the start
+    from vfagent.early import early_looks
+    from vfagent.host import memory
+    from vfagent.host.identity import open_host
+
+    memory.small_pages()
+    root = Path("/")
+    host = open_host(root)
+    early = early_looks(host, root)
+    early.load_the_rest()
     import asyncio
 
     from vfagent.agent import Agent
-    from vfagent.host import memory
-    from vfagent.host.identity import open_host
     from vfagent.host.journal import setup_logging
 
-    memory.small_pages()
     setup_logging(debug=debug)
-    root = Path("/")
-    host = open_host(root)
     gc.freeze()  # and workers share its pages, which a collection would write to
     gc.enable()
 
     async def until_told() -> None:
-        await Agent(host, root).run()
+        await Agent(host, root, early).run()
 
     asyncio.run(until_told())
     return Exit.OK

@@ -30,17 +30,16 @@ class SpareWorker:
     what it may need then and the service does not.
 
     None is made while `busy` holds: a fork takes processor time from the worker that is at its task, and what the
-    service learns from that one's reports would be pages that it does not share with the new one any more.
+    service learns from that one's reports would be pages that it does not share with the new one any more. While it is
+    `crowded` others need the time more.
     """
 
     def __init__(
-        self,
-        body: Callable[[Any, worker.Send], None],
-        rehearse: Callable[[], None],
-        busy: Callable[[], bool],
-        load: Callable[[], object],
+        self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None], load: Callable[[], object]
     ) -> None:
-        self._body, self._rehearse, self._busy, self._load = body, rehearse, busy, load
+        self._body, self._rehearse, self._load = body, rehearse, load
+        self.busy: Callable[[], bool] = bool
+        self.crowded: Callable[[], bool] = bool
         self.spare: worker.Spare | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -56,23 +55,31 @@ class SpareWorker:
             bury(spare.worker)
         return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
 
-    def renew_soon(self, quiet_s: float = _QUIET_S) -> None:
+    def renew_soon(self) -> None:
         """Have another one ready, once it is quiet; to be asked again when what makes it `busy` is over."""
-        if self._timer:
-            self._timer.cancel()
-        if self._stopped:
-            return
-        self._timer = asyncio.get_running_loop().call_later(quiet_s, self._renew)
+        self._cancel_timer()
+        if not self._stopped:
+            self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
 
     def _renew(self) -> None:
-        self._timer = None
-        if self._busy():
+        if self.spare is None and self.crowded():
+            self.renew_soon()
+        else:
+            self.renew_now()
+
+    def renew_now(self) -> None:
+        self._cancel_timer()
+        if self._stopped or self.busy() or self.spare is not None:
             return
-        if self.spare is None:
-            self._load()
-            self._tidy()
-            with contextlib.suppress(OSError):  # without one, a look forks its own
-                self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
+        self._load()
+        self._tidy()
+        with contextlib.suppress(OSError):  # without one, a look forks its own
+            self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
+
+    def _cancel_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
 
     def _tidy(self) -> None:
         """Of what the last looks left. Not beside a spare worker, which shares the pages that this writes to."""
@@ -83,8 +90,7 @@ class SpareWorker:
 
     def stop(self) -> None:
         self._stopped = True
-        if self._timer:
-            self._timer.cancel()
+        self._cancel_timer()
         if self.spare:
             self.spare.dismiss()
             bury(self.spare.worker)

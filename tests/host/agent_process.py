@@ -9,19 +9,23 @@ from pathlib import Path
 
 from tests.host.fake_kernel import FakeKernel
 from vfagent.agent import Agent
+from vfagent.early import EarlyLooks, early_looks
 from vfagent.errors import VfagentError
 from vfagent.host.journal import setup_logging
 
 
-async def serve(root: Path) -> None:
-    await Agent(FakeKernel(root).host, root).run()
+async def serve(early: EarlyLooks, root: Path) -> None:
+    await Agent(early.host, root, early).run()
 
 
 if __name__ == "__main__":
     faulthandler.enable()
-    setup_logging(debug=False)
-    gc.freeze()  # as the service does
+    folder = Path(sys.argv[1])
     try:
-        asyncio.run(serve(Path(sys.argv[1])))
+        looks = early_looks(FakeKernel(folder).host, folder)
+        looks.load_the_rest()
+        setup_logging(debug=False)
+        gc.freeze()  # as the service does
+        asyncio.run(serve(looks, folder))
     except VfagentError as error:
         sys.exit(str(error))

@@ -154,6 +154,23 @@ def test_a_reload_in_the_course_of_the_start_is_not_its_end(files: FakeKernel, s
     assert len(files.tree.vfs(PF)) == 2
 
 
+def test_what_was_begun_before_the_loop_is_taken_over_by_it(files: FakeKernel, start: Start) -> None:
+    for address in (PF, OTHER):
+        files.tree.add_pf(address)
+        files.slow_down(address, "sriov_numvfs", 1.5)
+    put(files.tree.root / STORED / f"+pci:{PF}", "")  # the other one is the loop's
+    service = start()
+    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists())
+    assert "READY=1" not in service.hear()
+    service.ready()
+    assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
+    for address in (PF, OTHER):
+        assert [write.text for write in files.writes(address, "sriov_numvfs")] == ["2"]
+    assert f"pf {PF}: create 2 VFs on {PF}" in service.log
+    before = service.pf()["rounds"]
+    service.until(lambda: service.pf()["rounds"] > before)  # for what may have come before it listened
+
+
 def waiting_for_a_driver(files: FakeKernel, start: Start) -> Service:
     """A service that has found a PF without a driver, while udev has events to handle."""
     files.tree.add_pf(PF)

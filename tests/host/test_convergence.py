@@ -568,8 +568,8 @@ def test_what_is_asked_for_now_does_not_wait_for_the_rest(
     kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it is asked for during a look."""
-    monkeypatch.setattr(convergence_module, "_PATIENCE_S", 60.0)
-    monkeypatch.setattr(convergence_module, "_REST", 1000.0)
+    monkeypatch.setattr(pf_state, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(pf_state, "_REST", 1000.0)
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
@@ -713,6 +713,55 @@ def test_no_worker_is_made_ready_beside_one_that_is_at_work(kernel_files: FakeKe
         child = await with_spare(rig)
         rig.convergence.stop()
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
+
+    converge(kernel_files, body)
+
+
+def test_no_worker_is_made_ready_while_udev_needs_the_processors(kernel_files: FakeKernel) -> None:
+    put(kernel_files.tree.root / QUEUE, "")
+
+    async def body(rig: Rig) -> None:
+        rig.convergence.workers.renew_soon()
+        await asyncio.sleep(2.2)
+        assert rig.convergence.workers.spare is None
+        (kernel_files.tree.root / QUEUE).unlink()
+        await rig.until(lambda: rig.convergence.workers.spare is not None, within_s=2.0)
+        child = spare_of(rig)
+        rig.convergence.stop()
+        await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
+
+    converge(kernel_files, body)
+
+
+def test_events_of_a_converged_pfs_vfs_wait_until_udev_has_done_with_them_all(kernel_files: FakeKernel) -> None:
+    """At a boot each would cost a look, in the seconds in which guests wait for udev to come to their VFs."""
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        put(kernel_files.tree.root / QUEUE, "")
+        rounds = rig.pf().rounds
+        for _ in range(10):
+            rig.look(PF)
+            await asyncio.sleep(0.2)
+        assert rig.pf().rounds == rounds
+        (kernel_files.tree.root / QUEUE).unlink()
+        await rig.until(lambda: rig.pf().rounds == rounds + 1, within_s=2.0)
+
+    converge(kernel_files, body)
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_drift_is_repaired_however_long_udev_is_at_work(kernel_files: FakeKernel, *, hurried: bool) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        put(kernel_files.tree.root / QUEUE, "")
+        (vf, _) = kernel_files.tree.vfs(PF)
+        kernel_files.tree.bind(vf, None)
+        rig.convergence.mark_dirty(PF, now=hurried)
+        await rig.until(lambda: kernel_files.tree.bound(vf) == "vfio-pci", within_s=1.0 if hurried else 8.0)
 
     converge(kernel_files, body)
 

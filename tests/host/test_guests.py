@@ -33,7 +33,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.observe import observe_pf, pf_addresses
 from vfagent.plan.rom import UNIT
 from vfagent.policy.match import HostIdentity
-from vfagent.status import GuestStatus
+from vfagent.status import GuestPhase, GuestStatus
 
 PF = PciAddress("0000:01:00.0")
 POLICY = """
@@ -492,7 +492,8 @@ def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel
         agent.look()
         await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
         await asyncio.sleep(0.3)
-        assert agent.guests.status() == ()
+        (status,) = agent.guests.status()
+        assert (status.phase, status.detail) == (GuestPhase.WAITING, "D-Bus is not there yet")
         with fake_systemd(kernel.tree.root):
             await runs(agent)
             await agent.stop()

@@ -4,7 +4,6 @@
 pyroute2 knows the messages but has no call for this one; its socket is synchronous up to 0.8 and asynchronous after.
 """
 
-import asyncio
 from typing import Any
 
 from vfagent.host.iproute import ask, load
@@ -43,6 +42,8 @@ def _request(command: str, bus: str, name: str, *attributes: tuple[str, int]) ->
     # An acknowledgement is asked for where nothing else would end the wait.
     flags = _REQUEST | (_ACK if command == _SET else 0)
     if hasattr(devlink, "AsyncDL"):
+        import asyncio  # late: a look at most cards needs none
+
         return asyncio.run(_request_async(devlink.AsyncDL, request, flags))
     with devlink.DL() as socket:
         return list(socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags))

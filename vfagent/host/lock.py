@@ -5,6 +5,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from vfagent.errors import VfagentError, errno_text
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -18,6 +20,19 @@ def take_lock(folder: Path) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def hold(folder: Path) -> int:
+    """For the service, as take_lock(). Raises VfagentError."""
+    try:
+        return take_lock(folder)
+    except BlockingIOError:
+        hint = "systemctl status vfagent shows it"
+        raise VfagentError("the service: cannot run: another one is running", hint=hint) from None
+    except OSError as error:
+        root = "run it as root" if isinstance(error, PermissionError) else None
+        text = f"the service: cannot run: {folder}: {errno_text(error.errno or 0)}"
+        raise VfagentError(text, hint=root) from None
 
 
 def is_locked(folder: Path) -> bool:

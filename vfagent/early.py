@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The looks that begin before the service has loaded all of itself.
+
+A look needs half of that: the policy, the planner, the adapters. While the kernel makes a card's VFs, which is most of
+what a boot waits for, there is time for the other half.
+"""
+
+import contextlib
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vfagent.errors import PolicyError
+from vfagent.host import worker
+from vfagent.host.host import Host
+from vfagent.host.identity import read_identity
+from vfagent.host.lock import hold
+from vfagent.host.policy_files import load
+from vfagent.host.state import State
+from vfagent.model.pci import PciAddress, card_of
+from vfagent.observe import pf_addresses, udev_is_done
+from vfagent.policy.match import HostIdentity
+from vfagent.policy.types import Policy
+from vfagent.reconcile import Task, converge
+
+# What the loop needs, in parts of some 10 ms: a PF that udev is done with meanwhile does not wait for all of them.
+_THE_REST = ("logging", "ssl", "inspect", "asyncio", "vfagent.convergence", "vfagent.guests", "vfagent.agent")
+
+
+@dataclass(slots=True)
+class EarlyLooks:
+    """`policy` is None where it is not good; whoever loads it next says why. `begun`: the workers, one of a card."""
+
+    host: Host
+    state: State
+    lock: int
+    policy: Policy | None
+    identity: HostIdentity
+    begun: dict[PciAddress, worker.Worker] = field(default_factory=dict)
+
+    def load_the_rest(self) -> None:
+        waiting = list(pf_addresses(self.host))
+        for module in _THE_REST:
+            waiting = [address for address in waiting if not self._begin(address)]
+            importlib.import_module(module)
+
+    def _begin(self, address: PciAddress) -> bool:
+        """Whether there is a look at it now. What is not ready, or not for us to touch, is left to the loop."""
+        others = {card_of(one) for one in self.begun}
+        if not self.policy or not self.policy.pf or card_of(address) in others or not udev_is_done(self.host, address):
+            return False
+        if address in self.state.released():
+            return False
+        task = Task(address, self.policy, self.identity, self.state.memory(address))
+        with contextlib.suppress(OSError):  # no process is to be had now
+            self.begun[address] = worker.start(
+                lambda send: converge(task, self.host, self.state, send), close=(self.lock,)
+            )
+        return address in self.begun
+
+
+def early_looks(host: Host, root: Path) -> EarlyLooks:
+    """Before any look. Raises VfagentError where another agent is running."""
+    state = State(root)
+    lock = hold(state.run)
+    try:
+        policy = load(root)
+    except PolicyError:
+        policy = None
+    return EarlyLooks(host, state, lock, policy, read_identity(root))
