@@ -190,7 +190,10 @@ class Agent:
         self.convergence.workers.renew_soon()
         self._write_status_soon()
         self._check_ready()
-        self.guests.consider_soon()
+        if state.looking:
+            self.guests.consider_soon()
+        else:  # its VFs are ready now, if they are
+            self.guests.consider_soon(0.0)
 
     def _guests_changed(self) -> None:
         self.convergence.tally.changed()

@@ -25,6 +25,7 @@ from vfagent.reconcile import Task, converge
 
 # What the loop needs, in parts of some 10 ms: a PF that udev is done with meanwhile does not wait for all of them.
 _THE_REST = ("logging", "ssl", "inspect", "asyncio", "vfagent.convergence", "vfagent.guests", "vfagent.agent")
+_FOR_GUESTS = ("jeepney.io.blocking",)
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class EarlyLooks:
 
     def load_the_rest(self) -> None:
         waiting = list(pf_addresses(self.host))
-        for module in _THE_REST:
+        for module in (*_THE_REST, *(_FOR_GUESTS if self.policy and self.policy.guest else ())):
             waiting = [address for address in waiting if not self._begin(address)]
             importlib.import_module(module)
 
