@@ -80,7 +80,8 @@ install: install-host
 install-host:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
-	$(INSTALL) systemd/vfagent-coldplug.service $(DESTDIR)$(UNITS)/vfagent-coldplug.service
+	for unit in vfagent-coldplug vfagent-coldplug-settle; do \
+		$(INSTALL) systemd/$$unit.service $(DESTDIR)$(UNITS)/$$unit.service; done
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
 	$(INSTALL) udev/71-vfagent-networks.rules $(DESTDIR)/usr/lib/udev/rules.d/71-vfagent-networks.rules
 	$(INSTALL) systemd/10-vfagent.network $(DESTDIR)/usr/lib/systemd/network/10-vfagent.network

@@ -95,7 +95,7 @@ class Convergence:
             self.workers.renew_now()  # it will be wanted, and there is nothing else to do
             self._look_after(state, ARRIVAL_S)
             return
-        if state.can_wait() and self._crowded() and self.host.sysfs.exists(f"{DEVICES}/{state.address}"):
+        if self._crowded() and state.can_wait() and self.host.sysfs.exists(f"{DEVICES}/{state.address}"):
             self._look_after(state, ARRIVAL_S)
             return
         if state.released != (released := state.address in self.state.released()):
@@ -110,9 +110,11 @@ class Convergence:
             self._not_begun(state, error)
 
     def adopt(self, begun: Mapping[PciAddress, Worker]) -> None:
-        """Looks that were begun before there was a loop, at PFs that are dirty by now: the next is not hurried."""
+        """Looks that were begun before there was a loop. Another one follows each, which is not hurried."""
         for address, worker in begun.items():
+            self.mark_dirty(address)  # its device may have gone meanwhile
             state = self.pfs[address]
+            state.cancel_timer()
             state.looking, state.urgent = True, False
             self._watch(Look(state, worker))
 

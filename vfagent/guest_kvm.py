@@ -4,16 +4,21 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 
 from vfagent.guest_jobs import Jobs, Outcome, probe
 from vfagent.host.guest_records import GuestRecords
 from vfagent.host.host import Host
+from vfagent.host.udev import QUEUE
 from vfagent.plan.kvm_probe import PROBE_S
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S = (2.0, 10.0)  # between trials that gave no answer; the one after these is the last
+_VIRTUALIZATION = {"0085", "00C2"}  # X86_FEATURE_VMX and _SVM, by which kvm_intel and kvm_amd are found
+_SOON_S = 0.5
+_LOADED_S = 10.0  # udev loads KVM by the processor's modalias, which at a boot may be seconds after the card's driver
 
 
 class KvmTrial:
@@ -24,16 +29,27 @@ class KvmTrial:
         self._works = records.kvm()
         self._trying = False
         self._failures = 0
+        self._asked_at: float | None = None
         self._told: str | None = None
 
     def answer(self) -> bool | None:
         """None while it is being tried."""
         if self._works is None and not self._host.sysfs.exists("sys/class/misc/kvm"):
+            if self._may_come():
+                asyncio.get_running_loop().call_later(_SOON_S, self._on_answer)
+                return None
             self._works = False
         if self._works is None and not self._trying:
             self._trying, bus = True, self._bus
             self._jobs.run(lambda: probe(bus), self._tried, PROBE_S)
         return self._works
+
+    def _may_come(self) -> bool:
+        features = (self._host.sysfs.read("sys/devices/system/cpu/modalias") or "").split(",")
+        if not _VIRTUALIZATION & set(features):
+            return False
+        self._asked_at = self._asked_at or time.monotonic()
+        return self._host.sysfs.exists(QUEUE) and time.monotonic() - self._asked_at < _LOADED_S
 
     def _tried(self, found: Outcome) -> None:
         if found.kvm is None and (not found.begun or self._failures < len(_AGAIN_S)):

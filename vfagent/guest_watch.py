@@ -76,29 +76,19 @@ class _Qemu:
 
 
 class UnitWatch:
-    """`on_units` is called with what was found, `on_bus` when there is a bus that was waited for; the kernel tells of
-    each QEMU's end by its pidfd."""
+    """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd."""
 
-    def __init__(
-        self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None], on_bus: Callable[[], None]
-    ) -> None:
+    def __init__(self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None]) -> None:
         self.jobs, self.bus, self.on_units = jobs, bus, on_units
-        self._bus = BusWatch(bus, on_bus)
+        self._bus = BusWatch(bus, self.look_once)
         self._looking = self._again = self._stopped = False
         self._failures = 0
         self._qemus: dict[int, _Qemu] = {}  # by process ID
         self._timer: asyncio.TimerHandle | None = None
 
-    def reachable(self) -> bool:
-        """Whether systemd can be asked for something. If not, `on_bus` is called once it can."""
-        if self._bus.there():
-            load_jeepney()  # once, and not by each worker
-            return True
-        return False
-
     def look_once(self) -> None:
-        """Unless a look is under way, or due."""
-        if not self._looking and self._timer is None:
+        """Unless a look is under way."""
+        if not self._looking:
             self.look()
 
     def look(self) -> None:
@@ -106,8 +96,9 @@ class UnitWatch:
         if self._looking:
             self._again = True
             return
-        if self._stopped or not self.reachable():
+        if self._stopped or not self._bus.there():
             return
+        load_jeepney()
         self._looking, self._again = True, False
         bus, now = self.bus, asyncio.get_running_loop().time()
         news = frozenset(pid for pid, one in self._unregistered().items() if now - one.since >= _REGISTER_S)
@@ -126,16 +117,16 @@ class UnitWatch:
         if found.units is None:
             if self._failures == len(_NO_BUS_S):
                 log.warning("guests: cannot look at their units yet: %s", found.error)
-            self.look_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
+            self._look_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
             self._failures += 1
             return
         self._failures = 0
         gone = self._follow({unit.pid for unit in found.units if unit.pid})
         if gone or any(unit.running and (unit.active != "active" or not unit.pid) for unit in found.units):
-            self.look_after(_TRANSITION_S)
+            self._look_after(_TRANSITION_S)
         elif left := self._unregistered():
             oldest = min(one.since for one in left.values())
-            self.look_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
+            self._look_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
         self.on_units(found.units)
 
     def _follow(self, pids: set[int]) -> bool:
@@ -161,7 +152,7 @@ class UnitWatch:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
 
-    def look_after(self, delay_s: float) -> None:
+    def _look_after(self, delay_s: float) -> None:
         self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(delay_s, self.look)
 

@@ -15,10 +15,9 @@ from vfagent.guest_kvm import KvmTrial
 from vfagent.guest_roms import Roms
 from vfagent.guest_state import GuestState, Job, lost_vf, managed_pf, with_hardware
 from vfagent.guest_watch import UnitWatch
-from vfagent.host.guest_records import GuestRecords, Record, guests_run
+from vfagent.host.guest_records import CGROUPS, GuestRecords, Record
 from vfagent.host.host import Host
-from vfagent.host.udev import QUEUE
-from vfagent.model.guest import FoundUnit
+from vfagent.model.guest import UNIT_PREFIX, FoundUnit
 from vfagent.model.pci import PciAddress
 from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import place
@@ -33,7 +32,6 @@ _SOON_S = 0.1  # changes of PFs come in a burst
 _LONGEST_DELAY_S = 60.0
 _LONGEST_STOP_S = 86400.0
 _LOOK_S = 5.0
-_CROWD_S = 2.0  # while udev needs the processors, and a QEMU that begins
 
 
 class Guests:
@@ -46,7 +44,7 @@ class Guests:
         self.jobs = Jobs()
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
-        self.units = UnitWatch(self.jobs, bus, self._take_units, self.consider_soon)
+        self.units = UnitWatch(self.jobs, bus, self._take_units)
         self._recognised = self._current = False  # `_current`: the units are known as they are now
         self.kvm = KvmTrial(host, self.records, self.jobs, bus, self.consider_soon)
         self.roms = Roms(root, self.jobs, bus, self.consider_soon)
@@ -68,19 +66,22 @@ class Guests:
         if self._timer:
             self._timer.cancel()
         self._timer = None
-        if not (self.convergence.policy.guest or self.guests or guests_run(self.host.sysfs)):
-            return  # without guests nothing of this costs anything
+        if not self._needed():
+            return
         if not self._current:
-            if self._recognised or guests_run(self.host.sysfs) or self.records.all():
-                self.units.look_once()
-            else:  # none since the host booted, and early in a boot each question costs
-                self._take_units(())
+            self.units.look_once()
             return
         self._place()
         for one in list(self.guests.values()):
             self._decide(one)
         self._keep_holders()
         self.on_change()
+
+    def _needed(self) -> bool:
+        """Without guests nothing of this costs anything."""
+        if self.convergence.policy.guest or self.guests:
+            return True
+        return any(name.startswith(UNIT_PREFIX) for name in self.host.sysfs.names(CGROUPS))
 
     def check_vfs(self) -> None:
         """A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 make no event of it."""
@@ -122,9 +123,6 @@ class Guests:
     def _start(self, one: GuestState) -> None:
         assert one.placement is not None
         assert one.boot is not None
-        if not self.units.reachable():
-            one.awaited = "D-Bus is not there yet"
-            return
         kvm, rom = self.kvm.answer(), self._rom(one, one.boot)
         if kvm is None or rom is None:
             return
@@ -160,12 +158,13 @@ class Guests:
         if found.error:
             hint = f" ({found.hint})" if found.hint else ""
             log.error("guest %s: %s%s", one.name, found.error, hint)
+        if found.error:
             self._back_off(one)
         else:
             one.attempts, one.again = 0, one.again and job is Job.STOP
         self._look_at([vf.address for vf in one.placement.vfs] if one.placement else [])
         self._current = False
-        self.units.look_after(_CROWD_S if self.host.sysfs.exists(QUEUE) else 0.0)
+        self.units.look()
 
     def _look_at(self, vfs: Iterable[PciAddress]) -> None:
         """They are in use now, or are not any more; no event tells of it."""

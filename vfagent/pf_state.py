@@ -170,8 +170,9 @@ class PfState:
 
     def can_wait(self) -> bool:
         """Whether it was as it should be, and nobody is in a hurry: events of its own VFs, of which udev makes many."""
-        asked_at = self.asked_at or time.monotonic()
-        return self.known and self.plan.settled and not self.urgent and time.monotonic() - asked_at < _CROWD_S
+        self.asked_at = self.asked_at or time.monotonic()
+        as_it_should_be = self.known and self.plan.settled and not self.arriving
+        return as_it_should_be and not self.urgent and time.monotonic() - self.asked_at < _CROWD_S
 
     def delay_s(self, now: float) -> float:
         """How long the next look waits, by the loop's time."""

@@ -10,6 +10,7 @@ from typing import Any
 from vfagent.host import memory, worker
 
 _QUIET_S = 1.0  # a fork costs time too: not while something is being done
+_MOST_WAITS = 60  # then udev is not at work, but has died
 _COLLECT_S = 60.0  # what grows is small, and what a collection costs grows with the host
 
 
@@ -42,6 +43,7 @@ class SpareWorker:
         self.crowded: Callable[[], bool] = bool
         self.spare: worker.Spare | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._waits = 0
         self._stopped = False
         self._collected_at = float("-inf")
         self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
@@ -62,7 +64,8 @@ class SpareWorker:
             self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
 
     def _renew(self) -> None:
-        if self.spare is None and self.crowded():
+        if self.spare is None and self.crowded() and self._waits < _MOST_WAITS:
+            self._waits += 1
             self.renew_soon()
         else:
             self.renew_now()
@@ -71,6 +74,7 @@ class SpareWorker:
         self._cancel_timer()
         if self._stopped or self.busy() or self.spare is not None:
             return
+        self._waits = 0
         self._load()
         self._tidy()
         with contextlib.suppress(OSError):  # without one, a look forks its own

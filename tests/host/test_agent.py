@@ -160,8 +160,8 @@ def test_what_was_begun_before_the_loop_is_taken_over_by_it(files: FakeKernel, s
         files.slow_down(address, "sriov_numvfs", 1.5)
     put(files.tree.root / STORED / f"+pci:{PF}", "")  # the other one is the loop's
     service = start()
-    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists())
-    assert "READY=1" not in service.hear()
+    service.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
+    assert not (files.tree.root / "run/vfagent/status.json").exists()
     service.ready()
     assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
     for address in (PF, OTHER):

@@ -766,6 +766,19 @@ def test_drift_is_repaired_however_long_udev_is_at_work(kernel_files: FakeKernel
     converge(kernel_files, body)
 
 
+def test_a_card_that_is_pulled_out_before_the_loop_takes_its_look_over_is_forgotten(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+
+    async def body(rig: Rig) -> None:
+        task = reconcile.Task(OTHER, rig.convergence.policy, rig.convergence.identity)
+        begun = worker.start(lambda send: reconcile.converge(task, kernel_files.host, rig.state, send))
+        rig.convergence.adopt({OTHER: begun})
+        await rig.until(lambda: OTHER not in rig.convergence.pfs)
+        await rig.converged(PF)
+
+    converge(kernel_files, body)
+
+
 def test_a_stopped_convergence_leaves_no_worker_behind(kernel_files: FakeKernel) -> None:
     left: list[worker.Worker] = []
 

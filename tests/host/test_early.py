@@ -92,12 +92,13 @@ def test_without_a_good_policy_nothing_is_begun(files: FakeKernel, policy: str) 
 
 
 def test_beside_another_agent_nothing_is_begun(files: FakeKernel) -> None:
-    known_to_udev(files, PF)
     first = early_looks(files.host, files.tree.root)
+    known_to_udev(files, PF)
     with pytest.raises(VfagentError, match="another one is running"):
-        early_looks(files.host, files.tree.root)
+        load(files)
     os.close(first.lock)
     assert not files.writes()
+    assert load(files).begun
 
 
 def test_a_look_needs_no_loop_to_be_loaded() -> None:

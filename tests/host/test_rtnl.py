@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tests.host.netlink import (
     vf_attributes,
     vfs_attributes,
 )
-from vfagent.host import worker
+from vfagent.host import netlink, worker
 from vfagent.host.devlink import KernelDevlink
 from vfagent.host.getlink import link_in
 from vfagent.host.host import Host, LinkFacts
@@ -119,6 +120,33 @@ def test_addressed_links_are_those_with_more_than_a_link_local_address(veth: int
     ip("addr", "add", "192.0.2.9/24", "dev", "pf0")
     ip("addr", "add", "2001:db8:1::9/64", "dev", "pf1", "nodad")
     assert KernelRtnl().addressed() == {veth, other}
+
+
+def test_addresses_that_change_while_they_are_listed_are_listed_again(
+    veth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NLM_F_DUMP_INTR: an address that is missed would make a port look unused."""
+    ip("addr", "add", "192.0.2.9/24", "dev", "pf0")
+    read, answers = netlink.messages, list[int]()
+
+    def interrupted(data: bytes) -> Iterator[netlink.Message]:
+        answers.append(len(data))
+        for kind, flags, body in read(data):
+            yield (
+                kind,
+                flags | (netlink.F_DUMP_INTR if len(answers) == 1 else 0),
+                body[:4] if len(answers) == 1 else body,
+            )
+
+    monkeypatch.setattr(netlink, "messages", interrupted)
+    assert KernelRtnl().addressed() == {veth}
+
+
+def test_addresses_that_change_all_the_while_are_an_error(veth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netlink, "F_DUMP_INTR", ~0)
+    ip("addr", "add", "192.0.2.9/24", "dev", "pf0")
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        KernelRtnl().addressed()
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import struct
 
 from vfagent.host.netlink import dump
 
-_RTM_GETADDR, _RTM_NEWADDR = 22, 20
+_RTM_GETADDR = 22
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _SCOPE_LINK = 253
 
 
 def addressed() -> frozenset[int]:
     """The ifindex of each netdev that holds an address other than a link-local one."""
-    bodies = (body for kind, body in dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC])) if kind == _RTM_NEWADDR)
+    bodies = dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC]))
     found = (_ADDRESS.unpack_from(body) for body in bodies if len(body) >= _ADDRESS.size)
     return frozenset(ifindex for _, _, _, scope, ifindex in found if scope < _SCOPE_LINK)

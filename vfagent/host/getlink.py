@@ -39,7 +39,7 @@ def get_link(ifindex: int, mask: int = 0) -> Link:
 
 def link_in(datagram: bytes) -> Link:
     """Of an answer to RTM_GETLINK. Raises the kernel's OSError, or EBADMSG where it is none."""
-    kind, body = next(messages(datagram), (0, b""))
+    kind, _, body = next(messages(datagram), (0, 0, b""))
     if kind != _RTM_NEWLINK or len(body) < LINK.size:
         raise error(errno.EBADMSG)
     _, _, ifindex, flags, _ = LINK.unpack_from(body)

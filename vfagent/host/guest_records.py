@@ -10,10 +10,9 @@ import os
 from pathlib import Path
 
 from vfagent.frozen import frozen
-from vfagent.host.host import Sysfs
 from vfagent.host.state import write_json
 from vfagent.model.codec import decode, encode
-from vfagent.model.guest import UNIT_PREFIX, unit_name
+from vfagent.model.guest import unit_name
 from vfagent.model.pci import PciAddress
 
 log = logging.getLogger(__name__)
@@ -75,10 +74,6 @@ class GuestRecords:
 
     def keep_kvm(self, *, works: bool) -> None:
         write_json(self._kvm, works)
-
-
-def guests_run(sysfs: Sysfs) -> bool:
-    return any(name.startswith(UNIT_PREFIX) for name in sysfs.names(CGROUPS))
 
 
 def guest_cgroup(name: str) -> str:

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 
 HEADER = struct.Struct("=IHHII")
 NUMBER = struct.Struct("=I")
-F_REQUEST, F_ACK, F_DUMP = 0x1, 0x4, 0x300
+F_REQUEST, F_ACK, F_DUMP, F_DUMP_INTR = 0x1, 0x4, 0x300, 0x10
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _ATTRIBUTE = struct.Struct("=HH")
 _CODE = struct.Struct("=i")
 _NESTED = 0x8000
 _READ = 1 << 18
+_TRIES = 8
 
-Message = tuple[int, bytes]  # its type, and what follows the header
+Message = tuple[int, int, bytes]  # its type, its flags, and what follows the header
 
 
 def opened() -> socket.socket:
@@ -43,15 +44,23 @@ def order(kind: int, body: bytes) -> None:
         pass
 
 
-def dump(kind: int, body: bytes) -> Iterator[Message]:
-    """All that there are. Raises the kernel's OSError."""
+def dump(kind: int, body: bytes) -> list[bytes]:
+    """All that there are, without their headers. Raises the kernel's OSError; EAGAIN where it changes all the while."""
+    for _ in range(_TRIES):
+        found = list(_dump(kind, body))
+        if not any(flags & F_DUMP_INTR for _, flags, _ in found):
+            return [body for kind, _, body in found if kind != _DONE]
+    raise error(errno.EAGAIN)
+
+
+def _dump(kind: int, body: bytes) -> Iterator[Message]:
     with opened() as kernel:
         send(kernel, kind, body, F_DUMP)
         while True:
             for found in messages(kernel.recv(_READ)):
+                yield found
                 if found[0] == _DONE:
                     return
-                yield found
 
 
 def messages(data: bytes) -> Iterator[Message]:
@@ -60,12 +69,12 @@ def messages(data: bytes) -> Iterator[Message]:
     while offset < len(data):
         if offset + HEADER.size + _CODE.size > len(data):
             raise error(errno.EBADMSG)
-        length, kind, *_ = HEADER.unpack_from(data, offset)
+        length, kind, flags, *_ = HEADER.unpack_from(data, offset)
         if kind in (_ERROR, _DONE) and (code := _CODE.unpack_from(data, offset + HEADER.size)[0]) < 0:
             raise error(-code)
         if length < HEADER.size:
             raise error(errno.EBADMSG)
-        yield kind, data[offset + HEADER.size : offset + length]
+        yield kind, flags, data[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3
 
 
