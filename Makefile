@@ -82,6 +82,8 @@ install-host:
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
 	for unit in vfagent-coldplug vfagent-coldplug-settle; do \
 		$(INSTALL) systemd/$$unit.service $(DESTDIR)$(UNITS)/$$unit.service; done
+	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants
+	ln -sf ../vfagent-coldplug.service $(DESTDIR)$(UNITS)/sysinit.target.wants/vfagent-coldplug.service
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
 	$(INSTALL) udev/71-vfagent-networks.rules $(DESTDIR)/usr/lib/udev/rules.d/71-vfagent-networks.rules
 	$(INSTALL) systemd/10-vfagent.network $(DESTDIR)/usr/lib/systemd/network/10-vfagent.network

@@ -82,11 +82,7 @@ def ways() -> tuple[Way, ...]:
     overrides: dict[str, Content] = {f"/etc/driverctl.d/pci-{vf}": b"vfio-pci\n" for vf in VFS}
     return (
         Way(FLOOR, guest | _wanted("straight.service", "sysinit")),
-        Way(
-            VFAGENT,
-            _wanted("vfagent.service", "multi-user") | _wanted("vfagent-coldplug.service", "sysinit"),
-            _OUR_UNIT,
-        ),
+        Way(VFAGENT, _wanted("vfagent.service", "multi-user"), _OUR_UNIT),
         # igbvf, loaded by udev meanwhile, would take VFs from under the script, which then ends with EBUSY.
         Way(SEED, guest | no_driver | {"/etc/bench/seed": b""}),
         Way(LINK, guest | by_ids | link | _wanted("systemd-networkd.service", "multi-user")),

@@ -151,6 +151,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_a_boot_announces_cards_first_where_the_service_is_enabled(installed: Path) -> None:
+    link = installed / "usr/lib/systemd/system/sysinit.target.wants/vfagent-coldplug.service"
+    assert link.resolve().read_bytes() == COLDPLUG.read_bytes()
+    (enabled,) = re.findall(r"^WantedBy=(.*)$", UNIT.read_text(), re.MULTILINE)
+    for unit in (COLDPLUG, SETTLE):
+        assert f"ConditionPathExists=/etc/systemd/system/{enabled}.wants/vfagent.service\n" in unit.read_text()
+
+
 def test_install_puts_every_file_of_the_package(installed: Path) -> None:
     target = installed / "usr/lib/python3/dist-packages"
     sources = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
