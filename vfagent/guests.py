@@ -205,7 +205,7 @@ class Guests:
         for name, one in self.guests.items():
             before, one.unit = one.unit, known.get(name)
             self._follow(one, before)
-        self.consider_soon()
+        self.consider_soon(0.0)
 
     def _follow(self, one: GuestState, before: FoundUnit | None) -> None:
         """Remember how it came to be as it is: what ended stays so, unless its VFs were taken from it."""
