@@ -106,6 +106,7 @@ class Agent:
         self.watcher.look_at_everything(now=True)
         if self._early:
             self.convergence.adopt(self._early.begun)
+            self._early = None  # with the policy of the start, which may not be the one for long
         self.bridges.set_policy(self.convergence.policy)
         await self.control.start()
         self.guests.consider_soon()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The looks that begin before the service has loaded all of itself.
 
-A look needs half of that: the policy, the planner, the adapters. While the kernel makes a card's VFs, which is most of
-what a boot waits for, there is time for the other half.
+A look needs two thirds of that: the policy, the planner, the adapters. While the kernel makes a card's VFs, which is
+most of what a boot waits for, there is time for the rest.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from vfagent.policy.types import Policy
 from vfagent.reconcile import Task, converge
 
 # What the loop needs, in parts of some 10 ms: a PF that udev is done with meanwhile does not wait for all of them.
-_THE_REST = ("logging", "ssl", "inspect", "asyncio", "vfagent.convergence", "vfagent.guests", "vfagent.agent")
+_THE_REST = ("ssl", "asyncio", "vfagent.convergence", "vfagent.guests", "vfagent.agent")
 _FOR_GUESTS = ("jeepney.io.blocking",)
 
 

@@ -43,7 +43,7 @@ def _compile(root: Path, suite: str) -> None:
 def _wanted(root: Path) -> dict[str, Entry]:
     """The links that systemctl enable would make."""
     links: dict[str, Entry] = {}
-    for unit in (root / UNITS).glob("*"):
+    for unit in (root / UNITS).glob("*.service"):
         for target in _wanted_by(unit):
             links[f"/etc/systemd/system/{target}.wants/{unit.name}"] = Entry(target=f"/{UNITS / unit.name}")
     return links
