@@ -33,7 +33,7 @@ class KvmTrial:
         self._told: str | None = None
 
     def answer(self) -> bool | None:
-        """None while it is being tried."""
+        """None while it is being tried, or may yet be loaded."""
         if self._works is None and not self._host.sysfs.exists("sys/class/misc/kvm"):
             if self._may_come():
                 asyncio.get_running_loop().call_later(_SOON_S, self._on_answer)
