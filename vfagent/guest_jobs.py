@@ -83,7 +83,6 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret)
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
-        systemd.reset_failed(spec.unit)
         result = systemd.start(spec, START_S)
     failed = None if result == "done" else f"cannot start: its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
@@ -115,7 +114,6 @@ def probe(bus: str) -> Outcome:
     spec = kvm_probe()
     with Systemd(bus) as systemd:
         systemd.stop(spec.unit, PROBE_S)
-        systemd.reset_failed(spec.unit)
         return Outcome(kvm=systemd.start(spec, PROBE_S + _MARGIN_S) == "done")
 
 

@@ -78,7 +78,6 @@ def _build(bus: str, wish: RomWish, script: bytes, tree: Tree, store: RomStore) 
     spec = build_unit(wish, script, str(tree.path), tree.digest, jobs, str(store.made), str(store.log))
     with Systemd(bus) as systemd:
         systemd.stop(spec.unit, _MARGIN_S)  # of an agent that is no more
-        systemd.reset_failed(spec.unit)
         result = systemd.start(spec, BUILD_S + _MARGIN_S)
     if result != "done":
         hint = f"{store.log} has all of it; building needs gcc, make, perl and liblzma-dev"

@@ -223,7 +223,7 @@ def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
 ) -> None:
     monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
     monkeypatch.setattr("vfagent.guest_watch._REGISTER_S", 0.3)
-    members = ("Subscribe", "ListUnitsByPatterns", "StartTransientUnit", "ResetFailedUnit", "Get", "RegisterMachine")
+    members = ("Subscribe", "ListUnitsByPatterns", "StartTransientUnit", "Get", "RegisterMachine")
     script = kernel.tree.root / FAULTS
     script.write_text(json.dumps(dict.fromkeys(members, fault)))
     kernel.tree.add_pf(PF)

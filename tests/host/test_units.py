@@ -75,6 +75,17 @@ def test_a_unit_that_is_there_is_told_apart(place: tuple[str, Path]) -> None:
     assert caught.value.name == "org.freedesktop.systemd1.UnitExists"
 
 
+def test_a_unit_that_failed_is_started_anew(place: tuple[str, Path]) -> None:
+    with Systemd(place[0]) as systemd:
+        systemd.start(spec("x"), 5)
+        [failed] = systemd.guests()
+        os.kill(failed.pid, signal.SIGKILL)
+        assert systemd.start(spec("x"), 5) == "done"
+        [found] = systemd.guests()
+    assert (found.active, found.result) == ("active", "success")
+    assert found.pid != failed.pid
+
+
 def test_units_tell_what_they_were_started_for(place: tuple[str, Path]) -> None:
     with Systemd(place[0]) as systemd:
         assert systemd.guests() == ()

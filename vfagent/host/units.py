@@ -31,6 +31,7 @@ _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _REPLY_S = 25.0
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+_UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 
 
 def load_jeepney() -> None:
@@ -93,6 +94,14 @@ class Systemd:
         """Make the unit and wait for its job; gives the job's result, `done` when it runs. Raises BusError."""
         properties = [(one.name, (one.signature, one.value)) for one in spec.properties]
         body: tuple[Any, ...] = (spec.unit, "fail", properties, [])
+        try:
+            return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
+        except BusError as error:
+            if error.name != _UNIT_EXISTS:
+                raise
+        # One that failed keeps its name until that is forgotten. Not asked for before: it is seldom there, and each
+        # question to systemd is 20 to 50 ms of a boot.
+        self.reset_failed(spec.unit)
         return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
 
     def stop(self, unit: str, timeout_s: float) -> str:
@@ -105,7 +114,7 @@ class Systemd:
             raise
 
     def reset_failed(self, unit: str) -> None:
-        """Forget how it failed last; else its name is taken, and its crashes go on being counted."""
+        """Forget how it failed last, and how often."""
         try:
             self._call(_SYSTEMD, "ResetFailedUnit", "s", (unit,))
         except BusError as error:
@@ -152,9 +161,11 @@ class Systemd:
         from jeepney import MatchRule
 
         rule = MatchRule(type="signal", interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
-        if not self._subscribed:  # a second time is an error (org.freedesktop.systemd1.AlreadySubscribed)
-            self._call(_DAEMON, "AddMatch", "s", (rule.serialise(),))
-            self._call(_SYSTEMD, "Subscribe", None, ())
+        if not self._subscribed:
+            # Once, as a second time is an error. Their answers are not waited for: bus and systemd keep the order of
+            # what one peer sends.
+            self._tell(_DAEMON, "AddMatch", "s", (rule.serialise(),))
+            self._tell(_SYSTEMD, "Subscribe", None, ())
             self._subscribed = True
         end = time.monotonic() + timeout_s
         with self._bus.filter(rule, bufsize=1024) as signals:
@@ -167,19 +178,35 @@ class Systemd:
                 if removed.body[1] == job:
                     return str(removed.body[3])
 
+    def _tell(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> None:
+        from jeepney import MessageFlag
+
+        message = _message(target, method, signature, body)
+        message.header.flags |= MessageFlag.no_reply_expected
+        try:
+            self._bus.send(message)
+        except OSError as error:
+            raise BusError(f"systemd: cannot {method}: {error}") from error
+
     def _call(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> Any:
-        from jeepney import DBusAddress, DBusErrorResponse, new_method_call
+        from jeepney import DBusErrorResponse
         from jeepney.wrappers import unwrap_msg
 
-        path, name, interface = target
-        message = new_method_call(DBusAddress(path, name, interface), method, signature, body)
         try:
+            message = _message(target, method, signature, body)
             return unwrap_msg(self._bus.send_and_get_reply(message, timeout=_REPLY_S))
         except DBusErrorResponse as error:
             text = error.data[0] if error.data and isinstance(error.data[0], str) else error.name
             raise BusError(f"systemd: cannot {method} {_object(body)}: {text}", error.name) from error
         except (OSError, TimeoutError) as error:
             raise BusError(f"systemd: cannot {method}: {str(error) or 'no answer'}") from error
+
+
+def _message(target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> Any:
+    from jeepney import DBusAddress, new_method_call
+
+    path, name, interface = target
+    return new_method_call(DBusAddress(path, name, interface), method, signature, body)
 
 
 def _object(body: tuple[Any, ...]) -> str:
