@@ -80,8 +80,8 @@ install: install-host
 install-host:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
-	for unit in vfagent-coldplug vfagent-coldplug-settle; do \
-		$(INSTALL) systemd/$$unit.service $(DESTDIR)$(UNITS)/$$unit.service; done
+	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target; do \
+		$(INSTALL) systemd/$$unit $(DESTDIR)$(UNITS)/$$unit; done
 	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants
 	ln -sf ../vfagent-coldplug.service $(DESTDIR)$(UNITS)/sysinit.target.wants/vfagent-coldplug.service
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import stat
 import time
 import uuid
 from collections.abc import Callable
@@ -15,13 +16,14 @@ from vfagent.host import worker
 from vfagent.host.chap import secret_file
 from vfagent.host.files import seen_in
 from vfagent.host.host import Host
-from vfagent.host.units import BusError, Systemd, device_unit
+from vfagent.host.udev import QUEUE
+from vfagent.host.units import UNITS, BusError, Systemd, device_unit
 from vfagent.model.guest import FoundUnit, GuestVf, unit_name
 from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.observe import observe_vf
 from vfagent.plan.boot import Boot
 from vfagent.plan.guest_files import absent_file
-from vfagent.plan.guest_unit import unit_of
+from vfagent.plan.guest_unit import VF_KNOWN, unit_of
 from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
 from vfagent.plan.qemu import Guest
 from vfagent.policy.types import GuestRule
@@ -80,7 +82,8 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
         _still_free(vf, host)
     uuid_text = str(_uuid(order.rule.name, order.machine_id))
     secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret)
+    closed = closed_groups(order, host)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, closed)
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)
@@ -100,6 +103,27 @@ def _still_free(vf: GuestVf, host: Host) -> None:
     same = found is not None and (found.address, found.iommu_group) == (vf.address, vf.iommu_group)
     if found is None or not same or found.driver != VFIO_DRIVER or found.enabled:
         raise VfagentError(f"{vf}: is not free any more")
+
+
+def closed_groups(order: Order, host: Host) -> tuple[str, ...]:
+    """The nodes that udev will make kvm's when it comes to them: at a boot that is seconds later.
+
+    None where the guest waits for udev all the same: for the node of a disk, too.
+    """
+    if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(f"{one}/{VF_KNOWN}@.target") for one in UNITS)):
+        return ()
+    if any(disk.path.startswith("/dev/") for disk in order.rule.disk):
+        return ()
+    nodes = dict.fromkeys(f"dev/vfio/{vf.iommu_group}" for vf in order.vfs if vf.iommu_group is not None)
+    return tuple(f"/{node}" for node in nodes if _closed(order.root / node))
+
+
+def _closed(node: Path) -> bool:
+    """As devtmpfs makes it, for root alone. Where /dev/vfio came after the service, the service does not see it."""
+    try:
+        return not node.stat().st_mode & stat.S_IWGRP
+    except FileNotFoundError:
+        return True
 
 
 def stop(bus: str, guest: str, timeout_s: float) -> Outcome:

@@ -52,6 +52,7 @@ vfs = ["a:0"]
 [guest.ipxe]
 address = "dhcp"
 """
+VF_TARGET = "usr/lib/systemd/system/vfagent-vf@.target"
 SECOND = '\n[[guest]]\nname = "y"\nvfs = ["a"]\n[guest.ipxe]\naddress = "dhcp"\n'
 
 
@@ -169,6 +170,51 @@ def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, tell: Tell) -
 
     tell(story)
     assert started(kernel) == ["vfagent-guest-x.service"]
+
+
+def started_by(kernel: FakeKernel) -> dict[str, Any]:
+    [body] = calls(kernel.tree.root / "calls", "StartTransientUnit")
+    return {name: value for name, (_, value) in body[2]}
+
+
+def test_a_guest_does_not_wait_for_a_udev_that_is_behind(kernel: FakeKernel, tell: Tell) -> None:
+    """At a boot: VFs are ready long before udev comes to the nodes of their groups, which are root's alone."""
+    kernel.tree.add_pf(PF)
+    put(kernel.tree.root / QUEUE, "")
+    put(kernel.tree.root / VF_TARGET, "")
+    tell(runs)
+    found = started_by(kernel)
+    assert "After" not in found
+    [[_, words, _]] = found["ExecStartPreEx"]
+    assert words[-1].startswith("/dev/vfio/")
+
+
+def test_a_guest_whose_groups_are_open_is_ordered_after_its_vfs(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    for name in (QUEUE, VF_TARGET, "dev/vfio/100"):
+        put(kernel.tree.root / name, "")
+        (kernel.tree.root / name).chmod(0o660)
+    tell(runs)
+    found = started_by(kernel)
+    assert "ExecStartPreEx" not in found
+    assert any(name.startswith("dev-vfio-") for name in found["After"])
+
+
+def test_without_the_target_that_holds_the_vfs_job_a_guest_waits_for_udev(kernel: FakeKernel, tell: Tell) -> None:
+    """The lab: systemd dropped the job, and stopped the guest as its VF was not there."""
+    kernel.tree.add_pf(PF)
+    put(kernel.tree.root / QUEUE, "")
+    tell(runs)
+    assert "ExecStartPreEx" not in started_by(kernel)
+
+
+def test_a_guest_with_a_disk_waits_for_udev_which_makes_the_disk_its_own_too(kernel: FakeKernel, tell: Tell) -> None:
+    kernel.tree.add_pf(PF)
+    kernel.tree.policy(POLICY.replace('[guest.ipxe]\naddress = "dhcp"', '[[guest.disk]]\npath = "/dev/vg/x"'))
+    put(kernel.tree.root / QUEUE, "")
+    put(kernel.tree.root / VF_TARGET, "")
+    tell(runs)
+    assert "ExecStartPreEx" not in started_by(kernel)
 
 
 def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(

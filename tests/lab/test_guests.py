@@ -232,6 +232,29 @@ def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm
     assert "guest late: a VF is being taken from it: stopping it" in journal(vm)
 
 
+def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_same(vm: VM) -> None:
+    """As at a boot, where hundreds of devices were announced before its VF."""
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+    card = Igb("behind")
+    pf = vm.hotplug(card)
+    vm.wait_for(f"test -d /sys/bus/pci/devices/{pf}/net", 30)
+    vm.run("udevadm settle; udevadm control --stop-exec-queue")
+    vm.put("/etc/vfagent/policy.toml", (POLICY + LATE).encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: guest_facts.phase(vm, "late") == "running", 60)
+    before, vf = guest_facts.guest(vm, "late")["pid"], vfs(vm, pf)[0].address
+    device = vm.run(f"systemd-escape --path --suffix=device $(realpath /sys/bus/pci/devices/{vf})").stdout.strip()
+    assert vm.run(f"systemctl is-active {device}", check=False).stdout == "inactive\n"
+    vm.run("systemctl daemon-reload; sleep 2; udevadm control --start-exec-queue; udevadm settle")
+    vm.wait_for(f"systemctl is-active --quiet {device}", 30)
+    assert guest_facts.guest(vm, "late")["pid"] == before
+    group = vm.run(f"basename $(readlink /sys/bus/pci/devices/{vf}/iommu_group)").stdout.strip()
+    assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
+    vm.unplug(card, timeout=120)
+    vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 30)
+
+
 def test_another_hwmode_waits_until_the_card_has_no_guest(vm: VM) -> None:
     """The lab's module gives an 82576 the operation, with the rules of real drivers."""
     card = Igb("mode")

@@ -66,6 +66,16 @@ def _hardware(case: Path) -> str:
     return "15b3:1018" if "kernel" in case.stem else "8086:10ca"
 
 
+def test_a_guest_beside_a_busy_udev_opens_its_groups_itself_and_waits_for_no_device(tmp_path: Path) -> None:
+    nodes = ("/dev/vfio/10", "/dev/vfio/11")
+    spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), closed_groups=nodes))
+    [(path, words, flags)] = value(spec, "ExecStartPreEx")
+    assert (path, words[-2:], flags) == ("/bin/sh", list(nodes), ["privileged"])
+    assert value(spec, "BindsTo") == ["0000:01:10.0.device"]
+    assert value(spec, "Wants") == ["vfagent-vf@0000:01:10.0.target"]
+    assert "After" not in {one.name for one in spec.properties}
+
+
 def hostile(folder: Path, tables: str) -> Guest:
     start = '[[pf]]\nname = "a"\nmatch = { pci = "*" }\nvfs = 4\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
     return guests(policy_of(folder, f'{start}[[guest]]\nname = "x"\nvfs = ["a:0"]\n{tables}'))[0]
