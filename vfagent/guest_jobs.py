@@ -23,7 +23,7 @@ from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.observe import observe_vf
 from vfagent.plan.boot import Boot
 from vfagent.plan.guest_files import absent_file
-from vfagent.plan.guest_unit import VF_KNOWN, unit_of
+from vfagent.plan.guest_unit import OPEN_GROUP, unit_of
 from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
 from vfagent.plan.qemu import Guest
 from vfagent.policy.types import GuestRule
@@ -105,17 +105,18 @@ def _still_free(vf: GuestVf, host: Host) -> None:
         raise VfagentError(f"{vf}: is not free any more")
 
 
-def closed_groups(order: Order, host: Host) -> tuple[str, ...]:
-    """The nodes that udev will make kvm's when it comes to them: at a boot that is seconds later.
+def closed_groups(order: Order, host: Host) -> tuple[int, ...]:
+    """The groups that udev will make kvm's when it comes to them: at a boot that is seconds later.
 
     None where the guest waits for udev all the same: for the node of a disk, too.
     """
-    if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(f"{one}/{VF_KNOWN}@.target") for one in UNITS)):
+    units = (f"{one}/{OPEN_GROUP}@.service" for one in UNITS)
+    if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in units)):
         return ()
     if any(disk.path.startswith("/dev/") for disk in order.rule.disk):
         return ()
-    nodes = dict.fromkeys(f"dev/vfio/{vf.iommu_group}" for vf in order.vfs if vf.iommu_group is not None)
-    return tuple(f"/{node}" for node in nodes if _closed(order.root / node))
+    groups = dict.fromkeys(vf.iommu_group for vf in order.vfs if vf.iommu_group is not None)
+    return tuple(group for group in groups if _closed(order.root / f"dev/vfio/{group}"))
 
 
 def _closed(node: Path) -> bool:

@@ -158,7 +158,7 @@ class FakeSystemd:
         result = "failed" if "broken" in unit else "done"
         others = (self.jobs + 100, f"{path}00", "other.service", "done")
         for body in (others, (self.jobs, path, unit, result)):
-            if "silent" not in unit:
+            if "silent" not in unit and self.sender in self.subscribed:
                 # Before the reply, as systemd may do.
                 self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", body))
         return "o", (path,)

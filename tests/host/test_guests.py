@@ -52,7 +52,7 @@ vfs = ["a:0"]
 [guest.ipxe]
 address = "dhcp"
 """
-VF_TARGET = "usr/lib/systemd/system/vfagent-vf@.target"
+OPEN_GROUP = "usr/lib/systemd/system/vfagent-group@.service"
 SECOND = '\n[[guest]]\nname = "y"\nvfs = ["a"]\n[guest.ipxe]\naddress = "dhcp"\n'
 
 
@@ -181,40 +181,35 @@ def test_a_guest_does_not_wait_for_a_udev_that_is_behind(kernel: FakeKernel, tel
     """At a boot: VFs are ready long before udev comes to the nodes of their groups, which are root's alone."""
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
-    put(kernel.tree.root / VF_TARGET, "")
+    put(kernel.tree.root / OPEN_GROUP, "")
     tell(runs)
-    found = started_by(kernel)
-    assert "After" not in found
-    [[_, words, _]] = found["ExecStartPreEx"]
-    assert words[-1].startswith("/dev/vfio/")
+    assert started_by(kernel)["After"] == ["vfagent-group@100.service"]
 
 
 def test_a_guest_whose_groups_are_open_is_ordered_after_its_vfs(kernel: FakeKernel, tell: Tell) -> None:
     kernel.tree.add_pf(PF)
-    for name in (QUEUE, VF_TARGET, "dev/vfio/100"):
+    for name in (QUEUE, OPEN_GROUP, "dev/vfio/100"):
         put(kernel.tree.root / name, "")
         (kernel.tree.root / name).chmod(0o660)
     tell(runs)
-    found = started_by(kernel)
-    assert "ExecStartPreEx" not in found
-    assert any(name.startswith("dev-vfio-") for name in found["After"])
+    assert "dev-vfio-100.device" in started_by(kernel)["After"]
 
 
-def test_without_the_target_that_holds_the_vfs_job_a_guest_waits_for_udev(kernel: FakeKernel, tell: Tell) -> None:
-    """The lab: systemd dropped the job, and stopped the guest as its VF was not there."""
+def test_without_the_unit_that_opens_groups_a_guest_waits_for_udev(kernel: FakeKernel, tell: Tell) -> None:
+    """As pip installs it."""
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
     tell(runs)
-    assert "ExecStartPreEx" not in started_by(kernel)
+    assert "dev-vfio-100.device" in started_by(kernel)["After"]
 
 
 def test_a_guest_with_a_disk_waits_for_udev_which_makes_the_disk_its_own_too(kernel: FakeKernel, tell: Tell) -> None:
     kernel.tree.add_pf(PF)
     kernel.tree.policy(POLICY.replace('[guest.ipxe]\naddress = "dhcp"', '[[guest.disk]]\npath = "/dev/vg/x"'))
     put(kernel.tree.root / QUEUE, "")
-    put(kernel.tree.root / VF_TARGET, "")
+    put(kernel.tree.root / OPEN_GROUP, "")
     tell(runs)
-    assert "ExecStartPreEx" not in started_by(kernel)
+    assert "dev-vfio-100.device" in started_by(kernel)["After"]
 
 
 def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
@@ -269,7 +264,7 @@ def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
 ) -> None:
     monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
     monkeypatch.setattr("vfagent.guest_watch._REGISTER_S", 0.3)
-    members = ("Subscribe", "ListUnitsByPatterns", "StartTransientUnit", "Get", "RegisterMachine")
+    members = ("ListUnitsByPatterns", "StartTransientUnit", "Get", "RegisterMachine")
     script = kernel.tree.root / FAULTS
     script.write_text(json.dumps(dict.fromkeys(members, fault)))
     kernel.tree.add_pf(PF)

@@ -236,7 +236,7 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     """As at a boot, where hundreds of devices were announced before its VF."""
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("systemctl reload vfagent.service")
-    card = Igb("behind")
+    card, since = Igb("behind"), now(vm)
     pf = vm.hotplug(card)
     vm.wait_for(f"test -d /sys/bus/pci/devices/{pf}/net", 30)
     vm.run("udevadm settle; udevadm control --stop-exec-queue")
@@ -246,11 +246,20 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     before, vf = guest_facts.guest(vm, "late")["pid"], vfs(vm, pf)[0].address
     device = vm.run(f"systemd-escape --path --suffix=device $(realpath /sys/bus/pci/devices/{vf})").stdout.strip()
     assert vm.run(f"systemctl is-active {device}", check=False).stdout == "inactive\n"
-    vm.run("systemctl daemon-reload; sleep 2; udevadm control --start-exec-queue; udevadm settle")
+    vm.run("systemctl daemon-reload; systemctl kill --signal=SEGV vfagent-guest-late.service")
+    vm.wait_for(lambda: (found := guest_facts.guest(vm, "late"))["phase"] == "running" and found["pid"] != before, 60)
+    before = guest_facts.guest(vm, "late")["pid"]
+    vm.run("udevadm control --start-exec-queue; udevadm settle")
     vm.wait_for(f"systemctl is-active --quiet {device}", 30)
     assert guest_facts.guest(vm, "late")["pid"] == before
     group = vm.run(f"basename $(readlink /sys/bus/pci/devices/{vf}/iommu_group)").stdout.strip()
     assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
+    # Of a VF that really goes the kernel says so once its guest has let go of it; systemd's part is its device unit.
+    vm.run(f"echo remove >/sys/bus/pci/devices/{vf}/uevent")
+    vm.wait_for("! systemctl is-active --quiet vfagent-guest-late.service", 30)
+    assert "a VF is being taken" not in journal(vm, since)
+    vm.run(f"echo add >/sys/bus/pci/devices/{vf}/uevent; udevadm settle; vfagent guest start late", timeout=60)
+    assert guest_facts.phase(vm, "late") == "running"
     vm.unplug(card, timeout=120)
     vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 30)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.rules.project import PACKAGE, ROOT, none_of, passes
 
 UNIT = ROOT / "systemd/vfagent.service"
-VF_KNOWN = ROOT / "systemd/vfagent-vf@.target"
+VF_KNOWN, OPEN_GROUP = ROOT / "systemd/vfagent-vf@.target", ROOT / "systemd/vfagent-group@.service"
 COLDPLUG, SETTLE = ROOT / "systemd/vfagent-coldplug.service", ROOT / "systemd/vfagent-coldplug-settle.service"
 RULES = ROOT / "udev/70-vfagent.rules"
 HINTS = ROOT / "udev/71-vfagent-networks.rules"
@@ -194,6 +194,7 @@ def test_what_is_installed_starts(installed: Path) -> None:
         (COLDPLUG, "usr/lib/systemd/system/vfagent-coldplug.service"),
         (SETTLE, "usr/lib/systemd/system/vfagent-coldplug-settle.service"),
         (VF_KNOWN, "usr/lib/systemd/system/vfagent-vf@.target"),
+        (OPEN_GROUP, "usr/lib/systemd/system/vfagent-group@.service"),
         (RULES, "usr/lib/udev/rules.d/70-vfagent.rules"),
         (HINTS, "usr/lib/udev/rules.d/71-vfagent-networks.rules"),
         (NETWORK, "usr/lib/systemd/network/10-vfagent.network"),

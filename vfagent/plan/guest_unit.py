@@ -11,7 +11,7 @@ from vfagent.plan.qemu import CHAP, ROM, SCRIPT, Guest, argv
 from vfagent.plan.unit_values import seconds, translated
 from vfagent.policy.types import GuestRule
 
-VF_KNOWN = "vfagent-vf"  # systemd/vfagent-vf@.target
+VF_KNOWN, OPEN_GROUP = "vfagent-vf", "vfagent-group"  # systemd/vfagent-vf@.target, systemd/vfagent-group@.service
 STOP_S = 60.0  # for the guest to power down, where its unit does not say otherwise
 _MARGIN_S = 2.0  # the helper gives up before systemd does, which would kill it and QEMU alike
 _RESTART_S = 2
@@ -69,7 +69,6 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
     # The VF's end is the guest's; the agent's is not. Nor is it ordered after the service, which is ready when all
     # PFs are done with: this guest's are.
-    yield Property("BindsTo", "as", list(vf_units))
     yield from _beside_udev(guest, vf_units) if guest.closed_groups else _after_udev(guest, vf_units)
     # systemd restarts it by the policy's words, so that guests come back while the agent is away too.
     yield Property("Restart", "s", guest.rule.restart)
@@ -87,6 +86,7 @@ def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     udev's is missing) is better than none.
     """
     groups = list(dict.fromkeys(f"dev-vfio-{vf.iommu_group}.device" for vf in guest.vfs if vf.iommu_group is not None))
+    yield Property("BindsTo", "as", list(vf_units))
     yield Property("Wants", "as", groups)
     yield Property("After", "as", [*vf_units, *groups])
 
@@ -94,14 +94,15 @@ def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
 def _beside_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     """At a boot udev comes to VFs behind all devices that were announced before them: seconds, on a large host more.
 
-    What its rule will do to the nodes is done by PID 1's hand. The guest is not ordered after its VFs' units. The
-    binding counts them as there while a job waits for them (unit_is_bound_by_inactive() in systemd's src/core/unit.c),
-    and a device's job lasts while another unit's is ordered after it (job_may_gc() in job.c): the targets'.
+    A unit opens the groups meanwhile. A device that udev has not come to counts as gone, unless a job waits for it
+    whose end another job waits for (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): targets' jobs do.
+    Should it never come, they fail, and the guest, which is not bound to them, goes on.
     """
-    yield Property("Wants", "as", [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units])
-    words = ["/bin/sh", "-c", 'chgrp kvm "$@" && chmod 0660 "$@"', "sh", *guest.closed_groups]
-    path, argv, _ = _command(words)
-    yield Property("ExecStartPreEx", "a(sasas)", [(path, argv, ["privileged"])])
+    groups = [f"{OPEN_GROUP}@{group}.service" for group in guest.closed_groups]
+    known = [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units]
+    yield Property("Wants", "as", [*groups, *known])
+    yield Property("After", "as", groups)
+    yield Property("StopPropagatedFrom", "as", known)
 
 
 def _command(words: list[str], *, may_fail: bool = False) -> tuple[str, list[str], bool]:

@@ -31,7 +31,7 @@ class Guest:
     uuid: str
     rom: str = ""  # the file that was checked
     secret: str = ""  # the same of CHAP's
-    closed_groups: tuple[str, ...] = ()  # VFIO groups' nodes that udev, at work, has not made kvm's yet
+    closed_groups: tuple[int, ...] = ()  # VFIO groups that udev, at work, has not made kvm's yet
 
     @property
     def unit(self) -> str:

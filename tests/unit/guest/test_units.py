@@ -66,14 +66,13 @@ def _hardware(case: Path) -> str:
     return "15b3:1018" if "kernel" in case.stem else "8086:10ca"
 
 
-def test_a_guest_beside_a_busy_udev_opens_its_groups_itself_and_waits_for_no_device(tmp_path: Path) -> None:
-    nodes = ("/dev/vfio/10", "/dev/vfio/11")
-    spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), closed_groups=nodes))
-    [(path, words, flags)] = value(spec, "ExecStartPreEx")
-    assert (path, words[-2:], flags) == ("/bin/sh", list(nodes), ["privileged"])
-    assert value(spec, "BindsTo") == ["0000:01:10.0.device"]
-    assert value(spec, "Wants") == ["vfagent-vf@0000:01:10.0.target"]
-    assert "After" not in {one.name for one in spec.properties}
+def test_a_guest_beside_a_busy_udev_waits_for_its_groups_alone(tmp_path: Path) -> None:
+    spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), closed_groups=(10, 11)))
+    groups = ["vfagent-group@10.service", "vfagent-group@11.service"]
+    assert value(spec, "After") == groups
+    assert value(spec, "StopPropagatedFrom") == ["vfagent-vf@0000:01:10.0.target"]
+    assert value(spec, "Wants") == [*groups, "vfagent-vf@0000:01:10.0.target"]
+    assert "BindsTo" not in {one.name for one in spec.properties}
 
 
 def hostile(folder: Path, tables: str) -> Guest:
