@@ -115,6 +115,13 @@ def test_systemd_takes_the_units_of_the_coldplug_without_a_word() -> None:
     passes("systemd-analyze", "verify", "--man=no", COLDPLUG, SETTLE)
 
 
+def test_systemd_takes_the_units_for_a_guest_beside_a_busy_udev_without_a_word(tmp_path: Path) -> None:
+    for unit, instance in ((VF_KNOWN, "sys-devices-x"), (OPEN_GROUP, "14")):
+        copy = tmp_path / unit.name.replace("@", f"@{instance}")
+        copy.write_text(unit.read_text())
+        passes("systemd-analyze", "verify", "--man=no", copy)
+
+
 def test_no_card_holds_up_other_devices_for_long() -> None:
     """udev's coldplug, and with it the host's disks, waits for these units."""
     for unit in (COLDPLUG, SETTLE):
