@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import NoReturn
 
-from vfagent.advice import explain
-from vfagent.errors import FewerError, RefusedError, StepError, errno_text
+from vfagent.errors import FewerError, RefusedError, StepError
+from vfagent.execute_bind import bind, leave_driver
 from vfagent.execute_network import execute_network
+from vfagent.execute_sysfs import fail, write
 from vfagent.host.host import Host
-from vfagent.model.inventory import VFIO_DRIVER, pf_in_use, vf_in_use
+from vfagent.model.inventory import pf_in_use, vf_in_use
 from vfagent.model.memory import StepResult
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
-from vfagent.observe import DEVICES, observe_pf, observe_vf, observe_vf_use
+from vfagent.observe import DEVICES, observe_pf, observe_vf_use
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
@@ -34,7 +35,7 @@ def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
     """Carry out one step. `force` skips the last look for users of a VF. Raises StepError, RefusedError."""
     match step:
         case SetAutoprobe():
-            _write(host, step, f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe", str(int(step.on)))
+            write(host, step, f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe", str(int(step.on)))
         case SetNumvfs():
             _set_numvfs(step, host, force=force)
         case SetMtu():
@@ -48,62 +49,23 @@ def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
             _guard_settings(step, host, force=force)
             return _configure_vf(step, host)
         case BindDriver():
-            _bind_any(step, host, force=force)
+            bind(step, host, force=force)
         case UnbindDriver():
-            _leave_driver(step, host, force=force)
+            leave_driver(step, host, force=force)
         case _:
             return execute_network(step, host, force=force)
     return DONE
-
-
-def _write(host: Host, step: Step, path: str, text: str) -> None:
-    try:
-        host.sysfs.write(path, text)
-    except OSError as error:
-        _fail(step, error.errno or 0)
 
 
 def _link(step: Step, request: Callable[[], None]) -> None:
     try:
         request()
     except OSError as error:
-        _fail(step, error.errno or 0)
-
-
-def _fail(step: Step, number: int) -> NoReturn:
-    cause, hint, retryable = explain(step, number)
-    text = f"{step.pf}: cannot {step.describe()}: {errno_text(number)}{cause}"
-    raise StepError(text, errno=number, hint=hint, retryable=retryable)
+        fail(step, error.errno or 0)
 
 
 def _count_vfs(host: Host, pf: PciAddress) -> int:
     return sum(1 for name in host.sysfs.names(f"{DEVICES}/{pf}") if name.startswith("virtfn"))
-
-
-def _bind_any(step: BindDriver, host: Host, *, force: bool) -> None:
-    if step.address is None:
-        _bind_new(step, host)
-    else:
-        _bind(step, host, force=force)
-
-
-def _bind_new(step: BindDriver, host: Host) -> None:
-    """Of a VF that was made after it was planned. One that vfio could not give to a guest is left to the next look,
-    which knows all of its IOMMU group and says what is in the way."""
-    address = host.sysfs.link(f"{DEVICES}/{step.pf}/virtfn{step.index}")
-    if address is None:
-        _fail(step, errno.ENODEV)
-    if step.driver == VFIO_DRIVER and not _alone_in_group(host, step, address):
-        return
-    _bind(replace(step, address=PciAddress(address)), host, force=False)
-
-
-def _alone_in_group(host: Host, step: BindDriver, address: str) -> bool:
-    """In an IOMMU group in which nothing is in vfio's way."""
-    if host.sysfs.names(f"{DEVICES}/{address}/iommu_group/devices") == [address]:
-        return True
-    vf = observe_vf(host, step.pf, step.index)
-    return vf is not None and vf.iommu_group is not None and not vf.group_blockers
 
 
 def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
@@ -114,8 +76,8 @@ def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
     if found == step.count:
         return
     if found and step.count:
-        _fail(step, errno.EBUSY)  # as the kernel would; 0 between the two is another plan
-    _write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
+        fail(step, errno.EBUSY)  # as the kernel would; 0 between the two is another plan
+    write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
     made = _count_vfs(host, step.pf)
     if made != step.count:
         _told_otherwise(step, found, made)
@@ -140,7 +102,7 @@ def _guard_all(step: SetNumvfs, host: Host) -> None:
 def _guard_port(step: SetMtu | SetAdminState, host: Host, *, force: bool) -> None:
     pf = observe_pf(host, step.pf)
     if pf is None:
-        _fail(step, errno.ENODEV)
+        fail(step, errno.ENODEV)
     harmless = isinstance(step, SetMtu) and not quirks_of(pf.driver).mtu_resets_vfs
     if not (force or harmless) and (used := pf_in_use(pf)):
         raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
@@ -177,7 +139,7 @@ def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
         return StepResult(applied=step.settings)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EPERM):
-            _fail(step, error.errno)
+            fail(step, error.errno)
     return _configure_singly(step, host)
 
 
@@ -194,7 +156,7 @@ def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
         else:
             applied = replace(applied, **{name: getattr(part, name)})
     if failed:
-        _fail(*failed[0])
+        fail(*failed[0])
     return StepResult(frozenset(unsupported), applied)
 
 
@@ -224,73 +186,3 @@ def _unsupported(attribute: Attribute, part: VfSettings, number: int, quirks: Qu
             return attribute
         case _:
             return None
-
-
-def _guard_vf(step: BindDriver | UnbindDriver, host: Host, *, force: bool) -> None:
-    """Nothing but a VF of this PF, and one that nobody uses, is ever taken from its driver."""
-    if host.sysfs.link(f"{DEVICES}/{step.address}/physfn") != step.pf:
-        _fail(step, errno.ENODEV)
-    pf = observe_pf(host, step.pf)
-    vf = next((vf for vf in pf.vfs if vf.index == step.index), None) if pf else None
-    if pf is None or vf is None or vf.address != step.address:
-        _fail(step, errno.ENODEV)
-    if not force and (why := vf_in_use(vf, nic=pf.is_nic)):
-        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
-
-
-def _bind(step: BindDriver, host: Host, *, force: bool) -> None:
-    base = f"{DEVICES}/{step.address}"
-    bound = host.sysfs.link(f"{base}/driver")
-    if bound is not None or host.sysfs.link(f"{base}/physfn") != step.pf:
-        _guard_vf(step, host, force=force)
-    # An override of "\n" clears it; an empty write would not reach the kernel at all.
-    _write(host, step, f"{base}/driver_override", f"{step.driver or ''}\n")
-    wrong = bound != step.driver if step.driver else bound == VFIO_DRIVER
-    if bound is not None and wrong:
-        _write(host, step, f"{base}/driver/unbind", str(step.address))
-    if step.driver is None:
-        _probe_host_driver(step, host)
-    else:
-        _write(host, step, "sys/bus/pci/drivers_probe", str(step.address))
-    # drivers_probe reports success also when no driver took the device.
-    now = host.sysfs.link(f"{base}/driver")
-    if now is None or (step.driver is not None and now != step.driver):
-        _explain_unbound(step, host, now)
-
-
-def _probe_host_driver(step: BindDriver, host: Host) -> None:
-    """Without an override a VF is probed only while its PF's autoprobe is on (pci_device_can_probe)."""
-    autoprobe = f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe"
-    before = host.sysfs.read(autoprobe)
-    if before == "0":
-        _write(host, step, autoprobe, "1")
-    try:
-        _write(host, step, "sys/bus/pci/drivers_probe", str(step.address))
-    finally:
-        if before == "0":
-            _write(host, step, autoprobe, "0")
-
-
-def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
-    text = f"{step.pf}: cannot {step.describe()}: it is bound to {now or 'nothing'} afterwards"
-    if step.driver and not host.sysfs.exists(f"sys/bus/pci/drivers/{step.driver}"):
-        raise StepError(f"{text}: no driver {step.driver} is loaded", hint=f"modprobe {step.driver}")
-    if not host.sysfs.exists(f"{DEVICES}/{step.address}/vendor"):
-        _fail(step, errno.ENODEV)
-    if host.sysfs.link(f"{DEVICES}/{step.address}/iommu_group") is None:
-        raise StepError(
-            f"{text}: it has no IOMMU group",
-            hint="turn the IOMMU on in the firmware, and boot with intel_iommu=on or amd_iommu=on",
-            retryable=False,
-        )
-    raise StepError(
-        text, hint="the kernel log says why the driver's probe failed: journalctl -k -g " + str(step.address)
-    )
-
-
-def _leave_driver(step: UnbindDriver, host: Host, *, force: bool) -> None:
-    _guard_vf(step, host, force=force)
-    base = f"{DEVICES}/{step.address}"
-    _write(host, step, f"{base}/driver_override", "\n")
-    if host.sysfs.link(f"{base}/driver"):
-        _write(host, step, f"{base}/driver/unbind", str(step.address))

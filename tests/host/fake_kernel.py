@@ -68,6 +68,10 @@ class FakeKernel:
         self._behave(device, file, {"until": str(until)})
         return until
 
+    def pass_over(self, device: str, file: str, *, times: int) -> None:
+        """So many writes are taken, and nothing is done."""
+        self._behave(device, file, {"passed_over": times})
+
     def behave(self, device: str, file: str) -> None:
         self._behave(device, file, {})
 
@@ -85,8 +89,8 @@ class FakeKernel:
         """A write: wait, refuse or do as told. Raises OSError."""
         began, number = time.monotonic(), 0
         try:
-            self._follow_orders(device, file)
-            self._do(device, file, text)
+            if self._follow_orders(device, file):
+                self._do(device, file, text)
         except OSError as error:
             number = error.errno or 0
             raise
@@ -95,7 +99,8 @@ class FakeKernel:
             with open(self._journal, "a") as journal:
                 journal.write(line + "\n")
 
-    def _follow_orders(self, device: str, file: str) -> None:
+    def _follow_orders(self, device: str, file: str) -> bool:
+        """Whether it is to be done."""
         path = self.tree.root / "behaviour" / f"{device} {file}"
         how = json.loads(path.read_text()) if path.exists() else {}
         time.sleep(how.get("seconds", 0))
@@ -105,6 +110,9 @@ class FakeKernel:
         if how.get("left"):
             self._behave(device, file, {**how, "left": how["left"] - 1})
             raise OSError(how["errno"], os.strerror(how["errno"]))
+        if passed_over := how.get("passed_over"):
+            self._behave(device, file, {"passed_over": passed_over - 1})
+        return not passed_over
 
     def _do(self, device: str, file: str, text: str) -> None:
         tree, path = self.tree, self.tree.device(device) / file

@@ -28,7 +28,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
-FAULTS, BEGUN = "bus-faults", "begun"
+FAULTS, BEGUN, VERSION = "bus-faults", "begun", "systemd-version"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -210,6 +210,9 @@ class FakeSystemd:
         return "o", (f"/loaded/{unit.replace('.', '_2e')}",)
 
     def Get(self, path: str, interface: str, name: str) -> Any:  # noqa: N802
+        if name == "Version":
+            version = self.root / VERSION
+            return "v", (("s", version.read_text() if version.exists() else "252"),)
         if path.startswith("/loaded/"):
             return "v", (("s", LOADED.get(path, ABSENT)[name]),)
         unit = list(self.units.values())[int(path.rpartition("/")[2])]

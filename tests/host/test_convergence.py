@@ -146,6 +146,21 @@ def test_a_pf_gets_what_the_policy_says(kernel_files: FakeKernel) -> None:
     assert (tree.root / "sys/class/net/ens1/flags").read_text() == "0x1003\n"
 
 
+def test_a_vf_that_another_driver_has_in_hand_is_bound_in_the_same_look(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lab: udev had igbvf loaded while VFs were made, and a look later was 0.9 s of a boot."""
+    kernel_files.tree.add_pf(PF, interface="ens1")
+    kernel_files.pass_over("0000:01:10.0", "drivers_probe", times=1)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+
+    converge(kernel_files, body)
+    assert [kernel_files.tree.bound(vf) for vf in kernel_files.tree.vfs(PF)] == ["vfio-pci", "vfio-pci"]
+    assert "cannot bind" not in caplog.text
+
+
 def test_a_converged_pf_is_not_written_to(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF, interface="ens1")
 

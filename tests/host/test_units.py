@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.fake_systemd import fake_systemd, private_bus
+from tests.host.fake_systemd import VERSION, fake_systemd, private_bus
 from vfagent.host.units import BusError, Systemd, device_unit, escape_path
 from vfagent.model.guest import FoundUnit, Property, UnitSpec
 from vfagent.model.pci import PciAddress
@@ -49,6 +49,27 @@ def test_a_unit_is_made_as_it_is_given_and_its_own_job_awaited(place: tuple[str,
     assert (unit, mode, aux) == ("vfagent-guest-x.service", "fail", [])
     assert dict(properties)["ExecStart"] == ["a(sasb)", [["/bin/true", ["/bin/true", "-x"], False]]]
     assert dict(properties)["SetCredential"] == ["a(say)", [["boot.ipxe", "#!ipxe\n"]]]
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "command"),
+    [
+        ("252.39-1~deb12u1", "ExecStart", ["/bin/true", ["/bin/true", "a$$b"], False]),
+        ("257.9-1~deb13u1", "ExecStartEx", ["/bin/true", ["/bin/true", "a$b"], ["no-env-expand"]]),
+    ],
+)
+def test_a_dollar_in_a_command_is_one_after_a_daemon_reload_too(
+    place: tuple[str, Path], version: str, name: str, command: list[Any]
+) -> None:
+    address, log = place
+    log.with_name(VERSION).write_text(version)
+    one = spec("x")
+    written = Property("ExecStart", "a(sasb)", [("/bin/true", ["/bin/true", "a$$b"], False)])
+    properties = tuple(written if found.name == "ExecStart" else found for found in one.properties)
+    with Systemd(address) as systemd:
+        systemd.start(UnitSpec(one.unit, properties), 5)
+    [(_, _, made, _)] = calls(log, "StartTransientUnit")
+    assert {key: value[1] for key, value in made if key.startswith("ExecStart")} == {name: [command]}
 
 
 def test_one_connection_is_good_for_several_jobs(place: tuple[str, Path]) -> None:

@@ -51,8 +51,10 @@ POLICY = _PF.format(name="storage", match=f'pci = "{PF}"') + _GUEST.format(
     name="cirros", vfs="storage:0", firmware="bios", host=10, iqn=IQN
 )
 USER, SECRET = "cirros", "open-sesame-12"
-POLICY += f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
-EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN)
+CHAP = f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
+POLICY += CHAP
+# Its target asks for no login, but its script has the variable that the secret is in.
+EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN) + CHAP
 ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
     "[guest.ipxe]", '[guest.ipxe]\nloader = "rom"'
 )
@@ -164,12 +166,21 @@ def test_a_guest_that_ignores_acpi_is_stopped_in_the_stated_time_and_stays_so(vm
     wait_said(vm, "cirros", MARK, since=since)
 
 
+def command_of(vm: VM, name: str) -> str:
+    return vm.run(f"tr '\\0' '\\n' </proc/{guest_facts.guest(vm, name)['pid']}/cmdline").stdout
+
+
 @pytest.mark.long
 def test_a_guest_boots_under_uefi_too(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", (POLICY + EFI).encode())
     vm.run("systemctl reload vfagent.service")
     wait_said(vm, "efi", EFI_MARK, timeout=240)
     assert guest_facts.guest(vm, "efi")["loader"] == "iPXE image"
+    first, command = guest_facts.guest(vm, "efi")["pid"], command_of(vm, "efi")
+    assert "$" in command
+    vm.run("systemctl daemon-reload; systemctl kill --signal=SEGV vfagent-guest-efi.service")
+    vm.wait_for(lambda: guest_facts.guest(vm, "efi")["pid"] not in (first, None), 60)
+    assert command_of(vm, "efi") == command
     vm.run("vfagent guest stop efi", timeout=60)
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("systemctl reload vfagent.service")

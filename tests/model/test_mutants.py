@@ -34,7 +34,7 @@ MUTANTS = {
         "plan/vf.py", "use = vf_in_use(vf, nic=pf.is_nic)", "use = None", "test_holders.py"
     ),
     "a step does not ask again whether the VF is in use": Mutant(
-        "execute.py", "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):", "if False:", "test_holders.py"
+        "execute_bind.py", "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):", "if False:", "test_holders.py"
     ),
     "what lies beyond the horizon is not looked at": Mutant(
         "reconcile.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
