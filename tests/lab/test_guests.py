@@ -267,7 +267,7 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
     # Of a VF that really goes the kernel says so once its guest has let go of it; systemd's part is its device unit.
     vm.run(f"echo remove >/sys/bus/pci/devices/{vf}/uevent")
-    vm.wait_for("! systemctl is-active --quiet vfagent-guest-late.service", 30)
+    vm.wait_for("test $(systemctl is-active vfagent-guest-late.service) = inactive", 30)
     assert "a VF is being taken" not in journal(vm, since)
     vm.run(f"echo add >/sys/bus/pci/devices/{vf}/uevent; udevadm settle; vfagent guest start late", timeout=60)
     assert guest_facts.phase(vm, "late") == "running"
