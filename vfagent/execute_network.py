@@ -3,10 +3,9 @@
 
 import errno
 from collections.abc import Callable
-from typing import NoReturn
 
-from vfagent.advice import explain
-from vfagent.errors import RefusedError, StepError, errno_text
+from vfagent.errors import RefusedError
+from vfagent.execute_sysfs import fail
 from vfagent.host.host import Host
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.memory import StepResult
@@ -54,18 +53,12 @@ def execute_network(step: Step, host: Host, *, force: bool) -> StepResult:
     return DONE
 
 
-def _fail(step: Step, number: int) -> NoReturn:
-    cause, hint, retryable = explain(step, number)
-    text = f"{step.pf}: cannot {step.describe()}: {errno_text(number)}{cause}"
-    raise StepError(text.removeprefix(": "), errno=number, hint=hint, retryable=retryable)
-
-
 def _ask(step: Step, request: Callable[[], None], *, harmless: tuple[int, ...] = ()) -> None:
     try:
         request()
     except OSError as error:
         if error.errno not in harmless:
-            _fail(step, error.errno or 0)
+            fail(step, error.errno or 0)
 
 
 def _change_link(step: Step, host: Host) -> None:
@@ -93,7 +86,7 @@ def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], N
         request()
     except OSError as error:
         if error.errno != errno.EEXIST or host.network.link(step.name) is None:
-            _fail(step, error.errno or 0)
+            fail(step, error.errno or 0)
     _mark(step, host)
 
 
@@ -107,7 +100,7 @@ def _mark(step: CreateVlan | CreateBridge | MarkLink, host: Host) -> None:
 def _present(step: Step, name: str, ifindex: int | None, host: Host) -> Link:
     link = host.network.link(name)
     if link is None or ifindex not in (None, link.ifindex):
-        _fail(step, errno.ENODEV)
+        fail(step, errno.ENODEV)
     return link
 
 
@@ -122,7 +115,7 @@ def _set_link(step: SetLink | SetRepresentor, link: Link, host: Host) -> None:
     if change.bridge is not None:
         bridge = host.network.link(change.bridge) if change.bridge else None
         if change.bridge and bridge is None:
-            _fail(step, errno.ENODEV)
+            fail(step, errno.ENODEV)
         master = bridge.ifindex if bridge else 0
     if change.vlan_filtering is not None:
         on = change.vlan_filtering
@@ -147,11 +140,14 @@ def _change_fdb(step: AddFdb | RemoveFdb, host: Host) -> StepResult:
         else:
             host.network.remove_fdb(step.ifindex, step.mac)
     except OSError as error:
-        return _fdb_answer(step, error.errno or 0)
+        if (answer := _fdb_answer(step, error.errno or 0)) is None:
+            fail(step, error.errno or 0)
+        return answer
     return DONE
 
 
-def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult:
+def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult | None:
+    """What a refusal means, None where it is a failure."""
     match step, number:
         case (AddFdb(), errno.EEXIST) | (RemoveFdb(), errno.ENOENT):
             return DONE
@@ -160,13 +156,13 @@ def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult:
         case AddFdb(), errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
             return StepResult(unsupported=frozenset({Attribute.FDB}))
         case _:
-            _fail(step, number)
+            return None
 
 
 def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepResult:
     pf = observe_pf(host, step.pf)
     if pf is None:
-        _fail(step, errno.ENODEV)
+        fail(step, errno.ENODEV)
     if not force and (used := pf_in_use(pf)):
         raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
     # mlx5 before its fix follows a null pointer when the mode is set on a card that has no VFs.
@@ -179,7 +175,7 @@ def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepRes
             host.devlink.set_eswitch_mode(step.pf, step.mode)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
-            _fail(step, error.errno or 0)
+            fail(step, error.errno or 0)
         missing = Attribute.HWMODE if isinstance(step, SetHwmode) else Attribute.ESWITCH
         return StepResult(unsupported=frozenset({missing}))
     return DONE

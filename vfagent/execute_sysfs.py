@@ -17,6 +17,7 @@ def write(host: Host, step: Step, path: str, text: str) -> None:
 
 
 def fail(step: Step, number: int) -> NoReturn:
+    """Steps for the host's own network have no PF."""
     cause, hint, retryable = explain(step, number)
     text = f"{step.pf}: cannot {step.describe()}: {errno_text(number)}{cause}"
-    raise StepError(text, errno=number, hint=hint, retryable=retryable)
+    raise StepError(text.removeprefix(": "), errno=number, hint=hint, retryable=retryable)
