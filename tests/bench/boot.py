@@ -22,7 +22,7 @@ _BEGAN, _READY = "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonoton
 def measure(vm: VM, which: str) -> dict[str, object]:
     """One boot: user space's time, and the service's from its start to READY."""
     vm.run(f"systemctl {'enable' if which == WITH else 'disable'} vfagent.service && sync")
-    vm.reboot(timeout=300)
+    vm.power_cycle(timeout=300)
     vm.wait_boot(timeout=300)
     said = vm.run("systemd-analyze time").stdout
     found = re.search(r"([\d.]+)s \(userspace\)|(\d+)min ([\d.]+)s \(userspace\)", said)

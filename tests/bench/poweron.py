@@ -124,7 +124,7 @@ def measure(vm: VM, way: Way) -> tuple[float | None, float | None]:
     """One boot: when the VFs were ready, and when the guest said so. Leaves the guest running."""
     vm.put_tree(way.files)
     vm.run("rm -f /var/lib/bench/record; sync")
-    vm.reboot(timeout=300)
+    vm.power_cycle(timeout=300)
     written = f"timeout {LIMIT_S + 30} sh -c 'until grep -q all_s {_RECORD}; do sleep 1; done'"
     vm.run(written, timeout=LIMIT_S + 60, check=False)
     found = json.loads((vm.get(_RECORD).decode().splitlines() or ['{"all": false}'])[-1])

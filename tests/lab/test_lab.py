@@ -146,3 +146,12 @@ def test_reboot_keeps_what_changed(vm: VM) -> None:
     vm.reboot()
     assert vm.run("cat /proc/sys/kernel/random/boot_id").stdout != before
     assert vm.get("/etc/lab/file") == b"changed\n"
+
+
+def test_power_off_and_on_keeps_what_changed_and_every_card(vm: VM) -> None:
+    vm.put("/etc/lab/file", b"changed\n")
+    vm.power_cycle()
+    assert float(vm.run("cat /proc/uptime").stdout.split()[0]) < 60
+    assert vm.get("/etc/lab/file") == b"changed\n"
+    classes = [vm.run(f"lspci -n -s {pf}").stdout.split()[1] for pf in (IGB, VIRTIO, NVME)]
+    assert classes == ["0200:", "0200:", "0108:"]

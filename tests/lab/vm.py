@@ -53,6 +53,7 @@ class VM:
         self._machine = Machine(accelerator(self.image), memory_mib, extra_kernel, extra=tuple(extra_qemu))
         self._spent: set[str] = set()
         self._boot_begin = 0
+        self._place: Place | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._remote: Remote | None = None
@@ -104,6 +105,7 @@ class VM:
         self._launch(place, self.machine.arguments())
 
     def _launch(self, place: Place, arguments: list[str]) -> None:
+        self._place = place
         self._process = place.start(arguments)
         VM.alive.append(self)
         self._remote = Remote(self.folder, self.image.key, self._process.pid)
@@ -224,6 +226,19 @@ class VM:
         self.remote.close()
         self.wait_ssh(timeout)
 
+    def power_cycle(self, timeout: float = 180) -> None:
+        """Off, and on again with the same disk and cards, until ssh answers.
+
+        What is timed boots so: a QEMU that goes on through a reboot has translated the old kernel's code, has to throw
+        that away piece by piece, and every second or third time all of it at once: 7.3 to 8.3 s beside 10 to 11.4.
+        """
+        self.shutdown(timeout)
+        self._disconnect()
+        self.payload, self._boot_begin = {}, 0  # it is on the disk by now
+        assert self._place is not None
+        self._launch(self._place, self.machine.arguments())
+        self.wait_ssh(timeout)
+
     def shutdown(self, timeout: float = 120) -> None:
         """Powers the guest off, and waits for QEMU's end."""
         self.run("systemctl poweroff", check=False)
@@ -232,16 +247,19 @@ class VM:
 
     def kill(self) -> None:
         """Ends QEMU at once, and removes the VM's folder."""
+        self._disconnect()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        self._folder.remove()
+
+    def _disconnect(self) -> None:
         if self in VM.alive:
             VM.alive.remove(self)
         if self._remote:
             self._remote.close()
         if self._qmp:
             self._qmp.close()
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        self._folder.remove()
 
 
 def _text(data: bytes) -> str:
