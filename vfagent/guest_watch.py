@@ -27,6 +27,7 @@ class BusWatch:
         self._socket, self._on_came = bus_socket(bus), on_came
         self._watch: FolderWatch | None = None
         self._overdue: asyncio.TimerHandle | None = None
+        self.waited = False  # it was not there once
 
     def there(self) -> bool:
         """If not, `on_came` is called when something has changed."""
@@ -34,6 +35,7 @@ class BusWatch:
         if self._come() or not self._begin() or self._come():
             self.stop()
             return True  # where it cannot be waited for, it is tried, and tried again
+        self.waited = True
         return False
 
     def _come(self) -> bool:
@@ -76,12 +78,17 @@ class _Qemu:
 
 
 class UnitWatch:
-    """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd."""
+    """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd.
 
-    def __init__(self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None]) -> None:
-        self.jobs, self.bus, self.on_units = jobs, bus, on_units
+    `fresh`: whether no guest was started since the host booted, as far as is remembered.
+    """
+
+    def __init__(
+        self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None], fresh: Callable[[], bool]
+    ) -> None:
+        self.jobs, self.bus, self.on_units, self._fresh = jobs, bus, on_units, fresh
         self._bus = BusWatch(bus, self.look_once)
-        self._looking = self._again = self._stopped = False
+        self._looking = self._again = self._asked = self._stopped = False
         self._failures = 0
         self._qemus: dict[int, _Qemu] = {}  # by process ID
         self._timer: asyncio.TimerHandle | None = None
@@ -99,10 +106,18 @@ class UnitWatch:
         if self._stopped or not self._bus.there():
             return
         load_jeepney()
+        if self._none_yet():
+            self.on_units(())
+            return
         self._looking, self._again = True, False
         bus, now = self.bus, asyncio.get_running_loop().time()
         news = frozenset(pid for pid, one in self._unregistered().items() if now - one.since >= _REGISTER_S)
         self.jobs.run(lambda: survey(bus, news), lambda found: self._looked(found, news), SURVEY_S)
+
+    def _none_yet(self) -> bool:
+        """At a boot, where nobody can have started a guest before there was a bus. To ask would take 0.2 s of it."""
+        first, self._asked = not self._asked, True
+        return first and self._bus.waited and self._fresh()
 
     def _unregistered(self) -> dict[int, _Qemu]:
         return {pid: one for pid, one in self._qemus.items() if not one.registered}

@@ -44,7 +44,7 @@ class Guests:
         self.jobs = Jobs()
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
-        self.units = UnitWatch(self.jobs, bus, self._take_units)
+        self.units = UnitWatch(self.jobs, bus, self._take_units, lambda: not self.records.all())
         self._recognised = self._current = False  # `_current`: the units are known as they are now
         self.kvm = KvmTrial(host, self.records, self.jobs, bus, self.consider_soon)
         self.roms = Roms(root, self.jobs, bus, self.consider_soon)

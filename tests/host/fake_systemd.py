@@ -230,10 +230,10 @@ class FakeSystemd:
 
 
 @contextmanager
-def private_bus(folder: Path) -> Iterator[str]:
+def private_bus(folder: Path, name: str = "bus") -> Iterator[str]:
     """The address of a bus that ends with the test."""
-    address = f"unix:path={folder}/bus"
-    (folder / "bus.conf").write_text(CONFIG.format(socket=folder / "bus"))
+    address = f"unix:path={folder}/{name}"
+    (folder / "bus.conf").write_text(CONFIG.format(socket=folder / name))
     argv = ["dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--print-address"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout
@@ -244,15 +244,20 @@ def private_bus(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def fake_systemd(folder: Path) -> Iterator[tuple[str, Path]]:
-    """A bus with a systemd: its address, and the log of what it was asked. `folder` is a host's root."""
+    """A bus with a systemd: its address, and the log of what it was asked. `folder` is a host's root.
+
+    Whoever is early waits for systemd, as the bus has it for this name (bus_activation_activate_service() in D-Bus'
+    bus/activation.c): the socket has its name once that is there.
+    """
     log = folder / "calls"
     log.touch()
-    with private_bus(folder) as address:
+    with private_bus(folder, "early-bus") as address:
         argv = [sys.executable, "-m", "tests.host.fake_systemd", address, str(folder)]
         with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
-            yield address, log
+            (folder / "early-bus").rename(folder / "bus")
+            yield f"unix:path={folder}/bus", log
             process.terminate()
             for path in folder.glob("sys/fs/cgroup/machine.slice/*"):
                 path.rmdir()

@@ -25,6 +25,7 @@ from vfagent.convergence import Convergence
 from vfagent.guest_state import Job
 from vfagent.guests import Guests
 from vfagent.host import worker
+from vfagent.host.guest_records import GuestRecords, Record
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
 from vfagent.host.udev import QUEUE
@@ -577,6 +578,28 @@ def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel
             await agent.stop()
 
     run_to_end(story())
+
+
+@pytest.mark.parametrize(("remembered", "surveys"), [(False, 0), (True, 1)])
+def test_at_a_boot_a_guest_waits_for_no_survey_unless_one_may_run_already(
+    kernel: FakeKernel, *, remembered: bool, surveys: int
+) -> None:
+    kernel.tree.add_pf(PF)
+    if remembered:
+        GuestRecords(kernel.tree.root).keep("z", Record("rule"))
+
+    async def story() -> None:
+        agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
+        agent.look()
+        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await asyncio.sleep(0.3)  # it has found that there is no bus
+        with fake_systemd(kernel.tree.root):
+            await runs(agent)
+            await agent.stop()
+
+    run_to_end(story())
+    asked = [json.loads(line)[0] for line in (kernel.tree.root / "calls").read_text().splitlines()]
+    assert asked[: asked.index("StartTransientUnit")].count("ListUnitsByPatterns") == surveys
 
 
 @pytest.mark.parametrize("folder", [".", "later"])
