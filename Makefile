@@ -80,8 +80,7 @@ install: install-host
 install-host:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
-	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target \
-		vfagent-group@.service; do \
+	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target; do \
 		$(INSTALL) systemd/$$unit $(DESTDIR)$(UNITS)/$$unit; done
 	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants
 	ln -sf ../vfagent-coldplug.service $(DESTDIR)$(UNITS)/sysinit.target.wants/vfagent-coldplug.service

@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import stat
 import time
 import uuid
 from collections.abc import Callable
@@ -18,12 +17,13 @@ from vfagent.host.files import seen_in
 from vfagent.host.host import Host
 from vfagent.host.udev import QUEUE
 from vfagent.host.units import UNITS, BusError, Systemd, device_unit
+from vfagent.host.vfio_group import closed, open_to_kvm
 from vfagent.model.guest import FoundUnit, GuestVf, unit_name
 from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.observe import observe_vf
 from vfagent.plan.boot import Boot
 from vfagent.plan.guest_files import absent_file
-from vfagent.plan.guest_unit import OPEN_GROUP, unit_of
+from vfagent.plan.guest_unit import VF_KNOWN, unit_of
 from vfagent.plan.kvm_probe import PROBE_S, kvm_probe
 from vfagent.plan.qemu import Guest
 from vfagent.policy.types import GuestRule
@@ -82,8 +82,8 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
         _still_free(vf, host)
     uuid_text = str(_uuid(order.rule.name, order.machine_id))
     secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
-    closed = closed_groups(order, host)
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, closed)
+    beside_udev = _opened_before_udev(order, host)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, beside_udev)
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)
@@ -105,26 +105,19 @@ def _still_free(vf: GuestVf, host: Host) -> None:
         raise VfagentError(f"{vf}: is not free any more")
 
 
-def closed_groups(order: Order, host: Host) -> tuple[int, ...]:
-    """The groups that udev will make kvm's when it comes to them: at a boot that is seconds later.
+def _opened_before_udev(order: Order, host: Host) -> bool:
+    """Whether its groups are open, though udev has not come to them: at a boot that is seconds later.
 
-    None where the guest waits for udev all the same: for the node of a disk, too.
+    Not where the guest waits for udev all the same: for the node of a disk, too.
     """
-    units = (f"{one}/{OPEN_GROUP}@.service" for one in UNITS)
-    if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in units)):
-        return ()
+    targets = (f"{one}/{VF_KNOWN}@.target" for one in UNITS)
+    if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in targets)):
+        return False
     if any(disk.path.startswith("/dev/") for disk in order.rule.disk):
-        return ()
-    groups = dict.fromkeys(vf.iommu_group for vf in order.vfs if vf.iommu_group is not None)
-    return tuple(group for group in groups if _closed(order.root / f"dev/vfio/{group}"))
-
-
-def _closed(node: Path) -> bool:
-    """As devtmpfs makes it, for root alone. Where /dev/vfio came after the service, the service does not see it."""
-    try:
-        return not node.stat().st_mode & stat.S_IWGRP
-    except FileNotFoundError:
-        return True
+        return False
+    groups = {vf.iommu_group for vf in order.vfs if vf.iommu_group is not None}
+    nodes = [node for group in groups if closed(node := order.root / f"dev/vfio/{group}")]
+    return bool(nodes) and all(map(open_to_kvm, nodes))
 
 
 def stop(bus: str, guest: str, timeout_s: float) -> Outcome:

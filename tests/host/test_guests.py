@@ -24,7 +24,7 @@ from tests.host.tree import put
 from vfagent.convergence import Convergence
 from vfagent.guest_state import Job
 from vfagent.guests import Guests
-from vfagent.host import worker
+from vfagent.host import vfio_group, worker
 from vfagent.host.guest_records import GuestRecords, Record
 from vfagent.host.policy_files import load
 from vfagent.host.state import State
@@ -53,7 +53,7 @@ vfs = ["a:0"]
 [guest.ipxe]
 address = "dhcp"
 """
-OPEN_GROUP = "usr/lib/systemd/system/vfagent-group@.service"
+VF_KNOWN = "usr/lib/systemd/system/vfagent-vf@.target"
 SECOND = '\n[[guest]]\nname = "y"\nvfs = ["a"]\n[guest.ipxe]\naddress = "dhcp"\n'
 
 
@@ -178,39 +178,57 @@ def started_by(kernel: FakeKernel) -> dict[str, Any]:
     return {name: value for name, (_, value) in body[2]}
 
 
-def test_a_guest_does_not_wait_for_a_udev_that_is_behind(kernel: FakeKernel, tell: Tell) -> None:
-    """At a boot: VFs are ready long before udev comes to the nodes of their groups, which are root's alone."""
+@pytest.fixture
+def behind(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The node of the VF's group at a boot: VFs are ready long before udev comes to what it makes kvm's."""
+    monkeypatch.setattr(vfio_group, "_KVM", "daemon")  # which is everywhere
     kernel.tree.add_pf(PF)
-    put(kernel.tree.root / QUEUE, "")
-    put(kernel.tree.root / OPEN_GROUP, "")
-    tell(runs)
-    assert started_by(kernel)["After"] == ["vfagent-group@100.service"]
-
-
-def test_a_guest_whose_groups_are_open_is_ordered_after_its_vfs(kernel: FakeKernel, tell: Tell) -> None:
-    kernel.tree.add_pf(PF)
-    for name in (QUEUE, OPEN_GROUP, "dev/vfio/100"):
+    for name in (QUEUE, VF_KNOWN, "dev/vfio/100"):
         put(kernel.tree.root / name, "")
-        (kernel.tree.root / name).chmod(0o660)
+    node = kernel.tree.root / "dev/vfio/100"
+    node.chmod(0o600)
+    return node
+
+
+def test_a_guest_does_not_wait_for_a_udev_that_is_behind(kernel: FakeKernel, behind: Path, tell: Tell) -> None:
     tell(runs)
-    assert "dev-vfio-100.device" in started_by(kernel)["After"]
+    assert not {"After", "BindsTo"} & started_by(kernel).keys()
+    assert not vfio_group.closed(behind)
 
 
-def test_without_the_unit_that_opens_groups_a_guest_waits_for_udev(kernel: FakeKernel, tell: Tell) -> None:
+def waits_for_udev(kernel: FakeKernel) -> bool:
+    return "dev-vfio-100.device" in started_by(kernel)["After"]
+
+
+def test_a_guest_whose_groups_are_open_is_ordered_after_its_vfs(kernel: FakeKernel, behind: Path, tell: Tell) -> None:
+    behind.chmod(0o660)
+    tell(runs)
+    assert waits_for_udev(kernel)
+
+
+def test_a_guest_whose_groups_cannot_be_opened_waits_for_udev(kernel: FakeKernel, behind: Path, tell: Tell) -> None:
+    behind.unlink()  # as where /dev/vfio came after the service
+    tell(runs)
+    assert waits_for_udev(kernel)
+
+
+def test_without_the_target_that_waits_in_its_stead_a_guest_waits_for_udev(
+    kernel: FakeKernel, behind: Path, tell: Tell
+) -> None:
     """As pip installs it."""
-    kernel.tree.add_pf(PF)
-    put(kernel.tree.root / QUEUE, "")
+    (kernel.tree.root / VF_KNOWN).unlink()
     tell(runs)
-    assert "dev-vfio-100.device" in started_by(kernel)["After"]
+    assert waits_for_udev(kernel)
+    assert vfio_group.closed(behind)
 
 
-def test_a_guest_with_a_disk_waits_for_udev_which_makes_the_disk_its_own_too(kernel: FakeKernel, tell: Tell) -> None:
-    kernel.tree.add_pf(PF)
+def test_a_guest_with_a_disk_waits_for_udev_which_makes_the_disk_its_own_too(
+    kernel: FakeKernel, behind: Path, tell: Tell
+) -> None:
     kernel.tree.policy(POLICY.replace('[guest.ipxe]\naddress = "dhcp"', '[[guest.disk]]\npath = "/dev/vg/x"'))
-    put(kernel.tree.root / QUEUE, "")
-    put(kernel.tree.root / OPEN_GROUP, "")
     tell(runs)
-    assert "dev-vfio-100.device" in started_by(kernel)["After"]
+    assert waits_for_udev(kernel)
+    assert vfio_group.closed(behind)
 
 
 def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(

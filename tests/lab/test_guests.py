@@ -257,13 +257,14 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     before, vf = guest_facts.guest(vm, "late")["pid"], vfs(vm, pf)[0].address
     device = vm.run(f"systemd-escape --path --suffix=device $(realpath /sys/bus/pci/devices/{vf})").stdout.strip()
     assert vm.run(f"systemctl is-active {device}", check=False).stdout == "inactive\n"
+    group = vm.run(f"basename $(readlink /sys/bus/pci/devices/{vf}/iommu_group)").stdout.strip()
+    assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:root 660\n"
     vm.run("systemctl daemon-reload; systemctl kill --signal=SEGV vfagent-guest-late.service")
     vm.wait_for(lambda: (found := guest_facts.guest(vm, "late"))["phase"] == "running" and found["pid"] != before, 60)
     before = guest_facts.guest(vm, "late")["pid"]
     vm.run("udevadm control --start-exec-queue; udevadm settle")
     vm.wait_for(f"systemctl is-active --quiet {device}", 30)
     assert guest_facts.guest(vm, "late")["pid"] == before
-    group = vm.run(f"basename $(readlink /sys/bus/pci/devices/{vf}/iommu_group)").stdout.strip()
     assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
     # Of a VF that really goes the kernel says so once its guest has let go of it; systemd's part is its device unit.
     vm.run(f"echo remove >/sys/bus/pci/devices/{vf}/uevent")

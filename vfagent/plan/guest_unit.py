@@ -11,7 +11,7 @@ from vfagent.plan.qemu import CHAP, ROM, SCRIPT, Guest, argv
 from vfagent.plan.unit_values import seconds, translated
 from vfagent.policy.types import GuestRule
 
-VF_KNOWN, OPEN_GROUP = "vfagent-vf", "vfagent-group"  # systemd/vfagent-vf@.target, systemd/vfagent-group@.service
+VF_KNOWN = "vfagent-vf"  # systemd/vfagent-vf@.target
 STOP_S = 60.0  # for the guest to power down, where its unit does not say otherwise
 _MARGIN_S = 2.0  # the helper gives up before systemd does, which would kill it and QEMU alike
 _RESTART_S = 2
@@ -69,7 +69,7 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
     # The VF's end is the guest's; the agent's is not. Nor is it ordered after the service, which is ready when all
     # PFs are done with: this guest's are.
-    yield from _beside_udev(guest, vf_units) if guest.closed_groups else _after_udev(guest, vf_units)
+    yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
     # systemd restarts it by the policy's words, so that guests come back while the agent is away too.
     yield Property("Restart", "s", guest.rule.restart)
     yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
@@ -91,17 +91,15 @@ def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("After", "as", [*vf_units, *groups])
 
 
-def _beside_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
+def _beside_udev(vf_units: tuple[str, ...]) -> Iterator[Property]:
     """At a boot udev comes to VFs behind all devices that were announced before them: seconds, on a large host more.
 
-    A unit opens the groups meanwhile. A device that udev has not come to counts as gone, unless a job waits for it
+    A device that udev has not come to counts as gone, unless a job waits for it
     whose end another job waits for (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): targets' jobs do.
     Should it never come, they fail, and the guest, which is not bound to them, goes on.
     """
-    groups = [f"{OPEN_GROUP}@{group}.service" for group in guest.closed_groups]
     known = [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units]
-    yield Property("Wants", "as", [*groups, *known])
-    yield Property("After", "as", groups)
+    yield Property("Wants", "as", known)
     yield Property("StopPropagatedFrom", "as", known)
 
 

@@ -31,7 +31,7 @@ class Guest:
     uuid: str
     rom: str = ""  # the file that was checked
     secret: str = ""  # the same of CHAP's
-    closed_groups: tuple[int, ...] = ()  # VFIO groups that udev, at work, has not made kvm's yet
+    beside_udev: bool = False  # udev, at work, has not come to its VFs' groups, which are open all the same
 
     @property
     def unit(self) -> str:

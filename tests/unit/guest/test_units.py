@@ -66,13 +66,11 @@ def _hardware(case: Path) -> str:
     return "15b3:1018" if "kernel" in case.stem else "8086:10ca"
 
 
-def test_a_guest_beside_a_busy_udev_waits_for_its_groups_alone(tmp_path: Path) -> None:
-    spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), closed_groups=(10, 11)))
-    groups = ["vfagent-group@10.service", "vfagent-group@11.service"]
-    assert value(spec, "After") == groups
+def test_a_guest_beside_a_busy_udev_waits_for_no_device(tmp_path: Path) -> None:
+    spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), beside_udev=True))
     assert value(spec, "StopPropagatedFrom") == ["vfagent-vf@0000:01:10.0.target"]
-    assert value(spec, "Wants") == [*groups, "vfagent-vf@0000:01:10.0.target"]
-    assert "BindsTo" not in {one.name for one in spec.properties}
+    assert value(spec, "Wants") == ["vfagent-vf@0000:01:10.0.target"]
+    assert not {"After", "BindsTo"} & {one.name for one in spec.properties}
 
 
 def hostile(folder: Path, tables: str) -> Guest:
