@@ -16,8 +16,8 @@ from vfagent.host.chap import secret_file
 from vfagent.host.files import seen_in
 from vfagent.host.host import Host
 from vfagent.host.udev import QUEUE
-from vfagent.host.units import UNITS, BusError, Systemd, device_unit
-from vfagent.host.vfio_group import closed, open_to_kvm
+from vfagent.host.units import UNITS, BusError, NoBusError, Systemd, device_unit
+from vfagent.host.vfio_group import open_to_kvm, udev_has_come
 from vfagent.model.guest import FoundUnit, GuestVf, unit_name
 from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.observe import observe_vf
@@ -41,7 +41,7 @@ _LAST_S = 0.5  # what killed workers have, all together, to be gone
 class Outcome:
     """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file.
 
-    Not `begun`: there was no process left for it, or no descriptor, and nothing was done.
+    Not `begun`: there was no process left for it, no descriptor, or no bus, and nothing was done.
     """
 
     error: str | None = None
@@ -106,7 +106,7 @@ def _still_free(vf: GuestVf, host: Host) -> None:
 
 
 def _opened_before_udev(order: Order, host: Host) -> bool:
-    """Whether its groups are open, though udev has not come to them: at a boot that is seconds later.
+    """Whether its groups are open, though udev has not come to all of them: at a boot that is seconds later.
 
     Not where the guest waits for udev all the same: for the node of a disk, too.
     """
@@ -116,8 +116,8 @@ def _opened_before_udev(order: Order, host: Host) -> bool:
     if any(disk.path.startswith("/dev/") for disk in order.rule.disk):
         return False
     groups = {vf.iommu_group for vf in order.vfs if vf.iommu_group is not None}
-    nodes = [node for group in groups if closed(node := order.root / f"dev/vfio/{group}")]
-    return bool(nodes) and all(map(open_to_kvm, nodes))
+    behind = [group for group in groups if not udev_has_come(group, order.root)]
+    return bool(behind) and all(open_to_kvm(group, order.root) for group in behind)
 
 
 def stop(bus: str, guest: str, timeout_s: float) -> Outcome:
@@ -189,6 +189,8 @@ class Jobs:
 def _guarded(body: Callable[[], T]) -> T | Outcome:
     try:
         return body()
+    except NoBusError as error:
+        return Outcome(str(error), error.hint, begun=False)
     except VfagentError as error:
         return Outcome(str(error), error.hint)
     except OSError as error:

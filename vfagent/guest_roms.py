@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _TELL_S = 3.0
 _AGAIN_S, _LONGEST_S = 300.0, 3600.0
+_NOT_BEGUN_S = 2.0  # no process was to be had for it, or nobody was at the bus yet
 _MARGIN_S = 120.0
 
 
@@ -78,8 +79,8 @@ class Roms:
     def _fail(self, wish: RomWish, found: Outcome) -> None:
         hint = f" ({found.hint})" if found.hint else ""
         before = self._trouble.get(wish)
-        times = before.times + 1 if before else 0
-        wait_s = min(_AGAIN_S * 2.0**times, _LONGEST_S)
+        times = (before.times if before else -1) + found.begun
+        wait_s = min(_AGAIN_S * 2.0**times, _LONGEST_S) if found.begun else _NOT_BEGUN_S
         self._trouble[wish] = _Trouble(f"{found.error}{hint}", time.monotonic() + wait_s, times)
         if before is None or before.text != self._trouble[wish].text:
             log.error("ROM %s: %s%s", wish.target, found.error, hint)

@@ -80,7 +80,7 @@ class _Qemu:
 class UnitWatch:
     """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd.
 
-    `fresh`: whether no guest was started since the host booted, as far as is remembered.
+    `fresh`: whether no guest was started since the host booted, as far as is to be seen.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class UnitWatch:
         self.jobs.run(lambda: survey(bus, news), lambda found: self._looked(found, news), SURVEY_S)
 
     def _none_yet(self) -> bool:
-        """At a boot, where nobody can have started a guest before there was a bus. To ask would take 0.2 s of it."""
+        """At a boot, where guests are started once there is a bus. To ask would take 0.2 s of it."""
         first, self._asked = not self._asked, True
         return first and self._bus.waited and self._fresh()
 

@@ -15,9 +15,9 @@ from vfagent.guest_kvm import KvmTrial
 from vfagent.guest_roms import Roms
 from vfagent.guest_state import GuestState, Job, lost_vf, managed_pf, with_hardware
 from vfagent.guest_watch import UnitWatch
-from vfagent.host.guest_records import CGROUPS, GuestRecords, Record
+from vfagent.host.guest_records import GuestRecords, Record, any_cgroup
 from vfagent.host.host import Host
-from vfagent.model.guest import UNIT_PREFIX, FoundUnit
+from vfagent.model.guest import FoundUnit
 from vfagent.model.pci import PciAddress
 from vfagent.plan.boot import Boot, boot_of
 from vfagent.plan.guest import place
@@ -44,7 +44,7 @@ class Guests:
         self.jobs = Jobs()
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
-        self.units = UnitWatch(self.jobs, bus, self._take_units, lambda: not self.records.all())
+        self.units = UnitWatch(self.jobs, bus, self._take_units, lambda: not (self.records.all() or any_cgroup(host)))
         self._recognised = self._current = False  # `_current`: the units are known as they are now
         self.kvm = KvmTrial(host, self.records, self.jobs, bus, self.consider_soon)
         self.roms = Roms(root, self.jobs, bus, self.consider_soon)
@@ -79,9 +79,7 @@ class Guests:
 
     def _needed(self) -> bool:
         """Without guests nothing of this costs anything."""
-        if self.convergence.policy.guest or self.guests:
-            return True
-        return any(name.startswith(UNIT_PREFIX) for name in self.host.sysfs.names(CGROUPS))
+        return bool(self.convergence.policy.guest or self.guests) or any_cgroup(self.host)
 
     def check_vfs(self) -> None:
         """A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 make no event of it."""

@@ -2,6 +2,7 @@
 """Who can open the node of a VFIO group before and after kvm is let at it. A file's rules are the same."""
 
 import grp
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from vfagent.host import vfio_group
 
 KVM, OTHER, NOBODY = "daemon", "nogroup", 65534
+GROUP = 14
 
 
 @pytest.fixture
@@ -19,11 +21,15 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """As devtmpfs makes it, where others can reach it; group kvm need not be here."""
     monkeypatch.setattr(vfio_group, "_KVM", KVM)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        made = folder / "14"
+        Path(name).chmod(0o711)
+        made = Path(name, f"dev/vfio/{GROUP}")
+        made.parent.mkdir(parents=True)
         made.touch(mode=0o600)
         yield made
+
+
+def opened(node: Path) -> bool:
+    return vfio_group.open_to_kvm(GROUP, node.parents[2])
 
 
 def can_open(node: Path, group: str) -> bool:
@@ -34,34 +40,44 @@ def can_open(node: Path, group: str) -> bool:
 
 
 def test_a_group_is_opened_to_kvm_and_to_nobody_else(node: Path) -> None:
-    assert vfio_group.closed(node)
     assert not can_open(node, KVM)
-    assert vfio_group.open_to_kvm(node)
-    assert not vfio_group.closed(node)
+    assert opened(node)
     assert (can_open(node, KVM), can_open(node, OTHER)) == (True, False)
 
 
-def test_what_udev_gives_it_later_holds(node: Path) -> None:
-    assert vfio_group.open_to_kvm(node)
+def test_a_group_that_was_opened_for_an_earlier_try_is_open(node: Path) -> None:
+    assert opened(node)
+    assert opened(node)
+
+
+@pytest.mark.parametrize("group", [KVM, OTHER])
+def test_whom_udev_gives_it_to_later_can_open_it(node: Path, group: str) -> None:
+    assert opened(node)
+    shutil.chown(node, group=group)
+    node.chmod(0o660)
+    assert can_open(node, group)
+
+
+def test_what_udev_closes_later_is_closed(node: Path) -> None:
+    assert opened(node)
     node.chmod(0o600)
-    assert vfio_group.closed(node)
     assert not can_open(node, KVM)
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o640, 0o666])
 def test_a_group_that_somebody_has_changed_is_left_alone(node: Path, mode: int) -> None:
     node.chmod(mode)
-    assert not vfio_group.open_to_kvm(node)
+    assert not opened(node)
     assert node.stat().st_mode & 0o777 == mode
 
 
 def test_a_group_that_is_not_to_be_seen_is_not_open(node: Path) -> None:
-    absent = node.with_name("15")
-    assert vfio_group.closed(absent)
-    assert not vfio_group.open_to_kvm(absent)
+    node.unlink()
+    assert not opened(node)
+    assert not vfio_group.udev_has_come(GROUP, node.parents[2])
 
 
 def test_without_a_group_kvm_nothing_is_opened(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vfio_group, "_KVM", "no-such-group")
-    assert not vfio_group.open_to_kvm(node)
-    assert vfio_group.closed(node)
+    assert not opened(node)
+    assert node.stat().st_mode & 0o777 == 0o600

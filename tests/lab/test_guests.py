@@ -266,6 +266,8 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     vm.wait_for(f"systemctl is-active --quiet {device}", 30)
     assert guest_facts.guest(vm, "late")["pid"] == before
     assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
+    as_kvm = "setpriv --reuid=nobody --regid=kvm --clear-groups test -w"
+    vm.run(f"{as_kvm} /dev/vfio/{group} && ! {as_kvm.replace('kvm', 'nogroup')} /dev/vfio/{group}")
     # Of a VF that really goes the kernel says so once its guest has let go of it; systemd's part is its device unit.
     vm.run(f"echo remove >/sys/bus/pci/devices/{vf}/uevent")
     vm.wait_for("test $(systemctl is-active vfagent-guest-late.service) = inactive", 30)

@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 
 from vfagent.frozen import frozen
+from vfagent.host.host import Host
 from vfagent.host.state import write_json
 from vfagent.model.codec import decode, encode
-from vfagent.model.guest import unit_name
+from vfagent.model.guest import UNIT_PREFIX, unit_name
 from vfagent.model.pci import PciAddress
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,11 @@ class GuestRecords:
 
 def guest_cgroup(name: str) -> str:
     return f"{CGROUPS}/{unit_name(name)}"
+
+
+def any_cgroup(host: Host) -> bool:
+    """Whether a guest runs, by its cgroup: of one in another slice only systemd can tell."""
+    return any(name.startswith(UNIT_PREFIX) for name in host.sysfs.names(CGROUPS))
 
 
 def _names(folder: Path) -> list[str]:

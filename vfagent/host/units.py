@@ -70,6 +70,10 @@ class BusError(VfagentError):
         self.name = name
 
 
+class NoBusError(BusError):
+    """There is no bus, or nobody at it yet."""
+
+
 class Systemd:
     """One connection. `address` is the system bus, or one of a test's own."""
 
@@ -84,7 +88,7 @@ class Systemd:
             cause = errno_text(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             if isinstance(error, TimeoutError | BlockingIOError):  # it reads without waiting once the time is up
                 cause = f"no answer within {_REPLY_S:g} s"
-            raise BusError(f"systemd: cannot talk to it over D-Bus: {cause}", hint="is dbus.socket there?") from error
+            raise NoBusError(f"systemd: cannot talk to it over D-Bus: {cause}", hint="is dbus.socket there?") from error
 
     def __enter__(self) -> Self:
         return self

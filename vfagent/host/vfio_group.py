@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of a VFIO group: the kernel makes it root's alone, and it is kvm's from when udev has come to it."""
+"""The node of a VFIO group: the kernel makes it root's alone, and udev, when it comes to it, kvm's."""
 
 import contextlib
 import grp
@@ -7,6 +7,8 @@ import os
 import stat
 import struct
 from pathlib import Path
+
+from vfagent.host.udev import STORED
 
 _KVM = "kvm"
 _ATTRIBUTE = "system.posix_acl_access"  # acl(5), and XATTR_NAME_POSIX_ACL_ACCESS in linux/xattr.h
@@ -16,27 +18,35 @@ _READ_WRITE = 6
 _AS_MADE = 0o600
 
 
-def closed(node: Path) -> bool:
-    """As devtmpfs makes it. Not to be seen, as where /dev/vfio came after the service, counts as closed."""
+def udev_has_come(group: int, root: Path) -> bool:
+    """It stores what it knows of a device once its node is as the rules say."""
     try:
-        return not node.stat().st_mode & stat.S_IWGRP
-    except FileNotFoundError:
-        return True
+        device = _node(group, root).stat().st_rdev
+    except FileNotFoundError:  # /dev/vfio came after the service, which does not see it
+        return False
+    return (root / STORED / f"c{os.major(device)}:{os.minor(device)}").exists()
 
 
-def open_to_kvm(node: Path) -> bool:
-    """Let group kvm open it; false where that cannot be, or somebody has changed it since it was made.
+def open_to_kvm(group: int, root: Path) -> bool:
+    """Let group kvm open it; false where that cannot be, or somebody has changed its mode since it was made.
 
-    By an ACL, which its owner may set: to give it to the group takes CAP_CHOWN. udev's own owner and mode come on top.
+    By an ACL, which its owner may set: to give it to kvm takes CAP_CHOWN. udev's mode becomes the ACL's mask, and the
+    group that udev gives it to has what the mode says.
     """
+    node = _node(group, root)
     with contextlib.suppress(OSError, KeyError):
+        acl = _acl(grp.getgrnam(_KVM).gr_gid)
         if stat.S_IMODE(node.stat().st_mode) == _AS_MADE:
-            os.setxattr(node, _ATTRIBUTE, _acl(grp.getgrnam(_KVM).gr_gid))
-            return True
+            os.setxattr(node, _ATTRIBUTE, acl)
+        return os.getxattr(node, _ATTRIBUTE) == acl
     return False
 
 
+def _node(group: int, root: Path) -> Path:
+    return root / f"dev/vfio/{group}"
+
+
 def _acl(gid: int) -> bytes:
-    entries = ((_USER_OBJ, _READ_WRITE, _NOBODY), (_GROUP_OBJ, 0, _NOBODY), (_GROUP, _READ_WRITE, gid))
-    rest = ((_MASK, _READ_WRITE, _NOBODY), (_OTHER, 0, _NOBODY))
-    return struct.pack("<I", _VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in (*entries, *rest))
+    own = ((tag, _READ_WRITE, _NOBODY) for tag in (_USER_OBJ, _GROUP_OBJ))
+    entries = (*own, (_GROUP, _READ_WRITE, gid), (_MASK, _READ_WRITE, _NOBODY), (_OTHER, 0, _NOBODY))
+    return struct.pack("<I", _VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)

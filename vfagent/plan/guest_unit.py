@@ -94,9 +94,9 @@ def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
 def _beside_udev(vf_units: tuple[str, ...]) -> Iterator[Property]:
     """At a boot udev comes to VFs behind all devices that were announced before them: seconds, on a large host more.
 
-    A device that udev has not come to counts as gone, unless a job waits for it
-    whose end another job waits for (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): targets' jobs do.
-    Should it never come, they fail, and the guest, which is not bound to them, goes on.
+    A device that udev has not come to counts as gone, unless a job waits for it whose end another job waits for
+    (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): targets' jobs do. Should it never come, they
+    fail, and the guest, which is not bound to them, goes on.
     """
     known = [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units]
     yield Property("Wants", "as", known)
