@@ -113,7 +113,7 @@ def _opened_before_udev(order: Order, host: Host) -> bool:
     targets = (f"{one}/{VF_KNOWN}@.target" for one in UNITS)
     if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in targets)):
         return False
-    if any(disk.path.startswith("/dev/") for disk in order.rule.disk):
+    if any(disk.is_device for disk in order.rule.disk):
         return False
     groups = {vf.iommu_group for vf in order.vfs if vf.iommu_group is not None}
     behind = [group for group in groups if not udev_has_come(group, order.root)]

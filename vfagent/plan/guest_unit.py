@@ -112,7 +112,7 @@ def _devices(guest: Guest) -> Iterator[Property]:
     groups = [f"/dev/vfio/{vf.iommu_group}" for vf in guest.vfs if vf.iommu_group is not None]
     allowed = [(path, "rw") for path in dict.fromkeys(("/dev/vfio/vfio", *groups))]
     allowed += [("/dev/kvm", "rw")] if guest.kvm else []
-    block = [(disk.path, "r" if disk.readonly else "rw") for disk in guest.rule.disk if disk.path.startswith("/dev/")]
+    block = [(disk.path, "r" if disk.readonly else "rw") for disk in guest.rule.disk if disk.is_device]
     yield Property("DevicePolicy", "s", "closed")
     yield Property("DeviceAllow", "a(ss)", [*allowed, *block])
     yield Property("DynamicUser", "b", value=True)
@@ -152,7 +152,7 @@ def _files(guest: Guest) -> Iterator[Property]:
         yield Property("SetCredential", "a(say)", [(SCRIPT, guest.boot.script.encode())])
     if loaded := list(_loaded(guest)):
         yield Property("LoadCredential", "a(ss)", loaded)
-    written = [disk.path for disk in guest.rule.disk if not (disk.readonly or disk.path.startswith("/dev/"))]
+    written = [disk.path for disk in guest.rule.disk if not (disk.readonly or disk.is_device)]
     if written:
         yield Property("ReadWritePaths", "as", written)
 

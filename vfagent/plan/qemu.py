@@ -134,7 +134,7 @@ def _vfs(guest: Guest) -> Iterator[_Slot]:
 
 def _disks(guest: Guest) -> Iterator[_Slot]:
     for number, disk in enumerate(guest.rule.disk):
-        kind = "host_device" if disk.path.startswith("/dev/") else "file"
+        kind = "host_device" if disk.is_device else "file"
         file = {"driver": kind, "filename": disk.path}
         name = f"disk{number}"
         blockdev = {"driver": disk.format, "node-name": name, "read-only": disk.readonly, "file": file}

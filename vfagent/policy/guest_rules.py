@@ -77,6 +77,11 @@ class DiskRule:
     format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "How the file is written."))
     readonly: bool = field(default=False, metadata=key(Flag(), "Whether the guest may only read it."))
 
+    @property
+    def is_device(self) -> bool:
+        """By its path, as it need not be there yet."""
+        return self.path.startswith("/dev/")
+
 
 @frozen(kw_only=True)
 class GuestRule:
