@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vfagent.usage import parser
+from vfagent.cli.parser import parser
 
 # What each placeholder stands for, as a command that lists it; these words mean the same to all three shells.
 LISTS = {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import sys
 
-from vfagent.cli import main
+from vfagent.cli.main import main
 
 sys.exit(main())

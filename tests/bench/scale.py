@@ -23,14 +23,14 @@ from tests.host.namespace import private_kernel
 from tests.host.netlink import VfInfo, link_message
 from tests.host.test_agent import Service
 from tests.host.uevents import message, send
-from vfagent.host.getlink import link_in
-from vfagent.host.host import Host, LinkFacts
-from vfagent.host.identity import read_identity
-from vfagent.host.link_facts import link_facts
-from vfagent.host.policy_files import load
-from vfagent.host.recorded import SysfsRtnl
-from vfagent.observe import pf_addresses
-from vfagent.reconcile import Task, look
+from vfagent.kernel.getlink import link_in
+from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.offline_tree import SysfsRtnl
+from vfagent.kernel.protocols import Host, LinkFacts
+from vfagent.reconcile.observe import pf_addresses
+from vfagent.reconcile.rounds import Task, look
+from vfagent.store.identity import read_identity
+from vfagent.store.policy_files import load
 
 SIZES, VFS, LIMIT_S = (1, 4, 16, 64), 128, 600
 POLICY = (

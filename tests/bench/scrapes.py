@@ -27,17 +27,17 @@ from tests.host.namespace import ip, private_kernel
 from tests.host.scrape import PORT, REQUEST, ask, connect
 from tests.host.test_agent import PF, Service
 from tests.unit.metrics import views
-from vfagent.host.vf_counters import VfCounters
-from vfagent.kept_status import KeptStatus
-from vfagent.metrics.about_traffic import written
+from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.address import listen
+from vfagent.metrics.counters import Tally
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
+from vfagent.metrics.vf_traffic import written
 from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
-from vfagent.pf_state import PfState
-from vfagent.status import snapshot
-from vfagent.tally import Tally
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.status import snapshot
+from vfagent.service.status_cache import KeptStatus
 
 PFS, VFS, SCRAPES = 8, 128, 20
 BUSY = 9 * 10**12  # bytes or packets that a VF has carried

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from tests.host.fake_kernel import FakeKernel
-from vfagent.agent import Agent
-from vfagent.early import EarlyLooks, early_looks
 from vfagent.errors import VfagentError
-from vfagent.host.journal import setup_logging
+from vfagent.service.agent import Agent
+from vfagent.service.preload import EarlyLooks, early_looks
+from vfagent.systemd.journal import setup_logging
 
 
 async def serve(early: EarlyLooks, root: Path) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.host.tree import Tree, put
-from vfagent.host.host import Host, LinkFacts
-from vfagent.host.move_journal import MoveJournal
-from vfagent.host.recorded import NoDevlink, NoNetwork, SysfsRtnl
-from vfagent.host.sysfs import RootedSysfs
-from vfagent.host.udev import NoUdevDatabase
+from vfagent.kernel.offline_tree import NoDevlink, NoNetwork, SysfsRtnl
+from vfagent.kernel.protocols import Host, LinkFacts
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.codec import decode, encode
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
+from vfagent.store.move_journal import MoveJournal
 
 UDEV_KNOWS_NOTHING = "udev-knows-nothing"  # a file by which the host's udev has not heard of any device
 NEW_VF = VfSettings("00:00:00:00:00:00", Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)

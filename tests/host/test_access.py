@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.namespace import add_veth, ip
-from vfagent.host.access import management, sessions
+from vfagent.kernel.management import management, sessions
 
 ROOT = Path("/")
 DEFAULT, SESSION = "carries the default route", "carries an SSH session"

@@ -24,12 +24,12 @@ from tests.host.leaks import run_to_end
 from tests.host.namespace import run
 from tests.host.tree import put
 from tests.host.uevents import message, send
-from vfagent.agent import Agent
-from vfagent.host.policy_files import load
-from vfagent.host.udev import QUEUE, STORED
+from vfagent.kernel.udev import QUEUE, STORED
 from vfagent.model.pci import PciAddress
-from vfagent.pf_state import Phase
+from vfagent.model.status import Phase
 from vfagent.policy.types import AgentRule, Policy
+from vfagent.service.agent import Agent
+from vfagent.store.policy_files import load
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -264,7 +264,7 @@ def test_another_resync_is_in_force_with_its_reload(files: FakeKernel, monkeypat
     async def scenario() -> None:
         async with at_work(files) as agent:
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
-            monkeypatch.setattr("vfagent.agent.load", lambda root: often)
+            monkeypatch.setattr("vfagent.service.agent.load", lambda root: often)
             monkeypatch.setattr(agent.watcher, "look_at_everything", lambda: looks.append("all"))
             agent.reload()
             while len(looks) < 4:
@@ -369,7 +369,7 @@ def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.Monkey
 
     async def scenario() -> None:
         async with at_work(files):
-            monkeypatch.setattr("vfagent.agent.load", counted)
+            monkeypatch.setattr("vfagent.service.agent.load", counted)
             for _ in range(100):
                 os.kill(os.getpid(), signal.SIGHUP)
             while not loads:

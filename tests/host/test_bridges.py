@@ -11,17 +11,17 @@ import pytest
 
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip, link, run
-from vfagent.host.devlink import KernelDevlink
-from vfagent.host.host import Host
-from vfagent.host.move_journal import MoveJournal
-from vfagent.host.network import KernelNetwork
-from vfagent.host.routes import KernelRoutes
-from vfagent.host.rtnl import KernelRtnl
-from vfagent.host.sysfs import RootedSysfs
-from vfagent.host.udev import NoUdevDatabase
-from vfagent.host_bridges import HostBridges, converge_bridges
+from vfagent.kernel.devlink import KernelDevlink
+from vfagent.kernel.host_network import KernelNetwork
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.routes import KernelRoutes
+from vfagent.kernel.rtnl import KernelRtnl
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import Taken
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
+from vfagent.service.bridges import HostBridges, converge_bridges
+from vfagent.store.move_journal import MoveJournal
 
 ADDRESS = "192.0.2.1/24"
 NO_RULE = Policy(digest="read")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.host.leaks import run_to_end
 from vfagent.errors import VfagentError
-from vfagent.host.control import SOCKET, ControlServer, Handler, ask
+from vfagent.service.control_socket import SOCKET, ControlServer, Handler, ask
 
 Talk = Callable[[Path], object]
 
@@ -128,7 +128,7 @@ def test_forty_at_once_are_all_answered(tmp_path: Path) -> None:
 
 
 def test_those_beyond_what_can_wait_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfagent.host.control._MOST_OPEN", 0)
+    monkeypatch.setattr("vfagent.service.control_socket._MOST_OPEN", 0)
     assert served(tmp_path, lambda root: ask(root, "start", "x")) == "the service is asked for too much at once"
 
 

@@ -18,20 +18,21 @@ import pytest
 from tests.host.fake_kernel import FakeKernel, by_card, overlap
 from tests.host.leaks import run_to_end
 from tests.host.tree import put
-from vfagent import convergence as convergence_module
-from vfagent import pf_state, reconcile
-from vfagent.convergence import MOST_ATTEMPTS, Convergence
-from vfagent.host import worker
-from vfagent.host.host import Host
-from vfagent.host.policy_files import load
-from vfagent.host.state import State
-from vfagent.host.udev import QUEUE, STORED, NoUdevDatabase
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.udev import QUEUE, STORED, NoUdevDatabase
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
+from vfagent.model.status import Phase
 from vfagent.model.vf_settings import Vlan
-from vfagent.observe import observe_pf
-from vfagent.pf_state import PfState, Phase
 from vfagent.policy.match import HostIdentity
+from vfagent.process import worker
+from vfagent.reconcile import pf_state, rounds
+from vfagent.reconcile import scheduler as convergence_module
+from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.scheduler import MOST_ATTEMPTS, Convergence
+from vfagent.store.policy_files import load
+from vfagent.store.state import State
 
 PF = PciAddress("0000:01:00.0")
 SIBLING = PciAddress("0000:01:00.1")
@@ -378,7 +379,7 @@ def test_a_worker_that_dies_is_a_failure_and_is_got_over(
 ) -> None:
     kernel_files.tree.add_pf(PF)
     once = kernel_files.tree.root / "died"
-    original = reconcile.converge
+    original = rounds.converge
 
     def die_once(*arguments: object) -> None:
         if not once.exists():
@@ -557,7 +558,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
         time.sleep(seconds)
         return observe_pf(host, address)
 
-    monkeypatch.setattr(reconcile, "observe_pf", observed)
+    monkeypatch.setattr(rounds, "observe_pf", observed)
 
 
 def test_events_that_come_for_seconds_are_a_look_a_second(
@@ -785,8 +786,8 @@ def test_a_card_that_is_pulled_out_before_the_loop_takes_its_look_over_is_forgot
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
-        task = reconcile.Task(OTHER, rig.convergence.policy, rig.convergence.identity)
-        begun = worker.start(lambda send: reconcile.converge(task, kernel_files.host, rig.state, send))
+        task = rounds.Task(OTHER, rig.convergence.policy, rig.convergence.identity)
+        begun = worker.start(lambda send: rounds.converge(task, kernel_files.host, rig.state, send))
         rig.convergence.adopt({OTHER: begun})
         await rig.until(lambda: OTHER not in rig.convergence.pfs)
         await rig.converged(PF)

@@ -13,14 +13,14 @@ import pytest
 from tests.host.fake_systemd import fake_systemd
 from tests.host.tree import put
 from tests.unit.doctor.hosts import PF, healthy
-from vfagent.cli import main
+from vfagent.cli.main import main
+from vfagent.doctor.gather import examine
+from vfagent.doctor.kernel_log import kernel_log
+from vfagent.doctor.other_managers import other_owners
+from vfagent.doctor.worker_calls import NoAnswer, ask, ask_all
 from vfagent.errors import VfagentError
-from vfagent.examine import examine
-from vfagent.host.files import HostFiles, seen_in
-from vfagent.host.kernel_log import kernel_log
-from vfagent.host.other_owners import other_owners
-from vfagent.host.units import Systemd, UnitState
-from vfagent.inquiry import NoAnswer, ask, ask_all
+from vfagent.store.host_files import HostFiles, seen_in
+from vfagent.systemd.units import Systemd, UnitState
 
 NOBODY = 65534
 

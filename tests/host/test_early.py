@@ -10,11 +10,11 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel
 from tests.host.tree import put
-from vfagent.early import EarlyLooks, early_looks
 from vfagent.errors import VfagentError
-from vfagent.host.state import State
-from vfagent.host.udev import STORED
+from vfagent.kernel.udev import STORED
 from vfagent.model.pci import PciAddress
+from vfagent.service.preload import EarlyLooks, early_looks
+from vfagent.store.state import State
 
 PF, SIBLING, OTHER = PciAddress("0000:01:00.0"), PciAddress("0000:01:00.1"), PciAddress("0000:02:00.0")
 POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n'
@@ -103,7 +103,7 @@ def test_beside_another_agent_nothing_is_begun(files: FakeKernel) -> None:
 
 def test_a_look_needs_no_loop_to_be_loaded() -> None:
     """Nor pyroute2, where it is only about VFs: with them the first VFs would be there half as soon."""
-    program = "import sys; from vfagent.host.identity import open_host; import vfagent.early; open_host()"
+    program = "import sys; from vfagent.store.identity import open_host; import vfagent.service.preload; open_host()"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; print(*sys.modules)"], capture_output=True, text=True, check=True
     )

@@ -6,7 +6,7 @@ import select
 import pytest
 
 from tests.host.namespace import add_veth, ip, run
-from vfagent.host.fdbwatch import FdbWatch
+from vfagent.kernel.fdb_monitor import FdbWatch
 
 
 def heard(watch: FdbWatch) -> bool:

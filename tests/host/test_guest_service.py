@@ -18,7 +18,7 @@ from tests.host.namespace import ip
 from tests.host.scrape import ask, value
 from tests.host.test_agent import Service
 from tests.host.test_guests import PF, POLICY
-from vfagent.cli import main
+from vfagent.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("kernel")
 

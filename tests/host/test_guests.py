@@ -22,21 +22,22 @@ from tests.host.fake_systemd import BEGUN, FAULTS, fake_systemd
 from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
 from tests.host.tree import put
-from vfagent.convergence import Convergence
-from vfagent.guest_state import Job
-from vfagent.guests import Guests
-from vfagent.host import vfio_group, worker
-from vfagent.host.guest_records import GuestRecords, Record
-from vfagent.host.policy_files import load
-from vfagent.host.state import State
-from vfagent.host.udev import QUEUE
-from vfagent.host.worker import Send, Worker
+from vfagent.guests.lifecycle import Guests
+from vfagent.guests.spec.rom import UNIT
+from vfagent.guests.state import Job
+from vfagent.kernel import vfio_group
+from vfagent.kernel.udev import QUEUE
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress
-from vfagent.observe import observe_pf, pf_addresses
-from vfagent.plan.rom import UNIT
+from vfagent.model.status import GuestStatus
 from vfagent.policy.match import HostIdentity
-from vfagent.status import GuestStatus
+from vfagent.process import worker
+from vfagent.process.worker import Send, Worker
+from vfagent.reconcile.observe import observe_pf, pf_addresses
+from vfagent.reconcile.scheduler import Convergence
+from vfagent.store.guest_records import GuestRecords, Record
+from vfagent.store.policy_files import load
+from vfagent.store.state import State
 
 PF = PciAddress("0000:01:00.0")
 POLICY = """
@@ -239,7 +240,7 @@ def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At boot machined would be started for it, beside the guest."""
-    monkeypatch.setattr("vfagent.guest_watch._REGISTER_S", 1.0)
+    monkeypatch.setattr("vfagent.guests.unit_monitor._REGISTER_S", 1.0)
     kernel.tree.add_pf(PF)
     log = kernel.tree.root / "calls"
 
@@ -262,7 +263,7 @@ def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
 
 def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lab: twenty at once, on two processors, were each too late for systemd."""
-    monkeypatch.setattr("vfagent.guests.MOST_STARTS", 2)
+    monkeypatch.setattr("vfagent.guests.lifecycle.MOST_STARTS", 2)
     kernel.tree.add_pf(PF)
     several = POLICY.replace("vfs = 2", "vfs = 6").replace(
         'name = "x"\nvfs = ["a:0"]', 'name = "x{index}"\neach = "a:0-5"'
@@ -285,8 +286,8 @@ def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monke
 def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
-    monkeypatch.setattr("vfagent.guest_watch._REGISTER_S", 0.3)
+    monkeypatch.setattr("vfagent.systemd.units._REPLY_S", 0.3)
+    monkeypatch.setattr("vfagent.guests.unit_monitor._REGISTER_S", 0.3)
     members = ("ListUnitsByPatterns", "StartTransientUnit", "Get", "RegisterMachine")
     script = kernel.tree.root / FAULTS
     script.write_text(json.dumps(dict.fromkeys(members, fault)))
@@ -312,10 +313,10 @@ def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return worker.start(body, close=close)
 
-    monkeypatch.setattr("vfagent.guest_jobs.worker", SimpleNamespace(start=start))
-    monkeypatch.setattr("vfagent.guest_watch._NO_BUS_S", (0.1,))
-    monkeypatch.setattr("vfagent.guest_kvm._AGAIN_S", (0.1, 0.1))
-    monkeypatch.setattr("vfagent.guest_roms._AGAIN_S", 0.1)
+    monkeypatch.setattr("vfagent.guests.jobs.worker", SimpleNamespace(start=start))
+    monkeypatch.setattr("vfagent.guests.unit_monitor._NO_BUS_S", (0.1,))
+    monkeypatch.setattr("vfagent.guests.kvm._AGAIN_S", (0.1, 0.1))
+    monkeypatch.setattr("vfagent.guests.roms._AGAIN_S", 0.1)
     (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
     kernel.tree.policy(ROM)
     fake_ipxe(kernel.tree.root / "usr/src/ipxe")
@@ -345,7 +346,7 @@ def test_a_kvm_that_cannot_be_tried_keeps_no_guest_from_starting(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The made-up systemd does not know the trial's unit, as one might not that hangs over it."""
-    monkeypatch.setattr("vfagent.guest_kvm._AGAIN_S", (0.1, 0.1))
+    monkeypatch.setattr("vfagent.guests.kvm._AGAIN_S", (0.1, 0.1))
     (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
     kernel.tree.add_pf(PF)
     tell(runs)
@@ -373,7 +374,7 @@ def test_a_kvm_that_udev_has_still_to_load_is_waited_for(kernel: FakeKernel, tel
 def test_a_kvm_that_does_not_come_is_not_waited_for_without_end(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vfagent.guest_kvm._LOADED_S", 1.0)
+    monkeypatch.setattr("vfagent.guests.kvm._LOADED_S", 1.0)
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE)
@@ -383,7 +384,7 @@ def test_a_kvm_that_does_not_come_is_not_waited_for_without_end(
 def test_a_processor_without_virtualization_waits_for_no_kvm(
     kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vfagent.guest_kvm._LOADED_S", 60.0)
+    monkeypatch.setattr("vfagent.guests.kvm._LOADED_S", 60.0)
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE.replace(",0085,", ","))
@@ -607,8 +608,8 @@ def test_a_bus_that_nobody_is_at_decides_nothing_for_long(
     kernel: FakeKernel, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As dbus.socket leaves its path where its service failed too often at the boot."""
-    monkeypatch.setattr("vfagent.guest_kvm._AGAIN_S", (0.05, 0.05))
-    monkeypatch.setattr("vfagent.guest_roms._NOT_BEGUN_S", 0.05)
+    monkeypatch.setattr("vfagent.guests.kvm._AGAIN_S", (0.05, 0.05))
+    monkeypatch.setattr("vfagent.guests.roms._NOT_BEGUN_S", 0.05)
     if what == "KVM":
         (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
     else:
@@ -691,7 +692,7 @@ def test_a_bus_that_does_not_come_is_told_of_once(
     kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel.tree.add_pf(PF)
-    monkeypatch.setattr("vfagent.guest_watch._BUS_S", 0.2)
+    monkeypatch.setattr("vfagent.guests.unit_monitor._BUS_S", 0.2)
 
     async def story() -> None:
         agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")

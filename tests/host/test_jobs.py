@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.host.leaks import children, run_to_end
-from vfagent.guest_jobs import Jobs, Outcome
-from vfagent.host import worker
+from vfagent.guests.jobs import Jobs, Outcome
+from vfagent.process import worker
 
 
 def no_process_left() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.host.journal import Notifier, setup_logging
+from vfagent.systemd.journal import Notifier, setup_logging
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,7 +161,7 @@ def test_the_watchdog_is_that_of_this_process(
 
 PROGRAM = """
 import logging
-from vfagent.host.journal import setup_logging
+from vfagent.systemd.journal import setup_logging
 setup_logging(debug=False)
 logging.error("pf %s: wedged", "x", extra={"VFAGENT_PF": "x"})
 logging.debug("not to be heard")
@@ -210,5 +210,5 @@ def logging_as_it_was() -> Iterator[None]:
 def test_debug_shows_kernel_calls(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     setup_logging(debug=True)
-    logging.getLogger("vfagent.host.sysfs").debug("write %s", "x")
+    logging.getLogger("vfagent.kernel.sysfs").debug("write %s", "x")
     assert capsys.readouterr().err == "vfagent: write x\n"

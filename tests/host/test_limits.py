@@ -12,11 +12,12 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel
 from tests.host.test_convergence import NUMVFS, PF, POLICY, VLAN_POLICY, Rig, converge
-from vfagent.host import worker
-from vfagent.host.policy_files import load
 from vfagent.model.pci import PciAddress
+from vfagent.model.status import Phase
 from vfagent.model.vf_settings import VfSettings, Vlan
-from vfagent.pf_state import MOST_REPAIRS, PfState, Phase
+from vfagent.process import worker
+from vfagent.reconcile.pf_state import MOST_REPAIRS, PfState
+from vfagent.store.policy_files import load
 
 OTHER_VLAN = 77
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.host.namespace import add_veth, ip
-from vfagent.host.linkwatch import LinkWatch
+from vfagent.kernel.link_monitor import LinkWatch
 
 pytestmark = pytest.mark.usefixtures("kernel")
 

@@ -19,11 +19,11 @@ from tests.host.namespace import ip
 from tests.host.scrape import PORT, REQUEST, ask, connect, value
 from tests.unit.metrics import views
 from vfagent.metrics import renderer, server
+from vfagent.metrics.counters import Tally
 from vfagent.metrics.endpoint import Endpoint
-from vfagent.metrics.errand import errand
 from vfagent.metrics.serving import Serving
+from vfagent.metrics.worker_calls import errand
 from vfagent.policy.types import AgentRule
-from vfagent.tally import Tally
 
 WHERE = f"127.0.0.1:{PORT}"
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth
-from vfagent.host.vf_counters import VfCounters, read_counters
-from vfagent.metrics import traffic
-from vfagent.metrics.about_traffic import written
-from vfagent.metrics.traffic import TrafficReader
+from vfagent.kernel.vf_counters import VfCounters, read_counters
+from vfagent.metrics import traffic_reader
+from vfagent.metrics.traffic_reader import TrafficReader
+from vfagent.metrics.vf_traffic import written
 
 PF, OTHER = "0000:01:00.0", "0000:02:00.0"
 NONE = VfCounters(*[0] * 8)
@@ -94,8 +94,8 @@ def test_counters_are_read_and_decoded_by_another_process() -> None:
 def test_zeros_are_not_shown_until_the_driver_has_counted_something(
     reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traffic, "_PAUSE_S", 0.0)
-    monkeypatch.setattr(traffic, "_SILENT_PAUSE_S", 0.0)
+    monkeypatch.setattr(traffic_reader, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(traffic_reader, "_SILENT_PAUSE_S", 0.0)
 
     async def run() -> None:
         found = reader(reads, changes, {PF: 1})
@@ -125,8 +125,8 @@ def test_cards_that_count_nothing_are_hardly_ever_asked(reads: Reads, changes: l
 def test_a_worker_that_hangs_is_not_joined_by_others(
     reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traffic, "_DEADLINE_S", 0.3)
-    monkeypatch.setattr(traffic, "_SILENT_PAUSE_S", 0.0)
+    monkeypatch.setattr(traffic_reader, "_DEADLINE_S", 0.3)
+    monkeypatch.setattr(traffic_reader, "_SILENT_PAUSE_S", 0.0)
 
     async def run() -> None:
         found = reader(reads, changes, {PF: 9})
@@ -152,7 +152,7 @@ def test_what_was_read_long_ago_and_pfs_that_are_gone_are_not_shown(
         reads.count(5)
         found.scraped()
         await within(5, lambda: found.found)
-        monkeypatch.setattr(traffic, "_OUTDATED_S", 0.0)
+        monkeypatch.setattr(traffic_reader, "_OUTDATED_S", 0.0)
         found.scraped()
         assert found.found == {}
         await within(5, lambda: found.found)

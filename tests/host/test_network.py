@@ -17,18 +17,18 @@ import pytest
 
 from tests.host.namespace import add_veth, ip, link, run
 from vfagent.errors import StepError
-from vfagent.host.devlink import KernelDevlink
-from vfagent.host.host import Host
-from vfagent.host.move_journal import MoveJournal
-from vfagent.host.network import KernelNetwork
-from vfagent.host.routes import KernelRoutes
-from vfagent.host.rtnl import KernelRtnl
-from vfagent.host.sysfs import RootedSysfs
-from vfagent.host.udev import NoUdevDatabase
+from vfagent.kernel.devlink import KernelDevlink
+from vfagent.kernel.host_network import KernelNetwork
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.routes import KernelRoutes
+from vfagent.kernel.rtnl import KernelRtnl
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import Address, Move
 from vfagent.model.pci import PciAddress
-from vfagent.move import move_addresses, roll_back
-from vfagent.plan.network_steps import MoveAddresses, RollBackMove
+from vfagent.plan.steps import MoveAddresses, RollBackMove
+from vfagent.reconcile.move_addresses import move_addresses, roll_back
+from vfagent.store.move_journal import MoveJournal
 
 HERE, GATEWAY = "192.0.2.1", "192.0.2.254"
 HERE6, GATEWAY6 = "2001:db8:2::1", "2001:db8:2::fe"
@@ -280,7 +280,7 @@ def test_what_another_look_has_moved_meanwhile_is_left_there(host: Host) -> None
 
 @pytest.mark.usefixtures("peer")
 def test_one_process_at_a_time_moves_addresses(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfagent.host.move_journal._PATIENCE_S", 0.2)
+    monkeypatch.setattr("vfagent.store.move_journal._PATIENCE_S", 0.2)
     with host.moves.alone(), pytest.raises(StepError, match="another move has not ended"):
         move_addresses(step(), host)
     assert held("lan0") == {HELD, HELD6}
@@ -303,7 +303,7 @@ def test_a_probe_that_is_answered_ends_the_move(host: Host) -> None:
 def test_a_probe_that_nobody_answers_takes_everything_back_and_says_so(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vfagent.move.PROBE_S", 0.5)
+    monkeypatch.setattr("vfagent.reconcile.move_addresses.PROBE_S", 0.5)
     before = routes("lan0")
     with pytest.raises(StepError, match=r"192\.0\.2\.77 does not answer by leg0; they are back where they were"):
         move_addresses(step("192.0.2.77"), host)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from vfagent.pace import PacedReader, Turns
+from vfagent.reconcile.throttle import PacedReader, Turns
 
 WORK_S = 0.01
 

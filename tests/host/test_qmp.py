@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vfagent.host.qmp import age_s, stop
+from vfagent.guests.qmp import age_s, stop
 
 Answer = Callable[[socket.socket], None]
 
@@ -88,13 +88,13 @@ def test_without_a_socket_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
 
 
 def test_the_unit_runs_it_as_a_program(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "vfagent.host.qmp"]
+    argv = [sys.executable, "-m", "vfagent.guests.qmp"]
     assert subprocess.run([*argv, "stop", str(tmp_path / "none"), "5"], check=False).returncode == 0
     assert subprocess.run(argv, check=False, stderr=subprocess.DEVNULL).returncode == 2
 
 
 def test_the_time_python_took_to_start_counts() -> None:
-    program = "import time; time.sleep(0.3); from vfagent.host.qmp import age_s; print(age_s())"
+    program = "import time; time.sleep(0.3); from vfagent.guests.qmp import age_s; print(age_s())"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert 0.3 <= float(done.stdout) < 10
     assert age_s() > float(done.stdout)

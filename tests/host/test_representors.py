@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.host.tree import put
-from vfagent.host.identity import open_host
-from vfagent.observe import representor_names
+from vfagent.reconcile.observe import representor_names
+from vfagent.store.identity import open_host
 
 
 def card(root: Path, switch: str, uplinks: Iterable[tuple[str, str]], vf_ports: Iterable[str]) -> None:

@@ -12,12 +12,12 @@ import pytest
 from tests.host.fake_ipxe import DRIVER, fake_ipxe, rom
 from tests.host.fake_kernel import FakeKernel
 from tests.host.fake_systemd import fake_systemd
-from vfagent.cli import main
+from vfagent.cli.main import main
 from vfagent.errors import VfagentError
-from vfagent.host.rom_store import RomStore
+from vfagent.guests.rom_build import known, provide
+from vfagent.guests.rom_cache import RomStore
+from vfagent.guests.spec.rom import RomWish
 from vfagent.model.pci import PciAddress
-from vfagent.plan.rom import RomWish
-from vfagent.rom_jobs import known, provide
 
 WISH = RomWish("8086:10ca", "bios", script="#!ipxe\nautoboot\n")
 SOURCE = "/usr/src/ipxe"
@@ -78,7 +78,7 @@ def test_a_changed_tree_is_built_anew_and_one_that_is_gone_is_not_missed(bus: st
 def test_the_newest_is_what_was_built_last_whatever_the_clock_says(
     bus: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vfagent.host.rom_store._MOST_ROMS", 1)
+    monkeypatch.setattr("vfagent.guests.rom_cache._MOST_ROMS", 1)
     old = provide(bus, WISH, SOURCE, tmp_path)
     monkeypatch.setattr("time.time", lambda: 1e6)  # a machine whose battery is empty
     (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* mended */\n")

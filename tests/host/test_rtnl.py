@@ -32,20 +32,21 @@ from tests.host.netlink import (
     vf_attributes,
     vfs_attributes,
 )
-from vfagent.host import netlink, worker
-from vfagent.host.devlink import KernelDevlink
-from vfagent.host.getlink import link_in
-from vfagent.host.host import Host, LinkFacts
-from vfagent.host.link_facts import link_facts
-from vfagent.host.move_journal import MoveJournal
-from vfagent.host.network import KernelNetwork
-from vfagent.host.routes import KernelRoutes
-from vfagent.host.rtnl import KernelRtnl
-from vfagent.host.sysfs import RootedSysfs
-from vfagent.host.udev import NoUdevDatabase
+from vfagent.kernel import netlink
+from vfagent.kernel.devlink import KernelDevlink
+from vfagent.kernel.getlink import link_in
+from vfagent.kernel.host_network import KernelNetwork
+from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.protocols import Host, LinkFacts
+from vfagent.kernel.routes import KernelRoutes
+from vfagent.kernel.rtnl import KernelRtnl
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
-from vfagent.observe import management_of
+from vfagent.process import worker
+from vfagent.reconcile.observe import management_of
+from vfagent.store.move_journal import MoveJournal
 
 ABSENT = 9999
 
@@ -377,7 +378,7 @@ def test_a_link_without_vfs_has_none() -> None:
 
 def test_only_the_needed_part_of_pyroute2_is_loaded() -> None:
     """Its __init__ brings a database and an HTTP server: twice the memory, in a service that idles."""
-    program = "import sys; from vfagent.host.iproute import load; load(); print(*sys.modules)"
+    program = "import sys; from vfagent.kernel.iproute import load; load(); print(*sys.modules)"
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(

@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 
 from tests.host.leaks import run_to_end
-from vfagent.host.signals import signals
+from vfagent.process.signals import signals
 
 MORE_THAN_A_PIPE_HOLDS = (1 << 16) + 1000
 

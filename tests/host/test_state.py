@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.host.state import Baseline, State, write_json
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Netdev, Pf, Vf
-from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, LinkState, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.store.state import Baseline, State, write_json
 
 PF = PciAddress("0000:01:00.0")
 SETTINGS = VfSettings(

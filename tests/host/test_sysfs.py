@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.host.tree import Tree
-from vfagent.cli import main
-from vfagent.host.identity import open_host
-from vfagent.host.sysfs import RootedSysfs
-from vfagent.observe import observe, pf_addresses
+from vfagent.cli.main import main
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.reconcile.observe import observe, pf_addresses
+from vfagent.store.identity import open_host
 
 PF = "0000:01:00.0"
 

@@ -17,14 +17,14 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip
 from tests.host.uevents import message, send
-from vfagent.convergence import Convergence
-from vfagent.host.policy_files import load
-from vfagent.host.state import State
-from vfagent.host.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
+from vfagent.kernel.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
-from vfagent.pf_state import Phase
+from vfagent.model.status import Phase
 from vfagent.policy.match import HostIdentity
-from vfagent.watcher import Watcher
+from vfagent.reconcile.scheduler import Convergence
+from vfagent.service.kernel_events import Watcher
+from vfagent.store.policy_files import load
+from vfagent.store.state import State
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -248,7 +248,7 @@ def test_without_an_inotify_instance_all_else_is_heard_of(
         await rig.until(lambda: rig.rounds() > before)
         await rig.quiet()
 
-    monkeypatch.setattr("vfagent.watcher.vfio_watch", none_left)
+    monkeypatch.setattr("vfagent.service.kernel_events.vfio_watch", none_left)
     watched(body)
     assert "cannot hear of VFs that are let go: inotify_init1: Too many open files" in caplog.text
 

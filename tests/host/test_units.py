@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.host.fake_systemd import VERSION, fake_systemd, private_bus
-from vfagent.host.units import BusError, Systemd, device_unit, escape_path
-from vfagent.model.guest import FoundUnit, Property, UnitSpec
+from vfagent.model.guest_unit import FoundUnit, Property, UnitSpec
 from vfagent.model.pci import PciAddress
+from vfagent.systemd.units import BusError, Systemd, device_unit, escape_path
 
 VF = PciAddress("0000:01:10.0")
 
@@ -158,7 +158,7 @@ def test_a_bus_that_takes_its_time_is_waited_for(place: tuple[str, Path]) -> Non
 
 
 def test_a_bus_that_does_not_answer_is_told_apart(place: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfagent.host.units._REPLY_S", 0.3)
+    monkeypatch.setattr("vfagent.systemd.units._REPLY_S", 0.3)
     with held_up(place[0]), pytest.raises(BusError, match=r"over D-Bus: no answer within 0\.3 s"):
         Systemd(place[0])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.host import vfio_group
+from vfagent.kernel import vfio_group
 
 KVM, OTHER, NOBODY = "daemon", "nogroup", 65534
 GROUP = 14

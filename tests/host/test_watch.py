@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.metrics import views
-from vfagent.host.state import write_json
 from vfagent.model.codec import encode
-from vfagent.status import Status
+from vfagent.model.status import Status
+from vfagent.store.state import write_json
 
 PROJECT = Path(__file__).parents[2]
 OPENED, CLOSED = b"\x1b[?1049h", b"\x1b[?25h\x1b[?1049l"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from vfagent.host import worker
+from vfagent.process import worker
 
 
 def finish(child: worker.Worker, *, within_s: float = 10.0) -> tuple[list[Any], int]:

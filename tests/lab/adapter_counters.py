@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 
-from vfagent.host.vf_counters import read_counters
+from vfagent.kernel.vf_counters import read_counters
 
 counters = read_counters(socket.if_nametoindex(sys.argv[1]))[0]
 print(json.dumps({name: getattr(counters, name) for name in counters.__slots__}))

@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from vfagent.host.devlink import KernelDevlink
-from vfagent.host.rtnl import KernelRtnl
+from vfagent.kernel.devlink import KernelDevlink
+from vfagent.kernel.rtnl import KernelRtnl
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
 

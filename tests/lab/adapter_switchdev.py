@@ -7,12 +7,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vfagent.execute_network import execute_network
-from vfagent.host.devlink import KernelDevlink
-from vfagent.host.identity import open_host
+from vfagent.kernel.devlink import KernelDevlink
 from vfagent.model.pci import PciAddress
-from vfagent.observe_network import representors
-from vfagent.plan.network_steps import LinkChange, SetRepresentor
+from vfagent.plan.steps import LinkChange, SetRepresentor
+from vfagent.reconcile.execute_network import execute_network
+from vfagent.reconcile.observe_network import representors
+from vfagent.store.identity import open_host
 
 BUS = Path("/sys/bus/netdevsim")
 count = int(sys.argv[1])

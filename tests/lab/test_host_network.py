@@ -132,10 +132,10 @@ while True:
 MORTAL = f"""
 import os, signal, sys
 from dataclasses import replace
-from vfagent.host.identity import open_host
+from vfagent.store.identity import open_host
 from vfagent.model.network import Move
 from vfagent.move import move_addresses
-from vfagent.plan.network_steps import MoveAddresses
+from vfagent.plan.steps import MoveAddresses
 class Mortal:
     def __init__(self, real):
         self.real = real

@@ -125,7 +125,7 @@ def test_two_eswitches_of_64_vfs_go_to_switchdev_and_back_with_their_representor
 def test_hwmode_is_observed(vm: VM, mode: str) -> None:
     vm.run(f"modprobe hwmode; bridge link set dev hwmode0 hwmode {mode}")
     program = (
-        "from vfagent.host.rtnl import KernelRtnl; "
+        "from vfagent.kernel.rtnl import KernelRtnl; "
         "print(KernelRtnl().hwmode(int(open('/sys/class/net/hwmode0/ifindex').read())))"
     )
     assert vm.run(f'python3 -c "{program}"').stdout == f"{mode}\n"

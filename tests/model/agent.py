@@ -10,15 +10,15 @@ from tests.model.kept import KeptState
 from tests.model.kernel import Kernel, KernelHang
 from tests.model.never import Violation
 from tests.model.process import Fault, Kill, Killed, Process, no_fault
-from vfagent.model.memory import PfMemory
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.pci import PciAddress
-from vfagent.observe import observe_pf
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity, match_rule
 from vfagent.policy.types import Policy
-from vfagent.reconcile import Task, converge
-from vfagent.release import release
-from vfagent.reports import Emit, Failure, Finished, Looked, Report
+from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.release import release
+from vfagent.reconcile.reports import Emit, Failure, Finished, Looked, Report
+from vfagent.reconcile.rounds import Task, converge
 
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
 MOST_ATTEMPTS = 8

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from tests.model import lanes, ledger
-from vfagent import stages
+from vfagent.reconcile import parallel
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _lanes_in_turn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "_Lane", lanes.LaneInTurn)
+        patch.setattr(parallel, "_Lane", lanes.LaneInTurn)
         yield
 
 

@@ -4,10 +4,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vfagent.host.state import Baseline, State
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Pf
-from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
+from vfagent.store.state import Baseline, State
 
 
 class KeptState(State):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stage's lanes without threads: real ones interleave differently each time, so no failure could be replayed."""
 
-from vfagent.stages import _Lane
+from vfagent.reconcile.parallel import _Lane
 
 
 class LaneInTurn(_Lane):

@@ -11,7 +11,7 @@ from tests.model.kernel import Kernel
 from tests.model.network_views import JournalView, NetworkView
 from tests.model.never import Violation, objection
 from tests.model.views import DevlinkView, RtnlView, SysfsView, UdevView
-from vfagent.host.host import Host
+from vfagent.kernel.protocols import Host
 
 
 class Killed(BaseException):

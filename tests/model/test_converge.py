@@ -18,7 +18,7 @@ from tests.model.policies import policies, policy_of
 from tests.model.views import RtnlView
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.policy.types import Policy, VfRule
-from vfagent.reconcile import MOST_ROUNDS
+from vfagent.reconcile.rounds import MOST_ROUNDS
 
 
 def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:

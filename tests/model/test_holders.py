@@ -15,7 +15,7 @@ from tests.model.kernel import Kernel
 from tests.model.policies import one_rule, policy_of
 from vfagent.model.vf_settings import Rate, Vlan
 from vfagent.policy.types import Policy, VfRule
-from vfagent.reports import Report, StepStarted
+from vfagent.reconcile.reports import Report, StepStarted
 
 USES = ("held", "up", "port", "addressed", "away")
 VFIO_VFS = VfRule(driver="vfio-pci", vlan=10)

@@ -9,7 +9,7 @@ from tests.model import effects
 from tests.model.devices import NetDevice, PfDevice, VfDevice
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel, KernelHang
-from vfagent.host.host import LinkFacts
+from vfagent.kernel.protocols import LinkFacts
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, LinkState, VfSettings
 

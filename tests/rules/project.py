@@ -29,7 +29,7 @@ def none_of(found: list[str]) -> None:
 
 @functools.cache
 def modules() -> dict[str, ast.Module]:
-    """The package's modules by path from its parent: `vfagent/host/udev.py`."""
+    """The package's modules by path from its parent: `vfagent/kernel/udev.py`."""
     paths = sorted(PACKAGE.rglob("*.py"))
     return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in paths}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.rules.project import ROOT, none_of
-from vfagent.host.policy_files import load_files
-from vfagent.verbs import VERBS
+from vfagent.cli.commands import VERBS
+from vfagent.store.policy_files import load_files
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "packaging").rglob("*.md"))]
 MANUAL = ROOT / "packaging/man/vfagent.toml.5.md"

@@ -4,72 +4,59 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 
 import pytest
 
 from tests.rules.project import ROOT, imports, modules, none_of
 
-# From the bottom up; a module imports from its own layer and those below. What is not named is the service's.
-LAYERS = (
-    {"errors", "frozen"},
-    {"model"},
-    {"policy"},
-    {"plan"},
-    {"diagnosis"},
-    {"host"},
-    {"advice", "observe", "observe_network", "move", "tally", "pace", "spare"},
-    {"execute_sysfs"},
-    {"execute_bind", "execute_network", "learnt"},
-    {"execute", "reports"},
-    {"stages"},
-    {"reconcile"},
-    {"pf_state", "release"},
-    {"status", "telling"},
-    {"convergence", "looks"},
-    {"metrics"},
+# From the bottom up. A room imports from itself, from the rooms before it, and from the files of `vfagent/` itself.
+ROOMS = (
+    "vfagent.model",
+    "vfagent.policy",
+    "vfagent.plan",
+    "vfagent.guests.spec",
+    "vfagent.doctor.checks",
+    "vfagent.process",
+    "vfagent.kernel",
+    "vfagent.systemd",
+    "vfagent.store",
+    "vfagent.metrics",
+    "vfagent.reconcile",
+    "vfagent.guests",
+    "vfagent.service",
+    "vfagent.doctor",
+    "vfagent.cli",
 )
-SERVICE = len(LAYERS)
-FACE = {
-    "cli": SERVICE + 2,
-    "usage": SERVICE + 2,
-    "service": SERVICE + 2,
-    "verbs": SERVICE + 2,
-    "show": SERVICE + 2,
-    "apply": SERVICE + 2,
-    "doctor": SERVICE + 2,
-    "rom_verbs": SERVICE + 2,
-    "screen": SERVICE + 2,
-    "policy_on_disk": SERVICE + 2,
-    "watch": SERVICE + 2,
-    "__main__": SERVICE + 3,
-}
+PURE = ("vfagent.model", "vfagent.policy", "vfagent.plan", "vfagent.guests.spec", "vfagent.doctor.checks")
 
 # Where the time of day is asked for: to be shown. It jumps (by hand, by NTP, by a guest's resume), so nothing is
 # reckoned by it; what takes time or is due is by the monotonic clock.
-SHOWS_THE_TIME = {"vfagent/agent.py", "vfagent/rom_jobs.py", "vfagent/status.py", "vfagent/tally.py"}
+SHOWS_THE_TIME = {
+    "vfagent/service/agent.py",
+    "vfagent/guests/rom_build.py",
+    "vfagent/reconcile/status.py",
+    "vfagent/metrics/counters.py",
+}
 TIME_OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.today", "datetime.utcnow", "date.today"}
-
-PURE = ("vfagent/model/", "vfagent/policy/", "vfagent/plan/", "vfagent/diagnosis/")
 EFFECTS = {"os", "asyncio", "subprocess", "socket", "threading", "multiprocessing", "signal", "fcntl", "select"}
 
 # Where each library from outside may be imported.
 LIBRARIES = {
-    "vfagent/host/": {"pyudev", "pyroute2", "systemd", "jeepney", "tomli"},
+    "vfagent/kernel/": {"pyudev", "pyroute2"},
+    "vfagent/systemd/": {"systemd", "jeepney"},
+    "vfagent/store/": {"tomli"},
+    "vfagent/doctor/kernel_log.py": {"systemd"},
     "vfagent/metrics/": {"prometheus_client"},
-    "vfagent/show": {"rich"},
-    "vfagent/cli": {"rich"},
 }
 
 HEAVY = {"pyroute2", "pyudev", "asyncio", "rich", "tomli", "tomllib", "systemd", "jeepney", "prometheus_client"}
 
 
-def layer(name: str) -> int:
-    """Of a module's full name. The package's own __init__ holds the version and is below everything."""
-    part = name.split(".")[1] if "." in name else ""
-    if not part or part == "__version__":
-        return 0
-    return FACE.get(part, next((number for number, names in enumerate(LAYERS) if part in names), SERVICE))
+def room(name: str) -> int:
+    """The place in ROOMS of a module, by its full name; -1 for the files of `vfagent/` itself."""
+    inside = [number for number, package in enumerate(ROOMS) if f"{name}.".startswith(f"{package}.")]
+    return max(inside, key=lambda number: len(ROOMS[number]), default=-1)
 
 
 def module_name(path: str) -> str:
@@ -77,10 +64,35 @@ def module_name(path: str) -> str:
 
 
 def upward(path: str, tree: ast.Module) -> Iterator[str]:
-    mine = layer(module_name(path))
+    """`vfagent/__main__.py` is the entry point: it alone is outside of the rooms and imports from the last one."""
+    mine = len(ROOMS) if path == "vfagent/__main__.py" else room(module_name(path))
     for line, name in imports(tree):
-        if name.split(".")[0] == "vfagent" and layer(name) > mine:
+        if name.split(".")[0] == "vfagent" and room(name) > mine:
             yield f"{path}:{line}: imports {name}, which is above it"
+
+
+def circles(graph: Mapping[str, Set[str]]) -> list[list[str]]:
+    """The groups of files that import each other, directly or through others."""
+    reach = {file: _reachable(file, graph) for file in graph}
+    groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in graph if a in reach[a]}
+    return sorted(sorted(group) for group in groups)
+
+
+def _reachable(start: str, graph: Mapping[str, Set[str]]) -> set[str]:
+    reached: set[str] = set()
+    ahead = list(graph[start])
+    while ahead:
+        file = ahead.pop()
+        if file not in reached:
+            reached.add(file)
+            ahead += graph.get(file, ())
+    return reached
+
+
+def file_imports() -> dict[str, set[str]]:
+    """Each module of the package with the modules it imports, late imports included."""
+    names = {module_name(path): tree for path, tree in modules().items()}
+    return {name: {found for _, found in imports(tree) if found in names} - {name} for name, tree in names.items()}
 
 
 def impure(path: str, tree: ast.Module) -> Iterator[str]:
@@ -118,12 +130,34 @@ def _ours_or_standard(top: str) -> bool:
     return top == "vfagent" or top in sys.stdlib_module_names
 
 
-def test_imports_point_downwards() -> None:
+def test_no_room_imports_from_a_room_above_it() -> None:
     none_of([problem for path, tree in modules().items() for problem in upward(path, tree)])
 
 
+def test_every_file_is_in_a_room() -> None:
+    assert len(ROOMS) <= 15
+    files = [path for path in modules() if path.count("/") == 1]
+    assert len(files) <= 6, files
+    none_of([path for path in modules() if path.count("/") > 1 and room(module_name(path)) < 0])
+
+
+def test_no_two_files_import_each_other() -> None:
+    none_of([" and ".join(group) for group in circles(file_imports())])
+
+
+def test_a_circle_of_files_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
 def test_the_planning_half_is_pure() -> None:
-    none_of([problem for path, tree in modules().items() if path.startswith(PURE) for problem in impure(path, tree)])
+    none_of(
+        [
+            problem
+            for path, tree in modules().items()
+            if module_name(path).startswith(PURE)
+            for problem in impure(path, tree)
+        ]
+    )
 
 
 def test_kernel_and_bus_libraries_stay_behind_their_adapters() -> None:
@@ -145,17 +179,19 @@ def test_nothing_is_reckoned_by_the_time_of_day() -> None:
     ],
 )
 def test_a_reckoning_by_the_time_of_day_is_found(line: str) -> None:
-    assert list(by_the_time_of_day("vfagent/pace.py", ast.parse(line)))
+    assert list(by_the_time_of_day("vfagent/reconcile/throttle.py", ast.parse(line)))
 
 
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("vfagent/plan/planner.py", "from vfagent.host import sysfs"),
+        ("vfagent/errors.py", "from vfagent.model.pci import PciAddress"),
+        ("vfagent/plan/planner.py", "from vfagent.kernel import sysfs"),
         ("vfagent/model/pf.py", "from vfagent.policy.types import Policy"),
-        ("vfagent/host/sysfs.py", "from vfagent import observe"),
-        ("vfagent/observe.py", "from vfagent.reconcile import look"),
-        ("vfagent/agent.py", "from vfagent.cli import Exit"),
+        ("vfagent/kernel/sysfs.py", "from vfagent import reconcile"),
+        ("vfagent/guests/spec/unit.py", "from vfagent.guests.state import GuestState"),
+        ("vfagent/reconcile/observe.py", "from vfagent.service.agent import Agent"),
+        ("vfagent/service/agent.py", "from vfagent.cli.main import main"),
     ],
 )
 def test_an_upward_import_is_found(path: str, line: str) -> None:
@@ -169,21 +205,21 @@ def test_an_impure_import_is_found(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["import pyudev", "from pyroute2 import IPRoute", "import requests"])
 def test_a_misplaced_library_is_found(line: str) -> None:
-    assert list(misplaced("vfagent/observe.py", ast.parse(line)))
+    assert list(misplaced("vfagent/reconcile/observe.py", ast.parse(line)))
 
 
 def test_the_service_does_not_load_what_only_other_verbs_want() -> None:
-    program = "import sys; import vfagent.cli, vfagent.service, vfagent.agent; print(*sys.modules)"
+    program = "import sys; import vfagent.cli.main, vfagent.service, vfagent.service.agent; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "vfagent.agent" in loaded
-    none_of([f"the service imports {name}" for name in sorted({"argparse", "rich", "vfagent.show"} & loaded)])
+    assert "vfagent.service.agent" in loaded
+    none_of([f"the service imports {name}" for name in sorted({"argparse", "rich", "vfagent.cli.text"} & loaded)])
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["plan", "--help"]])
 def test_help_waits_for_no_library(argv: list[str]) -> None:
     program = (
-        "import sys; from vfagent.cli import main\n"
+        "import sys; from vfagent.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: print(*sys.modules, file=sys.stderr)"
     )

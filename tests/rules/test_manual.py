@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.rules.project import ROOT, none_of, passes
-from vfagent.cli import Exit
+from vfagent.cli.parser import parser
+from vfagent.exit_status import Exit
 from vfagent.model.inventory import Inventory, Pf
-from vfagent.pf_state import Phase
-from vfagent.status import GuestStatus, PfStatus, PolicyStatus, Status, VfStatus
-from vfagent.usage import parser
+from vfagent.model.status import GuestStatus, PfStatus, Phase, PolicyStatus, Status, VfStatus
 
 SOURCES = ROOT / "packaging/man"
 PAGE = (SOURCES / "vfagent.8.md").read_text()

@@ -97,7 +97,7 @@ def test_a_wheel_is_the_program_and_its_libraries(tmp_path: Path) -> None:
         held = set(wheel.namelist())
         info = wheel.read(f"vfagent-{__version__}.dist-info/entry_points.txt").decode()
     assert {name for name in held if ".dist-info/" not in name} == MODULES
-    assert "vfagent = vfagent.cli:main" in info
+    assert "vfagent = vfagent.cli.main:main" in info
 
 
 @pytest.mark.wide

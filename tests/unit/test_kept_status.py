@@ -4,10 +4,10 @@
 import json
 
 from tests.unit.metrics import views
-from vfagent.kept_status import KeptStatus
 from vfagent.model.codec import encode
-from vfagent.pf_state import Phase
-from vfagent.status import snapshot
+from vfagent.model.status import Phase
+from vfagent.reconcile.status import snapshot
+from vfagent.service.status_cache import KeptStatus
 
 
 def test_the_text_is_the_status_as_json() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vfagent.host import memory
+from vfagent.process import memory
 
 
 def test_freed_tuples_are_not_kept() -> None:
@@ -23,7 +23,7 @@ def test_freed_tuples_are_not_kept() -> None:
 
 def test_huge_pages_are_not_made_of_what_is_half_used() -> None:
     program = (
-        "from vfagent.host import memory; memory.small_pages()\n"
+        "from vfagent.process import memory; memory.small_pages()\n"
         "import subprocess; subprocess.run(['grep', 'THP_enabled', '/proc/self/status'], check=True)"
     )
     root = Path(__file__).parents[2]

@@ -6,9 +6,10 @@ import pytest
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
-from vfagent.pf_state import PfState, TimedStep
+from vfagent.model.status import TimedStep
 from vfagent.plan.steps import BindDriver
-from vfagent.reports import Failure
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.reports import Failure
 
 BEGAN = 100.0
 ADDRESS = PciAddress("0000:01:00.0")

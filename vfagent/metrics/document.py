@@ -7,7 +7,7 @@ With the page as input on stdin it prints the page with its reference made anew.
 import sys
 from collections.abc import Iterator
 
-from vfagent.metrics import about_traffic
+from vfagent.metrics import vf_traffic
 from vfagent.metrics.families import Family
 from vfagent.metrics.page import SUBJECTS
 
@@ -26,7 +26,7 @@ def page_with_reference(page: str) -> str:
 
 
 def _sections() -> Iterator[str]:
-    for title, subject in zip(_TITLES, (*SUBJECTS, about_traffic), strict=True):
+    for title, subject in zip(_TITLES, (*SUBJECTS, vf_traffic), strict=True):
         yield f"## {title}\n"
         yield from (_entry(family) for family in subject.FAMILIES)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from vfagent.errors import VfagentError
 from vfagent.metrics.address import forget, listen
+from vfagent.metrics.counters import Tally
+from vfagent.model.status import Status
 from vfagent.policy.types import AgentRule, MetricsTls
-from vfagent.status import Status
-from vfagent.tally import Tally
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from vfagent.frozen import frozen
 from vfagent.metrics.client import Metric, Sample
+from vfagent.metrics.counters import Histogram
 from vfagent.policy.problems import printable
-from vfagent.tally import Histogram
 
 
 class Kind(StrEnum):

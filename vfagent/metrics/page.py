@@ -10,14 +10,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from vfagent.frozen import frozen
-from vfagent.metrics import about_agent, about_guests, about_pfs, about_policy, about_traffic, about_vfs
+from vfagent.metrics import agent, guests, pfs, policy, vf_traffic, vfs
 from vfagent.metrics.client import Metric, Sample, go_float
 from vfagent.metrics.families import SharedLabels, header
 from vfagent.metrics.view import View
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SUBJECTS = (about_agent, about_policy, about_pfs, about_vfs, about_guests)
-FAMILIES = (*(family for subject in SUBJECTS for family in subject.FAMILIES), *about_traffic.FAMILIES)
+SUBJECTS = (agent, policy, pfs, vfs, guests)
+FAMILIES = (*(family for subject in SUBJECTS for family in subject.FAMILIES), *vf_traffic.FAMILIES)
 
 _EXACT = 1 << 53  # from here on, a double rounds
 _SPECIAL = re.compile(r'[\\\n"]')
@@ -56,7 +56,7 @@ def text(view: View) -> Iterator[str]:
     """In pieces, a family each."""
     for metric in collect(view):
         yield written(metric)
-    yield from about_traffic.text(view)
+    yield from vf_traffic.text(view)
 
 
 def collect(view: View) -> Iterator[Metric]:

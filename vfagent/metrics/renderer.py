@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vfagent.metrics.errand import UnansweredError, errand
+from vfagent.metrics.worker_calls import UnansweredError, errand
 
 if TYPE_CHECKING:
     from vfagent.metrics.page import Page

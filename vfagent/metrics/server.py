@@ -9,8 +9,8 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from vfagent.host import memory
 from vfagent.metrics import http
+from vfagent.process import memory
 
 if TYPE_CHECKING:
     from ssl import SSLContext

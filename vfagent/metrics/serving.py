@@ -5,11 +5,11 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from vfagent.metrics.counters import Tally
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Context, Server
-from vfagent.metrics.traffic import TrafficReader
-from vfagent.status import Status
-from vfagent.tally import Tally
+from vfagent.metrics.traffic_reader import TrafficReader
+from vfagent.model.status import Status
 
 if TYPE_CHECKING:
     from vfagent.metrics.page import Page

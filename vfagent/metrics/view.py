@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from vfagent.frozen import frozen
-from vfagent.status import Status
-from vfagent.tally import Tally
+from vfagent.metrics.counters import Tally
+from vfagent.model.status import Status
 
 
 @frozen(slots=True)

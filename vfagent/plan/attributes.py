@@ -7,21 +7,19 @@ from dataclasses import fields
 from typing import get_args
 
 from vfagent.model.vf_settings import VfSettings
-from vfagent.plan.network_steps import (
+from vfagent.plan.steps import (
     AddAddress,
     AddFdb,
+    BindDriver,
+    ConfigureVf,
     MoveAddresses,
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
-    SetEswitch,
-    SetHwmode,
-)
-from vfagent.plan.steps import (
-    BindDriver,
-    ConfigureVf,
     SetAdminState,
     SetAutoprobe,
+    SetEswitch,
+    SetHwmode,
     SetMtu,
     SetNumvfs,
     Step,

@@ -6,11 +6,11 @@ leg, and what is behind its local ports, cannot be reached by VFs until the card
 """
 
 from vfagent.model.desired import DesiredPf
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Pf
-from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute
-from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.quirks import Quirks
+from vfagent.plan.steps import AddFdb, RemoveFdb
 from vfagent.plan.vf import Planned
 
 _NO_MAC = "00:00:00:00:00:00"

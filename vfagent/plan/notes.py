@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from vfagent.model.desired import DesiredPf
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Pf
-from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.switch import eswitch_notes, wanted_eswitch

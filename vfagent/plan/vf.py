@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredVf
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import VFIO_DRIVER, Netdev, Pf, Vf, vf_in_use
-from vfagent.model.memory import PfMemory
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings

@@ -3,8 +3,8 @@
 
 from collections.abc import Iterator
 
-from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
+from vfagent.policy.source_locations import Place
 from vfagent.policy.types import AgentRule
 
 

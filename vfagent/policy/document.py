@@ -7,8 +7,8 @@ With the page as input on stdin it prints the page with its reference made anew.
 import sys
 from collections.abc import Iterator, Mapping
 
-from vfagent.policy.forms import Declared, Key, Properties, Table, Tables, declared
 from vfagent.policy.types import Policy
+from vfagent.policy.value_types import Declared, Key, Properties, Table, Tables, declared
 
 BEGIN = "<!-- Made by python3 -m vfagent.policy.document; edit vfagent/policy/types.py instead. -->\n"
 END = "<!-- End of what was made. -->\n"

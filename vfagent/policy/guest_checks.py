@@ -4,11 +4,11 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.policy.forms import declared
-from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, reaches, vf_reference
+from vfagent.policy.source_locations import Place
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
+from vfagent.policy.value_types import declared
 
 _MARK = "{index}"
 _NAME = "[a-z0-9][a-z0-9_-]{0,31}"

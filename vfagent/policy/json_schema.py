@@ -3,8 +3,8 @@
 
 from collections.abc import Mapping
 
-from vfagent.policy.forms import Declared, Key, Properties, Schema, Several, Table, Tables, declared
 from vfagent.policy.types import Policy
+from vfagent.policy.value_types import Declared, Key, Properties, Schema, Several, Table, Tables, declared
 
 
 def schema() -> Schema:

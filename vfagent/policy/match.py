@@ -8,7 +8,7 @@ from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
-from vfagent.policy.legs import with_legs
+from vfagent.policy.host_network import with_legs
 from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
 
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from vfagent.model.vf_settings import VlanProtocol
 from vfagent.policy.indices import LARGEST_COUNT
-from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import mac_of, reaches
+from vfagent.policy.source_locations import Place
 from vfagent.policy.types import EswitchMode, PfRule, VfRule, VlanRule
 
 _ASSUMED_VFS = 256  # where the policy does not say a number

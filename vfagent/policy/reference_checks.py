@@ -6,9 +6,9 @@ from itertools import islice
 
 from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
-from vfagent.policy.places import Place
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, guests_of, vf_reference
+from vfagent.policy.source_locations import Place
 from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import BridgeRule, GuestRule, PfRule, VlanRule
 

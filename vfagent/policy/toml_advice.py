@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 
 from vfagent.frozen import frozen
-from vfagent.policy.forms import Table, Tables, declared
 from vfagent.policy.positions import Again, Positions, is_string
 from vfagent.policy.problems import printable, quoted
 from vfagent.policy.types import Policy
+from vfagent.policy.value_types import Table, Tables, declared
 
 _TRUTH = re.compile("(?i)true|false|yes|no|on|off")
 _PADDED = re.compile("[+-]?0[0-9_]+")

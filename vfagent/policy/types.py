@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from vfagent.frozen import frozen
 from vfagent.model.vf_settings import LinkState, VlanProtocol
-from vfagent.policy import texts
-from vfagent.policy.forms import Choice, Either, Flag, Several, Table, Tables, Whole, key
+from vfagent.policy import strings
 from vfagent.policy.guest_rules import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet, VfCount, whole_vf_count
+from vfagent.policy.value_types import Choice, Either, Flag, Several, Table, Tables, Whole, key
 
 __all__ = [
     "AgentRule",
@@ -52,13 +52,13 @@ class EswitchMode(StrEnum):
 class MetricsTls:
     """metrics_tls: files in PEM form, read again whenever they change."""
 
-    cert: str = field(metadata=key(texts.PATH, "The certificate, and those between it and its authority."))
+    cert: str = field(metadata=key(strings.PATH, "The certificate, and those between it and its authority."))
     private_key: str = field(
-        metadata=key(texts.PATH, "The certificate's private key, without a passphrase.", spelling="key")
+        metadata=key(strings.PATH, "The certificate's private key, without a passphrase.", spelling="key")
     )
     client_ca: str | None = field(
         default=None,
-        metadata=key(texts.PATH, "The authority whose certificates clients must show; absent: any client is served."),
+        metadata=key(strings.PATH, "The authority whose certificates clients must show; absent: any client is served."),
     )
 
 
@@ -68,7 +68,9 @@ class AgentRule:
 
     metrics: str = field(
         default="127.0.0.1:9862",
-        metadata=key(texts.METRICS, 'Where Prometheus scrapes: an address and port, or a Unix socket; "" for nowhere.'),
+        metadata=key(
+            strings.METRICS, 'Where Prometheus scrapes: an address and port, or a Unix socket; "" for nowhere.'
+        ),
     )
     metrics_public: bool = field(
         default=False,
@@ -78,12 +80,12 @@ class AgentRule:
         default=None, metadata=key(Table(MetricsTls), "The certificate that metrics are served with, if any.")
     )
     ipxe_source: str | None = field(
-        default=None, metadata=key(texts.PATH, "The iPXE source tree that ROMs are built from, if any are.")
+        default=None, metadata=key(strings.PATH, "The iPXE source tree that ROMs are built from, if any are.")
     )
     resync_s: float = field(
         default=300.0,
         metadata=key(
-            texts.PERIOD, "How often to look at everything, beside events.", spelling="resync", default='"5min"'
+            strings.PERIOD, "How often to look at everything, beside events.", spelling="resync", default='"5min"'
         ),
     )
 
@@ -92,19 +94,23 @@ class AgentRule:
 class PfMatch:
     """match: glob patterns, all of which must match; None matches everything."""
 
-    driver: str | None = field(default=None, metadata=key(texts.GLOB, "The PF's driver."))
+    driver: str | None = field(default=None, metadata=key(strings.GLOB, "The PF's driver."))
     path: str | None = field(
-        default=None, metadata=key(texts.GLOB, "udev's ID_PATH, which follows the slot: `pci-0000:01:00.0`.")
+        default=None, metadata=key(strings.GLOB, "udev's ID_PATH, which follows the slot: `pci-0000:01:00.0`.")
     )
     pci: str | None = field(
-        default=None, metadata=key(texts.PCI_GLOB, "The PCI address; the domain 0000 may be left out.")
+        default=None, metadata=key(strings.PCI_GLOB, "The PCI address; the domain 0000 may be left out.")
     )
-    vendor: str | None = field(default=None, metadata=key(texts.HARDWARE_ID, "The PCI vendor ID, with or without 0x."))
-    device: str | None = field(default=None, metadata=key(texts.HARDWARE_ID, "The PCI device ID, with or without 0x."))
-    mac: str | None = field(default=None, metadata=key(texts.MAC_GLOB, "The permanent MAC address."))
-    interface: str | None = field(default=None, metadata=key(texts.GLOB, "The name of the PF's netdev."))
+    vendor: str | None = field(
+        default=None, metadata=key(strings.HARDWARE_ID, "The PCI vendor ID, with or without 0x.")
+    )
+    device: str | None = field(
+        default=None, metadata=key(strings.HARDWARE_ID, "The PCI device ID, with or without 0x.")
+    )
+    mac: str | None = field(default=None, metadata=key(strings.MAC_GLOB, "The permanent MAC address."))
+    interface: str | None = field(default=None, metadata=key(strings.GLOB, "The name of the PF's netdev."))
     host: str | None = field(
-        default=None, metadata=key(texts.GLOB, "The host's name, for one policy that serves many hosts.")
+        default=None, metadata=key(strings.GLOB, "The host's name, for one policy that serves many hosts.")
     )
 
 
@@ -115,13 +121,15 @@ class VfRule:
     index: IndexSet = field(
         default=IndexSet(),
         metadata=key(
-            texts.INDEX_SET, "The VFs these settings are for; the first rule that names a VF is its own.", default='"*"'
+            strings.INDEX_SET,
+            "The VFs these settings are for; the first rule that names a VF is its own.",
+            default='"*"',
         ),
     )
     driver: str = field(
         default="host",
         metadata=key(
-            texts.DRIVER,
+            strings.DRIVER,
             "What the VF is bound to: `vfio-pci` for guests, `host` for the kernel's own VF driver, `none`.",
         ),
     )
@@ -129,7 +137,7 @@ class VfRule:
     mac: str | None = field(
         default=None,
         metadata=key(
-            texts.MAC,
+            strings.MAC,
             "`stable` derives a MAC from machine-id, PF and index; `keep` leaves it alone; a template names the index.",
             default='"keep"',
         ),
@@ -158,7 +166,7 @@ class VfRule:
     )
     bridge: str | None = field(
         default=None,
-        metadata=key(texts.INTERFACE, "In switchdev mode: the bridge that the VF's representor is a port of."),
+        metadata=key(strings.INTERFACE, "In switchdev mode: the bridge that the VF's representor is a port of."),
     )
 
 
@@ -167,30 +175,30 @@ class VlanRule:
     """[[pf.vlan]]: the host's own leg in a VLAN."""
 
     id: int = field(metadata=key(Whole(1, 4094), "The VLAN's ID."))
-    name: str = field(metadata=key(texts.INTERFACE, "The name of the VLAN device."))
+    name: str = field(metadata=key(strings.INTERFACE, "The name of the VLAN device."))
     protocol: VlanProtocol = field(
         default=VlanProtocol.DOT1Q, metadata=key(Choice(VlanProtocol), "The tag's protocol.")
     )
     mtu: int | None = field(default=None, metadata=key(_MTU, "The VLAN device's MTU; the PF's own if absent."))
     bridge: str | None = field(
-        default=None, metadata=key(texts.INTERFACE, "The bridge that the VLAN device is a port of.")
+        default=None, metadata=key(strings.INTERFACE, "The bridge that the VLAN device is a port of.")
     )
     addresses: tuple[str, ...] = field(
         default=(),
         metadata=key(
-            Several(texts.HOST_ADDRESS, 64),
+            Several(strings.HOST_ADDRESS, 64),
             "The host's addresses in this VLAN: held by the bridge if there is one, else by the VLAN device.",
         ),
     )
     take_addresses_from: str | None = field(
         default=None,
         metadata=key(
-            texts.INTERFACE,
+            strings.INTERFACE,
             "The interface that holds the addresses now: they are moved, without a moment in which neither holds them.",
         ),
     )
     probe: str | None = field(
-        default=None, metadata=key(texts.ADDRESS, "An address that must answer after addresses were moved.")
+        default=None, metadata=key(strings.ADDRESS, "An address that must answer after addresses were moved.")
     )
     allow_management: bool = field(
         default=False,
@@ -204,14 +212,14 @@ class VlanRule:
 class PfRule:
     """[[pf]]: what to make of the PFs that match."""
 
-    name: str = field(metadata=key(texts.LABEL, "The rule's name, by which guests and messages refer to it."))
+    name: str = field(metadata=key(strings.LABEL, "The rule's name, by which guests and messages refer to it."))
     match: PfMatch = field(
         metadata=key(Table(PfMatch, non_empty=True), "The PFs the rule is for: every key given must match.")
     )
     vfs: VfCount | None = field(
         default=None,
         metadata=key(
-            Either((Whole(0, LARGEST_COUNT, whole_vf_count), texts.VF_COUNT)),
+            Either((Whole(0, LARGEST_COUNT, whole_vf_count), strings.VF_COUNT)),
             "How many VFs: a number, `max`, or a share of what the card offers; absent leaves the number alone.",
         ),
     )
@@ -240,7 +248,7 @@ class PfRule:
 class BridgeRule:
     """[[bridge]]: a bridge of the host."""
 
-    name: str = field(metadata=key(texts.INTERFACE, "The bridge's name. Created if absent, left alone if not ours."))
+    name: str = field(metadata=key(strings.INTERFACE, "The bridge's name. Created if absent, left alone if not ours."))
     vlan_filtering: bool = field(default=False, metadata=key(Flag(), "Whether the bridge tells VLANs apart."))
     mtu: int | None = field(default=None, metadata=key(_MTU, "The bridge's MTU; that of its ports if absent."))
 

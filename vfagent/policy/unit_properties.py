@@ -4,8 +4,8 @@
 What is not here is vfagent's to decide: what the guest may open, who it runs as, and how it is started and stopped.
 """
 
-from vfagent.policy.forms import Choice, Either, Key, Text, Whole
-from vfagent.policy.texts import DESCRIPTION
+from vfagent.policy.strings import DESCRIPTION
+from vfagent.policy.value_types import Choice, Either, Key, Text, Whole
 
 _SIZE = Text(
     "infinity|[1-9][0-9]{0,11}[KMGT]?|(?:100|[1-9]?[0-9])%", 'a size such as "2G", a share such as "50%", or "infinity"'

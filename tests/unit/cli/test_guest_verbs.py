@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.host.tree import Tree, put
-from vfagent.cli import main
-from vfagent.host.guest_records import GuestRecords, Record
-from vfagent.host.policy_files import load
-from vfagent.host.state import write_json
+from vfagent.cli.main import main
+from vfagent.guests.spec.unit import rule_digest
 from vfagent.model.codec import encode
 from vfagent.model.pci import PciAddress
-from vfagent.plan.guest_unit import rule_digest
-from vfagent.status import GuestPhase, GuestStatus, PolicyStatus, Status
+from vfagent.model.status import GuestPhase, GuestStatus, PolicyStatus, Status
+from vfagent.store.guest_records import GuestRecords, Record
+from vfagent.store.policy_files import load
+from vfagent.store.state import write_json
 
 PF = "0000:01:00.0"
 POLICY = """

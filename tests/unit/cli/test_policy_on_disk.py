@@ -8,13 +8,13 @@ import pytest
 
 from tests.host.tree import Tree, put
 from vfagent import __version__
-from vfagent.cli import main
-from vfagent.host.policy_files import load
-from vfagent.host.state import write_json
+from vfagent.cli.main import main
 from vfagent.model.codec import encode
+from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.types import Policy
-from vfagent.policy_on_disk import not_in_force
-from vfagent.status import PolicyStatus, Status
+from vfagent.store.policy_files import load
+from vfagent.store.policy_on_disk import not_in_force
+from vfagent.store.state import write_json
 
 POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n'
 
@@ -70,7 +70,7 @@ def test_a_screen_reads_the_policy_again_only_when_its_files_change(
         read.append(root)
         return load(root)
 
-    monkeypatch.setattr("vfagent.policy_on_disk.load", counted)
+    monkeypatch.setattr("vfagent.store.policy_on_disk.load", counted)
     assert [not_in_force(tree.root, policy) for _ in range(5)] == [None] * 5
     put(tree.root / "run/vfagent/policy.d/50.toml", "")
     assert [bool(not_in_force(tree.root, policy)) for _ in range(5)] == [True] * 5

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.metrics import views
-from vfagent.pf_state import Phase, TimedStep
-from vfagent.screen import Terminal, screen
-from vfagent.status import FailureStatus, GuestPhase, GuestStatus, PolicyStatus, Status, pf_status
+from vfagent.cli.screen import Terminal, screen
+from vfagent.model.status import FailureStatus, GuestPhase, GuestStatus, Phase, PolicyStatus, Status, TimedStep
+from vfagent.reconcile.status import pf_status
 
 NOW = 1000.0
 PLAIN = Terminal(80, 1000, colour=False, now=NOW)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.host.tree import Tree, put
-from vfagent.cli import main
-from vfagent.host.state import State
+from vfagent.cli.commands import VERBS
+from vfagent.cli.main import main
 from vfagent.model.pci import PciAddress
-from vfagent.verbs import VERBS
+from vfagent.store.state import State
 
 PROJECT = Path(__file__).parents[3]
 PF = "0000:01:00.0"
@@ -63,7 +63,7 @@ Refuse = Callable[[type[OSError], int, str], None]
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     """Makes the first write of `release` fail."""
 
-    monkeypatch.setattr("vfagent.verbs.only_here", lambda _: None)
+    monkeypatch.setattr("vfagent.cli.commands.only_here", lambda _: None)
 
     def refused(kind: type[OSError], number: int, text: str) -> None:
         def fail(_: State, address: PciAddress) -> None:

@@ -15,20 +15,21 @@ import pytest
 from tests.host.tree import Tree, put
 from tests.unit.metrics import views
 from vfagent import __version__
-from vfagent.cli import main
-from vfagent.host.identity import open_host
-from vfagent.host.lock import take_lock
-from vfagent.host.policy_files import load
-from vfagent.host.state import State, write_json
+from vfagent.cli.main import main
+from vfagent.cli.screen import Terminal, screen
+from vfagent.cli.text import inventory_lines, status_lines
 from vfagent.model.codec import encode
 from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.pci import PciAddress
-from vfagent.observe import observe_pf
-from vfagent.pf_state import PfState, Phase
+from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
 from vfagent.policy.match import HostIdentity, desired_pf
-from vfagent.screen import Terminal, screen
-from vfagent.show import inventory_lines, status_lines
-from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status, pf_status
+from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.status import pf_status
+from vfagent.store.identity import open_host
+from vfagent.store.locks import take_lock
+from vfagent.store.policy_files import load
+from vfagent.store.state import State, write_json
 
 PF = PciAddress("0000:01:00.0")
 POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n[[pf.vf]]\ndriver = "vfio-pci"\nindex = "*"\n'
@@ -64,7 +65,7 @@ class Said:
 @pytest.fixture
 def say(tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """`vfagent VERB --root TREE …` in this process, as if that were this host's own root."""
-    monkeypatch.setattr("vfagent.verbs.only_here", lambda _: None)
+    monkeypatch.setattr("vfagent.cli.commands.only_here", lambda _: None)
 
     def run(verb: str, *options: str) -> Said:
         capsys.readouterr()
@@ -267,7 +268,7 @@ def test_check_of_a_file_that_only_root_may_read_judges_no_policy(
         raise PermissionError(13, "Permission denied")
 
     put(tree.root / "etc/vfagent/policy.d/10.toml", "x = 1\n")
-    monkeypatch.setattr("vfagent.host.policy_files.os.open", refuse)
+    monkeypatch.setattr("vfagent.store.policy_files.os.open", refuse)
     said = say("check")
     assert (said.status, said.out) == (1, "")
     assert said.err.splitlines() == [
@@ -440,7 +441,7 @@ def test_two_applies_at_once_do_not_undo_each_others_work(
     say: Any, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first has the lock, and has not told of itself yet."""
-    monkeypatch.setattr("vfagent.verbs.service_pid", lambda root: None)
+    monkeypatch.setattr("vfagent.cli.commands.service_pid", lambda root: None)
     lock = take_lock(tree.root / "run/vfagent")
     said = say("apply")
     os.close(lock)

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from tests.host.tree import Tree, point, put
 from tests.unit.doctor.hosts import PF, POLICY, config_space, rom
 from vfagent import __version__
-from vfagent.host.state import write_json
+from vfagent.guests.spec.boot import IPXE_IMAGES
+from vfagent.guests.spec.qemu import QEMU
 from vfagent.model.codec import encode
-from vfagent.pf_state import Phase
-from vfagent.plan.boot import IPXE_IMAGES
-from vfagent.plan.qemu import QEMU
-from vfagent.status import FailureStatus, PfStatus, PolicyStatus, Status
+from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
+from vfagent.store.state import write_json
 
 Fault = Callable[[Tree], None]
 FAULTS: dict[str, Fault] = {}

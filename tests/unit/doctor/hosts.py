@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 
 from tests.host.tree import Tree, put
-from vfagent.plan.boot import IPXE_IMAGES
-from vfagent.plan.qemu import QEMU
+from vfagent.guests.spec.boot import IPXE_IMAGES
+from vfagent.guests.spec.qemu import QEMU
 
 PF = "0000:01:00.0"
 POLICY = """

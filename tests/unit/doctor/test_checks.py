@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.doctor.hosts import PF, healthy
-from vfagent.diagnosis.checks import CHECKS, diagnose
-from vfagent.diagnosis.facts import Facts, Kernel, Kvm, Programs, Service
-from vfagent.diagnosis.finding import Diagnosis, Finding, Severity
-from vfagent.diagnosis.pfs import mlx5_without_its_fix
-from vfagent.examine import examine
+from vfagent.doctor.checks.facts import Facts, Kernel, Kvm, Programs, Service
+from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity
+from vfagent.doctor.checks.pfs import mlx5_without_its_fix
+from vfagent.doctor.checks.registry import CHECKS, diagnose
+from vfagent.doctor.gather import examine
 from vfagent.model.pci import PciAddress
 
 
@@ -100,7 +100,7 @@ def test_a_pf_that_administers_the_host_is_named_with_the_key_that_permits_it(tm
     (one,) = facts.pfs
     assert one.pf.netdev is not None
     assert one.desired is not None
-    from vfagent.model.memory import PfMemory
+    from vfagent.model.driver_state import PfMemory
     from vfagent.plan.planner import plan_pf
 
     pf = replace(one.pf, netdev=replace(one.pf.netdev, management="carries the default route"))
@@ -124,7 +124,7 @@ def test_errors_come_first_and_among_them_what_others_hang_on(facts: Facts, monk
         _says("c", Severity.WARNING),
         _says("d", Severity.ERROR),
     )
-    monkeypatch.setattr("vfagent.diagnosis.checks.CHECKS", checks)
+    monkeypatch.setattr("vfagent.doctor.checks.registry.CHECKS", checks)
     assert [one.check for one in diagnose(facts).findings] == ["b", "d", "c", "a"]
 
 

@@ -11,11 +11,11 @@ from tests.host.tree import put
 from tests.rules.project import modules
 from tests.unit.doctor.faults import FAULTS
 from tests.unit.doctor.hosts import PF, healthy
-from vfagent.cli import main
-from vfagent.diagnosis.checks import diagnose
-from vfagent.diagnosis.kernel_log import KNOWN
-from vfagent.doctor import diagnosis_lines
-from vfagent.examine import examine
+from vfagent.cli.doctor import diagnosis_lines
+from vfagent.cli.main import main
+from vfagent.doctor.checks.kernel_log import KNOWN
+from vfagent.doctor.checks.registry import diagnose
+from vfagent.doctor.gather import examine
 
 # No file tells these: systemd, permissions, or silence do.
 IN_TEST_CHECKS = {

@@ -4,10 +4,10 @@
 import pytest
 
 from tests.unit.doctor.hosts import config_space, rom
-from vfagent.diagnosis.kernel_log import KNOWN
-from vfagent.diagnosis.networks import blocks
-from vfagent.host.pci_config import total_vfs
-from vfagent.plan.rom_image import RomImage, rom_images
+from vfagent.doctor.checks.kernel_log import KNOWN
+from vfagent.doctor.checks.other_managers import blocks
+from vfagent.doctor.pci_config import total_vfs
+from vfagent.guests.spec.rom import RomImage, rom_images
 
 # As kernels wrote them: 4.19, 6.1, 6.12, ice, the firmware loader, vfio.
 LINES = [

@@ -3,14 +3,14 @@
 
 from pathlib import Path
 
-from vfagent.host.policy_files import load_files
+from vfagent.guests.spec.placement import ManagedPf, Placement, place
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Netdev, Pf, Vf
-from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
-from vfagent.plan.guest import ManagedPf, Placement, place
 from vfagent.plan.planner import plan_pf
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
+from vfagent.store.policy_files import load_files
 
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
 PF = '[[pf]]\nname = "{name}"\nmatch = {{ pci = "{pci}" }}\nvfs = 4\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.guest.hosts import PF, policy_of
-from vfagent.plan.boot import Boot, IscsiUrl, Loader, boot_of, iscsi_url
+from vfagent.guests.spec.boot import Boot, IscsiUrl, Loader, boot_of, iscsi_url
 
 IPXE = '[guest.ipxe]\naddress = "192.168.10.10/24"\nsanboot = "iscsi:192.168.10.1::::iqn.2016-01.com.example:cirros"\n'
 KERNEL = '[guest.kernel]\nimage = "/k"\ncmdline = "root=/dev/sda"\n'

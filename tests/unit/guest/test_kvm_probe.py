@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from vfagent.plan.kvm_probe import kvm_probe
+from vfagent.guests.spec.kvm_probe import kvm_probe
 
 PROPERTIES: dict[str, Any] = {one.name: one.value for one in kvm_probe().properties}
 

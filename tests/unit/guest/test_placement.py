@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.guest.hosts import PF, managed, pf, placed, policy_of, vf
+from vfagent.guests.spec.placement import place
 from vfagent.model.inventory import Vf
 from vfagent.model.pci import PciAddress
-from vfagent.plan.guest import place
 from vfagent.policy.types import GuestRule, PfMatch, PfRule, Policy, VfCount, VfRule
 
 TWO = Policy(

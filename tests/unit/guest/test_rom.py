@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from vfagent.model.guest import UnitSpec
-from vfagent.plan.ipxe import DRIVERS
-from vfagent.plan.rom import RomWish, build_unit, drivers_in, rom_key
+from vfagent.guests.spec.ipxe import DRIVERS
+from vfagent.guests.spec.rom import RomWish, build_unit, drivers_in, rom_key
+from vfagent.model.guest_unit import UnitSpec
 
 
 def value(spec: UnitSpec, name: str) -> Any:

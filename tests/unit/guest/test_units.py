@@ -10,14 +10,14 @@ import pytest
 
 from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
-from vfagent.host.policy_files import load_files
-from vfagent.model.guest import Property, UnitSpec
-from vfagent.plan.boot import boot_of
-from vfagent.plan.guest import place
-from vfagent.plan.guest_unit import rule_digest, unit_of
-from vfagent.plan.qemu import Guest, argv
-from vfagent.plan.unit_values import translated
+from vfagent.guests.spec.boot import boot_of
+from vfagent.guests.spec.placement import place
+from vfagent.guests.spec.qemu import Guest, argv
+from vfagent.guests.spec.unit import rule_digest, unit_of
+from vfagent.guests.spec.unit_values import translated
+from vfagent.model.guest_unit import Property, UnitSpec
 from vfagent.policy.types import GuestRule, Policy
+from vfagent.store.policy_files import load_files
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
 UUID = "4a8f9ab1-0000-5000-8000-000000000000"

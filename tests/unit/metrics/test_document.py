@@ -3,13 +3,12 @@
 
 from pathlib import Path
 
+from vfagent.metrics.counters import Tally
 from vfagent.metrics.document import page_with_reference
 from vfagent.metrics.page import FAMILIES
+from vfagent.model.status import GuestPhase, Phase
 from vfagent.model.vf_settings import Attribute
-from vfagent.pf_state import Phase
 from vfagent.plan.attributes import ATTRIBUTES, KINDS
-from vfagent.status import GuestPhase
-from vfagent.tally import Tally
 
 PAGE = Path(__file__).parents[3] / "packaging/man/vfagent-metrics.7.md"
 

@@ -6,13 +6,16 @@ from typing import get_args
 
 import pytest
 
+from vfagent.metrics.counters import Histogram, Tally
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, differing, kind, vf_index
-from vfagent.plan.network_steps import (
+from vfagent.plan.steps import (
     AddAddress,
     AddFdb,
+    BindDriver,
+    ConfigureVf,
     CreateBridge,
     CreateVlan,
     DeleteLink,
@@ -22,22 +25,17 @@ from vfagent.plan.network_steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
+    SetAdminState,
+    SetAutoprobe,
     SetEswitch,
     SetHwmode,
     SetLink,
-    SetRepresentor,
-)
-from vfagent.plan.steps import (
-    BindDriver,
-    ConfigureVf,
-    SetAdminState,
-    SetAutoprobe,
     SetMtu,
     SetNumvfs,
+    SetRepresentor,
     Step,
     UnbindDriver,
 )
-from vfagent.tally import Histogram, Tally
 
 PF, VF = PciAddress("0000:01:00.0"), PciAddress("0000:01:10.0")
 STEPS: dict[Step, tuple[str, ...]] = {

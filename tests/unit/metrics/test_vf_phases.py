@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.metrics import views
+from vfagent.model.status import Phase
 from vfagent.model.vf_settings import LinkState, VfSettings
-from vfagent.pf_state import PfState, Phase
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile import GivenUp
-from vfagent.reports import Failure, Finished, StepEnded, StepStarted
-from vfagent.status import pf_status
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.reports import Failure, Finished, StepEnded, StepStarted
+from vfagent.reconcile.rounds import GivenUp
+from vfagent.reconcile.status import pf_status
 
 
 def phases(state: PfState) -> list[Phase]:

@@ -4,23 +4,24 @@
 import sys
 from dataclasses import replace
 
-from vfagent.host.vf_counters import VfCounters
-from vfagent.kept_status import KeptStatus
+from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics import page
-from vfagent.metrics.about_traffic import written
+from vfagent.metrics.counters import Tally
+from vfagent.metrics.vf_traffic import written
 from vfagent.metrics.view import View
 from vfagent.model.desired import DesiredPf
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Netdev, Pf, Vf
-from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
+from vfagent.model.status import GuestPhase, GuestStatus, PolicyStatus
 from vfagent.model.vf_settings import Attribute, LinkState, VfSettings, Vlan
-from vfagent.pf_state import PfState
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reports import Failure
-from vfagent.status import GuestPhase, GuestStatus, PolicyStatus, snapshot
-from vfagent.tally import Tally
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.reports import Failure
+from vfagent.reconcile.status import snapshot
+from vfagent.service.status_cache import KeptStatus
 
 STORAGE, WEDGED, FRESH = (PciAddress(f"0000:{bus}:00.0") for bus in ("3b", "5e", "86"))
 POLICY = PolicyStatus(("/etc/vfagent/policy.toml", "/etc/vfagent/policy.d/10.toml"), "0123456789ab", 1_767_225_600.5)

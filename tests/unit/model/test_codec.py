@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfagent.host.state import Baseline
 from vfagent.model.codec import decode, encode
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Inventory, Netdev, Pf, Vf
-from vfagent.model.memory import PfMemory
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.store.state import Baseline
 
 ADDRESSES = st.builds("{:04x}:{:02x}:{:02x}.{}".format, *(st.integers(0, top) for top in (0xFFFF, 255, 31, 7)))
 PCI = ADDRESSES.map(PciAddress)

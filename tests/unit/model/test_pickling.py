@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from vfagent import reconcile
-from vfagent.model import desired, inventory, memory, vf_settings
+from vfagent.model import desired, driver_state, inventory, vf_settings
 from vfagent.plan import planner, steps, vf
 from vfagent.policy import types
+from vfagent.reconcile import rounds
 
 
 def values(module: ModuleType) -> Iterator[type]:
@@ -21,7 +21,7 @@ def values(module: ModuleType) -> Iterator[type]:
 
 @pytest.mark.parametrize(
     "module",
-    [reconcile, desired, inventory, memory, vf_settings, planner, steps, vf, types],
+    [rounds, desired, inventory, driver_state, vf_settings, planner, steps, vf, types],
     ids=lambda module: module.__name__,
 )
 def test_no_value_is_pickled_by_python_code(module: ModuleType) -> None:

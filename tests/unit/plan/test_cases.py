@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.host.policy_files import load_files
+from vfagent.cli.text import plan_lines
 from vfagent.model.codec import decode
+from vfagent.model.driver_state import PfMemory
 from vfagent.model.inventory import Inventory, Pf
-from vfagent.model.memory import PfMemory
 from vfagent.plan.planner import Chain, Plan, plan_pf
 from vfagent.plan.vf import believed
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
-from vfagent.reports import Looked
-from vfagent.show import plan_lines
+from vfagent.reconcile.reports import Looked
+from vfagent.store.policy_files import load_files
 
 CASES = sorted(path for path in (Path(__file__).parent / "cases").iterdir() if path.is_dir())
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is planned when the card's switch would not take its other mode."""
 
-from vfagent.learnt import learn
 from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.driver_state import PfMemory, StepResult
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf
-from vfagent.model.memory import PfMemory, StepResult
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings
-from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.planner import plan_pf
-from vfagent.plan.steps import BindDriver
+from vfagent.plan.steps import BindDriver, SetEswitch
 from vfagent.plan.vf import Planned
-from vfagent.reconcile import GivenUp
+from vfagent.reconcile.driver_state import learn
+from vfagent.reconcile.rounds import GivenUp
 
 PF = PciAddress("0000:3b:00.0")
 VF = Vf(0, PciAddress("0000:3b:00.2"), iommu_group=30)

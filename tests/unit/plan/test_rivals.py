@@ -3,11 +3,10 @@
 
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
-from vfagent.plan.network_steps import CreateVlan, LinkChange, SetLink
 from vfagent.plan.planner import Plan
-from vfagent.plan.rivals import one_after_the_other
-from vfagent.plan.steps import SetMtu
+from vfagent.plan.steps import CreateVlan, LinkChange, SetLink, SetMtu
 from vfagent.plan.vf import Planned
+from vfagent.plan.vlan_conflicts import one_after_the_other
 
 FIRST, SECOND = PciAddress("0000:01:00.0"), PciAddress("0000:01:00.1")
 

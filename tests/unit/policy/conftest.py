@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vfagent.errors import PolicyError
-from vfagent.host.policy_files import load_files
 from vfagent.policy.types import Policy
+from vfagent.store.policy_files import load_files
 
 Problems = Callable[[str], list[str]]
 Parse = Callable[[str], Policy]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.policy import trees
 from tests.unit.policy.conftest import Problems
-from vfagent.host.policy_files import load
+from vfagent.store.policy_files import load
 
 TLS = 'metrics_tls = { cert = "/c.pem", key = "/k.pem" }'
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.host.policy_files import load_files
 from vfagent.model.vf_settings import LinkState, VlanProtocol
-from vfagent.policy.structure import read_fragment
+from vfagent.policy.reading import read_fragment
 from vfagent.policy.types import (
     AgentRule,
     BridgeRule,
@@ -25,6 +24,7 @@ from vfagent.policy.types import (
     VfRule,
     VlanRule,
 )
+from vfagent.store.policy_files import load_files
 
 CONFIG = Path(__file__).parents[3] / "config"
 

@@ -8,10 +8,10 @@ import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vfagent.policy.forms import Choice, Either, Flag, Properties, Several, Table, Tables, Text, Whole, declared
 from vfagent.policy.json_schema import schema
-from vfagent.policy.structure import read_fragment
+from vfagent.policy.reading import read_fragment
 from vfagent.policy.types import PfRule, Policy
+from vfagent.policy.value_types import Choice, Either, Flag, Properties, Several, Table, Tables, Text, Whole, declared
 
 VALIDATOR = jsonschema.Draft4Validator(schema())
 Values = st.SearchStrategy[Any]

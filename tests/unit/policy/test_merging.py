@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.policy.trees import bridge, bridges, problems, write
-from vfagent.host.policy_files import load, load_files
 from vfagent.policy.types import Policy
+from vfagent.store.policy_files import load, load_files
 
 ETC, RUN, LIB = "etc/vfagent", "run/vfagent", "usr/lib/vfagent"
 

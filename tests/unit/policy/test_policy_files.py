@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.policy.trees import bridge, bridges, problems, write
 from vfagent.errors import PolicyError
-from vfagent.host.policy_files import load, load_files
+from vfagent.store.policy_files import load, load_files
 
 ETC = "etc/vfagent"
 
@@ -66,7 +66,7 @@ def test_a_parser_that_tells_places_in_words_is_understood(
     def fail(_: str) -> dict[str, object]:
         raise ValueError(message)
 
-    monkeypatch.setattr("vfagent.host.policy_files.tomli.loads", fail)
+    monkeypatch.setattr("vfagent.store.policy_files.tomli.loads", fail)
     assert problem_of(tmp_path, "???\n!!!") == text
 
 
@@ -74,7 +74,7 @@ def test_a_parser_that_runs_out_of_stack_is_understood(tmp_path: Path, monkeypat
     def fail(_: str) -> dict[str, object]:
         raise RecursionError
 
-    monkeypatch.setattr("vfagent.host.policy_files.tomli.loads", fail)
+    monkeypatch.setattr("vfagent.store.policy_files.tomli.loads", fail)
     assert problem_of(tmp_path, "") == "policy.toml: found nesting too deep to parse"
 
 
@@ -82,7 +82,7 @@ def test_an_unreadable_file_is_told_of(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vfagent.host.policy_files.os.open", refuse)
+    monkeypatch.setattr("vfagent.store.policy_files.os.open", refuse)
     assert problem_of(tmp_path, "") == "policy.toml: cannot read it: EACCES (Permission denied)"
 
 
@@ -141,7 +141,7 @@ def test_a_drop_in_that_is_deleted_after_it_was_listed_is_passed_over(
         (tmp_path / ETC / "policy.d/20.toml").unlink(missing_ok=True)
         return opened(path, flags)
 
-    monkeypatch.setattr("vfagent.host.policy_files.os.open", open_late)
+    monkeypatch.setattr("vfagent.store.policy_files.os.open", open_late)
     assert bridges(load(tmp_path)) == ["br0"]
 
 

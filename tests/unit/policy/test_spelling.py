@@ -4,9 +4,9 @@
 import pytest
 
 from tests.unit.policy.conftest import Problems
-from vfagent.policy.forms import declared
 from vfagent.policy.spelling import nearest
 from vfagent.policy.types import AgentRule, GuestRule, PfRule, VfRule
+from vfagent.policy.value_types import declared
 
 PF = '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n'
 

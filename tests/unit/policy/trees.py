@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vfagent.errors import PolicyError
-from vfagent.host.policy_files import load
 from vfagent.policy.types import Policy
+from vfagent.store.policy_files import load
 
 
 def write(root: Path, name: str, content: str | bytes) -> Path:

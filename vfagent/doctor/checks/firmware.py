@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NICs that could have VFs and offer none: SR-IOV is off in the card's firmware, or the platform hides it."""
+
+from collections.abc import Iterator
+
+from vfagent.doctor.checks.facts import Card, Facts
+from vfagent.doctor.checks.finding import Finding, Severity
+from vfagent.model.inventory import Pf
+from vfagent.policy.match import matches
+from vfagent.policy.types import Policy
+
+# PFs whose cards have SR-IOV, by vendor; the IDs are those that the kernel's drivers list for such models.
+_INTEL = """
+10c9 10e6 10e7 10e8 150a 150d 1518 1526 1521 1522 1523 1524 1546
+10b6 10c6 10c7 10c8 10f7 10f8 10f9 10fb 10fc 1507 1514 1517 151c 1529 152a 1528 1560 1563 15d1 154a 154d 1557 1558
+15aa 15ab 15ac 15ad 15c2 15c3 15c4 15c6 15c7 15c8 15ce 15e4 15e5
+1572 1574 1580 1581 1583 1584 1585 1586 1587 1588 1589 158a 158b 15ff 37ce 37cf 37d0 37d1 37d2 37d3
+1591 1592 1593 1599 159a 159b 188a 188b 188c 1890 1891 1892 1893 1894 12d1 12d3
+"""
+_MELLANOX = "1003 1007 1011 1013 1015 1017 1019 101b 101d 101f 1021 1023 1025 a2d2 a2d6 a2dc"
+_BROADCOM = "16c8 16c9 16ca 16ce 16cf 16d0 16d1 16d2 16d6 16d7 16d8 16d9 16da 16de 1750 1751 1752 1760"
+CAPABLE = {
+    **{f"8086:{device}": "intel" for device in _INTEL.split()},
+    **{f"15b3:{device}": "mellanox" for device in _MELLANOX.split()},
+    **{f"14e4:{device}": "broadcom" for device in _BROADCOM.split()},
+}
+_HOW = {
+    "intel": "in the card's own setup (HII, at boot) or with Intel's BootUtil, and SR-IOV in the firmware's setup",
+    "mellanox": "mstconfig -d {address} set SRIOV_EN=1 NUM_OF_VFS=16, then a cold start (package mstflint)",
+    "broadcom": "in the card's own setup at boot, or with Broadcom's niccli, and SR-IOV in the firmware's setup",
+    "": "in the card's own setup or its vendor's tool, and SR-IOV in the firmware's setup",
+}
+_TAKE = (
+    "switch SR-IOV and 'above 4G decoding' on in the firmware's setup; journalctl -k -b tells where the kernel "
+    "refused it; a kernel without CONFIG_PCI_IOV takes none"
+)
+
+
+def sriov_off(facts: Facts) -> Iterator[Finding]:
+    """Of cards that no rule is for, only where there is no policy yet."""
+    policy = facts.policy or Policy()
+    for card in facts.cards:
+        found = why_dark(card)
+        rule = next((rule for rule in facts.rules if matches(rule.match, card.pf, facts.identity)), None)
+        if found is None or (rule is None and policy.files) or (rule and rule.vfs and rule.vfs.number == 0):
+            continue
+        yield Finding(
+            "sriov-off",
+            Severity.ERROR if rule else Severity.NOTE,
+            card.pf.name,
+            found,
+            f"rule {rule.name!r} can make no VFs on it" if rule else "it could have VFs, and the policy asks for none",
+            _TAKE if card.offered else f"switch SR-IOV on: {_HOW[_maker(card.pf)].format(address=card.pf.address)}",
+        )
+
+
+def why_dark(card: Card) -> str | None:
+    """What keeps a card from having VFs that could; None for one that never had any."""
+    if card.offered == 0:
+        return "its firmware offers 0 VFs"
+    if card.offered:
+        return f"offers {card.offered} VFs, and the kernel does not take them"
+    if _maker(card.pf):
+        unsure = "" if card.seen else " (its configuration space could not be read)"
+        return f"is a model with SR-IOV, and shows no such capability{unsure}"
+    return None
+
+
+def _maker(pf: Pf) -> str:
+    return CAPABLE.get(f"{pf.vendor}:{pf.device}".replace("0x", ""), "")
+
+
+def offers_none(facts: Facts) -> Iterator[Finding]:
+    """The capability is there, and its driver or firmware says 0."""
+    for one, desired in facts.managed:
+        if one.pf.totalvfs == 0 and desired.numvfs != 0:
+            yield Finding(
+                "sriov-off",
+                Severity.ERROR,
+                one.pf.name,
+                "its firmware offers 0 VFs",
+                f"rule {desired.rule!r} can make no VFs on it",
+                f"switch SR-IOV on: {_HOW[_maker(one.pf)].format(address=one.pf.address)}",
+            )

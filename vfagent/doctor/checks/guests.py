@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What guests need: QEMU, KVM, memory, and something that boots through their VF."""
+
+from collections.abc import Iterator
+
+from vfagent.doctor.checks.facts import Facts, Kernel, managed_pfs, needed
+from vfagent.doctor.checks.finding import Finding, Severity
+from vfagent.frozen import frozen
+from vfagent.guests.spec.boot import Boot, Loader, boot_of, iscsi_url
+from vfagent.guests.spec.files import files_of, what_to_do
+from vfagent.guests.spec.placement import expand
+from vfagent.guests.spec.qemu import QEMU
+from vfagent.policy.references import vf_reference
+from vfagent.policy.types import GuestRule
+
+# -device takes JSON from 6.2 on, -blockdev and memfd are older.
+_OLDEST_QEMU = (6, 2)
+# iPXE's UEFI driver for it gets no DHCP answer while the spoof check is on (ipxe#646).
+_SPOOF_CHECK_STOPS_UEFI = "8086:10ed"
+
+
+@frozen(slots=True)
+class WantedGuest:
+    """A guest, the hardware of the VFs it is to have (as far as its PFs are here), and how it boots."""
+
+    rule: GuestRule
+    hardware: tuple[str, ...]
+    boot: Boot | None
+
+
+def wanted_guests(facts: Facts) -> tuple[WantedGuest, ...]:
+    hardware = {desired.rule: one.vf_hardware for one, desired in facts.managed}
+    guests = []
+    for rule in expand(facts.guests, managed_pfs(facts)):
+        found = tuple(hardware.get(vf_reference(text).label, "") for text in rule.vfs)
+        guests.append(WantedGuest(rule, found, boot_of(rule, found) if all(found) else None))
+    return tuple(guests)
+
+
+def qemu_absent(facts: Facts) -> Iterator[Finding]:
+    if QEMU in facts.programs.absent:
+        yield Finding(
+            "qemu-absent",
+            Severity.ERROR if facts.wants_guests else Severity.NOTE,
+            QEMU,
+            "is not there",
+            "no guest can start" if facts.wants_guests else "the policy has no guests; VFs are made all the same",
+            "apt install qemu-system-x86",
+        )
+
+
+def qemu_too_old(facts: Facts) -> Iterator[Finding]:
+    version = facts.programs.qemu
+    if version and version < _OLDEST_QEMU:
+        yield Finding(
+            "qemu-old",
+            needed(wanted=facts.wants_guests),
+            QEMU,
+            f"is version {'.'.join(map(str, version))}",
+            "it does not take devices as JSON: no guest can start",
+            "install QEMU 6.2 or later; Debian 12 has 7.2",
+        )
+
+
+def kvm_absent(facts: Facts) -> Iterator[Finding]:
+    if not facts.kvm.device and (facts.wants_guests or not (facts.policy and facts.policy.files)):
+        cause, advice = _why_no_kvm(facts.kernel)
+        yield Finding(
+            "kvm-absent",
+            Severity.WARNING,
+            "/dev/kvm",
+            f"is not there: {cause}",
+            "guests are emulated: they run ten times slower and more",
+            advice,
+        )
+
+
+def _why_no_kvm(kernel: Kernel) -> tuple[str, str]:
+    if any("disabled by bios" in line.lower() for line in kernel.log if "kvm" in line.lower()):
+        return "the firmware forbids it", "switch VT-x or SVM on in the firmware's setup"
+    if not kernel.virtualizes:
+        return (
+            "the CPU does not offer it",
+            "this host is a VM: let its own host give it nested virtualization"
+            if kernel.virtual
+            else "switch VT-x or SVM on in the firmware's setup",
+        )
+    module = "kvm_amd" if kernel.cpu == "AuthenticAMD" else "kvm_intel"
+    return f"module {module} is not loaded", f"modprobe {module}; journalctl -k -b | grep kvm says what it says"
+
+
+def kvm_unusable(facts: Facts) -> Iterator[Finding]:
+    """A guest whose KVM hangs is not started with it: the service tries before."""
+    kvm = facts.kvm
+    if not kvm.device or not facts.wants_guests or (kvm.permitted and kvm.works is not False):
+        return
+    denied = not kvm.permitted
+    yield Finding(
+        "kvm-denied" if denied else "kvm-broken",
+        Severity.WARNING,
+        "/dev/kvm",
+        "is not open to the group kvm" if denied else "opens, and does not run a guest of 512 bytes",
+        "guests are emulated: they run ten times slower and more",
+        "udev's 50-udev-default.rules gives it GROUP=kvm MODE=0660: see what overrides that; then udevadm trigger "
+        "/dev/kvm"
+        if denied
+        else "journalctl -u vfagent-kvm-probe says what QEMU said; this host may be a VM whose own KVM is broken. The "
+        "trial is made once a boot: rm /run/vfagent/kvm.json and restart vfagent to repeat it",
+    )
+
+
+def kvm_group_absent(facts: Facts) -> Iterator[Finding]:
+    if not facts.kvm.group and facts.wants_guests:
+        yield Finding(
+            "kvm-group-absent",
+            Severity.ERROR,
+            "group kvm",
+            "does not exist",
+            "no guest's unit can start: it asks for that group, which opens VFs and KVM to it",
+            "groupadd --system kvm, then: udevadm control --reload && udevadm trigger",
+        )
+
+
+def cannot_boot(facts: Facts) -> Iterator[Finding]:
+    for guest in wanted_guests(facts):
+        if guest.boot and guest.boot.problem:
+            yield Finding(
+                "guest-cannot-boot",
+                Severity.ERROR,
+                f"guest {guest.rule.name}",
+                guest.boot.problem,
+                "it is not started",
+                "[guest.kernel], [[guest.disk]] and the loaders are in vfagent.toml(5)",
+            )
+
+
+def files_absent(facts: Facts) -> Iterator[Finding]:
+    """One finding for a file, however many guests need it."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for guest in wanted_guests(facts):
+        for path, what in files_of(guest.rule, guest.boot):
+            if path in facts.programs.absent:
+                users.setdefault((path, what), []).append(guest.rule.name)
+    for (path, what), names in users.items():
+        yield Finding(
+            "guest-file-absent",
+            Severity.ERROR,
+            path,
+            f"{what} is not there",
+            f"cannot start: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}",
+            what_to_do(path),
+        )
+
+
+def rom_unfit(facts: Facts) -> Iterator[Finding]:
+    """The firmware runs a ROM only on the device that the ROM names."""
+    roms = dict(facts.programs.roms)
+    for guest in wanted_guests(facts):
+        ipxe, firmware = guest.rule.ipxe, guest.rule.firmware
+        path = ipxe.rom if ipxe and ipxe.loader == "rom" else None
+        if path is None or path not in roms or not guest.hardware:
+            continue
+        images, wanted = roms[path], guest.hardware[0]
+        if not images:
+            found = "is no PCI ROM"
+        elif wanted and not any(image.hardware == wanted for image in images):
+            found = f"is for {', '.join(sorted({image.hardware for image in images}))}; the VF is {wanted}"
+        elif not any(image.runs_under(firmware) for image in images):
+            found = f"has no image that runs under {firmware}"
+        else:
+            continue
+        yield Finding(
+            "rom-unfit",
+            Severity.ERROR,
+            path,
+            found,
+            f"guest {guest.rule.name} finds nothing to boot from",
+            f"build it for the VF, not the PF: make bin{'-x86_64-efi' if firmware == 'uefi' else ''}/"
+            f"{wanted.replace(':', '') or 'VENDORDEVICE'}.{'efirom' if firmware == 'uefi' else 'rom'} in iPXE's src",
+        )
+
+
+def spoof_check_stops_rom(facts: Facts) -> Iterator[Finding]:
+    checked = {
+        desired.rule for _, desired in facts.managed if any(vf.settings.spoof_check is not False for vf in desired.vfs)
+    }
+    for guest in wanted_guests(facts):
+        label = vf_reference(guest.rule.vfs[0]).label if guest.rule.vfs else ""
+        by_rom = guest.boot is not None and guest.boot.loader is Loader.ROM and guest.rule.firmware == "uefi"
+        if by_rom and guest.hardware[:1] == (_SPOOF_CHECK_STOPS_UEFI,) and label in checked:
+            yield Finding(
+                "spoof-check-uefi",
+                Severity.WARNING,
+                f"guest {guest.rule.name}",
+                "boots an 82599 VF by a UEFI ROM, with the spoof check on",
+                "iPXE was seen to get no DHCP answer that way (ipxe#646)",
+                "spoof_check = false for that VF, or firmware bios",
+            )
+
+
+def memory_short(facts: Facts) -> Iterator[Finding]:
+    guests = [guest.rule for guest in wanted_guests(facts)]
+    huge = sum(rule.memory_mib for rule in guests if rule.hugepages)
+    whole = sum(rule.memory_mib for rule in guests)
+    if huge > facts.memory.huge_mib:
+        yield Finding(
+            "hugepages-short",
+            Severity.ERROR,
+            "huge pages",
+            f"guests ask for {huge} MiB, the host has set aside {facts.memory.huge_mib} MiB",
+            "the last of them do not start",
+            "vm.nr_hugepages in /etc/sysctl.d, or hugepages= on the kernel's command line",
+        )
+    if facts.memory.total_mib and whole > facts.memory.total_mib:
+        yield Finding(
+            "memory-short",
+            Severity.ERROR,
+            "memory",
+            f"guests ask for {whole} MiB, the host has {facts.memory.total_mib} MiB",
+            "vfio pins all of a guest's memory: the last of them do not start, or the kernel ends something",
+            "give them less, or run fewer",
+        )
+
+
+def target_silent(facts: Facts) -> Iterator[Finding]:
+    """Only where the disk's server is this host itself; nothing is sent to anybody."""
+    for guest in wanted_guests(facts):
+        url = guest.rule.ipxe.sanboot if guest.rule.ipxe else None
+        if not url or not url.startswith("iscsi:"):
+            continue
+        try:
+            disk = iscsi_url(url)
+        except ValueError:
+            continue
+        if disk.server in facts.programs.addresses and disk.port not in facts.programs.listening:
+            yield Finding(
+                "target-silent",
+                Severity.WARNING,
+                f"guest {guest.rule.name}",
+                f"its iSCSI server {disk.server} is this host, and nothing listens on port {disk.port}",
+                "the guest's iPXE goes on trying until something does",
+                "start the target: targetcli or tgt, enabled at boot",
+            )

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks, in the order in which to mend what they find: what others hang on comes first. Pure."""
+
+from collections.abc import Callable, Iterable
+
+from vfagent.doctor.checks import firmware, guests, iommu, kernel_log, other_managers, pfs, policy, service, vfio
+from vfagent.doctor.checks.facts import Facts
+from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity
+
+Check = Callable[[Facts], Iterable[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    policy.policy_invalid,
+    # The firmware and the kernel's command line: all that takes another boot.
+    firmware.sriov_off,
+    firmware.offers_none,
+    iommu.iommu_off,
+    iommu.interrupts_not_remapped,
+    kernel_log.known_lines,
+    iommu.group_absent,
+    iommu.group_shared,
+    iommu.group_will_be_shared,
+    # Modules and drivers.
+    vfio.vfio_absent,
+    vfio.pf_driver_blocked,
+    vfio.pf_on_vfio,
+    # Who else is at the card.
+    other_managers.second_owner,
+    vfio.driver_overridden,
+    # The service, and what it could not do.
+    service.service_absent,
+    service.udev_rules_absent,
+    service.service_down,
+    service.pf_in_trouble,
+    pfs.pf_stuck,
+    pfs.pf_not_ready,
+    pfs.too_many_vfs,
+    pfs.carries_administration,
+    pfs.macs_collide,
+    # Guests.
+    guests.qemu_absent,
+    guests.qemu_too_old,
+    guests.kvm_group_absent,
+    guests.cannot_boot,
+    guests.files_absent,
+    guests.rom_unfit,
+    guests.memory_short,
+    guests.kvm_absent,
+    guests.kvm_unusable,
+    guests.spoof_check_stops_rom,
+    guests.target_silent,
+    # What works, and may not stay so.
+    policy.rule_matches_nothing,
+    policy.rule_shadowed,
+    service.service_outdated,
+    service.policy_not_loaded,
+    service.service_not_enabled,
+    iommu.iommu_faults,
+    iommu.interrupts_unsafe,
+    iommu.no_iommu_mode,
+    pfs.mlx5_without_its_fix,
+    pfs.vlans_that_meet,
+    pfs.no_machine_id,
+    vfio.vfio_grabs_ids,
+    pfs.bridged_pf,
+    pfs.vepa_needs_a_switch,
+    policy.policy_absent,
+    policy.no_pf,
+    service.hwdb_absent,
+)
+
+_ORDER = list(Severity)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    found = [finding for check in CHECKS for finding in check(facts)]
+    return Diagnosis(tuple(sorted(found, key=lambda one: _ORDER.index(one.severity))), facts.unseen)

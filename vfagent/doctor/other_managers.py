@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files in which others are told about NICs, VFs and their drivers: only those that speak of SR-IOV."""
+
+import re
+from collections.abc import Iterator
+
+from vfagent.doctor.checks.facts import Source, TextFile
+from vfagent.frozen import frozen
+from vfagent.store.host_files import HostFiles
+
+
+@frozen(slots=True)
+class _Place:
+    """Folders in the order of their precedence: a file hides those of its name in later ones, as systemd has it."""
+
+    source: Source
+    folders: tuple[str, ...]
+    pattern: str
+    marker: str = ""
+    drop_ins: bool = False
+
+
+_SYSTEMD_NETWORK = tuple(f"{base}/systemd/network" for base in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
+_UNITS = tuple(f"{base}/systemd/system" for base in ("etc", "run", "usr/local/lib"))
+_NM = tuple(f"{base}/NetworkManager/system-connections" for base in ("etc", "run", "usr/lib"))
+_IF_SCRIPTS = tuple(f"etc/network/if-{when}.d" for when in ("pre-up", "up"))
+_NUMVFS = r"sriov_numvfs"
+_PLACES = (
+    _Place(Source.MODPROBE, tuple(f"{base}/modprobe.d" for base in ("etc", "run", "usr/lib", "lib")), "*.conf"),
+    _Place(Source.DRIVERCTL, ("etc/driverctl.d",), "*"),
+    _Place(Source.LINK, _SYSTEMD_NETWORK, "*.link", "SR-IOV", drop_ins=True),
+    _Place(Source.NETWORK, _SYSTEMD_NETWORK, "*.network", "SR-IOV", drop_ins=True),
+    _Place(
+        Source.NETPLAN,
+        tuple(f"{base}/netplan" for base in ("run", "etc", "usr/lib", "lib")),
+        "*.yaml",
+        "virtual-function-count|embedded-switch-mode",
+    ),
+    _Place(Source.NM_PROFILE, _NM, "*", r"(?m)^\[sriov\]"),
+    _Place(Source.NM_STATE, ("run/NetworkManager/devices",), "*", "managed=true"),
+    _Place(
+        Source.UDEV,
+        tuple(f"{base}/udev/rules.d" for base in ("etc", "run", "usr/local/lib", "usr/lib", "lib")),
+        "*.rules",
+        _NUMVFS,
+    ),
+    _Place(Source.SCRIPT, _UNITS, "*.service", _NUMVFS, drop_ins=True),
+    _Place(Source.SCRIPT, ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/lib/tmpfiles.d"), "*.conf", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc",), "rc.local", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc",), "sysfs.conf", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc/sysfs.d",), "*.conf", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc",), "crontab", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc/cron.d",), "*", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc/network",), "interfaces", _NUMVFS),
+    _Place(Source.SCRIPT, ("etc/network/interfaces.d",), "*", _NUMVFS),
+    *(_Place(Source.SCRIPT, (folder,), "*", _NUMVFS) for folder in _IF_SCRIPTS),
+    _Place(Source.SCRIPT, ("etc/init.d",), "*", _NUMVFS),
+    _Place(Source.LIBVIRT, ("etc/libvirt/qemu",), "*.xml", "hostdev"),
+    _Place(Source.LIBVIRT, ("etc/libvirt/qemu/networks",), "*.xml", "hostdev"),
+    _Place(Source.OPERATOR, ("etc/systemd/system",), "sriov-config.service"),
+    _Place(Source.OPERATOR, ("etc/systemd/system/multi-user.target.wants",), "oci-kvm-config.service"),
+    _Place(Source.OPERATOR, ("etc/os-net-config",), "sriov_config.yaml"),
+    _Place(Source.OPERATOR, ("etc/pcidp",), "config.json"),
+)
+_PROGRAM = re.compile(r"(?m)^Exec\w+=[-@:+!]*(?:/\S*/(?:ba|da)?sh\s+)?(/\S+)")
+# What a distribution puts there is no administrator's script.
+_OURS_TO_READ = ("/usr/local/", "/opt/", "/etc/", "/root/", "/srv/", "/home/")
+
+
+def other_owners(files: HostFiles) -> Iterator[tuple[Source, TextFile]]:
+    for place in _PLACES:
+        for path in _visible(files, place):
+            text = _whole(files, path, place)
+            if text is not None and (not place.marker or re.search(place.marker, text)):
+                yield place.source, TextFile(f"/{path}", text)
+    yield from ((Source.SCRIPT, file) for file in _programs_of_units(files))
+
+
+def _visible(files: HostFiles, place: _Place) -> list[str]:
+    chosen: dict[str, str] = {}
+    for folder in place.folders:
+        for path in files.matching(folder, place.pattern):
+            chosen.setdefault(path.rpartition("/")[2], path)
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def _whole(files: HostFiles, path: str, place: _Place) -> str | None:
+    """With its drop-ins, which are read after it."""
+    text = files.read(path)
+    if text is None or not place.drop_ins:
+        return text
+    name = path.rpartition("/")[2]
+    more = [files.read(one) or "" for folder in place.folders for one in files.matching(f"{folder}/{name}.d", "*.conf")]
+    return "\n".join([text, *more])
+
+
+def _programs_of_units(files: HostFiles) -> Iterator[TextFile]:
+    """The administrator's own programs that the administrator's own units start."""
+    seen: set[str] = set()
+    for folder in _UNITS:
+        for unit in files.matching(folder, "*.service"):
+            for path in _PROGRAM.findall(files.read(unit) or ""):
+                if path not in seen and path.startswith(_OURS_TO_READ):
+                    seen.add(path)
+                    text = files.read(path.lstrip("/"))
+                    if text and _NUMVFS in text:
+                        yield TextFile(path, text)

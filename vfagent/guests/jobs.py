@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done about guests, in workers: D-Bus calls block, and the last look at a VF may."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vfagent.errors import VfagentError
+from vfagent.frozen import frozen
+from vfagent.guests.chap import secret_file
+from vfagent.guests.spec.boot import Boot
+from vfagent.guests.spec.files import absent_file
+from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
+from vfagent.guests.spec.qemu import Guest
+from vfagent.guests.spec.unit import VF_KNOWN, unit_of
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.udev import QUEUE
+from vfagent.kernel.vfio_group import open_to_kvm, udev_has_come
+from vfagent.model.guest_unit import FoundUnit, GuestVf, unit_name
+from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.policy.types import GuestRule
+from vfagent.process import worker
+from vfagent.process.reap import reap
+from vfagent.reconcile.observe import observe_vf
+from vfagent.store.host_files import seen_in
+from vfagent.systemd.units import UNITS, BusError, NoBusError, Systemd, device_unit
+
+T = TypeVar("T")
+
+START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
+SURVEY_S = 30.0
+_MARGIN_S = 30.0
+_LAST_S = 0.5  # what killed workers have, all together, to be gone
+
+
+@frozen(slots=True)
+class Outcome:
+    """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file.
+
+    Not `begun`: there was no process left for it, no descriptor, or no bus, and nothing was done.
+    """
+
+    error: str | None = None
+    hint: str | None = None
+    units: tuple[FoundUnit, ...] | None = None
+    kvm: bool | None = None
+    rom: str | None = None
+    begun: bool = True
+
+
+@frozen(slots=True)
+class Order:
+    """A guest that is to start. The VFs are looked at once more right before."""
+
+    rule: GuestRule
+    vfs: tuple[GuestVf, ...]
+    boot: Boot
+    kvm: bool
+    machine_id: str
+    root: Path
+    rom: str = ""
+
+
+def survey(bus: str, to_register: frozenset[int]) -> Outcome:
+    """The units that are there. machined is told of those of these processes."""
+    with Systemd(bus) as systemd:
+        units = systemd.guests()
+        for unit in units:
+            if unit.pid in to_register and unit.active == "active":
+                with contextlib.suppress(BusError):  # it need not be installed
+                    systemd.register_machine(unit.guest, _uuid(unit.guest, "").bytes, unit.pid)
+        return Outcome(units=units)
+
+
+def start(bus: str, order: Order, host: Host) -> Outcome:
+    _all_there(order)
+    for vf in order.vfs:
+        _still_free(vf, host)
+    uuid_text = str(_uuid(order.rule.name, order.machine_id))
+    secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
+    beside_udev = _opened_before_udev(order, host)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, beside_udev)
+    spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
+    with Systemd(bus) as systemd:
+        result = systemd.start(spec, START_S)
+    failed = None if result == "done" else f"cannot start: its unit's job ended as {result}"
+    hint = f"journalctl -u {spec.unit}" if failed else None
+    return Outcome(failed, hint)
+
+
+def _all_there(order: Order) -> None:
+    """A unit that is started without them fails until systemd has had enough, with QEMU's words for it."""
+    if found := absent_file(order.rule, order.boot, seen_in(order.root)):
+        raise VfagentError(f"cannot start: {found[0]}", hint=found[1])
+
+
+def _still_free(vf: GuestVf, host: Host) -> None:
+    found = observe_vf(host, vf.pf, vf.index)
+    same = found is not None and (found.address, found.iommu_group) == (vf.address, vf.iommu_group)
+    if found is None or not same or found.driver != VFIO_DRIVER or found.enabled:
+        raise VfagentError(f"{vf}: is not free any more")
+
+
+def _opened_before_udev(order: Order, host: Host) -> bool:
+    """Whether its groups are open, though udev has not come to all of them: at a boot that is seconds later.
+
+    Not where the guest waits for udev all the same: for the node of a disk, too.
+    """
+    targets = (f"{one}/{VF_KNOWN}@.target" for one in UNITS)
+    if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in targets)):
+        return False
+    if any(disk.is_device for disk in order.rule.disk):
+        return False
+    groups = {vf.iommu_group for vf in order.vfs if vf.iommu_group is not None}
+    behind = [group for group in groups if not udev_has_come(group, order.root)]
+    return bool(behind) and all(open_to_kvm(group, order.root) for group in behind)
+
+
+def stop(bus: str, guest: str, timeout_s: float) -> Outcome:
+    with Systemd(bus) as systemd:
+        systemd.stop(unit_name(guest), timeout_s)
+        systemd.reset_failed(unit_name(guest))  # one that had to be killed is stopped all the same
+    return Outcome()
+
+
+def probe(bus: str) -> Outcome:
+    """Whether KVM runs a guest: it may be there, open, and still let each guest hang."""
+    spec = kvm_probe()
+    with Systemd(bus) as systemd:
+        systemd.stop(spec.unit, PROBE_S)
+        return Outcome(kvm=systemd.start(spec, PROBE_S + _MARGIN_S) == "done")
+
+
+def _uuid(name: str, machine_id: str) -> uuid.UUID:
+    """The same for the same guest on the same host."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
+
+
+class Jobs:
+    """Runs them, each in a worker of its own, with a deadline."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[worker.Worker, asyncio.TimerHandle]] = {}
+        self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
+
+    def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
+        """`done` gets what `body` returned, or an Outcome that says why there is nothing."""
+        loop = asyncio.get_running_loop()
+        try:
+            child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
+        except OSError as error:
+            loop.call_soon(done, Outcome(f"cannot start a worker: {error.strerror}", begun=False))
+            return
+        reports: list[Any] = []
+        self._running[child.pid] = child, loop.call_later(within_s + _MARGIN_S, child.kill)
+        loop.add_reader(child.reports, lambda: reports.extend(child.read()))
+        loop.add_reader(child.pidfd, self._ended, child, reports, done)
+
+    def _ended(self, child: worker.Worker, reports: list[Any], done: Callable[[Any], None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(child.pidfd)
+        loop.remove_reader(child.reports)
+        reports.extend(child.read())
+        self._running.pop(child.pid)[1].cancel()
+        status = child.close()
+        done(reports[0] if reports else Outcome(f"the worker ended with status {status}"))
+
+    def stop(self) -> None:
+        """Wait for none: systemd goes on with what it was asked, and the next agent finds it."""
+        loop, children = asyncio.get_running_loop(), list(self._running.values())
+        self._running.clear()
+        for child, deadline in children:
+            deadline.cancel()
+            loop.remove_reader(child.pidfd)
+            loop.remove_reader(child.reports)
+            child.kill()
+        end = time.monotonic() + _LAST_S
+        for child, _ in children:
+            if child.ends_within(max(0.0, end - time.monotonic())):
+                child.close()
+            else:  # it hangs in the kernel
+                reap(child)
+
+
+def _guarded(body: Callable[[], T]) -> T | Outcome:
+    try:
+        return body()
+    except NoBusError as error:
+        return Outcome(str(error), error.hint, begun=False)
+    except VfagentError as error:
+        return Outcome(str(error), error.hint)
+    except OSError as error:
+        return Outcome(error.strerror or str(error))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's ROM, from the cache or built: in a worker, as it takes a minute or two."""
+
+import os
+import time
+from pathlib import Path
+
+from vfagent.errors import VfagentError
+from vfagent.guests.ipxe_tree import Tree, check_tools, devices_of, open_tree
+from vfagent.guests.rom_cache import RomStore
+from vfagent.guests.spec.rom import BUILD_S, RomFacts, RomWish, build_unit, digest
+from vfagent.systemd.units import Systemd
+
+_LONGEST_SCRIPT = 64 << 10
+_MARGIN_S = 30.0
+
+
+def provide(bus: str, wish: RomWish, source: str | None, root: Path) -> Path:
+    """The file a guest boots by. Raises VfagentError, which tells what is missing."""
+    try:
+        return _provide(bus, wish, source, root)
+    except OSError as error:
+        raise VfagentError(f"{error.filename}: cannot keep the ROM {wish.target} there: {error.strerror}") from error
+
+
+def _provide(bus: str, wish: RomWish, source: str | None, root: Path) -> Path:
+    store = RomStore(root)
+    if wish.file:
+        return store.copy_of(wish.file, wish.hardware, wish.firmware)
+    script = _script(wish, root)
+    tree = _tree(wish, source, root) if source else None
+    with store.locked():
+        if found := store.find(wish.hardware, wish.firmware, digest(script), tree.digest if tree else None):
+            return found
+        if tree is None:
+            hint = "set one of them; loader image needs neither"
+            raise VfagentError("the guest needs a ROM: neither ipxe.rom nor agent.ipxe_source is set", hint=hint)
+        return _build(bus, wish, script, tree, store)
+
+
+def known(wish: RomWish, source: str | None, root: Path) -> Path | None:
+    """The same without building anything."""
+    try:
+        tree = open_tree(root / source.lstrip("/")).digest if source else None
+        return RomStore(root).find(wish.hardware, wish.firmware, digest(_script(wish, root)), tree)
+    except VfagentError:
+        return None
+
+
+def _script(wish: RomWish, root: Path) -> bytes:
+    if wish.script_file is None:
+        return (wish.script or "").encode()
+    try:
+        with open(root / wish.script_file.lstrip("/"), "rb") as file:
+            return file.read(_LONGEST_SCRIPT)
+    except OSError as error:
+        raise VfagentError(f"{wish.script_file}: cannot read the iPXE script: {error.strerror}") from error
+
+
+def _tree(wish: RomWish, source: str, root: Path) -> Tree | None:
+    """None where it is gone, and a ROM that was built of it is still there."""
+    try:
+        return open_tree(root / source.lstrip("/"))
+    except VfagentError:
+        if RomStore(root).find(wish.hardware, wish.firmware, digest(_script(wish, root)), None):
+            return None
+        raise
+
+
+def _build(bus: str, wish: RomWish, script: bytes, tree: Tree, store: RomStore) -> Path:
+    check_tools()
+    if wish.hardware not in devices_of(tree):
+        hint = "such guests boot by a guest.kernel"
+        raise VfagentError(f"{tree.path}: cannot build {wish.target}: no driver there lists {wish.hardware}", hint=hint)
+    for path in (store.made, store.log):
+        path.unlink(missing_ok=True)
+    jobs = len(os.sched_getaffinity(0))
+    spec = build_unit(wish, script, str(tree.path), tree.digest, jobs, str(store.made), str(store.log))
+    with Systemd(bus) as systemd:
+        systemd.stop(spec.unit, _MARGIN_S)  # of an agent that is no more
+        result = systemd.start(spec, BUILD_S + _MARGIN_S)
+    if result != "done":
+        hint = f"{store.log} has all of it; building needs gcc, make, perl and liblzma-dev"
+        raise VfagentError(f"{tree.path}: cannot build {wish.target}: {store.failure()}", hint=hint)
+    facts = RomFacts(
+        hardware=wish.hardware,
+        firmware=wish.firmware,
+        script=digest(script),
+        source=str(tree.path),
+        version=tree.version,
+        tree=tree.digest,
+        built_at=time.time(),
+        size=store.made.stat().st_size,
+    )
+    return store.keep(facts)

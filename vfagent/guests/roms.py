@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROMs that guests wait for: built one after the other, in the background."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfagent.guests.jobs import Jobs, Outcome
+from vfagent.guests.rom_build import provide
+from vfagent.guests.rom_cache import RomStore
+from vfagent.guests.spec.rom import BUILD_S, RomWish
+
+log = logging.getLogger(__name__)
+
+_TELL_S = 3.0
+_AGAIN_S, _LONGEST_S = 300.0, 3600.0
+_NOT_BEGUN_S = 2.0  # no process was to be had for it, or nobody was at the bus yet
+_MARGIN_S = 120.0
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """Why a ROM could not be built, and when, by the monotonic clock, it is tried again."""
+
+    text: str
+    not_before: float
+    times: int
+
+
+class Roms:
+    """`on_change` is called when one is there, when one cannot be built, and while one is being built."""
+
+    def __init__(self, root: Path, jobs: Jobs, bus: str, on_change: Callable[[float], None]) -> None:
+        self._root, self._jobs, self._bus, self._on_change = root, jobs, bus, on_change
+        self._ready: dict[RomWish, str] = {}
+        self._trouble: dict[RomWish, _Trouble] = {}
+        self._working: RomWish | None = None
+
+    def take(self, wish: RomWish, source: str | None) -> str | None:
+        """The ROM's file, which is looked for afresh for each start; None while there is none."""
+        if path := self._ready.pop(wish, None):
+            return path
+        trouble = self._trouble.get(wish)
+        if self._working is None and not (trouble and time.monotonic() < trouble.not_before):
+            self._working = wish
+            self._jobs.run(
+                lambda: self._provide(wish, source), lambda found: self._done(wish, found), BUILD_S + _MARGIN_S
+            )
+            asyncio.get_running_loop().call_later(_TELL_S, self._tell, wish)
+        return None
+
+    def waits(self, wish: RomWish) -> str:
+        """What a guest without its ROM waits for."""
+        if self._working == wish:
+            return f"its ROM {wish.target} is being built: {RomStore(self._root).progress()} steps done"
+        if trouble := self._trouble.get(wish):
+            return trouble.text
+        return f"its ROM {wish.target} is built when others are"
+
+    def forget(self) -> None:
+        """Try again what could not be built."""
+        self._trouble.clear()
+
+    def _provide(self, wish: RomWish, source: str | None) -> Outcome:
+        return Outcome(rom=str(provide(self._bus, wish, source, self._root)))
+
+    def _done(self, wish: RomWish, found: Outcome) -> None:
+        self._working = None
+        if found.rom:
+            self._ready[wish] = found.rom
+            self._trouble.pop(wish, None)
+        else:
+            self._fail(wish, found)
+        self._on_change(0.0)
+
+    def _fail(self, wish: RomWish, found: Outcome) -> None:
+        hint = f" ({found.hint})" if found.hint else ""
+        before = self._trouble.get(wish)
+        times = (before.times if before else -1) + found.begun
+        wait_s = min(_AGAIN_S * 2.0**times, _LONGEST_S) if found.begun else _NOT_BEGUN_S
+        self._trouble[wish] = _Trouble(f"{found.error}{hint}", time.monotonic() + wait_s, times)
+        if before is None or before.text != self._trouble[wish].text:
+            log.error("ROM %s: %s%s", wish.target, found.error, hint)
+        asyncio.get_running_loop().call_later(wait_s, self._on_change, 0.0)
+
+    def _tell(self, wish: RomWish) -> None:
+        if self._working == wish:
+            self._on_change(0.0)
+            asyncio.get_running_loop().call_later(_TELL_S, self._tell, wish)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a guest boots: which loader serves its VF, and what that is given. Pure."""
+
+import ipaddress
+from enum import StrEnum
+
+from vfagent.frozen import frozen
+from vfagent.guests.spec.ipxe import DRIVERS, script
+from vfagent.guests.spec.rom import RomWish
+from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
+
+# What Debian's package ipxe has, in 12 and in 13, by the firmware that starts it.
+IPXE_IMAGES = {"bios": "/usr/lib/ipxe/ipxe.lkrn", "uefi": "/usr/lib/ipxe/ipxe.efi"}
+# iPXE's own naming authority and scheme, so that a target sees one initiator however its guest boots.
+_INITIATOR = "iqn.2010-04.org.ipxe:"
+
+
+class Loader(StrEnum):
+    IMAGE = "iPXE image"
+    ROM = "iPXE ROM"
+    KERNEL = "kernel"
+    DISK = "disk"
+
+
+@frozen(slots=True)
+class Boot:
+    """`problem`: why the guest cannot boot, which nothing but another policy can mend."""
+
+    loader: Loader
+    script: str | None = None  # for iPXE, made from the policy
+    kernel: KernelRule | None = None
+    cmdline: str = ""
+    rom: RomWish | None = None
+    problem: str | None = None
+
+
+@frozen(slots=True)
+class IscsiUrl:
+    """`iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET`; what is left out has iSCSI's defaults."""
+
+    server: str
+    port: int
+    lun: str
+    target: str
+
+
+def iscsi_url(text: str) -> IscsiUrl:
+    """Raises ValueError where there is no server and target in it."""
+    rest = text.removeprefix("iscsi:")
+    bracket = rest.startswith("[")
+    server, _, rest = rest[1:].partition("]:") if bracket else rest.partition(":")
+    parts = rest.split(":", 3)
+    if len(parts) < 4 or not (server and parts[3]):
+        raise ValueError(f"{text} names no server and target; it is iscsi:SERVER::::TARGET")
+    return IscsiUrl(server, int(parts[1] or "3260"), parts[2] or "0", parts[3])
+
+
+def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
+    """`hardware`: vendor and device of the guest's VFs, the first of which it boots through."""
+    if rule.disk and not rule.ipxe:
+        return Boot(Loader.DISK)
+    if rule.ipxe:
+        return _by_ipxe(rule, rule.ipxe, hardware[0] if hardware else "")
+    return _by_kernel(rule)
+
+
+def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, first: str) -> Boot:
+    text = None if ipxe.script else script(rule.name, ipxe, rule.chap)
+    if ipxe.loader == "undionly":
+        why = "undionly drives a card through the card's own boot ROM, and a VF has none"
+        return Boot(Loader.ROM, problem=why)
+    if ipxe.loader == "rom":
+        return Boot(Loader.ROM, text, rom=RomWish(first, rule.firmware, text, ipxe.script, ipxe.rom))
+    if ipxe.loader == "auto" and rule.kernel and first not in DRIVERS:
+        return _by_kernel(rule)
+    problem = None if first in DRIVERS else f"iPXE has no driver for VFs {first}: give it a guest.kernel"
+    if rule.firmware == "uefi" and ipxe.script:
+        problem = 'iPXE\'s image takes a script of your own under BIOS only: take loader "rom", or address and sanboot'
+    return Boot(Loader.IMAGE, text, problem=problem)
+
+
+def _by_kernel(rule: GuestRule) -> Boot:
+    kernel = rule.kernel
+    if kernel is None:
+        return Boot(Loader.KERNEL, problem="there is no kernel")
+    try:
+        words = [*_network(rule, kernel), *_iscsi(rule, kernel)]
+    except ValueError as error:
+        return Boot(Loader.KERNEL, problem=str(error))
+    return Boot(Loader.KERNEL, kernel=kernel, cmdline=" ".join((*words, kernel.cmdline)).strip())
+
+
+def _network(rule: GuestRule, kernel: KernelRule) -> list[str]:
+    """`ip=`, which the kernel, initramfs-tools and dracut read alike."""
+    address = kernel.address or (rule.ipxe.address if rule.ipxe else None)
+    if address in (None, "dhcp"):
+        return ["ip=dhcp"] if address else []
+    own = ipaddress.ip_interface(address or "")
+    found = kernel.gateway or (rule.ipxe.gateway if rule.ipxe else None) or ""
+    if own.version == 6:
+        gateway = f"[{found}]" if found else ""
+        return [f"ip=[{own.ip}]::{gateway}:{own.network.prefixlen}:{rule.name}::off"]
+    return [f"ip={own.ip}::{found}:{own.netmask}:{rule.name}::off"]
+
+
+def _iscsi(rule: GuestRule, kernel: KernelRule) -> list[str]:
+    """The root disk in the words of Debian's open-iscsi and in dracut's; each leaves the other's alone.
+
+    A secret is in neither's: a command line is for all to read.
+    """
+    booted = rule.ipxe.sanboot if rule.ipxe else None
+    url = kernel.root or (booted if booted and booted.startswith("iscsi:") else None)
+    if url is None:
+        return []
+    disk, initiator = iscsi_url(url), _INITIATOR + rule.name
+    debian = {"initiator": initiator, "target_name": disk.target, "target_ip": disk.server, "target_port": disk.port}
+    words = [f"iscsi_{key}={value}" for key, value in debian.items()]
+    server = f"[{disk.server}]" if ":" in disk.server else disk.server
+    dracut = f"netroot=iscsi:{server}::{disk.port}:{disk.lun}:{disk.target}"
+    return [*words, dracut, f"rd.iscsi.initiator={initiator}"]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that a guest cannot start without. Pure: whoever asks lends the eyes."""
+
+from collections.abc import Callable, Iterator
+
+from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
+from vfagent.guests.spec.qemu import QEMU, UEFI
+from vfagent.policy.types import GuestRule
+
+PACKAGES = {QEMU: "qemu-system-x86", UEFI: "ovmf"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
+
+
+def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
+    """Each path, and what it is. `boot` None: how it boots is not known yet."""
+    if boot and boot.loader is Loader.IMAGE:
+        yield IPXE_IMAGES[rule.firmware], "the iPXE image"
+    if rule.firmware == "uefi":
+        yield UEFI, "the UEFI firmware"
+    if rule.ipxe and rule.ipxe.script:
+        yield rule.ipxe.script, "its iPXE script"
+    if rule.ipxe and rule.ipxe.rom and rule.ipxe.loader == "rom":
+        yield rule.ipxe.rom, "its ROM"
+    if rule.chap:
+        yield rule.chap.secret, "its CHAP secret"
+    if rule.kernel and (boot is None or boot.loader is Loader.KERNEL):
+        yield rule.kernel.image, "its kernel"
+        if rule.kernel.initrd:
+            yield rule.kernel.initrd, "its initial RAM disk"
+    yield from ((disk.path, "its disk") for disk in rule.disk)
+
+
+def absent_file(rule: GuestRule, boot: Boot, exists: Callable[[str], bool]) -> tuple[str, str] | None:
+    """What is not there, and what to do. Devices are not looked for: the service sees none (PrivateDevices=)."""
+    for path, what in ((QEMU, "the emulator"), *files_of(rule, boot)):
+        if not (path.startswith("/dev/") or exists(path)):
+            return f"{path}, {what}, is not there", what_to_do(path)
+    return None
+
+
+def what_to_do(path: str) -> str:
+    package = PACKAGES.get(path)
+    return f"apt install {package}" if package else "put it there, or mend the path in the policy"

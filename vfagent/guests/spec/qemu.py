@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest as QEMU's command line. Pure.
+
+Devices and disks are JSON objects, so that no value can end an option and begin another.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from vfagent.frozen import frozen
+from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
+from vfagent.model.guest_unit import GuestVf, unit_name
+from vfagent.policy.types import GuestRule
+
+QEMU = "/usr/bin/qemu-system-x86_64"
+UEFI = "/usr/share/ovmf/OVMF.fd"
+SCRIPT, ROM, CHAP = "boot.ipxe", "vf.rom", "chap-secret"
+_FW_CFG = "opt/org.vfagent/"
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+@frozen(slots=True)
+class Guest:
+    """All that the command line and the unit are made of."""
+
+    rule: GuestRule
+    vfs: tuple[GuestVf, ...]
+    boot: Boot
+    kvm: bool
+    uuid: str
+    rom: str = ""  # the file that was checked
+    secret: str = ""  # the same of CHAP's
+    beside_udev: bool = False  # udev, at work, has not come to its VFs' groups, which are open all the same
+
+    @property
+    def unit(self) -> str:
+        return unit_name(self.rule.name)
+
+    @property
+    def qmp(self) -> str:
+        return f"/run/{self.unit.removesuffix('.service')}/qmp"
+
+    def credential(self, name: str) -> str:
+        """Where systemd puts a file that only this unit may read."""
+        return f"/run/credentials/{self.unit}/{name}"
+
+
+def argv(guest: Guest) -> list[str]:
+    return [
+        *(QEMU, "-name", f"guest={guest.rule.name}", "-uuid", guest.uuid),
+        *("-nodefaults", "-no-user-config", "-sandbox", _SANDBOX),
+        *_board(guest),
+        *("-chardev", f"socket,id=qmp,path={guest.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
+        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+        *_screen(guest),
+        *_boot(guest),
+        *_chap(guest),
+        *_slots(guest),
+    ]
+
+
+def _board(guest: Guest) -> list[str]:
+    # Without graphics SeaBIOS, and with it iPXE, talks to the serial port.
+    machine = "q35,graphics=off,vmport=off"
+    words = ["-cpu", "host" if guest.kvm else "max", "-smp", str(guest.rule.cpus), "-m", str(guest.rule.memory_mib)]
+    if guest.rule.hugepages:
+        size = guest.rule.memory_mib << 20
+        memory = {"qom-type": "memory-backend-memfd", "id": "memory", "size": size, "hugetlb": True, "prealloc": True}
+        words += ["-object", _json(memory)]
+        machine += ",memory-backend=memory"
+    firmware = ["-bios", UEFI] if guest.rule.firmware == "uefi" else []
+    return ["-machine", machine, "-accel", "kvm" if guest.kvm else "tcg", *words, *firmware]
+
+
+def _screen(guest: Guest) -> list[str]:
+    if guest.rule.vnc is None:
+        return ["-display", "none"]
+    return ["-vnc", guest.rule.vnc, "-device", _json({"driver": "VGA", "bus": "pcie.0"})]
+
+
+def _boot(guest: Guest) -> list[str]:
+    match guest.boot.loader:
+        case Loader.IMAGE:
+            image = ["-kernel", IPXE_IMAGES[guest.rule.firmware]]
+            if guest.boot.script is not None and guest.rule.firmware == "uefi":
+                # QEMU gives an EFI program no initrd. Its command line is a script too, but for the first word.
+                return [*image, "-append", f"ipxe {guest.boot.script}"]
+            return [*image, "-initrd", guest.credential(SCRIPT)]
+        case Loader.KERNEL:
+            kernel = guest.boot.kernel
+            assert kernel is not None
+            initrd = ["-initrd", kernel.initrd] if kernel.initrd else []
+            append = ["-append", guest.boot.cmdline] if guest.boot.cmdline else []
+            return ["-kernel", kernel.image, *initrd, *append]
+        case _:
+            return []
+
+
+def _chap(guest: Guest) -> list[str]:
+    """By a file, which only this guest may read: to iPXE as an OEM string of SMBIOS, to a kernel by fw_cfg."""
+    chap, secret = guest.rule.chap, guest.credential(CHAP)
+    if chap is None:
+        return []
+    if guest.boot.loader is not Loader.KERNEL:
+        return ["-smbios", f"type=11,path={secret}"]
+    user = ["-fw_cfg", f"name={_FW_CFG}chap-user,string={chap.user}"]
+    return [*user, "-fw_cfg", f"name={_FW_CFG}chap-secret,file={secret}"]
+
+
+def _slots(guest: Guest) -> list[str]:
+    """Each VF and disk on a port of its own: on pcie.0 a device cannot be asked back."""
+    words: list[str] = []
+    for number, (blockdev, device) in enumerate((*_vfs(guest), *_disks(guest)), 1):
+        port = {"driver": "pcie-root-port", "id": f"port{number}", "bus": "pcie.0", "chassis": number, "slot": number}
+        words += ["-device", _json(port)]
+        words += ["-blockdev", _json(blockdev)] if blockdev else []
+        words += ["-device", _json({**device, "bus": f"port{number}"})]
+    return words
+
+
+_Slot = tuple[dict[str, Any] | None, dict[str, Any]]
+
+
+def _vfs(guest: Guest) -> Iterator[_Slot]:
+    for number, vf in enumerate(guest.vfs):
+        device: dict[str, Any] = {"driver": "vfio-pci", "id": f"vf{number}", "host": vf.address}
+        if guest.boot.loader is Loader.ROM and number == 0:
+            device |= {"romfile": guest.credential(ROM), "bootindex": 1}
+        else:
+            device |= {"rombar": 0}
+        yield None, device
+
+
+def _disks(guest: Guest) -> Iterator[_Slot]:
+    for number, disk in enumerate(guest.rule.disk):
+        kind = "host_device" if disk.is_device else "file"
+        file = {"driver": kind, "filename": disk.path}
+        name = f"disk{number}"
+        blockdev = {"driver": disk.format, "node-name": name, "read-only": disk.readonly, "file": file}
+        device = {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}
+        yield blockdev, device | ({"bootindex": 1} if number == 0 and guest.boot.loader is Loader.DISK else {})
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

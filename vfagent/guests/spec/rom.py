@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""iPXE ROMs for VFs: which one a guest needs, what it is called, and the unit that builds it. Pure."""
+
+import hashlib
+import re
+import struct
+
+from vfagent.frozen import frozen
+from vfagent.model.guest_unit import Property, UnitSpec
+
+_BIOS, _EFI = 0, 3
+# After "PCIR": vendor, device, two pointers, revision, class, image length, code revision, code type, indicator.
+_HEADER = struct.Struct("<HHHHB3xHHBB")
+
+
+@frozen(slots=True)
+class RomImage:
+    """One image of an expansion ROM (PCI Firmware Specification, 5.1)."""
+
+    vendor: int
+    device: int
+    code: int  # what runs it: 0 BIOS, 3 EFI
+
+    @property
+    def hardware(self) -> str:
+        return f"{self.vendor:04x}:{self.device:04x}"
+
+    def runs_under(self, firmware: str) -> bool:
+        return self.code == (_EFI if firmware == "uefi" else _BIOS)
+
+
+def rom_images(content: bytes) -> tuple[RomImage, ...]:
+    """The images in a ROM file, up to the last or to what is no image."""
+    images: list[RomImage] = []
+    start = 0
+    while content[start : start + 2] == b"\x55\xaa" and len(content) >= start + 0x1A:
+        at = start + int.from_bytes(content[start + 0x18 : start + 0x1A], "little")
+        if content[at : at + 4] != b"PCIR" or len(content) < at + 4 + _HEADER.size:
+            break
+        vendor, device, _list, _size, _revision, length, _code_revision, code, indicator = _HEADER.unpack_from(
+            content, at + 4
+        )
+        images.append(RomImage(vendor, device, code))
+        if indicator & 0x80 or not length:
+            break
+        start += length * 512
+    return tuple(images)
+
+
+UNIT = "vfagent-rom-build.service"
+BUILD_S = 1800.0
+_CACHE = "vfagent-rom-build"
+_SCRIPT = "script.ipxe"
+# Arguments: the source tree, its version, the target, how many jobs. What was built for one script serves the next.
+_BUILD = f"""set -eu
+tree=$CACHE_DIRECTORY/$2
+if [ ! -e "$tree/.whole" ]; then
+    rm -rf "$CACHE_DIRECTORY"/*
+    cp -R --preserve=timestamps "$1/src" "$tree"
+    rm -rf "$tree"/bin "$tree"/bin-*
+    touch "$tree/.whole"
+fi
+cp "$CREDENTIALS_DIRECTORY/{_SCRIPT}" "$tree/{_SCRIPT}"
+make -C "$tree" -j"$4" EMBED={_SCRIPT} "$3" >&2
+cat "$tree/$3"
+"""
+
+
+@frozen(slots=True)
+class RomWish:
+    """`hardware`: the VF's vendor and device, `8086:10ca`. `file`: a ROM of the user's own, which is not built."""
+
+    hardware: str
+    firmware: str
+    script: str | None = None
+    script_file: str | None = None
+    file: str | None = None
+
+    @property
+    def target(self) -> str:
+        """As iPXE's Makefile calls it."""
+        name = self.hardware.replace(":", "")
+        return f"bin-x86_64-efi/{name}.efirom" if self.firmware == "uefi" else f"bin/{name}.rom"
+
+
+@frozen(slots=True)
+class RomFacts:
+    """What is stored beside a ROM that was built."""
+
+    hardware: str
+    firmware: str
+    script: str  # its digest
+    source: str
+    version: str  # the tree's own number
+    tree: str  # digest of the tree
+    built_at: float
+    size: int
+
+    @property
+    def key(self) -> str:
+        return rom_key(self.hardware, self.firmware, self.script, self.tree)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def rom_key(hardware: str, firmware: str, script: str, tree: str) -> str:
+    key = digest("\n".join((hardware, firmware, script, tree)).encode())
+    return f"{hardware.replace(':', '')}-{firmware}-{key}"
+
+
+def rom_defect(data: bytes, hardware: str, firmware: str) -> str | None:
+    """What makes this no ROM for that VF under that firmware."""
+    images = rom_images(data)
+    if not images:
+        return "is no expansion ROM of PCI"
+    if images[0].hardware != hardware:
+        return f"is for {images[0].hardware}, and the VF is {hardware}"
+    return None if any(one.runs_under(firmware) for one in images) else f"has no image for {firmware}"
+
+
+def drivers_in(source: str) -> set[str]:
+    """The devices that one of iPXE's driver sources lists."""
+    found = re.findall(r"PCI_ROM\s*\(\s*0x([0-9a-fA-F]{4})\s*,\s*0x([0-9a-fA-F]{4})\s*,", source)
+    return {f"{vendor}:{device}".lower() for vendor, device in found}
+
+
+def build_unit(wish: RomWish, script: bytes, source: str, tree: str, jobs: int, into: str, log: str) -> UnitSpec:
+    """The ROM goes to its standard output, so that it need not be able to write anywhere but to its own cache."""
+    words = ["/bin/sh", "-c", _BUILD.replace("$", "$$"), "sh", source.replace("$", "$$"), tree, wish.target, str(jobs)]
+    return UnitSpec(
+        UNIT,
+        (
+            Property("Description", "s", f"iPXE ROM {wish.target}"),
+            Property("Type", "s", "oneshot"),
+            Property("TimeoutStartUSec", "t", int(BUILD_S * 1e6)),
+            Property("ExecStart", "a(sasb)", [(words[0], words, False)]),
+            Property("SetCredential", "a(say)", [(_SCRIPT, script)]),
+            Property("StandardOutputFileToTruncate", "s", into),
+            Property("StandardErrorFileToTruncate", "s", log),
+            Property("CacheDirectory", "as", [_CACHE]),
+            Property("Environment", "as", ["LC_ALL=C"]),
+            # Guests come first.
+            Property("Nice", "i", 10),
+            Property("CPUWeight", "t", 20),
+            *_sandbox(),
+            Property("CollectMode", "s", "inactive-or-failed"),
+        ),
+    )
+
+
+def _sandbox() -> tuple[Property, ...]:
+    """A source tree is code: it gets neither network nor devices nor rights."""
+    names = ("Clock", "ControlGroups", "Hostname", "KernelLogs", "KernelModules", "KernelTunables")
+    flags = (*(f"Protect{name}" for name in names), "LockPersonality", "NoNewPrivileges", "PrivateDevices")
+    flags += ("PrivateNetwork", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID")
+    return (
+        Property("DynamicUser", "b", value=True),
+        Property("UMask", "u", 0o077),
+        Property("CapabilityBoundingSet", "t", 0),
+        Property("ProtectSystem", "s", "strict"),
+        Property("ProtectHome", "s", "yes"),
+        Property("ProtectProc", "s", "invisible"),
+        Property("RestrictNamespaces", "t", 0),
+        Property("RestrictAddressFamilies", "(bas)", (True, ["AF_UNIX"])),
+        Property("SystemCallArchitectures", "as", ["native"]),
+        *(Property(name, "b", value=True) for name in flags),
+    )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest as a transient systemd unit, property by property. Pure."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from vfagent.guests.spec.boot import Loader
+from vfagent.guests.spec.qemu import CHAP, ROM, SCRIPT, Guest, argv
+from vfagent.guests.spec.unit_values import seconds, translated
+from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
+from vfagent.policy.types import GuestRule
+
+VF_KNOWN = "vfagent-vf"  # systemd/vfagent-vf@.target
+STOP_S = 60.0  # for the guest to power down, where its unit does not say otherwise
+_MARGIN_S = 2.0  # the helper gives up before systemd does, which would kill it and QEMU alike
+_RESTART_S = 2
+_CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
+_PYTHON = "/usr/bin/python3"
+_ALL = (1 << 64) - 1
+
+
+def rule_digest(rule: GuestRule) -> str:
+    """Tells one version of a rule from another. Keys that are not set do not count: a later vfagent may know more."""
+    return hashlib.sha256(repr(_said(rule)).encode()).hexdigest()[:16]
+
+
+def _said(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_said(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    known = ((one, getattr(value, one.name)) for one in fields(value))
+    return {one.name: _said(found) for one, found in known if found != one.default}
+
+
+def unit_of(guest: Guest, vf_units: tuple[str, ...]) -> UnitSpec:
+    """`vf_units`: the device units of its VFs, which it is bound to."""
+    own = dict((one.name, one) for one in _properties(guest, vf_units))
+    own |= dict((one.name, one) for one in translated(guest.rule.unit))
+    return UnitSpec(guest.unit, tuple(own.values()))
+
+
+def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
+    yield Property("Description", "s", f"Guest {guest.rule.name} on {', '.join(map(str, guest.vfs))}")
+    yield from _lifetime(guest, vf_units)
+    yield from _devices(guest)
+    yield from _sandbox(guest)
+    yield from _files(guest)
+    nodes = {vf.numa_node for vf in guest.vfs} - {None}
+    asked = {name for name, _ in guest.rule.unit}
+    if len(nodes) == 1 and not asked & {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}:
+        node = str(nodes.pop())
+        yield from translated((("NUMAPolicy", "preferred"), ("NUMAMask", node)))
+        yield Property("CPUAffinityFromNUMA", "b", value=True)
+
+
+def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
+    stop_s = next((seconds(value) for name, value in guest.rule.unit if name == "TimeoutStopSec"), STOP_S)
+    # Whatever it is given, "infinity" too, the helper is to end on its own.
+    wait_s = max(1, int(min(stop_s, 10 * 86400) - _MARGIN_S))
+    helper = [_PYTHON, "-sP", "-m", "vfagent.guests.qmp", "stop", guest.qmp, str(wait_s)]
+    yield Property("Type", "s", "exec")
+    yield Property("Slice", "s", "machine.slice")
+    yield Property("ExecStart", "a(sasb)", [_command(argv(guest))])
+    # Where it fails, systemd's SIGTERM follows, and that is an end too: the package may have been removed meanwhile.
+    yield Property("ExecStop", "a(sasb)", [_command(helper, may_fail=True)])
+    yield Property("KillMode", "s", "mixed")
+    yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
+    # The VF's end is the guest's; the agent's is not. Nor is it ordered after the service, which is ready when all
+    # PFs are done with: this guest's are.
+    yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
+    # systemd restarts it by the policy's words, so that guests come back while the agent is away too.
+    yield Property("Restart", "s", guest.rule.restart)
+    yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
+    yield Property("StartLimitIntervalUSec", "t", _WITHIN_S * 1_000_000)
+    yield Property("StartLimitBurst", "u", _CRASHES)
+    # A failed unit stays until it was seen; how it ended would be lost with it.
+    yield Property("CollectMode", "s", "inactive")
+    vfs = ",".join(vf.address for vf in guest.vfs)
+    yield Property("Environment", "as", [f"{ENV_VFS}={vfs}", f"{ENV_RULE}={rule_digest(guest.rule)}"])
+
+
+def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
+    """Until udev has handled the group's node, kvm may not open it. Wants, because a guest that comes late (a rule of
+    udev's is missing) is better than none.
+    """
+    groups = list(dict.fromkeys(f"dev-vfio-{vf.iommu_group}.device" for vf in guest.vfs if vf.iommu_group is not None))
+    yield Property("BindsTo", "as", list(vf_units))
+    yield Property("Wants", "as", groups)
+    yield Property("After", "as", [*vf_units, *groups])
+
+
+def _beside_udev(vf_units: tuple[str, ...]) -> Iterator[Property]:
+    """At a boot udev comes to VFs behind all devices that were announced before them: seconds, on a large host more.
+
+    A device that udev has not come to counts as gone, unless a job waits for it whose end another job waits for
+    (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): targets' jobs do. Should it never come, they
+    fail, and the guest, which is not bound to them, goes on.
+    """
+    known = [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units]
+    yield Property("Wants", "as", known)
+    yield Property("StopPropagatedFrom", "as", known)
+
+
+def _command(words: list[str], *, may_fail: bool = False) -> tuple[str, list[str], bool]:
+    """systemd expands variables in what it executes."""
+    return words[0], [word.replace("$", "$$") for word in words], may_fail
+
+
+def _devices(guest: Guest) -> Iterator[Property]:
+    groups = [f"/dev/vfio/{vf.iommu_group}" for vf in guest.vfs if vf.iommu_group is not None]
+    allowed = [(path, "rw") for path in dict.fromkeys(("/dev/vfio/vfio", *groups))]
+    allowed += [("/dev/kvm", "rw")] if guest.kvm else []
+    block = [(disk.path, "r" if disk.readonly else "rw") for disk in guest.rule.disk if disk.is_device]
+    yield Property("DevicePolicy", "s", "closed")
+    yield Property("DeviceAllow", "a(ss)", [*allowed, *block])
+    yield Property("DynamicUser", "b", value=True)
+    # Group disk opens every disk by its mode; DeviceAllow leaves it the guest's own.
+    yield Property("SupplementaryGroups", "as", ["kvm", "disk"] if block else ["kvm"])
+    yield Property("LimitMEMLOCK", "t", _ALL)  # VFIO pins all of the guest's memory
+
+
+def _sandbox(guest: Guest) -> Iterator[Property]:
+    yield Property("CapabilityBoundingSet", "t", 0)
+    yield Property("AmbientCapabilities", "t", 0)
+    yield Property("NoNewPrivileges", "b", value=True)
+    yield Property("ProtectSystem", "s", "strict")
+    yield Property("ProtectHome", "s", "yes")
+    yield Property("ProtectProc", "s", "invisible")
+    for name in ("Clock", "ControlGroups", "Hostname", "KernelLogs", "KernelModules", "KernelTunables"):
+        yield Property(f"Protect{name}", "b", value=True)
+    for name in ("LockPersonality", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID"):
+        yield Property(name, "b", value=True)
+    yield Property("RestrictNamespaces", "t", 0)
+    yield Property("SystemCallArchitectures", "as", ["native"])
+    network = guest.rule.vnc is not None
+    yield Property("PrivateNetwork", "b", value=not network)
+    families = ["AF_UNIX", "AF_INET", "AF_INET6"] if network else ["AF_UNIX"]
+    yield Property("RestrictAddressFamilies", "(bas)", (True, families))
+    yield Property("UMask", "u", 0o077)
+
+
+def _files(guest: Guest) -> Iterator[Property]:
+    """What it reads that others must not change meanwhile is handed over as credentials: copies, made by systemd."""
+    yield Property("RuntimeDirectory", "as", [guest.unit.removesuffix(".service")])
+    yield Property("RuntimeDirectoryMode", "u", 0o700)
+    yield Property("StandardInput", "s", "null")
+    yield Property("StandardOutput", "s", "journal")
+    yield Property("SyslogIdentifier", "s", guest.rule.name)
+    if guest.boot.loader is Loader.IMAGE and guest.boot.script is not None and guest.rule.firmware == "bios":
+        yield Property("SetCredential", "a(say)", [(SCRIPT, guest.boot.script.encode())])
+    if loaded := list(_loaded(guest)):
+        yield Property("LoadCredential", "a(ss)", loaded)
+    written = [disk.path for disk in guest.rule.disk if not (disk.readonly or disk.is_device)]
+    if written:
+        yield Property("ReadWritePaths", "as", written)
+
+
+def _loaded(guest: Guest) -> Iterator[tuple[str, str]]:
+    ipxe = guest.rule.ipxe
+    if ipxe and guest.boot.loader is Loader.IMAGE and ipxe.script:
+        yield SCRIPT, ipxe.script
+    if guest.boot.loader is Loader.ROM:
+        yield ROM, guest.rom
+    if guest.rule.chap:
+        yield CHAP, guest.secret

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent holds of one guest, and the phase that follows from it."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from vfagent.guests.spec.boot import Boot
+from vfagent.guests.spec.placement import ManagedPf, Placement
+from vfagent.guests.spec.unit import rule_digest
+from vfagent.kernel.protocols import Host
+from vfagent.model.guest_unit import FoundUnit, unit_name
+from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.pci import PciAddress
+from vfagent.model.status import GuestPhase, GuestStatus
+from vfagent.reconcile.observe import DEVICES
+from vfagent.reconcile.pf_state import PfState
+from vfagent.store.guest_records import Record
+
+MOST_ATTEMPTS = 8
+
+
+class Job(StrEnum):
+    START = "start"
+    STOP = "stop"
+
+
+@dataclass(slots=True)
+class GuestState:
+    """`placement` is None where neither the policy nor a PF asks for the guest any more."""
+
+    name: str
+    placement: Placement | None = None
+    boot: Boot | None = None
+    digest: str = ""
+    unit: FoundUnit | None = None
+    record: Record | None = None
+    job: Job | None = None
+    again: bool = False  # it is to start, however it ended
+    error: str | None = None
+    awaited: str | None = None  # what it waits for with nothing in its way: its ROM
+    attempts: int = 0
+    not_before: float = 0.0
+    starts: int = 0
+    start_failures: int = 0
+
+    def take(self, placement: Placement | None, boot: Boot | None) -> None:
+        self.placement, self.boot = placement, boot
+        if placement is not None and (digest := rule_digest(placement.rule)) != self.digest:
+            self.digest, self.error, self.attempts, self.not_before = digest, None, 0, 0.0
+
+    def done(self, job: Job | None, error: str | None) -> None:
+        """What was under way has ended."""
+        self.job, self.error = None, error
+        self.starts += job is Job.START
+        self.start_failures += job is Job.START and error is not None
+
+    @property
+    def running(self) -> bool:
+        return self.unit is not None and self.unit.running
+
+    @property
+    def held(self) -> tuple[PciAddress, ...]:
+        """The VFs that nobody else is to get: its unit's, or those it is being started on."""
+        if self.unit is not None and self.unit.running:
+            return self.unit.vfs
+        starting = self.placement.vfs if self.job is Job.START and self.placement else ()
+        return tuple(vf.address for vf in starting)
+
+    @property
+    def stays_down(self) -> str | None:
+        """Why it is not to be started by itself. Another rule is another matter."""
+        if self.again:
+            return None
+        if self.record_stopped and self.record and self.record.rule == self.digest:
+            return self.record_stopped
+        failed = self.unit is not None and not self.running and self.unit.rule == self.digest
+        return f"its unit failed: {self.unit.result}" if failed and self.unit else None
+
+    @property
+    def record_stopped(self) -> str | None:
+        return self.record.stopped if self.record else None
+
+    @property
+    def hindrance(self) -> str | None:
+        """What keeps a guest from starting that is to start."""
+        if self.placement is None:
+            return "neither the policy nor a PF here asks for it"
+        return (self.boot.problem if self.boot else None) or self.placement.waits
+
+    @property
+    def gave_up(self) -> bool:
+        return self.attempts >= MOST_ATTEMPTS
+
+    def status(self) -> GuestStatus:
+        phase, detail = self._phase()
+        vfs = tuple(str(vf) for vf in self.placement.vfs) if self.placement else ()
+        return GuestStatus(
+            name=self.name,
+            phase=phase,
+            unit=unit_name(self.name),
+            vfs=vfs or (self.unit.vfs if self.unit else ()),
+            loader=self.boot.loader if self.boot else None,
+            pid=self.unit.pid or None if self.unit else None,
+            detail=detail,
+            outdated=self.running and self.placement is not None and self.unit_rule != self.digest,
+            holds=self.held,
+            starts=self.starts,
+            start_failures=self.start_failures,
+            restarts=self.unit.restarts if self.unit else None,
+            started_at=self.unit.started_at if self.unit else None,
+        )
+
+    @property
+    def unit_rule(self) -> str:
+        return self.unit.rule if self.unit else ""
+
+    def _phase(self) -> tuple[GuestPhase, str | None]:
+        if self.job is Job.STOP or (self.unit and self.unit.active == "deactivating"):
+            return GuestPhase.STOPPING, None
+        if self.unit and self.unit.active == "active":
+            return GuestPhase.RUNNING, None if self.placement else self.hindrance
+        if self.job is Job.START or (self.unit and self.unit.running):
+            return GuestPhase.STARTING, self.error
+        if why := self.stays_down:
+            return GuestPhase.STOPPED if why == self.record_stopped else GuestPhase.FAILED, why
+        if self.boot and self.boot.problem:
+            return GuestPhase.FAILED, self.boot.problem
+        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.hindrance or self.awaited
+
+
+def managed_pf(state: PfState) -> ManagedPf | None:
+    if state.pf is None or state.desired is None:
+        return None
+    trouble = f"its PF is {state.phase}" if state.wedged or state.released else None
+    if state.looking or state.running or not state.known:
+        trouble = "its PF is being looked at"
+    return ManagedPf(state.pf, state.desired, state.plan, trouble)
+
+
+def lost_vf(unit: FoundUnit | None, host: Host) -> bool:
+    """Whether one of its VFs is being taken from it, or is gone."""
+    drivers = (host.sysfs.link(f"{DEVICES}/{address}/driver") for address in unit.vfs) if unit else ()
+    return any(driver != VFIO_DRIVER for driver in drivers)
+
+
+def with_hardware(placement: Placement, host: Host) -> Placement:
+    """Its VFs with vendor and device, which tell what can boot through them."""
+    vfs = tuple(replace(vf, hardware=_hardware(vf.address, host)) for vf in placement.vfs)
+    return replace(placement, vfs=vfs)
+
+
+def _hardware(address: PciAddress, host: Host) -> str:
+    ids = (host.sysfs.read(f"{DEVICES}/{address}/{name}") or "" for name in ("vendor", "device"))
+    return ":".join(text.removeprefix("0x") for text in ids)

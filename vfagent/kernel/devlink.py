@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""devlink: the eswitch mode of a PF, read and set.
+
+pyroute2 knows the messages but has no call for this one; its socket is synchronous up to 0.8 and asynchronous after.
+"""
+
+from typing import Any
+
+from vfagent.kernel.iproute import ask, load
+from vfagent.model.pci import PciAddress
+
+_MODES = {0: "legacy", 1: "switchdev"}
+_NUMBERS = {mode: number for number, mode in _MODES.items()}
+_GET, _SET = "DEVLINK_CMD_ESWITCH_GET", "DEVLINK_CMD_ESWITCH_SET"
+_REQUEST, _ACK = 0x1, 0x4  # NLM_F_*
+
+
+class KernelDevlink:
+    def eswitch_mode(self, address: PciAddress, *, bus: str = "pci") -> str | None:
+        """`legacy` or `switchdev`; None where the driver has no devlink or no eswitch."""
+        try:
+            messages = _request(_GET, bus, address)
+        except Exception:
+            # ENODEV: no devlink behind this device; EOPNOTSUPP: no eswitch; no family: no devlink in this kernel.
+            return None
+        modes = (message.get_attr("DEVLINK_ATTR_ESWITCH_MODE") for message in messages)
+        return next((_MODES[mode] for mode in modes if mode in _MODES), None)
+
+    def set_eswitch_mode(self, address: PciAddress, mode: str, *, bus: str = "pci") -> None:
+        """Raises OSError."""
+        ask(lambda: _request(_SET, bus, address, ("DEVLINK_ATTR_ESWITCH_MODE", _NUMBERS[mode])))
+
+
+def _request(command: str, bus: str, name: str, *attributes: tuple[str, int]) -> list[Any]:
+    load()  # pyroute2 without the rest of it
+    from pyroute2 import devlink
+    from pyroute2.netlink.devlink import DEVLINK_NAMES, devlinkcmd
+
+    request = devlinkcmd()
+    request["cmd"] = DEVLINK_NAMES[command]
+    request["attrs"] = [("DEVLINK_ATTR_BUS_NAME", bus), ("DEVLINK_ATTR_DEV_NAME", name), *attributes]
+    # An acknowledgement is asked for where nothing else would end the wait.
+    flags = _REQUEST | (_ACK if command == _SET else 0)
+    if hasattr(devlink, "AsyncDL"):
+        import asyncio  # late: a look at most cards needs none
+
+        return asyncio.run(_request_async(devlink.AsyncDL, request, flags))
+    with devlink.DL() as socket:
+        return list(socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags))
+
+
+async def _request_async(kind: Any, request: Any, flags: int) -> list[Any]:
+    async with kind() as socket:
+        return [message async for message in await socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags)]

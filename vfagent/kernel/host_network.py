@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's own network through rtnetlink: VLAN devices, bridges, addresses, and the switch's forwarding table.
+
+pyroute2 as in iproute.py: its synchronous API, and a socket for each call.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from vfagent.kernel.iproute import ask, rtnetlink, setter
+from vfagent.model.network import NEWBORN, OURS, Address, Link, VlanTag
+from vfagent.model.vf_settings import VlanProtocol
+
+_AF_INET, _AF_INET6 = 2, 10
+_ETHERTYPE = {VlanProtocol.DOT1Q: 0x8100, VlanProtocol.DOT1AD: 0x88A8}
+_PROTOCOL = {value: key for key, value in _ETHERTYPE.items()}
+_IFF_UP = 0x1
+_PROTO_OURS = 0x76  # IFA_PROTO, of Linux 5.18 on; before, an address cannot be told from others and is never removed
+_NODAD = 0x02
+_PERMANENT, _NOARP, _REACHABLE, _FAILED, _NONE = 0x80, 0x40, 0x02, 0x20, 0x00
+_FOUND = _REACHABLE | 0x04 | 0x08 | 0x10  # or stale, delay, probe
+_NTF_USE, _NTF_SELF = 0x01, 0x02
+_POLL_S = 0.05
+_HWMODES = {"veb": 0, "vepa": 1}
+_SELF = 2  # BRIDGE_FLAGS_SELF: the driver's own switch, not a bridge it is a port of
+
+
+class KernelNetwork:
+    def link(self, which: str | int) -> Link | None:
+        key: dict[str, object] = {"index": which} if isinstance(which, int) else {"ifname": which}
+        with rtnetlink() as ip:
+            try:
+                messages = ask(lambda: ip.link("get", **key))
+            except OSError:
+                return None  # ENODEV: there is none
+        return _link(messages[0]) if messages else None
+
+    def addresses(self) -> Mapping[int, tuple[Address, ...]]:
+        found: dict[int, list[Address]] = {}
+        with rtnetlink() as ip:
+            messages = ask(lambda: list(ip.get_addr()))
+        for message in messages:
+            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            ours = message.get_attr("IFA_PROTO") == _PROTO_OURS
+            found.setdefault(message["index"], []).append(Address(f"{text}/{message['prefixlen']}", ours))
+        return {index: tuple(held) for index, held in found.items()}
+
+    def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
+        kind = {"kind": "vlan", "vlan_id": tag.id, "vlan_protocol": _ETHERTYPE[tag.protocol]}
+        _request(lambda ip: ip.link("add", ifname=name, link=parent, group=NEWBORN, **kind))
+
+    def add_bridge(self, name: str) -> None:
+        _request(lambda ip: ip.link("add", ifname=name, kind="bridge", group=NEWBORN))
+
+    def mark(self, ifindex: int) -> None:
+        setter(index=ifindex, ifalias=OURS, group=0)
+
+    def set_link(
+        self, ifindex: int, *, mtu: int | None = None, up: bool | None = None, master: int | None = None
+    ) -> None:
+        """`master` 0 releases a port."""
+        state = None if up is None else "up" if up else "down"
+        given = {"mtu": mtu, "state": state, "master": master}
+        setter(index=ifindex, **{name: value for name, value in given.items() if value is not None})
+
+    def set_vlan_filtering(self, ifindex: int, *, on: bool) -> None:
+        setter(index=ifindex, kind="bridge", br_vlan_filtering=int(on))
+
+    def delete(self, ifindex: int) -> None:
+        _request(lambda ip: ip.link("del", index=ifindex))
+
+    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
+        """`known_unique` spares IPv6 its duplicate address detection, in which an address cannot be used yet."""
+        text, _, length = address.partition("/")
+        extra: dict[str, object] = {"proto": _PROTO_OURS} if ours else {}
+        if ":" in text and known_unique:
+            extra["flags"] = _NODAD
+        elif ":" not in text and int(length) < 31:
+            extra["broadcast"] = _broadcast(address)
+        _request(lambda ip: ip.addr("add", index=ifindex, address=text, prefixlen=int(length), **extra))
+
+    def remove_address(self, ifindex: int, address: str) -> None:
+        text, _, length = address.partition("/")
+        _request(lambda ip: ip.addr("del", index=ifindex, address=text, prefixlen=int(length)))
+
+    def fdb(self, ifindex: int) -> frozenset[str]:
+        """The unicast entries of a device's own table."""
+        return frozenset(mac for index, _, flags, mac in _entries() if index == ifindex and flags & _NTF_SELF)
+
+    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
+        """By which port (its ifindex) a bridge reaches which MACs; its own and its ports' are not among them."""
+        found = _entries()
+        return tuple((index, mac) for index, master, flags, mac in found if master == bridge and not flags & _NTF_SELF)
+
+    def add_fdb(self, ifindex: int, mac: str) -> None:
+        _request(lambda ip: ip.fdb("add", ifindex=ifindex, lladdr=mac))
+
+    def remove_fdb(self, ifindex: int, mac: str) -> None:
+        _request(lambda ip: ip.fdb("del", ifindex=ifindex, lladdr=mac))
+
+    def set_hwmode(self, ifindex: int, mode: str) -> None:
+        # The call for VLAN filters is the one that sends RTM_SETLINK of the bridge family.
+        spec = {"attrs": [["IFLA_BRIDGE_FLAGS", _SELF], ["IFLA_BRIDGE_MODE", _HWMODES[mode]]]}
+        _request(lambda ip: ip.vlan_filter("add", index=ifindex, IFLA_AF_SPEC=spec))
+
+    def answers(self, ifindex: int, address: str, within_s: float) -> bool:
+        """Whether a neighbour answers by this interface: the kernel asks it, so no packet is ours to send."""
+        family = _AF_INET6 if ":" in address else _AF_INET
+        end = time.monotonic() + within_s
+        with rtnetlink() as ip:
+            known = {"dst": address, "ifindex": ifindex, "family": family}
+            _forget(ip, known)
+            while time.monotonic() < end:
+                # A failed entry is asked for anew by the same.
+                _use(ip, known)
+                time.sleep(_POLL_S)
+                if _state(ip, ifindex, address, family) & _REACHABLE:
+                    return True
+        return False
+
+    def neighbours(self, ifindex: int) -> tuple[str, ...]:
+        with rtnetlink() as ip:
+            messages = ask(lambda: list(ip.get_neighbours(ifindex=ifindex)))
+        found = (one for one in messages if one["ifindex"] == ifindex and one["state"] & _FOUND)
+        return tuple(text for one in found if (text := one.get_attr("NDA_DST")))
+
+    def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
+        with rtnetlink() as ip:
+            for neighbour in neighbours:
+                known = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
+                _forget(ip, known)
+                _use(ip, known)
+
+
+def _use(ip: Any, known: dict[str, Any]) -> None:
+    """NTF_USE: as if there were something to send."""
+    ask(lambda: ip.neigh("replace", state=_NONE, flags=_NTF_USE, **known))
+
+
+def _forget(ip: Any, known: dict[str, Any]) -> None:
+    try:
+        ask(lambda: ip.neigh("del", **known))
+    except OSError:
+        return  # ENOENT: nothing was known
+
+
+def _state(ip: Any, ifindex: int, address: str, family: int) -> int:
+    messages = ask(lambda: list(ip.get_neighbours(family=family)))
+    ours = (one["state"] for one in messages if one["ifindex"] == ifindex and one.get_attr("NDA_DST") == address)
+    return next(ours, _NONE)
+
+
+def _request(request: Callable[[Any], object]) -> None:
+    with rtnetlink() as ip:
+        ask(lambda: request(ip))
+
+
+def _entries() -> Iterable[tuple[int, int | None, int, str]]:
+    """Every bridge's and device's unicast entries that are not a port's own MAC: ifindex, master, flags, MAC."""
+    with rtnetlink() as ip:
+        messages = ask(lambda: list(ip.fdb("dump")))
+    for message in messages:
+        mac, master, flags = message.get_attr("NDA_LLADDR"), message.get_attr("NDA_MASTER"), message["flags"]
+        own = message["state"] & _PERMANENT and not flags & _NTF_SELF
+        if mac and not own and not int(mac[:2], 16) & 1:
+            yield message["ifindex"], master, flags, mac
+
+
+def _broadcast(address: str) -> str:
+    import ipaddress  # late: most starts need none of it
+
+    return str(ipaddress.IPv4Interface(address).network.broadcast_address)
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    data = info.get_attr("IFLA_INFO_DATA") if info else None
+    return Link(
+        name=message.get_attr("IFLA_IFNAME"),
+        ifindex=message["index"],
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        mtu=message.get_attr("IFLA_MTU") or 0,
+        admin_up=bool(message["flags"] & _IFF_UP),
+        kind=kind,
+        alias=message.get_attr("IFLA_IFALIAS"),
+        group=message.get_attr("IFLA_GROUP") or 0,
+        master=message.get_attr("IFLA_MASTER"),
+        lower=message.get_attr("IFLA_LINK"),
+        vlan=_tag(data) if kind == "vlan" and data else None,
+        vlan_filtering=bool(data.get_attr("IFLA_BR_VLAN_FILTERING")) if kind == "bridge" and data else None,
+    )
+
+
+def _tag(data: Any) -> VlanTag:
+    protocol = _PROTOCOL.get(data.get_attr("IFLA_VLAN_PROTOCOL"), VlanProtocol.DOT1Q)
+    return VlanTag(data.get_attr("IFLA_VLAN_ID"), protocol)

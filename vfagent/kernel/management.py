@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How whoever administers the host reaches it: by its default routes, and by the SSH sessions that are open."""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vfagent.frozen import frozen
+from vfagent.kernel.route_lookup import RouteLookup
+
+# Looked up, not sent to, and several: a host may have another route to one of them, or none by intent (bogon filters).
+# RFC 5737 and RFC 3849, and one address in each of some large blocks.
+_FAR_AWAY = ("192.0.2.1", "198.51.100.1", "203.0.113.1", "9.0.0.1", "73.0.0.1", "141.0.0.1")
+_FAR_AWAY_6 = ("2001:db8::1", "2400::1", "2600::1", "2a00::1")
+# The longest prefix that is still a default route: IPv6's global addresses are 2000::/3.
+_DEFAULT_BITS = 3
+
+# `/proc/net` is not there under ProcSubset=pid, and a link to this anyway.
+_NET = "proc/self/net"
+_SSHD = "etc/ssh/sshd_config"
+_MOST_BYTES = 1 << 24  # 100,000 connections
+_MOST_SESSIONS = 1024
+_PORT = re.compile(r"^\s*Port[\s=]+\"?(\d+)", re.MULTILINE | re.IGNORECASE)
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+@frozen(slots=True)
+class Session:
+    """A TCP connection by its addresses, as bytes."""
+
+    local: bytes
+    peer: bytes
+
+
+def management(root: Path) -> Mapping[int, str]:
+    """The interfaces by which the host is administered, each with the reason."""
+    with RouteLookup() as lookup:
+        default = {ifindex: "carries the default route" for ifindex in _default_routes(lookup)}
+        by_session = {
+            ifindex: "carries an SSH session" for one in sessions(root) for ifindex in _ways(lookup, one, root)
+        }
+    return by_session | default
+
+
+def _default_routes(lookup: RouteLookup) -> Iterator[int]:
+    far = [socket.inet_pton(socket.AF_INET, text) for text in _FAR_AWAY]
+    far += [socket.inet_pton(socket.AF_INET6, text) for text in _FAR_AWAY_6]
+    for address in far:
+        way = lookup.way(address)
+        if way.prefix_length <= _DEFAULT_BITS:
+            yield from way.ifindexes
+
+
+def _ways(lookup: RouteLookup, session: Session, root: Path) -> frozenset[int]:
+    if _link_local(session.peer):
+        # Every link has a route there. The kernel's table does not tell a connection's; its own address does.
+        return _holders(root, session.local)
+    by_source = lookup.way(session.peer, session.local).ifindexes if session.local else frozenset[int]()
+    return by_source or lookup.way(session.peer).ifindexes
+
+
+def _link_local(address: bytes) -> bool:
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def _holders(root: Path, address: bytes) -> frozenset[int]:
+    lines = (line.split() for line in _text(root / _NET / "if_inet6").splitlines())
+    return frozenset(int(words[1], 16) for words in lines if len(words) > 1 and words[0] == address.hex())
+
+
+def sessions(root: Path) -> tuple[Session, ...]:
+    """The SSH sessions that are open, one for each peer. A service has no SSH_CONNECTION, and sudo drops it."""
+    peer, port = _own_session()
+    known = "|".join(f"{number:04X}" for number in sorted({22, *_configured_ports(root), *port}))
+    found = {address: Session(b"", address) for address in peer}
+    for name in ("tcp", "tcp6"):
+        for session in _established(_text(root / _NET / name), known):
+            if len(found) < _MOST_SESSIONS:
+                found[session.peer] = session
+    return tuple(found.values())
+
+
+def _own_session() -> tuple[list[bytes], list[int]]:
+    """This process's own, where it has one: its peer, and the port of the sshd that it came by."""
+    try:
+        peer, _, _, port = os.environ.get("SSH_CONNECTION", "").split()
+        return [_address(peer)], [int(port)]
+    except (OSError, ValueError):
+        return [], []  # none, or by a pipe: then sshd says UNKNOWN
+
+
+def _configured_ports(root: Path) -> Iterator[int]:
+    parts = sorted((root / f"{_SSHD}.d").glob("*.conf"))
+    for path in (root / _SSHD, *parts):
+        yield from (int(port) for port in _PORT.findall(_text(path)))
+
+
+def _established(table: str, ports: str) -> Iterator[Session]:
+    """Of /proc/net/tcp: number, local address, peer, state (01 is TCP_ESTABLISHED)."""
+    line = re.compile(rf"^ *\d+: ([0-9A-F]+):(?:{ports}) ([0-9A-F]+):[0-9A-F]{{4}} 01 ", re.MULTILINE)
+    for found in line.finditer(table):
+        yield Session(_table_address(found[1]), _table_address(found[2]))
+
+
+def _table_address(text: str) -> bytes:
+    """Words of 32 bits, each printed as this processor's number."""
+    words = (text[start : start + 8] for start in range(0, len(text), 8))
+    return _plain(b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words))
+
+
+def _address(text: str) -> bytes:
+    text = text.partition("%")[0]
+    return _plain(socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text))
+
+
+def _plain(address: bytes) -> bytes:
+    """An IPv4 peer of a socket of IPv6 is an IPv4 address."""
+    return address[12:] if address.startswith(_MAPPED) else address
+
+
+def _text(path: Path) -> str:
+    """What cannot be read tells nothing."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES).decode("ascii", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tree that was copied from another host: sysfs speaks for rtnetlink, and nothing can be changed."""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+from vfagent.kernel.protocols import LinkFacts, Sysfs
+from vfagent.model.network import Address, Link, Route, VlanTag
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
+
+
+def _read_only() -> NoReturn:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+class SysfsRtnl:
+    def __init__(self, sysfs: Sysfs) -> None:
+        self._sysfs = sysfs
+
+    def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
+        for name in self._sysfs.names("sys/class/net"):
+            base = f"sys/class/net/{name}"
+            if self._sysfs.read(f"{base}/ifindex") == str(ifindex):
+                return self._facts(base, name, ifindex)
+        return None
+
+    def _facts(self, base: str, name: str, ifindex: int) -> LinkFacts:
+        master = self._sysfs.read(f"{base}/master/ifindex")
+        mac = self._sysfs.read(f"{base}/address") or ""
+        return LinkFacts(
+            ifindex=ifindex,
+            name=name,
+            mac=mac,
+            permanent_mac=mac or None,
+            mtu=int(self._sysfs.read(f"{base}/mtu") or 0),
+            admin_up=bool(int(self._sysfs.read(f"{base}/flags") or "0", 0) & 1),
+            carrier=self._sysfs.read(f"{base}/carrier") == "1",
+            master=int(master) if master else None,
+        )
+
+    def hwmode(self, ifindex: int) -> str | None:
+        return None
+
+    def addressed(self) -> frozenset[int]:
+        return frozenset()
+
+    def management(self) -> Mapping[int, str]:
+        return {}
+
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
+        _read_only()
+
+    def set_mtu(self, ifindex: int, mtu: int) -> None:
+        _read_only()
+
+    def set_admin_state(self, ifindex: int, *, up: bool) -> None:
+        _read_only()
+
+
+class NoDevlink:
+    def eswitch_mode(self, address: PciAddress) -> str | None:
+        return None
+
+    def set_eswitch_mode(self, address: PciAddress, mode: str) -> None:
+        _read_only()
+
+
+class NoNetwork:
+    """sysfs does not tell of VLANs and addresses."""
+
+    def link(self, which: str | int) -> Link | None:
+        return None
+
+    def addresses(self) -> Mapping[int, tuple[Address, ...]]:
+        return {}
+
+    def fdb(self, ifindex: int) -> frozenset[str]:
+        return frozenset()
+
+    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
+        return ()
+
+    def by(self, ifindex: int) -> tuple[Route, ...]:
+        return ()
+
+    def answers(self, ifindex: int, address: str, within_s: float) -> bool:
+        return False
+
+    def neighbours(self, ifindex: int) -> tuple[str, ...]:
+        return ()
+
+    def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
+        _read_only()
+
+    def put(self, ifindex: int, route: Route) -> None:
+        _read_only()
+
+    def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
+        _read_only()
+
+    def add_bridge(self, name: str) -> None:
+        _read_only()
+
+    def mark(self, ifindex: int) -> None:
+        _read_only()
+
+    def set_link(
+        self, ifindex: int, *, mtu: int | None = None, up: bool | None = None, master: int | None = None
+    ) -> None:
+        _read_only()
+
+    def set_vlan_filtering(self, ifindex: int, *, on: bool) -> None:
+        _read_only()
+
+    def delete(self, ifindex: int) -> None:
+        _read_only()
+
+    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
+        _read_only()
+
+    def remove_address(self, ifindex: int, address: str) -> None:
+        _read_only()
+
+    def add_fdb(self, ifindex: int, mac: str) -> None:
+        _read_only()
+
+    def remove_fdb(self, ifindex: int, mac: str) -> None:
+        _read_only()
+
+    def set_hwmode(self, ifindex: int, mode: str) -> None:
+        _read_only()

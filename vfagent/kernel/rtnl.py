@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rtnetlink: links and their VFs, read and set."""
+
+import socket
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from vfagent.kernel import management, setlink
+from vfagent.kernel.getlink import EXT_SKIP_STATS, EXT_VF, get_link
+from vfagent.kernel.iproute import ask, rtnetlink
+from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.netlink import dump
+from vfagent.kernel.protocols import LinkFacts
+from vfagent.model.vf_settings import VfSettings
+
+_RTM_GETADDR = 22
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_SCOPE_LINK = 253
+
+
+def addressed() -> frozenset[int]:
+    """The ifindex of each netdev that holds an address other than a link-local one."""
+    bodies = dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC]))
+    found = (_ADDRESS.unpack_from(body) for body in bodies if len(body) >= _ADDRESS.size)
+    return frozenset(ifindex for _, _, _, scope, ifindex in found if scope < _SCOPE_LINK)
+
+
+_AF_BRIDGE = 7
+_HWMODES = {0: "veb", 1: "vepa"}
+
+
+class KernelRtnl:
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
+        try:
+            # Statistics double the message, which ends at 64 KiB.
+            return link_facts(get_link(ifindex, EXT_VF | EXT_SKIP_STATS if vfs else EXT_SKIP_STATS))
+        except OSError:
+            # EMSGSIZE: too many VFs for one message. The link alone is still worth knowing.
+            return link_facts(get_link(ifindex, EXT_SKIP_STATS)) if vfs else None
+
+    def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
+        setlink.set_vfs(ifindex, settings)
+
+    def set_mtu(self, ifindex: int, mtu: int) -> None:
+        setlink.set_mtu(ifindex, mtu)
+
+    def set_admin_state(self, ifindex: int, *, up: bool) -> None:
+        setlink.set_admin_state(ifindex, up=up)
+
+    def hwmode(self, ifindex: int) -> str | None:
+        """The embedded switch's mode. Only a dump of all bridge-capable netdevs tells; the kernel cannot filter it."""
+        with rtnetlink() as ip:
+            messages = ask(lambda: list(ip.link("dump", family=_AF_BRIDGE)))
+        ours = (message.get_attr("IFLA_AF_SPEC") for message in messages if message["index"] == ifindex)
+        modes = (spec.get_attr("IFLA_BRIDGE_MODE") for spec in ours if hasattr(spec, "get_attr"))
+        return next((_HWMODES[mode] for mode in modes if mode in _HWMODES), None)
+
+    def addressed(self) -> frozenset[int]:
+        return addressed()
+
+    def management(self) -> Mapping[int, str]:
+        return management.management(self._root)

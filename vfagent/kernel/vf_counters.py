@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a PF counted of each of its VFs' traffic: IFLA_VF_STATS, by struct alone.
+
+The kernel fills in zeros for drivers that count nothing, so all zeros means that nothing is known.
+"""
+
+import struct
+
+from vfagent.frozen import frozen
+from vfagent.kernel.getlink import EXT_VF, Attributes, Link, get_link
+from vfagent.kernel.netlink import attributes
+
+_IFLA_VF_STATS = 8
+_NAMES = {
+    0: "rx_packets",
+    1: "tx_packets",
+    2: "rx_bytes",
+    3: "tx_bytes",
+    4: "broadcast",
+    5: "multicast",
+    7: "rx_dropped",
+    8: "tx_dropped",
+}
+
+
+@frozen(slots=True)
+class VfCounters:
+    """None where the kernel is too old to tell."""
+
+    rx_packets: int | None = None
+    tx_packets: int | None = None
+    rx_bytes: int | None = None
+    tx_bytes: int | None = None
+    broadcast: int | None = None
+    multicast: int | None = None
+    rx_dropped: int | None = None
+    tx_dropped: int | None = None
+
+
+def read_counters(ifindex: int) -> dict[int, VfCounters]:
+    """By VF. Raises OSError; EMSGSIZE where there are too many VFs for one message."""
+    return counters_in(get_link(ifindex, EXT_VF))
+
+
+def counters_in(link: Link) -> dict[int, VfCounters]:
+    return {index: _counters(info) for index, info in link.vfs.items() if _IFLA_VF_STATS in info}
+
+
+def _counters(info: Attributes) -> VfCounters:
+    stats = attributes(info[_IFLA_VF_STATS])
+    known = {_NAMES[kind]: value for kind, value in stats if kind in _NAMES and len(value) == 8}
+    return VfCounters(**{name: struct.unpack("=Q", value)[0] for name, value in known.items()})

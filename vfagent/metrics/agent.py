@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent itself: what it did since it started, and how long that took."""
+
+from vfagent.metrics.client import Metric
+from vfagent.metrics.families import Sheet, counter, gauge, histogram
+from vfagent.metrics.view import View
+from vfagent.model.status import Phase
+
+BUILD = gauge("build_info", "The version of the agent that runs.", "version")
+START = gauge("start_time_seconds", "When the agent started, in seconds since 1970.")
+READY = gauge("ready", "Whether each PF found at start has converged or was reported as unable to.")
+BOOT_TO_READY = gauge(
+    "boot_to_ready_seconds",
+    "From the kernel's start to the agent's readiness; absent if it was started later than the boot.",
+)
+STUCK = gauge("stuck_workers", "Workers that hang in the kernel beyond SIGKILL.")
+BRIDGE_PROBLEMS = gauge("bridge_problems", "What stands in the way of the policy's bridges: how many such things.")
+ROUNDS = counter("rounds", "Rounds of observing, planning and executing.")
+STEPS = counter("steps", "Steps that were carried out, with or without success.", "step")
+STEP_FAILURES = counter("step_failures", "Steps that failed.", "step")
+DRIFT = counter("drift", "Differences found on a converged PF or its VFs, under an unchanged policy.", "attribute")
+UEVENTS = counter("uevents", "Events heard from udev.")
+LINK_EVENTS = counter("link_events", "Changes of netdevs and addresses heard from rtnetlink.")
+COALESCED = counter("coalesced_events", "Requests to look at a PF while one was waiting already.")
+OVERFLOWS = counter("monitor_overflows", "Times that events were lost, after which everything was looked at.", "source")
+LOOK_S = histogram("look_duration_seconds", "Time of a look at one PF: its rounds, from first to last.")
+ROUND_S = histogram("round_duration_seconds", "Time of a round: to observe, to plan, and to carry out the plan.")
+STEP_S = histogram("step_duration_seconds", "Time of a step.", "step")
+CONVERGENCE_S = histogram(
+    "convergence_duration_seconds", "From the first event to a converged PF, of looks that had something to do."
+)
+
+FAMILIES = (
+    BUILD,
+    START,
+    READY,
+    BOOT_TO_READY,
+    STUCK,
+    BRIDGE_PROBLEMS,
+    ROUNDS,
+    STEPS,
+    STEP_FAILURES,
+    DRIFT,
+    UEVENTS,
+    LINK_EVENTS,
+    COALESCED,
+    OVERFLOWS,
+    LOOK_S,
+    ROUND_S,
+    STEP_S,
+    CONVERGENCE_S,
+)
+
+
+def collect(view: View) -> list[Metric]:
+    sheet, tally, status = Sheet(FAMILIES), view.tally, view.status
+    sheet.put(BUILD, 1, {"version": status.version})
+    sheet.put(START, tally.started_at)
+    sheet.put(READY, status.ready)
+    sheet.put(BOOT_TO_READY, tally.boot_to_ready_s)
+    sheet.put(STUCK, sum(pf.phase is Phase.WEDGED for pf in status.pfs))
+    sheet.put(BRIDGE_PROBLEMS, len(status.bridges))
+    for family, count in ((ROUNDS, tally.rounds), (UEVENTS, tally.uevents), (LINK_EVENTS, tally.link_events)):
+        sheet.put(family, count)
+    sheet.put(COALESCED, tally.coalesced)
+    _put_counts_by_word(sheet, view)
+    sheet.put_histogram(LOOK_S, tally.looks)
+    sheet.put_histogram(ROUND_S, tally.round_s)
+    for step, found in tally.steps.items():
+        sheet.put_histogram(STEP_S, found, {"step": step})
+    sheet.put_histogram(CONVERGENCE_S, tally.convergences)
+    return sheet.metrics()
+
+
+def _put_counts_by_word(sheet: Sheet, view: View) -> None:
+    tally = view.tally
+    for step, found in tally.steps.items():
+        sheet.put(STEPS, found.count, {"step": step})
+        sheet.put(STEP_FAILURES, tally.step_failures[step], {"step": step})
+    for attribute, count in tally.drifts.items():
+        sheet.put(DRIFT, count, {"attribute": attribute})
+    for source, count in tally.overflows.items():
+        sheet.put(OVERFLOWS, count, {"source": source})

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VFs: what they are, whether somebody uses them, and where they differ from the policy."""
+
+from collections.abc import Iterator
+
+from vfagent.metrics.client import Metric
+from vfagent.metrics.families import Labels, SharedLabels, Sheet, gauge, label
+from vfagent.metrics.view import View
+from vfagent.model.status import VfStatus
+
+INFO = gauge(
+    "vf_info",
+    "What the VF is; labels are empty where nothing is known.",
+    "pf",
+    "vf",
+    "pci_address",
+    "netdev",
+    "driver",
+    "iommu_group",
+    "mac",
+    "vlan",
+)
+IN_USE = gauge("vf_in_use", "Whether somebody uses the VF, so that it must not be taken away.", "pf", "vf")
+PHASE = gauge("vf_phase", "1 for the phase that the VF is in; the others are absent.", "pf", "vf", "phase")
+DIFFERS = gauge(
+    "vf_differs", "1 for each attribute of the VF that is not what the policy says.", "pf", "vf", "attribute"
+)
+
+FAMILIES = (INFO, IN_USE, PHASE, DIFFERS)
+
+
+def collect(view: View) -> Iterator[Metric]:
+    sheet = Sheet(FAMILIES)
+    for pf in view.status.pfs:
+        for vf in pf.vfs:
+            _put_vf(sheet, vf, SharedLabels(pf.address, vf.index))
+    yield from sheet.metrics()
+
+
+def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:
+    mac, vlan = (vf.settings.mac, vf.settings.vlan) if vf.settings else (None, None)
+    names = {
+        "pci_address": vf.address,
+        "netdev": label(vf.interface),
+        "driver": label(vf.driver),
+        "iommu_group": label(vf.iommu_group),
+        "mac": label(mac),
+        "vlan": "" if vlan is None else str(vlan.id),
+    }
+    sheet.put(INFO, 1, {**labels, **names})
+    sheet.put(IN_USE, int(vf.in_use is not None), labels)
+    sheet.put(PHASE, 1, {**labels, "phase": vf.phase.value})
+    for name in vf.differs:
+        sheet.put(DIFFERS, 1, {**labels, "attribute": name})

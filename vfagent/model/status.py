@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status as values: what the agent sees, does and waits for. `status --json` prints it."""
+
+from enum import StrEnum
+
+from vfagent.frozen import frozen
+from vfagent.model.vf_settings import VfSettings
+
+FORMAT = 1
+
+
+class Phase(StrEnum):
+    UNKNOWN = "unknown"  # not looked at yet
+    UNMANAGED = "unmanaged"  # no rule matches
+    WAITING = "waiting"  # for udev, a driver, a netdev, a link
+    CONVERGING = "converging"  # steps are being carried out, or will be tried again
+    CONVERGED = "converged"
+    DEFERRED = "deferred"  # what is left would disturb somebody
+    FAILED = "failed"  # given up until something changes
+    WEDGED = "wedged"  # a worker hangs in the kernel; nothing more is tried
+    RELEASED = "released"  # given back by `vfagent release`
+
+
+@frozen(slots=True)
+class TimedStep:
+    """A step of the last convergence that did something, by CLOCK_MONOTONIC."""
+
+    text: str
+    started: float
+    ended: float | None = None
+    failed: str | None = None
+
+
+@frozen(slots=True)
+class VfStatus:
+    """A VF as it was found, and what of it is not as the policy says."""
+
+    index: int
+    address: str
+    driver: str | None
+    iommu_group: int | None
+    settings: VfSettings | None
+    in_use: str | None
+    phase: Phase = Phase.UNKNOWN
+    interface: str | None = None
+    differs: tuple[str, ...] = ()  # the attributes that are not what the policy says
+
+
+@frozen(slots=True)
+class FailureStatus:
+    """Why a step failed, and what to do about it."""
+
+    text: str
+    hint: str | None
+
+
+@frozen(slots=True)
+class PfStatus:
+    """A PF, what is being done about it, and what is in the way."""
+
+    address: str
+    interface: str | None
+    driver: str | None
+    model: str | None
+    rule: str | None
+    phase: Phase
+    vfs_wanted: int | None
+    vfs_found: int
+    totalvfs: int | None
+    doing: tuple[str, ...] = ()
+    to_do: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    failures: tuple[FailureStatus, ...] = ()
+    attempts: int = 0
+    rounds: int = 0
+    timeline: tuple[TimedStep, ...] = ()
+    mtu: int | None = None
+    admin_up: bool | None = None
+    carrier: bool | None = None
+    eswitch: str | None = None
+    hwmode: str | None = None
+    differs: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()  # attributes that the driver refused for good
+    vfs: tuple[VfStatus, ...] = ()
+    passed_over: tuple[str, ...] = ()  # rules that match it too, and come after its own
+
+
+@frozen(slots=True)
+class PolicyStatus:
+    """The policy in force, and why a later one is not."""
+
+    files: tuple[str, ...]
+    digest: str
+    loaded_at: float
+    problems: tuple[str, ...] = ()  # of the last reload that failed; the policy before it is in force
+    rules: tuple[str, ...] = ()  # those for PFs, by name
+
+
+class GuestPhase(StrEnum):
+    WAITING = "waiting"  # for its VFs, or for the next attempt
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # by hand, or it ended; until it is started by hand, or its rule changes
+    FAILED = "failed"  # it cannot boot, or crashed too often
+
+
+@frozen(slots=True)
+class GuestStatus:
+    """`detail`: why it is in this phase, where that is not plain. `outdated`: it runs by an older rule.
+
+    `holds`: the addresses of the VFs that nobody else is to get. `starts` are the agent's, `restarts` systemd's.
+    """
+
+    name: str
+    phase: GuestPhase
+    unit: str
+    vfs: tuple[str, ...] = ()
+    loader: str | None = None
+    pid: int | None = None
+    detail: str | None = None
+    outdated: bool = False
+    holds: tuple[str, ...] = ()
+    starts: int = 0
+    start_failures: int = 0
+    restarts: int | None = None
+    started_at: float | None = None
+
+
+@frozen(slots=True)
+class Status:
+    """What `status --json` prints. Times in seconds since the epoch."""
+
+    format: int
+    version: str
+    pid: int
+    written_at: float
+    ready: bool
+    policy: PolicyStatus
+    pfs: tuple[PfStatus, ...]
+    guests: tuple[GuestStatus, ...] = ()
+    bridges: tuple[str, ...] = ()  # what stands in the way of the policy's bridges
+
+    @property
+    def converged(self) -> bool:
+        done = (Phase.CONVERGED, Phase.UNMANAGED, Phase.RELEASED)
+        guests_done = all(guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED) for guest in self.guests)
+        return not (self.policy.problems or self.bridges) and guests_done and all(pf.phase in done for pf in self.pfs)

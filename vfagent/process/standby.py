@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One worker kept ready for the next look, so that a PF that arrives does not wait for a fork."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vfagent.process import memory, worker
+from vfagent.process.reap import reap
+
+_QUIET_S = 1.0  # a fork costs time too: not while something is being done
+_MOST_WAITS = 60  # then udev is not at work, but has died
+_COLLECT_S = 60.0  # what grows is small, and what a collection costs grows with the host
+
+
+class SpareWorker:
+    """`body` is what a worker does with its task, `rehearse` what it does before it has one; `load` brings in, once,
+    what it may need then and the service does not.
+
+    None is made while `busy` holds: a fork takes processor time from the worker that is at its task, and what the
+    service learns from that one's reports would be pages that it does not share with the new one any more. While it is
+    `crowded` others need the time more.
+    """
+
+    def __init__(
+        self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None], load: Callable[[], object]
+    ) -> None:
+        self._body, self._rehearse, self._load = body, rehearse, load
+        self.busy: Callable[[], bool] = bool
+        self.crowded: Callable[[], bool] = bool
+        self.spare: worker.Spare | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits = 0
+        self._stopped = False
+        self._collected_at = float("-inf")
+        self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
+
+    def begin(self, task: Any) -> worker.Worker:
+        """A worker at this task: the spare one, or one that is forked now."""
+        spare, self.spare = self.spare, None
+        if spare and spare.begin(task):
+            return spare.worker
+        if spare:
+            reap(spare.worker)
+        return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
+
+    def renew_soon(self) -> None:
+        """Have another one ready, once it is quiet; to be asked again when what makes it `busy` is over."""
+        self._cancel_timer()
+        if not self._stopped:
+            self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
+
+    def _renew(self) -> None:
+        if self.spare is None and self.crowded() and self._waits < _MOST_WAITS:
+            self._waits += 1
+            self.renew_soon()
+        else:
+            self.renew_now()
+
+    def renew_now(self) -> None:
+        self._cancel_timer()
+        if self._stopped or self.busy() or self.spare is not None:
+            return
+        self._waits = 0
+        self._load()
+        self._tidy()
+        with contextlib.suppress(OSError):  # without one, a look forks its own
+            self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
+
+    def _cancel_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+
+    def _tidy(self) -> None:
+        """Of what the last looks left. Not beside a spare worker, which shares the pages that this writes to."""
+        if (now := time.monotonic()) - self._collected_at > _COLLECT_S:
+            self._collected_at = now
+            memory.collect()
+        memory.give_back()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._cancel_timer()
+        if self.spare:
+            self.spare.dismiss()
+            reap(self.spare.worker)
+            self.spare = None

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps into effects. Each checks what it must not break at the last moment, acts, and reads back."""
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import NoReturn
+
+from vfagent.errors import FewerError, RefusedError, StepError
+from vfagent.kernel.protocols import Host
+from vfagent.model.driver_state import StepResult
+from vfagent.model.inventory import pf_in_use, vf_in_use
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
+from vfagent.plan.quirks import Quirks, quirks_of
+from vfagent.plan.steps import (
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
+    SetMtu,
+    SetNumvfs,
+    Step,
+    UnbindDriver,
+)
+from vfagent.reconcile.execute_bind import bind, leave_driver
+from vfagent.reconcile.execute_network import execute_network
+from vfagent.reconcile.kernel_errors import fail, write
+from vfagent.reconcile.observe import DEVICES, observe_pf, observe_vf_use
+
+DONE = StepResult()
+
+
+def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
+    """Carry out one step. `force` skips the last look for users of a VF. Raises StepError, RefusedError."""
+    match step:
+        case SetAutoprobe():
+            write(host, step, f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe", str(int(step.on)))
+        case SetNumvfs():
+            _set_numvfs(step, host, force=force)
+        case SetMtu():
+            _guard_port(step, host, force=force)
+            _link(step, lambda: host.rtnl.set_mtu(step.ifindex, step.mtu))
+        case SetAdminState():
+            if not step.up:
+                _guard_port(step, host, force=force)
+            _link(step, lambda: host.rtnl.set_admin_state(step.ifindex, up=step.up))
+        case ConfigureVf():
+            _guard_settings(step, host, force=force)
+            return _configure_vf(step, host)
+        case BindDriver():
+            bind(step, host, force=force)
+        case UnbindDriver():
+            leave_driver(step, host, force=force)
+        case _:
+            return execute_network(step, host, force=force)
+    return DONE
+
+
+def _link(step: Step, request: Callable[[], None]) -> None:
+    try:
+        request()
+    except OSError as error:
+        fail(step, error.errno or 0)
+
+
+def _count_vfs(host: Host, pf: PciAddress) -> int:
+    return sum(1 for name in host.sysfs.names(f"{DEVICES}/{pf}") if name.startswith("virtfn"))
+
+
+def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
+    # A guest may have opened a VF since the plan was made. The kernel would make this write wait for it, unkillable.
+    found = _count_vfs(host, step.pf)
+    if found and not force:
+        _guard_all(step, host)
+    if found == step.count:
+        return
+    if found and step.count:
+        fail(step, errno.EBUSY)  # as the kernel would; 0 between the two is another plan
+    write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
+    made = _count_vfs(host, step.pf)
+    if made != step.count:
+        _told_otherwise(step, found, made)
+
+
+def _told_otherwise(step: SetNumvfs, found: int, made: int) -> NoReturn:
+    """Written without an error, and not done: bnxt_sriov_configure answers 0 while its port is down or in a reset, and
+    cuts the count to the rings it has."""
+    if made == found or made >= step.count:
+        text = f"{step.pf}: cannot {step.describe()}: the driver said yes, and there are {made}"
+        raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: the port is down, or in a reset")
+    hint = "its firmware or configuration allows no more; ask for what it gives"
+    raise FewerError(f"{step.pf}: cannot {step.describe()}: the driver made {made}", made=made, hint=hint)
+
+
+def _guard_all(step: SetNumvfs, host: Host) -> None:
+    pf = observe_pf(host, step.pf)
+    if pf and (used := pf_in_use(pf)):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
+
+
+def _guard_port(step: SetMtu | SetAdminState, host: Host, *, force: bool) -> None:
+    pf = observe_pf(host, step.pf)
+    if pf is None:
+        fail(step, errno.ENODEV)
+    harmless = isinstance(step, SetMtu) and not quirks_of(pf.driver).mtu_resets_vfs
+    if not (force or harmless) and (used := pf_in_use(pf)):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
+
+
+def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
+    """As the plan does, but a VF that shows no netdev is one that our own bind has not finished with."""
+    disturbing = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver")).disturbing
+    if force or not any(name in disturbing for name, _ in _parts(step.settings)):
+        return
+    vf = observe_vf_use(host, step.pf, step.index)
+    if vf and (why := vf_in_use(vf, nic=False)):
+        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
+
+
+def configure_together(steps: tuple[ConfigureVf, ...], host: Host) -> bool:
+    """Several VFs of one PF in one message. False where each has to be set alone, to know what is refused and why."""
+    driver = host.sysfs.link(f"{DEVICES}/{steps[0].pf}/driver")
+    if quirks_of(driver).settings_before_bind:
+        return False  # these wait for a reset of each VF: all in one message would hold the rtnl lock for seconds
+    try:
+        for step in steps:
+            _guard_settings(step, host, force=False)
+        host.rtnl.set_vfs(steps[0].ifindex, {step.index: step.settings for step in steps})
+    except (OSError, RefusedError):
+        return False
+    return True
+
+
+def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
+    """All in one message; where that is refused, one by one, to know which."""
+    try:
+        host.rtnl.set_vfs(step.ifindex, {step.index: step.settings})
+        return StepResult(applied=step.settings)
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.EPERM):
+            fail(step, error.errno)
+    return _configure_singly(step, host)
+
+
+def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
+    applied, unsupported, failed = VfSettings(), set[Attribute](), list[tuple[ConfigureVf, int]]()
+    quirks = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver"))
+    for name, part in _parts(step.settings):
+        single = replace(step, settings=part)
+        number = _try(host, single)
+        if number and (missing := _unsupported(Attribute(name), part, number, quirks)):
+            unsupported.add(missing)
+        elif number:
+            failed.append((single, number))
+        else:
+            applied = replace(applied, **{name: getattr(part, name)})
+    if failed:
+        fail(*failed[0])
+    return StepResult(frozenset(unsupported), applied)
+
+
+def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            yield field.name, VfSettings(**{field.name: value})
+
+
+def _try(host: Host, step: ConfigureVf) -> int:
+    try:
+        host.rtnl.set_vfs(step.ifindex, {step.index: step.settings})
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _unsupported(attribute: Attribute, part: VfSettings, number: int, quirks: Quirks) -> Attribute | None:
+    """What the driver was found unable to do, where its answer means that."""
+    match attribute, number:
+        case Attribute.VLAN, errno.EPROTONOSUPPORT if part.vlan and part.vlan.protocol is not VlanProtocol.DOT1Q:
+            return Attribute.VLAN_PROTOCOL
+        case Attribute.RATE, errno.EINVAL if part.rate and part.rate.min_mbit and not quirks.min_tx_rate:
+            return Attribute.MIN_TX_RATE
+        case _, errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
+            return attribute
+        case _:
+            return None

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VF to its driver, and away from it."""
+
+import errno
+from dataclasses import replace
+from typing import NoReturn
+
+from vfagent.errors import RefusedError, StepError
+from vfagent.kernel.protocols import Host
+from vfagent.model.inventory import VFIO_DRIVER, vf_in_use
+from vfagent.model.pci import PciAddress
+from vfagent.plan.steps import BindDriver, UnbindDriver
+from vfagent.reconcile.kernel_errors import fail, write
+from vfagent.reconcile.observe import DEVICES, observe_pf, observe_vf
+
+DRIVERS_PROBE = "sys/bus/pci/drivers_probe"
+
+
+def bind(step: BindDriver, host: Host, *, force: bool) -> None:
+    if step.address is None:
+        _bind_new(step, host)
+    else:
+        _bind(step, host, force=force)
+
+
+def _bind_new(step: BindDriver, host: Host) -> None:
+    """Of a VF that was made after it was planned. One that vfio could not give to a guest is left to the next look,
+    which knows all of its IOMMU group and says what is in the way."""
+    address = host.sysfs.link(f"{DEVICES}/{step.pf}/virtfn{step.index}")
+    if address is None:
+        fail(step, errno.ENODEV)
+    if step.driver == VFIO_DRIVER and not _alone_in_group(host, step, address):
+        return
+    _bind(replace(step, address=PciAddress(address)), host, force=False)
+
+
+def _alone_in_group(host: Host, step: BindDriver, address: str) -> bool:
+    """In an IOMMU group in which nothing is in vfio's way."""
+    if host.sysfs.names(f"{DEVICES}/{address}/iommu_group/devices") == [address]:
+        return True
+    vf = observe_vf(host, step.pf, step.index)
+    return vf is not None and vf.iommu_group is not None and not vf.group_blockers
+
+
+def _guard_vf(step: BindDriver | UnbindDriver, host: Host, *, force: bool) -> None:
+    """Nothing but a VF of this PF, and one that nobody uses, is ever taken from its driver."""
+    if host.sysfs.link(f"{DEVICES}/{step.address}/physfn") != step.pf:
+        fail(step, errno.ENODEV)
+    pf = observe_pf(host, step.pf)
+    vf = next((vf for vf in pf.vfs if vf.index == step.index), None) if pf else None
+    if pf is None or vf is None or vf.address != step.address:
+        fail(step, errno.ENODEV)
+    if not force and (why := vf_in_use(vf, nic=pf.is_nic)):
+        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
+
+
+def _bind(step: BindDriver, host: Host, *, force: bool) -> None:
+    base = f"{DEVICES}/{step.address}"
+    bound = host.sysfs.link(f"{base}/driver")
+    if bound is not None or host.sysfs.link(f"{base}/physfn") != step.pf:
+        _guard_vf(step, host, force=force)
+    _override(step, host)
+    wrong = bound != step.driver if step.driver else bound == VFIO_DRIVER
+    if bound is not None and wrong:
+        write(host, step, f"{base}/driver/unbind", str(step.address))
+    if step.driver is None:
+        _probe_host_driver(step, host)
+    else:
+        _probe_override(step, host)
+    # drivers_probe reports success also when no driver took the device.
+    now = host.sysfs.link(f"{base}/driver")
+    if now is None or (step.driver is not None and now != step.driver):
+        _explain_unbound(step, host, now)
+
+
+def _override(step: BindDriver, host: Host) -> None:
+    """An override of "\n" clears it; an empty write would not reach the kernel at all."""
+    write(host, step, f"{DEVICES}/{step.address}/driver_override", f"{step.driver or ''}\n")
+
+
+def _probe_override(step: BindDriver, host: Host) -> None:
+    """Twice, where it needs be: a driver that is registered meanwhile may have met the VF before it had its override.
+
+    While that one is being refused, drivers_probe passes over the VF (bus_rescan_devices_helper() in drivers/base/bus.c
+    looks for a driver before it takes the device's lock). Writing the override anew waits for the lock.
+    """
+    write(host, step, DRIVERS_PROBE, str(step.address))
+    if host.sysfs.link(f"{DEVICES}/{step.address}/driver") != step.driver:
+        _override(step, host)
+        write(host, step, DRIVERS_PROBE, str(step.address))
+
+
+def _probe_host_driver(step: BindDriver, host: Host) -> None:
+    """Without an override a VF is probed only while its PF's autoprobe is on (pci_device_can_probe)."""
+    autoprobe = f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe"
+    before = host.sysfs.read(autoprobe)
+    if before == "0":
+        write(host, step, autoprobe, "1")
+    try:
+        write(host, step, DRIVERS_PROBE, str(step.address))
+    finally:
+        if before == "0":
+            write(host, step, autoprobe, "0")
+
+
+def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
+    text = f"{step.pf}: cannot {step.describe()}: it is bound to {now or 'nothing'} afterwards"
+    if step.driver and not host.sysfs.exists(f"sys/bus/pci/drivers/{step.driver}"):
+        raise StepError(f"{text}: no driver {step.driver} is loaded", hint=f"modprobe {step.driver}")
+    if not host.sysfs.exists(f"{DEVICES}/{step.address}/vendor"):
+        fail(step, errno.ENODEV)
+    if host.sysfs.link(f"{DEVICES}/{step.address}/iommu_group") is None:
+        raise StepError(
+            f"{text}: it has no IOMMU group",
+            hint="turn the IOMMU on in the firmware, and boot with intel_iommu=on or amd_iommu=on",
+            retryable=False,
+        )
+    raise StepError(
+        text, hint="the kernel log says why the driver's probe failed: journalctl -k -g " + str(step.address)
+    )
+
+
+def leave_driver(step: UnbindDriver, host: Host, *, force: bool) -> None:
+    _guard_vf(step, host, force=force)
+    base = f"{DEVICES}/{step.address}"
+    write(host, step, f"{base}/driver_override", "\n")
+    if host.sysfs.link(f"{base}/driver"):
+        write(host, step, f"{base}/driver/unbind", str(step.address))

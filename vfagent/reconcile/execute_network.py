@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps on the host's own network into effects. What another worker did in the meantime is as good as done."""
+
+import errno
+from collections.abc import Callable
+
+from vfagent.errors import RefusedError
+from vfagent.kernel.protocols import Host
+from vfagent.model.driver_state import StepResult
+from vfagent.model.inventory import pf_in_use
+from vfagent.model.network import Link
+from vfagent.model.vf_settings import Attribute
+from vfagent.plan.steps import (
+    AddAddress,
+    AddFdb,
+    CreateBridge,
+    CreateVlan,
+    DeleteLink,
+    MarkLink,
+    MoveAddresses,
+    RemoveAddress,
+    RemoveFdb,
+    RollBackMove,
+    SetEswitch,
+    SetHwmode,
+    SetLink,
+    SetRepresentor,
+    Step,
+)
+from vfagent.reconcile.kernel_errors import fail
+from vfagent.reconcile.move_addresses import move_addresses, roll_back
+from vfagent.reconcile.observe import observe_pf
+
+DONE = StepResult()
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+
+
+def execute_network(step: Step, host: Host, *, force: bool) -> StepResult:
+    """Carry out one step. Raises StepError, RefusedError."""
+    match step:
+        case AddFdb() | RemoveFdb():
+            return _change_fdb(step, host)
+        case SetHwmode() | SetEswitch():
+            return _switch(step, host, force=force)
+        case MoveAddresses():
+            move_addresses(step, host)
+        case RollBackMove():
+            roll_back(step, host)
+        case AddAddress() | RemoveAddress():
+            _change_address(step, host)
+        case _:
+            _change_link(step, host)
+    return DONE
+
+
+def _ask(step: Step, request: Callable[[], None], *, harmless: tuple[int, ...] = ()) -> None:
+    try:
+        request()
+    except OSError as error:
+        if error.errno not in harmless:
+            fail(step, error.errno or 0)
+
+
+def _change_link(step: Step, host: Host) -> None:
+    network = host.network
+    match step:
+        case CreateVlan():
+            _create(step, host, lambda: network.add_vlan(step.name, step.ifindex, step.tag))
+        case CreateBridge():
+            _create(step, host, lambda: network.add_bridge(step.name))
+        case MarkLink():
+            _mark(step, host)
+        case DeleteLink():
+            link = host.network.link(step.name)
+            if link and link.ifindex == step.ifindex and _ours(step, link):
+                _ask(step, lambda: network.delete(step.ifindex), harmless=(errno.ENODEV,))
+        case SetLink():
+            _set_link(step, _ours(step, _present(step, step.name, step.ifindex, host)), host)
+        case SetRepresentor():
+            _set_link(step, _present(step, step.name, step.ifindex, host), host)
+
+
+def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], None]) -> None:
+    """EEXIST is harmless where it was made meanwhile; not where that VLAN is on the PF by another name."""
+    try:
+        request()
+    except OSError as error:
+        if error.errno != errno.EEXIST or host.network.link(step.name) is None:
+            fail(step, error.errno or 0)
+    _mark(step, host)
+
+
+def _mark(step: CreateVlan | CreateBridge | MarkLink, host: Host) -> None:
+    """Only what this or an earlier vfagent has just made: a name that somebody else took meanwhile is theirs."""
+    link = host.network.link(step.name)
+    if link is not None and link.newborn:
+        _ask(step, lambda: host.network.mark(link.ifindex), harmless=(errno.ENODEV,))
+
+
+def _present(step: Step, name: str, ifindex: int | None, host: Host) -> Link:
+    link = host.network.link(name)
+    if link is None or ifindex not in (None, link.ifindex):
+        fail(step, errno.ENODEV)
+    return link
+
+
+def _ours(step: Step, link: Link) -> Link:
+    if not link.ours:
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {link.name} is somebody else's by now")
+    return link
+
+
+def _set_link(step: SetLink | SetRepresentor, link: Link, host: Host) -> None:
+    change, master = step.change, None
+    if change.bridge is not None:
+        bridge = host.network.link(change.bridge) if change.bridge else None
+        if change.bridge and bridge is None:
+            fail(step, errno.ENODEV)
+        master = bridge.ifindex if bridge else 0
+    if change.vlan_filtering is not None:
+        on = change.vlan_filtering
+        _ask(step, lambda: host.network.set_vlan_filtering(link.ifindex, on=on))
+    if (change.mtu, change.up, master) != (None, None, None):
+        _ask(step, lambda: host.network.set_link(link.ifindex, mtu=change.mtu, up=change.up, master=master))
+
+
+def _change_address(step: AddAddress | RemoveAddress, host: Host) -> None:
+    link = _present(step, step.name, None, host)
+    if isinstance(step, AddAddress):
+        _ask(step, lambda: host.network.add_address(link.ifindex, step.address), harmless=(errno.EEXIST,))
+    else:
+        gone = (errno.EADDRNOTAVAIL, errno.ENODEV)
+        _ask(step, lambda: host.network.remove_address(link.ifindex, step.address), harmless=gone)
+
+
+def _change_fdb(step: AddFdb | RemoveFdb, host: Host) -> StepResult:
+    try:
+        if isinstance(step, AddFdb):
+            host.network.add_fdb(step.ifindex, step.mac)
+        else:
+            host.network.remove_fdb(step.ifindex, step.mac)
+    except OSError as error:
+        if (answer := _fdb_answer(step, error.errno or 0)) is None:
+            fail(step, error.errno or 0)
+        return answer
+    return DONE
+
+
+def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult | None:
+    """What a refusal means, None where it is a failure."""
+    match step, number:
+        case (AddFdb(), errno.EEXIST) | (RemoveFdb(), errno.ENOENT):
+            return DONE
+        case AddFdb(), errno.ENOMEM | errno.ENOSPC:
+            return StepResult(full=True)  # ixgbe: no receive addresses are left
+        case AddFdb(), errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
+            return StepResult(unsupported=frozenset({Attribute.FDB}))
+        case _:
+            return None
+
+
+def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepResult:
+    pf = observe_pf(host, step.pf)
+    if pf is None:
+        fail(step, errno.ENODEV)
+    if not force and (used := pf_in_use(pf)):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {'; '.join(used)}")
+    # mlx5 before its fix follows a null pointer when the mode is set on a card that has no VFs.
+    if isinstance(step, SetHwmode) and not pf.vfs:
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: it has no VFs by now")
+    try:
+        if isinstance(step, SetHwmode):
+            host.network.set_hwmode(step.ifindex, step.mode)
+        else:
+            host.devlink.set_eswitch_mode(step.pf, step.mode)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            fail(step, error.errno or 0)
+        missing = Attribute.HWMODE if isinstance(step, SetHwmode) else Attribute.ESWITCH
+        return StepResult(unsupported=frozenset({missing}))
+    return DONE

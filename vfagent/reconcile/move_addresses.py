@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses from one interface to another, so that nobody who uses them is cut off.
+
+First the target holds them too, then the routes that depend on them go by it, then the source gives them up. At
+each moment one of both holds them. What is begun is on disk before the first change. In the end the peers hear of it.
+"""
+
+import contextlib
+import errno
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import NoReturn
+
+from vfagent.errors import StepError, errno_text
+from vfagent.kernel.protocols import Host
+from vfagent.model.network import Link, Move, Route, Taken
+from vfagent.plan.steps import MoveAddresses, RollBackMove
+
+# A port of a bridge, or a PF that was just brought up, passes frames some time later.
+PROBE_S = 10.0
+MOST_PEERS = 256  # each is a broadcast
+
+
+def move_addresses(step: MoveAddresses, host: Host) -> None:
+    """Raises StepError, with everything back where it was."""
+    with _alone(step, host):
+        if _is_there(step.move, host):
+            _move(step, host)
+
+
+def _move(step: MoveAddresses, host: Host) -> None:
+    move = _begin(step, host)
+    try:
+        _shift(move, move.source, move.target, host)
+    except OSError as error:
+        _give_back(step, move, host, f"{errno_text(error.errno or 0)}", retryable=True)
+    if move.probe and not _answers(move, host):
+        _give_back(step, move, host, f"{move.probe} does not answer by {move.target}", retryable=False)
+    host.moves.forget(move)
+    if move.back:
+        _given(move.addresses, host)
+
+
+def roll_back(step: RollBackMove, host: Host) -> None:
+    with _alone(step, host):
+        if step.move not in host.moves.pending():
+            return
+        try:
+            _shift(step.move, step.move.target, step.move.source, host)
+        except OSError as error:
+            text = f"{step.pf}: cannot {step.describe()}: {errno_text(error.errno or 0)}"
+            raise StepError(text, errno=error.errno or 0) from error
+        host.moves.forget(step.move)
+        _given(step.move.strangers, host)
+
+
+@contextlib.contextmanager
+def _alone(step: MoveAddresses | RollBackMove, host: Host) -> Iterator[None]:
+    """Looks at several PFs may find the same address out of place; the second of them is to find it in its place."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(host.moves.alone())
+        except TimeoutError as error:
+            raise StepError(f"{step.pf}: cannot {step.describe()}: another move has not ended") from error
+        except OSError as error:
+            text = f"{step.pf}: cannot {step.describe()}: its lock cannot be made: {error.strerror}"
+            raise StepError(text, errno=error.errno or 0, hint="nothing was changed; see /run/vfagent") from error
+        yield
+
+
+def _is_there(move: Move, host: Host) -> bool:
+    """Whether there is something left to do: another look may have done it meanwhile."""
+    source = host.network.link(move.source)
+    begun = any((one.source, one.target) == (move.source, move.target) for one in host.moves.pending())
+    return begun or (source is not None and len(_missing(move.addresses, source, host)) < len(move.addresses))
+
+
+def _given(addresses: Iterable[str], host: Host) -> None:
+    for address in addresses:
+        host.moves.give(address)
+
+
+def _begin(step: MoveAddresses, host: Host) -> Move:
+    """The move as it is on disk, with the routes that are to follow: those of an earlier attempt included."""
+    move = step.move
+    before = next((one for one in host.moves.pending() if one.target == move.target), move)
+    source = host.network.link(move.source)
+    found = host.routes.by(source.ifindex) if source else ()
+    routes = tuple(dict.fromkeys((*before.routes, *(one for one in found if depends(one, move.addresses)))))
+    addresses = tuple(dict.fromkeys((*before.addresses, *move.addresses)))
+    theirs = _strangers(move, source, host)
+    strangers = tuple(dict.fromkeys((*before.strangers, *theirs)))
+    move = replace(move, addresses=addresses, routes=routes, strangers=strangers)
+    try:
+        for address in theirs:
+            host.moves.take(Taken(address, move.source))
+        host.moves.keep(move)
+    except OSError as error:
+        text = f"{step.pf}: cannot {step.describe()}: its journal cannot be written: {error.strerror}"
+        raise StepError(text, errno=error.errno or 0, hint="nothing was changed; see /var/lib/vfagent") from error
+    return move
+
+
+def _strangers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
+    held = host.network.addresses().get(source.ifindex, ()) if source else ()
+    return tuple(one.text for one in held if one.text in move.addresses and not one.ours)
+
+
+def depends(route: Route, addresses: tuple[str, ...]) -> bool:
+    """Whether a route goes by one of these addresses: it has one as its source, or a gateway that one is beside."""
+    import ipaddress  # late: a start that moves nothing need not wait for it
+
+    held = [ipaddress.ip_interface(text) for text in addresses]
+    if route.source and any(ipaddress.ip_address(route.source) == one.ip for one in held):
+        return True
+    gateway = ipaddress.ip_address(route.gateway) if route.gateway else None
+    return gateway is not None and any(gateway.version == one.version and gateway in one.network for one in held)
+
+
+def _shift(move: Move, source: str, target: str, host: Host) -> None:
+    """Each part is left out where it is done already. Raises OSError."""
+    network, to, away = host.network, host.network.link(target), host.network.link(source)
+    if to is None:
+        raise OSError(errno.ENODEV, f"there is no {target}")
+    peers = _peers(move, away, host)
+    for address in _missing(move.addresses, to, host):
+        network.add_address(to.ifindex, address, ours=move.is_ours(address, target), known_unique=True)
+    for route in move.routes:
+        host.routes.put(to.ifindex, route)
+    if away is not None:
+        _give_up(move.addresses, away, host)
+    with contextlib.suppress(OSError):  # the address has moved, whoever has heard of it
+        network.ask_for(to.ifindex, peers)
+
+
+def _peers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
+    """Who knows our addresses by the source's MAC, and would go on sending to that for half a minute.
+
+    ARP's question for a peer says who asks, and the peer takes it from there (arp_process()); unlike a gratuitous
+    ARP, it needs no raw socket. Of IPv6 the kernel asks by its link-local address, which tells the peer nothing.
+    """
+    import ipaddress
+
+    known = dict.fromkeys((*move.peers, *(host.network.neighbours(source.ifindex) if source else ())))
+    networks = [ipaddress.ip_interface(text).network for text in move.addresses]
+    found = (ipaddress.ip_address(text) for text in known)
+    beside = (str(one) for one in found if one.version == 4 and any(one in network for network in networks))
+    return tuple(itertools.islice(beside, MOST_PEERS))
+
+
+def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:
+    held = {one.text for one in host.network.addresses().get(link.ifindex, ())}
+    return [text for text in addresses if text not in held]
+
+
+def _give_up(addresses: tuple[str, ...], link: Link, host: Host) -> None:
+    held = {one.text: one.ours for one in host.network.addresses().get(link.ifindex, ())}
+    for address in addresses:
+        if address in held:
+            host.network.remove_address(link.ifindex, address)
+    # Without net.ipv4.conf.*.promote_secondaries the kernel takes an address' secondaries away with it.
+    for address in _missing(tuple(text for text in held if text not in addresses), link, host):
+        host.network.add_address(link.ifindex, address, ours=held[address], known_unique=True)
+
+
+def _answers(move: Move, host: Host) -> bool:
+    to = host.network.link(move.target)
+    return to is not None and host.network.answers(to.ifindex, move.probe or "", PROBE_S)
+
+
+def _give_back(step: MoveAddresses, move: Move, host: Host, why: str, *, retryable: bool) -> NoReturn:
+    """Undo, and say so."""
+    undone = "they are back where they were"
+    try:
+        _shift(move, move.target, move.source, host)
+        host.moves.forget(move)
+        _given(move.strangers, host)
+    except OSError as error:
+        undone = f"and they cannot be moved back: {errno_text(error.errno or 0)}"
+    text = f"{step.pf}: cannot {step.describe()}: {why}; {undone}"
+    raise StepError(text, hint="is the VLAN on the switch's port, and the address right?", retryable=retryable)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel into values: PFs, their VFs and netdevs."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from vfagent.kernel.protocols import Host, LinkFacts
+from vfagent.kernel.udev import QUEUE, STORED
+from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
+from vfagent.model.pci import PciAddress, is_pci_address
+from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.quirks import quirks_of
+from vfagent.store.guest_records import HOLDERS, guest_cgroup
+
+DEVICES = "sys/bus/pci/devices"
+NETDEVS = "sys/class/net"
+_UPLINK_PORT = re.compile(r"pf?(\d+)(?:s\d+)?")  # phys_port_name of a card's own port; p0s1 where it is split
+_VF_PORT = re.compile(r"pf(\d+)vf(\d+)$")  # phys_port_name of a VF's representor
+# PCIe ports share a group with what is below them and do no DMA of their own for it: vfio lets them be.
+_PORT_DRIVERS = frozenset({"pcieport", "pci-stub"})
+
+
+def pf_addresses(host: Host) -> list[PciAddress]:
+    """Every PCI function that can have VFs, its driver bound or not."""
+    names = host.sysfs.names(DEVICES)
+    return [PciAddress(name) for name in names if host.sysfs.exists(f"{DEVICES}/{name}/sriov_totalvfs")]
+
+
+def observe(host: Host) -> Inventory:
+    found = (observe_pf(host, address) for address in pf_addresses(host))
+    return Inventory(tuple(pf for pf in found if pf is not None))
+
+
+def observe_pf(host: Host, address: PciAddress) -> Pf | None:
+    """The PF as it is now; None where there is no such PF."""
+    totalvfs = host.sysfs.read(f"{DEVICES}/{address}/sriov_totalvfs")
+    return None if totalvfs is None else observe_function(host, address, int(totalvfs))
+
+
+def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
+    """A PCI function as if it were a PF: `doctor` asks which cards could be one."""
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    stored = host.udev.properties("pci", address)
+    properties = stored or {}
+    link, unready = _pf_link(host, base)
+    driver = sysfs.link(f"{base}/driver")
+    return Pf(
+        address=address,
+        driver=driver,
+        vendor=sysfs.read(f"{base}/vendor") or "",
+        device=sysfs.read(f"{base}/device") or "",
+        pci_class=sysfs.read(f"{base}/class") or "",
+        totalvfs=totalvfs,
+        autoprobe=_flag(sysfs.read(f"{base}/sriov_drivers_autoprobe")),
+        vfs=_vfs(host, base, link),
+        netdev=_pf_netdev(host, link) if link else None,
+        vendor_name=properties.get("ID_VENDOR_FROM_DATABASE"),
+        device_name=properties.get("ID_MODEL_FROM_DATABASE"),
+        path=properties.get("ID_PATH"),
+        numa_node=_numa_node(sysfs.read(f"{base}/numa_node")),
+        eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
+        # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
+        hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
+        settled=_settled(host, driver, stored=stored is not None),
+        unready=unready,
+    )
+
+
+def on_its_way(host: Host, address: PciAddress) -> bool:
+    """Whether udev has yet to do with this device what it does first, and an event of it is to come.
+
+    For the service itself, which nothing may hold up: pyudev would read the device's `uevent`, and some kernels take
+    the device's lock for that, which a driver that probes has (c0a40097f0bc, in 6.12 until dc1771f71854).
+    """
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    if not (sysfs.exists(QUEUE) and sysfs.exists(f"{base}/sriov_totalvfs")):
+        return False
+    return not _settled(host, sysfs.link(f"{base}/driver"), stored=sysfs.exists(f"{STORED}/+pci:{address}"))
+
+
+def udev_is_done(host: Host, address: PciAddress) -> bool:
+    """Whether udev has done all that it will with this device and its netdevs, of which a NIC has one at least.
+
+    As on_its_way(), for the service itself.
+    """
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    netdevs = [sysfs.read(f"{base}/net/{name}/ifindex") for name in sysfs.names(f"{base}/net")]
+    complete = bool(netdevs) or not (sysfs.read(f"{base}/class") or "").startswith("0x02")
+    known = all(sysfs.exists(f"{STORED}/n{ifindex}") for ifindex in netdevs)
+    return complete and known and sysfs.exists(f"{STORED}/+pci:{address}") and sysfs.exists(f"{base}/driver")
+
+
+def _settled(host: Host, driver: str | None, *, stored: bool) -> bool:
+    """udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN)."""
+    return stored and (driver is not None or not host.sysfs.exists(QUEUE))
+
+
+def _flag(text: str | None) -> bool | None:
+    return None if text is None else text != "0"
+
+
+def _numa_node(text: str | None) -> int | None:
+    return int(text) if text and not text.startswith("-") else None
+
+
+def _netdev_places(host: Host, base: str) -> dict[str, str]:
+    """Netdevs of a PCI function, and where they are. virtio's hang one bus lower: `0000:02:00.0/virtio2/net/enp2s0`.
+
+    What is read there is of this function; under its name alone it may be another's, renamed meanwhile.
+    """
+    names = host.sysfs.names(f"{base}/net")
+    if names:
+        return {name: f"{base}/net/{name}" for name in names}
+    below = (name for name in host.sysfs.names(base) if name.startswith("virtio"))
+    return {name: f"{base}/{one}/net/{name}" for one in below for name in host.sysfs.names(f"{base}/{one}/net")}
+
+
+def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
+    """The PF's own netdev with its VFs. In switchdev mode representors share its folder: they have a port name."""
+    places = _netdev_places(host, base)
+    own = [name for name in places if len(places) == 1 or not _is_representor(host, name)]
+    ifindex = host.sysfs.read(f"{places[own[0]]}/ifindex") if own else None
+    if not ifindex:
+        return None, None
+    try:
+        return host.rtnl.link(int(ifindex), vfs=True), None
+    except OSError as error:
+        return None, f"{own[0]}: cannot read the link: {error.strerror}"
+
+
+def _is_representor(host: Host, name: str) -> bool:
+    port = host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or ""
+    return "vf" in port or "sf" in port
+
+
+def representor_names(host: Host, uplink: str) -> Iterator[tuple[str, int, int]]:
+    """Each VF's representor on the switch of a netdev: its name, the PF's number on the card, and the VF's index."""
+    ports = _switch_ports(host, uplink)
+    uplinks = [found for port in ports.values() if (found := _UPLINK_PORT.fullmatch(port))]
+    own = _UPLINK_PORT.fullmatch(ports.get(uplink, ""))
+    for name, port in ports.items():
+        vf = _VF_PORT.search(port)
+        # The ports of one card may share a switch: there the uplink's own number tells whose VF it is.
+        if vf and (own is None or len(uplinks) == 1 or int(own[1]) == int(vf[1])):
+            yield name, int(vf[1]), int(vf[2])
+
+
+def _switch_ports(host: Host, uplink: str) -> dict[str, str]:
+    """The netdevs on the switch of this one, and what the driver calls their ports."""
+    switch = host.sysfs.read(f"{NETDEVS}/{uplink}/phys_switch_id")
+    names = host.sysfs.names(NETDEVS) if switch else []
+    beside = (name for name in names if host.sysfs.read(f"{NETDEVS}/{name}/phys_switch_id") == switch)
+    return {name: host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or "" for name in beside}
+
+
+def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
+    if not link.admin_up:
+        return _netdev(host, link)
+    addressed = link.ifindex in host.rtnl.addressed()
+    return _netdev(host, link, addressed=addressed, management=management_of(host, link.name))
+
+
+def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management: str | None = None) -> Netdev:
+    return Netdev(
+        name=link.name,
+        ifindex=link.ifindex,
+        mac=link.mac,
+        permanent_mac=link.permanent_mac,
+        mtu=link.mtu,
+        admin_up=link.admin_up,
+        carrier=link.carrier,
+        settled=host.udev.properties("net", link.name) is not None,
+        master=host.sysfs.link(f"{NETDEVS}/{link.name}/master") if link.master else None,
+        addressed=addressed,
+        management=management,
+    )
+
+
+def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) -> str | None:
+    """Whether this netdev, or what is stacked on it (VLAN, bond, bridge), is the way to the administrator."""
+    ways = host.rtnl.management() if ways is None else ways
+    todo, seen = [name], set[str]()
+    while ways and todo:
+        current = todo.pop()
+        seen.add(current)
+        ifindex = host.sysfs.read(f"{NETDEVS}/{current}/ifindex")
+        if ifindex and (why := ways.get(int(ifindex))):
+            return why if current == name else f"is below {current}, which {why}"
+        entries = host.sysfs.names(f"{NETDEVS}/{current}")
+        uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
+        todo += [upper for upper in uppers if upper not in seen]
+    return None
+
+
+def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
+    """The VFs by their `virtfn*` links, of which the kernel keeps the true count."""
+    entries = host.sysfs.names(base)
+    indices = sorted(int(entry[6:]) for entry in entries if entry.startswith("virtfn") and entry[6:].isdigit())
+    settings: Mapping[int, VfSettings] = link.vfs if link else {}
+    links = ((index, host.sysfs.link(f"{base}/virtfn{index}")) for index in indices)
+    return tuple(
+        _vf(host, index, PciAddress(name), settings.get(index))
+        for index, name in links
+        if name and is_pci_address(name)
+    )
+
+
+def observe_vf(host: Host, pf: PciAddress, index: int) -> Vf | None:
+    """One VF alone, without what its PF holds for it."""
+    name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
+    return _vf(host, index, PciAddress(name), None) if name else None
+
+
+def observe_vf_use(host: Host, pf: PciAddress, index: int) -> Vf | None:
+    """Of one VF only what tells whether somebody uses it."""
+    name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
+    return _vf_use(host, index, PciAddress(name)) if name else None
+
+
+def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
+    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
+    group, vf = sysfs.link(f"{base}/iommu_group"), _vf_use(host, index, address)
+    # While the VF is being taken from whoever holds it, this read would wait for them (driver_override_show).
+    taken = vf.driver is None and vf.enabled
+    override = "" if taken else sysfs.read(f"{base}/driver_override")
+    return replace(
+        vf,
+        driver_override=override if override not in ("", "(null)") else None,
+        iommu_group=int(group) if group else None,
+        group_blockers=group_blockers(host, base, address) if group else (),
+        settings=settings,
+    )
+
+
+def _vf_use(host: Host, index: int, address: PciAddress) -> Vf:
+    base = f"{DEVICES}/{address}"
+    driver = host.sysfs.link(f"{base}/driver")
+    return Vf(
+        index=index,
+        address=address,
+        driver=driver,
+        enabled=host.sysfs.read(f"{base}/enable") not in (None, "0"),
+        netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
+        holder=_holder(host, address) if driver in (None, VFIO_DRIVER) else None,
+    )
+
+
+def _holder(host: Host, address: PciAddress) -> str | None:
+    """The guest that a VF was given to, for as long as it has a cgroup: its QEMU may not have opened the VF yet."""
+    name = (host.sysfs.read(f"{HOLDERS}/{address}") or "").strip('"')
+    return f"guest {name}" if name and host.sysfs.exists(guest_cgroup(name)) else None
+
+
+def group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddress, ...]:
+    others = (name for name in host.sysfs.names(f"{base}/iommu_group/devices") if name != address)
+    return tuple(PciAddress(name) for name in others if _blocks(host, name))
+
+
+def _blocks(host: Host, name: str) -> bool:
+    driver = host.sysfs.link(f"{DEVICES}/{name}/driver")
+    bridge = (host.sysfs.read(f"{DEVICES}/{name}/class") or "").startswith("0x0604")
+    return driver not in (None, VFIO_DRIVER) and driver not in _PORT_DRIVERS and not bridge
+
+
+def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:
+    found = []
+    for place in _netdev_places(host, base).values():
+        ifindex = host.sysfs.read(f"{place}/ifindex")
+        link = host.rtnl.link(int(ifindex), vfs=False) if ifindex else None
+        if link:
+            found.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))
+    return tuple(found)

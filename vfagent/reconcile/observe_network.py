@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's own network around a PF into values: what its rule, or what vfagent made on it, asks to be looked at."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from vfagent.kernel.protocols import Host
+from vfagent.model.desired import DesiredPf
+from vfagent.model.driver_state import PfMemory
+from vfagent.model.inventory import Pf
+from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor, Taken
+from vfagent.reconcile.observe import NETDEVS, management_of, representor_names
+
+Leaving = Callable[[str, str], bool]
+
+
+def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory) -> Pf:
+    """The PF with what else its rule makes worth knowing."""
+    netdev = pf.netdev
+    if netdev is None:
+        return pf
+    if desired and desired.hwmode:
+        mode = host.rtnl.hwmode(netdev.ifindex) if pf.vfs and pf.hwmode is None else pf.hwmode
+        pf = replace(pf, hwmode=mode)
+    if desired and desired.eswitch and pf.eswitch is None:
+        pf = replace(pf, eswitch=host.devlink.eswitch_mode(pf.address))
+    ours = _ours_on(host, netdev.name)
+    switchdev = pf.eswitch == "switchdev"
+    moved = host.moves.pending() or host.moves.taken()
+    kept = memory.fdb or memory.addressed
+    if not (ours or kept or switchdev or (desired and desired.legs) or moved):
+        return pf
+    return replace(pf, network=_network(host, pf, desired, ours, memory))
+
+
+def _ours_on(host: Host, parent: str) -> list[str]:
+    """What vfagent made on a netdev."""
+    entries = host.sysfs.names(f"{NETDEVS}/{parent}")
+    uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
+    return [name for name in uppers if is_ours(host, name)]
+
+
+def is_ours(host: Host, name: str) -> bool:
+    alias = host.sysfs.read(f"{NETDEVS}/{name}/ifalias")
+    return alias == OURS or (not alias and host.sysfs.read(f"{NETDEVS}/{name}/netdev_group") == str(NEWBORN))
+
+
+def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str], memory: PfMemory) -> HostNetwork:
+    assert pf.netdev is not None
+    moves, taken, addresses = host.moves.pending(), host.moves.taken(), host.network.addresses()
+    moving = (name for move in moves for name in (move.source, move.target))
+    names = {*ours, *moving, *(one.source for one in taken), *_named(desired)}
+    links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))}
+    for ifindex in _holders(desired, addresses):
+        if ifindex not in links and (link := host.network.link(ifindex)):
+            links[ifindex] = link
+    bridges = [link for link in links.values() if link.kind == "bridge"]
+    bridged = bool(desired and any(leg.bridge for leg in desired.legs))
+    ways = host.rtnl.management()
+    leaving = _leaving(desired, taken)
+    return HostNetwork(
+        links=tuple(_complete(host, link, addresses, ways, leaving) for link in links.values()),
+        fdb=host.network.fdb(pf.netdev.ifindex) if bridged or memory.fdb else frozenset(),
+        learnt=_learnt(host, bridges) if bridged else (),
+        moves=moves,
+        taken=taken,
+        representors=_representors(host, pf) if pf.eswitch == "switchdev" else (),
+    )
+
+
+def _named(desired: DesiredPf | None) -> Iterable[str]:
+    for leg in desired.legs if desired else ():
+        yield from (name for name in (leg.name, leg.bridge, leg.take_addresses_from) if name)
+    yield from (bridge.name for bridge in (desired.bridges if desired else ()))
+
+
+def _holders(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:
+    """The interfaces that hold what the legs are to hold, or what vfagent gave them: somebody's bridge too."""
+    wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
+    return [ifindex for ifindex, held in addresses.items() if any(one.ours or one.text in wanted for one in held)]
+
+
+def _leaving(desired: DesiredPf | None, taken: tuple[Taken, ...]) -> Leaving:
+    """Whether an address on an interface is to go elsewhere."""
+    wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
+    wanted |= {one.address for one in taken}
+    kept = set(desired.kept_addresses) if desired else set[tuple[str, str]]()
+    return lambda name, address: address in wanted and (name, address) not in kept
+
+
+def _complete(
+    host: Host, link: Link, addresses: Mapping[int, tuple[Address, ...]], ways: Mapping[int, str], leaving: Leaving
+) -> Link:
+    held = addresses.get(link.ifindex, ())
+    # Asked now: a bridge forgets its neighbours when its last port leaves it (neigh_carrier_down()).
+    peers = host.network.neighbours(link.ifindex) if any(leaving(link.name, one.text) for one in held) else ()
+    return replace(link, addresses=held, management=management_of(host, link.name, ways), peers=peers)
+
+
+def _learnt(host: Host, bridges: list[Link]) -> tuple[tuple[str, str], ...]:
+    found = [(bridge.name, port, mac) for bridge in bridges for port, mac in host.network.learnt(bridge.ifindex)]
+    ports = {port: host.network.link(port) for port in {port for _, port, _ in found}}
+    local = {port for port, link in ports.items() if link and link.kind in LOCAL_KINDS}
+    return tuple(sorted((bridge, mac) for bridge, port, mac in found if port in local))
+
+
+def _representors(host: Host, pf: Pf) -> tuple[Representor, ...]:
+    """By the switch they are ports of, since their folder in sysfs is not everywhere the PF's."""
+    assert pf.netdev is not None
+    return tuple(representors(host, pf.netdev.name))
+
+
+def representors(host: Host, uplink: str) -> Iterable[Representor]:
+    """The VFs' representors on the switch of this netdev."""
+    for name, number, index in representor_names(host, uplink):
+        ifindex = host.sysfs.read(f"{NETDEVS}/{name}/ifindex")
+        link = host.network.link(int(ifindex)) if ifindex else None
+        if link is not None:
+            master = host.sysfs.link(f"{NETDEVS}/{name}/master")
+            yield Representor(index, name, link.ifindex, link.admin_up, master, number)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Giving a PF back as it was found: its VFs as the baseline has them, then its port and autoprobe."""
+
+from dataclasses import replace
+
+from vfagent.errors import RefusedError, VfagentError
+from vfagent.kernel.protocols import Host
+from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.driver_state import PfMemory
+from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
+from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.planner import plan_pf
+from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
+from vfagent.reconcile.execute import execute
+from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.observe_network import with_network
+from vfagent.reconcile.parallel import run_plan, run_steps
+from vfagent.reconcile.reports import Emit, Finished, Looked
+from vfagent.reconcile.rounds import MOST_ROUNDS
+from vfagent.store.state import Baseline, State
+
+
+def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force: bool) -> None:
+    """Rounds towards the baseline, as towards a policy. Raises RefusedError while a VF is in use, unless forced."""
+    pf = _present(address, host)
+    baseline = state.baseline(address)
+    if baseline is None or not baseline.is_of(pf):
+        raise VfagentError(f"{pf.name}: cannot release it: vfagent has not changed it", retryable=False)
+    used = pf_in_use(pf)
+    if used and not force:
+        hint = "stop what uses it, or say --force"
+        raise RefusedError(f"{pf.name}: cannot release it: {'; '.join(used)}", hint=hint)
+    if used:
+        execute(SetNumvfs(address, 0), host, force=True)
+    _return_vfs(address, baseline, host, state, emit)
+    run_steps(tuple(last_steps(_present(address, host), baseline.pf)), host, emit)
+    state.forget_baseline(address)
+    emit(Finished(PfMemory()))
+
+
+def _present(address: PciAddress, host: Host) -> Pf:
+    pf = observe_pf(host, address)
+    if pf is None:
+        raise VfagentError(f"{address}: there is no such PF", hint="vfagent list shows those that are there")
+    return pf
+
+
+def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, state: State, emit: Emit) -> None:
+    memory = PfMemory(fdb=state.memory(address).fdb)
+    for number in range(1, MOST_ROUNDS + 1):
+        desired = as_desired(baseline.pf)
+        pf = _with_own_network(host, _present(address, host), desired, memory)
+        plan = plan_pf(desired, pf, _of_pf(memory, pf))
+        emit(Looked(number, pf, desired, plan))
+        if plan.deferred:
+            raise RefusedError(f"{pf.name}: cannot release it: {plan.deferred[0].because}")
+        if not plan.steps:
+            return
+        memory, failures = run_plan(plan, host, _of_pf(memory, pf), emit)
+        if failures:
+            raise VfagentError(failures[0].text, hint=failures[0].hint)
+
+
+def _of_pf(memory: PfMemory, pf: Pf) -> PfMemory:
+    return replace(memory, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
+
+
+def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, memory: PfMemory) -> Pf:
+    """Less the moves of addresses, and what others than its VLAN devices hold: they may be another PF's."""
+    pf = with_network(host, pf, desired, memory)
+    if pf.network is None or pf.netdev is None:
+        return pf
+    own = pf.netdev.ifindex
+    links = tuple(link if link.lower == own else replace(link, addresses=()) for link in pf.network.links)
+    return replace(pf, network=replace(pf.network, moves=(), links=links))
+
+
+def as_desired(was: Pf) -> DesiredPf:
+    """The baseline as something to converge to."""
+    vfs = tuple(DesiredVf(vf.index, _driver_word(vf), _settable(vf)) for vf in was.vfs)
+    return DesiredPf(
+        was.address, "baseline", len(was.vfs), None, vfs, allow_management=True, hwmode=was.hwmode, eswitch=was.eswitch
+    )
+
+
+def _driver_word(vf: Vf) -> str:
+    """A driver that came without an override is to come back without one."""
+    if vf.driver in (None, VFIO_DRIVER) or vf.driver_override:
+        return vf.driver or NO_DRIVER
+    return HOST_DRIVER
+
+
+def _settable(vf: Vf) -> VfSettings:
+    # A MAC of zeros means that none was set; drivers refuse it as a value.
+    found = vf.settings or VfSettings()
+    zero = found.mac == "00:00:00:00:00:00"
+    return replace(found, mac=None) if zero else found
+
+
+def last_steps(pf: Pf, was: Pf) -> list[Step]:
+    """What differs still, the VFs apart. A port that somebody uses by now stays up."""
+    steps: list[Step] = []
+    if was.autoprobe is not None and pf.autoprobe != was.autoprobe:
+        steps.append(SetAutoprobe(pf.address, on=was.autoprobe))
+    if pf.netdev is None or was.netdev is None:
+        return steps
+    if pf.netdev.mtu != was.netdev.mtu:
+        steps.append(SetMtu(pf.address, pf.netdev.ifindex, was.netdev.mtu))
+    idle = not (pf.netdev.master or pf.netdev.addressed or pf.netdev.management)
+    if pf.netdev.admin_up and not was.netdev.admin_up and idle:
+        steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=False))
+    return steps

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker reports of its look at a PF, as it goes on."""
+
+from collections.abc import Callable
+
+from vfagent.frozen import frozen
+from vfagent.model.desired import DesiredPf
+from vfagent.model.driver_state import PfMemory
+from vfagent.model.inventory import Pf
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import Step
+
+
+@frozen
+class Failure:
+    """Why a step failed. `refused`: by our own guard, which protects whoever uses the VF."""
+
+    step: str
+    text: str
+    hint: str | None = None
+    retryable: bool = True
+    refused: bool = False
+
+
+@frozen
+class Looked:
+    """The PF as observed in a round, what the policy wants of it, and the plan."""
+
+    round: int
+    pf: Pf | None
+    desired: DesiredPf | None
+    plan: Plan
+    awaited: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
+    began: float = 0.0  # the round, by CLOCK_MONOTONIC, which is the same in every process
+
+
+@frozen
+class StepStarted:
+    """Told before the kernel is asked, so that a step that hangs has a name."""
+
+    step: Step
+    reason: str
+    at: float  # CLOCK_MONOTONIC
+
+
+@frozen
+class StepEnded:
+    """A step is over, one way or the other."""
+
+    step: Step
+    at: float
+    failure: Failure | None = None
+
+
+@frozen
+class Finished:
+    """The last report of a look. Without it the worker died."""
+
+    memory: PfMemory
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+    ended: float = 0.0
+
+
+Report = Looked | StepStarted | StepEnded | Finished
+Emit = Callable[[Report], None]

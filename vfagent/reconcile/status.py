@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One frozen snapshot of what the agent sees, does and waits for; what `status` prints."""
+
+import os
+import time
+
+from vfagent.model.inventory import Pf, vf_in_use
+from vfagent.model.status import (
+    FORMAT,
+    FailureStatus,
+    GuestPhase,
+    GuestStatus,
+    PfStatus,
+    Phase,
+    PolicyStatus,
+    Status,
+    VfStatus,
+)
+from vfagent.plan.attributes import differing, vf_index
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import Step
+from vfagent.reconcile.pf_state import PfState
+
+
+def snapshot(
+    pfs: tuple[PfStatus, ...],
+    policy: PolicyStatus,
+    version: str,
+    *,
+    ready: bool,
+    guests: tuple[GuestStatus, ...] = (),
+    bridges: tuple[str, ...] = (),
+) -> Status:
+    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests, bridges)
+
+
+def summary(status: Status) -> str:
+    """One line for `systemctl status`."""
+    counts: dict[str, int] = {}
+    for pf in status.pfs:
+        counts[pf.phase] = counts.get(pf.phase, 0) + 1
+    parts = [f"{number} {phase}" for phase, number in sorted(counts.items())] or ["none found"]
+    policy = "; the policy on disk is invalid" if status.policy.problems else ""
+    running = sum(guest.phase is GuestPhase.RUNNING for guest in status.guests)
+    guests = f"; {running} of {len(status.guests)} guests run" if status.guests else ""
+    return f"PFs: {', '.join(parts)}; {sum(pf.vfs_found for pf in status.pfs)} VFs{guests}{policy}"
+
+
+def pf_status(state: PfState) -> PfStatus:
+    pf, plan = state.pf, state.plan
+    netdev = pf.netdev if pf else None
+    return PfStatus(
+        address=state.address,
+        interface=netdev.name if netdev else None,
+        driver=pf.driver if pf else None,
+        model=pf.device_name if pf else None,
+        rule=state.desired.rule if state.desired else None,
+        phase=state.phase,
+        vfs_wanted=state.desired.numvfs if state.desired else None,
+        vfs_found=len(pf.vfs) if pf else 0,
+        totalvfs=pf.totalvfs if pf else None,
+        doing=tuple(step.describe() for step in state.running),
+        to_do=tuple(f"{one.step.describe()} ({one.reason})" for one in plan.steps),
+        deferred=tuple(f"{one.step.describe()} ({one.reason}): {one.because}" for one in plan.deferred),
+        waiting=plan.waiting,
+        problems=plan.problems,
+        notes=plan.notes,
+        failures=tuple(FailureStatus(one.text, one.hint) for one in state.failures),
+        attempts=state.attempts,
+        rounds=state.rounds,
+        timeline=tuple(state.timeline),
+        mtu=netdev.mtu if netdev else None,
+        admin_up=netdev.admin_up if netdev else None,
+        carrier=netdev.carrier if netdev else None,
+        eswitch=pf.eswitch if pf else None,
+        hwmode=pf.hwmode if pf else None,
+        differs=differing(_pending(plan)).get(None, ()),
+        unsupported=tuple(sorted(state.memory.unsupported)),
+        vfs=_vfs(state, pf) if pf else (),
+        passed_over=state.desired.passed_over if state.desired else (),
+    )
+
+
+def _pending(plan: Plan) -> tuple[Step, ...]:
+    return (*(one.step for one in plan.steps), *(one.step for one in plan.deferred))
+
+
+def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:
+    differs, phases = differing(_pending(state.plan)), _Phases(state)
+    return tuple(
+        VfStatus(
+            index=vf.index,
+            address=vf.address,
+            driver=vf.driver,
+            iommu_group=vf.iommu_group,
+            settings=vf.settings,
+            in_use=vf_in_use(vf, nic=pf.is_nic),
+            phase=phases.of(vf.index),
+            interface=vf.netdevs[0].name if vf.netdevs else None,
+            differs=differs.get(vf.index, ()),
+        )
+        for vf in pf.vfs
+    )
+
+
+class _Phases:
+    """The phase of each VF: its PF's, where that is about the PF as a whole, else by what the plan says of it."""
+
+    def __init__(self, state: PfState) -> None:
+        self._whole = state.phase
+        self._failed = {vf_index(one.step) for one in state.given_up.undone} if state.given_up else set[int | None]()
+        self._refused = state.desired is not None and state.desired.problem is not None
+        self._blocked = {problem.partition(":")[0] for problem in state.plan.problems}
+        self._at_work = {vf_index(step) for step in (*state.running, *(one.step for one in state.plan.steps))}
+        self._deferred = {vf_index(one.step) for one in state.plan.deferred}
+
+    def of(self, index: int) -> Phase:
+        if self._whole not in (Phase.CONVERGING, Phase.DEFERRED, Phase.FAILED):
+            return self._whole
+        if self._refused or index in self._failed or f"vf{index}" in self._blocked:
+            return Phase.FAILED
+        if index in self._at_work:
+            return Phase.CONVERGING
+        return Phase.DEFERRED if index in self._deferred else Phase.CONVERGED

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service: events make PFs dirty, looks make them converge; reload, readiness, watchdog, status."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from vfagent import __version__
+from vfagent.errors import PolicyError
+from vfagent.guests.lifecycle import Guests
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.udev import QUEUE
+from vfagent.metrics.endpoint import Endpoint
+from vfagent.model.status import PolicyStatus, Status
+from vfagent.policy.types import Policy
+from vfagent.process.signals import signals
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.scheduler import Convergence
+from vfagent.reconcile.status import snapshot, summary
+from vfagent.reconcile.throttle import Pace
+from vfagent.service.bridges import HostBridges
+from vfagent.service.control_socket import ControlServer
+from vfagent.service.kernel_events import Watcher
+from vfagent.service.preload import EarlyLooks
+from vfagent.service.status_cache import KeptStatus
+from vfagent.store.identity import read_identity
+from vfagent.store.locks import hold
+from vfagent.store.policy_files import load
+from vfagent.store.state import State, write_text
+from vfagent.systemd.journal import Notifier
+
+log = logging.getLogger(__name__)
+
+START_LIMIT_S = 300.0  # then READY is said with what is unfinished reported
+_STATUS_DELAY_S = 0.3  # a burst of steps makes one file
+_EXTENSION_S = 60.0
+
+
+class Agent:
+    def __init__(
+        self, host: Host, root: Path = Path("/"), early: EarlyLooks | None = None, *, bus: str = "SYSTEM"
+    ) -> None:
+        self.root, self._early = root, early
+        self.state = State(root)
+        self.notifier = Notifier()
+        self.policy_status = PolicyStatus((), "", time.time())
+        self.convergence = Convergence(host, self.state, read_identity(root), self._first_policy(), self._changed)
+        self.watcher = Watcher(host, self.convergence)
+        self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
+        self.watcher.awaited = self.guests.waiting
+        self.watcher.on_taken = self.guests.check_vfs
+        self.bridges = HostBridges(host, self._guests_changed)
+        self.watcher.links_changed = self.bridges.links_changed
+        self.watcher.on_everything = self.bridges.look
+        self.control = ControlServer(root, self.guests.request)
+        self.is_ready = False
+        self._stop = asyncio.Event()
+        self._status_timer: asyncio.TimerHandle | None = None
+        self._status_pace = Pace()
+        self.kept = KeptStatus()
+        self._written_pfs: object = None
+        self._unwritten = ""  # why the file could not be written, once it was said
+        self._started = self._udev_busy_at = time.monotonic()
+        self._ready_timer: asyncio.TimerHandle | None = None
+        self._resync_timer: asyncio.TimerHandle | None = None
+        self._reload_due = False
+        self._resync_s = 0.0  # the interval that the timer was set by
+        self._lock = -1
+        self._listening: asyncio.Task[None] | None = None
+        self.metrics = Endpoint(self.snapshot, self.convergence.tally, self._counting, lambda: (self._lock,))
+
+    def _first_policy(self) -> Policy:
+        """At start there is no last good policy: a bad one means that nothing is managed until it is mended."""
+        try:
+            return self._load(self._early.policy if self._early else None)
+        except PolicyError:
+            return Policy()
+
+    def _load(self, loaded: Policy | None = None) -> Policy:
+        try:
+            policy = loaded or load(self.root)
+        except PolicyError as error:
+            for problem in error.problems:
+                log.error("policy: %s", problem)
+            log.error("policy: not taken: %d problems; what was in force stays", len(error.problems))
+            self.policy_status = replace(self.policy_status, problems=error.problems)
+            raise
+        rules = tuple(rule.name for rule in policy.pf)
+        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules)
+        return policy
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises VfagentError if another agent is running."""
+        self._take_lock()
+        stop = self._stop.set
+        with signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: self._reload_soon}):
+            await self._serve()
+
+    async def _serve(self) -> None:
+        # The monitor first, then the enumeration, so that nothing falls between.
+        self.watcher.start()
+        self.watcher.look_at_everything(now=True)
+        if self._early:
+            self.convergence.adopt(self._early.begun)
+            self._early = None  # with the policy of the start, which may not be the one for long
+        self.bridges.set_policy(self.convergence.policy)
+        await self.control.start()
+        self.guests.consider_soon()
+        self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
+        self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
+        self._resync()
+        self.convergence.workers.renew_soon()
+        self._write_status_soon()  # early in a boot the first look may be seconds away
+        self._check_ready()
+        await self._stop.wait()
+        await self._shut_down()
+
+    def _take_lock(self) -> None:
+        self._lock = self._early.lock if self._early else hold(self.state.run)
+        for workers in (self.convergence.workers, self.guests.jobs, self.bridges.jobs):
+            workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors, *self.control.descriptors)
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        if seconds > 0:
+            action()
+            asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
+
+    def _resync(self) -> None:
+        """The slow full look, at the interval of the policy in force then."""
+        self.watcher.look_at_everything()
+        # Where these failed, once more.
+        self._listening = asyncio.create_task(self.control.start())
+        self.metrics.configure(self.convergence.policy.agent)
+        self._arm_resync()
+
+    def _arm_resync(self) -> None:
+        if self._resync_timer:
+            self._resync_timer.cancel()
+        self._resync_s = self.convergence.policy.agent.resync_s
+        loop = asyncio.get_running_loop()
+        self._resync_timer = loop.call_later(self._resync_s, self._resync) if self._resync_s > 0 else None
+
+    def _reload_soon(self) -> None:
+        """A burst of signals is one reload, which begins after the last of them."""
+        if not self._reload_due:
+            self._reload_due = True
+            if self.is_ready:
+                self.notifier.reloading()
+            asyncio.get_running_loop().call_soon(self.reload)
+
+    def reload(self) -> None:
+        """Take the policy anew; a bad one leaves the one in force."""
+        self._reload_due = False
+        log.info("reloading the policy")
+        with contextlib.suppress(PolicyError):
+            policy = self._load()
+            self._take_back_released()
+            self.convergence.set_policy(policy)
+            self.kept.all_changed()
+            self.bridges.set_policy(policy)
+            self.metrics.configure(policy.agent)
+            self.watcher.look_at_everything()
+            self.guests.reload()
+            if policy.agent.resync_s != self._resync_s:
+                self._arm_resync()
+            log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
+        self.convergence.tally.changed()
+        if self.is_ready:  # else it would be the end of the start
+            self.notifier.ready()
+        self._write_status()
+
+    def _take_back_released(self) -> None:
+        for address in self.state.released():
+            try:
+                self.state.take_back(address)
+            except OSError as error:
+                log.warning("pf %s: cannot be taken back: %s", address, error.strerror)
+
+    def _counting(self) -> dict[str, int]:
+        """PFs that may count their VFs' traffic: the ifindex by address."""
+        pfs = (state.pf for state in self.convergence.pfs.values() if not state.wedged)
+        return {pf.address: pf.netdev.ifindex for pf in pfs if pf and pf.netdev and pf.vfs}
+
+    def _changed(self, state: PfState) -> None:
+        self.kept.changed(state.address)
+        self.convergence.tally.changed()
+        self.convergence.workers.renew_soon()
+        self._write_status_soon()
+        self._check_ready()
+        if state.looking:
+            self.guests.consider_soon()
+        else:  # its VFs are ready now, if they are
+            self.guests.consider_soon(0.0)
+
+    def _guests_changed(self) -> None:
+        self.convergence.tally.changed()
+        self._write_status_soon()
+
+    def _write_status_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        rest = self._status_pace.rest_s() if self.convergence.working else 0.0
+        due = loop.time() + max(_STATUS_DELAY_S, rest)
+        if self._status_timer is None or self._status_timer.when() > due:
+            self._forget_status_timer()
+            self._status_timer = loop.call_at(due, self._status_pace.run, self._write_status)
+
+    def _forget_status_timer(self) -> None:
+        if self._status_timer:
+            self._status_timer.cancel()
+            self._status_timer = None
+
+    def snapshot(self) -> Status:
+        pfs, guests = self.kept.of(self.convergence.pfs.values()), self.guests.status()
+        bridges = self.bridges.found.problems
+        return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
+
+    def _write_status(self) -> None:
+        self._forget_status_timer()
+        status = self.snapshot()
+        if (content := (status.pfs, status.policy, status.ready, status.guests, status.bridges)) == self._written_pfs:
+            return
+        try:
+            write_text(self.state.run / "status.json", self.kept.text(status))
+            self._written_pfs, self._unwritten = content, ""
+        except OSError as error:
+            if self._unwritten != (why := error.strerror or str(error)):
+                log.warning("cannot write status.json: %s", why)
+            self._unwritten = why
+        self.notifier.status(summary(status))
+
+    def _check_ready(self) -> None:
+        """READY when each PF found at start has converged, or has been reported as unable to."""
+        if self.is_ready:
+            return
+        now = time.monotonic()
+        if self.convergence.host.sysfs.exists(QUEUE):
+            self._udev_busy_at = now
+        waited = now - self._started
+        unfinished = any(state.unfinished(now, self._udev_busy_at) for state in self.convergence.pfs.values())
+        if unfinished and waited < START_LIMIT_S:
+            if self._ready_timer is None:
+                self.notifier.extend_start(_EXTENSION_S)
+                self._ready_timer = asyncio.get_running_loop().call_later(1.0, self._check_ready_again)
+            return
+        self.is_ready = True
+        self.convergence.tally.ready_after(waited)
+        self._write_status()
+        self.notifier.ready()
+        log.info("ready after %.1f s", waited)
+
+    def _look_at_unsettled(self) -> None:
+        """When udev has nothing more to do: what it was still to do for a PF is done, or will not come.
+
+        Once a second at most: where udev knows nothing of a device at all, each look finds it as before.
+        """
+        if self.convergence.host.sysfs.exists(QUEUE):
+            return
+        for state in self.convergence.pfs.values():
+            if state.pf and not (state.pf.settled or state.dirty or state.looking):
+                self.convergence.mark_dirty(state.address, now=True)
+
+    def _check_ready_again(self) -> None:
+        self._ready_timer = None
+        self._look_at_unsettled()
+        self._check_ready()
+
+    async def _shut_down(self) -> None:
+        """VFs and guests stay as they are; a step that runs is let end, within reason."""
+        self.notifier.stopping()
+        self.watcher.stop()
+        self.control.stop()
+        self.guests.stop()
+        self.bridges.stop()
+        self.convergence.stop()
+        await self.metrics.stop()
+        end = time.monotonic() + 5.0
+        while self.convergence.working and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        log.info("stopped; VFs stay as they are")

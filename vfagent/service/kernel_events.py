@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel events into dirty PFs: udev's, rtnetlink's, and the end of who held a VF."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from vfagent.kernel.fdb_monitor import FdbWatch
+from vfagent.kernel.inotify import FolderWatch, vfio_watch
+from vfagent.kernel.link_monitor import LinkWatch
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.udev import UdevEvent, UdevMonitor
+from vfagent.model.pci import PciAddress
+from vfagent.reconcile.observe import DEVICES, pf_addresses
+from vfagent.reconcile.scheduler import Convergence
+from vfagent.reconcile.throttle import PacedReader
+
+log = logging.getLogger(__name__)
+
+_FDB_S = 1.0  # a bridge on a busy network learns from its uplink too, and that is nothing to us
+
+
+def _vfio_watch() -> FolderWatch | None:
+    """None where no inotify instance is left: each user's, root's too, are limited (fs.inotify.max_user_instances)."""
+    try:
+        return vfio_watch()
+    except OSError as error:
+        log.warning("cannot hear of VFs that are let go: %s; they are noticed later", error.strerror)
+        return None
+
+
+class Watcher:
+    def __init__(self, host: Host, convergence: Convergence) -> None:
+        self.host, self.convergence = host, convergence
+        self.tally = convergence.tally
+        self.udev = UdevMonitor(lambda: self._lost("udev"))
+        self.links = LinkWatch()
+        self.vfio = _vfio_watch()
+        self.fdb = FdbWatch()
+        turns = convergence.turns
+        self._readers = (
+            PacedReader(self.udev.fileno, self._read_udev, turns),
+            PacedReader(self.links.fileno, self._read_links, turns),
+            PacedReader(self.fdb.fileno, self._read_fdb, turns),
+            *([PacedReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
+        )
+        self._fdb_timer: asyncio.TimerHandle | None = None
+        self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
+        self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
+        self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
+        self.on_everything: Callable[[], object] = bool  # called when everything is looked at, whatever it is of
+
+    def start(self) -> None:
+        for reader in self._readers:
+            reader.start()
+
+    def stop(self) -> None:
+        for reader in self._readers:
+            reader.stop()
+        if self._fdb_timer:
+            self._fdb_timer.cancel()
+        self.links.close()
+        if self.vfio:
+            self.vfio.close()
+        self.fdb.close()
+
+    def look_at_everything(self, *, now: bool = False) -> None:
+        for address in {*pf_addresses(self.host), *self.convergence.pfs}:
+            self.convergence.mark_dirty(address, now=now)
+        self.on_everything()
+
+    def _lost(self, source: str) -> None:
+        log.warning("%s events were lost: looking at everything again", source)
+        self.tally.overflowed(source)
+        self.look_at_everything()
+
+    def _read_udev(self) -> None:
+        try:
+            for event in self.udev.drain():
+                self._take(event)
+        except OSError:
+            self.udev.restart()
+        except ValueError:
+            self._lost("udev")  # of a name that is no text
+
+    def _take(self, event: UdevEvent) -> None:
+        self.tally.uevents += 1
+        self.tally.changed()
+        # vfio_unregister_group_dev() removes this device before it waits for whoever holds the VF (since 6.6).
+        if event.subsystem == "vfio-dev":
+            self.on_taken()
+            return
+        address = self._pf_of(event)
+        if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
+            self.convergence.mark_dirty(address, now=self._completes(event, address))
+
+    def _completes(self, event: UdevEvent, pf: PciAddress) -> bool:
+        """Whether a new PF has all that it will have: a NIC its netdev, another device its driver."""
+        if event.address != pf:
+            return False
+        nic = (self.host.sysfs.read(f"{DEVICES}/{pf}/class") or "").startswith("0x02")
+        return (event.subsystem, event.action) == (("net", "add") if nic else ("pci", "bind"))
+
+    def _pf_of(self, event: UdevEvent) -> PciAddress:
+        """The PF that an event is about. A VF that is gone has no physfn link; its last look knew it."""
+        owner = self.host.sysfs.link(f"{DEVICES}/{event.address}/physfn")
+        if owner:
+            return PciAddress(owner)
+        for state in self.convergence.pfs.values():
+            if state.pf and any(vf.address == event.address for vf in state.pf.vfs):
+                return state.address
+        return event.address
+
+    def _read_vfio(self) -> None:
+        """Somebody let go of a VF: what waited for that may be possible now."""
+        if self.vfio:
+            self.vfio.drain()
+        for state in list(self.convergence.pfs.values()):
+            if state.plan.deferred or self.awaited():
+                self.convergence.mark_dirty(state.address)
+
+    def _read_links(self) -> None:
+        changed, lost = self.links.drain()
+        self.tally.link_events += len(changed)
+        self.tally.changed()
+        if lost:
+            self._lost("rtnetlink")
+        self.links_changed(changed)
+        for state in list(self.convergence.pfs.values()):
+            if state.ifindexes & changed or (changed and state.awaits_links):
+                self.convergence.mark_dirty(state.address)
+
+    def _read_fdb(self) -> None:
+        """A guest came to a bridge, or left it: the card's table may have to follow."""
+        self.fdb.drain()
+        if self._fdb_timer is None:
+            self._fdb_timer = asyncio.get_running_loop().call_later(_FDB_S, self._follow_bridges)
+
+    def _follow_bridges(self) -> None:
+        self._fdb_timer = None
+        for state in list(self.convergence.pfs.values()):
+            if state.bridged:
+                self.convergence.mark_dirty(state.address)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves of addresses that were begun, for whoever comes after a crash; and whose the addresses were.
+
+A boot undoes all that was taken, and so may forget it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from vfagent.model.codec import decode, encode
+from vfagent.model.network import Move, Taken
+from vfagent.store.state import write_json
+
+_T = TypeVar("_T")
+_PATIENCE_S = 20.0  # a probe that nobody answers takes 10; a worker that is silent for 30 is ended
+
+
+class MoveJournal:
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._moves = root / "var/lib/vfagent/moves"
+        self._taken = root / "run/vfagent/taken"
+        self._lock = root / "run/vfagent/moves.lock"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process at a time moves addresses. Raises TimeoutError when another does not end."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._lock, "w") as file:
+            _lock(file, time.monotonic() + _PATIENCE_S)
+            yield
+
+    def pending(self) -> tuple[Move, ...]:
+        return tuple(_read_all(Move, self._moves))
+
+    def keep(self, move: Move) -> None:
+        """On disk when it returns. Raises OSError."""
+        write_json(self._moves / f"{move.target}.json", encode(move), durable=True)
+
+    def forget(self, move: Move) -> None:
+        (self._moves / f"{move.target}.json").unlink(missing_ok=True)
+
+    def taken(self) -> tuple[Taken, ...]:
+        return tuple(_read_all(Taken, self._taken))
+
+    def take(self, taken: Taken) -> None:
+        """Raises OSError."""
+        write_json(self._taken / _file_name(taken.address), encode(taken))
+
+    def give(self, address: str) -> None:
+        """It is where it was taken from."""
+        (self._taken / _file_name(address)).unlink(missing_ok=True)
+
+
+def _lock(file: TextIO, end: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError from None
+        time.sleep(0.05)
+
+
+def _file_name(address: str) -> str:
+    return f"{address.replace('/', '_')}.json"
+
+
+def _read_all(kind: type[_T], folder: Path) -> Iterator[_T]:
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return
+    for name in names:
+        # It is written whole: what cannot be read was never begun.
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            yield decode(kind, json.loads((folder / name).read_bytes()))

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy's files: which are read, in which order, and what a file must be to be read at all."""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vfagent.frozen import frozen
+
+try:
+    import tomli
+except ImportError:
+    import tomllib as tomli  # type: ignore[no-redef,unused-ignore]
+
+from vfagent.errors import PolicyError, PolicyUnreadError, errno_text
+from vfagent.policy.positions import DEEPEST, Positions, scan
+from vfagent.policy.problems import Problem
+from vfagent.policy.reading import merged
+from vfagent.policy.source_locations import Document
+from vfagent.policy.types import Policy
+
+POLICY_FILE = "etc/vfagent/policy.toml"
+DROP_IN_FOLDERS = ("usr/lib/vfagent/policy.d", "run/vfagent/policy.d", "etc/vfagent/policy.d")
+
+_LARGEST = 1 << 20
+_MOST_FILES = 64
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+class _UnusableError(Exception):
+    """Why a file cannot be used, and where in it if that is known; `errno` where the system did not give it."""
+
+    def __init__(self, text: str, line: int = 0, column: int = 0, *, errno: int = 0) -> None:
+        super().__init__(text)
+        self.line, self.column, self.errno = line, column, errno
+
+
+@frozen(slots=True)
+class _Read:
+    """One file of the policy, as it was read."""
+
+    name: str
+    content: bytes
+    document: Document
+
+
+def load(root: Path = Path("/")) -> Policy:
+    """The policy of a host. No file at all is an empty policy."""
+    problems: list[Problem] = []
+    drop_ins = _drop_ins(root, problems)
+    paths = [path for path in (root / POLICY_FILE, *drop_ins) if os.path.lexists(path) and not _masked(path)]
+    return _read_all(paths, problems, may_vanish=True)
+
+
+def load_files(paths: Sequence[Path]) -> Policy:
+    """These files alone, in this order."""
+    return _read_all(paths, [], may_vanish=False)
+
+
+def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
+    """Drop-ins in the order of their names, over all folders; of files with one name, the one in the last folder."""
+    chosen: dict[str, Path] = {}
+    for folder in (root / name for name in DROP_IN_FOLDERS):
+        try:
+            names = [name for name in os.listdir(folder) if name.endswith(".toml") and not name.startswith(".")]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(_not_given(folder, "list", error.errno or 0))
+            continue
+        chosen.update((name, folder / name) for name in names)
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def _masked(path: Path) -> bool:
+    try:
+        return os.readlink(path) == os.devnull
+    except OSError:
+        return False
+
+
+def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: bool) -> Policy:
+    if len(paths) > _MOST_FILES:
+        text = f"found {len(paths)} files, allowed are at most {_MOST_FILES}"
+        raise PolicyError((*map(str, problems), str(_whole_file(paths[_MOST_FILES], text))))
+    read: list[_Read] = []
+    for path in paths:
+        try:
+            content = _content(path)
+            read.append(_Read(path.name, content, _document(_shown(path), _decoded(content))))
+        except FileNotFoundError:
+            if not may_vanish:
+                problems.append(_not_given(path, "read", errno.ENOENT))
+        except _UnusableError as error:
+            problems.append(Problem(_shown(path), error.line, error.column, "", str(error), error.errno))
+    try:
+        policy = merged([one.document for one in read], problems)
+    except PolicyError as error:
+        raise _unread(error, problems) from None
+    return replace(policy, digest=_digest(read))
+
+
+def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
+    """The same, or where files were not to be had, that it says nothing of the whole policy."""
+    reasons = {problem.errno for problem in problems} - {0}
+    if not reasons:
+        return error
+    hint = "run it as root" if reasons & {errno.EACCES, errno.EPERM} else None
+    if errno.ENOENT in reasons:
+        hint = "name a file that is there; vfagent check alone reads this host's own policy"
+    return PolicyUnreadError(error.problems, hint=hint)
+
+
+def _content(path: Path) -> bytes:
+    """The whole of a regular file, from one descriptor. Raises FileNotFoundError only if there is nothing at all."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        raise _open_problem(path, error) from error
+    try:
+        return _regular_content(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _regular_content(descriptor: int) -> bytes:
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        what = next((word for test, word in _KINDS if test(kind)), "something else")
+        raise _UnusableError(f"found {what}, allowed is a regular file")
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise _cannot("read", error.errno or 0) from error
+    if len(content) > _LARGEST:
+        raise _UnusableError(f"found more than {_LARGEST} bytes, allowed is at most 1 MiB")
+    return content
+
+
+def _open_problem(path: Path, error: OSError) -> _UnusableError:
+    if isinstance(error, FileNotFoundError):
+        text = f"found a symbolic link to {os.readlink(path)!r}, which does not exist, allowed is a regular file"
+        return _UnusableError(text)
+    return _cannot("read", error.errno or 0)
+
+
+def _cannot(attempt: str, number: int) -> _UnusableError:
+    return _UnusableError(f"cannot {attempt} it: {errno_text(number)}", errno=number)
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _UnusableError("found a byte order mark of UTF-16, allowed is UTF-8", 1, 1)
+    if content.startswith(b"\xef\xbb\xbf"):
+        raise _UnusableError("found a byte order mark, allowed is UTF-8 without one", 1, 1)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line, column = _byte_place(content, error.start)
+        byte = f"0x{content[error.start]:02x} at offset {error.start}"
+        raise _UnusableError(f"found byte {byte}, allowed is UTF-8", line, column) from error
+    if "\0" in text:
+        offset = content.index(0)
+        line, column = _byte_place(content, offset)
+        raise _UnusableError(f"found a NUL byte at offset {offset}, allowed is text", line, column)
+    return text
+
+
+def _byte_place(content: bytes, offset: int) -> tuple[int, int]:
+    before = content[:offset].decode(errors="replace")
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def _document(name: str, text: str) -> Document:
+    positions = scan(text)
+    if positions.too_deep is not None:
+        # Before parsing: parsers recurse into nesting, and older ones take quadratic time over dotted keys.
+        raise _UnusableError(f"found nesting deeper than {DEEPEST}", *positions.line_column(positions.too_deep))
+    try:
+        return Document(name, positions, tomli.loads(text))
+    except RecursionError:
+        raise _UnusableError("found nesting too deep to parse") from None
+    except ValueError as error:
+        raise _syntax_problem(error, positions) from error
+
+
+def _syntax_problem(error: ValueError, positions: Positions) -> _UnusableError:
+    from vfagent.policy.toml_advice import advise  # only a mistake needs it
+
+    said, line, column = _said(error, positions.text)
+    advice = advise(positions, line, column) if line else None
+    if advice:
+        return _UnusableError(f"not TOML: {advice.text}", advice.line, advice.column)
+    return _UnusableError(f"not TOML: {said}", line, column)
+
+
+def _said(error: ValueError, text: str) -> tuple[str, int, int]:
+    """Newer parsers give the place as attributes, older ones in words."""
+    line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
+    if line:
+        return getattr(error, "msg", str(error)), line, column
+    words = re.fullmatch(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
+    if words is None:
+        return str(error), 0, 0
+    if words[2]:
+        return words[1], int(words[2]), int(words[3])
+    return words[1], text.count("\n") + 1, len(text) - text.rfind("\n")
+
+
+def _not_given(path: Path, attempt: str, number: int) -> Problem:
+    return Problem(_shown(path), 0, 0, "", str(_cannot(attempt, number)), number)
+
+
+def _whole_file(path: Path, text: str) -> Problem:
+    return Problem(_shown(path), 0, 0, "", text)
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _digest(read: Iterable[_Read]) -> str:
+    digest = hashlib.sha256()
+    for one in read:
+        for part in (os.fsencode(one.name), one.content):
+            digest.update(f"{len(part)}:".encode() + part)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""systemd and machined over D-Bus: guests' transient units.
+
+Calls block, so they are made in workers. jeepney is loaded before the first of them is forked, by `load_jeepney`:
+twenty guests are some sixty workers, each of which else took 20 ms for it.
+"""
+
+import os
+import re
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vfagent.errors import VfagentError, errno_text
+from vfagent.frozen import frozen
+from vfagent.model.guest_unit import (
+    ENV_RULE,
+    ENV_VFS,
+    UNIT_PREFIX,
+    UNIT_SUFFIX,
+    FoundUnit,
+    Property,
+    UnitSpec,
+    guest_of_unit,
+)
+from vfagent.model.pci import PciAddress
+
+_SYSTEMD = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
+_MACHINED = ("/org/freedesktop/machine1", "org.freedesktop.machine1", "org.freedesktop.machine1.Manager")
+_DAEMON = ("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+_SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+UNITS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+_REPLY_S = 25.0
+_NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+_WRITES_EX = 257
+_UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
+
+
+def load_jeepney() -> None:
+    """What workers are to share; an agent without guests has no need of it."""
+    import jeepney.io.blocking  # noqa: F401
+
+
+def bus_socket(address: str) -> Path | None:
+    """The file that a bus is reached by, None where it is none (D-Bus specification, "Server Addresses")."""
+    if address == "SYSTEM":
+        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", _SYSTEM_BUS)
+    kind, _, values = address.partition(":")
+    path = dict(pair.partition("=")[::2] for pair in values.split(",")).get("path")
+    return Path(path) if kind == "unix" and path and not {";", "%"} & set(address) else None
+
+
+@frozen(slots=True)
+class UnitState:
+    """A unit in systemd's words. `loaded`: there is such a unit."""
+
+    loaded: bool
+    active: str
+    enabled: str
+    result: str
+
+
+class BusError(VfagentError):
+    """systemd said no; `name` is D-Bus' name of the error, "" where there was no answer."""
+
+    def __init__(self, message: str, name: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+
+
+class NoBusError(BusError):
+    """There is no bus, or nobody at it yet."""
+
+
+class Systemd:
+    """One connection. `address` is the system bus, or one of a test's own."""
+
+    def __init__(self, address: str = "SYSTEM") -> None:
+        from jeepney.io.blocking import open_dbus_connection
+
+        self._subscribed = False
+        try:
+            # jeepney's own second is short for a host that starts twenty guests.
+            self._bus: Any = open_dbus_connection(bus=address, auth_timeout=_REPLY_S)
+        except (OSError, KeyError, ValueError) as error:
+            cause = errno_text(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            if isinstance(error, TimeoutError | BlockingIOError):  # it reads without waiting once the time is up
+                cause = f"no answer within {_REPLY_S:g} s"
+            raise NoBusError(f"systemd: cannot talk to it over D-Bus: {cause}", hint="is dbus.socket there?") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bus.close()
+
+    def start(self, spec: UnitSpec, timeout_s: float) -> str:
+        """Make the unit and wait for its job; gives the job's result, `done` when it runs. Raises BusError."""
+        properties = [(one.name, (one.signature, one.value)) for one in map(self._kept, spec.properties)]
+        body: tuple[Any, ...] = (spec.unit, "fail", properties, [])
+        try:
+            return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
+        except BusError as error:
+            if error.name != _UNIT_EXISTS:
+                raise
+        # One that failed keeps its name until that is forgotten. Not asked for before: it is seldom there, and each
+        # question to systemd is 20 to 50 ms of a boot.
+        self.reset_failed(spec.unit)
+        return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
+
+    def _kept(self, one: Property) -> Property:
+        """A command that is the same once systemd has read the unit's file again, at a daemon-reload.
+
+        From 257 on (the lab) an escaped `$` is escaped once more in the file, unless the command has no variables. To
+        say so takes ExecStartEx=, which 252 writes by that name, and does not read.
+        """
+        started: Any = one.value if one.name == "ExecStart" else ()
+        if not any("$" in word for _, words, _ in started for word in words):
+            return one
+        version = re.match(r"\d+", str(self._property(_SYSTEMD[0], "Manager", "Version")))
+        if not version or int(version[0]) < _WRITES_EX:
+            return one
+        commands = [
+            (path, [word.replace("$$", "$") for word in words], ["no-env-expand", *(["ignore-failure"] * may_fail)])
+            for path, words, may_fail in started
+        ]
+        return Property("ExecStartEx", "a(sasas)", commands)
+
+    def stop(self, unit: str, timeout_s: float) -> str:
+        """Wait until it is stopped. A unit that is not there is."""
+        try:
+            return self._job("StopUnit", "ss", (unit, "replace"), unit, timeout_s)
+        except BusError as error:
+            if error.name == _NO_UNIT:
+                return "done"
+            raise
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget how it failed last, and how often."""
+        try:
+            self._call(_SYSTEMD, "ResetFailedUnit", "s", (unit,))
+        except BusError as error:
+            if error.name != _NO_UNIT:
+                raise
+
+    def guests(self) -> tuple[FoundUnit, ...]:
+        """Every guest's unit that systemd knows."""
+        patterns: tuple[list[str], list[str]] = ([], [f"{UNIT_PREFIX}*{UNIT_SUFFIX}"])
+        [units] = self._call(_SYSTEMD, "ListUnitsByPatterns", "asas", patterns)
+        return tuple(self._found(unit[0], unit[3], unit[4], unit[6]) for unit in units if unit[2] != "not-found")
+
+    def state(self, unit: str) -> UnitState:
+        """Also of one that is not loaded yet, or not there."""
+        [path] = self._call(_SYSTEMD, "LoadUnit", "s", (unit,))
+        names = ("LoadState", "ActiveState", "UnitFileState")
+        load, active, enabled = (self._property(path, "Unit", name) for name in names)
+        result = self._service(path, "Result") if load == "loaded" else ""
+        return UnitState(load != "not-found", active, "masked" if load == "masked" else enabled, result)
+
+    def _found(self, unit: str, active: str, sub: str, path: str) -> FoundUnit:
+        environment = dict(word.partition("=")[::2] for word in self._service(path, "Environment"))
+        vfs = tuple(PciAddress(one) for one in environment.get(ENV_VFS, "").split(",") if one)
+        result, pid = self._service(path, "Result"), self._service(path, "MainPID")
+        restarts, started = self._service(path, "NRestarts"), self._service(path, "ExecMainStartTimestamp")
+        rule, started_at = environment.get(ENV_RULE, ""), started / 1e6 if pid else None
+        return FoundUnit(guest_of_unit(unit), active, sub, result, pid, vfs, rule, restarts, started_at)
+
+    def _service(self, path: str, name: str) -> Any:
+        return self._property(path, "Service", name)
+
+    def _property(self, path: str, kind: str, name: str) -> Any:
+        target = (path, _SYSTEMD[1], _PROPERTIES)
+        [(_, value)] = self._call(target, "Get", "ss", (f"org.freedesktop.systemd1.{kind}", name))
+        return value
+
+    def register_machine(self, name: str, uuid: bytes, pid: int) -> None:
+        """Tell machined, where it is there. Machine names are host names, which have no `_`."""
+        body: tuple[Any, ...] = (name.replace("_", "-"), uuid, "vfagent", "vm", pid, "")
+        self._call(_MACHINED, "RegisterMachine", "sayssus", body)
+
+    def _job(self, method: str, signature: str, body: tuple[Any, ...], unit: str, timeout_s: float) -> str:
+        """The reply only says that the job is queued; its end is a signal, which may come before the reply."""
+        from jeepney import MatchRule
+
+        rule = MatchRule(type="signal", interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
+        if not self._subscribed:
+            # Once, as a second time is an error. Their answers are not waited for: bus and systemd keep the order of
+            # what one peer sends.
+            self._tell(_DAEMON, "AddMatch", "s", (rule.serialise(),))
+            self._tell(_SYSTEMD, "Subscribe", None, ())
+            self._subscribed = True
+        end = time.monotonic() + timeout_s
+        with self._bus.filter(rule, bufsize=1024) as signals:
+            [job] = self._call(_SYSTEMD, method, signature, body)
+            while True:
+                try:
+                    removed = self._bus.recv_until_filtered(signals, timeout=max(0.0, end - time.monotonic()))
+                except (OSError, TimeoutError) as error:
+                    raise BusError(f"{unit}: no end of {method} within {timeout_s:.0f} s") from error
+                if removed.body[1] == job:
+                    return str(removed.body[3])
+
+    def _tell(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> None:
+        from jeepney import MessageFlag
+
+        message = _message(target, method, signature, body)
+        message.header.flags |= MessageFlag.no_reply_expected
+        try:
+            self._bus.send(message)
+        except OSError as error:
+            raise BusError(f"systemd: cannot {method}: {error}") from error
+
+    def _call(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> Any:
+        from jeepney import DBusErrorResponse
+        from jeepney.wrappers import unwrap_msg
+
+        try:
+            message = _message(target, method, signature, body)
+            return unwrap_msg(self._bus.send_and_get_reply(message, timeout=_REPLY_S))
+        except DBusErrorResponse as error:
+            text = error.data[0] if error.data and isinstance(error.data[0], str) else error.name
+            raise BusError(f"systemd: cannot {method} {_object(body)}: {text}", error.name) from error
+        except (OSError, TimeoutError) as error:
+            raise BusError(f"systemd: cannot {method}: {str(error) or 'no answer'}") from error
+
+
+def _message(target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> Any:
+    from jeepney import DBusAddress, new_method_call
+
+    path, name, interface = target
+    return new_method_call(DBusAddress(path, name, interface), method, signature, body)
+
+
+def _object(body: tuple[Any, ...]) -> str:
+    return body[0] if body and isinstance(body[0], str) else ""
+
+
+def device_unit(address: PciAddress, root: Path = Path("/")) -> str:
+    """The unit that systemd keeps for a PCI function that udev tagged for it: its path in sysfs, escaped."""
+    path = os.path.realpath(root / "sys/bus/pci/devices" / address)
+    own = "/" + os.path.relpath(path, root)
+    return escape_path(own) + ".device"
+
+
+def escape_path(path: str) -> str:
+    """As systemd-escape --path does."""
+    text = "/".join(part for part in path.split("/") if part)
+    return "".join(_escaped(char, first=number == 0) for number, char in enumerate(text))
+
+
+def _escaped(char: str, *, first: bool) -> str:
+    if char == "/":
+        return "-"
+    plain = char.isascii() and (char.isalnum() or char in ":_" or (char == "." and not first))
+    return char if plain else "".join(f"\\x{byte:02x}" for byte in char.encode())
