@@ -66,13 +66,13 @@ def contestants(pfs: Sequence[str] = (PF,)) -> tuple[Contestant, ...]:
 
 def peers() -> tuple[Contestant, ...]:
     """Those whose configuration names the one card."""
-    ours = "rmmod igbvf 2>/dev/null; mkdir -p /run/modprobe.d; echo blacklist igbvf >/run/modprobe.d/bench.conf"
+    managed = "rmmod igbvf 2>/dev/null; mkdir -p /run/modprobe.d; echo blacklist igbvf >/run/modprobe.d/bench.conf"
     theirs = "rm /run/modprobe.d/bench.conf; modprobe igbvf"
     link = "/run/systemd/network/10-bench"
     return (
         Contestant(
             LINK,
-            f"{ours}; echo {_IDS} >/sys/bus/pci/drivers/vfio-pci/new_id; mkdir -p /run/systemd/network;"
+            f"{managed}; echo {_IDS} >/sys/bus/pci/drivers/vfio-pci/new_id; mkdir -p /run/systemd/network;"
             f" cp /usr/lib/bench/pf.link {link}.link; cp /usr/lib/bench/pf.network {link}.network;"
             " udevadm control --reload; systemctl start systemd-networkd",
             f"systemctl stop systemd-networkd.socket systemd-networkd; rm {link}.*; udevadm control --reload;"
@@ -80,7 +80,7 @@ def peers() -> tuple[Contestant, ...]:
         ),
         Contestant(
             DRIVERCTL,
-            f"{ours}; mkdir -p /etc/driverctl.d; for vf in {' '.join(VFS)};"
+            f"{managed}; mkdir -p /etc/driverctl.d; for vf in {' '.join(VFS)};"
             " do echo vfio-pci >/etc/driverctl.d/pci-$vf; done; touch /run/linkctl",
             f"rm -r /run/linkctl /etc/driverctl.d; systemctl stop 'linkctl@*' 'driverctl@*'; {theirs}",
         ),

@@ -43,10 +43,10 @@ class Idle:
 def start_cost(vm: VM) -> tuple[float, float]:
     """Processor seconds from the start to READY, where all is as the policy wants it; and those of the import."""
     vm.run("systemctl restart vfagent.service", timeout=120)
-    ours = int(vm.run(_CPU.format(unit="vfagent.service")).stdout) / 1e9
+    managed = int(vm.run(_CPU.format(unit="vfagent.service")).stdout) / 1e9
     vm.run("sleep 5")
     theirs = sum(map(float, vm.run(_IMPORT).stdout.split()))
-    return ours, theirs
+    return managed, theirs
 
 
 def idle_cost(vm: VM, units: dict[str, str], minutes: float) -> dict[str, Idle]:
@@ -58,8 +58,8 @@ def idle_cost(vm: VM, units: dict[str, str], minutes: float) -> dict[str, Idle]:
             wakeups_per_minute=(after[name][0] - before[name][0]) / minutes,
             cpu_ms_per_minute=(after[name][1] - before[name][1]) / 1e6 / minutes,
             pss_mib=int(vm.run(_of(_PSS, unit)).stdout) / 1024,
-            cgroup_mib=_memory(vm, unit, "MemoryCurrent"),
-            peak_mib=_memory(vm, unit, "MemoryPeak"),
+            cgroup_mib=_driver_state(vm, unit, "MemoryCurrent"),
+            peak_mib=_driver_state(vm, unit, "MemoryPeak"),
         )
         for name, unit in units.items()
     }
@@ -73,7 +73,7 @@ def _counted(vm: VM, unit: str) -> tuple[int, int]:
     return int(vm.run(_of(_WAKEUPS, unit)).stdout), int(vm.run(_CPU.format(unit=unit)).stdout)
 
 
-def _memory(vm: VM, unit: str, which: str) -> float:
+def _driver_state(vm: VM, unit: str, which: str) -> float:
     return int(vm.run(f"systemctl show -P {which} {unit}").stdout) / (1 << 20)
 
 
@@ -94,7 +94,7 @@ def measure(minutes: float) -> tuple[list[tuple[float, float]], dict[str, Idle]]
 
 
 def report(starts: list[tuple[float, float]], idle: dict[str, Idle], minutes: float) -> Iterator[str]:
-    ratios = [ours / theirs for ours, theirs in starts]
+    ratios = [managed / theirs for managed, theirs in starts]
     yield "From start to READY where nothing is to be done, in processor time of `python3 -c 'import asyncio'`:"
     yield f"min {min(ratios):.2f}  median {statistics.median(ratios):.2f}  max {max(ratios):.2f}"
     yield f"In {minutes:g} minutes in which nothing happens:"

@@ -19,7 +19,7 @@ CONVERGENCE = 1.1  # of the straight line of the same calls
 GROWTH = 1.5  # of a VF's part of a look, from 4 PFs to 16
 
 
-def convergence() -> float:
+def scheduler() -> float:
     found: dict[str, list[float]] = {FLOOR: [], VFAGENT: []}
     for _ in range(2):
         for name, seconds in run(ROUNDS, [one for one in contestants() if one.name in found]).one.items():
@@ -38,7 +38,7 @@ def growth() -> float:
 def verdicts() -> Iterator[bool]:
     for what, found, bar in (
         ("a look, per VF, on a host four times as large", growth(), GROWTH),
-        ("event to 7 ready VFs, to the straight line", convergence(), CONVERGENCE),
+        ("event to 7 ready VFs, to the straight line", scheduler(), CONVERGENCE),
     ):
         held = found <= bar
         print(f"{'ok' if held else 'TOO SLOW'}: {what}: {found:.2f} (bar {bar})", flush=True)

@@ -91,7 +91,7 @@ def look_s(count: int, folder: Path) -> float:
         began = time.process_time()
         for address in pf_addresses(host):
             task = Task(address, policy, identity)
-            assert look(task, host, task.memory).plan.settled
+            assert look(task, host, task.driver_state).plan.settled
         return time.process_time() - began
 
     return min(all_pfs() for _ in range(3))
@@ -157,7 +157,7 @@ def measure(count: int) -> Found:
         pfs = _add_pfs(files, count, vfs=0, interface=False)
         began = time.monotonic()
         with _agent(files.tree.root, Path(name) / "notify") as agent:
-            agent.until(lambda: "READY=1" in agent.service.told and _settled(agent.service, count))
+            agent.until(lambda: "READY=1" in agent.service.logged and _settled(agent.service, count))
             converged = time.monotonic() - began
             agent.quiet()
             idle = agent.mib()

@@ -29,7 +29,7 @@ from tests.host.test_agent import PF, Service
 from tests.unit.metrics import views
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.address import listen
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
 from vfagent.metrics.vf_traffic import written
@@ -37,7 +37,7 @@ from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.status import snapshot
-from vfagent.service.status_cache import KeptStatus
+from vfagent.service.status_cache import StatusCache
 
 PFS, VFS, SCRAPES = 8, 128, 20
 BUSY = 9 * 10**12  # bytes or packets that a VF has carried
@@ -63,17 +63,17 @@ def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
 
 
 async def _serve_large_pages() -> None:
-    tally = Tally()
+    counters = Counters()
     states, traffic = _many_pfs()
-    kept = KeptStatus()
+    kept = StatusCache()
     kept.of(states)  # as when status.json was last written
 
     def view() -> View:
-        return View(snapshot(kept.of(states), views.POLICY, "1", ready=True), tally, traffic)
+        return View(snapshot(kept.of(states), views.POLICY, "1", ready=True), counters, traffic)
 
     def generation() -> int:
-        tally.changed()  # each page is out of date when the next is asked for
-        return tally.generation
+        counters.changed()  # each page is out of date when the next is asked for
+        return counters.generation
 
     renderer = Renderer(view, generation, tuple)
     Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None)
@@ -188,7 +188,7 @@ def _resident_kib(service: Service) -> int:
 
 def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float], list[int]]:
     """Seconds without and with hostile clients, and the agent's memory after each pair and its clients."""
-    files, quiet, stormy, memory = FakeKernel(folder / "root"), list[float](), list[float](), list[int]()
+    files, quiet, stormy, driver_state = FakeKernel(folder / "root"), list[float](), list[float](), list[int]()
     files.tree.policy(POLICY.format(count=0))
     files.tree.add_pf(PF)
     files.slow_down(PF, "sriov_numvfs", KERNEL_S)
@@ -202,9 +202,9 @@ def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float
                     times.append(_converge(files, service, COUNT))
                 _converge(files, service, 0)
             service.until(lambda: not connections(service.process.pid))
-            memory.append(_resident_kib(service))
+            driver_state.append(_resident_kib(service))
         assert service.stop() == 0
-    return quiet[1:], stormy[1:], memory[1:]  # the first of each only loads what is needed
+    return quiet[1:], stormy[1:], driver_state[1:]  # the first of each only loads what is needed
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from tests.host.fake_kernel import FakeKernel
 from vfagent.errors import VfagentError
 from vfagent.service.agent import Agent
-from vfagent.service.preload import EarlyLooks, early_looks
+from vfagent.service.preload import Preload, start_preload
 from vfagent.systemd.journal import setup_logging
 
 
-async def serve(early: EarlyLooks, root: Path) -> None:
+async def serve(early: Preload, root: Path) -> None:
     await Agent(early.host, root, early).run()
 
 
@@ -22,7 +22,7 @@ if __name__ == "__main__":
     faulthandler.enable()
     folder = Path(sys.argv[1])
     try:
-        looks = early_looks(FakeKernel(folder).host, folder)
+        looks = start_preload(FakeKernel(folder).host, folder)
         looks.load_the_rest()
         setup_logging(debug=False)
         gc.freeze()  # as the service does

@@ -70,7 +70,7 @@ class FakeKernel:
 
     def pass_over(self, device: str, file: str, *, times: int) -> None:
         """So many writes are taken, and nothing is done."""
-        self._behave(device, file, {"passed_over": times})
+        self._behave(device, file, {"missed": times})
 
     def behave(self, device: str, file: str) -> None:
         self._behave(device, file, {})
@@ -110,9 +110,9 @@ class FakeKernel:
         if how.get("left"):
             self._behave(device, file, {**how, "left": how["left"] - 1})
             raise OSError(how["errno"], os.strerror(how["errno"]))
-        if passed_over := how.get("passed_over"):
-            self._behave(device, file, {"passed_over": passed_over - 1})
-        return not passed_over
+        if missed := how.get("missed"):
+            self._behave(device, file, {"missed": missed - 1})
+        return not missed
 
     def _do(self, device: str, file: str, text: str) -> None:
         tree, path = self.tree, self.tree.device(device) / file

@@ -91,7 +91,7 @@ class FakeSystemd:
         self.bus: Any = open_dbus_connection(bus=address)
         self.root, self.log = root, root / "calls"
         self.units: dict[str, Unit] = {}
-        self.jobs = 0
+        self.worker_calls = 0
         self.sender, self.subscribed = "", set[str]()
         self.oneshot: tuple[str, dict[str, Any]] | None = None
         for name in (NAME, "org.freedesktop.machine1"):
@@ -149,15 +149,15 @@ class FakeSystemd:
         """After the reply, as it may take longer than anybody waits for one."""
         self.oneshot = None
         result = "done" if run_to_end(properties, self.root / "var/cache") else "failed"
-        job = (self.jobs, f"/org/freedesktop/systemd1/job/{self.jobs}", unit, result)
+        job = (self.worker_calls, f"/org/freedesktop/systemd1/job/{self.worker_calls}", unit, result)
         self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", job))
 
     def _job(self, unit: str) -> tuple[str, tuple[str]]:
-        self.jobs += 1
-        path = f"/org/freedesktop/systemd1/job/{self.jobs}"
+        self.worker_calls += 1
+        path = f"/org/freedesktop/systemd1/job/{self.worker_calls}"
         result = "failed" if "broken" in unit else "done"
-        others = (self.jobs + 100, f"{path}00", "other.service", "done")
-        for body in (others, (self.jobs, path, unit, result)):
+        others = (self.worker_calls + 100, f"{path}00", "other.service", "done")
+        for body in (others, (self.worker_calls, path, unit, result)):
             if "silent" not in unit and self.sender in self.subscribed:
                 # Before the reply, as systemd may do.
                 self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", body))
@@ -174,9 +174,9 @@ class FakeSystemd:
             raise LookupError("UnitExists")
         found = {name: value for name, (_, value) in properties}
         if "StandardOutputFileToTruncate" in found:
-            self.jobs += 1
+            self.worker_calls += 1
             self.oneshot = (unit, found)
-            return "o", (f"/org/freedesktop/systemd1/job/{self.jobs}",)
+            return "o", (f"/org/freedesktop/systemd1/job/{self.worker_calls}",)
         self.units[unit] = Unit(unit, found, self.root)
         with (self.root / BEGUN).open("a") as begun:
             print(unit, file=begun)

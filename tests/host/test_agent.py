@@ -42,7 +42,7 @@ class Service:
     """One agent, and what systemd was told by it so far."""
 
     def __init__(self, root: Path, sock: socket.socket, address: Path) -> None:
-        self.root, self.told, self._socket = root, list[str](), sock
+        self.root, self.logged, self._socket = root, list[str](), sock
         log = open(root / "log", "a")  # noqa: SIM115
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "PYTHONPATH": str(PROJECT)}
         argv = [sys.executable, "-m", "tests.host.agent_process", str(root)]
@@ -53,9 +53,9 @@ class Service:
         """All that was said. systemd goes on reading: the socket's queue is short."""
         while True:
             try:
-                self.told.append(self._socket.recv(1 << 16).decode())
+                self.logged.append(self._socket.recv(1 << 16).decode())
             except BlockingIOError:
-                return self.told
+                return self.logged
 
     def until(self, condition: Callable[[], object], *, within_s: float = 15.0) -> None:
         end = time.monotonic() + within_s
@@ -71,7 +71,7 @@ class Service:
         """Where it was, as faulthandler writes it to its log."""
         self.signal(signal.SIGABRT)
         self.process.wait(5)
-        return f"{self.told}\n{self.log}"
+        return f"{self.logged}\n{self.log}"
 
     def ready(self) -> "Service":
         self.until(lambda: "READY=1" in self.hear())
@@ -265,7 +265,7 @@ def test_another_resync_is_in_force_with_its_reload(files: FakeKernel, monkeypat
         async with at_work(files) as agent:
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
             monkeypatch.setattr("vfagent.service.agent.load", lambda root: often)
-            monkeypatch.setattr(agent.watcher, "look_at_everything", lambda: looks.append("all"))
+            monkeypatch.setattr(agent.kernel_events, "reconcile_all", lambda: looks.append("all"))
             agent.reload()
             while len(looks) < 4:
                 await asyncio.sleep(0.01)
@@ -287,9 +287,9 @@ def test_a_reload_takes_the_new_policy(files: FakeKernel, start: Start) -> None:
     reload(service)
     service.until(lambda: len(files.tree.vfs(PF)) == 5)
     assert service.status["policy"]["digest"] != before
-    told = [words for words in service.told if words.startswith("RELOADING=1\nMONOTONIC_USEC=")]
-    assert len(told) == 1
-    assert service.told.index(told[0]) < len(service.told) - 1 - service.told[::-1].index("READY=1")
+    logged = [words for words in service.logged if words.startswith("RELOADING=1\nMONOTONIC_USEC=")]
+    assert len(logged) == 1
+    assert service.logged.index(logged[0]) < len(service.logged) - 1 - service.logged[::-1].index("READY=1")
 
 
 def test_an_invalid_policy_at_reload_leaves_the_one_in_force(files: FakeKernel, start: Start) -> None:
@@ -330,12 +330,12 @@ def test_reloads_and_their_looks_leave_no_garbage(files: FakeKernel) -> None:
 
     async def scenario() -> None:
         async with at_work(files) as agent:
-            pf = agent.convergence.pfs[PciAddress(PF)]
+            pf = agent.scheduler.pfs[PciAddress(PF)]
             gc.collect()
             for count in (1, 2, 3):
                 files.tree.policy(POLICY.replace("2", str(count)))
                 agent.reload()
-                while pf.looking or pf.phase is not Phase.CONVERGED:
+                while pf.reconciling or pf.phase is not Phase.CONVERGED:
                     await asyncio.sleep(0.01)
             gc.set_debug(gc.DEBUG_SAVEALL)
             gc.collect()

@@ -18,7 +18,7 @@ from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
 from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
-from vfagent.model.network import Taken
+from vfagent.model.network import Borrowed
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
 from vfagent.service.bridges import HostBridges, converge_bridges
 from vfagent.store.move_journal import MoveJournal
@@ -70,10 +70,10 @@ def test_a_bridge_stays_while_it_holds_an_address_that_a_leg_is_to_hold(host: Ho
 
 
 def test_a_bridge_stays_while_it_holds_an_address_that_was_somebody_s(host: Host) -> None:
-    host.moves.take(Taken(ADDRESS, "lan0"))
+    host.moves.borrow(Borrowed(ADDRESS, "lan0"))
     ip("addr", "add", ADDRESS, "dev", "br0")
     assert converge_bridges(NO_RULE, host).done == ()
-    host.moves.give(ADDRESS)
+    host.moves.give_back(ADDRESS)
     assert converge_bridges(NO_RULE, host).done == ("remove br0",)
 
 
@@ -116,13 +116,13 @@ def test_what_cannot_be_done_about_a_bridge_is_told_until_it_can(host: Host) -> 
     add_veth("br0", "far0")
 
     async def scenario() -> None:
-        told: list[tuple[str, ...]] = []
-        monitored = HostBridges(host, lambda: told.append(monitored.found.problems))
+        logged: list[tuple[str, ...]] = []
+        monitored = HostBridges(host, lambda: logged.append(monitored.found.problems))
         monitored.set_policy(WITH_RULE)
-        await until(lambda: told == [("br0: is there, and is no bridge but a veth",)])
+        await until(lambda: logged == [("br0: is there, and is no bridge but a veth",)])
         ip("link", "del", "br0")
         monitored.look()
-        await until(lambda: told[1:] == [()])
+        await until(lambda: logged[1:] == [()])
         monitored.stop()
 
     run_to_end(scenario())

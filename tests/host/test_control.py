@@ -88,7 +88,7 @@ def test_nonsense_is_not_answered_and_ends_nothing(tmp_path: Path, data: bytes) 
 def test_any_name_is_but_a_name(tmp_path: Path) -> None:
     line = json.dumps({"verb": "start", "guest": "../x"}).encode() + b"\n"
     answer = served(tmp_path, lambda root: json.loads(raw(root, line)))
-    assert answer == {"hindrance": "cannot start ../x"}
+    assert answer == {"blocker": "cannot start ../x"}
 
 
 def test_without_an_agent_that_is_said(tmp_path: Path) -> None:

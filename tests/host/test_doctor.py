@@ -14,10 +14,10 @@ from tests.host.fake_systemd import fake_systemd
 from tests.host.tree import put
 from tests.unit.doctor.hosts import PF, healthy
 from vfagent.cli.main import main
-from vfagent.doctor.gather import examine
+from vfagent.doctor.gather import gather_facts
 from vfagent.doctor.kernel_log import kernel_log
-from vfagent.doctor.other_managers import other_owners
-from vfagent.doctor.worker_calls import NoAnswer, ask, ask_all
+from vfagent.doctor.other_managers import other_managers
+from vfagent.doctor.worker_calls import NoAnswer, ask, call_all
 from vfagent.errors import VfagentError
 from vfagent.store.host_files import HostFiles, seen_in
 from vfagent.systemd.units import Systemd, UnitState
@@ -59,7 +59,7 @@ def refuse() -> int:
 
 def test_a_question_without_an_answer_does_not_hold_up_the_others() -> None:
     started = time.monotonic()
-    answers = ask_all({"hangs": hang, "one": lambda: 1, "refuses": refuse, "two": lambda: [2]}, 0.5)
+    answers = call_all({"hangs": hang, "one": lambda: 1, "refuses": refuse, "two": lambda: [2]}, 0.5)
     assert time.monotonic() - started < 3
     assert answers == {
         "hangs": NoAnswer("no answer within 0 s", late=True),
@@ -70,7 +70,7 @@ def test_a_question_without_an_answer_does_not_hold_up_the_others() -> None:
 
 
 def test_many_questions_are_asked_a_few_at_once_and_answered_in_their_order() -> None:
-    answers = ask_all({number: lambda number=number: number * number for number in range(40)}, 10)  # type: ignore[misc]
+    answers = call_all({number: lambda number=number: number * number for number in range(40)}, 10)  # type: ignore[misc]
     assert list(answers.items()) == [(number, number * number) for number in range(40)]
 
 
@@ -119,7 +119,7 @@ def test_what_may_not_be_read_is_remembered(open_folder: Path) -> None:
     (open_folder / "etc/driverctl.d").chmod(0o700)
     files = HostFiles(open_folder)
     with nobody():
-        assert list(other_owners(files)) == []
+        assert list(other_managers(files)) == []
     assert files.denied == {"/etc/libvirt/qemu/vm.xml", "/etc/driverctl.d"}
 
 
@@ -128,7 +128,7 @@ def test_a_file_hides_those_of_its_name_in_later_folders(tmp_path: Path) -> None
     put(tmp_path / "usr/lib/systemd/network/10-a.link", text)
     put(tmp_path / "usr/lib/systemd/network/20-b.link", text)
     put(tmp_path / "etc/systemd/network/10-a.link", "[Link]\n")
-    paths = [file.path for _, file in other_owners(HostFiles(tmp_path))]
+    paths = [file.path for _, file in other_managers(HostFiles(tmp_path))]
     assert paths == ["/usr/lib/systemd/network/20-b.link"]
 
 
@@ -179,7 +179,7 @@ def test_a_policy_that_may_not_be_read_is_not_called_invalid(open_folder: Path) 
     tree = healthy(open_folder)
     (tree.root / "etc/vfagent/policy.toml").chmod(0o600)
     with nobody():
-        facts = examine(tree.root)
+        facts = gather_facts(tree.root)
     assert facts.policy is None
     assert facts.policy_problems == ()
     assert any(one.object == "policy" for one in facts.unseen)

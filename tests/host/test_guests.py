@@ -34,7 +34,7 @@ from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
 from vfagent.process.worker import Send, Worker
 from vfagent.reconcile.observe import observe_pf, pf_addresses
-from vfagent.reconcile.scheduler import Convergence
+from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.guest_records import GuestRecords, Record
 from vfagent.store.policy_files import load
 from vfagent.store.state import State
@@ -65,20 +65,20 @@ class Running:
     def __init__(self, kernel: FakeKernel, bus: str) -> None:
         self.kernel, root = kernel, kernel.tree.root
         identity = HostIdentity("node1", "0123")
-        self.convergence = Convergence(kernel.host, State(root), identity, load(root), lambda _: self.changed())
-        self.guests = Guests(kernel.host, root, self.convergence, lambda: None, bus=bus)
+        self.scheduler = Scheduler(kernel.host, State(root), identity, load(root), lambda _: self.changed())
+        self.guests = Guests(kernel.host, root, self.scheduler, lambda: None, bus=bus)
 
     def changed(self) -> None:
         self.guests.consider_soon()
 
     def look(self) -> None:
-        for address in {*pf_addresses(self.kernel.host), *self.convergence.pfs}:
-            self.convergence.mark_dirty(PciAddress(address), now=True)
+        for address in {*pf_addresses(self.kernel.host), *self.scheduler.pfs}:
+            self.scheduler.mark_dirty(PciAddress(address), now=True)
         self.guests.consider_soon()
 
     def reload(self, policy: str) -> None:
         self.kernel.tree.policy(policy)
-        self.convergence.set_policy(load(self.kernel.tree.root))
+        self.scheduler.set_policy(load(self.kernel.tree.root))
         self.look()
 
     def guest(self, name: str = "x") -> GuestStatus | None:
@@ -97,13 +97,13 @@ class Running:
     async def until(self, condition: Callable[[], object], *, within_s: float = 15) -> None:
         end = asyncio.get_running_loop().time() + within_s
         while not condition():
-            assert asyncio.get_running_loop().time() < end, (self.guests.status(), self.convergence.pfs)
+            assert asyncio.get_running_loop().time() < end, (self.guests.status(), self.scheduler.pfs)
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
         self.guests.stop()
-        self.convergence.stop()
-        while self.convergence.working:
+        self.scheduler.stop()
+        while self.scheduler.working:
             await asyncio.sleep(0.02)
 
 
@@ -129,13 +129,13 @@ def bus(kernel: FakeKernel) -> Iterator[str]:
 def tell(kernel: FakeKernel, bus: str) -> Callable[[Story], None]:
     """Runs a story with an agent of its own; a second one finds what the first left."""
 
-    async def told(story: Story) -> None:
+    async def logged(story: Story) -> None:
         running = Running(kernel, bus)
         running.look()
         await story(running)
         await running.stop()
 
-    return lambda story: run_to_end(told(story))
+    return lambda story: run_to_end(logged(story))
 
 
 Tell = Callable[[Story], None]
@@ -313,7 +313,7 @@ def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return worker.start(body, close=close)
 
-    monkeypatch.setattr("vfagent.guests.jobs.worker", SimpleNamespace(start=start))
+    monkeypatch.setattr("vfagent.guests.worker_calls.worker", SimpleNamespace(start=start))
     monkeypatch.setattr("vfagent.guests.unit_monitor._NO_BUS_S", (0.1,))
     monkeypatch.setattr("vfagent.guests.kvm._AGAIN_S", (0.1, 0.1))
     monkeypatch.setattr("vfagent.guests.roms._AGAIN_S", 0.1)
@@ -322,7 +322,7 @@ def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
     fake_ipxe(kernel.tree.root / "usr/src/ipxe")
     kernel.tree.add_pf(PF)
     tell(runs)
-    assert sorted(name.split(".")[0] for name in refused) == ["Guests", "KvmTrial", "Roms", "UnitWatch"]
+    assert sorted(name.split(".")[0] for name in refused) == ["Guests", "KvmTrial", "Roms", "UnitMonitor"]
 
 
 def test_a_guest_that_runs_by_an_older_rule_stays_stopped_when_it_is_stopped(kernel: FakeKernel, tell: Tell) -> None:
@@ -556,7 +556,7 @@ def test_a_vf_that_somebody_else_uses_is_waited_for(kernel: FakeKernel, tell: Te
 
     async def first(agent: Running) -> None:
         agent.guests.consider_soon = lambda delay_s=0.0: None  # type: ignore[method-assign]
-        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
 
     async def story(agent: Running) -> None:
         await agent.until(lambda: agent.phase() == "waiting")
@@ -578,7 +578,7 @@ def test_a_guest_that_ended_unheard_can_be_started_at_once(kernel: FakeKernel, t
     async def story(agent: Running) -> None:
         await runs(agent)
         agent.look()
-        await agent.until(lambda: agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.idle)
         os.kill(agent.pid(), signal.SIGKILL)
         await agent.until(lambda: agent.phase() == "failed")
         assert await agent.guests.request("start", "x") is None
@@ -593,7 +593,7 @@ def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel
     async def story() -> None:
         agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
         agent.look()
-        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         await asyncio.sleep(0.3)
         assert agent.guests.status() == ()
         with fake_systemd(kernel.tree.root):
@@ -621,7 +621,7 @@ def test_a_bus_that_nobody_is_at_decides_nothing_for_long(
     async def story() -> None:
         agent = Running(kernel, f"unix:path={path}")
         agent.look()
-        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         await asyncio.sleep(0.3)  # it has found that there is no bus
         with socket.socket(socket.AF_UNIX) as nobody:
             nobody.bind(str(path))
@@ -648,7 +648,7 @@ def test_at_a_boot_a_guest_waits_for_no_survey_unless_one_may_run_already(
     async def story() -> None:
         agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
         agent.look()
-        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         await asyncio.sleep(0.3)  # it has found that there is no bus
         with fake_systemd(kernel.tree.root):
             await runs(agent)
@@ -673,7 +673,7 @@ def test_a_bus_that_is_not_there_yet_costs_no_worker_and_is_heard_of(
     async def story() -> None:
         agent = Running(kernel, f"unix:path={bus}")
         agent.look()
-        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         monkeypatch.setattr(worker, "start", counted)
         await asyncio.sleep(0.5)
         assert asked == []
@@ -712,7 +712,7 @@ def test_a_host_without_guests_asks_systemd_nothing(kernel: FakeKernel, tell: Te
     kernel.tree.policy(POLICY.partition("[[guest]]")[0])
 
     async def story(agent: Running) -> None:
-        await agent.until(lambda: agent.convergence.pfs and agent.convergence.idle)
+        await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         await asyncio.sleep(0.3)
 
     tell(story)

@@ -163,7 +163,7 @@ PROGRAM = """
 import logging
 from vfagent.systemd.journal import setup_logging
 setup_logging(debug=False)
-logging.error("pf %s: wedged", "x", extra={"VFAGENT_PF": "x"})
+logging.error("pf %s: stuck", "x", extra={"VFAGENT_PF": "x"})
 logging.debug("not to be heard")
 """
 
@@ -176,12 +176,12 @@ def logged(python: str = sys.executable, **environment: str) -> str:
 
 
 def test_on_a_terminal_the_log_is_plain() -> None:
-    assert logged() == "vfagent: pf x: wedged\n"
+    assert logged() == "vfagent: pf x: stuck\n"
 
 
 def test_under_systemd_without_its_library_each_line_has_a_priority(tmp_path: Path) -> None:
     (tmp_path / "systemd.py").touch()  # hides the library
-    assert logged(JOURNAL_STREAM="8:1", PYTHONPATH=str(tmp_path)) == "<3>pf x: wedged\n"
+    assert logged(JOURNAL_STREAM="8:1", PYTHONPATH=str(tmp_path)) == "<3>pf x: stuck\n"
 
 
 @pytest.mark.usefixtures("kernel")
@@ -195,7 +195,7 @@ def test_in_the_journal_a_record_carries_fields() -> None:
         fields = journal.recv(1 << 16).decode().splitlines()
         with pytest.raises(BlockingIOError):
             journal.recv(1)
-    assert {"MESSAGE=pf x: wedged", "PRIORITY=3", "SYSLOG_IDENTIFIER=vfagent", "VFAGENT_PF=x"} <= set(fields)
+    assert {"MESSAGE=pf x: stuck", "PRIORITY=3", "SYSLOG_IDENTIFIER=vfagent", "VFAGENT_PF=x"} <= set(fields)
 
 
 @pytest.fixture(autouse=True)

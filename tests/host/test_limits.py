@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.fake_kernel import FakeKernel
-from tests.host.test_convergence import NUMVFS, PF, POLICY, VLAN_POLICY, Rig, converge
+from tests.host.test_scheduler import NUMVFS, PF, POLICY, VLAN_POLICY, Rig, converge
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.model.vf_settings import VfSettings, Vlan
@@ -60,14 +60,14 @@ def test_a_fight_with_another_program_ends_and_is_reported(
             set_by_hand(kernel_files, OTHER_VLAN)
             rig.look(PF)
             await rig.until(lambda: vlan_of(kernel_files) == 10 or rig.pf().phase is Phase.FAILED)
-            await rig.until(lambda: not rig.pf().looking)
+            await rig.until(lambda: not rig.pf().reconciling)
             repairs += 1
             assert repairs < 60
         set_by_hand(kernel_files, OTHER_VLAN)
         await rig.looked_again()
         assert vlan_of(kernel_files) == OTHER_VLAN
         assert "was done ten times in a minute, and undone each time" in rig.pf().failures[0].text
-        rig.convergence.set_policy(load(kernel_files.tree.root))
+        rig.scheduler.set_policy(load(kernel_files.tree.root))
         await rig.until(lambda: vlan_of(kernel_files) == 10)
 
     converge(kernel_files, body, speed=20)
@@ -151,7 +151,7 @@ def test_until_it_was_looked_at_by_the_new_policy_a_pf_has_not_converged(kernel_
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
-        rig.convergence.set_policy(load(kernel_files.tree.root))
+        rig.scheduler.set_policy(load(kernel_files.tree.root))
         assert rig.pf().phase is Phase.CONVERGING
         await rig.until_phase(Phase.CONVERGED, PF)
 
@@ -169,7 +169,7 @@ def test_a_pf_that_is_released_in_the_middle_of_a_look_is_not_changed_any_more(k
         rig.state.release(PciAddress(PF))
         with rig.state.to_itself(PciAddress(PF), 10.0):
             made = len(kernel_files.writes())
-            await rig.until(lambda: not rig.pf().looking)
+            await rig.until(lambda: not rig.pf().reconciling)
             assert len(kernel_files.writes()) == made
 
     converge(kernel_files, body)
@@ -188,8 +188,8 @@ def test_a_first_failure_that_is_tried_again_is_no_error_yet(
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
-    told = [one.levelno for one in caplog.records if "EAGAIN" in one.message]
-    assert told == [logging.INFO, logging.ERROR]
+    logged = [one.levelno for one in caplog.records if "EAGAIN" in one.message]
+    assert logged == [logging.INFO, logging.ERROR]
 
 
 def test_the_events_that_a_card_leaves_behind_do_not_say_again_that_it_is_gone(
@@ -199,7 +199,7 @@ def test_the_events_that_a_card_leaves_behind_do_not_say_again_that_it_is_gone(
 
     async def body(rig: Rig) -> None:
         rig.look(PF)
-        await rig.until(lambda: PF not in rig.convergence.pfs)
+        await rig.until(lambda: PF not in rig.scheduler.pfs)
 
     converge(kernel_files, body)
     assert "gone" not in caplog.text

@@ -19,10 +19,10 @@ from tests.host.namespace import ip
 from tests.host.scrape import PORT, REQUEST, ask, connect, value
 from tests.unit.metrics import views
 from vfagent.metrics import renderer, server
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.metrics.serving import Serving
-from vfagent.metrics.worker_calls import errand
+from vfagent.metrics.worker_calls import worker_call
 from vfagent.policy.types import AgentRule
 
 WHERE = f"127.0.0.1:{PORT}"
@@ -33,9 +33,9 @@ def network(kernel: None) -> None:
     ip("link", "set", "lo", "up")
 
 
-def endpoint(tally: Tally | None = None) -> Endpoint:
+def endpoint(counters: Counters | None = None) -> Endpoint:
     status = views.view().status
-    return Endpoint(lambda: status, tally or views.tally(), dict)
+    return Endpoint(lambda: status, counters or views.counters(), dict)
 
 
 def serving(body: Callable[[Endpoint], Coroutine[Any, Any, None]], metrics: str = WHERE, **rule: Any) -> None:
@@ -92,7 +92,7 @@ def test_all_else_is_refused(request_: bytes, status: int) -> None:
 def test_the_page_is_made_by_another_process() -> None:
     async def run() -> None:
         status = views.view().status
-        served = Endpoint(lambda: replace(status, version=str(os.getpid())), views.tally(), dict)
+        served = Endpoint(lambda: replace(status, version=str(os.getpid())), views.counters(), dict)
         served.configure(AgentRule(metrics=WHERE))
         page = (await ask()).text
         assert "vfagent_build_info" in page
@@ -107,9 +107,9 @@ def test_scrapes_in_parallel_share_one_page(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def counted(*arguments: Any, **options: Any) -> Any:
         made.append(time.monotonic())
-        return await errand(*arguments, **options)
+        return await worker_call(*arguments, **options)
 
-    monkeypatch.setattr("vfagent.metrics.renderer.errand", counted)
+    monkeypatch.setattr("vfagent.metrics.renderer.worker_call", counted)
 
     async def body(_: Endpoint) -> None:
         answers = await asyncio.gather(*(ask() for _ in range(100)))
@@ -122,16 +122,16 @@ def test_scrapes_in_parallel_share_one_page(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_page_is_made_again_only_when_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_FRESH_S", 0.0)
-    tally = views.tally()
+    counters = views.counters()
 
     async def run() -> None:
-        served = endpoint(tally)
+        served = endpoint(counters)
         served.configure(AgentRule(metrics=WHERE))
         before = (await ask()).text
-        tally.uevents += 1  # no new generation: what is shown is the page that was kept
+        counters.uevents += 1  # no new generation: what is shown is the page that was kept
         assert (await ask()).text == before
-        tally.changed()
-        assert value((await ask()).text, "vfagent_uevents_total") == tally.uevents
+        counters.changed()
+        assert value((await ask()).text, "vfagent_uevents_total") == counters.uevents
         await served.stop()
 
     run_to_end(run())
@@ -142,7 +142,7 @@ def test_a_machine_without_room_for_a_child_answers_503_and_later_the_page(monke
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     async def body(_: Endpoint) -> None:
-        monkeypatch.setattr("vfagent.metrics.renderer.errand", refused)
+        monkeypatch.setattr("vfagent.metrics.renderer.worker_call", refused)
         assert (await ask()).status == 503
         monkeypatch.undo()
         assert (await ask()).status == 200

@@ -68,7 +68,7 @@ def serving(agent_rule: AgentRule, body: Callable[[Endpoint], Coroutine[Any, Any
     status = views.view().status
 
     async def run() -> None:
-        served = Endpoint(lambda: status, views.tally(), dict)
+        served = Endpoint(lambda: status, views.counters(), dict)
         served.configure(agent_rule)
         try:
             await body(served)

@@ -48,11 +48,11 @@ def test_a_bridge_is_a_newborn_until_it_is_marked() -> None:
     network.add_bridge("br0")
     made = network.link("br0")
     assert made is not None
-    assert (made.kind, made.newborn, made.ours) == ("bridge", True, True)
+    assert (made.kind, made.unmarked, made.managed) == ("bridge", True, True)
     network.mark(made.ifindex)
     marked = network.link("br0")
     assert marked is not None
-    assert (marked.newborn, marked.ours) == (False, True)
+    assert (marked.unmarked, marked.managed) == (False, True)
     assert link("br0")["ifalias"] == "vfagent"
 
 
@@ -61,7 +61,7 @@ def test_somebody_s_bridge_is_not_ours() -> None:
     ip("link", "add", "br0", "type", "bridge")
     found = network.link("br0")
     assert found is not None
-    assert not found.ours
+    assert not found.managed
 
 
 @pytest.mark.usefixtures("kernel")
@@ -80,7 +80,7 @@ def test_an_address_says_who_put_it_there() -> None:
     ip("addr", "add", "192.0.2.9/24", "dev", "p0")
     network.add_address(index, HELD)
     network.add_address(index, HELD6, known_unique=True)
-    wanted = {Address("192.0.2.9/24"), Address(HELD, ours=True), Address(HELD6, ours=True)}
+    wanted = {Address("192.0.2.9/24"), Address(HELD, managed=True), Address(HELD6, managed=True)}
     assert wanted <= set(network.addresses()[index])
     network.remove_address(index, HELD6)
     assert held("p0") == {"192.0.2.9/24", HELD}
@@ -201,8 +201,8 @@ def sampled(address: str) -> Iterator[list[float]]:
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
         os.close(writing)
-        with os.fdopen(reading) as told:
-            gaps.extend(float(line) for line in told)
+        with os.fdopen(reading) as logged:
+            gaps.extend(float(line) for line in logged)
 
 
 def _sample(address: str, writing: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, LinkState, Rate, VfSettings, Vlan, VlanProtocol
@@ -68,9 +68,11 @@ def test_a_forgotten_baseline_is_gone(tmp_path: Path) -> None:
 
 
 def test_what_was_learnt_comes_back(tmp_path: Path) -> None:
-    memory = PfMemory("igb", 2, frozenset({Attribute.TRUST, Attribute.MIN_TX_RATE}), {0: SETTINGS, 12: VfSettings()})
-    State(tmp_path).keep_memory(PF, memory)
-    assert State(tmp_path).memory(PF) == memory
+    driver_state = DriverState(
+        "igb", 2, frozenset({Attribute.TRUST, Attribute.MIN_TX_RATE}), {0: SETTINGS, 12: VfSettings()}
+    )
+    State(tmp_path).keep_driver_state(PF, driver_state)
+    assert State(tmp_path).driver_state(PF) == driver_state
 
 
 def test_a_released_pf_is_remembered_until_it_is_taken_back(tmp_path: Path) -> None:
@@ -98,26 +100,26 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())
-@pytest.mark.parametrize("what", ["baseline", "memory"])
+@pytest.mark.parametrize("what", ["baseline", "driver-state"])
 def test_a_damaged_file_counts_as_absent_with_one_warning(
     tmp_path: Path, what: str, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tmp_path / {"baseline": "var/lib/vfagent/baseline", "memory": "run/vfagent/memory"}[what]
+    folder = tmp_path / {"baseline": "var/lib/vfagent/baseline", "driver-state": "run/vfagent/driver-state"}[what]
     folder.mkdir(parents=True)
     (folder / f"{PF}.json").write_bytes(content)
     state = State(tmp_path)
-    found = state.baseline(PF) if what == "baseline" else state.memory(PF)
-    assert found == (None if what == "baseline" else PfMemory())
+    found = state.baseline(PF) if what == "baseline" else state.driver_state(PF)
+    assert found == (None if what == "baseline" else DriverState())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert f"{PF}.json" in caplog.text
 
 
 def test_a_file_of_a_later_version_is_read_for_what_is_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = State(tmp_path)
-    state.keep_memory(PF, PfMemory("igb", 2))
-    path = tmp_path / f"run/vfagent/memory/{PF}.json"
+    state.keep_driver_state(PF, DriverState("igb", 2))
+    path = tmp_path / f"run/vfagent/driver-state/{PF}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "tomorrow": [1]}))
-    assert state.memory(PF) == PfMemory("igb", 2)
+    assert state.driver_state(PF) == DriverState("igb", 2)
     assert not caplog.records
 
 

@@ -21,8 +21,8 @@ from vfagent.kernel.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.policy.match import HostIdentity
-from vfagent.reconcile.scheduler import Convergence
-from vfagent.service.kernel_events import Watcher
+from vfagent.reconcile.scheduler import Scheduler
+from vfagent.service.kernel_events import KernelEvents
 from vfagent.store.policy_files import load
 from vfagent.store.state import State
 
@@ -104,11 +104,11 @@ class Rig:
         root = kernel_files.tree.root
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
         host = kernel_files.host
-        self.convergence = Convergence(host, State(root), identity, load(root), lambda state: None)
-        self.watcher = Watcher(host, self.convergence)
+        self.scheduler = Scheduler(host, State(root), identity, load(root), lambda state: None)
+        self.kernel_events = KernelEvents(host, self.scheduler)
 
     def rounds(self, address: PciAddress = PF) -> int:
-        state = self.convergence.pfs.get(address)
+        state = self.scheduler.pfs.get(address)
         return state.rounds if state else 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -117,7 +117,7 @@ class Rig:
                 await asyncio.sleep(0.01)
 
     async def quiet(self) -> None:
-        await self.until(lambda: self.convergence.idle)
+        await self.until(lambda: self.scheduler.idle)
 
 
 @pytest.fixture
@@ -130,15 +130,15 @@ def watched(tmp_path: Path) -> Callable[..., None]:
     def run(body: Callable[[Rig, FakeKernel], object]) -> None:
         async def main() -> None:
             rig = Rig(files)
-            rig.watcher.start()
-            rig.watcher.look_at_everything()
-            await rig.until(lambda: PF in rig.convergence.pfs and rig.convergence.pfs[PF].phase is Phase.CONVERGED)
+            rig.kernel_events.start()
+            rig.kernel_events.reconcile_all()
+            await rig.until(lambda: PF in rig.scheduler.pfs and rig.scheduler.pfs[PF].phase is Phase.CONVERGED)
             await rig.quiet()
             try:
                 await body(rig, files)  # type: ignore[misc]
             finally:
-                rig.watcher.stop()
-                rig.convergence.stop()
+                rig.kernel_events.stop()
+                rig.scheduler.stop()
 
         run_to_end(main())
 
@@ -174,11 +174,11 @@ def test_a_vf_that_is_taken_from_under_a_guest_is_told_of_at_once(watched: Calla
     """The PF's own event comes when the guest has let go, and that may be never."""
 
     async def body(rig: Rig, files: FakeKernel) -> None:
-        told: list[str] = []
-        rig.watcher.on_taken = lambda: told.append("taken")
+        logged: list[str] = []
+        rig.kernel_events.on_taken = lambda: logged.append("taken")
         before = rig.rounds()
         send(message(f"{PORT}/{VF}/vfio-dev/vfio0", action="remove", subsystem="vfio-dev"))
-        await rig.until(lambda: told == ["taken"])
+        await rig.until(lambda: logged == ["taken"])
         assert rig.rounds() == before
 
     watched(body)
@@ -202,7 +202,7 @@ def test_other_devices_are_not_looked_at(watched: Callable[..., None]) -> None:
         before = rig.rounds()
         send(message("/devices/pci0000:00/0000:05:00.0"))
         await asyncio.sleep(0.3)
-        assert set(rig.convergence.pfs) == {PF}
+        assert set(rig.scheduler.pfs) == {PF}
         assert rig.rounds() == before
 
     watched(body)
@@ -216,7 +216,7 @@ def test_an_event_of_a_name_that_is_no_text_makes_a_full_look_and_the_watch_goes
         send(message(os.fsdecode(b"%s/%s/net/en\xff1" % (PORT.encode(), PF.encode())), subsystem="net"))
         await rig.until(lambda: rig.rounds() > before)
         await rig.quiet()
-        assert rig.convergence.tally.overflows["udev"] == 1
+        assert rig.scheduler.counters.overflows["udev"] == 1
         before = rig.rounds()
         send(message(f"{PORT}/{PF}"))
         await rig.until(lambda: rig.rounds() > before)
@@ -227,10 +227,10 @@ def test_an_event_of_a_name_that_is_no_text_makes_a_full_look_and_the_watch_goes
 
 def test_bridges_are_looked_at_too_when_events_were_lost(watched: Callable[..., None]) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
-        told: list[str] = []
-        rig.watcher.on_everything = lambda: told.append("everything")
-        overflow(rig.watcher.udev)
-        await rig.until(lambda: told != [])
+        logged: list[str] = []
+        rig.kernel_events.on_everything = lambda: logged.append("everything")
+        overflow(rig.kernel_events.udev)
+        await rig.until(lambda: logged != [])
         await rig.quiet()
 
     watched(body)
@@ -248,7 +248,7 @@ def test_without_an_inotify_instance_all_else_is_heard_of(
         await rig.until(lambda: rig.rounds() > before)
         await rig.quiet()
 
-    monkeypatch.setattr("vfagent.service.kernel_events.vfio_watch", none_left)
+    monkeypatch.setattr("vfagent.service.kernel_events.vfio_monitor", none_left)
     watched(body)
     assert "cannot hear of VFs that are let go: inotify_init1: Too many open files" in caplog.text
 
@@ -259,7 +259,7 @@ def test_lost_events_make_a_full_look_and_the_watch_goes_on(watched: Callable[..
     async def body(rig: Rig, files: FakeKernel) -> None:
         files.tree.add_pf(other)  # its own event is among the lost
         files.tree.make_vfs(PF, 0)
-        overflow(rig.watcher.udev)
+        overflow(rig.kernel_events.udev)
         await rig.until(lambda: len(files.tree.vfs(other)) == len(files.tree.vfs(PF)) == 2)
         await rig.quiet()
         files.tree.make_vfs(PF, 0)
@@ -290,7 +290,7 @@ def test_a_vlan_set_by_hand_is_noticed_without_a_uevent(watched: Callable[..., N
         files.tree.add_netdev("pf0", PF)
         (files.tree.root / "sys/class/net/pf0/ifindex").write_text(str(ifindex))
         send(message(f"{PORT}/{PF}"))
-        await rig.until(lambda: ifindex in rig.convergence.pfs[PF].ifindexes)
+        await rig.until(lambda: ifindex in rig.scheduler.pfs[PF].ifindexes)
         await rig.quiet()
         before = rig.rounds()
         ip("link", "set", "pf0", "mtu", "1400")

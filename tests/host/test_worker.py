@@ -217,43 +217,43 @@ def nothing() -> None:
 
 
 def test_a_spare_worker_does_the_task_that_it_is_given() -> None:
-    spare = worker.prepare(double, nothing)
-    assert spare.begin({"pf": "0000:01:00.0"})
-    reports, status = finish(spare.worker)
-    assert (reports, status) == ([spare.worker.pid, [{"pf": "0000:01:00.0"}] * 2], 0)
+    standby = worker.prepare(double, nothing)
+    assert standby.begin({"pf": "0000:01:00.0"})
+    reports, status = finish(standby.worker)
+    assert (reports, status) == ([standby.worker.pid, [{"pf": "0000:01:00.0"}] * 2], 0)
 
 
 def test_a_spare_worker_rehearses_before_it_has_a_task(tmp_path: Path) -> None:
     rehearsed = tmp_path / "rehearsed"
-    spare = worker.prepare(double, rehearsed.touch)
+    standby = worker.prepare(double, rehearsed.touch)
     end = time.monotonic() + 10
     while not rehearsed.exists():
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert spare.begin("task")
-    assert finish(spare.worker)[1] == 0
+    assert standby.begin("task")
+    assert finish(standby.worker)[1] == 0
 
 
 def test_a_spare_worker_that_is_dismissed_ends() -> None:
-    spare = worker.prepare(double, nothing)
-    spare.dismiss()
-    assert finish(spare.worker) == ([], 0)
+    standby = worker.prepare(double, nothing)
+    standby.dismiss()
+    assert finish(standby.worker) == ([], 0)
 
 
 def test_a_spare_worker_that_was_killed_takes_no_task() -> None:
-    spare = worker.prepare(double, nothing)
-    spare.worker.kill()
-    assert select.select([spare.worker.pidfd], [], [], 5)[0]
-    assert not spare.begin("task")
-    assert finish(spare.worker) == ([], -signal.SIGKILL)
+    standby = worker.prepare(double, nothing)
+    standby.worker.kill()
+    assert select.select([standby.worker.pidfd], [], [], 5)[0]
+    assert not standby.begin("task")
+    assert finish(standby.worker) == ([], -signal.SIGKILL)
 
 
 def test_a_task_that_the_spare_worker_cannot_take_at_once_is_not_waited_for() -> None:
     """It may hang in its rehearsal; whoever gives it the task must not hang with it."""
-    spare = worker.prepare(double, lambda: time.sleep(60))
-    assert not spare.begin("x" * (1 << 22))
-    spare.worker.kill()
-    assert finish(spare.worker) == ([], -signal.SIGKILL)
+    standby = worker.prepare(double, lambda: time.sleep(60))
+    assert not standby.begin("x" * (1 << 22))
+    standby.worker.kill()
+    assert finish(standby.worker) == ([], -signal.SIGKILL)
 
 
 def test_a_spare_worker_ends_with_its_parent() -> None:

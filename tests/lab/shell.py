@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Callable
 
 from tests.lab.cache import say
-from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Card, Igb, NvmePf, VirtioPf
 from tests.lab.payload import Entry
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 
 CARDS: dict[str, Callable[[str], Card]] = {"igb": Igb, "virtio": VirtioPf, "nvme": NvmePf}

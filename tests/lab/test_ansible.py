@@ -12,12 +12,12 @@ import pytest
 
 from tests.lab.cache import built
 from tests.lab.facts import vfs
-from tests.lab.holder import HOLDER
 from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb
 from tests.lab.package import deb, package
 from tests.lab.payload import Entry
 from tests.lab.test_one_card import hold
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 from vfagent import __version__
 
@@ -70,8 +70,8 @@ class Fleet:
     def roll_out(self, policy: str | None, *options: str, **drop_ins: str) -> subprocess.CompletedProcess[str]:
         given = {} if policy is None else {"vfagent_policy": policy}
         variables = json.dumps({"vfagent_deb": str(self._deb), "vfagent_drop_ins": drop_ins, **given})
-        told = ["--inventory", str(self._folder / "hosts"), "--extra-vars", variables, *options]
-        return run(self._programs, "ansible-playbook", *told, "site.yml")
+        logged = ["--inventory", str(self._folder / "hosts"), "--extra-vars", variables, *options]
+        return run(self._programs, "ansible-playbook", *logged, "site.yml")
 
 
 def _inventory_line(name: str, vm: VM) -> str:

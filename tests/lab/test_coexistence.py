@@ -109,5 +109,5 @@ def _not_left_alone(vm: VM, other: str) -> set[str]:
     else:
         shown = vm.run("nmcli -t -f DEVICE,STATE device").stdout.splitlines()
         managed = {line.split(":")[0] for line in shown if not line.endswith(":unmanaged")}
-    ours = vm.run("cd /sys/class/net; ls -d */device/physfn 2>/dev/null; grep -lx vfagent */ifalias; true").stdout
-    return managed & {line.partition("/")[0] for line in ours.splitlines()}
+    own = vm.run("cd /sys/class/net; ls -d */device/physfn 2>/dev/null; grep -lx vfagent */ifalias; true").stdout
+    return managed & {line.partition("/")[0] for line in own.splitlines()}

@@ -163,9 +163,9 @@ def test_an_agent_that_hangs_is_replaced_and_no_vf_is_touched(vm: WarmVM) -> Non
     vm.wait_for(lambda: restarts(vm) == count + 1 and main_pid(vm) not in (0, pid), 90)
     vm.wait_for("vfagent status", 60)
     # By its process: the tests that make the clock jump leave it some seconds behind.
-    told = vm.run(f"journalctl -q --no-pager -o cat _PID={main_pid(vm)}").stdout
-    assert "converged" in told
-    assert not re.search(r"pf \S+: (create|remove|bind|set) ", told)
+    logged = vm.run(f"journalctl -q --no-pager -o cat _PID={main_pid(vm)}").stdout
+    assert "converged" in logged
+    assert not re.search(r"pf \S+: (create|remove|bind|set) ", logged)
 
 
 def test_a_card_may_go_at_any_moment_of_its_convergence(vm: WarmVM) -> None:

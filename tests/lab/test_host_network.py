@@ -190,10 +190,10 @@ def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
 
 
 def test_one_policy_makes_leg_bridge_and_address(vm: WarmVM) -> None:
-    leg, bridge = link(vm, "vlan10"), link(vm, "virbr0")
-    assert (leg["ifalias"], bridge["ifalias"], leg["master"]) == ("vfagent", "vfagent", "virbr0")
-    assert leg["link"] == netdev(vm, PF)
-    assert leg["linkinfo"]["info_data"]["id"] == 10  # type: ignore[index]
+    vlan_interface, bridge = link(vm, "vlan10"), link(vm, "virbr0")
+    assert (vlan_interface["ifalias"], bridge["ifalias"], vlan_interface["master"]) == ("vfagent", "vfagent", "virbr0")
+    assert vlan_interface["link"] == netdev(vm, PF)
+    assert vlan_interface["linkinfo"]["info_data"]["id"] == 10  # type: ignore[index]
     assert (addresses(vm, "virbr0"), addresses(vm, "vlan10"), addresses(vm, "old0")) == ({ADDRESS}, set(), set())
 
 
@@ -235,9 +235,9 @@ def test_an_entry_taken_out_by_hand_comes_back(vm: WarmVM) -> None:
 
 def test_what_was_learnt_from_the_wire_is_not_in_the_card(vm: WarmVM) -> None:
     [vf] = (one for one in vfs(vm, PF) if one.index == 0)
-    learnt = vm.run("bridge fdb show br virbr0 brport vlan10").stdout
+    learned = vm.run("bridge fdb show br virbr0 brport vlan10").stdout
     mac = json.loads(vm.run("ip -n vf -j link show eth0").stdout)[0]["address"]
-    assert mac in learnt, vf
+    assert mac in learned, vf
     assert not in_fdb(vm, mac)
 
 
@@ -347,10 +347,10 @@ def test_an_open_connection_lives_through_moves_and_its_address_is_never_gone(vm
     vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 20)
     settled(vm)
     vm.wait_for("sleep 1; grep -q 'alive yes' /run/steady", 60)  # TCP asks again ever more seldom
-    told = dict(line.split() for line in vm.run("cat /run/steady").stdout.splitlines())
+    logged = dict(line.split() for line in vm.run("cat /run/steady").stdout.splitlines())
     vm.run("systemctl stop steady")
-    assert float(told["gap"]) <= 0.05
-    assert int(told["samples"]) > 100
+    assert float(logged["gap"]) <= 0.05
+    assert int(logged["samples"]) > 100
 
 
 @pytest.mark.parametrize("before", ["take", "keep", "add_address", "put", "remove_address", "ask_for", "forget"])

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab.facts import SYSFS, VfFacts, journal, link, netdev, now, status, vfs
-from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 
 PF = "0000:01:00.0"

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.facts import VfFacts, vfs
-from tests.lab.holder import HOLDER
 from tests.lab.install import REPOSITORY
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.package import deb, package
 from tests.lab.payload import Entry
 from tests.lab.target import ADDRESS, IQN, MARK, Target
 from tests.lab.test_one_card import hold
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 from vfagent import __version__
 
@@ -117,7 +117,7 @@ class Running:
     """What must be the same after whatever is done to the package."""
 
     guest: tuple[str, str]
-    holder: str
+    user: str
     storage: tuple[VfFacts, ...]
     tagged: tuple[VfFacts, ...]
 
@@ -125,9 +125,9 @@ class Running:
 def running(vm: VM) -> Running:
     guest = (shown(vm, GUEST, "MainPID"), shown(vm, GUEST, "InvocationID"))
     assert guest[0] != "0"
-    holder = shown(vm, "holder.service", "MainPID")
-    assert holder != "0"
-    return Running(guest, holder, tuple(vfs(vm, VIRTIO)), tuple(vfs(vm, IGB)))
+    user = shown(vm, "holder.service", "MainPID")
+    assert user != "0"
+    return Running(guest, user, tuple(vfs(vm, VIRTIO)), tuple(vfs(vm, IGB)))
 
 
 def send_traffic(vm: VM) -> None:
@@ -192,8 +192,8 @@ def test_without_its_hardware_it_is_ready_at_once_and_idle(vm: VM, policy: str, 
 
 def test_needrestart_is_told_to_leave_guests_alone(vm: VM) -> None:
     conf = "/etc/needrestart/conf.d/50-vfagent.conf"
-    told = f'map {{ "{GUEST}" =~ $_ ? "no" : "" }} keys %{{$nrconf{{override_rc}}}}'
-    ask = f'undef $/; open F, "{conf}"; eval <F>; print {told}'
+    logged = f'map {{ "{GUEST}" =~ $_ ? "no" : "" }} keys %{{$nrconf{{override_rc}}}}'
+    ask = f'undef $/; open F, "{conf}"; eval <F>; print {logged}'
     assert vm.run(f"perl -e {shlex.quote(ask)}").stdout == "no"
 
 

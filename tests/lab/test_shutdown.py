@@ -10,13 +10,13 @@ import pytest
 
 from tests.lab.facts import SYSFS, vfs
 from tests.lab.halt import HALT
-from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
 from tests.lab.test_faults import PF, is_as_wanted
 from tests.lab.test_faults import POLICY as ONE_CARD
 from tests.lab.test_one_card import hold, reload_with
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 from tests.lab.warm import WarmVM
 
@@ -72,11 +72,11 @@ def test_a_held_vf_is_kept_whatever_is_asked_for_and_the_host_goes_down_in_time(
     vm.wait_for(lambda: is_as_wanted(vm), 60)
     before = vfs(vm, PF)
     hold(vm, before[1])
-    holder = "systemctl show -P MainPID holder.service"
-    pid = vm.run(holder).stdout
+    user = "systemctl show -P MainPID holder.service"
+    pid = vm.run(user).stdout
     _try_to_disturb(vm)
     assert vfs(vm, PF) == before
-    assert vm.run(f"{holder}; cat {SYSFS}/{before[1].address}/enable").stdout == f"{pid}1\n"
+    assert vm.run(f"{user}; cat {SYSFS}/{before[1].address}/enable").stdout == f"{pid}1\n"
     began = time.monotonic()
     vm.shutdown(timeout=120)
     assert time.monotonic() - began < 60
@@ -88,15 +88,15 @@ def test_twenty_guests_stop_side_by_side_when_the_host_goes_down(boot: Callable[
     vm = boot(cards, vfagent_tree(POLICY, {"/var/log/journal/.keep": b"", "/srv/halt": HALT}), hypervisor=True)
     vm.wait_for(lambda: _running(vm) == GUESTS, 700)
     vm.reboot(timeout=300)
-    told = vm.run("journalctl -b -1 -o short-monotonic --no-pager -u 'vfagent-guest-*' _PID=1", timeout=120).stdout
-    begun = _times(told, "Stopping")
-    ended = _times(told, "Stopped")
+    logged = vm.run("journalctl -b -1 -o short-monotonic --no-pager -u 'vfagent-guest-*' _PID=1", timeout=120).stdout
+    begun = _times(logged, "Stopping")
+    ended = _times(logged, "Stopped")
     assert (len(begun), len(ended)) == (GUESTS, GUESTS)
     # One after the other they take 200 s.
     assert max(ended) - min(begun) < 5 * DEADLINE_S
     assert max(begun) < min(ended), "each is asked before the first has gone"
 
 
-def _times(told: str, word: str) -> list[float]:
-    lines = (re.match(rf"\[ *([0-9.]+)\] .*: {word} vfagent-guest-node", line) for line in told.splitlines())
+def _times(logged: str, word: str) -> list[float]:
+    lines = (re.match(rf"\[ *([0-9.]+)\] .*: {word} vfagent-guest-node", line) for line in logged.splitlines())
     return [float(found[1]) for found in lines if found]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.holder import HOLDER
 from tests.lab.install import REPOSITORY, vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 
 PAGE = REPOSITORY / "docs/tutorial.md"

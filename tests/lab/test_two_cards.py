@@ -7,10 +7,10 @@ from itertools import product
 import pytest
 
 from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
-from tests.lab.holder import HOLDER
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
+from tests.lab.vf_user import HOLDER
 from tests.lab.vm import VM
 
 FIRST = "0000:01:00.0"
@@ -102,18 +102,18 @@ def test_two_cards_converge_at_the_same_time(vm: VM, second: str) -> None:
         wait_converged(vm, pf)
 
 
-def test_a_wedged_card_keeps_no_other_from_its_work(vm: VM, second: str) -> None:
+def test_a_stuck_card_keeps_no_other_from_its_work(vm: VM, second: str) -> None:
     before, taken = now(vm), vfs(vm, second)[1]
     vm.run(f"systemd-run --quiet --unit=holder python3 /usr/lib/hold.py {taken.address}")
     vm.wait_for(f"grep -q 1 {SYSFS}/{taken.address}/enable")
     # Somebody removes the VFs all the same. That write waits for the holder and keeps the PF's lock: whoever
     # writes sriov_numvfs then waits too, beyond SIGKILL.
     vm.run(f"systemd-run --quiet --unit=remover sh -c 'echo 0 >{SYSFS}/{second}/sriov_numvfs'")
-    vm.wait_for(lambda: status(vm)[second]["phase"] == "wedged", 120)
+    vm.wait_for(lambda: status(vm)[second]["phase"] == "stuck", 120)
     vm.run(f"ip link set {netdev(vm, FIRST)} vf 0 vlan 20")
     vm.wait_for(lambda: vfs(vm, FIRST)[0].vlan == 10, 5)
-    assert status(vm)[second]["phase"] == "wedged"
-    assert "wedged" in journal(vm, before)
+    assert status(vm)[second]["phase"] == "stuck"
+    assert "stuck" in journal(vm, before)
     vm.run("systemctl stop holder.service")
     wait_converged(vm, second, timeout=60)
     vm.wait_for(lambda: status(vm)[second]["phase"] == "converged", 20)

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 from tests.model import ledger
 from tests.model.effects import Effect
-from tests.model.kept import KeptState
 from tests.model.kernel import Kernel, KernelHang
 from tests.model.never import Violation
 from tests.model.process import Fault, Kill, Killed, Process, no_fault
-from vfagent.model.driver_state import PfMemory
+from tests.model.stored import KeptState
+from vfagent.model.driver_state import DriverState
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity, match_rule
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.release import release
-from vfagent.reconcile.reports import Emit, Failure, Finished, Looked, Report
+from vfagent.reconcile.reports import Emit, Failure, Finished, Observed, Report
 from vfagent.reconcile.rounds import Task, converge
 
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
@@ -29,7 +29,7 @@ class Run:
     """One `converge`: what it saw, did and reported."""
 
     done: list[Effect] = field(default_factory=list)
-    looks: list[Looked] = field(default_factory=list)
+    looks: list[Observed] = field(default_factory=list)
     finished: Finished | None = None
 
     @property
@@ -54,11 +54,13 @@ class Agent:
     kernel: Kernel
     policy: Policy
     state: KeptState = field(default_factory=KeptState)
-    memory: dict[PciAddress, PfMemory] = field(default_factory=dict)
+    driver_state: dict[PciAddress, DriverState] = field(default_factory=dict)
 
     def restart(self, *, forget: bool) -> None:
         """A new process knows what is on disk; after a boot, /run is empty."""
-        self.memory = {} if forget else {pf.address: self.state.memory(pf.address) for pf in self.kernel.present()}
+        self.driver_state = (
+            {} if forget else {pf.address: self.state.driver_state(pf.address) for pf in self.kernel.present()}
+        )
 
     def converge(
         self, address: PciAddress, *, kill: Kill | None = None, fault: Fault = no_fault, watch: Emit = quiet
@@ -68,16 +70,16 @@ class Agent:
 
         def emit(report: Report) -> None:
             watch(report)
-            if isinstance(report, Looked):
+            if isinstance(report, Observed):
                 run.looks.append(report)
             elif isinstance(report, Finished):
                 run.finished = report
 
-        task = Task(address, self.policy, IDENTITY, self.memory.get(address, PfMemory()))
+        task = Task(address, self.policy, IDENTITY, self.driver_state.get(address, DriverState()))
         _judged(lambda: converge(task, process.host(), self.state, emit))
         if run.finished:
-            self.memory[address] = run.finished.memory
-            self.state.keep_memory(address, run.finished.memory)
+            self.driver_state[address] = run.finished.driver_state
+            self.state.keep_driver_state(address, run.finished.driver_state)
         return run
 
     def converge_all(self) -> dict[PciAddress, Run]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.model import lanes, ledger
+from tests.model import groups_in_turn, ledger
 from vfagent.reconcile import parallel
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _lanes_in_turn() -> Iterator[None]:
+def _groups_in_turn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "_Lane", lanes.LaneInTurn)
+        patch.setattr(parallel, "_GroupRun", groups_in_turn.GroupInTurn)
         yield
 
 

@@ -5,7 +5,7 @@ import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vfagent.model.network import OURS, Address, Link, Move, Route, Taken, VlanTag
+from vfagent.model.network import MANAGED_ALIAS, Address, Borrowed, Link, Move, Route, VlanTag
 
 if TYPE_CHECKING:
     from tests.model.kernel import Kernel
@@ -24,7 +24,7 @@ class Links:
         self.fdb: dict[int, set[str]] = {}
         self.learnt: dict[int, set[tuple[int, str]]] = {}
         self.journal: dict[str, Move] = {}  # outlives the process
-        self.taken: dict[str, Taken] = {}  # and so does this
+        self.borrowed: dict[str, Borrowed] = {}  # and so does this
         self.reachable: set[tuple[str, str]] = set()  # (interface's name, address)
 
     def named(self, name: str) -> Link | None:
@@ -97,11 +97,11 @@ class Links:
         for name in self.uppers(ifindex):
             self.delete(self.made[name].ifindex)
 
-    def add_address(self, ifindex: int, address: str, *, ours: bool) -> None:
+    def add_address(self, ifindex: int, address: str, *, managed: bool) -> None:
         held = self.held.setdefault(self.at(ifindex).ifindex, {})
         if address in held:
             raise OSError(errno.EEXIST, "the address is there")
-        held[address] = ours
+        held[address] = managed
 
     def remove_address(self, ifindex: int, address: str) -> None:
         held = self.held.get(self.at(ifindex).ifindex, {})
@@ -110,7 +110,7 @@ class Links:
         del held[address]
 
     def addresses(self) -> dict[int, tuple[Address, ...]]:
-        return {at: tuple(Address(text, ours) for text, ours in held.items()) for at, held in self.held.items()}
+        return {at: tuple(Address(text, managed) for text, managed in held.items()) for at, held in self.held.items()}
 
     def put_route(self, ifindex: int, route: Route) -> None:
         for routes in self.routes.values():
@@ -123,5 +123,5 @@ class Links:
     def route_by(self, route: Route) -> str | None:
         return next((self.at(ifindex).name for ifindex, found in self.routes.items() if route in found), None)
 
-    def ours(self) -> list[str]:
-        return sorted(name for name, link in self.made.items() if link.alias == OURS)
+    def managed(self) -> list[str]:
+        return sorted(name for name, link in self.made.items() if link.alias == MANAGED_ALIAS)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
 from tests.model.network import Links
-from vfagent.model.network import NEWBORN, OURS, Address, Link, Move, Route, Taken, VlanTag
+from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Borrowed, Link, Move, Route, VlanTag
 
 Act = Callable[[Effect], None]
 
@@ -35,13 +35,13 @@ class NetworkView:
         return self._links.addresses()
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
-        self._do(Kind.LINK, name, f"add {tag}", lambda: self._links.add_vlan(name, parent, tag, NEWBORN))
+        self._do(Kind.LINK, name, f"add {tag}", lambda: self._links.add_vlan(name, parent, tag, UNMARKED_GROUP))
 
     def add_bridge(self, name: str) -> None:
-        self._do(Kind.LINK, name, "add bridge", lambda: self._links.add_bridge(name, NEWBORN))
+        self._do(Kind.LINK, name, "add bridge", lambda: self._links.add_bridge(name, UNMARKED_GROUP))
 
     def mark(self, ifindex: int) -> None:
-        change = {"alias": OURS, "group": 0}
+        change = {"alias": MANAGED_ALIAS, "group": 0}
         self._do(Kind.LINK, self._name(ifindex), "mark", lambda: self._links.change(ifindex, **change))
 
     def set_link(
@@ -63,8 +63,8 @@ class NetworkView:
     def delete(self, ifindex: int) -> None:
         self._do(Kind.LINK, self._name(ifindex), "delete", lambda: self._links.delete(ifindex))
 
-    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
-        carry = lambda: self._links.add_address(ifindex, address, ours=ours)  # noqa: E731
+    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
+        carry = lambda: self._links.add_address(ifindex, address, managed=managed)  # noqa: E731
         self._do(Kind.ADDRESS, self._name(ifindex), f"add {address}", carry)
 
     def remove_address(self, ifindex: int, address: str) -> None:
@@ -123,7 +123,7 @@ class JournalView:
     alone = staticmethod(nullcontext)
 
     def __init__(self, links: Links, act: Act) -> None:
-        self._kept, self._taken, self._act = links.journal, links.taken, act
+        self._kept, self._borrowed, self._act = links.journal, links.borrowed, act
 
     def pending(self) -> tuple[Move, ...]:
         return tuple(self._kept.values())
@@ -136,14 +136,14 @@ class JournalView:
         carry = lambda: self._kept.pop(move.target, None)  # noqa: E731
         self._act(Effect(Kind.JOURNAL, move.target, "forget", carry=carry))
 
-    def taken(self) -> tuple[Taken, ...]:
-        return tuple(self._taken.values())
+    def borrowed(self) -> tuple[Borrowed, ...]:
+        return tuple(self._borrowed.values())
 
-    def take(self, taken: Taken) -> None:
-        carry = lambda: self._taken.__setitem__(taken.address, taken)  # noqa: E731
-        self._act(Effect(Kind.JOURNAL, taken.address, "take", carry=carry))
+    def borrow(self, borrowed: Borrowed) -> None:
+        carry = lambda: self._borrowed.__setitem__(borrowed.address, borrowed)  # noqa: E731
+        self._act(Effect(Kind.JOURNAL, borrowed.address, "take", carry=carry))
 
-    def give(self, address: str) -> None:
-        if address in self._taken:
-            carry = lambda: self._taken.pop(address)  # noqa: E731
+    def give_back(self, address: str) -> None:
+        if address in self._borrowed:
+            carry = lambda: self._borrowed.pop(address)  # noqa: E731
             self._act(Effect(Kind.JOURNAL, address, "give", carry=carry))

@@ -17,7 +17,7 @@ def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str 
             return "vfagent has no business there"
         case Kind.LINK:
             link = kernel.links.made.get(effect.target)
-            return "it is somebody else's" if link and not link.ours else None
+            return "it is somebody else's" if link and not link.managed else None
         case Kind.HWMODE if pf:
             return "it has no VFs" if not pf.vfs else "its VFs are in use" if pf.in_use else None
     if pf is None:

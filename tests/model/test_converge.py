@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.model import ledger, somebody
+from tests.model import foreign, ledger
 from tests.model.agent import Agent, Run
 from tests.model.budget import examples
 from tests.model.devices import VFIO, Groups, PfDevice
@@ -68,7 +68,7 @@ def test_a_driver_that_says_yes_while_its_port_is_down_and_makes_none_has_its_po
     (pf,) = kernel.present()
     agent = Agent(kernel, policy_of(2))
     assert not agent.converge(pf.address).failures
-    somebody.sets_down(pf)
+    foreign.sets_down(pf)
     agent.policy = policy_of(0)
     assert not agent.converge(pf.address).failures
     assert pf.vfs == []

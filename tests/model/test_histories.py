@@ -6,18 +6,18 @@ import errno
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.model import ledger, somebody
+from tests.model import foreign, ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import Groups, PfDevice, VfDevice
 from tests.model.drivers import DRIVERS, SILENT
 from tests.model.effects import Effect
+from tests.model.groups_in_turn import GroupInTurn
 from tests.model.hosts import Card, cards, make_host, ports
-from tests.model.lanes import LaneInTurn
 from tests.model.policies import policies
 from tests.model.process import Kill
 from tests.model.test_converge import check_settled
-from tests.model.test_holders import USES, take
+from tests.model.test_vf_users import USES, take
 from vfagent.errors import VfagentError
 from vfagent.policy.types import Policy
 
@@ -38,7 +38,7 @@ class Histories(RuleBasedStateMachine):
     )
     def begin(self, *, host: tuple[Card, ...], policy: Policy, late: bool, early_lanes: bool) -> None:
         ledger.counted["histories"] += 1
-        LaneInTurn.early = early_lanes
+        GroupInTurn.early = early_lanes
         self.kernel = make_host(*host, late_netdevs=late)
         self.agent = Agent(self.kernel, policy)
 
@@ -82,13 +82,13 @@ class Histories(RuleBasedStateMachine):
         vf = pf.vfs[index % len(pf.vfs)] if pf.vfs else None
         match what:
             case "unplugs":
-                somebody.unplugs(self.kernel, pf)
+                foreign.unplugs(self.kernel, pf)
             case "resets":
-                somebody.resets(pf)
+                foreign.resets(pf)
             case "unbinds" if vf:
-                somebody.unbinds(self.kernel, vf)
+                foreign.unbinds(self.kernel, vf)
             case "sets a VLAN" if vf:
-                somebody.sets_vlan(vf, 7)
+                foreign.sets_vlan(vf, 7)
 
     @rule(policy=policies())
     def policy_changes(self, policy: Policy) -> None:
@@ -108,42 +108,42 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def all_let_go(self) -> None:
-        somebody.lets_go(self.kernel)
+        foreign.lets_go(self.kernel)
 
     @rule(number=NUMBERS, vlan=st.sampled_from((0, 7)))
     def somebody_sets_a_vlan(self, number: int, vlan: int) -> None:
         if vf := self.vf(number):
-            somebody.sets_vlan(vf, vlan)
+            foreign.sets_vlan(vf, vlan)
 
     @rule(number=NUMBERS)
     def somebody_unbinds(self, number: int) -> None:
         if vf := self.vf(number):
-            somebody.unbinds(self.kernel, vf)
+            foreign.unbinds(self.kernel, vf)
 
     @rule(number=NUMBERS, count=st.integers(0, 4))
     def somebody_sets_numvfs(self, number: int, count: int) -> None:
         if self.pf(number).plugged:
-            somebody.sets_numvfs(self.kernel, self.pf(number), count)
+            foreign.sets_numvfs(self.kernel, self.pf(number), count)
 
     @rule(number=NUMBERS, on=st.booleans())
     def somebody_sets_autoprobe(self, number: int, *, on: bool) -> None:
-        somebody.sets_autoprobe(self.pf(number), on=on)
+        foreign.sets_autoprobe(self.pf(number), on=on)
 
     @rule(number=NUMBERS)
     def somebody_sets_a_pf_down(self, number: int) -> None:
-        somebody.sets_down(self.pf(number))
+        foreign.sets_down(self.pf(number))
 
     @rule(number=NUMBERS)
     def card_is_plugged_out_or_in(self, number: int) -> None:
         pf = self.pf(number)
         if pf.plugged:
-            somebody.unplugs(self.kernel, pf)
+            foreign.unplugs(self.kernel, pf)
         else:
-            somebody.replugs(self.kernel, pf)
+            foreign.replugs(self.kernel, pf)
 
     @rule(number=NUMBERS)
     def card_is_reset(self, number: int) -> None:
-        somebody.resets(self.pf(number))
+        foreign.resets(self.pf(number))
 
     @rule(number=NUMBERS, cable=st.booleans())
     def cable_is_plugged(self, number: int, *, cable: bool) -> None:
@@ -157,12 +157,12 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "agent"):
             return
-        somebody.lets_go(self.kernel)
+        foreign.lets_go(self.kernel)
         for pf in self.kernel.present():
             self.agent.settle(pf.address)
             self.kernel.let_time_pass()
             check_settled(self.agent, pf, self.agent.settle(pf.address))
-        LaneInTurn.early = True
+        GroupInTurn.early = True
 
 
 TestHistories = Histories.TestCase

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.model import effects, never, somebody
+from tests.model import effects, foreign, never
 from tests.model.devices import PfDevice
 from tests.model.drivers import BNX2X, IGB, VIRTIO
 from tests.model.effects import Effect, Kind
@@ -57,7 +57,7 @@ def test_removal_hangs_while_a_vf_is_held() -> None:
     kernel, pf = host_with(Port(vfs=1, autoprobe=False))
     pf.vfs[0].override = "vfio-pci"
     kernel.probe_address(pf.vfs[0].address)
-    somebody.opens_group(pf.vfs[0])
+    foreign.opens_group(pf.vfs[0])
     with pytest.raises(KernelHang):
         kernel.write_numvfs(pf, "0")
     with pytest.raises(KernelHang):

@@ -16,7 +16,7 @@ from tests.model.drivers import I40E, IGB, PfDriver
 from tests.model.hosts import Port, make_host
 from tests.model.kernel import Kernel
 from tests.model.process import Kill
-from vfagent.model.network import OURS, Link, Route, VlanTag
+from vfagent.model.network import MANAGED_ALIAS, Link, Route, VlanTag
 from vfagent.plan.steps import DeleteLink, MoveAddresses, RemoveAddress
 from vfagent.policy.types import BridgeRule, HwMode, PfMatch, PfRule, Policy, VfCount, VlanRule
 
@@ -30,7 +30,7 @@ class Before:
     """What others made of the host before vfagent."""
 
     bridge: bool = False  # virbr0 is somebody's
-    holder: str | None = None  # who has ADDRESS
+    user: str | None = None  # who has ADDRESS
     routed: bool = False  # and the default route goes by it
     answering: bool = True
     kind: PfDriver = IGB
@@ -40,25 +40,25 @@ class Before:
 @st.composite
 def hosts(draw: st.DrawFn) -> Before:
     bridge = draw(st.booleans())
-    holder = draw(st.sampled_from((None, "lan0", "virbr0") if bridge else (None, "lan0")))
-    routed = draw(st.booleans()) if holder else False
+    user = draw(st.sampled_from((None, "lan0", "virbr0") if bridge else (None, "lan0")))
+    routed = draw(st.booleans()) if user else False
     kind = draw(st.sampled_from((IGB, I40E)))
-    return Before(bridge, holder, routed, draw(st.booleans()), kind)
+    return Before(bridge, user, routed, draw(st.booleans()), kind)
 
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     bridge = draw(st.sampled_from((None, "virbr0")))
-    taken = draw(st.sampled_from((None, "lan0", "virbr0")))
-    legs = draw(st.integers(0, 2))
-    probe = GATEWAY if taken and draw(st.booleans()) else None
+    borrowed = draw(st.sampled_from((None, "lan0", "virbr0")))
+    vlan_interfaces = draw(st.integers(0, 2))
+    probe = GATEWAY if borrowed and draw(st.booleans()) else None
     vlan = VlanRule(
         id=draw(st.sampled_from((10, 20))),
         name="vlan10",
         bridge=bridge,
         mtu=draw(st.sampled_from((None, 1400))),
-        addresses=(ADDRESS,) if taken else draw(st.sampled_from(((), (ADDRESS,), (OTHER,)))),
-        take_addresses_from=taken,
+        addresses=(ADDRESS,) if borrowed else draw(st.sampled_from(((), (ADDRESS,), (OTHER,)))),
+        take_addresses_from=borrowed,
         probe=probe,
         allow_management=draw(st.booleans()),
     )
@@ -70,7 +70,7 @@ def policies(draw: st.DrawFn) -> Policy:
         match=PfMatch(pci="*"),
         vfs=VfCount(number=draw(st.sampled_from((2, 3)))),
         hwmode=hwmode,
-        vlan=(vlan, second)[:legs],
+        vlan=(vlan, second)[:vlan_interfaces],
     )
     return Policy(pf=(rule,), bridge=made, digest="read")
 
@@ -82,9 +82,9 @@ def make(before: Before) -> tuple[Kernel, PfDevice]:
     if before.bridge:
         links.add(replace(links.add_bridge("seed"), name="virbr0", admin_up=True, mac="02:00:00:00:ff:01"))
         links.delete(links.made["seed"].ifindex)
-    if before.holder:
-        ifindex = links.made[before.holder].ifindex
-        links.add_address(ifindex, ADDRESS, ours=False)
+    if before.user:
+        ifindex = links.made[before.user].ifindex
+        links.add_address(ifindex, ADDRESS, managed=False)
         if before.routed:
             links.put_route(ifindex, DEFAULT)
     if before.answering:
@@ -103,13 +103,15 @@ def state(kernel: Kernel) -> object:
     return sorted(plain, key=lambda link: link.name), masters, held, routes, dict(links.journal)
 
 
-def strangers(kernel: Kernel) -> object:
+def foreign(kernel: Kernel) -> object:
     """What vfagent did not make, and must leave as it is."""
-    return sorted((link for link in kernel.links.made.values() if link.alias != OURS), key=lambda link: link.name)
+    return sorted(
+        (link for link in kernel.links.made.values() if link.alias != MANAGED_ALIAS), key=lambda link: link.name
+    )
 
 
 def addresses_of_ours(kernel: Kernel) -> list[str]:
-    return sorted(one.text for held in kernel.links.addresses().values() for one in held if one.ours)
+    return sorted(one.text for held in kernel.links.addresses().values() for one in held if one.managed)
 
 
 @given(before=hosts(), policy=policies())
@@ -117,12 +119,12 @@ def addresses_of_ours(kernel: Kernel) -> list[str]:
 def test_a_host_s_network_converges_and_then_rests(before: Before, policy: Policy) -> None:
     ledger.counted["histories"] += 1
     kernel, pf = make(before)
-    others = strangers(kernel)
+    others = foreign(kernel)
     agent = Agent(kernel, policy)
     run = agent.settle(pf.address)
     again = agent.converge(pf.address)
-    assert strangers(kernel) == others
-    assert not any(one.ours for one in kernel.links.addresses().get(kernel.links.made["lan0"].ifindex, ()))
+    assert foreign(kernel) == others
+    assert not any(one.managed for one in kernel.links.addresses().get(kernel.links.made["lan0"].ifindex, ()))
     if run.failures:
         assert not kernel.links.journal
         assert all("does not answer" in failure.text for failure in run.failures)
@@ -160,14 +162,14 @@ def test_after_a_kill_at_any_effect_addresses_are_where_the_policy_says_or_where
         kernel, pf = make(before)
         agent = Agent(kernel, policy)
         agent.converge(pf.address, kill=kill)
-        if before.holder:
+        if before.user:
             assert kernel.links.holders(ADDRESS), kill
         agent.restart(forget=False)
         agent.policy = after or policy
         run = agent.settle(pf.address)
         assert not kernel.links.journal, kill
         assert len(kernel.links.holders(ADDRESS)) <= 1, kill
-        if before.holder and after is None:
+        if before.user and after is None:
             assert kernel.links.holders(ADDRESS), kill
         if before.routed and kernel.links.holders(ADDRESS):
             assert [kernel.links.route_by(DEFAULT)] == kernel.links.holders(ADDRESS), kill
@@ -178,7 +180,7 @@ def test_after_a_kill_at_any_effect_addresses_are_where_the_policy_says_or_where
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("number", range(14))
 def test_killed_in_a_move_whose_rule_then_goes_all_is_back_where_it_was(number: int, *, late: bool) -> None:
-    kernel, pf = make(Before(holder="lan0", routed=True))
+    kernel, pf = make(Before(user="lan0", routed=True))
     agent = Agent(kernel, _policy(take_addresses_from="lan0", allow_management=True))
     agent.converge(pf.address, kill=Kill(number, after=late))
     begun = bool(kernel.links.journal)
@@ -195,33 +197,33 @@ def test_killed_in_a_move_whose_rule_then_goes_all_is_back_where_it_was(number: 
 def test_with_the_rules_gone_only_what_vfagent_made_goes(before: Before, policy: Policy) -> None:
     ledger.counted["histories"] += 1
     kernel, pf = make(before)
-    others = strangers(kernel)
+    others = foreign(kernel)
     agent = Agent(kernel, policy)
     agent.settle(pf.address)
     agent.policy = Policy(bridge=policy.bridge, digest="read")
     run = agent.settle(pf.address)
-    assert strangers(kernel) == others
-    assert all(one.because for one in run.plan.deferred)
-    left = [name for name in kernel.links.ours() if kernel.links.made[name].kind == "vlan"]
+    assert foreign(kernel) == others
+    assert all(one.blocker for one in run.plan.deferred)
+    left = [name for name in kernel.links.managed() if kernel.links.made[name].kind == "vlan"]
     steps = [one.step for one in run.plan.deferred]
     assert left == [step.name for step in steps if isinstance(step, DeleteLink)]
     assert addresses_of_ours(kernel) == [one for step in steps for one in _addresses_of(step)]
-    if before.holder and not steps:
-        assert kernel.links.holders(ADDRESS) == [before.holder]
-        assert kernel.links.route_by(DEFAULT) == (before.holder if before.routed else None)
+    if before.user and not steps:
+        assert kernel.links.holders(ADDRESS) == [before.user]
+        assert kernel.links.route_by(DEFAULT) == (before.user if before.routed else None)
 
 
 def test_an_address_that_may_not_go_yet_is_not_forgotten_with_its_leg() -> None:
     """On somebody's bridge, which carries the default route by now."""
-    kernel, pf = make(Before(bridge=True, holder="virbr0", routed=True))
+    kernel, pf = make(Before(bridge=True, user="virbr0", routed=True))
     (rule,) = _policy().pf
-    leg = replace(rule.vlan[0], addresses=("192.168.10.2/24",))
-    agent = Agent(kernel, Policy(pf=(replace(rule, vlan=(leg,)),), digest="read"))
+    vlan_interface = replace(rule.vlan[0], addresses=("192.168.10.2/24",))
+    agent = Agent(kernel, Policy(pf=(replace(rule, vlan=(vlan_interface,)),), digest="read"))
     agent.settle(pf.address)
     agent.policy = Policy(digest="read")
     agent.settle(pf.address)
     (late,) = agent.settle(pf.address).plan.deferred
-    assert late.because == "virbr0 carries the default route"
+    assert late.blocker == "virbr0 carries the default route"
 
 
 def _addresses_of(step: object) -> tuple[str, ...]:

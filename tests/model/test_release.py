@@ -12,7 +12,7 @@ from tests.model.facts import as_before, pf_facts
 from tests.model.hosts import Port, make_host, ports
 from tests.model.policies import one_rule, policy_of
 from tests.model.process import Kill
-from tests.model.test_holders import USES, take
+from tests.model.test_vf_users import USES, take
 from vfagent.errors import RefusedError, VfagentError
 from vfagent.model.pci import PciAddress
 from vfagent.policy.types import Policy

@@ -41,10 +41,10 @@ class SysfsView:
 
     def _link_file(self, name: str, file: str) -> str | None:
         link = self._kernel.links.named(name)
-        told = (
+        logged = (
             {"ifindex": str(link.ifindex), "ifalias": link.alias or "", "netdev_group": str(link.group)} if link else {}
         )
-        return told.get(file)
+        return logged.get(file)
 
     def _device_file(self, address: str, file: str) -> str | None:
         if file == "sriov_numvfs":

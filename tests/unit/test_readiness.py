@@ -24,7 +24,7 @@ def state(**facts: object) -> PfState:
 
 
 def waiting() -> PfState:
-    return state(awaited=True, waiting_since=BEGAN)
+    return state(rule_pending=True, waiting_since=BEGAN)
 
 
 def test_a_pf_without_its_driver_is_waited_for_while_udev_is_at_work() -> None:
@@ -47,8 +47,8 @@ def test_what_may_yet_converge_is_waited_for(found: PfState) -> None:
 
 @pytest.mark.parametrize(
     "found",
-    [state(), FAILING, state(desired=STORAGE), state(wedged=True)],
-    ids=["nobody's", "failing", "converged", "wedged"],
+    [state(), FAILING, state(desired=STORAGE), state(stuck=True)],
+    ids=["nobody's", "failing", "converged", "stuck"],
 )
 def test_nothing_else_is(found: PfState) -> None:
     assert not found.unfinished(BEGAN, udev_busy_at=BEGAN)

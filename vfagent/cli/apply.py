@@ -24,10 +24,10 @@ from vfagent.reconcile.observe import observe_pf, pf_addresses
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.release import release
 from vfagent.reconcile.reports import StepEnded, StepStarted
-from vfagent.reconcile.scheduler import Convergence
+from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import pf_status
 from vfagent.service.bridges import converge_bridges
-from vfagent.service.kernel_events import Watcher
+from vfagent.service.kernel_events import KernelEvents
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.locks import take_lock
 from vfagent.store.policy_files import load
@@ -54,23 +54,23 @@ async def _apply(root: Path, policy: Policy, lock: int, *, as_json: bool) -> int
         state.take_back(address)
     _bridges(policy, host)
     changed = asyncio.Event()
-    convergence = Convergence(host, state, read_identity(root), policy, lambda _: changed.set())
-    convergence.workers.keep_from_workers = lambda: (lock,)
-    watcher = Watcher(host, convergence)
-    watcher.start()
-    watcher.look_at_everything(now=True)
+    scheduler = Scheduler(host, state, read_identity(root), policy, lambda _: changed.set())
+    scheduler.workers.keep_from_workers = lambda: (lock,)
+    kernel_events = KernelEvents(host, scheduler)
+    kernel_events.start()
+    kernel_events.reconcile_all(now=True)
     started = time.monotonic()
-    while not _finished(convergence, started):
+    while not _finished(scheduler, started):
         changed.clear()
         try:
             await asyncio.wait_for(changed.wait(), 0.2)
         except TimeoutError:
             continue
-    convergence.stop()
-    watcher.stop()
+    scheduler.stop()
+    kernel_events.stop()
     # Again: one that no rule is for goes once its last port has gone, which may be a PF's leg.
     bridged = _bridges(policy, host)
-    states = sorted(convergence.pfs.values(), key=lambda one: one.address)
+    states = sorted(scheduler.pfs.values(), key=lambda one: one.address)
     if as_json:
         print(json.dumps([encode(pf_status(one)) for one in states], indent=2))
     if policy.guest:
@@ -100,10 +100,12 @@ def _bridges(policy: Policy, host: Host) -> bool:
     return not found.problems
 
 
-def _finished(convergence: Convergence, started: float) -> bool:
-    if not convergence.idle:
-        return all(state.wedged or state.given_up for state in convergence.pfs.values() if state.looking or state.dirty)
-    waiting = any(state.phase is Phase.WAITING for state in convergence.pfs.values())
+def _finished(scheduler: Scheduler, started: float) -> bool:
+    if not scheduler.idle:
+        return all(
+            state.stuck or state.suspended for state in scheduler.pfs.values() if state.reconciling or state.dirty
+        )
+    waiting = any(state.phase is Phase.WAITING for state in scheduler.pfs.values())
     return not waiting or time.monotonic() - started > _GRACE_S
 
 
@@ -114,7 +116,7 @@ def _verdict(states: list[PfState]) -> int:
         if state.phase is not Phase.UNMANAGED:
             print(f"{name}: {state.phase}", file=sys.stderr)
         for late in state.plan.deferred:
-            print(printable(f"  {late.step.describe()} ({late.reason}): {late.because}"), file=sys.stderr)
+            print(printable(f"  {late.step.describe()} ({late.reason}): {late.blocker}"), file=sys.stderr)
     if any(state.plan.deferred for state in states):
         return Exit.REFUSED
     return Exit.OK if phases <= {Phase.CONVERGED, Phase.UNMANAGED} else Exit.NOT_CONVERGED

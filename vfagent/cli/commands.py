@@ -50,19 +50,19 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
-    from vfagent.cli.text import bridge_lines, guest_plan_json, idle_rules_json, plan_json, plan_lines, printable
-    from vfagent.guests.dry_run import dry_looks, plan_guests
+    from vfagent.cli.text import bridge_lines, guest_plan_json, plan_json, plan_lines, printable, unmatched_rules_json
+    from vfagent.guests.dry_run import dry_runs, plan_guests
     from vfagent.service.bridges import plan_bridges
     from vfagent.store.identity import open_host
     from vfagent.store.policy_files import load
 
     policy, host = load(args.root), open_host(args.root)
-    looks = dry_looks(policy, host, args.root)
+    looks = dry_runs(policy, host, args.root)
     guests = list(plan_guests(policy, looks, host, args.root))
     bridges = bridge_lines(plan_bridges(policy, host), looks)
     if args.json:
         beside = [guest_plan_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
-        _print([*(plan_json(one) for one in looks), *idle_rules_json(looks, policy), *beside])
+        _print([*(plan_json(one) for one in looks), *unmatched_rules_json(looks, policy), *beside])
     else:
         _print(plan_lines(looks, policy) + bridges + [printable(guest.describe()) for guest in guests])
     settled = all(one.plan.settled for one in looks) and not (bridges or any(one.to_do for one in guests))
@@ -92,7 +92,7 @@ def status(args: argparse.Namespace) -> int:
         found = _read_status(args.root)
         if found is None:
             return _no_service()
-        _print(found if args.json else status_lines(found, _not_in_force(args.root, found)))
+        _print(found if args.json else status_lines(found, _not_active(args.root, found)))
         if not args.watch:
             return Exit.OK if _converged(found) else Exit.NOT_CONVERGED
         _wait_for_change(args.root)
@@ -100,19 +100,19 @@ def status(args: argparse.Namespace) -> int:
             print()
 
 
-def _not_in_force(root: Path, found: dict[str, object]) -> str | None:
+def _not_active(root: Path, found: dict[str, object]) -> str | None:
     from vfagent.model.codec import decode
     from vfagent.model.status import Status
-    from vfagent.store.policy_on_disk import not_in_force
+    from vfagent.store.policy_on_disk import not_active
 
-    return not_in_force(root, decode(Status, found).policy)
+    return not_active(root, decode(Status, found).policy)
 
 
 def _watch(root: Path) -> int:
     from vfagent.cli.watch import Source, watch
     from vfagent.model.codec import decode
     from vfagent.model.status import Status
-    from vfagent.store.policy_on_disk import not_in_force
+    from vfagent.store.policy_on_disk import not_active
 
     if _read_status(root) is None:
         return _no_service()
@@ -124,7 +124,7 @@ def _watch(root: Path) -> int:
         return root != Path("/") or service_pid(root) is not None
 
     def remark(status: Status) -> str | None:
-        return not_in_force(root, status.policy)
+        return not_active(root, status.policy)
 
     watch(root / "run/vfagent/status.json", Source(read, alive, remark), sys.stdout)
     return Exit.OK
@@ -188,11 +188,11 @@ def guest(args: argparse.Namespace) -> int:
     from vfagent.service.control_socket import ask
 
     try:
-        hindrance = ask(args.root, args.guest_verb, args.name)
+        blocker = ask(args.root, args.guest_verb, args.name)
     except FileNotFoundError:
         return _no_service()
-    if hindrance:
-        cause = hindrance.removeprefix(f"guest {args.name}: ")
+    if blocker:
+        cause = blocker.removeprefix(f"guest {args.name}: ")
         hint = "vfagent guest list shows them"
         raise VfagentError(f"guest {args.name}: cannot {args.guest_verb} it: {cause}", hint=hint)
     print(f"guest {args.name}: {'runs' if args.guest_verb == 'start' else 'stopped'}", file=sys.stderr)

@@ -10,13 +10,13 @@ from pathlib import Path
 from vfagent.cli.text import printable
 from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity, Unseen
 from vfagent.doctor.checks.registry import diagnose
-from vfagent.doctor.gather import examine
+from vfagent.doctor.gather import gather_facts
 from vfagent.exit_status import Exit
 from vfagent.model.codec import encode
 
 
 def doctor(root: Path, *, as_json: bool) -> int:
-    found = diagnose(examine(root))
+    found = diagnose(gather_facts(root))
     print(json.dumps(encode(found), indent=2) if as_json else "\n".join(diagnosis_lines(found)))
     return Exit.OK if found.healthy else Exit.ERROR
 

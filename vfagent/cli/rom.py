@@ -13,7 +13,7 @@ from vfagent.cli.text import columns, printable
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.frozen import frozen
-from vfagent.guests.dry_run import dry_looks
+from vfagent.guests.dry_run import dry_runs
 from vfagent.guests.ipxe_tree import devices_of, open_tree
 from vfagent.guests.rom_build import known, provide
 from vfagent.guests.rom_cache import RomStore
@@ -66,7 +66,7 @@ def _vf_hardware(pf: Pf, host: Host) -> str:
 
 def _build(args: argparse.Namespace) -> int:
     policy, host = load(args.root), open_host(args.root)
-    looks = dry_looks(policy, host, args.root)
+    looks = dry_runs(policy, host, args.root)
     pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
     _check_names(args.guests, [rule.name for rule in expand(policy.guest, pfs)])
     found = [one for one in wanted(policy, host, pfs) if not args.guests or one.guest in args.guests]
@@ -102,21 +102,21 @@ def _provide(one: WantedRom, source: str | None, root: Path) -> bool:
 
 def _show_progress(work: "Future[Path]", guest: str, wish: RomWish, store: RomStore) -> None:
     terminal = sys.stderr.isatty()
-    begun, told = time.monotonic(), time.monotonic()
+    begun, logged = time.monotonic(), time.monotonic()
     while not work.done():
         time.sleep(0.1)
-        if (now := time.monotonic()) - told < (_TERMINAL_S if terminal else _PLAIN_S):
+        if (now := time.monotonic()) - logged < (_TERMINAL_S if terminal else _PLAIN_S):
             continue
-        told = now
+        logged = now
         text = f"guest {guest}: {wish.target}: {store.progress()} steps done, {now - begun:.0f} s"
         print(f"\r{text}\x1b[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-    if terminal and told != begun:
+    if terminal and logged != begun:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _list(args: argparse.Namespace) -> int:
     policy, host, store = load(args.root), open_host(args.root), RomStore(args.root)
-    looks = dry_looks(policy, host, args.root)
+    looks = dry_runs(policy, host, args.root)
     pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
     needs = [_need(one, policy, args.root) for one in wanted(policy, host, pfs)]
     drives = _drives({_vf_hardware(one.pf, host) for one in looks if one.pf}, policy.agent.ipxe_source, args.root)

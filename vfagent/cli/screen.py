@@ -16,7 +16,7 @@ _COLOURS: dict[str, str] = {
     **dict.fromkeys((Phase.CONVERGED, GuestPhase.RUNNING), _GREEN),
     **dict.fromkeys((Phase.CONVERGING, Phase.WAITING, Phase.DEFERRED), _YELLOW),
     **dict.fromkeys((GuestPhase.STARTING, GuestPhase.STOPPING), _YELLOW),
-    **dict.fromkeys((Phase.FAILED, Phase.WEDGED), _RED),
+    **dict.fromkeys((Phase.FAILED, Phase.STUCK), _RED),
 }
 _LATELY = 4
 

@@ -13,7 +13,7 @@ from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.types import Policy
-from vfagent.reconcile.reports import Looked
+from vfagent.reconcile.reports import Observed
 
 _PLAIN = VfSettings(
     mac="00:00:00:00:00:00",
@@ -99,18 +99,18 @@ def _held(settings: VfSettings | None) -> str:
     return describe_settings(replace(settings, **same))
 
 
-def plan_lines(looks: list[Looked], policy: Policy) -> list[str]:
+def plan_lines(looks: list[Observed], policy: Policy) -> list[str]:
     lines = [line for one in looks if one.pf and (one.desired or one.plan.steps) for line in _look_lines(one)]
     lines += [_idle_line(name, by, "no PF here matches") for name, by in _idle_in_plan(looks, policy)]
     return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
 
 
-def idle_rules_json(looks: list[Looked], policy: Policy) -> list[dict[str, Any]]:
+def unmatched_rules_json(looks: list[Observed], policy: Policy) -> list[dict[str, Any]]:
     return [{"rule": name, "taken_by": list(by)} for name, by in _idle_in_plan(looks, policy)]
 
 
-def _idle_in_plan(looks: list[Looked], policy: Policy) -> list[tuple[str, tuple[str, ...]]]:
-    pfs = [(one.desired.rule, one.desired.passed_over) for one in looks if one.desired]
+def _idle_in_plan(looks: list[Observed], policy: Policy) -> list[tuple[str, tuple[str, ...]]]:
+    pfs = [(one.desired.rule, one.desired.shadowed_rules) for one in looks if one.desired]
     return _idle([rule.name for rule in policy.pf], pfs)
 
 
@@ -118,7 +118,7 @@ def _idle(rules: Iterable[str], pfs: list[tuple[str, tuple[str, ...]]]) -> list[
     """The rules that no PF is under, each with those that come first for the PFs that it matches."""
     used = {rule for rule, _ in pfs}
     return [
-        (name, tuple(dict.fromkeys(rule for rule, passed_over in pfs if name in passed_over)))
+        (name, tuple(dict.fromkeys(rule for rule, shadowed_rules in pfs if name in shadowed_rules)))
         for name in rules
         if name not in used
     ]
@@ -129,7 +129,7 @@ def _idle_line(name: str, taken_by: tuple[str, ...], otherwise: str) -> str:
     return f"rule {name!r}: {taken if taken_by else otherwise}"
 
 
-def _look_lines(one: Looked) -> Iterator[str]:
+def _look_lines(one: Observed) -> Iterator[str]:
     assert one.pf is not None
     plan = one.plan
     yield printable(f"{one.pf.name}: {f'rule {one.desired.rule}' if one.desired else 'no rule'}")
@@ -141,15 +141,15 @@ def _look_lines(one: Looked) -> Iterator[str]:
         ("waits", plan.waiting),
         ("problem", plan.problems),
         ("note", plan.notes),
-        ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.because}" for d in plan.deferred)),
+        ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.blocker}" for d in plan.deferred)),
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
 
 
-def bridge_lines(items: Iterable[Planned | Deferred | str], looks: list[Looked]) -> list[str]:
+def bridge_lines(items: Iterable[Planned | Deferred | str], looks: list[Observed]) -> list[str]:
     """What the policy's bridges lack, and no PF's plan says already."""
-    told = {planned.step.describe() for one in looks for planned in one.plan.steps}
-    new = (item for item in items if not isinstance(item, Planned) or item.step.describe() not in told)
+    logged = {planned.step.describe() for one in looks for planned in one.plan.steps}
+    new = (item for item in items if not isinstance(item, Planned) or item.step.describe() not in logged)
     return [printable(f"bridges: {_bridge_word(item)}") for item in new]
 
 
@@ -158,12 +158,12 @@ def _bridge_word(item: Planned | Deferred | str) -> str:
         case Planned():
             return f"{item.step.describe()} ({item.reason})"
         case Deferred():
-            return f"deferred: {item.step.describe()} ({item.reason}): {item.because}"
+            return f"deferred: {item.step.describe()} ({item.reason}): {item.blocker}"
         case _:
             return item
 
 
-def plan_json(one: Looked) -> dict[str, Any]:
+def plan_json(one: Observed) -> dict[str, Any]:
     plan = one.plan
     return {
         "pf": one.pf.address if one.pf else None,
@@ -174,7 +174,7 @@ def plan_json(one: Looked) -> dict[str, Any]:
             {"kind": type(p.step).__name__, "text": p.step.describe(), "reason": p.reason, **encode(p.step)}
             for p in plan.steps
         ],
-        "deferred": [{"text": d.step.describe(), "reason": d.reason, "because": d.because} for d in plan.deferred],
+        "deferred": [{"text": d.step.describe(), "reason": d.reason, "blocker": d.blocker} for d in plan.deferred],
         "waiting": list(plan.waiting),
         "problems": list(plan.problems),
         "notes": list(plan.notes),
@@ -202,7 +202,7 @@ def status_lines(found: Mapping[str, Any], remark: str | None = None) -> list[st
 
 def _idle_in_status(status: Status) -> list[tuple[str, tuple[str, ...]]]:
     """A PF that was not looked at yet may be the one that is waited for."""
-    pfs = [(pf.rule, pf.passed_over) for pf in status.pfs if pf.rule]
+    pfs = [(pf.rule, pf.shadowed_rules) for pf in status.pfs if pf.rule]
     return _idle(status.policy.rules, pfs) if status.ready else []
 
 

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from vfagent import __version__
-from vfagent.doctor.checks.facts import Card, ExaminedPf, Facts, Kvm, Programs, Service
+from vfagent.doctor.checks.facts import Card, Facts, Kvm, PfFacts, Programs, Service
 from vfagent.doctor.checks.finding import Unseen
 from vfagent.doctor.checks.guests import wanted_guests
 from vfagent.doctor.kernel_log import kernel_log
-from vfagent.doctor.other_managers import other_owners
+from vfagent.doctor.other_managers import other_managers
 from vfagent.doctor.pci_config import sriov_capability
 from vfagent.doctor.platform import listening_ports, own_addresses, read_iommu, read_kernel, read_kvm, read_memory
-from vfagent.doctor.worker_calls import NoAnswer, ask, ask_all
+from vfagent.doctor.worker_calls import NoAnswer, ask, call_all
 from vfagent.errors import PolicyError
-from vfagent.guests.jobs import Outcome, probe
 from vfagent.guests.spec.files import files_of
 from vfagent.guests.spec.kvm_probe import PROBE_S
 from vfagent.guests.spec.qemu import QEMU
 from vfagent.guests.spec.rom import RomImage, rom_images
+from vfagent.guests.worker_calls import Outcome, probe
 from vfagent.kernel.protocols import Host
 from vfagent.model.codec import decode
 from vfagent.model.pci import PciAddress, card_of, is_pci_address
@@ -46,7 +46,7 @@ _STATUS_MOST = 1 << 26
 _NIC = "0x02"
 
 
-def examine(root: Path = Path("/")) -> Facts:
+def gather_facts(root: Path = Path("/")) -> Facts:
     files, host, identity, live = HostFiles(root), open_host(root), read_identity(root), root == Path("/")
     policy, problems, unseen = _policy(root)
     pfs = pf_addresses(host)
@@ -55,7 +55,7 @@ def examine(root: Path = Path("/")) -> Facts:
         questions |= {"vfagent.service": _ask_systemd, QEMU: _ask_qemu}
     questions |= {address: _pf_question(host, address, policy or Policy(), identity, root) for address in pfs}
     questions |= {address: _card_question(host, address, files) for address in _dark_nics(host)}
-    answers = ask_all(questions, _WITHIN_S)
+    answers = call_all(questions, _WITHIN_S)
     kernel = read_kernel(files, _or(answers["kernel log"], ()))
     facts = Facts(
         policy=policy,
@@ -68,10 +68,10 @@ def examine(root: Path = Path("/")) -> Facts:
         kvm=read_kvm(files, root),
         memory=read_memory(files),
         programs=Programs(qemu=_or(answers.get(QEMU), None)),
-        pfs=tuple(one for one in answers.values() if isinstance(one, ExaminedPf)),
+        pfs=tuple(one for one in answers.values() if isinstance(one, PfFacts)),
         cards=tuple(one for one in answers.values() if isinstance(one, Card)),
         stuck=tuple(address for address in pfs if _is_late(answers[address])),
-        others=tuple(other_owners(files)),
+        others=tuple(other_managers(files)),
     )
     facts = replace(facts, programs=_programs(facts, files))
     if live and _may_try_kvm(facts):
@@ -99,16 +99,16 @@ def _policy(root: Path) -> tuple[Policy | None, tuple[str, ...], tuple[Unseen, .
 
 def _pf_question(
     host: Host, address: PciAddress, policy: Policy, identity: HostIdentity, root: Path
-) -> Callable[[], ExaminedPf | None]:
-    def examine_pf() -> ExaminedPf | None:
-        memory = State(root).memory(address)
+) -> Callable[[], PfFacts | None]:
+    def examine_pf() -> PfFacts | None:
+        memory = State(root).driver_state(address)
         looked = look(Task(address, policy, identity, memory, dry=True), host, memory)
         if looked.pf is None:
             return None
         base = f"{DEVICES}/{address}"
         blockers = group_blockers(host, base, address)
         ari = host.sysfs.read(f"{base}/ari_enabled")
-        return ExaminedPf(
+        return PfFacts(
             pf=looked.pf,
             desired=looked.desired,
             plan=looked.plan,
@@ -185,7 +185,7 @@ def _status(files: HostFiles) -> Status | None:
 
 def _troubles(status: Status) -> Iterator[tuple[str, str, str | None]]:
     for pf in status.pfs:
-        if pf.phase in (Phase.FAILED, Phase.WEDGED):
+        if pf.phase in (Phase.FAILED, Phase.STUCK):
             name = f"{pf.address} ({pf.interface})" if pf.interface else pf.address
             prefix = f"{pf.address}: "
             yield from ((name, one.text.removeprefix(prefix), one.hint) for one in pf.failures)

@@ -64,10 +64,10 @@ _PLACES = (
 )
 _PROGRAM = re.compile(r"(?m)^Exec\w+=[-@:+!]*(?:/\S*/(?:ba|da)?sh\s+)?(/\S+)")
 # What a distribution puts there is no administrator's script.
-_OURS_TO_READ = ("/usr/local/", "/opt/", "/etc/", "/root/", "/srv/", "/home/")
+_READABLE = ("/usr/local/", "/opt/", "/etc/", "/root/", "/srv/", "/home/")
 
 
-def other_owners(files: HostFiles) -> Iterator[tuple[Source, TextFile]]:
+def other_managers(files: HostFiles) -> Iterator[tuple[Source, TextFile]]:
     for place in _PLACES:
         for path in _visible(files, place):
             text = _whole(files, path, place)
@@ -100,7 +100,7 @@ def _programs_of_units(files: HostFiles) -> Iterator[TextFile]:
     for folder in _UNITS:
         for unit in files.matching(folder, "*.service"):
             for path in _PROGRAM.findall(files.read(unit) or ""):
-                if path not in seen and path.startswith(_OURS_TO_READ):
+                if path not in seen and path.startswith(_READABLE):
                     seen.add(path)
                     text = files.read(path.lstrip("/"))
                     if text and _NUMVFS in text:

@@ -38,10 +38,10 @@ class _Asked(Generic[K]):
 
 
 def ask(question: Callable[[], T], within_s: float) -> T | NoAnswer:
-    return ask_all({None: question}, within_s)[None]
+    return call_all({None: question}, within_s)[None]
 
 
-def ask_all(questions: Mapping[K, Callable[[], T]], within_s: float) -> dict[K, T | NoAnswer]:
+def call_all(questions: Mapping[K, Callable[[], T]], within_s: float) -> dict[K, T | NoAnswer]:
     """A few at once. A worker that not even SIGKILL ends is left behind: its question has no answer."""
     answers: dict[K, T | NoAnswer] = {}
     todo, running = list(questions.items()), list[_Asked[K]]()

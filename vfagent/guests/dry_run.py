@@ -14,12 +14,12 @@ from vfagent.guests.spec.qemu import Guest, argv
 from vfagent.guests.state import GuestState, with_hardware
 from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress
-from vfagent.plan.vlan_conflicts import one_after_the_other
+from vfagent.plan.vlan_conflicts import without_conflicts
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import pf_addresses
-from vfagent.reconcile.reports import Looked
+from vfagent.reconcile.reports import Observed
 from vfagent.reconcile.rounds import Task, look
-from vfagent.store.guest_records import HOLDERS, GuestRecords, guest_cgroup
+from vfagent.store.guest_records import VF_USERS, GuestRecords, guest_cgroup
 from vfagent.store.host_files import seen_in
 from vfagent.store.identity import read_identity
 from vfagent.store.state import State
@@ -39,16 +39,16 @@ class PlannedGuest:
         return f"guest {self.name}: {self.text}"
 
 
-def dry_looks(policy: Policy, host: Host, root: Path) -> list[Looked]:
+def dry_runs(policy: Policy, host: Host, root: Path) -> list[Observed]:
     """Each PF as it is, and what would be done to it."""
     state, identity = State(root), read_identity(root)
-    tasks = (Task(address, policy, identity, state.memory(address), dry=True) for address in pf_addresses(host))
-    looks = [look(task, host, task.memory) for task in tasks]
-    plans = one_after_the_other(one.plan for one in looks)
+    tasks = (Task(address, policy, identity, state.driver_state(address), dry=True) for address in pf_addresses(host))
+    looks = [look(task, host, task.driver_state) for task in tasks]
+    plans = without_conflicts(one.plan for one in looks)
     return [replace(one, plan=plan) for one, plan in zip(looks, plans, strict=True)]
 
 
-def plan_guests(policy: Policy, looks: Iterable[Looked], host: Host, root: Path) -> Iterator[PlannedGuest]:
+def plan_guests(policy: Policy, looks: Iterable[Observed], host: Host, root: Path) -> Iterator[PlannedGuest]:
     pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
     held, records = _held(host), GuestRecords(root).all()
     states = {name: GuestState(name, record=record) for name, record in records.items()}
@@ -64,8 +64,8 @@ def plan_guests(policy: Policy, looks: Iterable[Looked], host: Host, root: Path)
 def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
     """The VFs of guests that run: they have a cgroup."""
     held: dict[str, tuple[PciAddress, ...]] = {}
-    for address in host.sysfs.names(HOLDERS):
-        name = (host.sysfs.read(f"{HOLDERS}/{address}") or "").strip('"')
+    for address in host.sysfs.names(VF_USERS):
+        name = (host.sysfs.read(f"{VF_USERS}/{address}") or "").strip('"')
         if name and host.sysfs.exists(guest_cgroup(name)):
             held[name] = (*held.get(name, ()), PciAddress(address))
     return held
@@ -78,8 +78,8 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
         return PlannedGuest(state.name, f"runs on {', '.join(vfs)}", to_do=False, vfs=vfs)
     if why := state.stays_down:
         return PlannedGuest(state.name, f"stays as it is: {why}", to_do=False)
-    if state.hindrance or state.boot is None:
-        return PlannedGuest(state.name, f"waits: {state.hindrance}", to_do=True)
+    if state.blocker or state.boot is None:
+        return PlannedGuest(state.name, f"waits: {state.blocker}", to_do=True)
     if found := absent_file(state.placement.rule, state.boot, seen_in(root)):
         return PlannedGuest(state.name, f"waits: {found[0]} ({found[1]})", to_do=True)
     # Whether KVM works is tried by the service, and a UUID needs the host's identity: both stand as they would be.

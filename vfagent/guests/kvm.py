@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from vfagent.guests.jobs import Jobs, Outcome, probe
 from vfagent.guests.spec.kvm_probe import PROBE_S
+from vfagent.guests.worker_calls import Outcome, WorkerCalls, probe
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.store.guest_records import GuestRecords
@@ -24,8 +24,16 @@ _LOADED_S = 10.0  # udev loads KVM by the processor's modalias, which at a boot 
 class KvmTrial:
     """`on_answer` is called when it is known, or may be asked for again."""
 
-    def __init__(self, host: Host, records: GuestRecords, jobs: Jobs, bus: str, on_answer: Callable[[], None]) -> None:
-        self._host, self._records, self._jobs, self._bus, self._on_answer = host, records, jobs, bus, on_answer
+    def __init__(
+        self, host: Host, records: GuestRecords, worker_calls: WorkerCalls, bus: str, on_answer: Callable[[], None]
+    ) -> None:
+        self._host, self._records, self._worker_calls, self._bus, self._on_answer = (
+            host,
+            records,
+            worker_calls,
+            bus,
+            on_answer,
+        )
         self._works = records.kvm()
         self._trying = False
         self._failures = 0
@@ -41,7 +49,7 @@ class KvmTrial:
             self._works = False
         if self._works is None and not self._trying:
             self._trying, bus = True, self._bus
-            self._jobs.run(lambda: probe(bus), self._tried, PROBE_S)
+            self._worker_calls.run(lambda: probe(bus), self._tried, PROBE_S)
         return self._works
 
     def _may_come(self) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from vfagent.guests.jobs import START_S, Jobs, Order, Outcome, start, stop
 from vfagent.guests.kvm import KvmTrial
 from vfagent.guests.roms import Roms
 from vfagent.guests.spec.boot import Boot, boot_of
@@ -17,12 +16,13 @@ from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.unit import STOP_S
 from vfagent.guests.spec.unit_values import seconds
 from vfagent.guests.state import GuestState, Job, lost_vf, managed_pf, with_hardware
-from vfagent.guests.unit_monitor import UnitWatch
+from vfagent.guests.unit_monitor import UnitMonitor
+from vfagent.guests.worker_calls import START_S, Order, Outcome, WorkerCalls, start, stop
 from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import GuestStatus
-from vfagent.reconcile.scheduler import Convergence
+from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.guest_records import GuestRecords, Record, any_cgroup
 
 log = logging.getLogger(__name__)
@@ -38,16 +38,18 @@ class Guests:
     """`on_change` is called after each change of what `status` tells."""
 
     def __init__(
-        self, host: Host, root: Path, convergence: Convergence, on_change: Callable[[], None], *, bus: str = "SYSTEM"
+        self, host: Host, root: Path, scheduler: Scheduler, on_change: Callable[[], None], *, bus: str = "SYSTEM"
     ) -> None:
-        self.host, self.root, self.convergence, self.on_change, self.bus = host, root, convergence, on_change, bus
-        self.jobs = Jobs()
+        self.host, self.root, self.scheduler, self.on_change, self.bus = host, root, scheduler, on_change, bus
+        self.worker_calls = WorkerCalls()
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
-        self.units = UnitWatch(self.jobs, bus, self._take_units, lambda: not (self.records.all() or any_cgroup(host)))
+        self.units = UnitMonitor(
+            self.worker_calls, bus, self._take_units, lambda: not (self.records.all() or any_cgroup(host))
+        )
         self._recognised = self._current = False  # `_current`: the units are known as they are now
-        self.kvm = KvmTrial(host, self.records, self.jobs, bus, self.consider_soon)
-        self.roms = Roms(root, self.jobs, bus, self.consider_soon)
+        self.kvm = KvmTrial(host, self.records, self.worker_calls, bus, self.consider_soon)
+        self.roms = Roms(root, self.worker_calls, bus, self.consider_soon)
         self._held: dict[PciAddress, str] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -74,12 +76,12 @@ class Guests:
         self._place()
         for one in list(self.guests.values()):
             self._decide(one)
-        self._keep_holders()
+        self._keep_vf_users()
         self.on_change()
 
     def _needed(self) -> bool:
         """Without guests nothing of this costs anything."""
-        return bool(self.convergence.policy.guest or self.guests) or any_cgroup(self.host)
+        return bool(self.scheduler.policy.guest or self.guests) or any_cgroup(self.host)
 
     def check_vfs(self) -> None:
         """A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 make no event of it."""
@@ -87,10 +89,10 @@ class Guests:
             self.consider_soon(0.0)
 
     def _place(self) -> None:
-        pfs = [managed for state in self.convergence.pfs.values() if (managed := managed_pf(state))]
+        pfs = [managed for state in self.scheduler.pfs.values() if (managed := managed_pf(state))]
         held = {name: one.held for name, one in self.guests.items() if one.held}
         idle = {name for name, one in self.guests.items() if one.stays_down}
-        found = place(self.convergence.policy.guest, pfs, held, idle)
+        found = place(self.scheduler.policy.guest, pfs, held, idle)
         placements = {one.rule.name: with_hardware(one, self.host) for one in found}
         for name in placements:
             if name not in self.guests:
@@ -105,7 +107,7 @@ class Guests:
 
     def _decide(self, one: GuestState) -> None:
         to_stop = one.running and one.unit is not None and one.unit.active == "active" and lost_vf(one.unit, self.host)
-        to_start = not (one.running or one.stays_down or one.hindrance)
+        to_start = not (one.running or one.stays_down or one.blocker)
         if one.job is not None or one.gave_up or not (to_stop or to_start):
             return
         if (wait := one.not_before - time.monotonic()) > 0:
@@ -124,18 +126,18 @@ class Guests:
         kvm, rom = self.kvm.answer(), self._rom(one, one.boot)
         if kvm is None or rom is None:
             return
-        machine_id = self.convergence.identity.machine_id
+        machine_id = self.scheduler.identity.machine_id
         order = Order(one.placement.rule, one.placement.vfs, one.boot, kvm, machine_id, self.root, rom)
         one.job = Job.START
-        self._keep_holders()
+        self._keep_vf_users()
         log.info("guest %s: starting on %s by its %s", one.name, ", ".join(map(str, order.vfs)), one.boot.loader)
         bus, host = self.bus, self.host
-        self.jobs.run(lambda: start(bus, order, host), lambda found: self._done(one, found), START_S)
+        self.worker_calls.run(lambda: start(bus, order, host), lambda found: self._done(one, found), START_S)
 
     def _rom(self, one: GuestState, boot: Boot) -> str | None:
         """The file of its ROM, "" where it needs none; None while it waits for one."""
-        path = self.roms.take(boot.rom, self.convergence.policy.agent.ipxe_source) if boot.rom else ""
-        one.awaited = self.roms.waits(boot.rom) if boot.rom and path is None else None
+        path = self.roms.take(boot.rom, self.scheduler.policy.agent.ipxe_source) if boot.rom else ""
+        one.pending = self.roms.waits(boot.rom) if boot.rom and path is None else None
         return path
 
     def reload(self) -> None:
@@ -148,7 +150,7 @@ class Guests:
         asked = (seconds(value) for name, value in (rule.unit if rule else ()) if name == "TimeoutStopSec")
         limit = min(2 * next(asked, STOP_S), _LONGEST_STOP_S)
         one.job, bus, name = Job.STOP, self.bus, one.name
-        self.jobs.run(lambda: stop(bus, name, limit), lambda found: self._done(one, found), limit)
+        self.worker_calls.run(lambda: stop(bus, name, limit), lambda found: self._done(one, found), limit)
 
     def _done(self, one: GuestState, found: Outcome) -> None:
         job = one.job
@@ -167,13 +169,13 @@ class Guests:
     def _look_at(self, vfs: Iterable[PciAddress]) -> None:
         """They are in use now, or are not any more; no event tells of it."""
         wanted = set(vfs)
-        for state in list(self.convergence.pfs.values()):
+        for state in list(self.scheduler.pfs.values()):
             if state.pf and any(vf.address in wanted for vf in state.pf.vfs):
-                self.convergence.mark_dirty(state.address)
+                self.scheduler.mark_dirty(state.address)
 
     def waiting(self) -> bool:
         """Whether there is a guest that a VF's end of use may help."""
-        return any(one.hindrance and not one.running and not one.stays_down for one in self.guests.values())
+        return any(one.blocker and not one.running and not one.stays_down for one in self.guests.values())
 
     def _back_off(self, one: GuestState) -> None:
         one.attempts += 1
@@ -236,11 +238,11 @@ class Guests:
         except OSError as error:
             log.warning("guest %s: cannot store what was done with it: %s", name, error.strerror)
 
-    def _keep_holders(self) -> None:
+    def _keep_vf_users(self) -> None:
         held = {address: one.name for one in self.guests.values() for address in one.held}
         if held != self._held:
             try:
-                self.records.set_holders(held)
+                self.records.set_vf_users(held)
                 self._held = held
             except OSError as error:
                 log.warning("guests: cannot store which VF is whose: %s", error.strerror)
@@ -254,7 +256,7 @@ class Guests:
             await self._start_by_hand(one)
         else:
             await self._stop_by_hand(one)
-        return one.error or ((one.hindrance or one.awaited) if verb == "start" and not one.running else None)
+        return one.error or ((one.blocker or one.pending) if verb == "start" and not one.running else None)
 
     async def _start_by_hand(self, one: GuestState) -> None:
         await self._settled(one)
@@ -267,7 +269,7 @@ class Guests:
         self._look_at([vf.address for vf in one.placement.vfs] if one.placement else [])
         self.consider()
         # What hinders it may be over with the next look at its PF.
-        await self._seen(lambda: one.running or one.error, lambda: _LOOK_S if one.hindrance or one.awaited else START_S)
+        await self._seen(lambda: one.running or one.error, lambda: _LOOK_S if one.blocker or one.pending else START_S)
 
     async def _stop_by_hand(self, one: GuestState) -> None:
         await self._settled(one)
@@ -291,7 +293,7 @@ class Guests:
 
     def stop(self) -> None:
         """Guests go on."""
-        self.jobs.stop()
+        self.worker_calls.stop()
         self.units.stop()
         if self._timer:
             self._timer.cancel()

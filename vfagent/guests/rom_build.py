@@ -74,8 +74,8 @@ def _build(bus: str, wish: RomWish, script: bytes, tree: Tree, store: RomStore) 
         raise VfagentError(f"{tree.path}: cannot build {wish.target}: no driver there lists {wish.hardware}", hint=hint)
     for path in (store.made, store.log):
         path.unlink(missing_ok=True)
-    jobs = len(os.sched_getaffinity(0))
-    spec = build_unit(wish, script, str(tree.path), tree.digest, jobs, str(store.made), str(store.log))
+    worker_calls = len(os.sched_getaffinity(0))
+    spec = build_unit(wish, script, str(tree.path), tree.digest, worker_calls, str(store.made), str(store.log))
     with Systemd(bus) as systemd:
         systemd.stop(spec.unit, _MARGIN_S)  # of an agent that is no more
         result = systemd.start(spec, BUILD_S + _MARGIN_S)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfagent.guests.jobs import Jobs, Outcome
 from vfagent.guests.rom_build import provide
 from vfagent.guests.rom_cache import RomStore
 from vfagent.guests.spec.rom import BUILD_S, RomWish
+from vfagent.guests.worker_calls import Outcome, WorkerCalls
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class _Trouble:
 class Roms:
     """`on_change` is called when one is there, when one cannot be built, and while one is being built."""
 
-    def __init__(self, root: Path, jobs: Jobs, bus: str, on_change: Callable[[float], None]) -> None:
-        self._root, self._jobs, self._bus, self._on_change = root, jobs, bus, on_change
+    def __init__(self, root: Path, worker_calls: WorkerCalls, bus: str, on_change: Callable[[float], None]) -> None:
+        self._root, self._worker_calls, self._bus, self._on_change = root, worker_calls, bus, on_change
         self._ready: dict[RomWish, str] = {}
         self._trouble: dict[RomWish, _Trouble] = {}
         self._working: RomWish | None = None
@@ -46,7 +46,7 @@ class Roms:
         trouble = self._trouble.get(wish)
         if self._working is None and not (trouble and time.monotonic() < trouble.not_before):
             self._working = wish
-            self._jobs.run(
+            self._worker_calls.run(
                 lambda: self._provide(wish, source), lambda found: self._done(wish, found), BUILD_S + _MARGIN_S
             )
             asyncio.get_running_loop().call_later(_TELL_S, self._tell, wish)

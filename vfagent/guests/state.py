@@ -37,7 +37,7 @@ class GuestState:
     job: Job | None = None
     again: bool = False  # it is to start, however it ended
     error: str | None = None
-    awaited: str | None = None  # what it waits for with nothing in its way: its ROM
+    pending: str | None = None  # what it waits for with nothing in its way: its ROM
     attempts: int = 0
     not_before: float = 0.0
     starts: int = 0
@@ -81,7 +81,7 @@ class GuestState:
         return self.record.stopped if self.record else None
 
     @property
-    def hindrance(self) -> str | None:
+    def blocker(self) -> str | None:
         """What keeps a guest from starting that is to start."""
         if self.placement is None:
             return "neither the policy nor a PF here asks for it"
@@ -118,21 +118,21 @@ class GuestState:
         if self.job is Job.STOP or (self.unit and self.unit.active == "deactivating"):
             return GuestPhase.STOPPING, None
         if self.unit and self.unit.active == "active":
-            return GuestPhase.RUNNING, None if self.placement else self.hindrance
+            return GuestPhase.RUNNING, None if self.placement else self.blocker
         if self.job is Job.START or (self.unit and self.unit.running):
             return GuestPhase.STARTING, self.error
         if why := self.stays_down:
             return GuestPhase.STOPPED if why == self.record_stopped else GuestPhase.FAILED, why
         if self.boot and self.boot.problem:
             return GuestPhase.FAILED, self.boot.problem
-        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.hindrance or self.awaited
+        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.blocker or self.pending
 
 
 def managed_pf(state: PfState) -> ManagedPf | None:
     if state.pf is None or state.desired is None:
         return None
-    trouble = f"its PF is {state.phase}" if state.wedged or state.released else None
-    if state.looking or state.running or not state.known:
+    trouble = f"its PF is {state.phase}" if state.stuck or state.released else None
+    if state.reconciling or state.running or not state.known:
         trouble = "its PF is being looked at"
     return ManagedPf(state.pf, state.desired, state.plan, trouble)
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vfagent.guests.jobs import SURVEY_S, Jobs, Outcome, survey
-from vfagent.kernel.inotify import MADE, FolderWatch
+from vfagent.guests.worker_calls import LIST_UNITS_S, Outcome, WorkerCalls, list_units
+from vfagent.kernel.inotify import MADE, FolderMonitor
 from vfagent.model.guest_unit import FoundUnit
 from vfagent.systemd.units import bus_socket, load_jeepney
 
@@ -20,12 +20,12 @@ _BUS_S = 60.0  # a boot takes its time
 _NO_BUS_S = (0.2, 0.4, 0.8, 1.6, 2.0)  # early in the boot the bus's socket is there before the bus
 
 
-class BusWatch:
+class BusMonitor:
     """Waits for the bus's socket: the service starts long before it, and each try would take a worker."""
 
     def __init__(self, bus: str, on_came: Callable[[], None]) -> None:
         self._socket, self._on_came = bus_socket(bus), on_came
-        self._watch: FolderWatch | None = None
+        self._watch: FolderMonitor | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self.waited = False  # it was not there once
 
@@ -46,7 +46,7 @@ class BusWatch:
             return True
         folder, loop = self._socket.parent, asyncio.get_running_loop()
         try:
-            self._watch = FolderWatch((folder.parent, folder), MADE)
+            self._watch = FolderMonitor((folder.parent, folder), MADE)
         except OSError:
             return False
         loop.add_reader(self._watch.fileno(), self._changed, self._watch)
@@ -55,7 +55,7 @@ class BusWatch:
         )
         return self._watch.watches > 0
 
-    def _changed(self, watch: FolderWatch) -> None:
+    def _changed(self, watch: FolderMonitor) -> None:
         watch.drain()
         self._on_came()
 
@@ -77,17 +77,21 @@ class _Qemu:
     registered: bool = False
 
 
-class UnitWatch:
+class UnitMonitor:
     """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd.
 
     `fresh`: whether no guest was started since the host booted, as far as is to be seen.
     """
 
     def __init__(
-        self, jobs: Jobs, bus: str, on_units: Callable[[tuple[FoundUnit, ...]], None], fresh: Callable[[], bool]
+        self,
+        worker_calls: WorkerCalls,
+        bus: str,
+        on_units: Callable[[tuple[FoundUnit, ...]], None],
+        fresh: Callable[[], bool],
     ) -> None:
-        self.jobs, self.bus, self.on_units, self._fresh = jobs, bus, on_units, fresh
-        self._bus = BusWatch(bus, self.look_once)
+        self.worker_calls, self.bus, self.on_units, self._fresh = worker_calls, bus, on_units, fresh
+        self._bus = BusMonitor(bus, self.look_once)
         self._looking = self._again = self._asked = self._stopped = False
         self._failures = 0
         self._qemus: dict[int, _Qemu] = {}  # by process ID
@@ -112,7 +116,7 @@ class UnitWatch:
         self._looking, self._again = True, False
         bus, now = self.bus, asyncio.get_running_loop().time()
         news = frozenset(pid for pid, one in self._unregistered().items() if now - one.since >= _REGISTER_S)
-        self.jobs.run(lambda: survey(bus, news), lambda found: self._looked(found, news), SURVEY_S)
+        self.worker_calls.run(lambda: list_units(bus, news), lambda found: self._looked(found, news), LIST_UNITS_S)
 
     def _none_yet(self) -> bool:
         """At a boot, where guests are started once there is a bus. To ask would take 0.2 s of it."""
@@ -132,16 +136,16 @@ class UnitWatch:
         if found.units is None:
             if self._failures == len(_NO_BUS_S):
                 log.warning("guests: cannot look at their units yet: %s", found.error)
-            self._look_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
+            self._reconcile_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
             self._failures += 1
             return
         self._failures = 0
         gone = self._follow({unit.pid for unit in found.units if unit.pid})
         if gone or any(unit.running and (unit.active != "active" or not unit.pid) for unit in found.units):
-            self._look_after(_TRANSITION_S)
+            self._reconcile_after(_TRANSITION_S)
         elif left := self._unregistered():
             oldest = min(one.since for one in left.values())
-            self._look_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
+            self._reconcile_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
         self.on_units(found.units)
 
     def _follow(self, pids: set[int]) -> bool:
@@ -167,7 +171,7 @@ class UnitWatch:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
 
-    def _look_after(self, delay_s: float) -> None:
+    def _reconcile_after(self, delay_s: float) -> None:
         self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(delay_s, self.look)
 

@@ -39,7 +39,7 @@ def _program() -> bytes:
     )
 
 
-class FdbWatch:
+class FdbMonitor:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         code = ctypes.create_string_buffer(_program())

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vfagent.kernel.iproute import ask, rtnetlink, setter
-from vfagent.model.network import NEWBORN, OURS, Address, Link, VlanTag
+from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Link, VlanTag
 from vfagent.model.vf_settings import VlanProtocol
 
 _AF_INET, _AF_INET6 = 2, 10
 _ETHERTYPE = {VlanProtocol.DOT1Q: 0x8100, VlanProtocol.DOT1AD: 0x88A8}
 _PROTOCOL = {value: key for key, value in _ETHERTYPE.items()}
 _IFF_UP = 0x1
-_PROTO_OURS = 0x76  # IFA_PROTO, of Linux 5.18 on; before, an address cannot be told from others and is never removed
+_PROTO_VFAGENT = 0x76  # IFA_PROTO, of Linux 5.18 on; before, an address cannot be told from others and is never removed
 _NODAD = 0x02
 _PERMANENT, _NOARP, _REACHABLE, _FAILED, _NONE = 0x80, 0x40, 0x02, 0x20, 0x00
 _FOUND = _REACHABLE | 0x04 | 0x08 | 0x10  # or stale, delay, probe
@@ -42,19 +42,19 @@ class KernelNetwork:
             messages = ask(lambda: list(ip.get_addr()))
         for message in messages:
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            ours = message.get_attr("IFA_PROTO") == _PROTO_OURS
-            found.setdefault(message["index"], []).append(Address(f"{text}/{message['prefixlen']}", ours))
+            managed = message.get_attr("IFA_PROTO") == _PROTO_VFAGENT
+            found.setdefault(message["index"], []).append(Address(f"{text}/{message['prefixlen']}", managed))
         return {index: tuple(held) for index, held in found.items()}
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
         kind = {"kind": "vlan", "vlan_id": tag.id, "vlan_protocol": _ETHERTYPE[tag.protocol]}
-        _request(lambda ip: ip.link("add", ifname=name, link=parent, group=NEWBORN, **kind))
+        _request(lambda ip: ip.link("add", ifname=name, link=parent, group=UNMARKED_GROUP, **kind))
 
     def add_bridge(self, name: str) -> None:
-        _request(lambda ip: ip.link("add", ifname=name, kind="bridge", group=NEWBORN))
+        _request(lambda ip: ip.link("add", ifname=name, kind="bridge", group=UNMARKED_GROUP))
 
     def mark(self, ifindex: int) -> None:
-        setter(index=ifindex, ifalias=OURS, group=0)
+        setter(index=ifindex, ifalias=MANAGED_ALIAS, group=0)
 
     def set_link(
         self, ifindex: int, *, mtu: int | None = None, up: bool | None = None, master: int | None = None
@@ -70,10 +70,10 @@ class KernelNetwork:
     def delete(self, ifindex: int) -> None:
         _request(lambda ip: ip.link("del", index=ifindex))
 
-    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
+    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
         """`known_unique` spares IPv6 its duplicate address detection, in which an address cannot be used yet."""
         text, _, length = address.partition("/")
-        extra: dict[str, object] = {"proto": _PROTO_OURS} if ours else {}
+        extra: dict[str, object] = {"proto": _PROTO_VFAGENT} if managed else {}
         if ":" in text and known_unique:
             extra["flags"] = _NODAD
         elif ":" not in text and int(length) < 31:
@@ -147,8 +147,8 @@ def _forget(ip: Any, known: dict[str, Any]) -> None:
 
 def _state(ip: Any, ifindex: int, address: str, family: int) -> int:
     messages = ask(lambda: list(ip.get_neighbours(family=family)))
-    ours = (one["state"] for one in messages if one["ifindex"] == ifindex and one.get_attr("NDA_DST") == address)
-    return next(ours, _NONE)
+    managed = (one["state"] for one in messages if one["ifindex"] == ifindex and one.get_attr("NDA_DST") == address)
+    return next(managed, _NONE)
 
 
 def _request(request: Callable[[Any], object]) -> None:

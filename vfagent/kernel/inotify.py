@@ -10,7 +10,7 @@ MADE = 0x80 | 0x100  # IN_MOVED_TO, IN_CREATE
 _READ = 1 << 14
 
 
-class FolderWatch:
+class FolderMonitor:
     """Watches the folders that are there; `drain` adds those that came. Raises OSError where no instance is left.
 
     `watches`: how many there are; without one there will be no event.
@@ -46,9 +46,9 @@ class FolderWatch:
         os.close(self._fd)
 
 
-def vfio_watch(folder: Path = Path("/dev/vfio")) -> FolderWatch:
+def vfio_monitor(folder: Path = Path("/dev/vfio")) -> FolderMonitor:
     """A group's file was closed, so a VF that was held may be free: vfio-pci says nothing by uevent when its user goes.
 
     Groups are files in the folder; iommufd's device files are one below.
     """
-    return FolderWatch((folder, folder / "devices"), CLOSED)
+    return FolderMonitor((folder, folder / "devices"), CLOSED)

@@ -21,7 +21,7 @@ _SO_RCVBUFFORCE = 33
 _BUFFER = 1 << 20  # the default holds 92 links' messages, and 64 VFs that get a netdev while we rest are more
 
 
-class LinkWatch:
+class LinkMonitor:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         with contextlib.suppress(OSError):  # without rights it stays small

@@ -57,7 +57,7 @@ def _default_routes(lookup: RouteLookup) -> Iterator[int]:
 def _ways(lookup: RouteLookup, session: Session, root: Path) -> frozenset[int]:
     if _link_local(session.peer):
         # Every link has a route there. The kernel's table does not tell a connection's; its own address does.
-        return _holders(root, session.local)
+        return _address_owners(root, session.local)
     by_source = lookup.way(session.peer, session.local).ifindexes if session.local else frozenset[int]()
     return by_source or lookup.way(session.peer).ifindexes
 
@@ -66,7 +66,7 @@ def _link_local(address: bytes) -> bool:
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
-def _holders(root: Path, address: bytes) -> frozenset[int]:
+def _address_owners(root: Path, address: bytes) -> frozenset[int]:
     lines = (line.split() for line in _text(root / _NET / "if_inet6").splitlines())
     return frozenset(int(words[1], 16) for words in lines if len(words) > 1 and words[0] == address.hex())
 

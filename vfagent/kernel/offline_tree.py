@@ -118,7 +118,7 @@ class NoNetwork:
     def delete(self, ifindex: int) -> None:
         _read_only()
 
-    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None:
+    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
         _read_only()
 
     def remove_address(self, ifindex: int, address: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Protocol
 
 from vfagent.frozen import frozen
-from vfagent.model.network import Address, Link, Move, Route, Taken, VlanTag
+from vfagent.model.network import Address, Borrowed, Link, Move, Route, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -91,7 +91,7 @@ class Network(Protocol):
 
     def delete(self, ifindex: int) -> None: ...
 
-    def add_address(self, ifindex: int, address: str, *, ours: bool = True, known_unique: bool = False) -> None: ...
+    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None: ...
 
     def remove_address(self, ifindex: int, address: str) -> None: ...
 
@@ -124,7 +124,7 @@ class Routes(Protocol):
 
 
 class Moves(Protocol):
-    """The journal of moves of addresses, and of whom they were taken from. `keep` and `take` raise OSError."""
+    """The journal of moves of addresses, and of whom they were taken from. `keep` and `borrow` raise OSError."""
 
     def pending(self) -> tuple[Move, ...]: ...
 
@@ -132,11 +132,11 @@ class Moves(Protocol):
 
     def forget(self, move: Move) -> None: ...
 
-    def taken(self) -> tuple[Taken, ...]: ...
+    def borrowed(self) -> tuple[Borrowed, ...]: ...
 
-    def take(self, taken: Taken) -> None: ...
+    def borrow(self, borrowed: Borrowed) -> None: ...
 
-    def give(self, address: str) -> None: ...
+    def give_back(self, address: str) -> None: ...
 
     def alone(self) -> AbstractContextManager[None]:
         """While no other process moves addresses. Raises TimeoutError."""

@@ -18,8 +18,8 @@ class KernelRoutes:
         """Those that somebody set. A route by several interfaces is not among them."""
         with rtnetlink() as ip:
             messages = [one for family in _ANY for one in ask(lambda family=family: list(ip.get_routes(family=family)))]
-        ours = (one for one in messages if one.get_attr("RTA_OIF") == ifindex)
-        return tuple(_route(one) for one in ours if one["type"] == _UNICAST and _set_by_somebody(one))
+        managed = (one for one in messages if one.get_attr("RTA_OIF") == ifindex)
+        return tuple(_route(one) for one in managed if one["type"] == _UNICAST and _is_foreign(one))
 
     def put(self, ifindex: int, route: Route) -> None:
         """In the place of what goes to the same destination with the same priority. Raises OSError."""
@@ -44,7 +44,7 @@ class KernelRoutes:
             ask(lambda: ip.route("replace", **request))
 
 
-def _set_by_somebody(message: Any) -> bool:
+def _is_foreign(message: Any) -> bool:
     return message["proto"] != _BY_KERNEL and not message["flags"] & _CLONED
 
 

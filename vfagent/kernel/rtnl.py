@@ -55,8 +55,8 @@ class KernelRtnl:
         """The embedded switch's mode. Only a dump of all bridge-capable netdevs tells; the kernel cannot filter it."""
         with rtnetlink() as ip:
             messages = ask(lambda: list(ip.link("dump", family=_AF_BRIDGE)))
-        ours = (message.get_attr("IFLA_AF_SPEC") for message in messages if message["index"] == ifindex)
-        modes = (spec.get_attr("IFLA_BRIDGE_MODE") for spec in ours if hasattr(spec, "get_attr"))
+        managed = (message.get_attr("IFLA_AF_SPEC") for message in messages if message["index"] == ifindex)
+        modes = (spec.get_attr("IFLA_BRIDGE_MODE") for spec in managed if hasattr(spec, "get_attr"))
         return next((_HWMODES[mode] for mode in modes if mode in _HWMODES), None)
 
     def addressed(self) -> frozenset[int]:

@@ -23,7 +23,7 @@ UEVENTS = counter("uevents", "Events heard from udev.")
 LINK_EVENTS = counter("link_events", "Changes of netdevs and addresses heard from rtnetlink.")
 COALESCED = counter("coalesced_events", "Requests to look at a PF while one was waiting already.")
 OVERFLOWS = counter("monitor_overflows", "Times that events were lost, after which everything was looked at.", "source")
-LOOK_S = histogram("look_duration_seconds", "Time of a look at one PF: its rounds, from first to last.")
+RECONCILE_S = histogram("look_duration_seconds", "Time of a look at one PF: its rounds, from first to last.")
 ROUND_S = histogram("round_duration_seconds", "Time of a round: to observe, to plan, and to carry out the plan.")
 STEP_S = histogram("step_duration_seconds", "Time of a step.", "step")
 CONVERGENCE_S = histogram(
@@ -45,7 +45,7 @@ FAMILIES = (
     LINK_EVENTS,
     COALESCED,
     OVERFLOWS,
-    LOOK_S,
+    RECONCILE_S,
     ROUND_S,
     STEP_S,
     CONVERGENCE_S,
@@ -53,31 +53,31 @@ FAMILIES = (
 
 
 def collect(view: View) -> list[Metric]:
-    sheet, tally, status = Sheet(FAMILIES), view.tally, view.status
+    sheet, counters, status = Sheet(FAMILIES), view.counters, view.status
     sheet.put(BUILD, 1, {"version": status.version})
-    sheet.put(START, tally.started_at)
+    sheet.put(START, counters.started_at)
     sheet.put(READY, status.ready)
-    sheet.put(BOOT_TO_READY, tally.boot_to_ready_s)
-    sheet.put(STUCK, sum(pf.phase is Phase.WEDGED for pf in status.pfs))
+    sheet.put(BOOT_TO_READY, counters.boot_to_ready_s)
+    sheet.put(STUCK, sum(pf.phase is Phase.STUCK for pf in status.pfs))
     sheet.put(BRIDGE_PROBLEMS, len(status.bridges))
-    for family, count in ((ROUNDS, tally.rounds), (UEVENTS, tally.uevents), (LINK_EVENTS, tally.link_events)):
+    for family, count in ((ROUNDS, counters.rounds), (UEVENTS, counters.uevents), (LINK_EVENTS, counters.link_events)):
         sheet.put(family, count)
-    sheet.put(COALESCED, tally.coalesced)
+    sheet.put(COALESCED, counters.coalesced)
     _put_counts_by_word(sheet, view)
-    sheet.put_histogram(LOOK_S, tally.looks)
-    sheet.put_histogram(ROUND_S, tally.round_s)
-    for step, found in tally.steps.items():
+    sheet.put_histogram(RECONCILE_S, counters.reconciles)
+    sheet.put_histogram(ROUND_S, counters.round_s)
+    for step, found in counters.steps.items():
         sheet.put_histogram(STEP_S, found, {"step": step})
-    sheet.put_histogram(CONVERGENCE_S, tally.convergences)
+    sheet.put_histogram(CONVERGENCE_S, counters.convergences)
     return sheet.metrics()
 
 
 def _put_counts_by_word(sheet: Sheet, view: View) -> None:
-    tally = view.tally
-    for step, found in tally.steps.items():
+    counters = view.counters
+    for step, found in counters.steps.items():
         sheet.put(STEPS, found.count, {"step": step})
-        sheet.put(STEP_FAILURES, tally.step_failures[step], {"step": step})
-    for attribute, count in tally.drifts.items():
+        sheet.put(STEP_FAILURES, counters.step_failures[step], {"step": step})
+    for attribute, count in counters.drifts.items():
         sheet.put(DRIFT, count, {"attribute": attribute})
-    for source, count in tally.overflows.items():
+    for source, count in counters.overflows.items():
         sheet.put(OVERFLOWS, count, {"source": source})

@@ -14,7 +14,7 @@ from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, kind
 from vfagent.plan.steps import Step
 
 STEP_BOUNDS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-LOOK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+RECONCILE_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 BOOT_S = 300.0  # an agent that starts later was not started by the boot
 CONVERGENCE_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -38,7 +38,7 @@ class Histogram:
         return zip((*map(str, self.bounds_s), "+Inf"), accumulate(self._counts), strict=True)
 
 
-class Tally:
+class Counters:
     """`generation` changes with every change of what metrics show, the PFs' own states included."""
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class Tally:
         self.steps = {name: Histogram(STEP_BOUNDS_S) for name in KINDS}
         self.step_failures = dict.fromkeys(KINDS, 0)
         self.drifts = Counter(dict.fromkeys(ATTRIBUTES, 0))
-        self.looks = Histogram(LOOK_BOUNDS_S)
-        self.round_s = Histogram(LOOK_BOUNDS_S)
+        self.reconciles = Histogram(RECONCILE_BOUNDS_S)
+        self.round_s = Histogram(RECONCILE_BOUNDS_S)
         self.convergences = Histogram(CONVERGENCE_BOUNDS_S)
         self.boot_to_ready_s: float | None = None
 

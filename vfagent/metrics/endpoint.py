@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vfagent.errors import VfagentError
 from vfagent.metrics.address import forget, listen
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.model.status import Status
 from vfagent.policy.types import AgentRule, MetricsTls
 
@@ -29,11 +29,11 @@ class Endpoint:
     def __init__(
         self,
         status: Callable[[], Status],
-        tally: Tally,
+        counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
         keep: Callable[[], tuple[int, ...]] = tuple,
     ) -> None:
-        self._status, self._tally, self._netdevs, self._keep = status, tally, netdevs, keep
+        self._status, self._tally, self._netdevs, self._keep = status, counters, netdevs, keep
         self._listener: socket.socket | None = None
         self._where = ""
         self._tls: MetricsTls | None = None

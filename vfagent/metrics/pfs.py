@@ -19,9 +19,7 @@ CARRIER = gauge("pf_carrier", "Whether the PF's netdev has a link.", "pf")
 MODE = gauge(
     "pf_mode_info", "The modes of the card's switch; empty where the driver has none.", "pf", "eswitch", "hwmode"
 )
-WEDGED = gauge(
-    "pf_wedged", "Whether a worker hangs in the kernel over this PF, which is left alone until it ends.", "pf"
-)
+STUCK = gauge("pf_stuck", "Whether a worker hangs in the kernel over this PF, which is left alone until it ends.", "pf")
 DEFERRED = gauge("pf_deferred_changes", "Changes that wait, because they would disturb somebody.", "pf")
 PENDING = gauge("pf_pending_steps", "Steps that are to be done next.", "pf")
 PROBLEMS = gauge("pf_problems", "What the policy asks for and this PF cannot have.", "pf")
@@ -44,7 +42,7 @@ FAMILIES = (
     ADMIN_UP,
     CARRIER,
     MODE,
-    WEDGED,
+    STUCK,
     DEFERRED,
     PENDING,
     PROBLEMS,
@@ -76,14 +74,14 @@ def _put_what_it_is(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
 
 
 def _put_numbers(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
-    looked_at = pf.totalvfs is not None
+    reconciled_at = pf.totalvfs is not None
     sheet.put(VFS_DESIRED, pf.vfs_wanted, labels)
-    sheet.put(VFS_ACTUAL, pf.vfs_found if looked_at else None, labels)
+    sheet.put(VFS_ACTUAL, pf.vfs_found if reconciled_at else None, labels)
     sheet.put(VFS_LIMIT, pf.totalvfs, labels)
     sheet.put(MTU, pf.mtu, labels)
     sheet.put(ADMIN_UP, pf.admin_up, labels)
     sheet.put(CARRIER, pf.carrier, labels)
-    sheet.put(WEDGED, pf.phase is Phase.WEDGED, labels)
+    sheet.put(STUCK, pf.phase is Phase.STUCK, labels)
     sheet.put(DEFERRED, len(pf.deferred), labels)
     sheet.put(PENDING, len(pf.to_do), labels)
     sheet.put(PROBLEMS, len(pf.problems), labels)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vfagent.metrics.worker_calls import UnansweredError, errand
+from vfagent.metrics.worker_calls import UnansweredError, worker_call
 
 if TYPE_CHECKING:
     from vfagent.metrics.page import Page
@@ -44,7 +44,7 @@ class Renderer:
 
         generation, now, view = self._generation(), time.monotonic(), self._view
         try:
-            self._page = await errand(lambda: render(view()), close=self._keep(), deadline_s=_DEADLINE_S)
+            self._page = await worker_call(lambda: render(view()), close=self._keep(), deadline_s=_DEADLINE_S)
             self._shown, self._rendered_at = generation, now
         except (OSError, UnansweredError) as error:
             log.error("metrics: cannot render the page: %s", error)

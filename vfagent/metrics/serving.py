@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Context, Server
 from vfagent.metrics.traffic_reader import TrafficReader
@@ -22,13 +22,13 @@ class Serving:
     def __init__(
         self,
         status: Callable[[], Status],
-        tally: Tally,
+        counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
         keep: Callable[[], tuple[int, ...]],
     ) -> None:
-        self._status, self._tally = status, tally
-        self._traffic = TrafficReader(netdevs, tally.changed, keep)
-        self._renderer = Renderer(self._view, lambda: tally.generation, keep)
+        self._status, self._tally = status, counters
+        self._traffic = TrafficReader(netdevs, counters.changed, keep)
+        self._renderer = Renderer(self._view, lambda: counters.generation, keep)
 
     def server(self, listener: socket.socket, context: Context) -> Server:
         return Server(listener, self.page, context)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vfagent.frozen import frozen
 from vfagent.kernel.vf_counters import VfCounters, read_counters
-from vfagent.metrics.worker_calls import UnansweredError, errand
+from vfagent.metrics.worker_calls import UnansweredError, worker_call
 
 if TYPE_CHECKING:
     from vfagent.metrics.view import PfTraffic
@@ -91,7 +91,7 @@ class TrafficReader:
     async def _read_all(self, netdevs: Mapping[str, int]) -> None:
         read = self._read
         try:
-            found = await errand(lambda: _each(netdevs, read), close=self._keep(), deadline_s=_DEADLINE_S)
+            found = await worker_call(lambda: _each(netdevs, read), close=self._keep(), deadline_s=_DEADLINE_S)
         except (OSError, UnansweredError) as error:
             log.warning("metrics: cannot read VF counters: %s", error)
             self._stuck = error.ended if isinstance(error, UnansweredError) else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from vfagent.frozen import frozen
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.model.status import Status
 
 
@@ -22,5 +22,5 @@ class View:
     """What a page is made of."""
 
     status: Status
-    tally: Tally
+    counters: Counters
     traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by address, of PFs whose drivers count

@@ -19,7 +19,7 @@ class UnansweredError(Exception):
         self.ended = ended
 
 
-async def errand(body: Callable[[], T], *, close: tuple[int, ...] = (), deadline_s: float) -> T:
+async def worker_call(body: Callable[[], T], *, close: tuple[int, ...] = (), deadline_s: float) -> T:
     """What `body` returns in a child that is forked now, and so sees everything as it is now. Raises OSError."""
 
     def answer(send: worker.Send) -> None:

@@ -34,7 +34,7 @@ class DesiredBridge:
 
 
 @frozen
-class DesiredLeg:
+class DesiredVlanInterface:
     """The host's own VLAN device on a PF. Its bridge holds the addresses where it has one."""
 
     name: str
@@ -47,13 +47,13 @@ class DesiredLeg:
     allow_management: bool = False
 
     @property
-    def holder(self) -> str:
+    def address_owner(self) -> str:
         return self.bridge or self.name
 
     @property
     def source(self) -> str | None:
         """Where its addresses are taken from, if that is not where they are to be."""
-        return None if self.take_addresses_from == self.holder else self.take_addresses_from
+        return None if self.take_addresses_from == self.address_owner else self.take_addresses_from
 
 
 @frozen
@@ -69,9 +69,9 @@ class DesiredPf:
     problem: str | None = None
     hwmode: str | None = None
     eswitch: str | None = None
-    legs: tuple[DesiredLeg, ...] = ()
+    vlan_interfaces: tuple[DesiredVlanInterface, ...] = ()
     bridges: tuple[DesiredBridge, ...] = ()  # that legs and representors are ports of, where the policy makes them
     # Of all rules, since a bridge may have legs on several PFs: what is to be held by whom, and taken from whom.
     kept_addresses: tuple[tuple[str, str], ...] = ()
     kept_moves: tuple[tuple[str, str], ...] = ()
-    passed_over: tuple[str, ...] = field(default=(), compare=False)  # rules that match too, and come later
+    shadowed_rules: tuple[str, ...] = field(default=(), compare=False)  # rules that match too, and come later

@@ -19,7 +19,7 @@ class StepResult:
 
 
 @frozen
-class PfMemory:
+class DriverState:
     """Holds for one driver on one netdev; `applied` stands in for what the driver does not report."""
 
     driver: str | None = None
@@ -32,20 +32,20 @@ class PfMemory:
     addressed: bool = False  # a leg on it had addresses given: they may be on somebody's bridge when it has gone
     most_vfs: int | None = None  # as many VFs did the driver make when it was asked for more
 
-    def for_pf(self, pf: Pf) -> "PfMemory":
+    def for_pf(self, pf: Pf) -> "DriverState":
         """This memory where it is of this PF as it is now, else an empty one."""
         ifindex = pf.netdev.ifindex if pf.netdev else None
         if (self.driver, self.ifindex) == (pf.driver, ifindex):
             return self
-        return PfMemory(driver=pf.driver, ifindex=ifindex)
+        return DriverState(driver=pf.driver, ifindex=ifindex)
 
-    def with_applied(self, index: int, settings: VfSettings) -> "PfMemory":
+    def with_applied(self, index: int, settings: VfSettings) -> "DriverState":
         return replace(self, applied={**self.applied, index: settings})
 
-    def learnt(self, result: StepResult) -> "PfMemory":
+    def updated(self, result: StepResult) -> "DriverState":
         most = self.most_vfs if result.made is None else result.made
         return replace(self, unsupported=self.unsupported | result.unsupported, most_vfs=most)
 
-    def without_vfs(self) -> "PfMemory":
+    def without_vfs(self) -> "DriverState":
         """The VFs were removed, and with them whatever had been set."""
         return replace(self, applied={}, hwmode=None)

@@ -37,7 +37,7 @@ class Vf:
     group_blockers: tuple[PciAddress, ...] = ()  # others of its IOMMU group that are neither free nor on vfio-pci
     netdevs: tuple[Netdev, ...] = ()
     settings: VfSettings | None = None  # None: the PF's driver reports nothing of it
-    holder: str | None = None  # the guest it was given to, while that runs
+    user: str | None = None  # the guest it was given to, while that runs
 
 
 @frozen
@@ -90,7 +90,7 @@ def vf_in_use(vf: Vf, *, nic: bool) -> str | None:
     so there the netdev tells. `nic`: the PF is a NIC, so a bound host driver ought to show a netdev.
     """
     if vf.driver == VFIO_DRIVER:
-        return _held(vf, "its VFIO group is held open") if vf.enabled or vf.holder else None
+        return _held(vf, "its VFIO group is held open") if vf.enabled or vf.user else None
     if vf.driver is None:
         return _held(vf, "it is being taken from whoever holds it") if vf.enabled else None
     if nic and not vf.netdevs:
@@ -99,7 +99,7 @@ def vf_in_use(vf: Vf, *, nic: bool) -> str | None:
 
 
 def _held(vf: Vf, why: str) -> str:
-    return f"{why} by {vf.holder}" if vf.holder else why
+    return f"{why} by {vf.user}" if vf.user else why
 
 
 def _netdev_in_use(netdev: Netdev) -> str | None:

@@ -6,10 +6,10 @@ from dataclasses import field
 from vfagent.frozen import frozen
 from vfagent.model.vf_settings import VlanProtocol
 
-OURS = "vfagent"
+MANAGED_ALIAS = "vfagent"
 """The ifalias of what vfagent made. Only that is ever removed."""
 
-NEWBORN = 0x76666167
+UNMARKED_GROUP = 0x76666167
 """The link group of what vfagent is about to mark: it is given in the same message that makes the device."""
 
 # Ports behind which is this host alone: a guest's tap, a container's veth. What they hold was not learnt from a wire.
@@ -29,10 +29,10 @@ class VlanTag:
 
 @frozen
 class Address:
-    """An address of a link. `ours`: vfagent put it there (IFA_PROTO says so)."""
+    """An address of a link. `managed`: vfagent put it there (IFA_PROTO says so)."""
 
     text: str  # with its prefix length
-    ours: bool = False
+    managed: bool = False
 
 
 @frozen
@@ -56,13 +56,13 @@ class Link:
     peers: tuple[str, ...] = field(default=(), compare=False)  # known neighbours, where addresses are to leave it
 
     @property
-    def ours(self) -> bool:
-        return self.alias == OURS or self.newborn
+    def managed(self) -> bool:
+        return self.alias == MANAGED_ALIAS or self.unmarked
 
     @property
-    def newborn(self) -> bool:
+    def unmarked(self) -> bool:
         """Made by a vfagent that did not live to mark it."""
-        return self.alias is None and self.group == NEWBORN
+        return self.alias is None and self.group == UNMARKED_GROUP
 
     def holds(self, address: str) -> bool:
         return any(one.text == address for one in self.addresses)
@@ -72,7 +72,7 @@ class Link:
 class Move:
     """Addresses on their way from one interface to another: what is stored before the first of them moves.
 
-    `routes` are those that were moved with them, as the source had them. `strangers` are the addresses that vfagent
+    `routes` are those that were moved with them, as the source had them. `foreign` are the addresses that vfagent
     had not put on the source. `back`: to where they were taken from, and where vfagent has no part in them. `peers` are
     the neighbours that were known by the source while it could still be asked.
     """
@@ -82,17 +82,17 @@ class Move:
     addresses: tuple[str, ...]
     probe: str | None = None
     routes: tuple["Route", ...] = ()
-    strangers: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     back: bool = False
     peers: tuple[str, ...] = field(default=(), compare=False)
 
-    def is_ours(self, address: str, on: str) -> bool:
+    def is_managed(self, address: str, on: str) -> bool:
         """Whether vfagent answers for an address where it is put."""
-        return not self.back if on == self.target else address not in self.strangers
+        return not self.back if on == self.target else address not in self.foreign
 
 
 @frozen
-class Taken:
+class Borrowed:
     """An address that somebody had put on an interface, before a rule moved it elsewhere."""
 
     address: str
@@ -139,7 +139,7 @@ class HostNetwork:
     fdb: frozenset[str] = frozenset()
     learnt: tuple[tuple[str, str], ...] = ()  # (bridge, MAC)
     moves: tuple[Move, ...] = ()  # begun, and not known to have ended
-    taken: tuple[Taken, ...] = ()
+    borrowed: tuple[Borrowed, ...] = ()
     representors: tuple[Representor, ...] = ()
 
     def named(self, name: str | None) -> Link | None:

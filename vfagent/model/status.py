@@ -17,7 +17,7 @@ class Phase(StrEnum):
     CONVERGED = "converged"
     DEFERRED = "deferred"  # what is left would disturb somebody
     FAILED = "failed"  # given up until something changes
-    WEDGED = "wedged"  # a worker hangs in the kernel; nothing more is tried
+    STUCK = "stuck"  # a worker hangs in the kernel; nothing more is tried
     RELEASED = "released"  # given back by `vfagent release`
 
 
@@ -85,7 +85,7 @@ class PfStatus:
     differs: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()  # attributes that the driver refused for good
     vfs: tuple[VfStatus, ...] = ()
-    passed_over: tuple[str, ...] = ()  # rules that match it too, and come after its own
+    shadowed_rules: tuple[str, ...] = ()  # rules that match it too, and come after its own
 
 
 @frozen(slots=True)

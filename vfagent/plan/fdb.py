@@ -6,7 +6,7 @@ leg, and what is behind its local ports, cannot be reached by VFs until the card
 """
 
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute
 from vfagent.plan.quirks import Quirks
@@ -16,25 +16,27 @@ from vfagent.plan.vf import Planned
 _NO_MAC = "00:00:00:00:00:00"
 
 
-def plan_fdb(desired: DesiredPf, pf: Pf, memory: PfMemory, quirks: Quirks) -> tuple[tuple[Planned, ...], str | None]:
+def plan_fdb(
+    desired: DesiredPf, pf: Pf, driver_state: DriverState, quirks: Quirks
+) -> tuple[tuple[Planned, ...], str | None]:
     """The steps, and a note where not all MACs find a place."""
     if pf.netdev is None or pf.network is None:
         return (), None
     wanted, entries, ifindex = _wanted(desired, pf), pf.network.fdb, pf.netdev.ifindex
-    limit = _limit(memory, quirks, others=len(entries - memory.fdb))
+    limit = _limit(driver_state, quirks, others=len(entries - driver_state.fdb))
     kept = wanted if limit is None else wanted[:limit]
-    stale = sorted((memory.fdb & entries) - set(kept))
+    stale = sorted((driver_state.fdb & entries) - set(kept))
     removals = [Planned(RemoveFdb(pf.address, ifindex, mac), "left its bridge") for mac in stale]
-    missing = () if Attribute.FDB in memory.unsupported else tuple(mac for mac in kept if mac not in entries)
+    missing = () if Attribute.FDB in driver_state.unsupported else tuple(mac for mac in kept if mac not in entries)
     additions = [Planned(AddFdb(pf.address, ifindex, mac), "VFs could not reach it") for mac in missing]
     beyond = len(wanted) - len(kept)
     note = f"{beyond} MACs of local bridge ports find no place in the card's FDB: VFs do not reach them"
     return (*removals, *additions), note if beyond else None
 
 
-def _limit(memory: PfMemory, quirks: Quirks, others: int) -> int | None:
+def _limit(driver_state: DriverState, quirks: Quirks, others: int) -> int | None:
     limits = [] if quirks.most_fdb is None else [max(quirks.most_fdb - others, 0)]
-    limits += [] if memory.fdb_full is None else [memory.fdb_full]
+    limits += [] if driver_state.fdb_full is None else [driver_state.fdb_full]
     return min(limits, default=None)
 
 
@@ -43,9 +45,13 @@ def _wanted(desired: DesiredPf, pf: Pf) -> list[str]:
     network = pf.network
     if network is None or not pf.vfs or pf.eswitch == "switchdev":
         return []
-    names = dict.fromkeys(leg.bridge for leg in desired.legs if leg.bridge)
+    names = dict.fromkeys(vlan_interface.bridge for vlan_interface in desired.vlan_interfaces if vlan_interface.bridge)
     bridges = [link for name in names if (link := network.named(name)) and link.kind == "bridge"]
-    ports = {link.master for link in network.links if any(link.name == leg.name for leg in desired.legs)}
+    ports = {
+        link.master
+        for link in network.links
+        if any(link.name == vlan_interface.name for vlan_interface in desired.vlan_interfaces)
+    }
     joined = [bridge for bridge in bridges if bridge.ifindex in ports]
     learnt = [mac for bridge in joined for name, mac in network.learnt if name == bridge.name]
     known = {pf.netdev.mac if pf.netdev else "", _NO_MAC, *(vf.settings.mac for vf in pf.vfs if vf.settings)}

@@ -7,7 +7,7 @@ Somebody else's device is used where it serves, and never altered: what it lacks
 from collections.abc import Iterator
 
 from vfagent.frozen import frozen
-from vfagent.model.desired import DesiredBridge, DesiredLeg, DesiredPf
+from vfagent.model.desired import DesiredBridge, DesiredPf, DesiredVlanInterface
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
@@ -15,14 +15,14 @@ from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan
 from vfagent.plan.steps import CreateBridge, CreateVlan, DeleteLink, LinkChange, MarkLink, SetLink
 from vfagent.plan.vf import Deferred, Planned
 
-Chain = tuple[Planned, ...]
+ParallelGroup = tuple[Planned, ...]
 
 
 @frozen(slots=True)
 class NetworkPlan:
     """Chains are done one after the other, and one that fails does not keep the next from being done."""
 
-    chains: tuple[Chain, ...] = ()
+    groups: tuple[ParallelGroup, ...] = ()
     deferred: tuple[Deferred, ...] = ()
     waiting: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -46,10 +46,13 @@ def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
         return NetworkPlan()
     parts: list[list[Item | _Waits]] = [[*plan_leftover_addresses(desired, network), *_stale(desired, pf, network)]]
     parts.append([item for bridge in desired.bridges for item in plan_bridge(bridge, pf.address, network)])
-    parts += [list(_leg(leg, desired, pf, netdev, network)) for leg in desired.legs]
+    parts += [
+        list(_vlan_interface(vlan_interface, desired, pf, netdev, network))
+        for vlan_interface in desired.vlan_interfaces
+    ]
     items = [item for part in parts for item in part]
     return NetworkPlan(
-        chains=tuple(chain for part in parts if (chain := tuple(one for one in part if isinstance(one, Planned)))),
+        groups=tuple(group for part in parts if (group := tuple(one for one in part if isinstance(one, Planned)))),
         deferred=tuple(item for item in items if isinstance(item, Deferred)),
         waiting=tuple(item.text for item in items if isinstance(item, _Waits)),
         problems=tuple(item for item in items if isinstance(item, str)),
@@ -58,10 +61,10 @@ def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
 
 def _stale(desired: DesiredPf, pf: Pf, network: HostNetwork) -> Iterator[Item]:
     """What vfagent made on this PF, and no rule wants any more."""
-    wanted = {leg.name for leg in desired.legs}
+    wanted = {vlan_interface.name for vlan_interface in desired.vlan_interfaces}
     for link in network.links:
         on_this_pf = pf.netdev is not None and link.lower == pf.netdev.ifindex and link.kind == "vlan"
-        if on_this_pf and link.ours and link.name not in wanted:
+        if on_this_pf and link.managed and link.name not in wanted:
             yield _removal(link, pf.address, "not in the policy")
 
 
@@ -78,7 +81,7 @@ def plan_bridge(want: DesiredBridge, pf: PciAddress, network: HostNetwork) -> It
         yield from _set(want.name, None, LinkChange(mtu=want.mtu, up=True), pf, "a new bridge")
     elif found.kind != "bridge":
         yield f"{want.name}: is there, and is no bridge but {_kind(found)}"
-    elif found.ours:
+    elif found.managed:
         yield from _marked(found, pf)
         yield from _bridge_changes(want, found, pf)
 
@@ -93,7 +96,9 @@ def _bridge_changes(want: DesiredBridge, found: Link, pf: PciAddress) -> Iterato
         yield from _set(found.name, found.ifindex, LinkChange(up=True), pf, "found down")
 
 
-def _leg(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork) -> Iterator[Item | _Waits]:
+def _vlan_interface(
+    want: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
+) -> Iterator[Item | _Waits]:
     bridge = network.named(want.bridge)
     if want.bridge and bridge is None and want.bridge not in {one.name for one in desired.bridges}:
         yield _Waits(f"{want.name}: its bridge {want.bridge} is not there, and no [[bridge]] rule makes it")
@@ -101,7 +106,7 @@ def _leg(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, network: 
     if bridge and bridge.kind != "bridge":
         yield f"{want.name}: {bridge.name} is no bridge but {_kind(bridge)}"
         return
-    if bridge and not (bridge.ours or bridge.admin_up):
+    if bridge and not (bridge.managed or bridge.admin_up):
         yield _Waits(f"{want.name}: its bridge {bridge.name} is down, and somebody else's to bring up")
     items = list(_device(want, desired, pf, netdev, network))
     yield from items
@@ -112,7 +117,9 @@ def _leg(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, network: 
         yield from plan_addresses(want, desired, pf.address, network)
 
 
-def _device(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork) -> Iterator[Item]:
+def _device(
+    want: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
+) -> Iterator[Item]:
     found = network.named(want.name)
     fits = found is not None and found.kind == "vlan" and (found.lower, found.vlan) == (netdev.ifindex, want.tag)
     if want.mtu is not None and want.mtu > max(netdev.mtu, desired.mtu or 0):
@@ -120,15 +127,15 @@ def _device(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, networ
         return
     if found is None:
         yield from _new_device(want, pf, netdev, "found none")
-    elif fits and found.ours:
+    elif fits and found.managed:
         yield from _marked(found, pf.address)
         yield from _device_changes(want, found, pf, netdev, network)
     elif fits:
-        yield from _somebodys(want, found, network)
-    elif found.ours and found.kind == "vlan" and found.lower != netdev.ifindex:
+        yield from _foreign(want, found, network)
+    elif found.managed and found.kind == "vlan" and found.lower != netdev.ifindex:
         # That PF's own look removes it, where no rule wants it there any more.
-        yield taken_by_another(want.name)
-    elif found.ours:
+        yield on_another_pf(want.name)
+    elif found.managed:
         removal = _removal(found, pf.address, f"found {found.vlan or _kind(found)}")
         yield removal
         if isinstance(removal, Planned):
@@ -137,18 +144,20 @@ def _device(want: DesiredLeg, desired: DesiredPf, pf: Pf, netdev: Netdev, networ
         yield f"{want.name}: is there, made by somebody else, as {_kind(found)}; remove it, or choose another name"
 
 
-def taken_by_another(name: str) -> str:
+def on_another_pf(name: str) -> str:
     return f"{name}: is another PF's VLAN device; a rule with [[pf.vlan]] is for one PF, so give each its own"
 
 
-def _new_device(want: DesiredLeg, pf: Pf, netdev: Netdev, reason: str) -> Iterator[Item]:
+def _new_device(want: DesiredVlanInterface, pf: Pf, netdev: Netdev, reason: str) -> Iterator[Item]:
     yield Planned(CreateVlan(pf.address, netdev.name, netdev.ifindex, want.name, want.tag), reason)
     mtu = want.mtu if want.mtu is not None and want.mtu < netdev.mtu else None
     change = LinkChange(mtu=mtu, up=True, bridge=want.bridge)
     yield from _set(want.name, None, change, pf.address, "a new VLAN device")
 
 
-def _device_changes(want: DesiredLeg, found: Link, pf: Pf, netdev: Netdev, network: HostNetwork) -> Iterator[Item]:
+def _device_changes(
+    want: DesiredVlanInterface, found: Link, pf: Pf, netdev: Netdev, network: HostNetwork
+) -> Iterator[Item]:
     mtu = min(want.mtu or netdev.mtu, netdev.mtu)  # what the PF lacks of it, its next round gives
     if found.mtu != mtu:
         yield from _set(found.name, found.ifindex, LinkChange(mtu=mtu), pf.address, f"found {found.mtu}")
@@ -161,7 +170,7 @@ def _device_changes(want: DesiredLeg, found: Link, pf: Pf, netdev: Netdev, netwo
         yield from _set(found.name, found.ifindex, LinkChange(up=True), pf.address, "found down")
 
 
-def _somebodys(want: DesiredLeg, found: Link, network: HostNetwork) -> Iterator[Item]:
+def _foreign(want: DesiredVlanInterface, found: Link, network: HostNetwork) -> Iterator[Item]:
     bridge = network.named(want.bridge)
     if want.bridge and (bridge is None or found.master != bridge.ifindex):
         yield f"{want.name}: is somebody else's, and no port of {want.bridge}; its owner is to put it there"
@@ -170,7 +179,7 @@ def _somebodys(want: DesiredLeg, found: Link, network: HostNetwork) -> Iterator[
 
 
 def _marked(found: Link, pf: PciAddress) -> Iterator[Item]:
-    if found.newborn:
+    if found.unmarked:
         yield Planned(MarkLink(pf, found.name, found.ifindex), "found unmarked")
 
 

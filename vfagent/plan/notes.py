@@ -5,26 +5,35 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.switch import eswitch_notes, wanted_eswitch
 
 
-def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, memory: PfMemory) -> tuple[str, ...]:
+def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: DriverState) -> tuple[str, ...]:
     # Rates follow when the link comes, which its own event tells; READY waits for that only a few seconds.
-    if not quirks.rate_needs_carrier or pf.netdev is None or pf.netdev.carrier or Attribute.RATE in memory.unsupported:
+    if (
+        not quirks.rate_needs_carrier
+        or pf.netdev is None
+        or pf.netdev.carrier
+        or Attribute.RATE in driver_state.unsupported
+    ):
         return ()
     return ("rates: the driver takes them only with a link",) if any(vf.settings.rate for vf in desired.vfs) else ()
 
 
-def plan_notes(desired: DesiredPf, pf: Pf, memory: PfMemory) -> tuple[str, ...]:
+def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[str, ...]:
     asked = {attribute for vf in desired.vfs for attribute in _attributes(vf.settings)}
-    keys = ((Attribute.HWMODE, desired.hwmode), (Attribute.ESWITCH, desired.eswitch), (Attribute.FDB, desired.legs))
+    keys = (
+        (Attribute.HWMODE, desired.hwmode),
+        (Attribute.ESWITCH, desired.eswitch),
+        (Attribute.FDB, desired.vlan_interfaces),
+    )
     card = {attribute for attribute, wish in keys if wish}
-    refused = sorted((asked | card) & memory.unsupported)
-    later = _later_notes(desired, pf, wanted_eswitch(desired, pf, memory))
+    refused = sorted((asked | card) & driver_state.unsupported)
+    later = _later_notes(desired, pf, wanted_eswitch(desired, pf, driver_state))
     unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
     nothing = ("the PF has no netdev: VF settings do not apply",) if asked and not pf.is_nic else ()
     return (*unsupported, *eswitch_notes(desired, pf), *later, *nothing)
@@ -34,7 +43,7 @@ def _later_notes(desired: DesiredPf, pf: Pf, mode: str | None) -> Iterator[str]:
     """What is beyond the horizon, or never comes."""
     if desired.hwmode and not pf.vfs:
         yield f"hwmode {desired.hwmode} is set once there are VFs"
-    if desired.legs and mode:
+    if desired.vlan_interfaces and mode:
         yield f"the host's VLAN devices follow once the eswitch is {mode}"
 
 

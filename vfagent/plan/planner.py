@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.plan.fdb import plan_fdb
@@ -36,7 +36,7 @@ from vfagent.plan.switch import (
 )
 from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, plan_new_settings, plan_settings
 
-Chain = tuple[Planned, ...]
+ParallelGroup = tuple[Planned, ...]
 UDEV_NOT_DONE = "udev has not finished with the PF"
 
 _Groups = dict[int | None, dict[PciAddress, str]]  # of each IOMMU group, which driver each of its VFs is to have
@@ -46,19 +46,21 @@ _Groups = dict[int | None, dict[PciAddress, str]]  # of each IOMMU group, which 
 class Plan:
     """Stages follow one another; the chains of one stage touch different kernel locks and run at once."""
 
-    stages: tuple[tuple[Chain, ...], ...] = ()
+    batches: tuple[tuple[ParallelGroup, ...], ...] = ()
     deferred: tuple[Deferred, ...] = ()
     waiting: tuple[str, ...] = ()  # what must arrive first; an event will tell
     problems: tuple[str, ...] = ()  # what the policy asks for and cannot be had here
     notes: tuple[str, ...] = ()  # what is left out, and why that is in order
     horizon: bool = False  # VFs are made anew: what they will be like is seen in the next round
-    apart: tuple[Chain, ...] = ()  # the host's own network: after the stages, each chain whatever became of the others
+    independent: tuple[
+        ParallelGroup, ...
+    ] = ()  # the host's own network: after the stages, each chain whatever became of the others
     lacking: tuple[str, ...] = ()  # what of that network cannot be had now; guests wait for it
 
     @property
     def steps(self) -> tuple[Planned, ...]:
-        staged = (planned for stage in self.stages for chain in stage for planned in chain)
-        return (*staged, *(planned for chain in self.apart for planned in chain))
+        staged = (planned for batch in self.batches for group in batch for planned in group)
+        return (*staged, *(planned for group in self.independent for planned in group))
 
     @property
     def settled(self) -> bool:
@@ -66,52 +68,52 @@ class Plan:
         return not (self.steps or self.deferred or self.waiting or self.problems)
 
 
-def plan_pf(desired: DesiredPf, pf: Pf, memory: PfMemory, given_up: Chain = ()) -> Plan:
-    """`given_up`: steps that failed too often; without the card's other mode the rest is done all the same."""
-    if desired.eswitch and any(isinstance(one.step, SetEswitch) for one in given_up):
-        plan = plan_pf(replace(desired, eswitch=None), pf, memory)
+def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: ParallelGroup = ()) -> Plan:
+    """`suspended`: steps that failed too often; without the card's other mode the rest is done all the same."""
+    if desired.eswitch and any(isinstance(one.step, SetEswitch) for one in suspended):
+        plan = plan_pf(replace(desired, eswitch=None), pf, driver_state)
         return replace(plan, problems=(f"eswitch {desired.eswitch} could not be set", *plan.problems))
-    notes = plan_notes(desired, pf, memory)
+    notes = plan_notes(desired, pf, driver_state)
     if waiting := _waiting(pf):
         return Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
-        return with_network(Plan(problems=(desired.problem,), notes=notes), desired, pf, memory)
-    if fewer := _fewer(desired, memory):
-        plan = plan_pf(fewer, pf, memory)
+        return with_network(Plan(problems=(desired.problem,), notes=notes), desired, pf, driver_state)
+    if fewer := _fewer(desired, driver_state):
+        plan = plan_pf(fewer, pf, driver_state)
         short = f"the driver makes only {fewer.numvfs} of the {desired.numvfs} VFs that rule {desired.rule!r} asks for"
         return replace(plan, problems=(short, *plan.problems))
-    mode = wanted_eswitch(desired, pf, memory)
+    mode = wanted_eswitch(desired, pf, driver_state)
     anew = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
     if not anew and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
-        return with_network(_plan_rest(desired, pf, memory, (), notes), desired, pf, memory)
+        return with_network(_plan_rest(desired, pf, driver_state, (), notes), desired, pf, driver_state)
     reason = f"found eswitch {pf.eswitch}" if anew else f"found {len(pf.vfs)} VFs"
-    if because := _forbidden(desired, pf):
+    if blocker := _forbidden(desired, pf):
         step = SetEswitch(pf.address, mode or "") if anew else SetNumvfs(pf.address, desired.numvfs or 0)
-        late = Deferred(step, reason, because)
-        return with_network(_plan_rest(desired, pf, memory, (late,), notes), desired, pf, memory)
-    plan = Plan(stages=_creation(desired, pf, memory, reason), notes=notes, horizon=True)
+        late = Deferred(step, reason, blocker)
+        return with_network(_plan_rest(desired, pf, driver_state, (late,), notes), desired, pf, driver_state)
+    plan = Plan(batches=_creation(desired, pf, driver_state, reason), notes=notes, horizon=True)
     # A change of the mode may make the PF's netdev anew.
-    return plan if mode else with_network(plan, desired, pf, memory)
+    return plan if mode else with_network(plan, desired, pf, driver_state)
 
 
-def _fewer(desired: DesiredPf, memory: PfMemory) -> DesiredPf | None:
+def _fewer(desired: DesiredPf, driver_state: DriverState) -> DesiredPf | None:
     """What is left to wish for, where the driver was seen to make no more VFs: those it makes are set and bound."""
-    most = memory.most_vfs
+    most = driver_state.most_vfs
     if most is None or desired.numvfs is None or desired.numvfs <= most:
         return None
     return replace(desired, numvfs=most, vfs=tuple(vf for vf in desired.vfs if vf.index < most))
 
 
-def with_network(plan: Plan, desired: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
+def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
     """What the host's own network on this PF lacks, and the mode of the card's switch."""
-    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, memory, _forbidden(desired, pf))
-    entries, note = plan_fdb(desired, pf, memory, quirks_of(pf.driver))
+    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _forbidden(desired, pf))
+    entries, note = plan_fdb(desired, pf, driver_state, quirks_of(pf.driver))
     mode = (hwmode,) if isinstance(hwmode, Planned) else ()
-    chains = (mode, *network.chains, plan_representors(desired, pf), entries)
+    groups = (mode, *network.groups, plan_representors(desired, pf), entries)
     late = network.deferred + ((hwmode,) if isinstance(hwmode, Deferred) else ())
     return replace(
         plan,
-        apart=tuple(chain for chain in chains if chain),
+        independent=tuple(group for group in groups if group),
         deferred=plan.deferred + late,
         waiting=plan.waiting + network.waiting,
         problems=plan.problems + network.problems,
@@ -120,9 +122,9 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, memory: PfMemory) -> Pl
     )
 
 
-def plan_leftovers(nothing: DesiredPf, pf: Pf, memory: PfMemory) -> Plan:
+def plan_leftovers(nothing: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
     """Of a PF without a rule: the host's network that was made on it goes; its VFs stay as they are."""
-    return Plan() if _waiting(pf) else with_network(Plan(), nothing, pf, memory)
+    return Plan() if _waiting(pf) else with_network(Plan(), nothing, pf, driver_state)
 
 
 def _waiting(pf: Pf) -> str | None:
@@ -139,22 +141,24 @@ def _waiting(pf: Pf) -> str | None:
     return None
 
 
-def _creation(desired: DesiredPf, pf: Pf, memory: PfMemory, reason: str) -> tuple[tuple[Chain, ...], ...]:
+def _creation(
+    desired: DesiredPf, pf: Pf, driver_state: DriverState, reason: str
+) -> tuple[tuple[ParallelGroup, ...], ...]:
     """All VFs anew: those that are there go, the wanted ones are made, set and bound."""
     quirks = quirks_of(pf.driver)
     count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
-    steps = _count_steps(count, pf, quirks, wanted_eswitch(desired, pf, memory))
+    steps = _count_steps(count, pf, quirks, wanted_eswitch(desired, pf, driver_state))
     make = tuple(Planned(step, reason) for step in steps)
     if not count:
         return ((make,),)
-    memory = memory.without_vfs()
+    driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
-    settings = tuple(item for want in desired.vfs for item in plan_new_settings(pf, want, memory, quirks))
+    settings = tuple(item for want in desired.vfs for item in plan_new_settings(pf, want, driver_state, quirks))
     drivers = tuple(item for want in desired.vfs for item in plan_new_driver(pf, want))
-    return _used(((*mtu, *make),), *_stages(up, settings, drivers, quirks))
+    return _used(((*mtu, *make),), *_batches(up, settings, drivers, quirks))
 
 
-def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[Chain, Chain]:
+def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[ParallelGroup, ParallelGroup]:
     netdev = pf.netdev
     if netdev is None:
         return (), ()
@@ -188,33 +192,33 @@ def _administers(desired: DesiredPf, pf: Pf) -> str | None:
 
 
 def _plan_rest(
-    desired: DesiredPf, pf: Pf, memory: PfMemory, deferred: tuple[Deferred, ...], notes: tuple[str, ...]
+    desired: DesiredPf, pf: Pf, driver_state: DriverState, deferred: tuple[Deferred, ...], notes: tuple[str, ...]
 ) -> Plan:
     quirks = quirks_of(pf.driver)
     present = {vf.index: vf for vf in pf.vfs}
     pairs = [(present[want.index], want) for want in desired.vfs if want.index in present]
     port = _port_items(desired, pf, quirks)
-    settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, memory, quirks)]
+    settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, driver_state, quirks)]
     groups = _wishes_by_group(pairs)
     blocked = {vf.index: why for vf, want in pairs if (why := _not_assignable(vf, want, groups))}
     drivers = [item for vf, want in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, want))]
-    mode = wanted_eswitch(desired, pf, memory)
+    mode = wanted_eswitch(desired, pf, driver_state)
     switch = mode_change_in_place(pf, mode, _forbidden(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
         drivers, settings = [], []  # they follow in the next round
     first = _ready(list(switch)) or _driven_anew(pf, pairs, settings)
     items = [*port, *switch, *settings, *drivers]
     return Plan(
-        stages=_used((first,)) + _stages(_ready(port), _ready(settings), _ready(drivers), quirks),
+        batches=_used((first,)) + _batches(_ready(port), _ready(settings), _ready(drivers), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
         problems=tuple(blocked.values()),
         notes=notes,
-        waiting=rates_waiting(desired, pf, quirks, memory),
+        waiting=rates_waiting(desired, pf, quirks, driver_state),
         horizon=False,
     )
 
 
-def _driven_anew(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> Chain:
+def _driven_anew(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> ParallelGroup:
     """VFs whose host driver is to read its new MAC: mlx5 hands it to no driver that runs (sriov-cni). The next round
     brings the driver back."""
     macs = {item.step.index: item.step.settings.mac for item in _ready(settings) if isinstance(item.step, ConfigureVf)}
@@ -223,11 +227,13 @@ def _driven_anew(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Plann
     return tuple(Planned(UnbindDriver(pf.address, vf.index, vf.address), "to start with its new MAC") for vf in stale)
 
 
-def _ready(items: list[Planned | Deferred]) -> Chain:
+def _ready(items: list[Planned | Deferred]) -> ParallelGroup:
     return tuple(item for item in items if isinstance(item, Planned))
 
 
-def _stages(port: Chain, settings: Chain, drivers: Chain, quirks: Quirks) -> tuple[tuple[Chain, ...], ...]:
+def _batches(
+    port: ParallelGroup, settings: ParallelGroup, drivers: ParallelGroup, quirks: Quirks
+) -> tuple[tuple[ParallelGroup, ...], ...]:
     """The port comes up, then each VF is set, under the rtnl lock; meanwhile sysfs binds those that need neither.
 
     A host driver probes after that: igbvf on a PF that is down waits 2.3 s, and takes its MAC at probe.
@@ -240,10 +246,10 @@ def _stages(port: Chain, settings: Chain, drivers: Chain, quirks: Quirks) -> tup
     return _used(((*under_rtnl, *late), early))
 
 
-def _used(*stages: tuple[Chain, ...]) -> tuple[tuple[Chain, ...], ...]:
+def _used(*batches: tuple[ParallelGroup, ...]) -> tuple[tuple[ParallelGroup, ...], ...]:
     """Without the chains that are empty, and the stages of which nothing is left."""
-    filled = (tuple(chain for chain in stage if chain) for stage in stages)
-    return tuple(stage for stage in filled if stage)
+    filled = (tuple(group for group in batch if group) for batch in batches)
+    return tuple(batch for batch in filled if batch)
 
 
 def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | Deferred]:
@@ -255,7 +261,7 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
         return items
     if desired.mtu is not None and netdev.mtu < desired.mtu:
         items.append(_mtu_item(desired, desired.mtu, pf, quirks))
-    used = (pf.vfs and desired.numvfs != 0) or desired.legs
+    used = (pf.vfs and desired.numvfs != 0) or desired.vlan_interfaces
     if used and not netdev.admin_up:
         items.append(Planned(SetAdminState(pf.address, netdev.ifindex, up=True), "found down"))
     return items
@@ -264,8 +270,8 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
 def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned | Deferred:
     assert pf.netdev is not None
     step, reason = SetMtu(pf.address, pf.netdev.ifindex, mtu), f"found {pf.netdev.mtu}"
-    because = _forbidden(desired, pf) if quirks.mtu_resets_vfs else _administers(desired, pf)
-    return Deferred(step, reason, because) if because else Planned(step, reason)
+    blocker = _forbidden(desired, pf) if quirks.mtu_resets_vfs else _administers(desired, pf)
+    return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
 
 
 def _wishes_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import Representor
 from vfagent.model.vf_settings import Attribute
@@ -13,9 +13,13 @@ from vfagent.plan.steps import LinkChange, SetEswitch, SetHwmode, SetNumvfs, Set
 from vfagent.plan.vf import Deferred, Planned
 
 
-def wanted_eswitch(desired: DesiredPf, pf: Pf, memory: PfMemory) -> str | None:
+def wanted_eswitch(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> str | None:
     """The mode to change to; None where it stands, is nobody's wish, or cannot be had."""
-    if desired.eswitch is None or pf.eswitch in (None, desired.eswitch) or Attribute.ESWITCH in memory.unsupported:
+    if (
+        desired.eswitch is None
+        or pf.eswitch in (None, desired.eswitch)
+        or Attribute.ESWITCH in driver_state.unsupported
+    ):
         return None
     return desired.eswitch
 
@@ -54,11 +58,13 @@ def mode_change_in_place(pf: Pf, mode: str, forbidden: str | None) -> tuple[Plan
     return (*free, Planned(SetEswitch(pf.address, mode), reason))
 
 
-def plan_hwmode(desired: DesiredPf, pf: Pf, memory: PfMemory, forbidden: str | None) -> Planned | Deferred | None:
+def plan_hwmode(
+    desired: DesiredPf, pf: Pf, driver_state: DriverState, forbidden: str | None
+) -> Planned | Deferred | None:
     """Only with VFs: without, drivers refuse it, or worse. i40e resets its port for it (i40e_ndo_bridge_setlink)."""
-    if desired.hwmode is None or not pf.vfs or pf.netdev is None or Attribute.HWMODE in memory.unsupported:
+    if desired.hwmode is None or not pf.vfs or pf.netdev is None or Attribute.HWMODE in driver_state.unsupported:
         return None
-    found = pf.hwmode or memory.hwmode
+    found = pf.hwmode or driver_state.hwmode
     if found == desired.hwmode:
         return None
     step, reason = SetHwmode(pf.address, pf.netdev.ifindex, desired.hwmode), f"found {found or 'not reported'}"

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredVf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import VFIO_DRIVER, Netdev, Pf, Vf, vf_in_use
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.plan.quirks import Quirks
@@ -27,32 +27,34 @@ class Deferred:
 
     step: Step
     reason: str
-    because: str
+    blocker: str
 
 
-def plan_settings(pf: Pf, vf: Vf, desired: DesiredVf, memory: PfMemory, quirks: Quirks) -> Iterator[Planned | Deferred]:
+def plan_settings(
+    pf: Pf, vf: Vf, desired: DesiredVf, driver_state: DriverState, quirks: Quirks
+) -> Iterator[Planned | Deferred]:
     """What is to be set through the PF; on a VF in use, disturbing changes are deferred."""
     if pf.netdev is None:
         return
-    wanted = _settable(pf.netdev, desired, memory, quirks)
-    held = memory.applied.get(vf.index, VfSettings())
+    wanted = _settable(pf.netdev, desired, driver_state, quirks)
+    held = driver_state.applied.get(vf.index, VfSettings())
     change = difference(wanted, vf.settings or VfSettings(), held)
     use = vf_in_use(vf, nic=pf.is_nic)
-    for part, because in _split(change, use, quirks):
+    for part, blocker in _split(change, use, quirks):
         if not part.empty:
             step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
             reason = _found(part, vf.settings or held)
-            yield Deferred(step, reason, f"vf{vf.index}: {because}") if because else Planned(step, reason)
+            yield Deferred(step, reason, f"vf{vf.index}: {blocker}") if blocker else Planned(step, reason)
 
 
-def _settable(netdev: Netdev, desired: DesiredVf, memory: PfMemory, quirks: Quirks) -> VfSettings:
-    wanted = supported(desired.settings, memory)
+def _settable(netdev: Netdev, desired: DesiredVf, driver_state: DriverState, quirks: Quirks) -> VfSettings:
+    wanted = supported(desired.settings, driver_state)
     return replace(wanted, rate=None) if quirks.rate_needs_carrier and not netdev.carrier else wanted
 
 
-def plan_new_settings(pf: Pf, desired: DesiredVf, memory: PfMemory, quirks: Quirks) -> Iterator[Planned]:
+def plan_new_settings(pf: Pf, desired: DesiredVf, driver_state: DriverState, quirks: Quirks) -> Iterator[Planned]:
     """All that is wanted of a VF which is still to be made."""
-    wanted = _settable(pf.netdev, desired, memory, quirks) if pf.netdev else VfSettings()
+    wanted = _settable(pf.netdev, desired, driver_state, quirks) if pf.netdev else VfSettings()
     if pf.netdev and not wanted.empty:
         yield Planned(ConfigureVf(pf.address, pf.netdev.ifindex, desired.index, wanted), "a new VF")
 
@@ -63,13 +65,17 @@ def plan_new_driver(pf: Pf, desired: DesiredVf) -> Iterator[Planned]:
         yield Planned(BindDriver(pf.address, desired.index, None, driver), "a new VF")
 
 
-def believed(memory: PfMemory, pf: Pf) -> PfMemory:
+def believed(driver_state: DriverState, pf: Pf) -> DriverState:
     """Less what was set of VFs that were reset or made anew since, as what the driver does report shows."""
-    told = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
-    kept = {at: held for at, held in memory.applied.items() if at in told and difference(held, told[at], held).empty}
-    most = None if memory.most_vfs is not None and len(pf.vfs) > memory.most_vfs else memory.most_vfs
-    same = (kept, most) == (memory.applied, memory.most_vfs)
-    return memory if same else replace(memory, applied=kept, most_vfs=most)
+    logged = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
+    kept = {
+        at: held
+        for at, held in driver_state.applied.items()
+        if at in logged and difference(held, logged[at], held).empty
+    }
+    most = None if driver_state.most_vfs is not None and len(pf.vfs) > driver_state.most_vfs else driver_state.most_vfs
+    same = (kept, most) == (driver_state.applied, driver_state.most_vfs)
+    return driver_state if same else replace(driver_state, applied=kept, most_vfs=most)
 
 
 def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:
@@ -80,9 +86,9 @@ def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[V
     return (replace(change, **disturbing), None), (replace(change, **rest), use)
 
 
-def supported(settings: VfSettings, memory: PfMemory) -> VfSettings:
+def supported(settings: VfSettings, driver_state: DriverState) -> VfSettings:
     """The settings less those this driver was seen to refuse for good."""
-    missing = memory.unsupported
+    missing = driver_state.unsupported
     if not missing:
         return settings
     names = {field.name for field in fields(settings)}

@@ -4,20 +4,20 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vfagent.plan.network import Chain, taken_by_another
+from vfagent.plan.network import ParallelGroup, on_another_pf
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import CreateVlan
 
 
-def one_after_the_other(plans: Iterable[Plan]) -> Iterator[Plan]:
+def without_conflicts(plans: Iterable[Plan]) -> Iterator[Plan]:
     """Each PF is looked at alone, and finds none of the VLAN devices that are still to be made for another."""
     made = set[str]()
     for plan in plans:
-        rivals = {name: chain for chain in plan.apart for name in _made_by(chain) & made}
-        made |= {name for chain in plan.apart for name in _made_by(chain)}
-        apart = tuple(chain for chain in plan.apart if chain not in rivals.values())
-        yield replace(plan, apart=apart, problems=plan.problems + tuple(map(taken_by_another, rivals)))
+        conflicts = {name: group for group in plan.independent for name in _made_by(group) & made}
+        made |= {name for group in plan.independent for name in _made_by(group)}
+        independent = tuple(group for group in plan.independent if group not in conflicts.values())
+        yield replace(plan, independent=independent, problems=plan.problems + tuple(map(on_another_pf, conflicts)))
 
 
-def _made_by(chain: Chain) -> set[str]:
-    return {planned.step.name for planned in chain if isinstance(planned.step, CreateVlan)}
+def _made_by(group: ParallelGroup) -> set[str]:
+    return {planned.step.name for planned in group if isinstance(planned.step, CreateVlan)}

@@ -3,40 +3,51 @@
 
 from dataclasses import replace
 
-from vfagent.model.desired import DesiredBridge, DesiredLeg, DesiredPf, DesiredVf
+from vfagent.model.desired import DesiredBridge, DesiredPf, DesiredVf, DesiredVlanInterface
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.policy.types import BridgeRule, PfRule, Policy, VlanRule
 
 
-def desired_legs(rule: PfRule) -> tuple[DesiredLeg, ...]:
-    return tuple(_leg(vlan) for vlan in rule.vlan)
+def desired_vlan_interfaces(rule: PfRule) -> tuple[DesiredVlanInterface, ...]:
+    return tuple(_vlan_interface(vlan) for vlan in rule.vlan)
 
 
-def every_leg(policy: Policy) -> tuple[DesiredLeg, ...]:
-    return tuple(leg for rule in policy.pf for leg in desired_legs(rule))
+def every_vlan_interface(policy: Policy) -> tuple[DesiredVlanInterface, ...]:
+    return tuple(vlan_interface for rule in policy.pf for vlan_interface in desired_vlan_interfaces(rule))
 
 
-def nothing_wanted(policy: Policy, address: PciAddress) -> DesiredPf:
+def nothing_desired(policy: Policy, address: PciAddress) -> DesiredPf:
     """Of a PF that no rule is for: what vfagent made of the host's network on it is to go."""
     return _beside(policy, DesiredPf(address, "", None, None, ()))
 
 
-def with_legs(policy: Policy, rule: PfRule, desired: DesiredPf) -> DesiredPf:
-    legs = desired_legs(rule)
-    return _beside(policy, replace(desired, legs=legs, bridges=bridges_of(policy, legs, desired.vfs)))
+def with_vlan_interfaces(policy: Policy, rule: PfRule, desired: DesiredPf) -> DesiredPf:
+    vlan_interfaces = desired_vlan_interfaces(rule)
+    return _beside(
+        policy,
+        replace(desired, vlan_interfaces=vlan_interfaces, bridges=bridges_of(policy, vlan_interfaces, desired.vfs)),
+    )
 
 
 def _beside(policy: Policy, desired: DesiredPf) -> DesiredPf:
     """With what the rules of other PFs keep on bridges that are shared."""
-    legs = every_leg(policy)
-    addresses = tuple((leg.holder, address) for leg in legs for address in leg.addresses)
-    moves = tuple((leg.source, leg.holder) for leg in legs if leg.source)
+    vlan_interfaces = every_vlan_interface(policy)
+    addresses = tuple(
+        (vlan_interface.address_owner, address)
+        for vlan_interface in vlan_interfaces
+        for address in vlan_interface.addresses
+    )
+    moves = tuple(
+        (vlan_interface.source, vlan_interface.address_owner)
+        for vlan_interface in vlan_interfaces
+        if vlan_interface.source
+    )
     return replace(desired, kept_addresses=addresses, kept_moves=moves)
 
 
-def _leg(vlan: VlanRule) -> DesiredLeg:
-    return DesiredLeg(
+def _vlan_interface(vlan: VlanRule) -> DesiredVlanInterface:
+    return DesiredVlanInterface(
         name=vlan.name,
         tag=VlanTag(vlan.id, vlan.protocol),
         mtu=vlan.mtu,
@@ -48,9 +59,11 @@ def _leg(vlan: VlanRule) -> DesiredLeg:
     )
 
 
-def bridges_of(policy: Policy, legs: tuple[DesiredLeg, ...], vfs: tuple[DesiredVf, ...]) -> tuple[DesiredBridge, ...]:
+def bridges_of(
+    policy: Policy, vlan_interfaces: tuple[DesiredVlanInterface, ...], vfs: tuple[DesiredVf, ...]
+) -> tuple[DesiredBridge, ...]:
     """Of the policy's bridges, those that these legs, and the representors of these VFs, are ports of."""
-    asked = {leg.bridge for leg in legs} | {vf.bridge for vf in vfs}
+    asked = {vlan_interface.bridge for vlan_interface in vlan_interfaces} | {vf.bridge for vf in vfs}
     return tuple(desired_bridge(rule) for rule in policy.bridge if rule.name in asked)
 
 

@@ -8,7 +8,7 @@ from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
-from vfagent.policy.host_network import with_legs
+from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
 
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
@@ -68,9 +68,9 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         problem=_count_problem(rule, count, pf),
         hwmode=rule.hwmode,
         eswitch=rule.eswitch,
-        passed_over=tuple(one.name for one in policy.pf if one is not rule and matches(one.match, pf, host)),
+        shadowed_rules=tuple(one.name for one in policy.pf if one is not rule and matches(one.match, pf, host)),
     )
-    return with_legs(policy, rule, desired)
+    return with_vlan_interfaces(policy, rule, desired)
 
 
 def resolve_count(count: VfCount, totalvfs: int) -> int:

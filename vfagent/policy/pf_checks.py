@@ -88,11 +88,11 @@ def _overlaps(rule: PfRule, at: Place) -> Iterator[Problem]:
     """Explicit indices that two rules name, found by one walk over the sorted ranges."""
     spans = sorted((low, high, number) for number, vf in enumerate(rule.vf) for low, high in vf.index.ranges or ())
     reach, holder = -1, 0
-    told: set[tuple[int, int]] = set()
+    logged: set[tuple[int, int]] = set()
     for low, high, number in spans:
         pair = (max(number, holder), min(number, holder))
-        if low <= reach and pair not in told:
-            told.add(pair)
+        if low <= reach and pair not in logged:
+            logged.add(pair)
             later, earlier = (at / "vf" / part / "index" for part in pair)
             yield later.problem(f"found index {low} a second time, allowed is once: it is named at {earlier}")
         if high > reach:

@@ -15,8 +15,8 @@ _MOST_WAITS = 60  # then udev is not at work, but has died
 _COLLECT_S = 60.0  # what grows is small, and what a collection costs grows with the host
 
 
-class SpareWorker:
-    """`body` is what a worker does with its task, `rehearse` what it does before it has one; `load` brings in, once,
+class StandbyWorker:
+    """`body` is what a worker does with its task, `warm_up` what it does before it has one; `load` brings in, once,
     what it may need then and the service does not.
 
     None is made while `busy` holds: a fork takes processor time from the worker that is at its task, and what the
@@ -25,12 +25,12 @@ class SpareWorker:
     """
 
     def __init__(
-        self, body: Callable[[Any, worker.Send], None], rehearse: Callable[[], None], load: Callable[[], object]
+        self, body: Callable[[Any, worker.Send], None], warm_up: Callable[[], None], load: Callable[[], object]
     ) -> None:
-        self._body, self._rehearse, self._load = body, rehearse, load
+        self._body, self._warm_up, self._load = body, warm_up, load
         self.busy: Callable[[], bool] = bool
         self.crowded: Callable[[], bool] = bool
-        self.spare: worker.Spare | None = None
+        self.standby: worker.Standby | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waits = 0
         self._stopped = False
@@ -39,11 +39,11 @@ class SpareWorker:
 
     def begin(self, task: Any) -> worker.Worker:
         """A worker at this task: the spare one, or one that is forked now."""
-        spare, self.spare = self.spare, None
-        if spare and spare.begin(task):
-            return spare.worker
-        if spare:
-            reap(spare.worker)
+        standby, self.standby = self.standby, None
+        if standby and standby.begin(task):
+            return standby.worker
+        if standby:
+            reap(standby.worker)
         return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
 
     def renew_soon(self) -> None:
@@ -53,7 +53,7 @@ class SpareWorker:
             self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
 
     def _renew(self) -> None:
-        if self.spare is None and self.crowded() and self._waits < _MOST_WAITS:
+        if self.standby is None and self.crowded() and self._waits < _MOST_WAITS:
             self._waits += 1
             self.renew_soon()
         else:
@@ -61,13 +61,13 @@ class SpareWorker:
 
     def renew_now(self) -> None:
         self._cancel_timer()
-        if self._stopped or self.busy() or self.spare is not None:
+        if self._stopped or self.busy() or self.standby is not None:
             return
         self._waits = 0
         self._load()
         self._tidy()
         with contextlib.suppress(OSError):  # without one, a look forks its own
-            self.spare = worker.prepare(self._body, self._rehearse, close=self.keep_from_workers())
+            self.standby = worker.prepare(self._body, self._warm_up, close=self.keep_from_workers())
 
     def _cancel_timer(self) -> None:
         if self._timer:
@@ -84,7 +84,7 @@ class SpareWorker:
     def stop(self) -> None:
         self._stopped = True
         self._cancel_timer()
-        if self.spare:
-            self.spare.dismiss()
-            reap(self.spare.worker)
-            self.spare = None
+        if self.standby:
+            self.standby.dismiss()
+            reap(self.standby.worker)
+            self.standby = None

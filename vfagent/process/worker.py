@@ -104,7 +104,7 @@ def _pidfd(pid: int, reading: int) -> int:
 
 
 @dataclass(slots=True)
-class Spare:
+class Standby:
     """A child that was forked ahead of its task, and waits for it."""
 
     worker: Worker
@@ -126,8 +126,8 @@ class Spare:
         os.close(self._orders)
 
 
-def prepare(body: Callable[[Any, Send], None], rehearse: Callable[[], None], *, close: tuple[int, ...] = ()) -> Spare:
-    """Fork a child that calls `rehearse` now, and `body` when it is given a task.
+def prepare(body: Callable[[Any, Send], None], warm_up: Callable[[], None], *, close: tuple[int, ...] = ()) -> Standby:
+    """Fork a child that calls `warm_up` now, and `body` when it is given a task.
 
     The rehearsal makes the child's own copies of the pages that the work writes to: that, and the fork, are most
     of what a new worker costs.
@@ -137,7 +137,7 @@ def prepare(body: Callable[[Any, Send], None], rehearse: Callable[[], None], *, 
 
     def wait(send: Send) -> None:
         os.close(writing)
-        rehearse()
+        warm_up()
         with os.fdopen(reading, "rb") as orders:
             head = orders.read(_LENGTH.size)
             if head:  # else the parent is gone
@@ -150,7 +150,7 @@ def prepare(body: Callable[[Any, Send], None], rehearse: Callable[[], None], *, 
         raise
     finally:
         os.close(reading)
-    return Spare(worker, writing)
+    return Standby(worker, writing)
 
 
 def _child(body: Callable[[Send], None], writing: int, close: tuple[int, ...]) -> None:

@@ -72,10 +72,10 @@ def _change_link(step: Step, host: Host) -> None:
             _mark(step, host)
         case DeleteLink():
             link = host.network.link(step.name)
-            if link and link.ifindex == step.ifindex and _ours(step, link):
+            if link and link.ifindex == step.ifindex and _managed(step, link):
                 _ask(step, lambda: network.delete(step.ifindex), harmless=(errno.ENODEV,))
         case SetLink():
-            _set_link(step, _ours(step, _present(step, step.name, step.ifindex, host)), host)
+            _set_link(step, _managed(step, _present(step, step.name, step.ifindex, host)), host)
         case SetRepresentor():
             _set_link(step, _present(step, step.name, step.ifindex, host), host)
 
@@ -93,7 +93,7 @@ def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], N
 def _mark(step: CreateVlan | CreateBridge | MarkLink, host: Host) -> None:
     """Only what this or an earlier vfagent has just made: a name that somebody else took meanwhile is theirs."""
     link = host.network.link(step.name)
-    if link is not None and link.newborn:
+    if link is not None and link.unmarked:
         _ask(step, lambda: host.network.mark(link.ifindex), harmless=(errno.ENODEV,))
 
 
@@ -104,8 +104,8 @@ def _present(step: Step, name: str, ifindex: int | None, host: Host) -> Link:
     return link
 
 
-def _ours(step: Step, link: Link) -> Link:
-    if not link.ours:
+def _managed(step: Step, link: Link) -> Link:
+    if not link.managed:
         raise RefusedError(f"{step.pf}: cannot {step.describe()}: {link.name} is somebody else's by now")
     return link
 

@@ -6,7 +6,7 @@ import logging
 from vfagent.plan.steps import AddFdb, RemoveFdb, Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.reports import Failure, Looked
+from vfagent.reconcile.reports import Failure, Observed
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,14 @@ def not_begun(state: PfState, error: OSError) -> Failure:
     return Failure("look", text, hint="ulimit -u, or TasksMax= of the service: systemctl status vfagent")
 
 
-def undone_again(state: PfState, text: str) -> Failure:
-    told = f"{name_of(state)}: cannot keep to the policy: '{text}' was done ten times in a minute, and undone each time"
-    return Failure(text, told, hint="another program changes it back; vfagent doctor knows some that do")
+def reverted(state: PfState, text: str) -> Failure:
+    logged = (
+        f"{name_of(state)}: cannot keep to the policy: '{text}' was done ten times in a minute, and undone each time"
+    )
+    return Failure(text, logged, hint="another program changes it back; vfagent doctor knows some that do")
 
 
-def drift(state: PfState, looked: Looked) -> tuple[Planned | Deferred, ...]:
+def drift(state: PfState, looked: Observed) -> tuple[Planned | Deferred, ...]:
     """What a converged PF differs in now, under an unchanged policy, and was not known to."""
     if looked.round != 1 or looked.desired is None or looked.desired != state.converged_as:
         return ()
@@ -46,10 +48,10 @@ def drift(state: PfState, looked: Looked) -> tuple[Planned | Deferred, ...]:
 
 def _follows(step: Step, state: PfState) -> bool:
     """Guests come to a bridge and leave it: that the card's table follows them is no drift."""
-    return isinstance(step, RemoveFdb) or (isinstance(step, AddFdb) and step.mac not in state.memory.fdb)
+    return isinstance(step, RemoveFdb) or (isinstance(step, AddFdb) and step.mac not in state.driver_state.fdb)
 
 
-def log_look(state: PfState, looked: Looked) -> None:
+def log_observation(state: PfState, looked: Observed) -> None:
     """Say once what is new: drift, deferred changes, what is waited for, problems and notes."""
     name = looked.pf.name if looked.pf else state.address
     fields = {"VFAGENT_PF": state.address, "VFAGENT_ROUND": str(looked.round)}
@@ -57,7 +59,7 @@ def log_look(state: PfState, looked: Looked) -> None:
         log.warning("pf %s: drift: %s, wanted: %s", name, item.reason, item.step.describe(), extra=fields)
     for late in looked.plan.deferred:
         if late not in state.plan.deferred:
-            log.warning("pf %s: deferred: %s: %s", name, late.step.describe(), late.because, extra=fields)
+            log.warning("pf %s: deferred: %s: %s", name, late.step.describe(), late.blocker, extra=fields)
     for problem in looked.plan.problems:
         if problem not in state.plan.problems:
             log.error("pf %s: %s", name, problem, extra=fields)
@@ -68,8 +70,8 @@ def log_look(state: PfState, looked: Looked) -> None:
 
 def log_steps(state: PfState) -> None:
     """What was done and how long it took; failures are told where they are counted."""
-    for step in state.timeline[state.told :]:
+    for step in state.timeline[state.logged :]:
         if step.failed is None and step.ended is not None:
             took = step.ended - step.started
             log.info("pf %s: %s: %.2f s", state.address, step.text, took, extra={"VFAGENT_PF": state.address})
-    state.told = len(state.timeline)
+    state.logged = len(state.timeline)

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from vfagent.errors import StepError, errno_text
 from vfagent.kernel.protocols import Host
-from vfagent.model.network import Link, Move, Route, Taken
+from vfagent.model.network import Borrowed, Link, Move, Route
 from vfagent.plan.steps import MoveAddresses, RollBackMove
 
 # A port of a bridge, or a PF that was just brought up, passes frames some time later.
@@ -52,7 +52,7 @@ def roll_back(step: RollBackMove, host: Host) -> None:
             text = f"{step.pf}: cannot {step.describe()}: {errno_text(error.errno or 0)}"
             raise StepError(text, errno=error.errno or 0) from error
         host.moves.forget(step.move)
-        _given(step.move.strangers, host)
+        _given(step.move.foreign, host)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def _is_there(move: Move, host: Host) -> bool:
 
 def _given(addresses: Iterable[str], host: Host) -> None:
     for address in addresses:
-        host.moves.give(address)
+        host.moves.give_back(address)
 
 
 def _begin(step: MoveAddresses, host: Host) -> Move:
@@ -89,12 +89,12 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     found = host.routes.by(source.ifindex) if source else ()
     routes = tuple(dict.fromkeys((*before.routes, *(one for one in found if depends(one, move.addresses)))))
     addresses = tuple(dict.fromkeys((*before.addresses, *move.addresses)))
-    theirs = _strangers(move, source, host)
-    strangers = tuple(dict.fromkeys((*before.strangers, *theirs)))
-    move = replace(move, addresses=addresses, routes=routes, strangers=strangers)
+    theirs = _foreign(move, source, host)
+    foreign = tuple(dict.fromkeys((*before.foreign, *theirs)))
+    move = replace(move, addresses=addresses, routes=routes, foreign=foreign)
     try:
         for address in theirs:
-            host.moves.take(Taken(address, move.source))
+            host.moves.borrow(Borrowed(address, move.source))
         host.moves.keep(move)
     except OSError as error:
         text = f"{step.pf}: cannot {step.describe()}: its journal cannot be written: {error.strerror}"
@@ -102,9 +102,9 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     return move
 
 
-def _strangers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
+def _foreign(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
     held = host.network.addresses().get(source.ifindex, ()) if source else ()
-    return tuple(one.text for one in held if one.text in move.addresses and not one.ours)
+    return tuple(one.text for one in held if one.text in move.addresses and not one.managed)
 
 
 def depends(route: Route, addresses: tuple[str, ...]) -> bool:
@@ -125,7 +125,7 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
         raise OSError(errno.ENODEV, f"there is no {target}")
     peers = _peers(move, away, host)
     for address in _missing(move.addresses, to, host):
-        network.add_address(to.ifindex, address, ours=move.is_ours(address, target), known_unique=True)
+        network.add_address(to.ifindex, address, managed=move.is_managed(address, target), known_unique=True)
     for route in move.routes:
         host.routes.put(to.ifindex, route)
     if away is not None:
@@ -155,13 +155,13 @@ def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:
 
 
 def _give_up(addresses: tuple[str, ...], link: Link, host: Host) -> None:
-    held = {one.text: one.ours for one in host.network.addresses().get(link.ifindex, ())}
+    held = {one.text: one.managed for one in host.network.addresses().get(link.ifindex, ())}
     for address in addresses:
         if address in held:
             host.network.remove_address(link.ifindex, address)
     # Without net.ipv4.conf.*.promote_secondaries the kernel takes an address' secondaries away with it.
     for address in _missing(tuple(text for text in held if text not in addresses), link, host):
-        host.network.add_address(link.ifindex, address, ours=held[address], known_unique=True)
+        host.network.add_address(link.ifindex, address, managed=held[address], known_unique=True)
 
 
 def _answers(move: Move, host: Host) -> bool:
@@ -171,12 +171,12 @@ def _answers(move: Move, host: Host) -> bool:
 
 def _give_back(step: MoveAddresses, move: Move, host: Host, why: str, *, retryable: bool) -> NoReturn:
     """Undo, and say so."""
-    undone = "they are back where they were"
+    remaining = "they are back where they were"
     try:
         _shift(move, move.target, move.source, host)
         host.moves.forget(move)
-        _given(move.strangers, host)
+        _given(move.foreign, host)
     except OSError as error:
-        undone = f"and they cannot be moved back: {errno_text(error.errno or 0)}"
-    text = f"{step.pf}: cannot {step.describe()}: {why}; {undone}"
+        remaining = f"and they cannot be moved back: {errno_text(error.errno or 0)}"
+    text = f"{step.pf}: cannot {step.describe()}: {why}; {remaining}"
     raise StepError(text, hint="is the VLAN on the switch's port, and the address right?", retryable=retryable)

@@ -11,7 +11,7 @@ from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress, is_pci_address
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
-from vfagent.store.guest_records import HOLDERS, guest_cgroup
+from vfagent.store.guest_records import VF_USERS, guest_cgroup
 
 DEVICES = "sys/bus/pci/devices"
 NETDEVS = "sys/class/net"
@@ -67,7 +67,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
     )
 
 
-def on_its_way(host: Host, address: PciAddress) -> bool:
+def udev_pending(host: Host, address: PciAddress) -> bool:
     """Whether udev has yet to do with this device what it does first, and an event of it is to come.
 
     For the service itself, which nothing may hold up: pyudev would read the device's `uevent`, and some kernels take
@@ -242,13 +242,13 @@ def _vf_use(host: Host, index: int, address: PciAddress) -> Vf:
         driver=driver,
         enabled=host.sysfs.read(f"{base}/enable") not in (None, "0"),
         netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
-        holder=_holder(host, address) if driver in (None, VFIO_DRIVER) else None,
+        user=_vf_user(host, address) if driver in (None, VFIO_DRIVER) else None,
     )
 
 
-def _holder(host: Host, address: PciAddress) -> str | None:
+def _vf_user(host: Host, address: PciAddress) -> str | None:
     """The guest that a VF was given to, for as long as it has a cgroup: its QEMU may not have opened the VF yet."""
-    name = (host.sysfs.read(f"{HOLDERS}/{address}") or "").strip('"')
+    name = (host.sysfs.read(f"{VF_USERS}/{address}") or "").strip('"')
     return f"guest {name}" if name and host.sysfs.exists(guest_cgroup(name)) else None
 
 

@@ -6,15 +6,24 @@ from dataclasses import replace
 
 from vfagent.kernel.protocols import Host
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
-from vfagent.model.network import LOCAL_KINDS, NEWBORN, OURS, Address, HostNetwork, Link, Representor, Taken
+from vfagent.model.network import (
+    LOCAL_KINDS,
+    MANAGED_ALIAS,
+    UNMARKED_GROUP,
+    Address,
+    Borrowed,
+    HostNetwork,
+    Link,
+    Representor,
+)
 from vfagent.reconcile.observe import NETDEVS, management_of, representor_names
 
 Leaving = Callable[[str, str], bool]
 
 
-def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory) -> Pf:
+def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: DriverState) -> Pf:
     """The PF with what else its rule makes worth knowing."""
     netdev = pf.netdev
     if netdev is None:
@@ -24,66 +33,80 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, memory: PfMemory
         pf = replace(pf, hwmode=mode)
     if desired and desired.eswitch and pf.eswitch is None:
         pf = replace(pf, eswitch=host.devlink.eswitch_mode(pf.address))
-    ours = _ours_on(host, netdev.name)
+    managed = _managed_on(host, netdev.name)
     switchdev = pf.eswitch == "switchdev"
-    moved = host.moves.pending() or host.moves.taken()
-    kept = memory.fdb or memory.addressed
-    if not (ours or kept or switchdev or (desired and desired.legs) or moved):
+    moved = host.moves.pending() or host.moves.borrowed()
+    kept = driver_state.fdb or driver_state.addressed
+    if not (managed or kept or switchdev or (desired and desired.vlan_interfaces) or moved):
         return pf
-    return replace(pf, network=_network(host, pf, desired, ours, memory))
+    return replace(pf, network=_network(host, pf, desired, managed, driver_state))
 
 
-def _ours_on(host: Host, parent: str) -> list[str]:
+def _managed_on(host: Host, parent: str) -> list[str]:
     """What vfagent made on a netdev."""
     entries = host.sysfs.names(f"{NETDEVS}/{parent}")
     uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
-    return [name for name in uppers if is_ours(host, name)]
+    return [name for name in uppers if is_managed(host, name)]
 
 
-def is_ours(host: Host, name: str) -> bool:
+def is_managed(host: Host, name: str) -> bool:
     alias = host.sysfs.read(f"{NETDEVS}/{name}/ifalias")
-    return alias == OURS or (not alias and host.sysfs.read(f"{NETDEVS}/{name}/netdev_group") == str(NEWBORN))
+    return alias == MANAGED_ALIAS or (
+        not alias and host.sysfs.read(f"{NETDEVS}/{name}/netdev_group") == str(UNMARKED_GROUP)
+    )
 
 
-def _network(host: Host, pf: Pf, desired: DesiredPf | None, ours: list[str], memory: PfMemory) -> HostNetwork:
+def _network(
+    host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], driver_state: DriverState
+) -> HostNetwork:
     assert pf.netdev is not None
-    moves, taken, addresses = host.moves.pending(), host.moves.taken(), host.network.addresses()
+    moves, borrowed, addresses = host.moves.pending(), host.moves.borrowed(), host.network.addresses()
     moving = (name for move in moves for name in (move.source, move.target))
-    names = {*ours, *moving, *(one.source for one in taken), *_named(desired)}
+    names = {*managed, *moving, *(one.source for one in borrowed), *_named(desired)}
     links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))}
-    for ifindex in _holders(desired, addresses):
+    for ifindex in _address_owners(desired, addresses):
         if ifindex not in links and (link := host.network.link(ifindex)):
             links[ifindex] = link
     bridges = [link for link in links.values() if link.kind == "bridge"]
-    bridged = bool(desired and any(leg.bridge for leg in desired.legs))
+    bridged = bool(desired and any(vlan_interface.bridge for vlan_interface in desired.vlan_interfaces))
     ways = host.rtnl.management()
-    leaving = _leaving(desired, taken)
+    leaving = _leaving(desired, borrowed)
     return HostNetwork(
         links=tuple(_complete(host, link, addresses, ways, leaving) for link in links.values()),
-        fdb=host.network.fdb(pf.netdev.ifindex) if bridged or memory.fdb else frozenset(),
+        fdb=host.network.fdb(pf.netdev.ifindex) if bridged or driver_state.fdb else frozenset(),
         learnt=_learnt(host, bridges) if bridged else (),
         moves=moves,
-        taken=taken,
+        borrowed=borrowed,
         representors=_representors(host, pf) if pf.eswitch == "switchdev" else (),
     )
 
 
 def _named(desired: DesiredPf | None) -> Iterable[str]:
-    for leg in desired.legs if desired else ():
-        yield from (name for name in (leg.name, leg.bridge, leg.take_addresses_from) if name)
+    for vlan_interface in desired.vlan_interfaces if desired else ():
+        yield from (
+            name for name in (vlan_interface.name, vlan_interface.bridge, vlan_interface.take_addresses_from) if name
+        )
     yield from (bridge.name for bridge in (desired.bridges if desired else ()))
 
 
-def _holders(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:
+def _address_owners(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:
     """The interfaces that hold what the legs are to hold, or what vfagent gave them: somebody's bridge too."""
-    wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
-    return [ifindex for ifindex, held in addresses.items() if any(one.ours or one.text in wanted for one in held)]
+    wanted = {
+        address
+        for vlan_interface in (desired.vlan_interfaces if desired else ())
+        for address in vlan_interface.addresses
+    }
+    return [ifindex for ifindex, held in addresses.items() if any(one.managed or one.text in wanted for one in held)]
 
 
-def _leaving(desired: DesiredPf | None, taken: tuple[Taken, ...]) -> Leaving:
+def _leaving(desired: DesiredPf | None, borrowed: tuple[Borrowed, ...]) -> Leaving:
     """Whether an address on an interface is to go elsewhere."""
-    wanted = {address for leg in (desired.legs if desired else ()) for address in leg.addresses}
-    wanted |= {one.address for one in taken}
+    wanted = {
+        address
+        for vlan_interface in (desired.vlan_interfaces if desired else ())
+        for address in vlan_interface.addresses
+    }
+    wanted |= {one.address for one in borrowed}
     kept = set(desired.kept_addresses) if desired else set[tuple[str, str]]()
     return lambda name, address: address in wanted and (name, address) not in kept
 

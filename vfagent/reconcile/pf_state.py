@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
@@ -15,8 +15,8 @@ from vfagent.model.status import Phase, TimedStep
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
 from vfagent.plan.vf import Planned
-from vfagent.reconcile.reports import Failure, Finished, Looked, Report, StepEnded, StepStarted
-from vfagent.reconcile.rounds import GivenUp, deadline_s
+from vfagent.reconcile.reports import Failure, Finished, Observed, Report, StepEnded, StepStarted
+from vfagent.reconcile.rounds import Suspended, deadline_s
 
 ARRIVAL_S = 1.0  # from a new device's first event; its last one does not wait
 _QUIET_S = 0.1  # events of one change come in a burst
@@ -36,20 +36,20 @@ class PfState:
     pf: Pf | None = None
     desired: DesiredPf | None = None
     plan: Plan = field(default_factory=Plan)
-    awaited: bool = False
-    memory: PfMemory = field(default_factory=PfMemory)
+    rule_pending: bool = False
+    driver_state: DriverState = field(default_factory=DriverState)
     known: bool = False
     seen: bool = False  # it was there in a look
     outdated: bool = False  # its last look was by the policy before this one
-    looking: bool = False
+    reconciling: bool = False
     dirty: bool = False
     urgent: bool = False  # dirty, and not to rest first
     asked_at: float | None = None  # CLOCK_MONOTONIC of the first unanswered event
-    wedged: bool = False
+    stuck: bool = False
     released: bool = False
     failures: tuple[Failure, ...] = ()
     attempts: int = 0  # failures in a row, cleared after a quiet minute
-    given_up: GivenUp | None = None  # until something changes
+    suspended: Suspended | None = None  # until something changes
     tried: tuple[Planned, ...] = ()  # the last plan that had steps
     repairs: dict[str, list[float]] = field(default_factory=dict)  # when each step was done again, lately
     failed_at: float = 0.0
@@ -57,21 +57,21 @@ class PfState:
     converged_as: DesiredPf | None = None  # what it was converged to; a later difference is drift
     rounds: int = 0
     timeline: list[TimedStep] = field(default_factory=list)
-    told: int = 0  # how much of the timeline is in the journal
+    logged: int = 0  # how much of the timeline is in the journal
     running: dict[Step, float] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
-    looked_at: float = float("-inf")  # by the loop's time: when its last look began, or ended
+    reconciled_at: float = float("-inf")  # by the loop's time: when its last look began, or ended
     rests_until: float = 0.0  # by the loop's time: no look before, unless something has come that it was waiting for
     ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern this PF
 
     @property
     def phase(self) -> Phase:
-        if self.wedged:
-            return Phase.WEDGED
+        if self.stuck:
+            return Phase.STUCK
         if self.released:
             return Phase.RELEASED
         if not self.known:
-            if self.given_up:
+            if self.suspended:
                 return Phase.FAILED
             return Phase.WAITING if self.plan.waiting else Phase.UNKNOWN
         if self.running or self.outdated:
@@ -80,8 +80,8 @@ class PfState:
 
     def _settled_phase(self) -> Phase:
         if self.desired is None:
-            return Phase.WAITING if self.awaited else Phase.UNMANAGED
-        if self.given_up or self.plan.problems:
+            return Phase.WAITING if self.rule_pending else Phase.UNMANAGED
+        if self.suspended or self.plan.problems:
             return Phase.FAILED
         if self.failures or self.plan.steps:
             return Phase.CONVERGING
@@ -90,22 +90,24 @@ class PfState:
         return Phase.DEFERRED if self.plan.deferred else Phase.CONVERGED
 
     @property
-    def arriving(self) -> bool:
+    def pending(self) -> bool:
         """Something that it needs is on its way."""
-        return self.awaited or bool(self.plan.waiting)
+        return self.rule_pending or bool(self.plan.waiting)
 
     @property
-    def awaits_links(self) -> bool:
+    def needs_links(self) -> bool:
         """Whether links that are not there yet concern it: a bridge of somebody's, representors."""
         return self.pf is not None and self.pf.network is not None and bool(self.plan.waiting or self.plan.problems)
 
     @property
     def bridged(self) -> bool:
         """Whether what a bridge of the host learns concerns it."""
-        return self.desired is not None and any(leg.bridge for leg in self.desired.legs)
+        return self.desired is not None and any(
+            vlan_interface.bridge for vlan_interface in self.desired.vlan_interfaces
+        )
 
     @property
-    def undone(self) -> tuple[Planned, ...]:
+    def remaining(self) -> tuple[Planned, ...]:
         """What the last look planned and did not get: all of it, where what was done does not hold."""
         failed = {one.text: one.failed for one in self.timeline}  # the last time counts
         left = tuple(one for one in self.plan.steps if failed.get(one.step.describe(), "not begun") is not None)
@@ -148,21 +150,21 @@ class PfState:
     def can_wait(self) -> bool:
         """Whether it was as it should be, and nobody is in a hurry: events of its own VFs, of which udev makes many."""
         self.asked_at = self.asked_at or time.monotonic()
-        as_it_should_be = self.known and self.plan.settled and not self.arriving
+        as_it_should_be = self.known and self.plan.settled and not self.pending
         return as_it_should_be and not self.urgent and time.monotonic() - self.asked_at < _CROWD_S
 
     def delay_s(self, now: float) -> float:
         """How long the next look waits, by the loop's time."""
-        if self.urgent or (self.known and now - self.looked_at > _PATIENCE_S):
+        if self.urgent or (self.known and now - self.reconciled_at > _PATIENCE_S):
             return 0.0
         if not self.known:
             return ARRIVAL_S
-        return _QUIET_S if self.arriving else max(_QUIET_S, self.rests_until - now)
+        return _QUIET_S if self.pending else max(_QUIET_S, self.rests_until - now)
 
     def rest(self, now: float) -> None:
         """Its look has ended."""
-        self.rests_until = now + min(_REST * (now - self.looked_at), _PATIENCE_S)
-        self.looked_at = now
+        self.rests_until = now + min(_REST * (now - self.reconciled_at), _PATIENCE_S)
+        self.reconciled_at = now
 
     def cancel_timer(self) -> None:
         if self.timer:
@@ -176,31 +178,36 @@ class PfState:
 
     def take(self, report: Report) -> None:
         match report:
-            case Looked():
+            case Observed():
                 self._take_look(report)
             case StepStarted():
                 self.running[report.step] = report.at
                 if isinstance(report.step, SetNumvfs):
-                    self.memory = self.memory.without_vfs()  # also when the worker does not live to tell
+                    self.driver_state = self.driver_state.without_vfs()  # also when the worker does not live to tell
             case StepEnded():
                 started = self.running.pop(report.step, report.at)
                 failed = report.failure.text if report.failure else None
                 self.timeline.append(TimedStep(report.step.describe(), started, report.at, failed))
             case Finished():
-                self.memory = report.memory
+                self.driver_state = report.driver_state
                 self.running.clear()  # steps begun together and refused were done singly, in other words
 
-    def _take_look(self, looked: Looked) -> None:
-        if self.given_up and _driven(looked.pf) != _driven(self.pf):
+    def _take_look(self, looked: Observed) -> None:
+        if self.suspended and _driven(looked.pf) != _driven(self.pf):
             # Another driver, or the same one loaded anew, may take what was refused.
-            self.given_up, self.attempts, self.dirty = None, 0, True
+            self.suspended, self.attempts, self.dirty = None, 0, True
         self.known, self.outdated, self.seen = True, False, self.seen or looked.pf is not None
         self.rounds += 1
-        self.pf, self.desired, self.plan, self.awaited = looked.pf, looked.desired, looked.plan, looked.awaited
+        self.pf, self.desired, self.plan, self.rule_pending = (
+            looked.pf,
+            looked.desired,
+            looked.plan,
+            looked.rule_pending,
+        )
         self.ifindexes = _ifindexes(looked.pf)
         self.tried = looked.plan.steps or self.tried
         if looked.round == 1 and looked.plan.steps:
-            self.timeline, self.told = [], 0
+            self.timeline, self.logged = [], 0
 
 
 def _driven(pf: Pf | None) -> tuple[str | None, int | None]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from vfagent.errors import RefusedError, VfagentError
 from vfagent.kernel.protocols import Host
 from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -16,7 +16,7 @@ from vfagent.reconcile.execute import execute
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.observe_network import with_network
 from vfagent.reconcile.parallel import run_plan, run_steps
-from vfagent.reconcile.reports import Emit, Finished, Looked
+from vfagent.reconcile.reports import Emit, Finished, Observed
 from vfagent.reconcile.rounds import MOST_ROUNDS
 from vfagent.store.state import Baseline, State
 
@@ -36,7 +36,7 @@ def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force:
     _return_vfs(address, baseline, host, state, emit)
     run_steps(tuple(last_steps(_present(address, host), baseline.pf)), host, emit)
     state.forget_baseline(address)
-    emit(Finished(PfMemory()))
+    emit(Finished(DriverState()))
 
 
 def _present(address: PciAddress, host: Host) -> Pf:
@@ -47,28 +47,28 @@ def _present(address: PciAddress, host: Host) -> Pf:
 
 
 def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, state: State, emit: Emit) -> None:
-    memory = PfMemory(fdb=state.memory(address).fdb)
+    driver_state = DriverState(fdb=state.driver_state(address).fdb)
     for number in range(1, MOST_ROUNDS + 1):
         desired = as_desired(baseline.pf)
-        pf = _with_own_network(host, _present(address, host), desired, memory)
-        plan = plan_pf(desired, pf, _of_pf(memory, pf))
-        emit(Looked(number, pf, desired, plan))
+        pf = _with_own_network(host, _present(address, host), desired, driver_state)
+        plan = plan_pf(desired, pf, _of_pf(driver_state, pf))
+        emit(Observed(number, pf, desired, plan))
         if plan.deferred:
-            raise RefusedError(f"{pf.name}: cannot release it: {plan.deferred[0].because}")
+            raise RefusedError(f"{pf.name}: cannot release it: {plan.deferred[0].blocker}")
         if not plan.steps:
             return
-        memory, failures = run_plan(plan, host, _of_pf(memory, pf), emit)
+        driver_state, failures = run_plan(plan, host, _of_pf(driver_state, pf), emit)
         if failures:
             raise VfagentError(failures[0].text, hint=failures[0].hint)
 
 
-def _of_pf(memory: PfMemory, pf: Pf) -> PfMemory:
-    return replace(memory, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
+def _of_pf(driver_state: DriverState, pf: Pf) -> DriverState:
+    return replace(driver_state, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
 
 
-def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, memory: PfMemory) -> Pf:
+def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, driver_state: DriverState) -> Pf:
     """Less the moves of addresses, and what others than its VLAN devices hold: they may be another PF's."""
-    pf = with_network(host, pf, desired, memory)
+    pf = with_network(host, pf, desired, driver_state)
     if pf.network is None or pf.netdev is None:
         return pf
     own = pf.netdev.ifindex

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import Step
@@ -23,14 +23,14 @@ class Failure:
 
 
 @frozen
-class Looked:
+class Observed:
     """The PF as observed in a round, what the policy wants of it, and the plan."""
 
     round: int
     pf: Pf | None
     desired: DesiredPf | None
     plan: Plan
-    awaited: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
+    rule_pending: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
     began: float = 0.0  # the round, by CLOCK_MONOTONIC, which is the same in every process
 
 
@@ -56,11 +56,11 @@ class StepEnded:
 class Finished:
     """The last report of a look. Without it the worker died."""
 
-    memory: PfMemory
+    driver_state: DriverState
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
     ended: float = 0.0
 
 
-Report = Looked | StepStarted | StepEnded | Finished
+Report = Observed | StepStarted | StepEnded | Finished
 Emit = Callable[[Report], None]

@@ -5,16 +5,16 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.process import worker
 from vfagent.reconcile.log import drift
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.reports import Finished, Looked, Report, StepEnded
-from vfagent.reconcile.throttle import PacedReader
+from vfagent.reconcile.reports import Finished, Observed, Report, StepEnded
+from vfagent.reconcile.throttle import ThrottledReader
 
 
 @dataclass(slots=True)
-class Look:
+class ReconcileRun:
     """A worker at a PF, from its task to its end."""
 
     state: PfState
@@ -24,34 +24,34 @@ class Look:
     round_began: float | None = None
     acted: bool = False
     killed: bool = False
-    reader: PacedReader | None = None
+    reader: ThrottledReader | None = None
     finished: Finished | None = None
 
-    def count(self, report: Report, tally: Tally) -> None:
+    def count(self, report: Report, counters: Counters) -> None:
         """Before the state takes the report: what drifted is told by what was known."""
         match report:
-            case Looked():
-                tally.rounds += 1
-                self._round_over(report.began, tally)
+            case Observed():
+                counters.rounds += 1
+                self._round_over(report.began, counters)
                 self.round_began = report.began
-                tally.drifted(item.step for item in drift(self.state, report))
+                counters.drifted(item.step for item in drift(self.state, report))
             case StepEnded():
                 self.acted = True
                 seconds = report.at - self.state.running.get(report.step, report.at)
-                tally.step_ended(report.step, seconds, failed=report.failure is not None)
+                counters.step_ended(report.step, seconds, failed=report.failure is not None)
             case Finished():
-                self._round_over(report.ended, tally)
+                self._round_over(report.ended, counters)
 
-    def _round_over(self, at: float, tally: Tally) -> None:
+    def _round_over(self, at: float, counters: Counters) -> None:
         if self.round_began is not None:
-            tally.round_s.observe(at - self.round_began)
+            counters.round_s.observe(at - self.round_began)
 
-    def measure(self, tally: Tally) -> None:
+    def measure(self, counters: Counters) -> None:
         """The look's length and, when it left nothing to do that can be done, the time since it was asked for."""
         now, state = time.monotonic(), self.state
-        tally.looks.observe(now - self.began)
+        counters.reconciles.observe(now - self.began)
         if self.finished is None or self.finished.failures or state.plan.steps:
             return
         if self.acted and state.plan.settled and state.asked_at is not None:
-            tally.convergences.observe(now - state.asked_at)
+            counters.convergences.observe(now - state.asked_at)
         state.asked_at = now if state.dirty else None

@@ -10,21 +10,21 @@ from dataclasses import replace
 from vfagent.kernel.iproute import load
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.model.status import Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
-from vfagent.process.standby import SpareWorker
+from vfagent.process.standby import StandbyWorker
 from vfagent.process.worker import Worker
-from vfagent.reconcile.log import died, log_look, log_steps, name_of, not_begun, stuck, undone_again
-from vfagent.reconcile.observe import DEVICES, on_its_way
+from vfagent.reconcile.log import died, log_observation, log_steps, name_of, not_begun, reverted, stuck
+from vfagent.reconcile.observe import DEVICES, udev_pending
 from vfagent.reconcile.pf_state import ARRIVAL_S, PfState
-from vfagent.reconcile.reports import Finished, Looked, Report
-from vfagent.reconcile.rounds import GivenUp, Task, converge, rehearse
-from vfagent.reconcile.running import Look
-from vfagent.reconcile.throttle import PacedReader, Turns
+from vfagent.reconcile.reports import Finished, Observed, Report
+from vfagent.reconcile.rounds import Suspended, Task, converge, warm_up
+from vfagent.reconcile.running import ReconcileRun
+from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 from vfagent.store.state import State
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the k
 _DEFERRED_S = 30.0  # a holder's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
 
-class Convergence:
+class Scheduler:
     """Holds the state of every PF; `on_change` is called after each change of it."""
 
     def __init__(
@@ -45,22 +45,22 @@ class Convergence:
         self.host, self.state, self.identity, self.policy = host, state, identity, policy
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
-        self.tally = Tally()
-        self.workers = SpareWorker(lambda task, send: converge(task, host, state, send), lambda: rehearse(host), load)
+        self.counters = Counters()
+        self.workers = StandbyWorker(lambda task, send: converge(task, host, state, send), lambda: warm_up(host), load)
         self.workers.busy, self.workers.crowded = lambda: self.working, self._crowded
-        self._busy: dict[str, Look] = {}  # by card
+        self._busy: dict[str, ReconcileRun] = {}  # by card
         self._stopping = False
-        self.turns = Turns(lambda: self.working)
+        self.turns = ThrottledQueue(lambda: self.working)
 
     def set_policy(self, policy: Policy) -> None:
         """Look at every PF with the new policy; what had been given up is tried again."""
         self.policy = policy
         for state in self.pfs.values():
             state.outdated = state.known
-            state.attempts, state.given_up, state.failures = 0, None, state.failures if state.wedged else ()
+            state.attempts, state.suspended, state.failures = 0, None, state.failures if state.stuck else ()
             state.repairs.clear()
             if state.pf and not pf_in_use(state.pf):
-                state.memory = replace(state.memory, most_vfs=None)  # it may make more by now
+                state.driver_state = replace(state.driver_state, most_vfs=None)  # it may make more by now
             state.cancel_timer()
             self.mark_dirty(state.address, now=True)
 
@@ -69,44 +69,46 @@ class Convergence:
 
         A PF that is new is on its way still, from its driver to its netdev: its last event asks for a look `now`.
         """
-        state = self.pfs.get(address) or PfState(address, memory=self.state.memory(address))
+        state = self.pfs.get(address) or PfState(address, driver_state=self.state.driver_state(address))
         self.pfs[address] = state
-        self.tally.asked(again=state.dirty)
+        self.counters.asked(again=state.dirty)
         state.dirty, state.urgent = True, state.urgent or now
         state.asked_at = state.asked_at or time.monotonic()
-        if state.wedged or state.looking or (state.failures and not state.given_up and state.timer and not now):
+        if state.stuck or state.reconciling or (state.failures and not state.suspended and state.timer and not now):
             return
         time_now = asyncio.get_running_loop().time()
         delay = state.delay_s(time_now)
         if state.timer is None or now or state.timer.when() > time_now + delay:
-            self._look_after(state, delay)
+            self._reconcile_after(state, delay)
 
-    def _look_after(self, state: PfState, delay_s: float) -> None:
+    def _reconcile_after(self, state: PfState, delay_s: float) -> None:
         state.cancel_timer()
         state.timer = asyncio.get_running_loop().call_later(delay_s, self._begin, state)
 
     def _begin(self, state: PfState) -> None:
         state.timer = None
-        if self._stopping or state.looking or state.wedged or not state.dirty:
+        if self._stopping or state.reconciling or state.stuck or not state.dirty:
             return
         if card_of(state.address) in self._busy:
             return  # its turn comes when the card's other PF is done
-        if not state.known and on_its_way(self.host, state.address) and state.put_off():
+        if not state.known and udev_pending(self.host, state.address) and state.put_off():
             self.on_change(state)
             self.workers.renew_now()  # it will be wanted, and there is nothing else to do
-            self._look_after(state, ARRIVAL_S)
+            self._reconcile_after(state, ARRIVAL_S)
             return
         if self._crowded() and state.can_wait() and self.host.sysfs.exists(f"{DEVICES}/{state.address}"):
-            self._look_after(state, ARRIVAL_S)
+            self._reconcile_after(state, ARRIVAL_S)
             return
         if state.released != (released := state.address in self.state.released()):
             state.released = released
             self.on_change(state)
-        state.dirty, state.urgent, state.looking = False, False, True
-        known_bad = state.given_up or GivenUp()
-        task = Task(state.address, self.policy, self.identity, state.memory, dry=state.released, known_bad=known_bad)
+        state.dirty, state.urgent, state.reconciling = False, False, True
+        suspended = state.suspended or Suspended()
+        task = Task(
+            state.address, self.policy, self.identity, state.driver_state, dry=state.released, suspended=suspended
+        )
         try:
-            self._watch(Look(state, self.workers.begin(task)))
+            self._watch(ReconcileRun(state, self.workers.begin(task)))
         except OSError as error:
             self._not_begun(state, error)
 
@@ -116,42 +118,42 @@ class Convergence:
             self.mark_dirty(address)  # its device may have gone meanwhile
             state = self.pfs[address]
             state.cancel_timer()
-            state.looking, state.urgent = True, False
-            self._watch(Look(state, worker))
+            state.reconciling, state.urgent = True, False
+            self._watch(ReconcileRun(state, worker))
 
     def _not_begun(self, state: PfState, error: OSError) -> None:
         """No process or descriptor is to be had now."""
-        state.looking, state.failures = False, (not_begun(state, error),)
+        state.reconciling, state.failures = False, (not_begun(state, error),)
         self._back_off(state)
         self._schedule(state)
         self.on_change(state)
 
-    def _watch(self, look: Look) -> None:
+    def _watch(self, look: ReconcileRun) -> None:
         loop = asyncio.get_running_loop()
         self._busy[card_of(look.state.address)] = look
-        look.state.looked_at = loop.time()
-        look.reader = PacedReader(lambda: look.worker.reports, lambda: self._read(look), self.turns)
+        look.state.reconciled_at = loop.time()
+        look.reader = ThrottledReader(lambda: look.worker.reports, lambda: self._read(look), self.turns)
         look.reader.start()
         loop.add_reader(look.worker.pidfd, self._ended, look)
         self._extend(look)
 
-    def _extend(self, look: Look) -> None:
+    def _extend(self, look: ReconcileRun) -> None:
         if look.deadline:
             look.deadline.cancel()
         loop = asyncio.get_running_loop()
         look.deadline = loop.call_later(look.state.deadline_s, self._overdue, look)
 
-    def _read(self, look: Look) -> None:
+    def _read(self, look: ReconcileRun) -> None:
         for report in look.worker.read():
             self._take(look, report)
         if not look.killed:
             self._extend(look)
 
-    def _take(self, look: Look, report: Report) -> None:
+    def _take(self, look: ReconcileRun, report: Report) -> None:
         state = look.state
-        look.count(report, self.tally)
-        if isinstance(report, Looked):
-            log_look(state, report)
+        look.count(report, self.counters)
+        if isinstance(report, Observed):
+            log_observation(state, report)
         state.take(report)
         if isinstance(report, Finished):
             log_steps(state)  # together: each line costs a little, and the worker needs the processors now
@@ -159,7 +161,7 @@ class Convergence:
         else:
             self.on_change(state)
 
-    def _overdue(self, look: Look) -> None:
+    def _overdue(self, look: ReconcileRun) -> None:
         """The worker is silent for too long. If not even SIGKILL ends it, it hangs in the kernel."""
         if not look.killed:
             look.killed = True
@@ -167,14 +169,14 @@ class Convergence:
             look.deadline = asyncio.get_running_loop().call_later(_DYING_S, self._overdue, look)
             return
         state = look.state
-        state.wedged = True
+        state.stuck = True
         state.failures = (stuck(state),)
-        log.error("pf %s: wedged: %s", state.address, state.failures[0].text, extra={"VFAGENT_PF": state.address})
+        log.error("pf %s: stuck: %s", state.address, state.failures[0].text, extra={"VFAGENT_PF": state.address})
         del self._busy[card_of(state.address)]  # the card's other PFs do not wait for it
         self.on_change(state)
         self._next_of_card(state)
 
-    def _ended(self, look: Look) -> None:
+    def _ended(self, look: ReconcileRun) -> None:
         loop, state = asyncio.get_running_loop(), look.state
         loop.remove_reader(look.worker.pidfd)
         if look.reader:
@@ -185,21 +187,21 @@ class Convergence:
         status = look.worker.close()
         if look.deadline:
             look.deadline.cancel()
-        if not state.wedged:
+        if not state.stuck:
             del self._busy[card_of(state.address)]
         state.rest(loop.time())
-        state.looking = False
+        state.reconciling = False
         self._conclude(look, status)
         if not self._stopping:
             self._next_of_card(state)
 
-    def _conclude(self, look: Look, status: int) -> None:
+    def _conclude(self, look: ReconcileRun, status: int) -> None:
         state = look.state
-        look.measure(self.tally)
-        if state.wedged:
+        look.measure(self.counters)
+        if state.stuck:
             log.info("pf %s: the worker that hung has ended", state.address)
-            state.wedged, state.dirty = False, True
-        known = state.given_up if look.finished is not None else None
+            state.stuck, state.dirty = False, True
+        known = state.suspended if look.finished is not None else None
         still_given_up = known is not None and known.covers(state.plan.steps)
         if look.finished is None:
             state.failures = (stuck(state) if look.killed else died(state, status),)
@@ -214,17 +216,17 @@ class Convergence:
         self._schedule(state)
         self.on_change(state)
 
-    def _settle(self, look: Look, finished: Finished) -> None:
+    def _settle(self, look: ReconcileRun, finished: Finished) -> None:
         state = look.state
         state.failures = finished.failures
         repair = look.acted and state.desired is not None and state.converged_as == state.desired
         if repair and not state.failures and (text := state.repaired(time.monotonic())):
-            state.failures = (undone_again(state, text),)
+            state.failures = (reverted(state, text),)
         if not (state.failures or state.plan.problems):
-            state.given_up = None
+            state.suspended = None
         for warning in finished.warnings:
             log.warning("%s", warning)
-        self._keep_memory(state, finished)
+        self._keep_driver_state(state, finished)
         state.waiting_since = (state.waiting_since or time.monotonic()) if state.phase is Phase.WAITING else None
         if state.plan.settled and state.desired is not None:
             if state.converged_as != state.desired:
@@ -233,10 +235,10 @@ class Convergence:
             if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
                 state.attempts = 0
 
-    def _keep_memory(self, state: PfState, finished: Finished) -> None:
+    def _keep_driver_state(self, state: PfState, finished: Finished) -> None:
         try:
-            if finished.memory != self.state.memory(state.address):
-                self.state.keep_memory(state.address, finished.memory)
+            if finished.driver_state != self.state.driver_state(state.address):
+                self.state.keep_driver_state(state.address, finished.driver_state)
         except OSError as error:
             log.warning("pf %s: cannot store what was learnt of it: %s", state.address, error.strerror)
 
@@ -251,20 +253,20 @@ class Convergence:
             log.log(logging.INFO if first else logging.ERROR, "%s%s", failure.text, hint, extra=fields)
         retryable = any(failure.retryable or failure.refused for failure in state.failures)
         if state.attempts >= MOST_ATTEMPTS or not retryable:
-            state.given_up = GivenUp(state.undone, state.plan.steps or state.tried)
+            state.suspended = Suspended(state.remaining, state.plan.steps or state.tried)
             log.error(
                 "pf %s: given up after %d attempts, until it, or the policy, changes", name_of(state), state.attempts
             )
 
     def _schedule(self, state: PfState) -> None:
-        if state.failures and not state.given_up:
+        if state.failures and not state.suspended:
             state.dirty = True
-            self._look_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
+            self._reconcile_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
         elif state.dirty:
-            self._look_after(state, 0.0 if state.arriving else state.delay_s(asyncio.get_running_loop().time()))
+            self._reconcile_after(state, 0.0 if state.pending else state.delay_s(asyncio.get_running_loop().time()))
         elif state.plan.deferred:
             state.dirty = True
-            self._look_after(state, _DEFERRED_S)
+            self._reconcile_after(state, _DEFERRED_S)
 
     def _forget(self, state: PfState) -> None:
         if state.seen:  # not once more for the events that its end leaves behind
@@ -286,7 +288,7 @@ class Convergence:
     @property
     def idle(self) -> bool:
         """Nothing is running, or about to."""
-        soon = any(state.dirty and not state.wedged and not state.plan.deferred for state in self.pfs.values())
+        soon = any(state.dirty and not state.stuck and not state.plan.deferred for state in self.pfs.values())
         return not self._busy and not soon
 
     def stop(self) -> None:

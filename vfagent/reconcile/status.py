@@ -61,7 +61,7 @@ def pf_status(state: PfState) -> PfStatus:
         totalvfs=pf.totalvfs if pf else None,
         doing=tuple(step.describe() for step in state.running),
         to_do=tuple(f"{one.step.describe()} ({one.reason})" for one in plan.steps),
-        deferred=tuple(f"{one.step.describe()} ({one.reason}): {one.because}" for one in plan.deferred),
+        deferred=tuple(f"{one.step.describe()} ({one.reason}): {one.blocker}" for one in plan.deferred),
         waiting=plan.waiting,
         problems=plan.problems,
         notes=plan.notes,
@@ -75,9 +75,9 @@ def pf_status(state: PfState) -> PfStatus:
         eswitch=pf.eswitch if pf else None,
         hwmode=pf.hwmode if pf else None,
         differs=differing(_pending(plan)).get(None, ()),
-        unsupported=tuple(sorted(state.memory.unsupported)),
+        unsupported=tuple(sorted(state.driver_state.unsupported)),
         vfs=_vfs(state, pf) if pf else (),
-        passed_over=state.desired.passed_over if state.desired else (),
+        shadowed_rules=state.desired.shadowed_rules if state.desired else (),
     )
 
 
@@ -108,7 +108,9 @@ class _Phases:
 
     def __init__(self, state: PfState) -> None:
         self._whole = state.phase
-        self._failed = {vf_index(one.step) for one in state.given_up.undone} if state.given_up else set[int | None]()
+        self._failed = (
+            {vf_index(one.step) for one in state.suspended.remaining} if state.suspended else set[int | None]()
+        )
         self._refused = state.desired is not None and state.desired.problem is not None
         self._blocked = {problem.partition(":")[0] for problem in state.plan.problems}
         self._at_work = {vf_index(step) for step in (*state.running, *(one.step for one in state.plan.steps))}

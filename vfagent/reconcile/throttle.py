@@ -12,7 +12,7 @@ _LONGEST_REST_S = 1.0  # a kernel buffer must hold what comes meanwhile
 _Work = Callable[[], None]
 
 
-class Pace:
+class Throttle:
     """How long to rest after the work that was last done."""
 
     def __init__(self, longest_s: float = math.inf) -> None:
@@ -30,7 +30,7 @@ class Pace:
             self._until = now + min(self._longest_s, _REST * (now - began))
 
 
-class Turns:
+class ThrottledQueue:
     """Who reads events or reports while `busy` holds: all that has come in one go, then a rest that is common to all.
 
     With a tenth for each, one PF's convergence would have half a processor's work beside it, and that of eight more.
@@ -38,7 +38,7 @@ class Turns:
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
-        self._pace = Pace(_LONGEST_REST_S)
+        self._throttle = Throttle(_LONGEST_REST_S)
         self._waiting: dict[_Work, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -52,13 +52,13 @@ class Turns:
 
     def _arm(self) -> None:
         if self._timer is None:
-            rest = self._pace.rest_s() if self._busy() else 0.0
+            rest = self._throttle.rest_s() if self._busy() else 0.0
             self._timer = asyncio.get_running_loop().call_later(rest, self._run)
 
     def _run(self) -> None:
         self._timer = None
         try:
-            self._pace.run(self._run_all)
+            self._throttle.run(self._run_all)
         finally:
             if self._waiting:  # one went wrong; the others have their turn
                 self._arm()
@@ -70,13 +70,13 @@ class Turns:
             work()
 
 
-class PacedReader:
+class ThrottledReader:
     """Calls `read` when the descriptor has something, and it is its turn.
 
     What comes meanwhile stays in the kernel's buffer, and is read in one go.
     """
 
-    def __init__(self, fileno: Callable[[], int], read: _Work, turns: Turns) -> None:
+    def __init__(self, fileno: Callable[[], int], read: _Work, turns: ThrottledQueue) -> None:
         self._fileno, self._read, self._turns = fileno, read, turns
         self._fd = -1
         self._timer: asyncio.TimerHandle | None = None

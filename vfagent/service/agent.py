@@ -20,14 +20,14 @@ from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.types import Policy
 from vfagent.process.signals import signals
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.scheduler import Convergence
+from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import snapshot, summary
-from vfagent.reconcile.throttle import Pace
+from vfagent.reconcile.throttle import Throttle
 from vfagent.service.bridges import HostBridges
 from vfagent.service.control_socket import ControlServer
-from vfagent.service.kernel_events import Watcher
-from vfagent.service.preload import EarlyLooks
-from vfagent.service.status_cache import KeptStatus
+from vfagent.service.kernel_events import KernelEvents
+from vfagent.service.preload import Preload
+from vfagent.service.status_cache import StatusCache
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
 from vfagent.store.policy_files import load
@@ -43,26 +43,26 @@ _EXTENSION_S = 60.0
 
 class Agent:
     def __init__(
-        self, host: Host, root: Path = Path("/"), early: EarlyLooks | None = None, *, bus: str = "SYSTEM"
+        self, host: Host, root: Path = Path("/"), early: Preload | None = None, *, bus: str = "SYSTEM"
     ) -> None:
         self.root, self._early = root, early
         self.state = State(root)
         self.notifier = Notifier()
         self.policy_status = PolicyStatus((), "", time.time())
-        self.convergence = Convergence(host, self.state, read_identity(root), self._first_policy(), self._changed)
-        self.watcher = Watcher(host, self.convergence)
-        self.guests = Guests(host, root, self.convergence, self._guests_changed, bus=bus)
-        self.watcher.awaited = self.guests.waiting
-        self.watcher.on_taken = self.guests.check_vfs
+        self.scheduler = Scheduler(host, self.state, read_identity(root), self._first_policy(), self._changed)
+        self.kernel_events = KernelEvents(host, self.scheduler)
+        self.guests = Guests(host, root, self.scheduler, self._guests_changed, bus=bus)
+        self.kernel_events.vf_pending = self.guests.waiting
+        self.kernel_events.on_taken = self.guests.check_vfs
         self.bridges = HostBridges(host, self._guests_changed)
-        self.watcher.links_changed = self.bridges.links_changed
-        self.watcher.on_everything = self.bridges.look
+        self.kernel_events.links_changed = self.bridges.links_changed
+        self.kernel_events.on_everything = self.bridges.look
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
-        self._status_pace = Pace()
-        self.kept = KeptStatus()
+        self._status_throttle = Throttle()
+        self.kept = StatusCache()
         self._written_pfs: object = None
         self._unwritten = ""  # why the file could not be written, once it was said
         self._started = self._udev_busy_at = time.monotonic()
@@ -72,7 +72,7 @@ class Agent:
         self._resync_s = 0.0  # the interval that the timer was set by
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
-        self.metrics = Endpoint(self.snapshot, self.convergence.tally, self._counting, lambda: (self._lock,))
+        self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, lambda: (self._lock,))
 
     def _first_policy(self) -> Policy:
         """At start there is no last good policy: a bad one means that nothing is managed until it is mended."""
@@ -103,18 +103,18 @@ class Agent:
 
     async def _serve(self) -> None:
         # The monitor first, then the enumeration, so that nothing falls between.
-        self.watcher.start()
-        self.watcher.look_at_everything(now=True)
+        self.kernel_events.start()
+        self.kernel_events.reconcile_all(now=True)
         if self._early:
-            self.convergence.adopt(self._early.begun)
+            self.scheduler.adopt(self._early.begun)
             self._early = None  # with the policy of the start, which may not be the one for long
-        self.bridges.set_policy(self.convergence.policy)
+        self.bridges.set_policy(self.scheduler.policy)
         await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
         self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
         self._resync()
-        self.convergence.workers.renew_soon()
+        self.scheduler.workers.renew_soon()
         self._write_status_soon()  # early in a boot the first look may be seconds away
         self._check_ready()
         await self._stop.wait()
@@ -122,7 +122,7 @@ class Agent:
 
     def _take_lock(self) -> None:
         self._lock = self._early.lock if self._early else hold(self.state.run)
-        for workers in (self.convergence.workers, self.guests.jobs, self.bridges.jobs):
+        for workers in (self.scheduler.workers, self.guests.worker_calls, self.bridges.worker_calls):
             workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors, *self.control.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
@@ -132,16 +132,16 @@ class Agent:
 
     def _resync(self) -> None:
         """The slow full look, at the interval of the policy in force then."""
-        self.watcher.look_at_everything()
+        self.kernel_events.reconcile_all()
         # Where these failed, once more.
         self._listening = asyncio.create_task(self.control.start())
-        self.metrics.configure(self.convergence.policy.agent)
+        self.metrics.configure(self.scheduler.policy.agent)
         self._arm_resync()
 
     def _arm_resync(self) -> None:
         if self._resync_timer:
             self._resync_timer.cancel()
-        self._resync_s = self.convergence.policy.agent.resync_s
+        self._resync_s = self.scheduler.policy.agent.resync_s
         loop = asyncio.get_running_loop()
         self._resync_timer = loop.call_later(self._resync_s, self._resync) if self._resync_s > 0 else None
 
@@ -160,16 +160,16 @@ class Agent:
         with contextlib.suppress(PolicyError):
             policy = self._load()
             self._take_back_released()
-            self.convergence.set_policy(policy)
+            self.scheduler.set_policy(policy)
             self.kept.all_changed()
             self.bridges.set_policy(policy)
             self.metrics.configure(policy.agent)
-            self.watcher.look_at_everything()
+            self.kernel_events.reconcile_all()
             self.guests.reload()
             if policy.agent.resync_s != self._resync_s:
                 self._arm_resync()
             log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
-        self.convergence.tally.changed()
+        self.scheduler.counters.changed()
         if self.is_ready:  # else it would be the end of the start
             self.notifier.ready()
         self._write_status()
@@ -183,31 +183,31 @@ class Agent:
 
     def _counting(self) -> dict[str, int]:
         """PFs that may count their VFs' traffic: the ifindex by address."""
-        pfs = (state.pf for state in self.convergence.pfs.values() if not state.wedged)
+        pfs = (state.pf for state in self.scheduler.pfs.values() if not state.stuck)
         return {pf.address: pf.netdev.ifindex for pf in pfs if pf and pf.netdev and pf.vfs}
 
     def _changed(self, state: PfState) -> None:
         self.kept.changed(state.address)
-        self.convergence.tally.changed()
-        self.convergence.workers.renew_soon()
+        self.scheduler.counters.changed()
+        self.scheduler.workers.renew_soon()
         self._write_status_soon()
         self._check_ready()
-        if state.looking:
+        if state.reconciling:
             self.guests.consider_soon()
         else:  # its VFs are ready now, if they are
             self.guests.consider_soon(0.0)
 
     def _guests_changed(self) -> None:
-        self.convergence.tally.changed()
+        self.scheduler.counters.changed()
         self._write_status_soon()
 
     def _write_status_soon(self) -> None:
         loop = asyncio.get_running_loop()
-        rest = self._status_pace.rest_s() if self.convergence.working else 0.0
+        rest = self._status_throttle.rest_s() if self.scheduler.working else 0.0
         due = loop.time() + max(_STATUS_DELAY_S, rest)
         if self._status_timer is None or self._status_timer.when() > due:
             self._forget_status_timer()
-            self._status_timer = loop.call_at(due, self._status_pace.run, self._write_status)
+            self._status_timer = loop.call_at(due, self._status_throttle.run, self._write_status)
 
     def _forget_status_timer(self) -> None:
         if self._status_timer:
@@ -215,7 +215,7 @@ class Agent:
             self._status_timer = None
 
     def snapshot(self) -> Status:
-        pfs, guests = self.kept.of(self.convergence.pfs.values()), self.guests.status()
+        pfs, guests = self.kept.of(self.scheduler.pfs.values()), self.guests.status()
         bridges = self.bridges.found.problems
         return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
 
@@ -238,47 +238,47 @@ class Agent:
         if self.is_ready:
             return
         now = time.monotonic()
-        if self.convergence.host.sysfs.exists(QUEUE):
+        if self.scheduler.host.sysfs.exists(QUEUE):
             self._udev_busy_at = now
         waited = now - self._started
-        unfinished = any(state.unfinished(now, self._udev_busy_at) for state in self.convergence.pfs.values())
+        unfinished = any(state.unfinished(now, self._udev_busy_at) for state in self.scheduler.pfs.values())
         if unfinished and waited < START_LIMIT_S:
             if self._ready_timer is None:
                 self.notifier.extend_start(_EXTENSION_S)
                 self._ready_timer = asyncio.get_running_loop().call_later(1.0, self._check_ready_again)
             return
         self.is_ready = True
-        self.convergence.tally.ready_after(waited)
+        self.scheduler.counters.ready_after(waited)
         self._write_status()
         self.notifier.ready()
         log.info("ready after %.1f s", waited)
 
-    def _look_at_unsettled(self) -> None:
+    def _reconcile_unsettled(self) -> None:
         """When udev has nothing more to do: what it was still to do for a PF is done, or will not come.
 
         Once a second at most: where udev knows nothing of a device at all, each look finds it as before.
         """
-        if self.convergence.host.sysfs.exists(QUEUE):
+        if self.scheduler.host.sysfs.exists(QUEUE):
             return
-        for state in self.convergence.pfs.values():
-            if state.pf and not (state.pf.settled or state.dirty or state.looking):
-                self.convergence.mark_dirty(state.address, now=True)
+        for state in self.scheduler.pfs.values():
+            if state.pf and not (state.pf.settled or state.dirty or state.reconciling):
+                self.scheduler.mark_dirty(state.address, now=True)
 
     def _check_ready_again(self) -> None:
         self._ready_timer = None
-        self._look_at_unsettled()
+        self._reconcile_unsettled()
         self._check_ready()
 
     async def _shut_down(self) -> None:
         """VFs and guests stay as they are; a step that runs is let end, within reason."""
         self.notifier.stopping()
-        self.watcher.stop()
+        self.kernel_events.stop()
         self.control.stop()
         self.guests.stop()
         self.bridges.stop()
-        self.convergence.stop()
+        self.scheduler.stop()
         await self.metrics.stop()
         end = time.monotonic() + 5.0
-        while self.convergence.working and time.monotonic() < end:
+        while self.scheduler.working and time.monotonic() < end:
             await asyncio.sleep(0.05)
         log.info("stopped; VFs stay as they are")

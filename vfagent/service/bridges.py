@@ -12,18 +12,18 @@ from dataclasses import replace
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
-from vfagent.guests.jobs import Jobs, Outcome
+from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.kernel.protocols import Host
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network import plan_bridge
 from vfagent.plan.steps import DeleteLink
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.policy.host_network import desired_bridge, every_leg
+from vfagent.policy.host_network import desired_bridge, every_vlan_interface
 from vfagent.policy.types import Policy
 from vfagent.reconcile.execute_network import execute_network
 from vfagent.reconcile.observe import NETDEVS, management_of
-from vfagent.reconcile.observe_network import is_ours
+from vfagent.reconcile.observe_network import is_managed
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +55,17 @@ def plan_bridges(policy: Policy, host: Host) -> tuple[Item, ...]:
 
 def _stale(policy: Policy, host: Host) -> Iterator[Item]:
     wanted = {rule.name for rule in policy.bridge}
-    moving = {address for leg in every_leg(policy) for address in leg.addresses}
-    moving |= {one.address for one in host.moves.taken()}
-    for name in _ours(host):
+    moving = {address for vlan_interface in every_vlan_interface(policy) for address in vlan_interface.addresses}
+    moving |= {one.address for one in host.moves.borrowed()}
+    for name in _managed(host):
         if name not in wanted and (link := host.network.link(name)):
             yield _removal(link, moving, host)
 
 
-def _ours(host: Host) -> Iterator[str]:
+def _managed(host: Host) -> Iterator[str]:
     """The bridges that vfagent made, by sysfs alone: that can be asked on the loop."""
     bridges = (name for name in host.sysfs.names(NETDEVS) if host.sysfs.exists(f"{NETDEVS}/{name}/bridge"))
-    return (name for name in bridges if is_ours(host, name))
+    return (name for name in bridges if is_managed(host, name))
 
 
 def _removal(link: Link, moving: set[str], host: Host) -> Item:
@@ -92,7 +92,7 @@ def converge_bridges(policy: Policy, host: Host) -> BridgesFound:
                 except VfagentError as error:
                     problems.append(f"{error} ({error.hint})" if error.hint else str(error))
             case Deferred():
-                problems.append(f"{item.step.describe()} is deferred: {item.because}")
+                problems.append(f"{item.step.describe()} is deferred: {item.blocker}")
             case _:
                 problems.append(item)
     links = (host.network.link(rule.name) for rule in policy.bridge)
@@ -107,7 +107,7 @@ class HostBridges:
 
     def __init__(self, host: Host, on_change: Callable[[], None] = lambda: None) -> None:
         self.host, self.on_change = host, on_change
-        self.jobs = Jobs()
+        self.worker_calls = WorkerCalls()
         self.found = BridgesFound()
         self._policy = Policy()
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +121,7 @@ class HostBridges:
 
     def look(self) -> None:
         """Where there is, or is to be, a bridge at all: an event of it may have been lost."""
-        if self._policy.bridge or self.found.problems or any(_ours(self.host)):
+        if self._policy.bridge or self.found.problems or any(_managed(self.host)):
             self.consider_soon()
 
     def links_changed(self, ifindexes: set[int]) -> None:
@@ -146,7 +146,7 @@ class HostBridges:
             self.consider_soon()
             return
         self._busy, policy, host = True, self._policy, self.host
-        self.jobs.run(lambda: converge_bridges(policy, host), self._take, _LIMIT_S)
+        self.worker_calls.run(lambda: converge_bridges(policy, host), self._take, _LIMIT_S)
 
     def _take(self, found: BridgesFound | Outcome) -> None:
         self._busy = False
@@ -163,6 +163,6 @@ class HostBridges:
             self.on_change()
 
     def stop(self) -> None:
-        self.jobs.stop()
+        self.worker_calls.stop()
         if self._timer:
             self._timer.cancel()

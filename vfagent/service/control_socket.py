@@ -79,8 +79,8 @@ class ControlServer:
         asked = json.loads(line)
         if not isinstance(asked, dict) or asked.get("verb") not in ("start", "stop"):
             return
-        hindrance = await self._in_turn(asked["verb"], str(asked.get("guest")))
-        writer.write(json.dumps({"hindrance": hindrance}).encode() + b"\n")
+        blocker = await self._in_turn(asked["verb"], str(asked.get("guest")))
+        writer.write(json.dumps({"blocker": blocker}).encode() + b"\n")
         await writer.drain()
 
     async def _in_turn(self, verb: str, guest: str) -> str | None:
@@ -115,8 +115,8 @@ def ask(root: Path, verb: str, guest: str) -> str | None:
         raise VfagentError(f"{SOCKET}: cannot talk to the service: {error.strerror}", hint=hint) from error
     if not answer.endswith(b"\n"):
         raise VfagentError(f"guest {guest}: cannot {verb} it: the service gave no answer", hint="vfagent status")
-    hindrance = json.loads(answer)["hindrance"]
-    return None if hindrance is None else str(hindrance)
+    blocker = json.loads(answer)["blocker"]
+    return None if blocker is None else str(blocker)
 
 
 def _answer(root: Path, request: bytes) -> bytes:

@@ -5,47 +5,47 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from vfagent.kernel.fdb_monitor import FdbWatch
-from vfagent.kernel.inotify import FolderWatch, vfio_watch
-from vfagent.kernel.link_monitor import LinkWatch
+from vfagent.kernel.fdb_monitor import FdbMonitor
+from vfagent.kernel.inotify import FolderMonitor, vfio_monitor
+from vfagent.kernel.link_monitor import LinkMonitor
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.reconcile.observe import DEVICES, pf_addresses
-from vfagent.reconcile.scheduler import Convergence
-from vfagent.reconcile.throttle import PacedReader
+from vfagent.reconcile.scheduler import Scheduler
+from vfagent.reconcile.throttle import ThrottledReader
 
 log = logging.getLogger(__name__)
 
 _FDB_S = 1.0  # a bridge on a busy network learns from its uplink too, and that is nothing to us
 
 
-def _vfio_watch() -> FolderWatch | None:
+def _vfio_monitor() -> FolderMonitor | None:
     """None where no inotify instance is left: each user's, root's too, are limited (fs.inotify.max_user_instances)."""
     try:
-        return vfio_watch()
+        return vfio_monitor()
     except OSError as error:
         log.warning("cannot hear of VFs that are let go: %s; they are noticed later", error.strerror)
         return None
 
 
-class Watcher:
-    def __init__(self, host: Host, convergence: Convergence) -> None:
-        self.host, self.convergence = host, convergence
-        self.tally = convergence.tally
+class KernelEvents:
+    def __init__(self, host: Host, scheduler: Scheduler) -> None:
+        self.host, self.scheduler = host, scheduler
+        self.counters = scheduler.counters
         self.udev = UdevMonitor(lambda: self._lost("udev"))
-        self.links = LinkWatch()
-        self.vfio = _vfio_watch()
-        self.fdb = FdbWatch()
-        turns = convergence.turns
+        self.links = LinkMonitor()
+        self.vfio = _vfio_monitor()
+        self.fdb = FdbMonitor()
+        turns = scheduler.turns
         self._readers = (
-            PacedReader(self.udev.fileno, self._read_udev, turns),
-            PacedReader(self.links.fileno, self._read_links, turns),
-            PacedReader(self.fdb.fileno, self._read_fdb, turns),
-            *([PacedReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
+            ThrottledReader(self.udev.fileno, self._read_udev, turns),
+            ThrottledReader(self.links.fileno, self._read_links, turns),
+            ThrottledReader(self.fdb.fileno, self._read_fdb, turns),
+            *([ThrottledReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
         )
         self._fdb_timer: asyncio.TimerHandle | None = None
-        self.awaited: Callable[[], bool] = bool  # whether somebody else waits for a VF
+        self.vf_pending: Callable[[], bool] = bool  # whether somebody else waits for a VF
         self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
         self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
         self.on_everything: Callable[[], object] = bool  # called when everything is looked at, whatever it is of
@@ -64,15 +64,15 @@ class Watcher:
             self.vfio.close()
         self.fdb.close()
 
-    def look_at_everything(self, *, now: bool = False) -> None:
-        for address in {*pf_addresses(self.host), *self.convergence.pfs}:
-            self.convergence.mark_dirty(address, now=now)
+    def reconcile_all(self, *, now: bool = False) -> None:
+        for address in {*pf_addresses(self.host), *self.scheduler.pfs}:
+            self.scheduler.mark_dirty(address, now=now)
         self.on_everything()
 
     def _lost(self, source: str) -> None:
         log.warning("%s events were lost: looking at everything again", source)
-        self.tally.overflowed(source)
-        self.look_at_everything()
+        self.counters.overflowed(source)
+        self.reconcile_all()
 
     def _read_udev(self) -> None:
         try:
@@ -84,15 +84,15 @@ class Watcher:
             self._lost("udev")  # of a name that is no text
 
     def _take(self, event: UdevEvent) -> None:
-        self.tally.uevents += 1
-        self.tally.changed()
+        self.counters.uevents += 1
+        self.counters.changed()
         # vfio_unregister_group_dev() removes this device before it waits for whoever holds the VF (since 6.6).
         if event.subsystem == "vfio-dev":
             self.on_taken()
             return
         address = self._pf_of(event)
-        if address in self.convergence.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
-            self.convergence.mark_dirty(address, now=self._completes(event, address))
+        if address in self.scheduler.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
+            self.scheduler.mark_dirty(address, now=self._completes(event, address))
 
     def _completes(self, event: UdevEvent, pf: PciAddress) -> bool:
         """Whether a new PF has all that it will have: a NIC its netdev, another device its driver."""
@@ -106,7 +106,7 @@ class Watcher:
         owner = self.host.sysfs.link(f"{DEVICES}/{event.address}/physfn")
         if owner:
             return PciAddress(owner)
-        for state in self.convergence.pfs.values():
+        for state in self.scheduler.pfs.values():
             if state.pf and any(vf.address == event.address for vf in state.pf.vfs):
                 return state.address
         return event.address
@@ -115,20 +115,20 @@ class Watcher:
         """Somebody let go of a VF: what waited for that may be possible now."""
         if self.vfio:
             self.vfio.drain()
-        for state in list(self.convergence.pfs.values()):
-            if state.plan.deferred or self.awaited():
-                self.convergence.mark_dirty(state.address)
+        for state in list(self.scheduler.pfs.values()):
+            if state.plan.deferred or self.vf_pending():
+                self.scheduler.mark_dirty(state.address)
 
     def _read_links(self) -> None:
         changed, lost = self.links.drain()
-        self.tally.link_events += len(changed)
-        self.tally.changed()
+        self.counters.link_events += len(changed)
+        self.counters.changed()
         if lost:
             self._lost("rtnetlink")
         self.links_changed(changed)
-        for state in list(self.convergence.pfs.values()):
-            if state.ifindexes & changed or (changed and state.awaits_links):
-                self.convergence.mark_dirty(state.address)
+        for state in list(self.scheduler.pfs.values()):
+            if state.ifindexes & changed or (changed and state.needs_links):
+                self.scheduler.mark_dirty(state.address)
 
     def _read_fdb(self) -> None:
         """A guest came to a bridge, or left it: the card's table may have to follow."""
@@ -138,6 +138,6 @@ class Watcher:
 
     def _follow_bridges(self) -> None:
         self._fdb_timer = None
-        for state in list(self.convergence.pfs.values()):
+        for state in list(self.scheduler.pfs.values()):
             if state.bridged:
-                self.convergence.mark_dirty(state.address)
+                self.scheduler.mark_dirty(state.address)

@@ -10,13 +10,13 @@ from vfagent.exit_status import Exit
 def serve(*, debug: bool) -> int:
     gc.disable()  # what is loaded stays; looking for garbage in it took 6 to 10 % of the start
     from vfagent.process import memory
-    from vfagent.service.preload import early_looks
+    from vfagent.service.preload import start_preload
     from vfagent.store.identity import open_host
 
     memory.small_pages()
     root = Path("/")
     host = open_host(root)
-    early = early_looks(host, root)
+    early = start_preload(host, root)
     early.load_the_rest()
     import asyncio
 

@@ -29,7 +29,7 @@ _FOR_GUESTS = ("jeepney.io.blocking",)
 
 
 @dataclass(slots=True)
-class EarlyLooks:
+class Preload:
     """`policy` is None where it is not good; whoever loads it next says why. `begun`: the workers, one of a card."""
 
     host: Host
@@ -52,7 +52,7 @@ class EarlyLooks:
             return False
         if address in self.state.released():
             return False
-        task = Task(address, self.policy, self.identity, self.state.memory(address))
+        task = Task(address, self.policy, self.identity, self.state.driver_state(address))
         with contextlib.suppress(OSError):  # no process is to be had now
             self.begun[address] = worker.start(
                 lambda send: converge(task, self.host, self.state, send), close=(self.lock,)
@@ -60,7 +60,7 @@ class EarlyLooks:
         return address in self.begun
 
 
-def early_looks(host: Host, root: Path) -> EarlyLooks:
+def start_preload(host: Host, root: Path) -> Preload:
     """Before any look. Raises VfagentError where another agent is running."""
     state = State(root)
     lock = hold(state.run)
@@ -68,4 +68,4 @@ def early_looks(host: Host, root: Path) -> EarlyLooks:
         policy = load(root)
     except PolicyError:
         policy = None
-    return EarlyLooks(host, state, lock, policy, read_identity(root))
+    return Preload(host, state, lock, policy, read_identity(root))

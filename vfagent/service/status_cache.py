@@ -12,14 +12,14 @@ from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.status import pf_status
 
 
-class _Kept(NamedTuple):
+class _CachedText(NamedTuple):
     status: PfStatus
     text: str
 
 
-class KeptStatus:
+class StatusCache:
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _CachedText] = {}
 
     def changed(self, address: str) -> None:
         self._kept.pop(address, None)
@@ -37,11 +37,11 @@ class KeptStatus:
         fields["pfs"] = f"[{','.join(self._kept[pf.address].text for pf in status.pfs)}]"
         return f"{{{','.join(f'{_text(name)}:{value}' for name, value in fields.items())}}}"
 
-    def _of(self, state: PfState) -> _Kept:
+    def _of(self, state: PfState) -> _CachedText:
         kept = self._kept.get(state.address)
         if kept is None:
             status = pf_status(state)
-            kept = self._kept[state.address] = _Kept(status, _text(encode(status)))
+            kept = self._kept[state.address] = _CachedText(status, _text(encode(status)))
         return kept
 
 

@@ -18,7 +18,7 @@ from vfagent.store.state import write_json
 
 log = logging.getLogger(__name__)
 
-HOLDERS = "run/vfagent/holders"
+VF_USERS = "run/vfagent/vf-users"
 CGROUPS = "sys/fs/cgroup/machine.slice"
 _MOST = 1 << 16
 
@@ -56,9 +56,9 @@ class GuestRecords:
         except OSError as error:
             log.warning("guest %s: cannot forget what was done with it: %s", name, error.strerror)
 
-    def set_holders(self, held: dict[PciAddress, str]) -> None:
+    def set_vf_users(self, held: dict[PciAddress, str]) -> None:
         """One file for each VF that is a guest's, so that whoever looks at a VF can name the guest."""
-        folder = self._root / HOLDERS
+        folder = self._root / VF_USERS
         for name in _names(folder):
             if name not in held:
                 (folder / name).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from vfagent.model.codec import decode, encode
-from vfagent.model.network import Move, Taken
+from vfagent.model.network import Borrowed, Move
 from vfagent.store.state import write_json
 
 _T = TypeVar("_T")
@@ -24,7 +24,7 @@ _PATIENCE_S = 20.0  # a probe that nobody answers takes 10; a worker that is sil
 class MoveJournal:
     def __init__(self, root: Path = Path("/")) -> None:
         self._moves = root / "var/lib/vfagent/moves"
-        self._taken = root / "run/vfagent/taken"
+        self._borrowed = root / "run/vfagent/borrowed"
         self._lock = root / "run/vfagent/moves.lock"
 
     @contextlib.contextmanager
@@ -45,16 +45,16 @@ class MoveJournal:
     def forget(self, move: Move) -> None:
         (self._moves / f"{move.target}.json").unlink(missing_ok=True)
 
-    def taken(self) -> tuple[Taken, ...]:
-        return tuple(_read_all(Taken, self._taken))
+    def borrowed(self) -> tuple[Borrowed, ...]:
+        return tuple(_read_all(Borrowed, self._borrowed))
 
-    def take(self, taken: Taken) -> None:
+    def borrow(self, borrowed: Borrowed) -> None:
         """Raises OSError."""
-        write_json(self._taken / _file_name(taken.address), encode(taken))
+        write_json(self._borrowed / _file_name(borrowed.address), encode(borrowed))
 
-    def give(self, address: str) -> None:
+    def give_back(self, address: str) -> None:
         """It is where it was taken from."""
-        (self._taken / _file_name(address)).unlink(missing_ok=True)
+        (self._borrowed / _file_name(address)).unlink(missing_ok=True)
 
 
 def _lock(file: TextIO, end: float) -> None:

@@ -12,7 +12,7 @@ from vfagent.store.policy_files import DROP_IN_FOLDERS, POLICY_FILE, load
 _Stamp = tuple[tuple[str, int, int], ...]
 
 
-def not_in_force(root: Path, policy: PolicyStatus) -> str | None:
+def not_active(root: Path, policy: PolicyStatus) -> str | None:
     """What to say of files that the service has not read. What it read and refused, it says itself."""
     digest = _digest(root, _stamp(root))
     if digest == policy.digest or (digest is None and policy.problems):

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from vfagent.frozen import frozen
 from vfagent.model.codec import decode, encode
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 
@@ -59,11 +59,11 @@ class State:
     def forget_baseline(self, address: PciAddress) -> None:
         self._baseline_path(address).unlink(missing_ok=True)
 
-    def memory(self, address: PciAddress) -> PfMemory:
-        return _load(self.run / "memory" / f"{address}.json", PfMemory) or PfMemory()
+    def driver_state(self, address: PciAddress) -> DriverState:
+        return _load(self.run / "driver-state" / f"{address}.json", DriverState) or DriverState()
 
-    def keep_memory(self, address: PciAddress, memory: PfMemory) -> None:
-        write_json(self.run / "memory" / f"{address}.json", encode(memory))
+    def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
+        write_json(self.run / "driver-state" / f"{address}.json", encode(driver_state))
 
     def released(self) -> frozenset[str]:
         """PFs that were given back: left alone until the next boot, start or `vfagent apply`."""

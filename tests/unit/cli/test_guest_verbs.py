@@ -32,7 +32,7 @@ vfs = ["a:0"]
 address = "dhcp"
 """
 RUNNING = GuestStatus("x", GuestPhase.RUNNING, "vfagent-guest-x.service", (f"{PF}/vf0",), "iPXE image", 4711)
-WAITING = GuestStatus("y", GuestPhase.WAITING, "vfagent-guest-y.service", detail="its PF is\x1b wedged")
+WAITING = GuestStatus("y", GuestPhase.WAITING, "vfagent-guest-y.service", detail="its PF is\x1b stuck")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_plan_knows_guests_that_run_and_guests_that_were_stopped(
     records.keep("x", Record(rule_digest(load(tree.root).guest[0]), "it was stopped by hand"))
     assert say(tree, "plan") == 0
     assert "guest x: stays as it is: it was stopped by hand" in capsys.readouterr().out
-    records.set_holders({PciAddress(tree.vfs(PF)[0]): "x"})
+    records.set_vf_users({PciAddress(tree.vfs(PF)[0]): "x"})
     (tree.root / "sys/fs/cgroup/machine.slice/vfagent-guest-x.service").mkdir(parents=True)
     assert say(tree, "plan") == 0
     assert "guest x: runs on" in capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_guest_list_shows_each_with_what_it_waits_for(tree: Tree, capsys: pytest
     assert say(tree, "guest", "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["x", "running", f"{PF}/vf0", "iPXE", "image", "pid", "4711"]
-    assert lines[1].endswith("its PF is\\x1b wedged")
+    assert lines[1].endswith("its PF is\\x1b stuck")
     assert say(tree, "guest", "list", "--json") == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["x", "y"]
 

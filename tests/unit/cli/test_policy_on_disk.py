@@ -13,7 +13,7 @@ from vfagent.model.codec import encode
 from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.types import Policy
 from vfagent.store.policy_files import load
-from vfagent.store.policy_on_disk import not_in_force
+from vfagent.store.policy_on_disk import not_active
 from vfagent.store.state import write_json
 
 POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n'
@@ -71,7 +71,7 @@ def test_a_screen_reads_the_policy_again_only_when_its_files_change(
         return load(root)
 
     monkeypatch.setattr("vfagent.store.policy_on_disk.load", counted)
-    assert [not_in_force(tree.root, policy) for _ in range(5)] == [None] * 5
+    assert [not_active(tree.root, policy) for _ in range(5)] == [None] * 5
     put(tree.root / "run/vfagent/policy.d/50.toml", "")
-    assert [bool(not_in_force(tree.root, policy)) for _ in range(5)] == [True] * 5
+    assert [bool(not_active(tree.root, policy)) for _ in range(5)] == [True] * 5
     assert len(read) == 2

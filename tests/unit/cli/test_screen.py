@@ -14,21 +14,21 @@ from vfagent.reconcile.status import pf_status
 NOW = 1000.0
 PLAIN = Terminal(80, 1000, colour=False, now=NOW)
 FAILURE = FailureStatus(
-    f"{views.WEDGED}: cannot remove all VFs of {views.WEDGED}: no answer from the kernel within 60 s",
+    f"{views.STUCK}: cannot remove all VFs of {views.STUCK}: no answer from the kernel within 60 s",
     "a guest that does not let go of a VF is the usual reason; see journalctl -k",
 )
 
 
 def status() -> Status:
-    """Much at once: a PF at work, one wedged, one fresh, a guest that runs and one that waits."""
+    """Much at once: a PF at work, one stuck, one fresh, a guest that runs and one that waits."""
     found = views.view().status
-    working, wedged, fresh = found.pfs
+    working, stuck, fresh = found.pfs
     steps = (
         TimedStep(f"bind {views.STORAGE}/vf1 to vfio-pci", NOW - 13.5, NOW - 13.0, "bind vf1: EBUSY"),
         TimedStep(f"create 4 VFs on {views.STORAGE}", NOW - 70.25, NOW - 70.0),
     )
     working = replace(working, doing=(f"set MTU of {views.STORAGE} to 9000",), timeline=steps)
-    return replace(found, pfs=(working, replace(wedged, failures=(FAILURE,)), fresh))
+    return replace(found, pfs=(working, replace(stuck, failures=(FAILURE,)), fresh))
 
 
 def shown(found: Status, terminal: Terminal = PLAIN) -> str:
@@ -46,7 +46,7 @@ def test_the_whole_screen_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None
 
 SCREEN = """
 vfagent 1.2.3, ready, policy 0123456789ab                               12:34:56
-PFs: 1 converging, 1 wedged, 1 unknown; 5 VFs, 1 in use; 1 of 2 guests run
+PFs: 1 converging, 1 stuck, 1 unknown; 5 VFs, 1 in use; 1 of 2 guests run
 
 errors
   0000:5e:00.0: cannot remove all VFs of 0000:5e:00.0: no answer from the kernel
@@ -59,7 +59,7 @@ now
 PF            interface  phase       VFs     rule
 0000:3b:00.0  eth0       converging  4 of 4  storage
   deferred: set 0000:3b:00.0/vf0 link_state enable (found auto): vf0: in use
-0000:5e:00.0             wedged      1
+0000:5e:00.0             stuck       1
 0000:86:00.0             unknown     0
 
 guest   phase    pid   VFs, or what it waits for
@@ -75,7 +75,7 @@ VF                driver    VLAN  phase       used by
 0000:3b:00.0/vf1  vfio-pci  20    converging  differs: trust, vlan
 0000:3b:00.0/vf2  vfio-pci  10    converged
 0000:3b:00.0/vf3  none            converging  differs: driver
-0000:5e:00.0/vf0  none      10    wedged
+0000:5e:00.0/vf0  none      10    stuck
 """
 
 
@@ -111,12 +111,12 @@ def test_without_colour_there_is_no_escape_and_with_it_the_same_text() -> None:
     coloured = shown(status(), replace(PLAIN, colour=True))
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[\d*m", "", coloured) == plain
-    assert "\x1b[31mwedged\x1b[0m" in coloured
+    assert "\x1b[31mstuck\x1b[0m" in coloured
     assert "\x1b[32mrunning\x1b[0m" in coloured
 
 
 def test_colour_goes_by_the_phase_not_by_a_name_that_looks_like_one() -> None:
-    guest = GuestStatus("failed", GuestPhase.RUNNING, "vfagent-guest-failed.service", ("wedged",))
+    guest = GuestStatus("failed", GuestPhase.RUNNING, "vfagent-guest-failed.service", ("stuck",))
     text = shown(replace(status(), guests=(guest,)), replace(PLAIN, colour=True))
     assert "failed  \x1b[32mrunning\x1b[0m" in text
 
@@ -125,7 +125,7 @@ def test_vfs_that_are_alike_share_a_line() -> None:
     found = views.converging()
     assert found.pf
     found.pf = replace(found.pf, vfs=tuple(views.vf(index, enabled=index == 5) for index in range(128)))
-    found.plan = replace(found.plan, stages=(), deferred=())
+    found.plan = replace(found.plan, batches=(), deferred=())
     pf = replace(status().pfs[0], vfs=pf_status(found).vfs)
     lines = [line.rstrip() for line in screen(replace(status(), pfs=(pf,), guests=()), PLAIN) if "/vf" in line]
     assert [line.split()[0] for line in lines[-3:]] == [f"{views.STORAGE}/{vfs}" for vfs in ("vf0-4", "vf5", "vf6-127")]

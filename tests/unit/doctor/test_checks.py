@@ -12,14 +12,14 @@ from vfagent.doctor.checks.facts import Facts, Kernel, Kvm, Programs, Service
 from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity
 from vfagent.doctor.checks.pfs import mlx5_without_its_fix
 from vfagent.doctor.checks.registry import CHECKS, diagnose
-from vfagent.doctor.gather import examine
+from vfagent.doctor.gather import gather_facts
 from vfagent.model.pci import PciAddress
 
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     """Of a host on which nothing stands in the way."""
-    return examine(healthy(tmp_path_factory.mktemp("host")).root)
+    return gather_facts(healthy(tmp_path_factory.mktemp("host")).root)
 
 
 def only(facts: Facts) -> Finding:
@@ -52,7 +52,7 @@ def test_a_service_that_runs_or_was_not_asked_is_no_finding(facts: Facts, active
 def test_an_idle_service_without_a_policy_is_in_nobodys_way(tmp_path: Path) -> None:
     tree = healthy(tmp_path)
     (tree.root / "etc/vfagent/policy.toml").unlink()
-    found = diagnose(replace(examine(tree.root), service=Service(active="inactive", enabled="disabled")))
+    found = diagnose(replace(gather_facts(tree.root), service=Service(active="inactive", enabled="disabled")))
     assert found.healthy
     assert [one.check for one in found.findings] == ["policy-absent"]
 
@@ -96,15 +96,15 @@ def test_the_mlx5_bug_is_told_by_the_kernels_release(facts: Facts, version: tupl
 def test_a_pf_that_administers_the_host_is_named_with_the_key_that_permits_it(tmp_path: Path) -> None:
     tree = healthy(tmp_path)
     tree.make_vfs(PF, 0)
-    facts = examine(tree.root)
+    facts = gather_facts(tree.root)
     (one,) = facts.pfs
     assert one.pf.netdev is not None
     assert one.desired is not None
-    from vfagent.model.driver_state import PfMemory
+    from vfagent.model.driver_state import DriverState
     from vfagent.plan.planner import plan_pf
 
     pf = replace(one.pf, netdev=replace(one.pf.netdev, management="carries the default route"))
-    finding = only(replace(facts, pfs=(replace(one, pf=pf, plan=plan_pf(one.desired, pf, PfMemory())),)))
+    finding = only(replace(facts, pfs=(replace(one, pf=pf, plan=plan_pf(one.desired, pf, DriverState())),)))
     assert finding.check == "management-pf"
     assert "create 2 VFs" in finding.follows
     assert "allow_management = true in rule 'storage'" in finding.advice

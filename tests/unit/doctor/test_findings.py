@@ -15,7 +15,7 @@ from vfagent.cli.doctor import diagnosis_lines
 from vfagent.cli.main import main
 from vfagent.doctor.checks.kernel_log import KNOWN
 from vfagent.doctor.checks.registry import diagnose
-from vfagent.doctor.gather import examine
+from vfagent.doctor.gather import gather_facts
 
 # No file tells these: systemd, permissions, or silence do.
 IN_TEST_CHECKS = {
@@ -34,7 +34,7 @@ CASES = Path(__file__).parent / "cases"
 def test_each_fault_is_told_with_what_to_do(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     tree = healthy(tmp_path)
     FAULTS[name](tree)
-    found = diagnose(examine(tree.root))
+    found = diagnose(gather_facts(tree.root))
     words = " ".join(dict.fromkeys(finding.check for finding in found.findings))
     verdict = "nothing is in the way" if found.healthy else "something is in the way"
     text = "\n".join([*diagnosis_lines(found), f"{verdict}: {words}", ""]).replace(str(tmp_path), "ROOT")

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from vfagent.guests.spec.placement import ManagedPf, Placement, place
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import plan_pf
@@ -45,7 +45,7 @@ def pf(bus: int, vfs: tuple[Vf, ...] | None = None, *, numa_node: int | None = N
 def managed(policy: Policy, *pfs: Pf, trouble: str | None = None) -> tuple[ManagedPf, ...]:
     pairs = ((one, desired_pf(policy, one, IDENTITY)) for one in pfs)
     return tuple(
-        ManagedPf(one, desired, plan_pf(desired, one, PfMemory()), trouble) for one, desired in pairs if desired
+        ManagedPf(one, desired, plan_pf(desired, one, DriverState()), trouble) for one, desired in pairs if desired
     )
 
 

@@ -124,8 +124,8 @@ def test_a_pf_that_is_to_get_other_vfs_gives_none_away(tmp_path: Path) -> None:
 
 def test_a_pf_in_trouble_gives_nothing_away(tmp_path: Path) -> None:
     policy = policy_of(tmp_path, ONE + guest("x", "a:1"))
-    [one] = place(policy.guest, managed(policy, pf(1), trouble="is wedged"), {})
-    assert one.waits == "0000:01:00.0/vf1: is wedged"
+    [one] = place(policy.guest, managed(policy, pf(1), trouble="is stuck"), {})
+    assert one.waits == "0000:01:00.0/vf1: is stuck"
 
 
 def test_the_same_comes_out_in_whatever_order_pfs_arrive(tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ class Plainly:
     def why(self, one: ManagedPf, index: int) -> str | None:
         found = next((vf for vf in one.pf.vfs if vf.index == index), None)
         wish = next((wish for wish in one.desired.vfs if wish.index == index), None)
-        holder = self.given.get(found.address) if found else None
+        user = self.given.get(found.address) if found else None
         ready = not_ready(one, found, wish) if found else "is not there yet"
-        why = f"is guest {holder}'s" if holder else one.trouble or ready
+        why = f"is guest {user}'s" if user else one.trouble or ready
         return f"{one.pf.address}/vf{index}: {why}" if why else None
 
 
@@ -102,7 +102,7 @@ def guests(draw: st.DrawFn) -> list[GuestRule]:
     absent=WHERE,
     unbound=WHERE,
     holding=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), unique=True, max_size=3),
-    wedged=st.sets(st.integers(1, 4), max_size=2),
+    stuck=st.sets(st.integers(1, 4), max_size=2),
 )
 def test_each_guest_gets_the_first_free_vf_that_it_means_rather_a_near_one(
     guests: list[GuestRule],
@@ -110,7 +110,7 @@ def test_each_guest_gets_the_first_free_vf_that_it_means_rather_a_near_one(
     absent: set[tuple[int, int]],
     unbound: set[tuple[int, int]],
     holding: list[tuple[int, int]],
-    wedged: set[int],
+    stuck: set[int],
 ) -> None:
     held: Held = {f"g{2 * number}": (vf(*where).address,) for number, where in enumerate(holding)}
     there = {bus: [index for index in range(4) if (bus, index) not in absent] for bus in range(1, 5)}
@@ -123,7 +123,7 @@ def test_each_guest_gets_the_first_free_vf_that_it_means_rather_a_near_one(
         for bus, node in zip(range(1, 5), nodes, strict=True)
     ]
     found = [
-        replace(one, trouble="is wedged" if number in wedged else None)
+        replace(one, trouble="is stuck" if number in stuck else None)
         for number, one in enumerate(managed(POLICY, *ports), 1)
     ]
     assert place(guests, found, held) == Plainly(guests, found, held).placed()

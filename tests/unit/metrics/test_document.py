@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.metrics.document import page_with_reference
 from vfagent.metrics.page import FAMILIES
 from vfagent.model.status import GuestPhase, Phase
@@ -34,7 +34,7 @@ def test_every_value_that_a_label_can_have_is_listed() -> None:
     assert values("**step**") == list(KINDS)
     assert values("**attribute**") == list(ATTRIBUTES)
     assert values("**attribute** of *vfagent_pf_unsupported*") == [str(one) for one in Attribute]
-    assert values("**source**") == list(Tally().overflows)
+    assert values("**source**") == list(Counters().overflows)
 
 
 def test_help_is_a_sentence() -> None:

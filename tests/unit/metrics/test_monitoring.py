@@ -112,7 +112,7 @@ def test_the_dashboard_shows_what_matters() -> None:
         "vfagent_pf_admin_up",
         "vfagent_pf_carrier",
         "vfagent_pf_mode_info",
-        "vfagent_pf_wedged",
+        "vfagent_pf_stuck",
         "vfagent_pf_pending_steps",
         "vfagent_pf_problems",
         "vfagent_bridge_problems",

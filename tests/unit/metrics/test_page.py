@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.rules.project import imports, modules, none_of
 from tests.unit.metrics import views
 from vfagent.metrics import vf_traffic
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.metrics.page import FAMILIES, collect, render
 from vfagent.metrics.view import View
 from vfagent.model.status import PolicyStatus
@@ -55,9 +55,9 @@ def test_prometheus_client_s_page_says_the_same() -> None:
             return list(collect(views.view()))
 
     theirs = list(text_string_to_metric_families(generate_latest(Registry()).decode()))
-    ours = list(text_string_to_metric_families(GOLDEN.read_text()))
-    assert ours[: len(theirs)] == theirs
-    assert len(ours) == len(theirs) + len(vf_traffic.FAMILIES)
+    managed = list(text_string_to_metric_families(GOLDEN.read_text()))
+    assert managed[: len(theirs)] == theirs
+    assert len(managed) == len(theirs) + len(vf_traffic.FAMILIES)
 
 
 def test_every_family_that_is_declared_is_on_the_page_and_no_other() -> None:
@@ -99,13 +99,13 @@ def test_a_vf_that_is_gone_is_gone_from_the_page_at_once() -> None:
 
 def test_a_bad_policy_on_disk_is_told_and_the_one_in_force_too() -> None:
     policy = replace(views.POLICY, problems=("policy.toml:1: vsf",))
-    text = views.text(View(snapshot((), policy, "1", ready=True), Tally()))
+    text = views.text(View(snapshot((), policy, "1", ready=True), Counters()))
     assert sample(text, "vfagent_policy_last_reload_successful") == ["0.0"]
     assert sample(text, "vfagent_policy_info", 'digest="0123456789ab"') == ["1.0"]
 
 
 def test_a_bad_policy_at_start_leaves_none_in_force() -> None:
-    text = views.text(View(snapshot((), PolicyStatus((), "", 1.0, ("bad",)), "1", ready=True), Tally()))
+    text = views.text(View(snapshot((), PolicyStatus((), "", 1.0, ("bad",)), "1", ready=True), Counters()))
     assert sample(text, "vfagent_policy_last_reload_successful") == ["0.0"]
     assert not sample(text, "vfagent_policy_info")
     assert not sample(text, "vfagent_policy_last_reload_success_timestamp_seconds")

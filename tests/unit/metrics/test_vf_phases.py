@@ -13,7 +13,7 @@ from vfagent.plan.steps import ConfigureVf, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure, Finished, StepEnded, StepStarted
-from vfagent.reconcile.rounds import GivenUp
+from vfagent.reconcile.rounds import Suspended
 from vfagent.reconcile.status import pf_status
 
 
@@ -32,7 +32,7 @@ def planned(index: int) -> Planned:
 
 
 def one_chain(*steps: Planned) -> Plan:
-    return Plan(stages=((steps,),))
+    return Plan(batches=((steps,),))
 
 
 def test_each_vf_has_its_own() -> None:
@@ -45,7 +45,7 @@ def test_vfs_of_a_converged_pf_are_converged() -> None:
 
 def test_a_step_that_was_given_up_fails_its_vf_alone() -> None:
     found = state(one_chain(planned(1)))
-    found.given_up, found.failures = GivenUp(found.plan.steps), (Failure("x", "x"),)
+    found.suspended, found.failures = Suspended(found.plan.steps), (Failure("x", "x"),)
     assert phases(found) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
 
 
@@ -69,7 +69,7 @@ def test_a_problem_of_the_host_s_own_network_fails_no_vf() -> None:
 @pytest.mark.parametrize(
     ("change", "phase"),
     [
-        ({"wedged": True}, Phase.WEDGED),
+        ({"stuck": True}, Phase.STUCK),
         ({"released": True}, Phase.RELEASED),
         ({"desired": None}, Phase.UNMANAGED),
         ({"plan": Plan(waiting=("no driver",))}, Phase.WAITING),
@@ -100,5 +100,5 @@ def test_a_look_that_has_ended_leaves_nothing_at_work() -> None:
         found.take(StepStarted(ConfigureVf(views.STORAGE, 2, 1, settings), "found off", 1.0))
     found.take(StepEnded(ConfigureVf(views.STORAGE, 2, 1, VfSettings(trust=True)), 2.0))
     assert phases(found)[1] is Phase.CONVERGING
-    found.take(Finished(found.memory))
+    found.take(Finished(found.driver_state))
     assert set(phases(found)) == {Phase.CONVERGED}

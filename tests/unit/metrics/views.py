@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics import page
-from vfagent.metrics.counters import Tally
+from vfagent.metrics.counters import Counters
 from vfagent.metrics.vf_traffic import written
 from vfagent.metrics.view import View
 from vfagent.model.desired import DesiredPf
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import GuestPhase, GuestStatus, PolicyStatus
@@ -21,9 +21,9 @@ from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure
 from vfagent.reconcile.status import snapshot
-from vfagent.service.status_cache import KeptStatus
+from vfagent.service.status_cache import StatusCache
 
-STORAGE, WEDGED, FRESH = (PciAddress(f"0000:{bus}:00.0") for bus in ("3b", "5e", "86"))
+STORAGE, STUCK, FRESH = (PciAddress(f"0000:{bus}:00.0") for bus in ("3b", "5e", "86"))
 POLICY = PolicyStatus(("/etc/vfagent/policy.toml", "/etc/vfagent/policy.d/10.toml"), "0123456789ab", 1_767_225_600.5)
 
 
@@ -53,7 +53,7 @@ def converging() -> PfState:
         hwmode="vepa",
     )
     plan = Plan(
-        stages=(
+        batches=(
             (
                 (
                     Planned(SetMtu(STORAGE, 2, 9000), "found 1500"),
@@ -66,20 +66,20 @@ def converging() -> PfState:
             Deferred(ConfigureVf(STORAGE, 2, 0, VfSettings(link_state=LinkState.ENABLE)), "found auto", "vf0: in use"),
         ),
     )
-    memory = PfMemory(unsupported=frozenset({Attribute.VLAN_PROTOCOL, Attribute.MIN_TX_RATE}))
+    driver_state = DriverState(unsupported=frozenset({Attribute.VLAN_PROTOCOL, Attribute.MIN_TX_RATE}))
     desired = DesiredPf(STORAGE, "storage", 4, 9000, ())
-    return PfState(STORAGE, pf=pf, desired=desired, plan=plan, known=True, memory=memory, attempts=2)
+    return PfState(STORAGE, pf=pf, desired=desired, plan=plan, known=True, driver_state=driver_state, attempts=2)
 
 
-def wedged() -> PfState:
+def stuck() -> PfState:
     one = replace(vf(0, driver=None), address=PciAddress("0000:5e:10.0"))
-    pf = Pf(WEDGED, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(one,))
+    pf = Pf(STUCK, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(one,))
     failure = Failure("remove all VFs", "no answer")
-    return PfState(WEDGED, pf=pf, known=True, wedged=True, failures=(failure,), attempts=1)
+    return PfState(STUCK, pf=pf, known=True, stuck=True, failures=(failure,), attempts=1)
 
 
-def tally() -> Tally:
-    found = Tally()
+def counters() -> Counters:
+    found = Counters()
     found.started_at, found.boot_to_ready_s = 1_767_225_600.0, 7.25
     found.rounds, found.uevents, found.link_events, found.coalesced = 1234567, 12, 5, 3
     found.overflowed("udev")
@@ -87,7 +87,7 @@ def tally() -> Tally:
     found.step_ended(step, 0.75, failed=False)
     found.step_ended(step, 200.0, failed=True)
     found.drifted([ConfigureVf(STORAGE, 2, 0, VfSettings(vlan=Vlan(10), trust=True))])
-    found.looks.observe(0.25)
+    found.reconciles.observe(0.25)
     found.round_s.observe(0.125)
     found.convergences.observe(1.5)
     return found
@@ -114,10 +114,10 @@ GUESTS = (
 
 def view() -> View:
     status = snapshot(
-        KeptStatus().of([converging(), wedged(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
+        StatusCache().of([converging(), stuck(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
     )
-    counters = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
-    return View(status, tally(), {STORAGE: written(STORAGE, {0: counters, 1: VfCounters(*[0] * 8)})})
+    traffic = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
+    return View(status, counters(), {STORAGE: written(STORAGE, {0: traffic, 1: VfCounters(*[0] * 8)})})
 
 
 def text(of: View) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfagent.model.codec import decode, encode
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
@@ -32,7 +32,7 @@ SETTINGS = st.builds(
 )
 VFS = st.builds(Vf, address=PCI, group_blockers=st.lists(PCI, max_size=2).map(tuple), settings=st.none() | SETTINGS)
 PFS = st.builds(Pf, address=PCI, vfs=st.lists(VFS, max_size=3).map(tuple), netdev=st.none() | st.builds(Netdev))
-MEMORIES = st.builds(PfMemory, applied=st.dictionaries(st.integers(0, 300), SETTINGS, max_size=3))
+MEMORIES = st.builds(DriverState, applied=st.dictionaries(st.integers(0, 300), SETTINGS, max_size=3))
 VALUES = st.lists(PFS, max_size=2).map(tuple).map(Inventory) | MEMORIES | PFS.map(Baseline)
 
 
@@ -42,7 +42,7 @@ def test_a_value_survives_json(value: Any) -> None:
     assert decode(type(value), json.loads(json.dumps(encode(value)))) == value
 
 
-@given(kind=st.sampled_from((Inventory, PfMemory, Baseline, VfSettings, Netdev)), data=JSON)
+@given(kind=st.sampled_from((Inventory, DriverState, Baseline, VfSettings, Netdev)), data=JSON)
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_other_data_are_refused_with_one_kind_of_error(kind: type, data: Any) -> None:
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policy and inventory in, plan out, as texts: `pytest tests/unit/plan --regenerate` writes the plans anew.
 
-A case's inventory is what `vfagent list --json` prints, less what is not needed; memory.json is what was learnt.
+A case's inventory is what `vfagent list --json` prints, less what is not needed; driver-state.json is its driver state.
 """
 
 import json
@@ -12,13 +12,13 @@ import pytest
 
 from vfagent.cli.text import plan_lines
 from vfagent.model.codec import decode
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Inventory, Pf
-from vfagent.plan.planner import Chain, Plan, plan_pf
+from vfagent.plan.planner import ParallelGroup, Plan, plan_pf
 from vfagent.plan.vf import believed
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
-from vfagent.reconcile.reports import Looked
+from vfagent.reconcile.reports import Observed
 from vfagent.store.policy_files import load_files
 
 CASES = sorted(path for path in (Path(__file__).parent / "cases").iterdir() if path.is_dir())
@@ -36,35 +36,35 @@ def test_plan_is_as_written(case: Path, pytestconfig: pytest.Config) -> None:
 def _planned(case: Path) -> str:
     policy = load_files([case / "policy.toml"])
     inventory = decode(Inventory, json.loads((case / "inventory.json").read_text()))
-    looks = [_look(policy, pf, _memory(case, pf)) for pf in inventory.pfs]
+    looks = [_look(policy, pf, _driver_state(case, pf)) for pf in inventory.pfs]
     lines = [*plan_lines(looks, policy), *(line for one in looks for line in _order(one.plan))]
     return "\n".join(lines) + "\n"
 
 
-def _memory(case: Path, pf: Pf) -> PfMemory:
-    file = case / "memory.json"
-    learnt = decode(PfMemory, json.loads(file.read_text())) if file.exists() else PfMemory()
-    return replace(learnt, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
+def _driver_state(case: Path, pf: Pf) -> DriverState:
+    file = case / "driver-state.json"
+    learned = decode(DriverState, json.loads(file.read_text())) if file.exists() else DriverState()
+    return replace(learned, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
 
 
-def _look(policy: Policy, pf: Pf, memory: PfMemory) -> Looked:
+def _look(policy: Policy, pf: Pf, driver_state: DriverState) -> Observed:
     desired = desired_pf(policy, pf, IDENTITY)
-    return Looked(1, pf, desired, plan_pf(desired, pf, believed(memory, pf)) if desired else Plan())
+    return Observed(1, pf, desired, plan_pf(desired, pf, believed(driver_state, pf)) if desired else Plan())
 
 
 def _order(plan: Plan) -> list[str]:
     """Which steps go on at once, where not all go one after the other."""
     number, lines = 1, []
-    for stage in plan.stages:
+    for batch in plan.batches:
         ranges = []
-        for chain in stage:
-            ranges.append(_range(number, chain))
-            number += len(chain)
+        for group in batch:
+            ranges.append(_range(number, group))
+            number += len(group)
         if len(ranges) > 1:
             lines.append(f"at once: {' and '.join(ranges)}")
     return lines
 
 
-def _range(first: int, chain: Chain) -> str:
-    last = first + len(chain) - 1
+def _range(first: int, group: ParallelGroup) -> str:
+    last = first + len(group) - 1
     return f"steps {first}-{last}" if last > first else f"step {first}"

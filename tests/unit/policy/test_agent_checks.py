@@ -19,9 +19,9 @@ def test_this_host_alone_may_read_metrics(problems: Problems, where: str) -> Non
 
 @pytest.mark.parametrize("where", ["0.0.0.0:1", "[::]:1", "192.0.2.7:1", "[2001:db8::1]:1"])
 def test_a_public_address_wants_tls_or_a_word(problems: Problems, where: str) -> None:
-    (told,) = problems(f'[agent]\nmetrics = "{where}"')
-    assert told.startswith("policy.toml:2:11: agent.metrics: found")
-    assert "metrics_tls protects them, metrics_public = true permits it" in told
+    (logged,) = problems(f'[agent]\nmetrics = "{where}"')
+    assert logged.startswith("policy.toml:2:11: agent.metrics: found")
+    assert "metrics_tls protects them, metrics_public = true permits it" in logged
     assert not problems(f'[agent]\nmetrics = "{where}"\n{TLS}')
     assert not problems(f'[agent]\nmetrics = "{where}"\nmetrics_public = true')
 
@@ -34,20 +34,20 @@ def test_a_mistake_elsewhere_does_not_hide_who_may_read_metrics(problems: Proble
 
 @pytest.mark.parametrize("where", ["metrics.example.com:1", "999.1.1.1:1", "1.2.3:1"])
 def test_a_name_is_refused(problems: Problems, where: str) -> None:
-    (told,) = problems(f'[agent]\nmetrics = "{where}"')
-    assert "allowed is an IP address or localhost" in told
+    (logged,) = problems(f'[agent]\nmetrics = "{where}"')
+    assert "allowed is an IP address or localhost" in logged
 
 
 @pytest.mark.parametrize("where", ["unix:/run/x", ""])
 def test_tls_goes_with_an_address(problems: Problems, where: str) -> None:
-    (told,) = problems(f'[agent]\nmetrics = "{where}"\n{TLS}')
-    assert "allowed is an address and port" in told
+    (logged,) = problems(f'[agent]\nmetrics = "{where}"\n{TLS}')
+    assert "allowed is an address and port" in logged
 
 
 def test_the_last_file_that_says_where_is_the_one_to_blame(tmp_path: Path) -> None:
     trees.write(tmp_path, "etc/vfagent/policy.toml", 'agent.metrics = "0.0.0.0:1"')
     trees.write(tmp_path, "etc/vfagent/policy.d/10.toml", 'agent.metrics = "0.0.0.0:2"')
-    (told,) = trees.problems(tmp_path)
-    assert "10.toml:1:" in told
+    (logged,) = trees.problems(tmp_path)
+    assert "10.toml:1:" in logged
     trees.write(tmp_path, "etc/vfagent/policy.d/20.toml", "agent.metrics_public = true")
     assert load(tmp_path).agent.metrics == "0.0.0.0:2"

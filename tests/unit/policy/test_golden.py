@@ -89,12 +89,12 @@ def test_a_rule_with_well_formed_keys_is_checked_as_a_whole_beside_others_that_a
 
 
 def test_very_many_problems_end_in_a_count(problems: Problems) -> None:
-    told = problems("[[pf]]\nname = 1\nmatch = 1\n" * 150)
-    assert len(told) == 201
-    assert told[-1] == "and 100 more problems"
+    logged = problems("[[pf]]\nname = 1\nmatch = 1\n" * 150)
+    assert len(logged) == 201
+    assert logged[-1] == "and 100 more problems"
 
 
 def test_very_many_unknown_keys_of_one_table_end_in_a_count(problems: Problems) -> None:
-    told = problems("\n".join(f"key{number} = 1" for number in range(30)))
-    assert len(told) == 21
-    assert "policy.toml:1:1: found 10 more unknown keys" in told
+    logged = problems("\n".join(f"key{number} = 1" for number in range(30)))
+    assert len(logged) == 21
+    assert "policy.toml:1:1: found 10 more unknown keys" in logged

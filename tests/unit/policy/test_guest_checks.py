@@ -25,13 +25,13 @@ def guest(*pairs: str, name: str = "g") -> str:
     return "\n".join(["[[guest]]", f'name = "{name}"', *pairs, ""])
 
 
-def told(problems: Problems, *guests: str) -> list[str]:
+def logged(problems: Problems, *guests: str) -> list[str]:
     """Key and text alone."""
     return [line.split(": ", 1)[1] for line in problems(PF + "".join(guests))]
 
 
 def one(problems: Problems, *pairs: str) -> list[str]:
-    return told(problems, guest('vfs = ["storage:0"]', *pairs))
+    return logged(problems, guest('vfs = ["storage:0"]', *pairs))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_rom_lies_where_only_root_writes(problems: Problems, path: str) -> Non
     ],
 )
 def test_a_name_that_could_mean_more_than_a_name_is_refused(problems: Problems, name: str) -> None:
-    [found] = told(problems, guest('vfs = ["storage:0"]', DHCP, name=name))
+    [found] = logged(problems, guest('vfs = ["storage:0"]', DHCP, name=name))
     assert found.startswith("guest[0].name: found")
 
 
@@ -179,13 +179,13 @@ def test_no_value_can_be_two(problems: Problems, pairs: str) -> None:
     ],
 )
 def test_a_vf_that_no_rule_makes_for_guests_is_refused(problems: Problems, reference: str, text: str) -> None:
-    assert told(problems, guest(f'vfs = ["{reference}"]', DHCP)) == [f"guest[0].vfs[0]: {text}"]
+    assert logged(problems, guest(f'vfs = ["{reference}"]', DHCP)) == [f"guest[0].vfs[0]: {text}"]
 
 
 def test_a_label_alone_needs_a_rule_with_vfs_for_guests(problems: Problems) -> None:
-    assert not told(problems, guest('vfs = ["storage"]', DHCP))
+    assert not logged(problems, guest('vfs = ["storage"]', DHCP))
     pf = '[[pf]]\nname = "other"\nmatch = { driver = "x" }\n'
-    assert told(problems, pf, guest('vfs = ["other"]', DHCP)) == [
+    assert logged(problems, pf, guest('vfs = ["other"]', DHCP)) == [
         'guest[0].vfs[0]: found "other", whose driver is "host", allowed is a VF with driver = "vfio-pci"'
     ]
 
@@ -196,11 +196,11 @@ def test_a_guest_without_a_pf_rule_is_refused(problems: Problems) -> None:
 
 
 def test_a_guest_without_a_vf_is_refused(problems: Problems) -> None:
-    assert told(problems, guest(DHCP)) == ["guest[0].vfs: found no VF, allowed is at least one in vfs, or each"]
+    assert logged(problems, guest(DHCP)) == ["guest[0].vfs: found no VF, allowed is at least one in vfs, or each"]
 
 
 def test_one_vf_is_one_guest_s(problems: Problems) -> None:
-    told_of = told(
+    told_of = logged(
         problems, guest('vfs = ["storage:0"]', DHCP), guest('each = "storage:0-1"', DHCP, name="node{index}")
     )
     assert told_of == [
@@ -217,13 +217,13 @@ def test_a_reference_is_not_told_off_while_the_rule_it_names_is_wrong(problems: 
 
 def test_a_mistake_elsewhere_hides_no_mistake_between_rules_that_are_well_formed(problems: Problems) -> None:
     wrong = '[[bridge]]\nnme = "br0"\n'
-    told_of = told(problems, guest('vfs = ["storage:3"]', DHCP), guest('vfs = ["storage:3"]', DHCP, name="h"), wrong)
+    told_of = logged(problems, guest('vfs = ["storage:3"]', DHCP), guest('vfs = ["storage:3"]', DHCP, name="h"), wrong)
     twice = ["guest[1].vfs[0]"] * 2
     assert [line.split(": ")[0] for line in told_of] == ["guest[0].vfs[0]", *twice, "bridge[0].name", "bridge[0].nme"]
 
 
 def test_a_guest_per_vf_has_a_name_per_vf(problems: Problems) -> None:
-    (line,) = told(problems, guest('each = "storage:0-1"', DHCP, name="node"))
+    (line,) = logged(problems, guest('each = "storage:0-1"', DHCP, name="node"))
     assert line == 'guest[0].name: found "node" for several guests, allowed is a name with {index}'
 
 
@@ -236,12 +236,12 @@ def test_the_name_of_each_guest_is_held_to_32_characters(problems: Problems) -> 
 
 
 def test_a_name_with_an_index_needs_each(problems: Problems) -> None:
-    (line,) = told(problems, guest('vfs = ["storage:0"]', DHCP, name="node{index}"))
+    (line,) = logged(problems, guest('vfs = ["storage:0"]', DHCP, name="node{index}"))
     assert line.startswith('guest[0].name: found "node{index}" without each')
 
 
 def test_indices_of_each_are_checked_as_those_of_a_rule(problems: Problems) -> None:
-    (line,) = told(problems, guest('each = "storage:2-0"', DHCP, name="node{index}"))
+    (line,) = logged(problems, guest('each = "storage:2-0"', DHCP, name="node{index}"))
     assert line == 'guest[0].each: found "storage:2-0", but 2-0 runs backwards, allowed is 0-2'
 
 
@@ -279,13 +279,13 @@ def test_a_guest_cannot_have_what_each_gives_another(
     ],
 )
 def test_several_guests_cannot_share_what_is_one_guest_s(problems: Problems, pairs: str, key: str) -> None:
-    (line,) = told(problems, guest('each = "storage:0-1"', pairs, name="node{index}"))
+    (line,) = logged(problems, guest('each = "storage:0-1"', pairs, name="node{index}"))
     assert line.startswith(f"guest[0].{key}: found")
 
 
 def test_several_guests_may_share_a_disk_they_only_read(problems: Problems) -> None:
     disk = 'disk = [{ path = "/a", readonly = true }, { path = "/b{index}" }]'
-    assert not told(problems, guest('each = "storage:0-1"', disk, name="node{index}"))
+    assert not logged(problems, guest('each = "storage:0-1"', disk, name="node{index}"))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_several_guests_may_share_a_disk_they_only_read(problems: Problems) -> N
 )
 def test_two_guests_cannot_share_what_is_one_guest_s(problems: Problems, pairs: str, text: str) -> None:
     first, second = (guest(f'vfs = ["storage:{index}"]', pairs, name=f"g{index}") for index in (0, 1))
-    (line,) = told(problems, first, second)
+    (line,) = logged(problems, first, second)
     assert line.startswith(text)
     assert "it is that of policy.toml:" in line
 

@@ -12,7 +12,7 @@ GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("pf = 1", "1:6: pf: found 1, allowed is an array of tables"),
         ("pf = [1]", "1:7: pf[0]: found 1, allowed is a table"),
@@ -38,11 +38,13 @@ GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
         ('"a\\u001b[31m" = 1', None),
     ],
 )  # fmt: skip
-def test_a_value_that_is_not_allowed_is_refused_with_its_place(problems: Problems, text: str, told: str | None) -> None:
+def test_a_value_that_is_not_allowed_is_refused_with_its_place(
+    problems: Problems, text: str, expected: str | None
+) -> None:
     found = problems(text)
     assert found
-    if told is not None:
-        assert f"policy.toml:{told}" in found
+    if expected is not None:
+        assert f"policy.toml:{expected}" in found
 
 
 def test_an_escape_sequence_in_a_key_is_shown_as_text(problems: Problems) -> None:

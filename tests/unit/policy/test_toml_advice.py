@@ -49,9 +49,9 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), TOLD.items())
-def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problems, text: str, told: str) -> None:
-    place, _, said = told.partition(": ")
+@pytest.mark.parametrize(("text", "expected"), TOLD.items())
+def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problems, text: str, expected: str) -> None:
+    place, _, said = expected.partition(": ")
     assert problems(text) == [f"policy.toml:{place}: not TOML: {said}"]
 
 
@@ -76,7 +76,7 @@ def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('[pf]\nname = "a"\n', "1:1: pf: found [pf], allowed is [[pf]], for one or several"),
         (
@@ -85,5 +85,5 @@ def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: 
         ),
     ],
 )
-def test_a_table_where_there_may_be_several_is_told_its_brackets(problems: Problems, text: str, told: str) -> None:
-    assert f"policy.toml:{told}" in problems(text)
+def test_a_table_where_there_may_be_several_is_told_its_brackets(problems: Problems, text: str, expected: str) -> None:
+    assert f"policy.toml:{expected}" in problems(text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that `doctor` knows of a host, as one frozen value. Gathered by `examine`, judged by the checks."""
+"""All that `doctor` knows of a host, as one frozen value. Gathered by `gather_facts`, judged by the checks."""
 
 from collections.abc import Iterator
 from dataclasses import field
@@ -103,7 +103,7 @@ class Memory:
 
 
 @frozen(slots=True)
-class ExaminedPf:
+class PfFacts:
     """A PF, what the policy wants of it, and the plan. `companions`: devices of other cards in the PF's own group."""
 
     pf: Pf
@@ -152,14 +152,14 @@ class Facts:
     kvm: Kvm = Kvm()
     memory: Memory = Memory()
     programs: Programs = Programs()
-    pfs: tuple[ExaminedPf, ...] = ()
+    pfs: tuple[PfFacts, ...] = ()
     cards: tuple[Card, ...] = ()
     stuck: tuple[PciAddress, ...] = ()  # PFs of which the kernel did not answer
     others: tuple[tuple[Source, TextFile], ...] = ()
     unseen: tuple[Unseen, ...] = field(default=())
 
     @property
-    def managed(self) -> Iterator[tuple[ExaminedPf, DesiredPf]]:
+    def managed(self) -> Iterator[tuple[PfFacts, DesiredPf]]:
         return ((one, one.desired) for one in self.pfs if one.desired)
 
     @property

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import ExaminedPf, Facts, Kernel, needed
+from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, needed
 from vfagent.doctor.checks.finding import Finding, Severity
 
 _FAULT = re.compile(
@@ -121,7 +121,7 @@ def group_absent(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _problems(one: ExaminedPf, *, grouped: bool) -> list[str]:
+def _problems(one: PfFacts, *, grouped: bool) -> list[str]:
     """The plan's words on those of its VFs that have a group, or that have none."""
     names = {f"vf{vf.index}" for vf in one.pf.vfs if (vf.iommu_group is not None) is grouped}
     return [text for text in one.plan.problems if text.partition(":")[0] in names]

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import ExaminedPf, Facts
+from vfagent.doctor.checks.facts import Facts, PfFacts
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 
@@ -97,11 +97,11 @@ def known_lines(facts: Facts) -> Iterator[Finding]:
             yield _finding(kind, names[address], address, texts)
 
 
-def _addresses(one: ExaminedPf) -> list[str]:
+def _addresses(one: PfFacts) -> list[str]:
     return [one.pf.address, *(vf.address for vf in one.pf.vfs)]
 
 
-def _finding(kind: Known, one: ExaminedPf, address: str, texts: list[str]) -> Finding:
+def _finding(kind: Known, one: PfFacts, address: str, texts: list[str]) -> Finding:
     """A PF that has all its VFs by now got over it."""
     over = kind.about_making and bool(
         one.desired and one.desired.numvfs is not None and len(one.pf.vfs) >= one.desired.numvfs > 0

@@ -5,14 +5,14 @@ import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 
-from vfagent.doctor.checks.facts import ExaminedPf, Facts, Source, TextFile
+from vfagent.doctor.checks.facts import Facts, PfFacts, Source, TextFile
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 from vfagent.model.inventory import Netdev
 
 
 @frozen(slots=True)
-class Claim:
+class Conflict:
     """What somebody else wants of a card, and where that is written."""
 
     who: str
@@ -37,7 +37,7 @@ def _ini(file: TextFile) -> dict[str, list[tuple[str, str]]]:
     return sections
 
 
-def by_systemd(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_systemd(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     """systemd.link(5) and systemd.network(5)."""
     sections = _ini(file)
     count = next((value for key, value in sections.get("Link", []) if key == "SR-IOVVirtualFunctions"), None)
@@ -45,10 +45,10 @@ def by_systemd(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
         return
     who = "udev" if file.path.endswith(".link") else "systemd-networkd"
     what = f"makes {count} VFs of it" if count else "sets its VFs"
-    yield Claim(who, file.path, what, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
+    yield Conflict(who, file.path, what, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
 
 
-def _systemd_matches(match: list[tuple[str, str]], one: ExaminedPf) -> bool:
+def _systemd_matches(match: list[tuple[str, str]], one: PfFacts) -> bool:
     """A key that is not known here is taken as met: better one word too many."""
     netdev = one.pf.netdev
     known = {
@@ -63,7 +63,7 @@ def _systemd_matches(match: list[tuple[str, str]], one: ExaminedPf) -> bool:
     return all(have is None or any(fnmatchcase(have.lower(), glob) for glob in globs) for have, globs in asked)
 
 
-def by_netplan(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_netplan(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     """Each definition is a block of its own, deeper than its name; `link: ens1` makes it a VF of that PF."""
     netdev = one.pf.netdev
     for name, block in blocks(file.text):
@@ -73,7 +73,7 @@ def by_netplan(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
         mine = mine or bool(netdev and netdev.mac and netdev.mac in block.lower())
         if mine and (found := re.search(r"(virtual-function-count|embedded-switch-mode):\s*(\S+)", block)):
             advice = f"remove it from {file.path}, then: netplan generate"
-            yield Claim("netplan", file.path, f"has {found[1]}: {found[2]} for it", advice)
+            yield Conflict("netplan", file.path, f"has {found[1]}: {found[2]} for it", advice)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -88,7 +88,7 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
             yield found[2], "\n".join(inner)
 
 
-def by_nm_profile(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_nm_profile(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     sections = _ini(file)
     if "sriov" not in sections:
         return
@@ -98,16 +98,16 @@ def by_nm_profile(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
     if netdev and (name in (None, "", netdev.name)) and mac in ("", netdev.mac, netdev.permanent_mac):
         total = dict(sections["sriov"]).get("total-vfs", "0")
         advice = "nmcli connection modify PROFILE remove sriov; or leave the card to vfagent: nmcli device set "
-        yield Claim("NetworkManager", file.path, f"keeps its VFs at {total}", f"{advice}{netdev.name} managed no")
+        yield Conflict("NetworkManager", file.path, f"keeps its VFs at {total}", f"{advice}{netdev.name} managed no")
 
 
-def by_nm_state(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_nm_state(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     """/run/NetworkManager/devices/IFINDEX: what NetworkManager keeps of each device."""
     netdev = one.pf.netdev
     if netdev is None or file.path.rpartition("/")[2] != str(netdev.ifindex):
         return
     if dict(_ini(file).get("device", [])).get("managed") == "true":
-        yield Claim("NetworkManager", file.path, "manages it", _unmanage(netdev), writes=False)
+        yield Conflict("NetworkManager", file.path, "manages it", _unmanage(netdev), writes=False)
 
 
 def _unmanage(netdev: Netdev) -> str:
@@ -129,15 +129,15 @@ def _code(text: str, marker: str) -> list[str]:
     return [line for line in lines if not line.startswith(("#", ";"))]
 
 
-def by_script(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_script(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     """Scripts, units, tmpfiles: by one of the card's names, or for no card in particular."""
     mine = [line for line in _code(file.text, _NUMVFS) if _is_about(line, file.text, one)]
     if mine:
         what = f"writes its number of VFs: {mine[0][:120]}"
-        yield Claim("a script or unit", file.path, what, f"remove that from {file.path}, or disable it")
+        yield Conflict("a script or unit", file.path, what, f"remove that from {file.path}, or disable it")
 
 
-def _is_about(line: str, whole: str, one: ExaminedPf) -> bool:
+def _is_about(line: str, whole: str, one: PfFacts) -> bool:
     own = [str(one.pf.address), one.pf.netdev.name if one.pf.netdev else ""]
     if any(name and re.search(rf"(?<![\w:]){re.escape(name)}(?![\w:])", line) for name in own):
         return True
@@ -145,18 +145,18 @@ def _is_about(line: str, whole: str, one: ExaminedPf) -> bool:
     return _ANY_CARD.search(line) is not None and (not named or one.pf.address in named)
 
 
-def by_udev(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_udev(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     for line in _code(file.text.replace("\\\n", " "), _NUMVFS):
         if not _udev_matches(line, one):
             continue
         if re.search(rf"{_NUMVFS}\}}\s*(?:==|!=)", line):
             what = f"reads {_NUMVFS}, which hangs udev for as long as a guest does not let go of a VF"
-            yield Claim("a udev rule", file.path, what, f"remove that from {file.path}", writes=False)
+            yield Conflict("a udev rule", file.path, what, f"remove that from {file.path}", writes=False)
         else:
-            yield Claim("a udev rule", file.path, "writes its number of VFs", f"remove that from {file.path}")
+            yield Conflict("a udev rule", file.path, "writes its number of VFs", f"remove that from {file.path}")
 
 
-def _udev_matches(line: str, one: ExaminedPf) -> bool:
+def _udev_matches(line: str, one: PfFacts) -> bool:
     """A key that is not known here is taken as met: better one word too many."""
     netdev = one.pf.netdev
     names = [str(one.pf.address), netdev.name if netdev else ""]
@@ -179,23 +179,23 @@ def _udev_matches(line: str, one: ExaminedPf) -> bool:
     return all(any(fnmatchcase(name, glob) for name in have for glob in globs) for have, globs in pairs)
 
 
-def by_option(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_option(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     """`options igb max_vfs=7`: the driver makes VFs as soon as it is loaded."""
     driver = re.escape(one.pf.driver or "-")
     if found := re.search(rf"^\s*options\s+{driver}\s.*\bmax_vfs=([1-9][\d,]*)", file.text, re.MULTILINE):
         what = f"makes VFs of it at probe: max_vfs={found[1]}"
-        yield Claim("a module option", file.path, what, f"remove max_vfs from {file.path}")
+        yield Conflict("a module option", file.path, what, f"remove max_vfs from {file.path}")
 
 
-def by_libvirt(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_libvirt(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     netdev, text = one.pf.netdev, file.text
     if netdev and re.search(rf"<pf\s+dev=['\"]{re.escape(netdev.name)}['\"]", text):
         advice = "let it have the PF alone, or address VFs by their own addresses with managed='no'"
-        yield Claim("libvirt", file.path, "hands its VFs out in a network", advice, writes=False)
+        yield Conflict("libvirt", file.path, "hands its VFs out in a network", advice, writes=False)
     for vf in one.pf.vfs:
         if re.search(_xml_address(vf.address), text):
             advice = "let one of the two give it away"
-            yield Claim("libvirt", file.path, f"gives vf{vf.index} to a domain", advice, writes=False)
+            yield Conflict("libvirt", file.path, f"gives vf{vf.index} to a domain", advice, writes=False)
 
 
 def _xml_address(address: str) -> str:
@@ -215,14 +215,14 @@ _OPERATORS = (
 )
 
 
-def by_operator(file: TextFile, one: ExaminedPf) -> Iterator[Claim]:
+def by_operator(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
     for end, who, writes, advice in _OPERATORS:
         if file.path.endswith(end):
             what = "makes VFs on the cards of this host" if writes else "hands VFs of this host to containers"
-            yield Claim(who, file.path, what, advice, writes=writes)
+            yield Conflict(who, file.path, what, advice, writes=writes)
 
 
-READERS: dict[Source, Callable[[TextFile, ExaminedPf], Iterator[Claim]]] = {
+READERS: dict[Source, Callable[[TextFile, PfFacts], Iterator[Conflict]]] = {
     Source.LINK: by_systemd,
     Source.NETWORK: by_systemd,
     Source.NETPLAN: by_netplan,
@@ -236,9 +236,9 @@ READERS: dict[Source, Callable[[TextFile, ExaminedPf], Iterator[Claim]]] = {
 }
 
 
-def second_owner(facts: Facts) -> Iterator[Finding]:
+def other_manager(facts: Facts) -> Iterator[Finding]:
     for one, desired in facts.managed:
-        for claim in _claims(facts, one):
+        for claim in _conflicts(facts, one):
             yield Finding(
                 "second-owner",
                 Severity.ERROR if claim.writes else Severity.WARNING,
@@ -251,7 +251,7 @@ def second_owner(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _claims(facts: Facts, one: ExaminedPf) -> Iterator[Claim]:
+def _conflicts(facts: Facts, one: PfFacts) -> Iterator[Conflict]:
     for source, read in READERS.items():
         for file in facts.of(source):
             yield from read(file, one)

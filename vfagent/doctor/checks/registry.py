@@ -25,7 +25,7 @@ CHECKS: tuple[Check, ...] = (
     vfio.pf_driver_blocked,
     vfio.pf_on_vfio,
     # Who else is at the card.
-    other_managers.second_owner,
+    other_managers.other_manager,
     vfio.driver_overridden,
     # The service, and what it could not do.
     service.service_absent,

@@ -76,15 +76,15 @@ class _Choice:
                 return _given(self.pf, vf)
         return None
 
-    def hindrance(self, asked: _Asked) -> str | None:
+    def blocker(self, asked: _Asked) -> str | None:
         """What stands in the way of the first VF that could be meant."""
         wanted = (wish.index for wish in self.pf.desired.vfs if wish.driver == VFIO_DRIVER)
         index = next(iter(self._meant(asked, wanted)), None)
         if index is None:
             return None
         vf = self._vfs.get(index)
-        holder = asked.taken.given.get(vf.address) if vf else None
-        why = f"is guest {holder}'s" if holder else self.pf.trouble
+        user = asked.taken.given.get(vf.address) if vf else None
+        why = f"is guest {user}'s" if user else self.pf.trouble
         why = why or (self._not_ready(vf) if vf else "is not there yet")
         return f"{self.pf.pf.address}/vf{index}: {why}"
 
@@ -168,7 +168,7 @@ def _place(guest: GuestRule, pfs: list[_Choice], taken: _Taken) -> Placement:
         vf = next((vf for one in mine if (vf := one.free(asked))), None)
         if vf is None:
             nobody = f"no PF of rule {reference.label!r} is here, or has a VF left"
-            return Placement(guest, (), next((why for one in mine if (why := one.hindrance(asked))), nobody))
+            return Placement(guest, (), next((why for one in mine if (why := one.blocker(asked))), nobody))
         found.append(vf)
     taken.given.update((vf.address, guest.name) for vf in found)
     return Placement(guest, tuple(found))

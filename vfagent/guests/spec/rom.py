@@ -126,9 +126,20 @@ def drivers_in(source: str) -> set[str]:
     return {f"{vendor}:{device}".lower() for vendor, device in found}
 
 
-def build_unit(wish: RomWish, script: bytes, source: str, tree: str, jobs: int, into: str, log: str) -> UnitSpec:
+def build_unit(
+    wish: RomWish, script: bytes, source: str, tree: str, worker_calls: int, into: str, log: str
+) -> UnitSpec:
     """The ROM goes to its standard output, so that it need not be able to write anywhere but to its own cache."""
-    words = ["/bin/sh", "-c", _BUILD.replace("$", "$$"), "sh", source.replace("$", "$$"), tree, wish.target, str(jobs)]
+    words = [
+        "/bin/sh",
+        "-c",
+        _BUILD.replace("$", "$$"),
+        "sh",
+        source.replace("$", "$$"),
+        tree,
+        wish.target,
+        str(worker_calls),
+    ]
     return UnitSpec(
         UNIT,
         (

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from vfagent.metrics.counters import Histogram, Tally
+from vfagent.metrics.counters import Counters, Histogram
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
@@ -87,34 +87,34 @@ def test_differences_are_told_by_vf_and_of_the_pf() -> None:
 
 
 def test_counting_the_same_again_makes_nothing_larger() -> None:
-    tally = Tally()
-    before = (len(tally.steps), len(tally.drifts), len(tally.step_failures))
+    counters = Counters()
+    before = (len(counters.steps), len(counters.drifts), len(counters.step_failures))
     for step in STEPS:
-        tally.step_ended(step, 1.0, failed=True)
-        tally.drifted([step])
-    assert (len(tally.steps), len(tally.drifts), len(tally.step_failures)) == before
-    assert sum(tally.step_failures.values()) == len(STEPS)
+        counters.step_ended(step, 1.0, failed=True)
+        counters.drifted([step])
+    assert (len(counters.steps), len(counters.drifts), len(counters.step_failures)) == before
+    assert sum(counters.step_failures.values()) == len(STEPS)
 
 
 def test_each_change_is_a_generation() -> None:
-    tally = Tally()
+    counters = Counters()
     for change in (
-        tally.changed,
-        lambda: tally.asked(again=True),
-        lambda: tally.overflowed("udev"),
-        lambda: tally.ready_after(1),
+        counters.changed,
+        lambda: counters.asked(again=True),
+        lambda: counters.overflowed("udev"),
+        lambda: counters.ready_after(1),
     ):
-        before = tally.generation
+        before = counters.generation
         change()
-        assert tally.generation > before
-    assert tally.coalesced == 1
+        assert counters.generation > before
+    assert counters.coalesced == 1
 
 
-@pytest.mark.parametrize(("uptime", "told"), [(20.0, 20.0), (86_400.0, None)])
+@pytest.mark.parametrize(("uptime", "expected"), [(20.0, 20.0), (86_400.0, None)])
 def test_the_boot_s_length_is_told_by_the_agent_that_the_boot_started(
-    uptime: float, told: float | None, monkeypatch: pytest.MonkeyPatch
+    uptime: float, expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "clock_gettime", lambda clock: uptime)
-    tally = Tally()
-    tally.ready_after(4.0)
-    assert tally.boot_to_ready_s == told
+    counters = Counters()
+    counters.ready_after(4.0)
+    assert counters.boot_to_ready_s == expected

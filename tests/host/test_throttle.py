@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from vfagent.reconcile.throttle import PacedReader, Turns
+from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 
 WORK_S = 0.01
 
@@ -16,12 +16,12 @@ WORK_S = 0.01
 class Source:
     """Events that come all the time, and whose reading takes a while."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: ThrottledQueue) -> None:
         self.pipe, self.writing = os.pipe()
         os.set_blocking(self.pipe, False)
         self.broken = False
         self.read: list[int] = []
-        self.reader = PacedReader(lambda: self.pipe, self._read, turns)
+        self.reader = ThrottledReader(lambda: self.pipe, self._read, turns)
 
     def _read(self) -> None:
         time.sleep(WORK_S)
@@ -39,14 +39,14 @@ class Source:
                 await asyncio.sleep(0.005)
 
 
-Sources = Callable[[Turns], Source]
+Sources = Callable[[ThrottledQueue], Source]
 
 
 @pytest.fixture
 def sources() -> Iterator[Sources]:
     made = list[Source]()
 
-    def make(turns: Turns) -> Source:
+    def make(turns: ThrottledQueue) -> Source:
         made.append(Source(turns))
         return made[-1]
 
@@ -58,21 +58,21 @@ def sources() -> Iterator[Sources]:
 
 @pytest.fixture
 def source(sources: Sources) -> Source:
-    return sources(Turns(lambda: True))
+    return sources(ThrottledQueue(lambda: True))
 
 
 def test_after_a_read_that_went_wrong_the_next_event_is_heard(sources: Sources) -> None:
     async def body() -> list[str]:
-        told = list[str]()
-        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(str(about["exception"])))
-        source = sources(Turns(lambda: False))
+        logged = list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: logged.append(str(about["exception"])))
+        source = sources(ThrottledQueue(lambda: False))
         source.broken = True
         await source.stream(1)
         await asyncio.sleep(0.2)
         source.broken = False
         await source.until_read(1)
         source.reader.stop()
-        return told
+        return logged
 
     assert asyncio.run(body()) == ["[Errno 9] Bad file descriptor"]  # once: it is not tried again at once
 
@@ -92,7 +92,7 @@ def test_what_comes_while_a_worker_is_at_work_is_read_in_few_goes(source: Source
 
 def test_however_many_want_to_read_a_worker_keeps_the_processor(sources: Sources) -> None:
     """One PF's events come by four ways, and the reports of eight PFs by eight more."""
-    turns = Turns(lambda: True)
+    turns = ThrottledQueue(lambda: True)
     each = [sources(turns) for _ in range(6)]
 
     async def body() -> float:
@@ -111,7 +111,7 @@ def test_however_many_want_to_read_a_worker_keeps_the_processor(sources: Sources
 
 def test_one_that_goes_wrong_keeps_no_other_from_its_turn(sources: Sources) -> None:
     async def body() -> None:
-        turns = Turns(lambda: True)
+        turns = ThrottledQueue(lambda: True)
         broken, sound = sources(turns), sources(turns)
         # It is not heard of again, so that its next event is not what gives the other its turn.
         asyncio.get_running_loop().set_exception_handler(lambda *_: broken.reader.stop())
@@ -124,7 +124,7 @@ def test_one_that_goes_wrong_keeps_no_other_from_its_turn(sources: Sources) -> N
 
 
 def test_without_a_worker_events_are_read_as_they_come(sources: Sources) -> None:
-    source = sources(Turns(lambda: False))
+    source = sources(ThrottledQueue(lambda: False))
 
     async def body() -> None:
         for number in range(1, 11):

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vfagent.model.driver_state import PfMemory
+from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.store.state import Baseline, State
@@ -14,7 +14,7 @@ class KeptState(State):
     def __init__(self) -> None:
         super().__init__()
         self.baselines: dict[PciAddress, Baseline] = {}
-        self.memories: dict[PciAddress, PfMemory] = {}
+        self.driver_states: dict[PciAddress, DriverState] = {}
 
     def baseline(self, address: PciAddress) -> Baseline | None:
         return self.baselines.get(address)
@@ -34,8 +34,8 @@ class KeptState(State):
     def to_itself(self, address: PciAddress, patience_s: float) -> Iterator[None]:
         yield
 
-    def memory(self, address: PciAddress) -> PfMemory:
-        return self.memories.get(address, PfMemory())
+    def driver_state(self, address: PciAddress) -> DriverState:
+        return self.driver_states.get(address, DriverState())
 
-    def keep_memory(self, address: PciAddress, memory: PfMemory) -> None:
-        self.memories[address] = memory
+    def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
+        self.driver_states[address] = driver_state

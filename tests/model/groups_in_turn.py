@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stage's lanes without threads: real ones interleave differently each time, so no failure could be replayed."""
 
-from vfagent.reconcile.parallel import _Lane
+from vfagent.reconcile.parallel import _GroupRun
 
 
-class LaneInTurn(_Lane):
+class GroupInTurn(_GroupRun):
     early = True
     """Whether a lane beside the first runs whole before it, or after it."""
 

@@ -4,7 +4,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.model import ledger, somebody
+from tests.model import foreign, ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import PfDevice, VfDevice
@@ -23,11 +23,11 @@ VFIO_VFS = VfRule(driver="vfio-pci", vlan=10)
 
 def take(kernel: Kernel, vf: VfDevice, how: str) -> None:
     if how == "held":
-        somebody.opens_group(vf)
+        foreign.opens_group(vf)
     elif how == "away":
-        somebody.moves_netdev_away(kernel, vf)
+        foreign.moves_netdev_away(kernel, vf)
     else:
-        somebody.uses_netdev(vf, how)
+        foreign.uses_netdev(vf, how)
 
 
 def converged(port: Port, policy: Policy) -> tuple[Agent, PfDevice]:
@@ -58,7 +58,7 @@ def test_a_new_policy_waits_for_those_who_use_a_vf(
     assert not run.failures
     if pf.in_use and not run.plan.deferred:
         assert agent.converge(pf.address).done == []
-    somebody.lets_go(agent.kernel)
+    foreign.lets_go(agent.kernel)
     run = agent.settle(pf.address)
     desired = run.looks[-1].desired
     assert not run.plan.deferred
@@ -90,7 +90,7 @@ def test_a_vf_is_left_alone_that_is_taken_between_plan_and_step(
                 take(agent.kernel, pf.vfs[index], how)
 
     agent.converge(pf.address, watch=watch)
-    somebody.lets_go(agent.kernel)
+    foreign.lets_go(agent.kernel)
     desired = agent.settle(pf.address).looks[-1].desired
     assert desired is None or not shortcomings(pf, desired)
 
@@ -104,20 +104,20 @@ def test_six_vfs_for_four_while_nobody_holds_one() -> None:
 
 def test_six_vfs_for_four_while_one_is_held() -> None:
     agent, pf = converged(Port(), policy_of(4, VFIO_VFS))
-    somebody.opens_group(pf.vfs[3])
+    foreign.opens_group(pf.vfs[3])
     agent.policy = policy_of(6, VFIO_VFS)
     run = agent.converge(pf.address)
     (waiting,) = run.plan.deferred
     assert (run.done, len(pf.vfs)) == ([], 4)
-    assert waiting.because == "vf3: its VFIO group is held open"
-    somebody.closes_group(pf.vfs[3])
+    assert waiting.blocker == "vf3: its VFIO group is held open"
+    foreign.closes_group(pf.vfs[3])
     agent.converge(pf.address)
     assert len(pf.vfs) == 6
 
 
 def test_what_disturbs_nobody_is_set_on_a_held_vf() -> None:
     agent, pf = converged(Port(up=True), policy_of(2, VFIO_VFS))
-    somebody.opens_group(pf.vfs[0])
+    foreign.opens_group(pf.vfs[0])
     agent.policy = policy_of(2, VfRule(driver="vfio-pci", vlan=20, spoof_check=False, max_tx_rate=500))
     run = agent.converge(pf.address)
     assert [item.step.describe() for item in run.plan.deferred] == ["set 0000:10:00.0/vf0 vlan 20"]
@@ -154,15 +154,15 @@ def test_an_unsupported_attribute_is_learnt_and_noted_once() -> None:
 
 def test_what_a_driver_does_not_report_is_set_again_where_what_it_reports_was_lost() -> None:
     agent, pf = converged(Port(SILENT), policy_of(2, VfRule(driver="vfio-pci", vlan=10, trust=True)))
-    somebody.resets(pf)
+    foreign.resets(pf)
     agent.converge(pf.address)
     assert [(vf.settings.vlan, vf.settings.trust) for vf in pf.vfs] == [(Vlan(10), True)] * 2
 
 
 def test_what_a_driver_does_not_report_is_set_once_while_the_rest_is_deferred() -> None:
     agent, pf = converged(Port(SILENT), policy_of(2, VfRule(driver="vfio-pci", vlan=10, spoof_check=False)))
-    somebody.opens_group(pf.vfs[0])
-    somebody.sets_vlan(pf.vfs[0], 7)
+    foreign.opens_group(pf.vfs[0])
+    foreign.sets_vlan(pf.vfs[0], 7)
     agent.converge(pf.address)
     run = agent.converge(pf.address)
     assert (run.done, run.failures, len(run.plan.deferred)) == ([], (), 1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.host.leaks import children, run_to_end
-from vfagent.guests.jobs import Jobs, Outcome
+from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.process import worker
 
 
@@ -27,13 +27,13 @@ async def until(done: Callable[[], object], within_s: float = 10.0) -> None:
 
 def test_a_job_that_finds_no_process_left_is_told_of_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> list[Any]:
-        jobs, found = Jobs(), list[Any]()
+        worker_calls, found = WorkerCalls(), list[Any]()
         with monkeypatch.context() as short:
             short.setattr(os, "fork", no_process_left)
-            jobs.run(lambda: Outcome(rom="r"), found.append, 5.0)
+            worker_calls.run(lambda: Outcome(rom="r"), found.append, 5.0)
             assert not found, "told before whoever asked has noted that it asked"
             await until(lambda: found)
-        jobs.run(lambda: Outcome(rom="r"), found.append, 5.0)
+        worker_calls.run(lambda: Outcome(rom="r"), found.append, 5.0)
         await until(lambda: len(found) == 2)
         return found
 
@@ -44,23 +44,23 @@ def test_a_job_that_finds_no_process_left_is_told_of_and_the_next_one_runs(monke
 
 def test_jobs_under_way_end_with_the_agent() -> None:
     async def scenario() -> None:
-        jobs = Jobs()
+        worker_calls = WorkerCalls()
         for _ in range(3):
-            jobs.run(lambda: time.sleep(60), print, 60.0)
-        jobs.stop()
+            worker_calls.run(lambda: time.sleep(60), print, 60.0)
+        worker_calls.stop()
 
     run_to_end(scenario())
 
 
 def test_a_job_that_hangs_in_the_kernel_does_not_keep_the_agent_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> float:
-        jobs = Jobs()
+        worker_calls = WorkerCalls()
         with monkeypatch.context() as hung:
             hung.setattr(worker.Worker, "kill", lambda child: None)  # as one in D state takes it
             for _ in range(3):
-                jobs.run(lambda: time.sleep(1.5), print, 60.0)
+                worker_calls.run(lambda: time.sleep(1.5), print, 60.0)
             began = time.monotonic()
-            jobs.stop()
+            worker_calls.stop()
             took = time.monotonic() - began
             await until(lambda: not children())
         return took

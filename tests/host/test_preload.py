@@ -13,7 +13,7 @@ from tests.host.tree import put
 from vfagent.errors import VfagentError
 from vfagent.kernel.udev import STORED
 from vfagent.model.pci import PciAddress
-from vfagent.service.preload import EarlyLooks, early_looks
+from vfagent.service.preload import Preload, start_preload
 from vfagent.store.state import State
 
 PF, SIBLING, OTHER = PciAddress("0000:01:00.0"), PciAddress("0000:01:00.1"), PciAddress("0000:02:00.0")
@@ -33,9 +33,9 @@ def known_to_udev(files: FakeKernel, address: PciAddress, *, interface: str = ""
     put(files.tree.root / STORED / f"+pci:{address}", "")
 
 
-def load(files: FakeKernel) -> EarlyLooks:
+def load(files: FakeKernel) -> Preload:
     """To the end of what was begun. There is no loop."""
-    early = early_looks(files.host, files.tree.root)
+    early = start_preload(files.host, files.tree.root)
     early.load_the_rest()
     for child in early.begun.values():
         assert child.ends_within(10.0)
@@ -92,7 +92,7 @@ def test_without_a_good_policy_nothing_is_begun(files: FakeKernel, policy: str) 
 
 
 def test_beside_another_agent_nothing_is_begun(files: FakeKernel) -> None:
-    first = early_looks(files.host, files.tree.root)
+    first = start_preload(files.host, files.tree.root)
     known_to_udev(files, PF)
     with pytest.raises(VfagentError, match="another one is running"):
         load(files)

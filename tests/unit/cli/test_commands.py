@@ -300,7 +300,7 @@ def test_status_without_a_service_says_so(say: Any) -> None:
 
 @pytest.mark.parametrize(
     ("phase", "status"),
-    [(Phase.CONVERGED, 0), (Phase.UNMANAGED, 0), (Phase.FAILED, 3), (Phase.CONVERGING, 3), (Phase.WEDGED, 3)],
+    [(Phase.CONVERGED, 0), (Phase.UNMANAGED, 0), (Phase.FAILED, 3), (Phase.CONVERGING, 3), (Phase.STUCK, 3)],
 )
 def test_status_tells_by_its_exit_whether_all_is_done(say: Any, tree: Tree, phase: Phase, status: int) -> None:
     status_of(tree, phase)
@@ -326,7 +326,7 @@ def test_status_shows_errors_with_their_hints(say: Any, tree: Tree) -> None:
     [
         (Phase.CONVERGING, "  attempt 3 of 8 failed; it is tried again"),
         (Phase.FAILED, "  given up after 3 attempts; a reload tries again"),
-        (Phase.WEDGED, None),
+        (Phase.STUCK, None),
     ],
 )
 def test_status_says_which_attempt_failed(phase: Phase, line: str | None) -> None:

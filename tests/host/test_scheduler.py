@@ -27,10 +27,10 @@ from vfagent.model.vf_settings import Vlan
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
 from vfagent.reconcile import pf_state, rounds
-from vfagent.reconcile import scheduler as convergence_module
+from vfagent.reconcile import scheduler as scheduler_module
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.scheduler import MOST_ATTEMPTS, Convergence
+from vfagent.reconcile.scheduler import MOST_ATTEMPTS, Scheduler
 from vfagent.store.policy_files import load
 from vfagent.store.state import State
 
@@ -72,39 +72,39 @@ class Rig:
         self.state = State(kernel.tree.root)
         self.phases: dict[str, list[Phase]] = {}
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
-        self.convergence = Convergence(kernel.host, self.state, identity, load(kernel.tree.root), self._changed)
+        self.scheduler = Scheduler(kernel.host, self.state, identity, load(kernel.tree.root), self._changed)
 
     def _changed(self, state: PfState) -> None:
         self.phases.setdefault(state.address, []).append(state.phase)
 
     def pf(self, address: PciAddress = PF) -> PfState:
-        return self.convergence.pfs[address]
+        return self.scheduler.pfs[address]
 
     def look(self, *addresses: PciAddress) -> None:
         for address in addresses:
-            self.convergence.mark_dirty(address)
+            self.scheduler.mark_dirty(address)
 
     async def until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
         end = time.monotonic() + within_s
         while not condition():
-            assert time.monotonic() < end, list(self.convergence.pfs.values())
+            assert time.monotonic() < end, list(self.scheduler.pfs.values())
             await asyncio.sleep(0.01)
 
     async def looked_again(self, address: PciAddress = PF) -> None:
         """After an event, to the end of the look that it causes."""
         rounds = self.pf(address).rounds
         self.look(address)
-        await self.until(lambda: self.pf(address).rounds > rounds and not self.pf(address).looking)
+        await self.until(lambda: self.pf(address).rounds > rounds and not self.pf(address).reconciling)
 
     async def until_phase(self, phase: Phase, *addresses: PciAddress) -> None:
-        await self.until(lambda: all(self.pf(one).phase is phase and not self.pf(one).looking for one in addresses))
+        await self.until(lambda: all(self.pf(one).phase is phase and not self.pf(one).reconciling for one in addresses))
 
     async def converged(self, *addresses: PciAddress) -> None:
         self.look(*addresses)
         await self.until_phase(Phase.CONVERGED, *addresses)
 
     async def idle(self) -> None:
-        await self.until(lambda: self.convergence.idle)
+        await self.until(lambda: self.scheduler.idle)
 
 
 def converge(kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, speed: float = 1.0) -> None:
@@ -115,9 +115,9 @@ def converge(kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, spee
             hasten(speed)
         rig = Rig(kernel)
         await body(rig)
-        rig.convergence.stop()
+        rig.scheduler.stop()
         end = time.monotonic() + 10
-        while rig.convergence.working:
+        while rig.scheduler.working:
             assert time.monotonic() < end, "a worker does not end"
             await asyncio.sleep(0.01)
 
@@ -196,7 +196,7 @@ def test_pfs_of_one_card_take_turns_and_cards_do_not_wait_for_each_other(kernel_
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step may take half a second."""
     monkeypatch.setattr(pf_state, "deadline_s", lambda step: 0.5)
-    monkeypatch.setattr(convergence_module, "_DYING_S", 0.2)
+    monkeypatch.setattr(scheduler_module, "_DYING_S", 0.2)
 
 
 @pytest.fixture
@@ -221,25 +221,25 @@ def test_a_write_that_hangs_is_ended_at_its_deadline_and_reported(
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
-    assert Phase.WEDGED not in [record.message for record in caplog.records]
+    assert Phase.STUCK not in [record.message for record in caplog.records]
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
 @pytest.mark.usefixtures("impatience", "unkillable")
-def test_a_wedged_pf_holds_up_no_other_card(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stuck_pf_holds_up_no_other_card(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
     for address in (PF, OTHER):
         kernel_files.tree.add_pf(address)
     release = kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
         rig.look(PF, OTHER)
-        await rig.until(lambda: rig.pf().phase is Phase.WEDGED and rig.pf(OTHER).phase is Phase.CONVERGED)
+        await rig.until(lambda: rig.pf().phase is Phase.STUCK and rig.pf(OTHER).phase is Phase.CONVERGED)
         (failure,) = rig.pf().failures
         assert "no answer from the kernel" in failure.text
         assert failure.hint
         rig.look(PF)
         await asyncio.sleep(0.3)
-        assert len([one for one in caplog.records if "wedged" in one.message]) == 1
+        assert len([one for one in caplog.records if "stuck" in one.message]) == 1
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
@@ -248,14 +248,14 @@ def test_a_wedged_pf_holds_up_no_other_card(kernel_files: FakeKernel, caplog: py
 
 
 @pytest.mark.usefixtures("impatience", "unkillable")
-def test_a_wedged_pf_holds_up_no_other_pf_of_its_card(kernel_files: FakeKernel) -> None:
+def test_a_stuck_pf_holds_up_no_other_pf_of_its_card(kernel_files: FakeKernel) -> None:
     for address in (PF, SIBLING):
         kernel_files.tree.add_pf(address)
     release = kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
         rig.look(PF, SIBLING)
-        await rig.until(lambda: rig.pf().phase is Phase.WEDGED)
+        await rig.until(lambda: rig.pf().phase is Phase.STUCK)
         await rig.until_phase(Phase.CONVERGED, SIBLING)
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
@@ -264,16 +264,16 @@ def test_a_wedged_pf_holds_up_no_other_pf_of_its_card(kernel_files: FakeKernel) 
 
 
 @pytest.mark.usefixtures("impatience", "unkillable")
-def test_a_wedged_pf_stays_explained_through_a_reload(kernel_files: FakeKernel) -> None:
+def test_a_stuck_pf_stays_explained_through_a_reload(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     release = kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
         rig.look(PF)
-        await rig.until(lambda: rig.pf().phase is Phase.WEDGED)
-        rig.convergence.set_policy(load(kernel_files.tree.root))
+        await rig.until(lambda: rig.pf().phase is Phase.STUCK)
+        rig.scheduler.set_policy(load(kernel_files.tree.root))
         await asyncio.sleep(0.1)
-        assert rig.pf().phase is Phase.WEDGED
+        assert rig.pf().phase is Phase.STUCK
         assert [one.text for one in rig.pf().failures]
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
@@ -324,7 +324,7 @@ def test_what_was_given_up_is_left_alone_until_a_reload(kernel_files: FakeKernel
         assert rig.pf().phase is Phase.FAILED
         assert rig.pf().failures
         assert len(kernel_files.writes(PF, NUMVFS)) == MOST_ATTEMPTS
-        rig.convergence.set_policy(load(kernel_files.tree.root))
+        rig.scheduler.set_policy(load(kernel_files.tree.root))
         await rig.until_phase(Phase.CONVERGED, PF)
         assert rig.pf().failures == ()
 
@@ -387,7 +387,7 @@ def test_a_worker_that_dies_is_a_failure_and_is_got_over(
             raise RuntimeError("a bug")
         original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(convergence_module, "converge", die_once)
+    monkeypatch.setattr(scheduler_module, "converge", die_once)
 
     async def body(rig: Rig) -> None:
         rig.look(PF)
@@ -478,8 +478,8 @@ def test_a_pf_that_is_gone_is_forgotten(kernel_files: FakeKernel, caplog: pytest
         await rig.converged(PF)
         shutil.rmtree(kernel_files.tree.device(PF))
         rig.look(PF)
-        await rig.until(lambda: PF not in rig.convergence.pfs)
-        assert rig.convergence.idle
+        await rig.until(lambda: PF not in rig.scheduler.pfs)
+        assert rig.scheduler.idle
 
     converge(kernel_files, body)
     assert f"pf {PF}: gone" in caplog.text
@@ -493,7 +493,7 @@ def test_a_pf_that_comes_back_is_set_up_again(kernel_files: FakeKernel) -> None:
         await rig.converged(PF)
         shutil.rmtree(tree.device(PF))
         rig.look(PF)
-        await rig.until(lambda: PF not in rig.convergence.pfs)
+        await rig.until(lambda: PF not in rig.scheduler.pfs)
         tree.add_pf(PF)
         await rig.converged(PF)
 
@@ -526,7 +526,7 @@ def test_a_policy_that_changes_during_a_look_has_the_last_word(kernel_files: Fak
         rig.look(PF)
         await rig.until(lambda: bool(rig.pf().running))
         tree.policy(POLICY.replace("vfs = 2", "vfs = 5"))
-        rig.convergence.set_policy(load(tree.root))
+        rig.scheduler.set_policy(load(tree.root))
         await rig.until(lambda: len(tree.vfs(PF)) == 5)
         await rig.until_phase(Phase.CONVERGED, PF)
 
@@ -594,10 +594,10 @@ def test_what_is_asked_for_now_does_not_wait_for_the_rest(
         rounds = rig.pf().rounds
         rig.look(PF)
         await asyncio.sleep(0.5)
-        assert not rig.pf().looking
-        rig.convergence.mark_dirty(PF, now=True)
-        await rig.until(lambda: rig.pf().looking)
-        rig.convergence.mark_dirty(PF, now=True)
+        assert not rig.pf().reconciling
+        rig.scheduler.mark_dirty(PF, now=True)
+        await rig.until(lambda: rig.pf().reconciling)
+        rig.scheduler.mark_dirty(PF, now=True)
         await rig.until(lambda: rig.pf().rounds == rounds + 2)
 
     converge(kernel_files, body)
@@ -607,14 +607,14 @@ def test_what_is_asked_for_now_does_not_wait_for_the_rest(
 
 
 def spare_of(rig: Rig) -> worker.Worker:
-    spare = rig.convergence.workers.spare
-    assert spare is not None
-    return spare.worker
+    standby = rig.scheduler.workers.standby
+    assert standby is not None
+    return standby.worker
 
 
 async def with_spare(rig: Rig) -> worker.Worker:
-    rig.convergence.workers.renew_soon()
-    await rig.until(lambda: rig.convergence.workers.spare is not None)
+    rig.scheduler.workers.renew_soon()
+    await rig.until(lambda: rig.scheduler.workers.standby is not None)
     return spare_of(rig)
 
 
@@ -639,14 +639,14 @@ def test_the_worker_is_ready_before_udev_has_done_with_a_pf(kernel_files: FakeKe
     put(kernel_files.tree.root / QUEUE, "")
 
     async def body(rig: Rig) -> None:
-        rig.convergence.mark_dirty(PF, now=True)
-        await rig.until(lambda: rig.convergence.workers.spare is not None, within_s=0.9)
+        rig.scheduler.mark_dirty(PF, now=True)
+        await rig.until(lambda: rig.scheduler.workers.standby is not None, within_s=0.9)
         ready = spare_of(rig)
         await asyncio.sleep(1.2)
         assert spare_of(rig) is ready  # no look has taken it
         put(kernel_files.tree.root / STORED / f"+pci:{PF}", "")
         kernel_files.tree.bind(PF, "igb")
-        rig.convergence.mark_dirty(PF, now=True)
+        rig.scheduler.mark_dirty(PF, now=True)
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
@@ -677,7 +677,7 @@ def test_udev_is_not_waited_for_without_end(kernel_files: FakeKernel, monkeypatc
     put(kernel_files.tree.root / QUEUE, "")
 
     async def body(rig: Rig) -> None:
-        rig.convergence.mark_dirty(PF, now=True)
+        rig.scheduler.mark_dirty(PF, now=True)
         await rig.until(lambda: rig.pf().phase is Phase.WAITING)
         assert rig.pf().rounds == 0
         await rig.until_phase(Phase.CONVERGED, PF)
@@ -693,9 +693,9 @@ def test_a_pf_that_is_pulled_out_is_forgotten_whatever_udev_has_to_do(kernel_fil
         put(kernel_files.tree.root / QUEUE, "")
         shutil.rmtree(kernel_files.tree.device(PF))
         rig.look(PF)
-        await rig.until(lambda: PF not in rig.convergence.pfs)
+        await rig.until(lambda: PF not in rig.scheduler.pfs)
         rig.look(PF)  # by what its end left behind
-        await rig.until(lambda: PF not in rig.convergence.pfs, within_s=5.0)
+        await rig.until(lambda: PF not in rig.scheduler.pfs, within_s=5.0)
 
     converge(kernel_files, body)
 
@@ -721,13 +721,13 @@ def test_no_worker_is_made_ready_beside_one_that_is_at_work(kernel_files: FakeKe
     async def body(rig: Rig) -> None:
         rig.look(PF)
         await rig.until(lambda: bool(kernel_files.writes(PF, "sriov_drivers_autoprobe")))
-        rig.convergence.workers.renew_soon()
+        rig.scheduler.workers.renew_soon()
         await asyncio.sleep(1.5)
-        assert rig.convergence.working
-        assert rig.convergence.workers.spare is None
+        assert rig.scheduler.working
+        assert rig.scheduler.workers.standby is None
         await rig.until_phase(Phase.CONVERGED, PF)
         child = await with_spare(rig)
-        rig.convergence.stop()
+        rig.scheduler.stop()
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
 
     converge(kernel_files, body)
@@ -737,13 +737,13 @@ def test_no_worker_is_made_ready_while_udev_needs_the_processors(kernel_files: F
     put(kernel_files.tree.root / QUEUE, "")
 
     async def body(rig: Rig) -> None:
-        rig.convergence.workers.renew_soon()
+        rig.scheduler.workers.renew_soon()
         await asyncio.sleep(2.2)
-        assert rig.convergence.workers.spare is None
+        assert rig.scheduler.workers.standby is None
         (kernel_files.tree.root / QUEUE).unlink()
-        await rig.until(lambda: rig.convergence.workers.spare is not None, within_s=2.0)
+        await rig.until(lambda: rig.scheduler.workers.standby is not None, within_s=2.0)
         child = spare_of(rig)
-        rig.convergence.stop()
+        rig.scheduler.stop()
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
 
     converge(kernel_files, body)
@@ -776,7 +776,7 @@ def test_drift_is_repaired_however_long_udev_is_at_work(kernel_files: FakeKernel
         put(kernel_files.tree.root / QUEUE, "")
         (vf, _) = kernel_files.tree.vfs(PF)
         kernel_files.tree.bind(vf, None)
-        rig.convergence.mark_dirty(PF, now=hurried)
+        rig.scheduler.mark_dirty(PF, now=hurried)
         await rig.until(lambda: kernel_files.tree.bound(vf) == "vfio-pci", within_s=1.0 if hurried else 8.0)
 
     converge(kernel_files, body)
@@ -786,10 +786,10 @@ def test_a_card_that_is_pulled_out_before_the_loop_takes_its_look_over_is_forgot
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
-        task = rounds.Task(OTHER, rig.convergence.policy, rig.convergence.identity)
+        task = rounds.Task(OTHER, rig.scheduler.policy, rig.scheduler.identity)
         begun = worker.start(lambda send: rounds.converge(task, kernel_files.host, rig.state, send))
-        rig.convergence.adopt({OTHER: begun})
-        await rig.until(lambda: OTHER not in rig.convergence.pfs)
+        rig.scheduler.adopt({OTHER: begun})
+        await rig.until(lambda: OTHER not in rig.scheduler.pfs)
         await rig.converged(PF)
 
     converge(kernel_files, body)
@@ -800,10 +800,10 @@ def test_a_stopped_convergence_leaves_no_worker_behind(kernel_files: FakeKernel)
 
     async def body(rig: Rig) -> None:
         left.append(await with_spare(rig))
-        rig.convergence.stop()
-        rig.convergence.workers.renew_soon()
+        rig.scheduler.stop()
+        rig.scheduler.workers.renew_soon()
         await rig.until(lambda: not Path(f"/proc/{left[0].pid}").exists())
         await asyncio.sleep(1.2)
-        assert rig.convergence.workers.spare is None
+        assert rig.scheduler.workers.standby is None
 
     converge(kernel_files, body)

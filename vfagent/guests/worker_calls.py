@@ -32,7 +32,7 @@ from vfagent.systemd.units import UNITS, BusError, NoBusError, Systemd, device_u
 T = TypeVar("T")
 
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
-SURVEY_S = 30.0
+LIST_UNITS_S = 30.0
 _MARGIN_S = 30.0
 _LAST_S = 0.5  # what killed workers have, all together, to be gone
 
@@ -65,7 +65,7 @@ class Order:
     rom: str = ""
 
 
-def survey(bus: str, to_register: frozenset[int]) -> Outcome:
+def list_units(bus: str, to_register: frozenset[int]) -> Outcome:
     """The units that are there. machined is told of those of these processes."""
     with Systemd(bus) as systemd:
         units = systemd.guests()
@@ -140,7 +140,7 @@ def _uuid(name: str, machine_id: str) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
 
 
-class Jobs:
+class WorkerCalls:
     """Runs them, each in a worker of its own, with a deadline."""
 
     def __init__(self) -> None:

@@ -6,10 +6,10 @@ import select
 import pytest
 
 from tests.host.namespace import add_veth, ip, run
-from vfagent.kernel.fdb_monitor import FdbWatch
+from vfagent.kernel.fdb_monitor import FdbMonitor
 
 
-def heard(watch: FdbWatch) -> bool:
+def heard(watch: FdbMonitor) -> bool:
     found = bool(select.select([watch.fileno()], [], [], 1.0)[0])
     watch.drain()
     return found
@@ -20,7 +20,7 @@ def test_a_bridge_s_entry_is_heard_of_when_it_comes_and_when_it_goes() -> None:
     ip("link", "add", "br0", "type", "bridge")
     add_veth("port0", "guest0", up=True)
     ip("link", "set", "port0", "master", "br0")
-    watch = FdbWatch()
+    watch = FdbMonitor()
     run("bridge", "fdb", "add", "52:54:00:00:00:01", "dev", "port0", "master", "static")
     assert heard(watch)
     run("bridge", "fdb", "del", "52:54:00:00:00:01", "dev", "port0", "master")
@@ -31,7 +31,7 @@ def test_a_bridge_s_entry_is_heard_of_when_it_comes_and_when_it_goes() -> None:
 @pytest.mark.usefixtures("kernel")
 def test_arp_entries_wake_nobody() -> None:
     add_veth("port0", "guest0", up=True)
-    watch = FdbWatch()
+    watch = FdbMonitor()
     ip("neigh", "add", "192.0.2.9", "lladdr", "52:54:00:00:00:01", "dev", "port0")
     ip("neigh", "del", "192.0.2.9", "dev", "port0")
     assert not heard(watch)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log messages about one PF or guest: the message begins with its name, and the journal gets it as a field."""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+
+class ObjectLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger for messages about one object: `subject: message`, with the journal fields that name the object."""
+
+    def __init__(self, logger: logging.Logger, subject: str, fields: dict[str, str]) -> None:
+        super().__init__(logger, fields)
+        self._prefix = f"{subject}: ".replace("%", "%%")
+
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+        kwargs["extra"] = self.extra
+        return f"{self._prefix}{msg}", kwargs
+
+
+def for_pf(logger: logging.Logger, pf: str, *, vf: int | None = None, step: str | None = None) -> ObjectLog:
+    """VFAGENT_PF is the PF's PCI address, VFAGENT_VF the VF's index, VFAGENT_STEP the step's kind."""
+    fields = {"VFAGENT_PF": pf}
+    if vf is not None:
+        fields["VFAGENT_VF"] = str(vf)
+    if step is not None:
+        fields["VFAGENT_STEP"] = step
+    return ObjectLog(logger, f"PF {pf}" if vf is None else f"PF {pf}: VF {vf}", fields)
+
+
+def for_guest(logger: logging.Logger, guest: str) -> ObjectLog:
+    """VFAGENT_GUEST is the guest's name in the policy."""
+    return ObjectLog(logger, f"guest {guest}", {"VFAGENT_GUEST": guest})
