@@ -28,7 +28,7 @@ from vfagent.kernel.link_facts import link_facts
 from vfagent.kernel.offline_tree import SysfsRtnl
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.reconcile.observe import pf_addresses
-from vfagent.reconcile.rounds import Task, look
+from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.identity import read_identity
 from vfagent.store.policy_files import load
 
@@ -91,7 +91,7 @@ def look_s(count: int, folder: Path) -> float:
         began = time.process_time()
         for address in pf_addresses(host):
             task = Task(address, policy, identity)
-            assert look(task, host, task.driver_state).plan.settled
+            assert observe_and_plan(task, host, task.driver_state).plan.settled
         return time.process_time() - began
 
     return min(all_pfs() for _ in range(3))

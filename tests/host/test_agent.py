@@ -166,7 +166,7 @@ def test_what_was_begun_before_the_loop_is_taken_over_by_it(files: FakeKernel, s
     assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
     for address in (PF, OTHER):
         assert [write.text for write in files.writes(address, "sriov_numvfs")] == ["2"]
-    assert f"pf {PF}: create 2 VFs on {PF}" in service.log
+    assert f"PF {PF}: create 2 VFs on {PF}" in service.log
     before = service.pf()["rounds"]
     service.until(lambda: service.pf()["rounds"] > before)  # for what may have come before it listened
 
@@ -456,7 +456,7 @@ def test_a_status_that_cannot_be_written_is_told_once(files: FakeKernel, start: 
     files.tree.add_pf(OTHER)
     service.signal(signal.SIGHUP)
     service.until(lambda: len(files.tree.vfs(OTHER)) == 2)
-    service.until(lambda: f"pf {OTHER}: converged" in service.log)
+    service.until(lambda: f"PF {OTHER}: converged" in service.log)
     assert service.log.count("cannot write status.json") == 1
 
 

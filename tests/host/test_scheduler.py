@@ -195,7 +195,7 @@ def test_pfs_of_one_card_take_turns_and_cards_do_not_wait_for_each_other(kernel_
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step may take half a second."""
-    monkeypatch.setattr(pf_state, "deadline_s", lambda step: 0.5)
+    monkeypatch.setattr(PfState, "deadline_s", property(lambda state: 0.5 if state.running else 30.0))
     monkeypatch.setattr(scheduler_module, "_DYING_S", 0.2)
 
 
@@ -307,7 +307,7 @@ def test_failures_are_tried_again_ever_later_and_given_up_in_the_end(
     for number, pause in enumerate(pauses):
         expected = min(2.0**number, 60.0) / speed
         assert expected <= pause <= expected + 1.0, pauses
-    assert len([one for one in caplog.records if "given up after 8 attempts" in one.message]) == 1
+    assert len([one for one in caplog.records if "suspended after 8 attempts" in one.message]) == 1
     assert len([one for one in caplog.records if "EAGAIN" in one.message]) == 8
 
 
@@ -392,7 +392,7 @@ def test_a_worker_that_dies_is_a_failure_and_is_got_over(
     async def body(rig: Rig) -> None:
         rig.look(PF)
         await rig.until(lambda: bool(rig.pf().failures))
-        assert rig.pf().failures[0].text == f"{PF}: cannot look at it: the worker ended with status 1"
+        assert rig.pf().failures[0].text == f"{PF}: reconcile failed: worker exited with status 1"
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body, speed=10)
@@ -442,7 +442,7 @@ def test_drift_is_told_once_with_what_was_found_and_what_is_wanted(
 
     converge(kernel_files, body, speed=5)
     (drift,) = [one.message for one in caplog.records if "drift" in one.message]
-    assert drift == f"pf {PF} (ens1): drift: found vlan 99, wanted: set {PF}/vf1 vlan 10"
+    assert drift == f"PF {PF} (ens1): drift: found vlan 99, wanted: set {PF}/vf1 vlan 10"
 
 
 def test_a_first_convergence_is_no_drift(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
@@ -482,7 +482,7 @@ def test_a_pf_that_is_gone_is_forgotten(kernel_files: FakeKernel, caplog: pytest
         assert rig.scheduler.idle
 
     converge(kernel_files, body)
-    assert f"pf {PF}: gone" in caplog.text
+    assert f"PF {PF}: gone" in caplog.text
 
 
 def test_a_pf_that_comes_back_is_set_up_again(kernel_files: FakeKernel) -> None:
@@ -584,7 +584,7 @@ def test_what_is_asked_for_now_does_not_wait_for_the_rest(
     kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it is asked for during a look."""
-    monkeypatch.setattr(pf_state, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(pf_state, "_LONGEST_DELAY_S", 60.0)
     monkeypatch.setattr(pf_state, "_REST", 1000.0)
     kernel_files.tree.add_pf(PF)
 

@@ -28,22 +28,25 @@ MUTANTS = {
         "plan/planner.py",
         'return "; ".join(pf_in_use(pf)) or _administers(desired, pf)',
         "return _administers(desired, pf)",
-        "test_holders.py",
+        "test_vf_users.py",
     ),
     "a VF in use is set all the same": Mutant(
-        "plan/vf.py", "use = vf_in_use(vf, nic=pf.is_nic)", "use = None", "test_holders.py"
+        "plan/vf.py", "use = vf_in_use(vf, nic=pf.is_nic)", "use = None", "test_vf_users.py"
     ),
     "a step does not ask again whether the VF is in use": Mutant(
-        "execute_bind.py", "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):", "if False:", "test_holders.py"
+        "reconcile/execute_bind.py",
+        "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):",
+        "if False:",
+        "test_vf_users.py",
     ),
-    "what lies beyond the horizon is not looked at": Mutant(
-        "reconcile.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
+    "what lies beyond the horizon is not observed": Mutant(
+        "reconcile/rounds.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
     ),
     "a move is in the journal only when it has been made": Mutant(
-        "move.py", "        host.moves.keep(move)\n", "", "test_network.py"
+        "reconcile/move_addresses.py", "        host.moves.keep(move)\n", "", "test_network.py"
     ),
     "the source gives an address up before the target holds it": Mutant(
-        "move.py",
+        "reconcile/move_addresses.py",
         "    for address in _missing(move.addresses, to, host):",
         "    if away is not None:\n        _give_up(move.addresses, away, host)\n"
         "    for address in _missing(move.addresses, to, host):",

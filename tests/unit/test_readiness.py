@@ -6,9 +6,8 @@ import pytest
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import TimedStep
 from vfagent.plan.steps import BindDriver
-from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.pf_state import EndedStep, PfState
 from vfagent.reconcile.reports import Failure
 
 BEGAN = 100.0
@@ -59,7 +58,7 @@ def with_a_host_vf(*, netdev: bool) -> PfState:
     interface = Netdev("ens1v0", 9, "52:54:00:00:00:01", None, 1500, admin_up=False)
     vf = Vf(0, PciAddress("0000:01:10.0"), driver="iavf", netdevs=(interface,) if netdev else ())
     pf = Pf(ADDRESS, "i40e", "0x8086", "0x1572", "0x020000", 8, autoprobe=False, vfs=(vf,))
-    bound = TimedStep(BindDriver(ADDRESS, 0, None, None).describe(), BEGAN - 1, BEGAN)
+    bound = EndedStep(BindDriver(ADDRESS, 0, None, None), BEGAN - 1, BEGAN)
     return state(desired=STORAGE, pf=pf, timeline=[bound])
 
 

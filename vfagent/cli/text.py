@@ -139,7 +139,7 @@ def _look_lines(one: Observed) -> Iterator[str]:
     yield from (f"  {line}" for line in numbered)
     for title, lines in (
         ("waits", plan.waiting),
-        ("problem", plan.problems),
+        ("problem", tuple(map(str, plan.problems))),
         ("note", plan.notes),
         ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.blocker}" for d in plan.deferred)),
     ):
@@ -176,7 +176,7 @@ def plan_json(one: Observed) -> dict[str, Any]:
         ],
         "deferred": [{"text": d.step.describe(), "reason": d.reason, "blocker": d.blocker} for d in plan.deferred],
         "waiting": list(plan.waiting),
-        "problems": list(plan.problems),
+        "problems": list(map(str, plan.problems)),
         "notes": list(plan.notes),
     }
 

@@ -33,7 +33,7 @@ from vfagent.model.status import Phase, Status
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import DEVICES, group_blockers, observe_function, pf_addresses
-from vfagent.reconcile.rounds import Task, look
+from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load
@@ -102,7 +102,7 @@ def _pf_question(
 ) -> Callable[[], PfFacts | None]:
     def examine_pf() -> PfFacts | None:
         memory = State(root).driver_state(address)
-        looked = look(Task(address, policy, identity, memory, dry=True), host, memory)
+        looked = observe_and_plan(Task(address, policy, identity, memory, dry=True), host, memory)
         if looked.pf is None:
             return None
         base = f"{DEVICES}/{address}"

@@ -18,7 +18,7 @@ from vfagent.plan.vlan_conflicts import without_conflicts
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import pf_addresses
 from vfagent.reconcile.reports import Observed
-from vfagent.reconcile.rounds import Task, look
+from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.guest_records import VF_USERS, GuestRecords, guest_cgroup
 from vfagent.store.host_files import seen_in
 from vfagent.store.identity import read_identity
@@ -43,7 +43,7 @@ def dry_runs(policy: Policy, host: Host, root: Path) -> list[Observed]:
     """Each PF as it is, and what would be done to it."""
     state, identity = State(root), read_identity(root)
     tasks = (Task(address, policy, identity, state.driver_state(address), dry=True) for address in pf_addresses(host))
-    looks = [look(task, host, task.driver_state) for task in tasks]
+    looks = [observe_and_plan(task, host, task.driver_state) for task in tasks]
     plans = without_conflicts(one.plan for one in looks)
     return [replace(one, plan=plan) for one, plan in zip(looks, plans, strict=True)]
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, kind
-from vfagent.plan.steps import Step
+from vfagent.plan.attributes import ATTRIBUTES
+from vfagent.plan.steps import KINDS, Step
 
 STEP_BOUNDS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 RECONCILE_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -69,11 +69,11 @@ class Counters:
         self.generation += 1
 
     def step_ended(self, step: Step, seconds: float, *, failed: bool) -> None:
-        self.steps[kind(step)].observe(seconds)
-        self.step_failures[kind(step)] += failed
+        self.steps[step.KIND].observe(seconds)
+        self.step_failures[step.KIND] += failed
 
     def drifted(self, steps: Iterable[Step]) -> None:
-        self.drifts.update(name for step in steps for name in attributes(step))
+        self.drifts.update(name for step in steps for name in step.changes)
 
     def overflowed(self, source: str) -> None:
         self.overflows[source] += 1

@@ -13,7 +13,7 @@ from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan_way_back
 from vfagent.plan.steps import CreateBridge, CreateVlan, DeleteLink, LinkChange, MarkLink, SetLink
-from vfagent.plan.vf import Deferred, Planned
+from vfagent.plan.vf import Deferred, Planned, Problem
 
 ParallelGroup = tuple[Planned, ...]
 
@@ -25,7 +25,7 @@ class NetworkPlan:
     groups: tuple[ParallelGroup, ...] = ()
     deferred: tuple[Deferred, ...] = ()
     waiting: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 Item = Planned | Deferred | str
@@ -55,7 +55,7 @@ def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
         groups=tuple(group for part in parts if (group := tuple(one for one in part if isinstance(one, Planned)))),
         deferred=tuple(item for item in items if isinstance(item, Deferred)),
         waiting=tuple(item.text for item in items if isinstance(item, _Waits)),
-        problems=tuple(item for item in items if isinstance(item, str)),
+        problems=tuple(Problem(item) for item in items if isinstance(item, str)),
     )
 
 

@@ -34,7 +34,7 @@ from vfagent.plan.switch import (
     plan_representors,
     wanted_eswitch,
 )
-from vfagent.plan.vf import Deferred, Planned, plan_driver, plan_new_driver, plan_new_settings, plan_settings
+from vfagent.plan.vf import Deferred, Planned, Problem, plan_driver, plan_new_driver, plan_new_settings, plan_settings
 
 ParallelGroup = tuple[Planned, ...]
 UDEV_NOT_DONE = "udev has not finished with the PF"
@@ -49,7 +49,7 @@ class Plan:
     batches: tuple[tuple[ParallelGroup, ...], ...] = ()
     deferred: tuple[Deferred, ...] = ()
     waiting: tuple[str, ...] = ()  # what must arrive first; an event will tell
-    problems: tuple[str, ...] = ()  # what the policy asks for and cannot be had here
+    problems: tuple[Problem, ...] = ()  # what the policy asks for and cannot be had here
     notes: tuple[str, ...] = ()  # what is left out, and why that is in order
     horizon: bool = False  # VFs are made anew: what they will be like is seen in the next round
     independent: tuple[
@@ -72,16 +72,16 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
     """`suspended`: steps that failed too often; without the card's other mode the rest is done all the same."""
     if desired.eswitch and any(isinstance(one.step, SetEswitch) for one in suspended):
         plan = plan_pf(replace(desired, eswitch=None), pf, driver_state)
-        return replace(plan, problems=(f"eswitch {desired.eswitch} could not be set", *plan.problems))
+        return replace(plan, problems=(Problem(f"eswitch {desired.eswitch} could not be set"), *plan.problems))
     notes = plan_notes(desired, pf, driver_state)
     if waiting := _waiting(pf):
         return Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
-        return with_network(Plan(problems=(desired.problem,), notes=notes), desired, pf, driver_state)
+        return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
     if fewer := _fewer(desired, driver_state):
         plan = plan_pf(fewer, pf, driver_state)
         short = f"the driver makes only {fewer.numvfs} of the {desired.numvfs} VFs that rule {desired.rule!r} asks for"
-        return replace(plan, problems=(short, *plan.problems))
+        return replace(plan, problems=(Problem(short), *plan.problems))
     mode = wanted_eswitch(desired, pf, driver_state)
     anew = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
     if not anew and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
@@ -118,7 +118,10 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverSta
         waiting=plan.waiting + network.waiting,
         problems=plan.problems + network.problems,
         notes=plan.notes + ((note,) if note else ()),
-        lacking=network.problems + tuple(f"{one.step.describe()} is deferred" for one in network.deferred),
+        lacking=(
+            *map(str, network.problems),
+            *(f"{deferred.step.describe()} is deferred" for deferred in network.deferred),
+        ),
     )
 
 
@@ -211,7 +214,7 @@ def _plan_rest(
     return Plan(
         batches=_used((first,)) + _batches(_ready(port), _ready(settings), _ready(drivers), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
-        problems=tuple(blocked.values()),
+        problems=tuple(Problem(text, index) for index, text in blocked.items()),
         notes=notes,
         waiting=rates_waiting(desired, pf, quirks, driver_state),
         horizon=False,
@@ -287,8 +290,8 @@ def _not_assignable(vf: Vf, want: DesiredVf, groups: _Groups) -> str | None:
         return None
     if vf.iommu_group is None:
         found = vf.driver == VFIO_DRIVER  # by vfio's no-IOMMU mode, which somebody turned on
-        return None if found else f"vf{vf.index}: has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
+        return None if found else "has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
     wishes = groups[vf.iommu_group]
     driven = {address for address, driver in wishes.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
     others = sorted(driven | {address for address in vf.group_blockers if address not in wishes})
-    return f"vf{vf.index}: shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None
+    return f"shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None

@@ -1,17 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps on the host's own network: links, addresses, and the card's switch. `pf` is the PF they are done for."""
+"""The steps a plan is made of: values. `plan` prints `describe()`, the executor carries out the same values.
 
+`pf` is the PF that a step is done for; it is empty for a bridge that no PF asks for.
+"""
+
+import re
 from dataclasses import fields
+from operator import attrgetter
+from typing import ClassVar, get_args
 
 from vfagent.frozen import frozen
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
+StepId = tuple[str, ...]
+
+
+class StepFacts:
+    """What holds for all steps of a class.
+
+    KEY names the fields that say what a step is about; what it finds or sets there is not among them. CHANGES is what
+    of the PF or VF it changes: a word of metrics, which do not grow with what they count.
+    """
+
+    KIND: ClassVar[str]  # `set_numvfs` for SetNumvfs
+    KEY: ClassVar[tuple[str, ...]]
+    CHANGES: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.KIND = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+    @property
+    def id(self) -> StepId:
+        """The same for a step that is planned again, or tried with fewer settings: `("configure_vf", PF, "3")`."""
+        return (self.KIND, *(str(attrgetter(name)(self)) for name in self.KEY))
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return (self.CHANGES,)
+
+    @property
+    def deadline_s(self) -> float:
+        """How long the kernel may take before the step counts as stuck."""
+        return 30.0
+
 
 @frozen
-class CreateVlan:
+class CreateVlan(StepFacts):
     """Make a VLAN device and mark it as ours."""
+
+    KEY = ("name",)
+    CHANGES = "link"
 
     pf: PciAddress
     parent: str
@@ -24,8 +64,11 @@ class CreateVlan:
 
 
 @frozen
-class CreateBridge:
+class CreateBridge(StepFacts):
     """Make a bridge and mark it as ours. `pf` is empty where no PF asks for it."""
+
+    KEY = ("name",)
+    CHANGES = "link"
 
     pf: PciAddress
     name: str
@@ -35,8 +78,11 @@ class CreateBridge:
 
 
 @frozen
-class MarkLink:
+class MarkLink(StepFacts):
     """What a vfagent made that was killed before it could say so."""
+
+    KEY = ("name",)
+    CHANGES = "link"
 
     pf: PciAddress
     name: str
@@ -57,8 +103,11 @@ class LinkChange:
 
 
 @frozen
-class SetLink:
+class SetLink(StepFacts):
     """`ifindex` is None for a link that is made in the same plan."""
+
+    KEY = ("name", "change")
+    CHANGES = "link"
 
     pf: PciAddress
     name: str
@@ -66,7 +115,7 @@ class SetLink:
     change: LinkChange
 
     def describe(self) -> str:
-        words = (_change_word(one.name, getattr(self.change, one.name)) for one in fields(LinkChange))
+        words = (_change_word(field.name, getattr(self.change, field.name)) for field in fields(LinkChange))
         return f"set {self.name} {', '.join(word for word in words if word)}"
 
 
@@ -87,8 +136,11 @@ def _change_word(name: str, value: object) -> str:
 
 
 @frozen
-class SetRepresentor:
+class SetRepresentor(StepFacts):
     """The netdev that stands for a VF in switchdev mode. It is the driver's, and the PF's rule is for it."""
+
+    KEY = ("pf", "index")
+    CHANGES = "link"
 
     pf: PciAddress
     index: int
@@ -97,13 +149,16 @@ class SetRepresentor:
     change: LinkChange
 
     def describe(self) -> str:
-        words = (_change_word(one.name, getattr(self.change, one.name)) for one in fields(LinkChange))
+        words = (_change_word(field.name, getattr(self.change, field.name)) for field in fields(LinkChange))
         return f"set {self.name}, representor of {self.pf}/vf{self.index}, {', '.join(word for word in words if word)}"
 
 
 @frozen
-class DeleteLink:
+class DeleteLink(StepFacts):
     """Remove a VLAN device or a bridge that is ours."""
+
+    KEY = ("name",)
+    CHANGES = "link"
 
     pf: PciAddress
     name: str
@@ -114,8 +169,11 @@ class DeleteLink:
 
 
 @frozen
-class AddAddress:
+class AddAddress(StepFacts):
     """Give a device an address, with its prefix length."""
+
+    KEY = ("name", "address")
+    CHANGES = "address"
 
     pf: PciAddress
     name: str
@@ -126,8 +184,11 @@ class AddAddress:
 
 
 @frozen
-class RemoveAddress:
+class RemoveAddress(StepFacts):
     """Take an address, with its prefix length, from a device."""
+
+    KEY = ("name", "address")
+    CHANGES = "address"
 
     pf: PciAddress
     name: str
@@ -138,8 +199,11 @@ class RemoveAddress:
 
 
 @frozen
-class MoveAddresses:
+class MoveAddresses(StepFacts):
     """Addresses, and the routes that depend on them, to another interface; back again where the probe fails."""
+
+    KEY = ("move.source", "move.target")
+    CHANGES = "address"
 
     pf: PciAddress
     move: Move
@@ -150,8 +214,11 @@ class MoveAddresses:
 
 
 @frozen
-class RollBackMove:
+class RollBackMove(StepFacts):
     """A move that was begun and is not wanted any more."""
+
+    KEY = ("move.source", "move.target")
+    CHANGES = "address"
 
     pf: PciAddress
     move: Move
@@ -161,8 +228,11 @@ class RollBackMove:
 
 
 @frozen
-class AddFdb:
+class AddFdb(StepFacts):
     """Have a card pass frames for `mac` to its PF, which it else would not look for there."""
+
+    KEY = ("pf", "mac")
+    CHANGES = "fdb"
 
     pf: PciAddress
     ifindex: int
@@ -173,8 +243,11 @@ class AddFdb:
 
 
 @frozen
-class RemoveFdb:
+class RemoveFdb(StepFacts):
     """Take an entry of ours out of a card's table."""
+
+    KEY = ("pf", "mac")
+    CHANGES = "fdb"
 
     pf: PciAddress
     ifindex: int
@@ -185,8 +258,11 @@ class RemoveFdb:
 
 
 @frozen
-class SetHwmode:
+class SetHwmode(StepFacts):
     """How a card's embedded bridge passes frames between VFs: `veb`, by itself, or `vepa`, by the switch."""
+
+    KEY = ("pf",)
+    CHANGES = "hwmode"
 
     pf: PciAddress
     ifindex: int
@@ -197,14 +273,22 @@ class SetHwmode:
 
 
 @frozen
-class SetEswitch:
+class SetEswitch(StepFacts):
     """devlink's mode of a card's switch: `legacy` or `switchdev`. VFs do not outlive the change on every driver."""
+
+    KEY = ("pf", "mode")
+    CHANGES = "eswitch"
 
     pf: PciAddress
     mode: str
 
     def describe(self) -> str:
         return f"set the eswitch of {self.pf} to {self.mode}"
+
+    @property
+    def deadline_s(self) -> float:
+        """A ConnectX-6 Lx took 65 s for 125 VFs."""
+        return 180.0
 
 
 LinkStep = CreateVlan | CreateBridge | MarkLink | SetLink | SetRepresentor | DeleteLink
@@ -214,8 +298,11 @@ NetworkStep = LinkStep | AddressStep | SwitchStep
 
 
 @frozen
-class SetAutoprobe:
+class SetAutoprobe(StepFacts):
     """Whether VFs that are made get a host driver by themselves."""
+
+    KEY = ("pf", "on")
+    CHANGES = "autoprobe"
 
     pf: PciAddress
     on: bool
@@ -225,8 +312,11 @@ class SetAutoprobe:
 
 
 @frozen
-class SetNumvfs:
+class SetNumvfs(StepFacts):
     """Write `sriov_numvfs`. The kernel wants 0 between two counts, so `count` or what stands is 0."""
+
+    KEY = ("pf", "count")
+    CHANGES = "numvfs"
 
     pf: PciAddress
     count: int
@@ -234,10 +324,18 @@ class SetNumvfs:
     def describe(self) -> str:
         return f"create {self.count} VFs on {self.pf}" if self.count else f"remove all VFs of {self.pf}"
 
+    @property
+    def deadline_s(self) -> float:
+        """A removal sleeps for a second in the kernel; drivers were seen to take 22 s to make 64 VFs, 65 s for 125."""
+        return 30.0 + self.count if self.count else 60.0
+
 
 @frozen
-class SetMtu:
+class SetMtu(StepFacts):
     """The MTU of a PF's netdev, in bytes."""
+
+    KEY = ("pf",)
+    CHANGES = "mtu"
 
     pf: PciAddress
     ifindex: int
@@ -248,8 +346,11 @@ class SetMtu:
 
 
 @frozen
-class SetAdminState:
+class SetAdminState(StepFacts):
     """Bring a PF's netdev up or down."""
+
+    KEY = ("pf", "up")
+    CHANGES = "admin_state"
 
     pf: PciAddress
     ifindex: int
@@ -260,8 +361,10 @@ class SetAdminState:
 
 
 @frozen
-class ConfigureVf:
+class ConfigureVf(StepFacts):
     """Set attributes of a VF through its PF; only those that are not None."""
+
+    KEY = ("pf", "index")
 
     pf: PciAddress
     ifindex: int
@@ -271,13 +374,21 @@ class ConfigureVf:
     def describe(self) -> str:
         return f"set {self.pf}/vf{self.index} {describe_settings(self.settings)}"
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        values = ((field.name, getattr(self.settings, field.name)) for field in fields(self.settings))
+        return tuple(name for name, value in values if value is not None)
+
 
 @frozen
-class BindDriver:
+class BindDriver(StepFacts):
     """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None.
 
     `address` is None for a VF that is still to be made: where it will be is the kernel's to say.
     """
+
+    KEY = ("pf", "index", "driver")
+    CHANGES = "driver"
 
     pf: PciAddress
     index: int
@@ -290,8 +401,11 @@ class BindDriver:
 
 
 @frozen
-class UnbindDriver:
+class UnbindDriver(StepFacts):
     """Leave a VF without a driver, and without an override that would bring one back."""
+
+    KEY = ("pf", "index")
+    CHANGES = "driver"
 
     pf: PciAddress
     index: int
@@ -301,8 +415,11 @@ class UnbindDriver:
         return f"unbind {self.pf}/vf{self.index} ({self.address})"
 
 
+VfStep = ConfigureVf | BindDriver | UnbindDriver
 PfStep = SetAutoprobe | SetNumvfs | SetMtu | SetAdminState | ConfigureVf | BindDriver | UnbindDriver
 Step = PfStep | NetworkStep
+
+KINDS: tuple[str, ...] = tuple(step.KIND for step in get_args(Step))
 
 
 def describe_settings(settings: VfSettings) -> str:

@@ -30,6 +30,17 @@ class Deferred:
     blocker: str
 
 
+@frozen
+class Problem:
+    """What the policy asks for and cannot be had here. `vf` is the index of the VF that it is about."""
+
+    text: str
+    vf: int | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.vf is None else f"vf{self.vf}: {self.text}"
+
+
 def plan_settings(
     pf: Pf, vf: Vf, desired: DesiredVf, driver_state: DriverState, quirks: Quirks
 ) -> Iterator[Planned | Deferred]:

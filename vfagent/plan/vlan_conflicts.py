@@ -7,6 +7,7 @@ from dataclasses import replace
 from vfagent.plan.network import ParallelGroup, on_another_pf
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import CreateVlan
+from vfagent.plan.vf import Problem
 
 
 def without_conflicts(plans: Iterable[Plan]) -> Iterator[Plan]:
@@ -16,7 +17,11 @@ def without_conflicts(plans: Iterable[Plan]) -> Iterator[Plan]:
         conflicts = {name: group for group in plan.independent for name in _made_by(group) & made}
         made |= {name for group in plan.independent for name in _made_by(group)}
         independent = tuple(group for group in plan.independent if group not in conflicts.values())
-        yield replace(plan, independent=independent, problems=plan.problems + tuple(map(on_another_pf, conflicts)))
+        yield replace(
+            plan,
+            independent=independent,
+            problems=plan.problems + tuple(Problem(on_another_pf(name)) for name in conflicts),
+        )
 
 
 def _made_by(group: ParallelGroup) -> set[str]:

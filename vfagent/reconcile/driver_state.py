@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What steps teach about a PF, and what must be remembered before one is carried out."""
+"""What steps show of a PF's driver, and what is stored before a step is carried out."""
 
 from dataclasses import fields, replace
+from typing import assert_never
 
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.model.vf_settings import Attribute, VfSettings
@@ -9,13 +10,26 @@ from vfagent.plan.planner import Plan
 from vfagent.plan.steps import (
     AddAddress,
     AddFdb,
+    BindDriver,
     ConfigureVf,
+    CreateBridge,
+    CreateVlan,
+    DeleteLink,
+    MarkLink,
     MoveAddresses,
+    RemoveAddress,
     RemoveFdb,
+    RollBackMove,
+    SetAdminState,
+    SetAutoprobe,
     SetEswitch,
     SetHwmode,
+    SetLink,
+    SetMtu,
     SetNumvfs,
+    SetRepresentor,
     Step,
+    UnbindDriver,
 )
 
 
@@ -41,20 +55,26 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
             return replace(driver_state, fdb=driver_state.fdb | {step.mac})
         case RemoveFdb():
             return replace(driver_state, fdb=driver_state.fdb - {step.mac}, fdb_full=None)
-        case _:
+        case (
+            SetAutoprobe() | SetMtu() | SetAdminState() | BindDriver() | UnbindDriver()
+            | CreateVlan() | CreateBridge() | MarkLink() | SetLink() | SetRepresentor() | DeleteLink()
+            | RemoveAddress() | RollBackMove() | SetEswitch() | SetHwmode()
+        ):  # fmt: skip
             return driver_state
+        case _:
+            assert_never(step)
 
 
 def _over(new: VfSettings, old: VfSettings) -> VfSettings:
-    given = {one.name: value for one in fields(new) if (value := getattr(new, one.name)) is not None}
-    return replace(old, **given)
+    values = {field.name: value for field in fields(new) if (value := getattr(new, field.name)) is not None}
+    return replace(old, **values)
 
 
 def before_steps(driver_state: DriverState, plan: Plan) -> DriverState:
-    """On disk before the first step, since a kill must leave no doubt of it.
+    """The driver state to store before the first step, so that it is right after a kill at any time.
 
-    What was set of VFs that will be others is forgotten, so that it is not believed of those. Entries that are about
-    to be added to the card's table are vfagent's own: the kernel does not tell whose they are.
+    What was set on VFs that are about to be replaced is forgotten, so that it does not count for the new ones. FDB
+    entries that are about to be added are vfagent's own: the kernel does not say who made an entry.
     """
     steps = [planned.step for planned in plan.steps]
     if driver_state.applied and any(isinstance(step, SetNumvfs) for step in steps):

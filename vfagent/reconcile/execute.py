@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps into effects. Each checks what it must not break at the last moment, acts, and reads back."""
+"""Carries out steps. Each checks right before it acts what it must not break, acts, and reads back."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ DONE = StepResult()
 
 
 def execute(step: Step, host: Host, *, force: bool = False) -> StepResult:
-    """Carry out one step. `force` skips the last look for users of a VF. Raises StepError, RefusedError."""
+    """Carry out one step. `force` skips the last check for users of a VF. Raises StepError, RefusedError."""
     match step:
         case SetAutoprobe():
             write(host, step, f"{DEVICES}/{step.pf}/sriov_drivers_autoprobe", str(int(step.on)))
@@ -70,24 +70,24 @@ def _count_vfs(host: Host, pf: PciAddress) -> int:
 
 def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
     # A guest may have opened a VF since the plan was made. The kernel would make this write wait for it, unkillable.
-    found = _count_vfs(host, step.pf)
-    if found and not force:
+    before = _count_vfs(host, step.pf)
+    if before and not force:
         _guard_all(step, host)
-    if found == step.count:
+    if before == step.count:
         return
-    if found and step.count:
+    if before and step.count:
         fail(step, errno.EBUSY)  # as the kernel would; 0 between the two is another plan
     write(host, step, f"{DEVICES}/{step.pf}/sriov_numvfs", str(step.count))
     made = _count_vfs(host, step.pf)
     if made != step.count:
-        _told_otherwise(step, found, made)
+        _wrong_count(step, before, made)
 
 
-def _told_otherwise(step: SetNumvfs, found: int, made: int) -> NoReturn:
-    """Written without an error, and not done: bnxt_sriov_configure answers 0 while its port is down or in a reset, and
+def _wrong_count(step: SetNumvfs, before: int, made: int) -> NoReturn:
+    """The write succeeded without effect: bnxt_sriov_configure answers 0 while its port is down or in a reset, and
     cuts the count to the rings it has."""
-    if made == found or made >= step.count:
-        text = f"{step.pf}: cannot {step.describe()}: the driver said yes, and there are {made}"
+    if made == before or made >= step.count:
+        text = f"{step.pf}: cannot {step.describe()}: the driver reported success, but there are {made}"
         raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: the port is down, or in a reset")
     hint = "its firmware or configuration allows no more; ask for what it gives"
     raise FewerError(f"{step.pf}: cannot {step.describe()}: the driver made {made}", made=made, hint=hint)
@@ -109,7 +109,7 @@ def _guard_port(step: SetMtu | SetAdminState, host: Host, *, force: bool) -> Non
 
 
 def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
-    """As the plan does, but a VF that shows no netdev is one that our own bind has not finished with."""
+    """As the plan does. But a VF without a netdev is one that our own bind has not finished with."""
     disturbing = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver")).disturbing
     if force or not any(name in disturbing for name, _ in _parts(step.settings)):
         return
@@ -119,7 +119,7 @@ def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
 
 
 def configure_together(steps: tuple[ConfigureVf, ...], host: Host) -> bool:
-    """Several VFs of one PF in one message. False where each has to be set alone, to know what is refused and why."""
+    """Set several VFs of one PF by one message. False where each has to be set alone."""
     driver = host.sysfs.link(f"{DEVICES}/{steps[0].pf}/driver")
     if quirks_of(driver).settings_before_bind:
         return False  # these wait for a reset of each VF: all in one message would hold the rtnl lock for seconds
@@ -176,7 +176,7 @@ def _try(host: Host, step: ConfigureVf) -> int:
 
 
 def _unsupported(attribute: Attribute, part: VfSettings, number: int, quirks: Quirks) -> Attribute | None:
-    """What the driver was found unable to do, where its answer means that."""
+    """The attribute that the driver does not support, if that is what its answer means."""
     match attribute, number:
         case Attribute.VLAN, errno.EPROTONOSUPPORT if part.vlan and part.vlan.protocol is not VlanProtocol.DOT1Q:
             return Attribute.VLAN_PROTOCOL

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps on the host's own network into effects. What another worker did in the meantime is as good as done."""
+"""Carries out steps on the host's own network. What another worker did in the meantime counts as done."""
 
 import errno
 from collections.abc import Callable
+from typing import assert_never
 
 from vfagent.errors import RefusedError
 from vfagent.kernel.protocols import Host
@@ -16,8 +17,10 @@ from vfagent.plan.steps import (
     CreateBridge,
     CreateVlan,
     DeleteLink,
+    LinkStep,
     MarkLink,
     MoveAddresses,
+    NetworkStep,
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
@@ -35,7 +38,7 @@ DONE = StepResult()
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
 
 
-def execute_network(step: Step, host: Host, *, force: bool) -> StepResult:
+def execute_network(step: NetworkStep, host: Host, *, force: bool) -> StepResult:
     """Carry out one step. Raises StepError, RefusedError."""
     match step:
         case AddFdb() | RemoveFdb():
@@ -61,7 +64,7 @@ def _ask(step: Step, request: Callable[[], None], *, harmless: tuple[int, ...] =
             fail(step, error.errno or 0)
 
 
-def _change_link(step: Step, host: Host) -> None:
+def _change_link(step: LinkStep, host: Host) -> None:
     network = host.network
     match step:
         case CreateVlan():
@@ -78,6 +81,8 @@ def _change_link(step: Step, host: Host) -> None:
             _set_link(step, _managed(step, _present(step, step.name, step.ifindex, host)), host)
         case SetRepresentor():
             _set_link(step, _present(step, step.name, step.ifindex, host), host)
+        case _:
+            assert_never(step)
 
 
 def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], None]) -> None:
@@ -91,7 +96,7 @@ def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], N
 
 
 def _mark(step: CreateVlan | CreateBridge | MarkLink, host: Host) -> None:
-    """Only what this or an earlier vfagent has just made: a name that somebody else took meanwhile is theirs."""
+    """Only what this or an earlier vfagent has just made: another program may have taken the name meanwhile."""
     link = host.network.link(step.name)
     if link is not None and link.unmarked:
         _ask(step, lambda: host.network.mark(link.ifindex), harmless=(errno.ENODEV,))
@@ -106,7 +111,7 @@ def _present(step: Step, name: str, ifindex: int | None, host: Host) -> Link:
 
 def _managed(step: Step, link: Link) -> Link:
     if not link.managed:
-        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {link.name} is somebody else's by now")
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {link.name} is foreign by now")
     return link
 
 
@@ -147,7 +152,7 @@ def _change_fdb(step: AddFdb | RemoveFdb, host: Host) -> StepResult:
 
 
 def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult | None:
-    """What a refusal means, None where it is a failure."""
+    """What a refusal means; None where it is a failure."""
     match step, number:
         case (AddFdb(), errno.EEXIST) | (RemoveFdb(), errno.ENOENT):
             return DONE

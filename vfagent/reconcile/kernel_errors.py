@@ -2,18 +2,25 @@
 """Writes to sysfs, what the kernel's errno means at each step, and what to do about it."""
 
 import errno
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from vfagent.errors import StepError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.plan.steps import (
+    AddAddress,
     AddFdb,
     BindDriver,
     ConfigureVf,
     CreateBridge,
     CreateVlan,
     DeleteLink,
+    MarkLink,
+    MoveAddresses,
+    RemoveAddress,
     RemoveFdb,
+    RollBackMove,
+    SetAdminState,
+    SetAutoprobe,
     SetEswitch,
     SetHwmode,
     SetLink,
@@ -107,6 +114,7 @@ _ANY: dict[int, Advice] = {
 
 
 def explain(step: Step, number: int) -> Advice:
+    table: dict[int, Advice]
     match step:
         case SetNumvfs():
             table = _NUMVFS
@@ -122,8 +130,12 @@ def explain(step: Step, number: int) -> Advice:
             table = _FDB
         case SetHwmode() | SetEswitch():
             table = _SWITCH
-        case _:
+        case SetAutoprobe() | SetAdminState() | SetMtu() | MarkLink():
             table = {}
+        case AddAddress() | RemoveAddress() | MoveAddresses() | RollBackMove():
+            table = {}
+        case _:
+            assert_never(step)
     return table.get(number) or _ANY.get(number, ("", None, True))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the log says of looks, and what is said of a look that did not end."""
+"""What the log says of a PF's reconciles, and the failures of a worker that did not report an end of its own."""
 
 import logging
 
@@ -7,71 +7,77 @@ from vfagent.plan.steps import AddFdb, RemoveFdb, Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure, Observed
+from vfagent.systemd.log import ObjectLog, for_pf
 
 log = logging.getLogger(__name__)
 
-
-def name_of(state: PfState) -> str:
-    return state.pf.name if state.pf else state.address
+RECONCILE = "reconcile"  # a failure of no step in particular
 
 
-def stuck(state: PfState) -> Failure:
-    steps = ", ".join(step.describe() for step in state.running) or "observe"
+def pf_log(state: PfState, *, vf: int | None = None, step: str | None = None) -> ObjectLog:
+    """The log of this PF: `PF 0000:3b:00.0 (ens1): …`."""
+    return for_pf(log, state.address, name=state.pf.name if state.pf else None, vf=vf, step=step)
+
+
+def no_answer(state: PfState) -> Failure:
+    """The worker was silent for longer than the deadline of its steps."""
+    running = [started.step for started in state.running.values()]
+    steps = ", ".join(step.describe() for step in running) or "observe"
     text = f"{state.address}: cannot {steps}: no answer from the kernel within {state.deadline_s:.0f} s"
-    return Failure(steps, text, hint="a guest that does not let go of a VF is the usual reason; see journalctl -k")
+    hint = "usually a guest still has a VF open; see journalctl -k"
+    return Failure(running[0].KIND if running else RECONCILE, text, hint=hint)
 
 
-def died(state: PfState, status: int) -> Failure:
-    return Failure("look", f"{state.address}: cannot look at it: the worker ended with status {status}")
+def worker_died(state: PfState, status: int) -> Failure:
+    return Failure(RECONCILE, f"{state.address}: reconcile failed: worker exited with status {status}")
 
 
-def not_begun(state: PfState, error: OSError) -> Failure:
-    text = f"{name_of(state)}: cannot begin a look: no process for it: {error.strerror}"
-    return Failure("look", text, hint="ulimit -u, or TasksMax= of the service: systemctl status vfagent")
+def no_worker(state: PfState, error: OSError) -> Failure:
+    text = f"{state.address}: reconcile failed: cannot start a worker: {error.strerror}"
+    return Failure(RECONCILE, text, hint="ulimit -u, or TasksMax= of the service: systemctl status vfagent")
 
 
-def reverted(state: PfState, text: str) -> Failure:
-    logged = (
-        f"{name_of(state)}: cannot keep to the policy: '{text}' was done ten times in a minute, and undone each time"
-    )
-    return Failure(text, logged, hint="another program changes it back; vfagent doctor knows some that do")
+def reverted(state: PfState, step: Step) -> Failure:
+    text = f"{state.address}: '{step.describe()}' was done ten times in a minute and reverted each time"
+    return Failure(step.KIND, text, hint="another program changes it back; vfagent doctor knows some that do")
 
 
-def drift(state: PfState, looked: Observed) -> tuple[Planned | Deferred, ...]:
-    """What a converged PF differs in now, under an unchanged policy, and was not known to."""
-    if looked.round != 1 or looked.desired is None or looked.desired != state.converged_as:
+def drift(state: PfState, observed: Observed) -> tuple[Planned | Deferred, ...]:
+    """How a converged PF now differs from an unchanged policy, less what was known before."""
+    if observed.round != 1 or observed.desired is None or observed.desired != state.converged_as:
         return ()
     known = (*state.plan.steps, *state.plan.deferred)
-    found: tuple[Planned | Deferred, ...] = (*looked.plan.steps, *looked.plan.deferred)
-    return tuple(item for item in found if item not in known and not _follows(item.step, state))
+    items: tuple[Planned | Deferred, ...] = (*observed.plan.steps, *observed.plan.deferred)
+    return tuple(item for item in items if item not in known and not _follows_bridge(item.step, state))
 
 
-def _follows(step: Step, state: PfState) -> bool:
-    """Guests come to a bridge and leave it: that the card's table follows them is no drift."""
+def _follows_bridge(step: Step, state: PfState) -> bool:
+    """Guests join and leave a bridge: that the card's FDB follows is no drift."""
     return isinstance(step, RemoveFdb) or (isinstance(step, AddFdb) and step.mac not in state.driver_state.fdb)
 
 
-def log_observation(state: PfState, looked: Observed) -> None:
-    """Say once what is new: drift, deferred changes, what is waited for, problems and notes."""
-    name = looked.pf.name if looked.pf else state.address
-    fields = {"VFAGENT_PF": state.address, "VFAGENT_ROUND": str(looked.round)}
-    for item in drift(state, looked):
-        log.warning("pf %s: drift: %s, wanted: %s", name, item.reason, item.step.describe(), extra=fields)
-    for late in looked.plan.deferred:
-        if late not in state.plan.deferred:
-            log.warning("pf %s: deferred: %s: %s", name, late.step.describe(), late.blocker, extra=fields)
-    for problem in looked.plan.problems:
+def log_observed(state: PfState, observed: Observed) -> None:
+    """Log once what is new: drift, deferred steps, problems, notes, and what the PF waits for."""
+    pf = pf_log(state)
+    for item in drift(state, observed):
+        pf_log(state, step=item.step.KIND).warning("drift: %s, wanted: %s", item.reason, item.step.describe())
+    for deferred in observed.plan.deferred:
+        if deferred not in state.plan.deferred:
+            pf_log(state, step=deferred.step.KIND).warning(
+                "deferred: %s: %s", deferred.step.describe(), deferred.blocker
+            )
+    for problem in observed.plan.problems:
         if problem not in state.plan.problems:
-            log.error("pf %s: %s", name, problem, extra=fields)
-    for note in (*looked.plan.notes, *looked.plan.waiting):
+            pf_log(state, vf=problem.vf).error("%s", problem.text)
+    for note in (*observed.plan.notes, *observed.plan.waiting):
         if note not in (*state.plan.notes, *state.plan.waiting):
-            log.info("pf %s: %s", name, note, extra=fields)
+            pf.info("%s", note)
 
 
 def log_steps(state: PfState) -> None:
-    """What was done and how long it took; failures are told where they are counted."""
-    for step in state.timeline[state.logged :]:
-        if step.failed is None and step.ended is not None:
-            took = step.ended - step.started
-            log.info("pf %s: %s: %.2f s", state.address, step.text, took, extra={"VFAGENT_PF": state.address})
+    """Log what was done and how long it took. Failures are logged where they are counted."""
+    for ended in state.timeline[state.logged :]:
+        if ended.failed is None:
+            took_s = ended.ended - ended.started
+            pf_log(state, step=ended.step.KIND).info("%s: %.2f s", ended.step.describe(), took_s)
     state.logged = len(state.timeline)

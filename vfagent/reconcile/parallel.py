@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan into steps carried out: stages one after the other, the chains of one stage at once."""
+"""Carries out a plan: its batches one after the other, the parallel groups of a batch at once."""
 
 import itertools
 import threading
@@ -17,11 +17,11 @@ from vfagent.reconcile.driver_state import record_result
 from vfagent.reconcile.execute import configure_together, execute
 from vfagent.reconcile.reports import Emit, Failure, StepEnded, StepStarted
 
-_TOGETHER = 8  # VFs set by one message: the host's other links wait for the rtnl lock meanwhile
+_COMBINED = 8  # VFs set by one message: the host's other links wait for the rtnl lock meanwhile
 
 
 def run_plan(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> tuple[DriverState, list[Failure]]:
-    """The stages until one fails; then the host's own network, whose chains have nothing to do with each other."""
+    """The batches until one fails; then the host's own network, whose groups do not depend on each other."""
     failures: list[Failure] = []
     for batch in plan.batches:
         driver_state, failures = _run_batch(batch, host, driver_state, emit)
@@ -36,13 +36,13 @@ def run_plan(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> t
 def run_steps(steps: tuple[Step, ...], host: Host, emit: Emit) -> None:
     """One after the other, outside of a plan. Raises the first failure's VfagentError."""
     for step in steps:
-        emit(StepStarted(step, "as it was found", time.monotonic()))
+        emit(StepStarted(step, "as in the baseline", time.monotonic()))
         execute(step, host)
         emit(StepEnded(step, time.monotonic()))
 
 
 class _GroupRun(threading.Thread):
-    """One chain of a stage. A chain ends at its first failure; the others go on."""
+    """One parallel group of a batch. It ends at its first failure; the others go on."""
 
     def __init__(self, group: ParallelGroup, host: Host, driver_state: DriverState, emit: Emit) -> None:
         super().__init__(daemon=True)
@@ -51,29 +51,30 @@ class _GroupRun(threading.Thread):
         self.failures: list[Failure] = []
 
     def run(self) -> None:
-        for group in _groups(self.group):
-            if not self._configured_together(group) and not self._run_singly(group):
+        for items in _combinable(self.group):
+            if not self._run_combined(items) and not self._run_singly(items):
                 return
 
-    def _run_singly(self, group: ParallelGroup) -> bool:
-        for planned in group:
+    def _run_singly(self, items: ParallelGroup) -> bool:
+        for planned in items:
             step = _less_unsupported(planned.step, self.driver_state)
             failure = self._execute(step, planned.reason) if step else None
-            # A VF that refuses a setting does not keep the others from theirs.
+            # One VF that refuses a setting does not keep the others from getting theirs.
             if failure and not isinstance(step, ConfigureVf):
                 return False
         return True
 
-    def _configured_together(self, group: ParallelGroup) -> bool:
-        asked = ((_less_unsupported(planned.step, self.driver_state), planned.reason) for planned in group)
-        items = [(step, reason) for step, reason in asked if isinstance(step, ConfigureVf)]
-        if len(items) < 2:
+    def _run_combined(self, items: ParallelGroup) -> bool:
+        """Set several VFs by one message. False where each has to be set alone, to know what is refused and why."""
+        wanted = ((_less_unsupported(planned.step, self.driver_state), planned.reason) for planned in items)
+        steps = [(step, reason) for step, reason in wanted if isinstance(step, ConfigureVf)]
+        if len(steps) < 2:
             return False
-        for step, reason in items:
+        for step, reason in steps:
             self.emit(StepStarted(step, reason, time.monotonic()))
-        if not configure_together(tuple(step for step, _ in items), self.host):
+        if not configure_together(tuple(step for step, _ in steps), self.host):
             return False
-        for step, _ in items:
+        for step, _ in steps:
             self._keep(step, StepResult(applied=step.settings))
             self.emit(StepEnded(step, time.monotonic()))
         return True
@@ -91,21 +92,21 @@ class _GroupRun(threading.Thread):
             if isinstance(error, FewerError):
                 self._keep(step, StepResult(made=error.made))
             refused = isinstance(error, RefusedError)
-            failure = Failure(step.describe(), str(error), error.hint, error.retryable, refused)
+            failure = Failure(step.KIND, str(error), error.hint, error.retryable, refused)
             self.failures.append(failure)
         self.emit(StepEnded(step, time.monotonic(), failure))
         return failure
 
 
-def _groups(group: ParallelGroup) -> Iterator[ParallelGroup]:
-    """The settings of VFs that follow one another can travel together; any other step goes alone."""
-    for settings, items in itertools.groupby(group, lambda planned: isinstance(planned.step, ConfigureVf)):
-        run, size = tuple(items), _TOGETHER if settings else 1
-        yield from (run[at : at + size] for at in range(0, len(run), size))
+def _combinable(group: ParallelGroup) -> Iterator[ParallelGroup]:
+    """The settings of VFs that follow one another fit in one message; any other step goes alone."""
+    for settings, planned in itertools.groupby(group, lambda planned: isinstance(planned.step, ConfigureVf)):
+        items, size = tuple(planned), _COMBINED if settings else 1
+        yield from (items[at : at + size] for at in range(0, len(items), size))
 
 
 def _less_unsupported(step: Step, driver_state: DriverState) -> Step | None:
-    """What one VF of a card was refused for good is not asked for on the next."""
+    """Without what the driver has refused for good on another VF of the card."""
     if not isinstance(step, ConfigureVf):
         return step
     settings = supported(step.settings, driver_state)
@@ -115,7 +116,7 @@ def _less_unsupported(step: Step, driver_state: DriverState) -> Step | None:
 def _run_batch(
     batch: tuple[ParallelGroup, ...], host: Host, driver_state: DriverState, emit: Emit
 ) -> tuple[DriverState, list[Failure]]:
-    """The chains at once: a sysfs bind goes on while the rtnl lock is held, by a port that comes up for 0.6 s."""
+    """The groups at once: a sysfs bind goes on while the rtnl lock is held, by a port that comes up for 0.6 s."""
     runs = [_GroupRun(group, host, driver_state, emit) for group in batch]
     for run in runs[1:]:
         run.start()

@@ -1,67 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent holds of one PF between looks, and the phase that follows from it."""
+"""The scheduler's state of one PF between two reconciles, and the phase that follows from it."""
 
 import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import Phase, TimedStep
+from vfagent.model.status import Phase
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
-from vfagent.plan.steps import BindDriver, SetNumvfs, Step
+from vfagent.plan.steps import BindDriver, SetNumvfs, Step, StepId
 from vfagent.plan.vf import Planned
 from vfagent.reconcile.reports import Failure, Finished, Observed, Report, StepEnded, StepStarted
-from vfagent.reconcile.rounds import Suspended, deadline_s
+from vfagent.reconcile.rounds import Suspended
 
-ARRIVAL_S = 1.0  # from a new device's first event; its last one does not wait
-_QUIET_S = 0.1  # events of one change come in a burst
-_PATIENCE_S = 1.0  # but a storm must not put a look off for ever
-_REST = 3.0  # times as long as the look before: its own steps' events come for seconds, and others need the processors
-_CROWD_S = 5.0  # of udev's at a look that need not be at once
+ARRIVAL_S = 1.0  # after a new device's first event; its last event starts a reconcile at once
+_QUIET_S = 0.1  # the events of one change come in a burst
+_LONGEST_DELAY_S = 1.0  # a storm of events does not delay a reconcile for longer
+_REST = 3.0  # times the last reconcile: the events of its own steps follow for seconds, and others need the processors
+_UDEV_BUSY_S = 5.0  # how long a reconcile that is not urgent waits while udev is busy
 _WAITING_GRACE_S = 10.0  # for drivers and links at start
-_FIGHT_S = 60.0
-MOST_REPAIRS = 10  # of one thing within a minute: whoever changes it back is a program
+_REPAIRS_S = 60.0
+MOST_REPAIRS = 10  # of one step within a minute: then another program reverts it
+
+
+@frozen(slots=True)
+class EndedStep:
+    """A step of the last reconcile that had steps. Times are by CLOCK_MONOTONIC; `failed` is the error's text."""
+
+    step: Step
+    started: float
+    ended: float
+    failed: str | None = None
 
 
 @dataclass(slots=True)
 class PfState:
-    """One PF. Changed by the loop alone, never by a worker."""
+    """One PF. Changed by the event loop alone, never by a worker."""
 
     address: PciAddress
     pf: Pf | None = None
     desired: DesiredPf | None = None
     plan: Plan = field(default_factory=Plan)
-    rule_pending: bool = False
+    rule_pending: bool = False  # a rule may match once the PF's driver and netdev are there
     driver_state: DriverState = field(default_factory=DriverState)
-    known: bool = False
-    seen: bool = False  # it was there in a look
-    outdated: bool = False  # its last look was by the policy before this one
+    known: bool = False  # it was observed
+    seen: bool = False  # it was there when it was observed
+    outdated: bool = False  # its last reconcile was by an older policy
     reconciling: bool = False
     dirty: bool = False
-    urgent: bool = False  # dirty, and not to rest first
-    asked_at: float | None = None  # CLOCK_MONOTONIC of the first unanswered event
+    urgent: bool = False  # dirty, and to be reconciled without a delay
+    asked_at: float | None = None  # CLOCK_MONOTONIC of the first event that no reconcile has followed
     stuck: bool = False
     released: bool = False
     failures: tuple[Failure, ...] = ()
-    attempts: int = 0  # failures in a row, cleared after a quiet minute
-    suspended: Suspended | None = None  # until something changes
+    attempts: int = 0  # failures in a row, cleared after a minute of being converged
+    suspended: Suspended | None = None  # until the driver or the policy changes
     tried: tuple[Planned, ...] = ()  # the last plan that had steps
-    repairs: dict[str, list[float]] = field(default_factory=dict)  # when each step was done again, lately
+    repairs: dict[StepId, list[float]] = field(default_factory=dict)  # when each step was done again, lately
     failed_at: float = 0.0
     waiting_since: float | None = None
-    converged_as: DesiredPf | None = None  # what it was converged to; a later difference is drift
+    converged_as: DesiredPf | None = None  # what it converged to; a later difference is drift
     rounds: int = 0
-    timeline: list[TimedStep] = field(default_factory=list)
+    timeline: list[EndedStep] = field(default_factory=list)
     logged: int = 0  # how much of the timeline is in the journal
-    running: dict[Step, float] = field(default_factory=dict)
+    running: dict[StepId, StepStarted] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
-    reconciled_at: float = float("-inf")  # by the loop's time: when its last look began, or ended
-    rests_until: float = 0.0  # by the loop's time: no look before, unless something has come that it was waiting for
+    reconciled_at: float = float("-inf")  # by the loop's time: when the last reconcile began, or ended
+    rests_until: float = 0.0  # by the loop's time: no reconcile before, except for an event that it waits for
     ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern this PF
 
     @property
@@ -91,79 +102,79 @@ class PfState:
 
     @property
     def pending(self) -> bool:
-        """Something that it needs is on its way."""
+        """Whether something that it needs has yet to arrive."""
         return self.rule_pending or bool(self.plan.waiting)
 
     @property
     def needs_links(self) -> bool:
-        """Whether links that are not there yet concern it: a bridge of somebody's, representors."""
+        """Whether links that do not exist yet concern it: a foreign bridge, representors."""
         return self.pf is not None and self.pf.network is not None and bool(self.plan.waiting or self.plan.problems)
 
     @property
     def bridged(self) -> bool:
-        """Whether what a bridge of the host learns concerns it."""
-        return self.desired is not None and any(
-            vlan_interface.bridge for vlan_interface in self.desired.vlan_interfaces
-        )
+        """Whether the FDB of a bridge of the host concerns it."""
+        return self.desired is not None and any(interface.bridge for interface in self.desired.vlan_interfaces)
 
     @property
     def remaining(self) -> tuple[Planned, ...]:
-        """What the last look planned and did not get: all of it, where what was done does not hold."""
-        failed = {one.text: one.failed for one in self.timeline}  # the last time counts
-        left = tuple(one for one in self.plan.steps if failed.get(one.step.describe(), "not begun") is not None)
+        """The steps of the last plan that were not done; the whole plan where they were done and do not hold."""
+        results = {ended.step.id: ended.failed for ended in self.timeline}  # the last attempt counts
+        left = tuple(item for item in self.plan.steps if results.get(item.step.id, "not begun") is not None)
         return left or self.plan.steps
 
-    def repaired(self, now: float) -> str | None:
-        """Note the last look's steps; gives one that was done again and again within a minute."""
-        for text in {one.text for one in self.timeline}:
-            self.repairs.setdefault(text, []).append(now)
-        lately = {text: [at for at in times if now - at < _FIGHT_S] for text, times in self.repairs.items()}
-        self.repairs = {text: times for text, times in lately.items() if times}
-        return next((text for text, times in self.repairs.items() if len(times) >= MOST_REPAIRS), None)
+    def repaired(self, now: float) -> Step | None:
+        """Note the steps of the last reconcile. Returns a step that was repeated MOST_REPAIRS times in a minute."""
+        steps = {ended.step.id: ended.step for ended in self.timeline}
+        for step_id in steps:
+            self.repairs.setdefault(step_id, []).append(now)
+        lately = {step_id: [at for at in times if now - at < _REPAIRS_S] for step_id, times in self.repairs.items()}
+        self.repairs = {step_id: times for step_id, times in lately.items() if times}
+        return next((steps[step_id] for step_id in steps if len(self.repairs[step_id]) >= MOST_REPAIRS), None)
 
     def unfinished(self, now: float, udev_busy_at: float) -> bool:
-        """Whether READY waits for it. While udev has events to handle, a driver may yet be loaded."""
+        """Whether READY waits for it. While udev has events to handle, it may still load a driver."""
         match self.phase:
             case Phase.UNKNOWN | Phase.CONVERGING:
                 return self.attempts < 2
             case Phase.WAITING:
                 return self.waiting_since is None or now - max(self.waiting_since, udev_busy_at) < _WAITING_GRACE_S
             case Phase.CONVERGED:
-                return any(now - since < _WAITING_GRACE_S for since in self._probing_since())
+                return any(now - bound_at < _WAITING_GRACE_S for bound_at in self._probing_since())
             case _:
                 return False
 
     def _probing_since(self) -> Iterator[float]:
-        """When the VFs that show no netdev yet were bound to their host driver: iavf makes it later, on its own."""
-        bound = {one.text: one.ended for one in self.timeline if one.ended}
+        """When the VFs that show no netdev yet were bound to their host driver: iavf registers it later, by itself."""
+        bound = {ended.step.id: ended.ended for ended in self.timeline}
         hosts = (vf for vf in self.pf.vfs if vf.driver and not vf.netdevs) if self.pf and self.pf.is_nic else ()
         for vf in hosts:
-            steps = (BindDriver(self.address, vf.index, address, None) for address in (None, vf.address))
-            yield from (bound[text] for step in steps if (text := step.describe()) in bound)
+            step_id = BindDriver(self.address, vf.index, vf.address, None).id
+            if step_id in bound:
+                yield bound[step_id]
 
     def put_off(self) -> bool:
-        """Note that it waits for udev. False when it has for long: then it is looked at all the same."""
+        """Note that it waits for udev. False once it has waited long enough: then it is reconciled all the same."""
         self.waiting_since = self.waiting_since or time.monotonic()
         self.plan, self.urgent = Plan(waiting=(UDEV_NOT_DONE,)), False
         return time.monotonic() - self.waiting_since < _WAITING_GRACE_S
 
     def can_wait(self) -> bool:
-        """Whether it was as it should be, and nobody is in a hurry: events of its own VFs, of which udev makes many."""
+        """Whether it was converged and its events are not urgent: udev makes many events of the VFs' own."""
         self.asked_at = self.asked_at or time.monotonic()
-        as_it_should_be = self.known and self.plan.settled and not self.pending
-        return as_it_should_be and not self.urgent and time.monotonic() - self.asked_at < _CROWD_S
+        converged = self.known and self.plan.settled and not self.pending
+        return converged and not self.urgent and time.monotonic() - self.asked_at < _UDEV_BUSY_S
 
     def delay_s(self, now: float) -> float:
-        """How long the next look waits, by the loop's time."""
-        if self.urgent or (self.known and now - self.reconciled_at > _PATIENCE_S):
+        """How long the next reconcile waits. `now` is the loop's time."""
+        if self.urgent or (self.known and now - self.reconciled_at > _LONGEST_DELAY_S):
             return 0.0
         if not self.known:
             return ARRIVAL_S
         return _QUIET_S if self.pending else max(_QUIET_S, self.rests_until - now)
 
     def rest(self, now: float) -> None:
-        """Its look has ended."""
-        self.rests_until = now + min(_REST * (now - self.reconciled_at), _PATIENCE_S)
+        """Its reconcile has ended."""
+        self.rests_until = now + min(_REST * (now - self.reconciled_at), _LONGEST_DELAY_S)
         self.reconciled_at = now
 
     def cancel_timer(self) -> None:
@@ -174,44 +185,41 @@ class PfState:
     @property
     def deadline_s(self) -> float:
         """How long the worker may stay silent now."""
-        return max((deadline_s(step) for step in self.running), default=30.0)
+        return max((started.step.deadline_s for started in self.running.values()), default=30.0)
 
     def take(self, report: Report) -> None:
         match report:
             case Observed():
-                self._take_look(report)
+                self._take_observed(report)
             case StepStarted():
-                self.running[report.step] = report.at
+                self.running[report.step.id] = report
                 if isinstance(report.step, SetNumvfs):
-                    self.driver_state = self.driver_state.without_vfs()  # also when the worker does not live to tell
+                    self.driver_state = self.driver_state.without_vfs()  # also if the worker dies before it reports
             case StepEnded():
-                started = self.running.pop(report.step, report.at)
+                started = self.running.pop(report.step.id, None)
                 failed = report.failure.text if report.failure else None
-                self.timeline.append(TimedStep(report.step.describe(), started, report.at, failed))
+                began = started.at if started else report.at
+                self.timeline.append(EndedStep(report.step, began, report.at, failed))
             case Finished():
                 self.driver_state = report.driver_state
-                self.running.clear()  # steps begun together and refused were done singly, in other words
+                self.running.clear()
 
-    def _take_look(self, looked: Observed) -> None:
-        if self.suspended and _driven(looked.pf) != _driven(self.pf):
-            # Another driver, or the same one loaded anew, may take what was refused.
+    def _take_observed(self, observed: Observed) -> None:
+        if self.suspended and _driver_of(observed.pf) != _driver_of(self.pf):
+            # Another driver, or the same one loaded again, may accept what was refused.
             self.suspended, self.attempts, self.dirty = None, 0, True
-        self.known, self.outdated, self.seen = True, False, self.seen or looked.pf is not None
+        self.known, self.outdated, self.seen = True, False, self.seen or observed.pf is not None
         self.rounds += 1
-        self.pf, self.desired, self.plan, self.rule_pending = (
-            looked.pf,
-            looked.desired,
-            looked.plan,
-            looked.rule_pending,
-        )
-        self.ifindexes = _ifindexes(looked.pf)
-        self.tried = looked.plan.steps or self.tried
-        if looked.round == 1 and looked.plan.steps:
+        self.pf, self.desired, self.plan = observed.pf, observed.desired, observed.plan
+        self.rule_pending = observed.rule_pending
+        self.ifindexes = _ifindexes(observed.pf)
+        self.tried = observed.plan.steps or self.tried
+        if observed.round == 1 and observed.plan.steps:
             self.timeline, self.logged = [], 0
 
 
-def _driven(pf: Pf | None) -> tuple[str | None, int | None]:
-    """What of a PF is another when its driver is."""
+def _driver_of(pf: Pf | None) -> tuple[str | None, int | None]:
+    """What identifies one load of a PF's driver: its name, and its netdev's ifindex."""
     return (pf.driver, pf.netdev.ifindex if pf.netdev else None) if pf else (None, None)
 
 
@@ -220,5 +228,5 @@ def _ifindexes(pf: Pf | None) -> frozenset[int]:
         return frozenset()
     own = {pf.netdev.ifindex} if pf.netdev else set[int]()
     network = pf.network or HostNetwork()
-    beside = {one.ifindex for one in network.links} | {one.ifindex for one in network.representors}
-    return frozenset(own | beside | {netdev.ifindex for vf in pf.vfs for netdev in vf.netdevs})
+    related = {link.ifindex for link in network.links} | {link.ifindex for link in network.representors}
+    return frozenset(own | related | {netdev.ifindex for vf in pf.vfs for netdev in vf.netdevs})

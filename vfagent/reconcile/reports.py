@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker reports of its look at a PF, as it goes on."""
+"""What a worker reports while it reconciles a PF."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from vfagent.plan.steps import Step
 
 @frozen
 class Failure:
-    """Why a step failed. `refused`: by our own guard, which protects whoever uses the VF."""
+    """Why a step failed. `step` is its kind, `refused`: by our own guard, which protects the user of a VF."""
 
     step: str
     text: str
@@ -36,7 +36,7 @@ class Observed:
 
 @frozen
 class StepStarted:
-    """Told before the kernel is asked, so that a step that hangs has a name."""
+    """Reported before the kernel is asked, so that a step that hangs has a name."""
 
     step: Step
     reason: str
@@ -45,7 +45,7 @@ class StepStarted:
 
 @frozen
 class StepEnded:
-    """A step is over, one way or the other."""
+    """A step has ended, well or not."""
 
     step: Step
     at: float
@@ -54,7 +54,7 @@ class StepEnded:
 
 @frozen
 class Finished:
-    """The last report of a look. Without it the worker died."""
+    """The last report of a reconcile. Without it the worker died."""
 
     driver_state: DriverState
     failures: tuple[Failure, ...] = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker at one PF, and what its reports add to the tally."""
+"""One worker that reconciles one PF, and what its reports add to the counters."""
 
 import asyncio
 import time
@@ -28,26 +28,27 @@ class ReconcileRun:
     finished: Finished | None = None
 
     def count(self, report: Report, counters: Counters) -> None:
-        """Before the state takes the report: what drifted is told by what was known."""
+        """To be called before the state takes the report: drift is what differs from the state so far."""
         match report:
             case Observed():
                 counters.rounds += 1
-                self._round_over(report.began, counters)
+                self._end_round(report.began, counters)
                 self.round_began = report.began
                 counters.drifted(item.step for item in drift(self.state, report))
             case StepEnded():
                 self.acted = True
-                seconds = report.at - self.state.running.get(report.step, report.at)
+                started = self.state.running.get(report.step.id)
+                seconds = report.at - started.at if started else 0.0
                 counters.step_ended(report.step, seconds, failed=report.failure is not None)
             case Finished():
-                self._round_over(report.ended, counters)
+                self._end_round(report.ended, counters)
 
-    def _round_over(self, at: float, counters: Counters) -> None:
+    def _end_round(self, at: float, counters: Counters) -> None:
         if self.round_began is not None:
             counters.round_s.observe(at - self.round_began)
 
     def measure(self, counters: Counters) -> None:
-        """The look's length and, when it left nothing to do that can be done, the time since it was asked for."""
+        """The length of the reconcile; where it left nothing to be done, also the time since it was asked for."""
         now, state = time.monotonic(), self.state
         counters.reconciles.observe(now - self.began)
         if self.finished is None or self.finished.failures or state.plan.steps:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dirty PFs into looks: one worker a card at a time, cards in parallel, with deadlines, back-off and a limit."""
+"""Dirty PFs are reconciled: one worker per card, cards in parallel, with deadlines, back-off and a limit."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.process.standby import StandbyWorker
 from vfagent.process.worker import Worker
-from vfagent.reconcile.log import died, log_observation, log_steps, name_of, not_begun, reverted, stuck
+from vfagent.reconcile.log import log_observed, log_steps, no_answer, no_worker, pf_log, reverted, worker_died
 from vfagent.reconcile.observe import DEVICES, udev_pending
 from vfagent.reconcile.pf_state import ARRIVAL_S, PfState
 from vfagent.reconcile.reports import Finished, Observed, Report
@@ -27,17 +27,15 @@ from vfagent.reconcile.running import ReconcileRun
 from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 from vfagent.store.state import State
 
-log = logging.getLogger(__name__)
-
 MOST_ATTEMPTS = 8
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
-_DYING_S = 2.0  # between SIGKILL and the verdict that the worker hangs in the kernel
-_DEFERRED_S = 30.0  # a holder's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
+_DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel
+_DEFERRED_S = 30.0  # a user's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
 
 class Scheduler:
-    """Holds the state of every PF; `on_change` is called after each change of it."""
+    """Holds the state of every PF. `on_change` is called after each change of it."""
 
     def __init__(
         self, host: Host, state: State, identity: HostIdentity, policy: Policy, on_change: Callable[[PfState], None]
@@ -47,13 +45,13 @@ class Scheduler:
         self.pfs: dict[PciAddress, PfState] = {}
         self.counters = Counters()
         self.workers = StandbyWorker(lambda task, send: converge(task, host, state, send), lambda: warm_up(host), load)
-        self.workers.busy, self.workers.crowded = lambda: self.working, self._crowded
-        self._busy: dict[str, ReconcileRun] = {}  # by card
+        self.workers.busy, self.workers.crowded = lambda: self.working, self._udev_busy
+        self._runs: dict[str, ReconcileRun] = {}  # by card
         self._stopping = False
         self.turns = ThrottledQueue(lambda: self.working)
 
     def set_policy(self, policy: Policy) -> None:
-        """Look at every PF with the new policy; what had been given up is tried again."""
+        """Reconcile every PF by the new policy. What was suspended is tried again."""
         self.policy = policy
         for state in self.pfs.values():
             state.outdated = state.known
@@ -65,9 +63,9 @@ class Scheduler:
             self.mark_dirty(state.address, now=True)
 
     def mark_dirty(self, address: PciAddress, *, now: bool = False) -> None:
-        """Look at this PF soon: at once when it was left in peace until now, else when the burst is over.
+        """Reconcile this PF soon: at once if it was quiet until now, else when the burst of events is over.
 
-        A PF that is new is on its way still, from its driver to its netdev: its last event asks for a look `now`.
+        A new PF is not complete until its driver has made its netdev: its last event asks for a reconcile `now`.
         """
         state = self.pfs.get(address) or PfState(address, driver_state=self.state.driver_state(address))
         self.pfs[address] = state
@@ -89,14 +87,14 @@ class Scheduler:
         state.timer = None
         if self._stopping or state.reconciling or state.stuck or not state.dirty:
             return
-        if card_of(state.address) in self._busy:
-            return  # its turn comes when the card's other PF is done
+        if card_of(state.address) in self._runs:
+            return  # it follows when the card's other PF is done
         if not state.known and udev_pending(self.host, state.address) and state.put_off():
             self.on_change(state)
-            self.workers.renew_now()  # it will be wanted, and there is nothing else to do
+            self.workers.renew_now()  # one will be needed, and there is nothing else to do
             self._reconcile_after(state, ARRIVAL_S)
             return
-        if self._crowded() and state.can_wait() and self.host.sysfs.exists(f"{DEVICES}/{state.address}"):
+        if self._udev_busy() and state.can_wait() and self.host.sysfs.exists(f"{DEVICES}/{state.address}"):
             self._reconcile_after(state, ARRIVAL_S)
             return
         if state.released != (released := state.address in self.state.released()):
@@ -110,10 +108,13 @@ class Scheduler:
         try:
             self._watch(ReconcileRun(state, self.workers.begin(task)))
         except OSError as error:
-            self._not_begun(state, error)
+            state.reconciling, state.failures = False, (no_worker(state, error),)
+            self._back_off(state)
+            self._schedule(state)
+            self.on_change(state)
 
     def adopt(self, begun: Mapping[PciAddress, Worker]) -> None:
-        """Looks that were begun before there was a loop. Another one follows each, which is not hurried."""
+        """Take over workers that were started before there was a loop. Another reconcile follows each of them."""
         for address, worker in begun.items():
             self.mark_dirty(address)  # its device may have gone meanwhile
             state = self.pfs[address]
@@ -121,94 +122,86 @@ class Scheduler:
             state.reconciling, state.urgent = True, False
             self._watch(ReconcileRun(state, worker))
 
-    def _not_begun(self, state: PfState, error: OSError) -> None:
-        """No process or descriptor is to be had now."""
-        state.reconciling, state.failures = False, (not_begun(state, error),)
-        self._back_off(state)
-        self._schedule(state)
-        self.on_change(state)
-
-    def _watch(self, look: ReconcileRun) -> None:
+    def _watch(self, run: ReconcileRun) -> None:
         loop = asyncio.get_running_loop()
-        self._busy[card_of(look.state.address)] = look
-        look.state.reconciled_at = loop.time()
-        look.reader = ThrottledReader(lambda: look.worker.reports, lambda: self._read(look), self.turns)
-        look.reader.start()
-        loop.add_reader(look.worker.pidfd, self._ended, look)
-        self._extend(look)
+        self._runs[card_of(run.state.address)] = run
+        run.state.reconciled_at = loop.time()
+        run.reader = ThrottledReader(lambda: run.worker.reports, lambda: self._read(run), self.turns)
+        run.reader.start()
+        loop.add_reader(run.worker.pidfd, self._ended, run)
+        self._extend(run)
 
-    def _extend(self, look: ReconcileRun) -> None:
-        if look.deadline:
-            look.deadline.cancel()
-        loop = asyncio.get_running_loop()
-        look.deadline = loop.call_later(look.state.deadline_s, self._overdue, look)
+    def _extend(self, run: ReconcileRun) -> None:
+        if run.deadline:
+            run.deadline.cancel()
+        run.deadline = asyncio.get_running_loop().call_later(run.state.deadline_s, self._overdue, run)
 
-    def _read(self, look: ReconcileRun) -> None:
-        for report in look.worker.read():
-            self._take(look, report)
-        if not look.killed:
-            self._extend(look)
+    def _read(self, run: ReconcileRun) -> None:
+        for report in run.worker.read():
+            self._take(run, report)
+        if not run.killed:
+            self._extend(run)
 
-    def _take(self, look: ReconcileRun, report: Report) -> None:
-        state = look.state
-        look.count(report, self.counters)
+    def _take(self, run: ReconcileRun, report: Report) -> None:
+        state = run.state
+        run.count(report, self.counters)
         if isinstance(report, Observed):
-            log_observation(state, report)
+            log_observed(state, report)
         state.take(report)
         if isinstance(report, Finished):
             log_steps(state)  # together: each line costs a little, and the worker needs the processors now
-            look.finished = report
+            run.finished = report
         else:
             self.on_change(state)
 
-    def _overdue(self, look: ReconcileRun) -> None:
-        """The worker is silent for too long. If not even SIGKILL ends it, it hangs in the kernel."""
-        if not look.killed:
-            look.killed = True
-            look.worker.kill()
-            look.deadline = asyncio.get_running_loop().call_later(_DYING_S, self._overdue, look)
+    def _overdue(self, run: ReconcileRun) -> None:
+        """The worker is silent for too long. If SIGKILL does not end it either, it hangs in the kernel."""
+        if not run.killed:
+            run.killed = True
+            run.worker.kill()
+            run.deadline = asyncio.get_running_loop().call_later(_DYING_S, self._overdue, run)
             return
-        state = look.state
+        state = run.state
         state.stuck = True
-        state.failures = (stuck(state),)
-        log.error("pf %s: stuck: %s", state.address, state.failures[0].text, extra={"VFAGENT_PF": state.address})
-        del self._busy[card_of(state.address)]  # the card's other PFs do not wait for it
+        state.failures = (no_answer(state),)
+        pf_log(state, step=state.failures[0].step).error("stuck: %s", state.failures[0].text)
+        del self._runs[card_of(state.address)]  # the card's other PFs do not wait for it
         self.on_change(state)
         self._next_of_card(state)
 
-    def _ended(self, look: ReconcileRun) -> None:
-        loop, state = asyncio.get_running_loop(), look.state
-        loop.remove_reader(look.worker.pidfd)
-        if look.reader:
-            look.reader.stop()
-            look.reader = None  # it knows the look: the two would wait for the garbage collector
-        for report in look.worker.read():
-            self._take(look, report)
-        status = look.worker.close()
-        if look.deadline:
-            look.deadline.cancel()
+    def _ended(self, run: ReconcileRun) -> None:
+        loop, state = asyncio.get_running_loop(), run.state
+        loop.remove_reader(run.worker.pidfd)
+        if run.reader:
+            run.reader.stop()
+            run.reader = None  # it refers to the run: the two would wait for the garbage collector
+        for report in run.worker.read():
+            self._take(run, report)
+        status = run.worker.close()
+        if run.deadline:
+            run.deadline.cancel()
         if not state.stuck:
-            del self._busy[card_of(state.address)]
+            del self._runs[card_of(state.address)]
         state.rest(loop.time())
         state.reconciling = False
-        self._conclude(look, status)
+        self._conclude(run, status)
         if not self._stopping:
             self._next_of_card(state)
 
-    def _conclude(self, look: ReconcileRun, status: int) -> None:
-        state = look.state
-        look.measure(self.counters)
+    def _conclude(self, run: ReconcileRun, status: int) -> None:
+        state = run.state
+        run.measure(self.counters)
         if state.stuck:
-            log.info("pf %s: the worker that hung has ended", state.address)
+            pf_log(state).info("the stuck worker has ended")
             state.stuck, state.dirty = False, True
-        known = state.suspended if look.finished is not None else None
-        still_given_up = known is not None and known.covers(state.plan.steps)
-        if look.finished is None:
-            state.failures = (stuck(state) if look.killed else died(state, status),)
+        known = state.suspended if run.finished is not None else None
+        still_suspended = known is not None and known.covers(state.plan.steps)
+        if run.finished is None:
+            state.failures = (no_answer(state) if run.killed else worker_died(state, status),)
             state.running.clear()
-        elif not still_given_up:
-            self._settle(look, look.finished)
-        if state.failures and not still_given_up:
+        elif not still_suspended:
+            self._settle(run, run.finished)
+        if state.failures and not still_suspended:
             self._back_off(state)
         elif state.pf is None:
             self._forget(state)
@@ -216,47 +209,42 @@ class Scheduler:
         self._schedule(state)
         self.on_change(state)
 
-    def _settle(self, look: ReconcileRun, finished: Finished) -> None:
-        state = look.state
+    def _settle(self, run: ReconcileRun, finished: Finished) -> None:
+        state = run.state
         state.failures = finished.failures
-        repair = look.acted and state.desired is not None and state.converged_as == state.desired
-        if repair and not state.failures and (text := state.repaired(time.monotonic())):
-            state.failures = (reverted(state, text),)
+        repair = run.acted and state.desired is not None and state.converged_as == state.desired
+        if repair and not state.failures and (step := state.repaired(time.monotonic())):
+            state.failures = (reverted(state, step),)
         if not (state.failures or state.plan.problems):
             state.suspended = None
         for warning in finished.warnings:
-            log.warning("%s", warning)
-        self._keep_driver_state(state, finished)
-        state.waiting_since = (state.waiting_since or time.monotonic()) if state.phase is Phase.WAITING else None
-        if state.plan.settled and state.desired is not None:
-            if state.converged_as != state.desired:
-                log.info("pf %s: converged", name_of(state), extra={"VFAGENT_PF": state.address})
-            state.converged_as = state.desired
-            if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
-                state.attempts = 0
-
-    def _keep_driver_state(self, state: PfState, finished: Finished) -> None:
+            pf_log(state).warning("%s", warning)
         try:
             if finished.driver_state != self.state.driver_state(state.address):
                 self.state.keep_driver_state(state.address, finished.driver_state)
         except OSError as error:
-            log.warning("pf %s: cannot store what was learnt of it: %s", state.address, error.strerror)
+            pf_log(state).warning("cannot store the driver state: %s", error.strerror)
+        state.waiting_since = (state.waiting_since or time.monotonic()) if state.phase is Phase.WAITING else None
+        if state.plan.settled and state.desired is not None:
+            if state.converged_as != state.desired:
+                pf_log(state).info("converged")
+            state.converged_as = state.desired
+            if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
+                state.attempts = 0
 
     def _back_off(self, state: PfState) -> None:
         state.attempts += 1
         state.failed_at = time.monotonic()
-        # Of a card that is pulled out whatever is under way fails; so it is told as an error when it fails once more.
+        # When a card is pulled out, whatever is running fails. So a failure is an error when it comes again.
         first = state.attempts == 1 and all(failure.retryable for failure in state.failures)
         for failure in state.failures:
             hint = f" ({failure.hint})" if failure.hint else ""
-            fields = {"VFAGENT_PF": state.address, "VFAGENT_STEP": failure.step}
-            log.log(logging.INFO if first else logging.ERROR, "%s%s", failure.text, hint, extra=fields)
+            text = failure.text.removeprefix(f"{state.address}: ")
+            pf_log(state, step=failure.step).log(logging.INFO if first else logging.ERROR, "%s%s", text, hint)
         retryable = any(failure.retryable or failure.refused for failure in state.failures)
         if state.attempts >= MOST_ATTEMPTS or not retryable:
             state.suspended = Suspended(state.remaining, state.plan.steps or state.tried)
-            log.error(
-                "pf %s: given up after %d attempts, until it, or the policy, changes", name_of(state), state.attempts
-            )
+            pf_log(state).error("suspended after %d attempts, until the PF or the policy changes", state.attempts)
 
     def _schedule(self, state: PfState) -> None:
         if state.failures and not state.suspended:
@@ -269,8 +257,8 @@ class Scheduler:
             self._reconcile_after(state, _DEFERRED_S)
 
     def _forget(self, state: PfState) -> None:
-        if state.seen:  # not once more for the events that its end leaves behind
-            log.info("pf %s: gone", state.address, extra={"VFAGENT_PF": state.address})
+        if state.seen:  # not once more for the events that its removal leaves behind
+            pf_log(state).info("gone")
         del self.pfs[state.address]
         self.on_change(state)
         if state.dirty:
@@ -281,15 +269,15 @@ class Scheduler:
             if state.dirty and state.timer is None and card_of(state.address) == card_of(done.address):
                 self._begin(state)
 
-    def _crowded(self) -> bool:
-        """Whether udev is at work: at a boot it needs every processor, and guests wait for it to come to their VFs."""
+    def _udev_busy(self) -> bool:
+        """Whether udev has events to handle: at boot it needs every processor, and guests wait for it."""
         return self.host.sysfs.exists(QUEUE)
 
     @property
     def idle(self) -> bool:
         """Nothing is running, or about to."""
         soon = any(state.dirty and not state.stuck and not state.plan.deferred for state in self.pfs.values())
-        return not self._busy and not soon
+        return not self._runs and not soon
 
     def stop(self) -> None:
         """Begin nothing more. What runs reaches the end of its step, then finds nobody to report to."""
@@ -300,4 +288,4 @@ class Scheduler:
 
     @property
     def working(self) -> bool:
-        return bool(self._busy)
+        return bool(self._runs)

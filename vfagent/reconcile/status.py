@@ -14,6 +14,7 @@ from vfagent.model.status import (
     Phase,
     PolicyStatus,
     Status,
+    TimedStep,
     VfStatus,
 )
 from vfagent.plan.attributes import differing, vf_index
@@ -59,16 +60,18 @@ def pf_status(state: PfState) -> PfStatus:
         vfs_wanted=state.desired.numvfs if state.desired else None,
         vfs_found=len(pf.vfs) if pf else 0,
         totalvfs=pf.totalvfs if pf else None,
-        doing=tuple(step.describe() for step in state.running),
+        doing=tuple(started.step.describe() for started in state.running.values()),
         to_do=tuple(f"{one.step.describe()} ({one.reason})" for one in plan.steps),
         deferred=tuple(f"{one.step.describe()} ({one.reason}): {one.blocker}" for one in plan.deferred),
         waiting=plan.waiting,
-        problems=plan.problems,
+        problems=tuple(map(str, plan.problems)),
         notes=plan.notes,
         failures=tuple(FailureStatus(one.text, one.hint) for one in state.failures),
         attempts=state.attempts,
         rounds=state.rounds,
-        timeline=tuple(state.timeline),
+        timeline=tuple(
+            TimedStep(done.step.describe(), done.started, done.ended, done.failed) for done in state.timeline
+        ),
         mtu=netdev.mtu if netdev else None,
         admin_up=netdev.admin_up if netdev else None,
         carrier=netdev.carrier if netdev else None,
@@ -104,22 +107,22 @@ def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:
 
 
 class _Phases:
-    """The phase of each VF: its PF's, where that is about the PF as a whole, else by what the plan says of it."""
+    """The phase of each VF: its PF's, where that is about the PF as a whole, else what the plan has for the VF."""
 
     def __init__(self, state: PfState) -> None:
         self._whole = state.phase
-        self._failed = (
-            {vf_index(one.step) for one in state.suspended.remaining} if state.suspended else set[int | None]()
-        )
+        remaining = state.suspended.remaining if state.suspended else ()
+        running = tuple(started.step for started in state.running.values())
+        self._failed = {vf_index(planned.step) for planned in remaining}
         self._refused = state.desired is not None and state.desired.problem is not None
-        self._blocked = {problem.partition(":")[0] for problem in state.plan.problems}
-        self._at_work = {vf_index(step) for step in (*state.running, *(one.step for one in state.plan.steps))}
-        self._deferred = {vf_index(one.step) for one in state.plan.deferred}
+        self._blocked = {problem.vf for problem in state.plan.problems}
+        self._at_work = {vf_index(step) for step in (*running, *(planned.step for planned in state.plan.steps))}
+        self._deferred = {vf_index(deferred.step) for deferred in state.plan.deferred}
 
     def of(self, index: int) -> Phase:
         if self._whole not in (Phase.CONVERGING, Phase.DEFERRED, Phase.FAILED):
             return self._whole
-        if self._refused or index in self._failed or f"vf{index}" in self._blocked:
+        if self._refused or index in self._failed or index in self._blocked:
             return Phase.FAILED
         if index in self._at_work:
             return Phase.CONVERGING

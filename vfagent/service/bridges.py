@@ -21,7 +21,7 @@ from vfagent.plan.steps import DeleteLink
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.host_network import desired_bridge, every_vlan_interface
 from vfagent.policy.types import Policy
-from vfagent.reconcile.execute_network import execute_network
+from vfagent.reconcile.execute import execute
 from vfagent.reconcile.observe import NETDEVS, management_of
 from vfagent.reconcile.observe_network import is_managed
 
@@ -87,7 +87,7 @@ def converge_bridges(policy: Policy, host: Host) -> BridgesFound:
         match item:
             case Planned():
                 try:
-                    execute_network(item.step, host, force=False)
+                    execute(item.step, host)
                     done.append(item.step.describe())
                 except VfagentError as error:
                     problems.append(f"{error} ({error.hint})" if error.hint else str(error))

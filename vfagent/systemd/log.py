@@ -18,14 +18,20 @@ class ObjectLog(logging.LoggerAdapter[logging.Logger]):
         return f"{self._prefix}{msg}", kwargs
 
 
-def for_pf(logger: logging.Logger, pf: str, *, vf: int | None = None, step: str | None = None) -> ObjectLog:
-    """VFAGENT_PF is the PF's PCI address, VFAGENT_VF the VF's index, VFAGENT_STEP the step's kind."""
+def for_pf(
+    logger: logging.Logger, pf: str, *, name: str | None = None, vf: int | None = None, step: str | None = None
+) -> ObjectLog:
+    """VFAGENT_PF is the PF's PCI address, VFAGENT_VF the VF's index, VFAGENT_STEP the step's kind.
+
+    `name` is what people call the PF, such as `0000:3b:00.0 (ens1)`; the address alone if absent.
+    """
     fields = {"VFAGENT_PF": pf}
     if vf is not None:
         fields["VFAGENT_VF"] = str(vf)
     if step is not None:
         fields["VFAGENT_STEP"] = step
-    return ObjectLog(logger, f"PF {pf}" if vf is None else f"PF {pf}: VF {vf}", fields)
+    subject = f"PF {name or pf}"
+    return ObjectLog(logger, subject if vf is None else f"{subject}: VF {vf}", fields)
 
 
 def for_guest(logger: logging.Logger, guest: str) -> ObjectLog:

@@ -10,8 +10,9 @@ from vfagent.metrics.counters import Counters, Histogram
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
-from vfagent.plan.attributes import ATTRIBUTES, KINDS, attributes, differing, kind, vf_index
+from vfagent.plan.attributes import ATTRIBUTES, differing, vf_index
 from vfagent.plan.steps import (
+    KINDS,
     AddAddress,
     AddFdb,
     BindDriver,
@@ -74,8 +75,8 @@ def test_a_duration_falls_into_the_first_bucket_that_holds_it() -> None:
 
 def test_every_step_there_is_has_a_kind_and_attributes() -> None:
     assert {type(step) for step in STEPS} == set(get_args(Step))
-    assert {kind(step) for step in STEPS} == set(KINDS)
-    assert all(attributes(step) == names for step, names in STEPS.items())
+    assert {step.KIND for step in STEPS} == set(KINDS)
+    assert all(step.changes == names for step, names in STEPS.items())
     assert {name for names in STEPS.values() for name in names} <= set(ATTRIBUTES)
 
 

@@ -8,7 +8,8 @@ from vfagent.metrics.document import page_with_reference
 from vfagent.metrics.page import FAMILIES
 from vfagent.model.status import GuestPhase, Phase
 from vfagent.model.vf_settings import Attribute
-from vfagent.plan.attributes import ATTRIBUTES, KINDS
+from vfagent.plan.attributes import ATTRIBUTES
+from vfagent.plan.steps import KINDS
 
 PAGE = Path(__file__).parents[3] / "packaging/man/vfagent-metrics.7.md"
 

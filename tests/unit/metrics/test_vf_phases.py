@@ -7,12 +7,12 @@ import pytest
 
 from tests.unit.metrics import views
 from vfagent.model.status import Phase
-from vfagent.model.vf_settings import LinkState, VfSettings
+from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, SetNumvfs
-from vfagent.plan.vf import Deferred, Planned
+from vfagent.plan.vf import Deferred, Planned, Problem
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.reports import Failure, Finished, StepEnded, StepStarted
+from vfagent.reconcile.reports import Failure, StepEnded, StepStarted
 from vfagent.reconcile.rounds import Suspended
 from vfagent.reconcile.status import pf_status
 
@@ -31,7 +31,7 @@ def planned(index: int) -> Planned:
     return Planned(ConfigureVf(views.STORAGE, 2, index, VfSettings(trust=True)), "found off")
 
 
-def one_chain(*steps: Planned) -> Plan:
+def one_group(*steps: Planned) -> Plan:
     return Plan(batches=((steps,),))
 
 
@@ -44,26 +44,28 @@ def test_vfs_of_a_converged_pf_are_converged() -> None:
 
 
 def test_a_step_that_was_given_up_fails_its_vf_alone() -> None:
-    found = state(one_chain(planned(1)))
+    found = state(one_group(planned(1)))
     found.suspended, found.failures = Suspended(found.plan.steps), (Failure("x", "x"),)
     assert phases(found) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
 
 
 def test_a_problem_of_a_vf_fails_it_alone() -> None:
-    found = phases(state(Plan(problems=("vf2: shares IOMMU group 4 with 0000:00:01.0",))))
+    found = phases(state(Plan(problems=(Problem("shares IOMMU group 4 with 0000:00:01.0", vf=2),))))
     assert found == [Phase.CONVERGED, Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED]
 
 
 def test_a_problem_of_the_pf_fails_all() -> None:
     text = "9 VFs are wanted, and 8 are possible"
-    found = state(Plan(problems=(text,)))
+    found = state(Plan(problems=(Problem(text),)))
     assert found.desired
     found.desired = replace(found.desired, problem=text)
     assert set(phases(found)) == {Phase.FAILED}
 
 
-def test_a_problem_of_the_host_s_own_network_fails_no_vf() -> None:
-    assert set(phases(state(Plan(problems=("vlan10: is there, made by somebody else",))))) == {Phase.CONVERGED}
+@pytest.mark.parametrize("name", ["vlan10", "vf0"])
+def test_a_problem_of_a_vlan_interface_fails_no_vf_whatever_its_name(name: str) -> None:
+    problem = Problem(f"{name}: exists as a dummy; remove it, or choose another name")
+    assert set(phases(state(Plan(problems=(problem,))))) == {Phase.CONVERGED}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_what_is_said_of_the_pf_as_a_whole_holds_for_its_vfs(change: dict[str, o
 
 def test_a_step_that_runs_keeps_its_vf_converging() -> None:
     found = state(Plan())
-    found.running = {planned(0).step: 1.0}
+    found.take(StepStarted(planned(0).step, "found off", 1.0))
     assert phases(found)[0] is Phase.CONVERGING
 
 
@@ -93,12 +95,26 @@ def test_differences_are_the_plan_s_deferred_ones_included() -> None:
     assert pf_status(state(Plan(deferred=(deferred,)))).differs == ("numvfs",)
 
 
-def test_a_look_that_has_ended_leaves_nothing_at_work() -> None:
-    """Steps begun together and refused are done singly, without what the driver does not support: as other steps."""
-    found = state(Plan())
-    for settings in (VfSettings(trust=True, link_state=LinkState.ENABLE), VfSettings(trust=True)):
-        found.take(StepStarted(ConfigureVf(views.STORAGE, 2, 1, settings), "found off", 1.0))
-    found.take(StepEnded(ConfigureVf(views.STORAGE, 2, 1, VfSettings(trust=True)), 2.0))
-    assert phases(found)[1] is Phase.CONVERGING
-    found.take(Finished(found.driver_state))
-    assert set(phases(found)) == {Phase.CONVERGED}
+def test_a_vf_set_without_what_its_driver_refuses_is_done() -> None:
+    """A message for several VFs is refused for one attribute; then each VF is set alone and without it."""
+    pf_state = state(one_group(planned(1)))
+    planned_step = pf_state.plan.steps[0].step
+    assert isinstance(planned_step, ConfigureVf)
+    reduced = replace(planned_step, settings=VfSettings(trust=True))
+    for step in (planned_step, reduced):
+        pf_state.take(StepStarted(step, "found off", 1.0))
+    assert len(pf_state.running) == 1
+    pf_state.take(StepEnded(reduced, 2.0))
+    assert pf_state.running == {}
+    assert pf_status(pf_state).doing == ()
+
+
+def test_what_remains_of_a_plan_is_what_failed_or_was_not_begun() -> None:
+    pf_state = state(one_group(planned(0), planned(1), planned(2)))
+    steps = [item.step for item in pf_state.plan.steps]
+    for number, step in enumerate(steps[:2]):
+        assert isinstance(step, ConfigureVf)
+        reduced = replace(step, settings=VfSettings(trust=True))
+        pf_state.take(StepStarted(reduced, "found off", 1.0))
+        pf_state.take(StepEnded(reduced, 2.0, Failure("configure_vf", "EBUSY") if number else None))
+    assert [item.step for item in pf_state.remaining] == steps[1:]

@@ -123,8 +123,8 @@ def group_absent(facts: Facts) -> Iterator[Finding]:
 
 def _problems(one: PfFacts, *, grouped: bool) -> list[str]:
     """The plan's words on those of its VFs that have a group, or that have none."""
-    names = {f"vf{vf.index}" for vf in one.pf.vfs if (vf.iommu_group is not None) is grouped}
-    return [text for text in one.plan.problems if text.partition(":")[0] in names]
+    indices = {vf.index for vf in one.pf.vfs if (vf.iommu_group is not None) is grouped}
+    return [str(problem) for problem in one.plan.problems if problem.vf in indices]
 
 
 def _shortened(problems: list[str]) -> str:

@@ -199,7 +199,7 @@ def _unfinished(one: ManagedPf, index: int) -> Iterator[str]:
         if isinstance(late.step, SetNumvfs) or getattr(late.step, "index", None) == index:
             yield f"{late.step.describe()} is deferred"
     whole = one.desired.problem
-    yield from (text for text in plan.problems if text == whole or text.startswith(f"vf{index}:"))
+    yield from (str(problem) for problem in plan.problems if problem.vf == index or problem.text == whole)
 
 
 def _wanted_nodes(guest: GuestRule) -> set[int | None]:
