@@ -66,7 +66,7 @@ def test_a_fight_with_another_program_ends_and_is_reported(
         set_by_hand(kernel_files, OTHER_VLAN)
         await rig.looked_again()
         assert vlan_of(kernel_files) == OTHER_VLAN
-        assert "was done ten times in a minute, and undone each time" in rig.pf().failures[0].text
+        assert "was done ten times in a minute and reverted each time" in rig.pf().failures[0].text
         rig.scheduler.set_policy(load(kernel_files.tree.root))
         await rig.until(lambda: vlan_of(kernel_files) == 10)
 
@@ -106,7 +106,7 @@ def test_a_look_for_which_there_is_no_process_is_made_a_little_later(
     async def body(rig: Rig) -> None:
         rig.look(PF)
         await rig.until(lambda: bool(rig.pf().failures))
-        assert "no process for it" in rig.pf().failures[0].text
+        assert "cannot start a worker" in rig.pf().failures[0].text
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)

@@ -86,12 +86,14 @@ ALLOWED = (
     "itertools.chain",
     "import chain",
     "chain(",
+    "critical-chain",
     "certificate chain",
     "chain of certificates",
 )
 UNCLEAR_NAMES = {"one", "found", "said", "told"}
 TREES = ("vfagent", "docs", "packaging", "config", "systemd", "udev", "tests")
-OWN = {"tests/rules/words.py", "tests/rules/test_words.py"}
+# NEWS.md says what the old names were.
+OWN = {"tests/rules/words.py", "tests/rules/test_words.py", "NEWS.md"}
 TEXT = {
     "",
     ".py",

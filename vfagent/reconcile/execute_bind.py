@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VF to its driver, and away from it."""
+"""Binds a VF to its driver, and unbinds it."""
 
 import errno
 from dataclasses import replace
@@ -24,8 +24,8 @@ def bind(step: BindDriver, host: Host, *, force: bool) -> None:
 
 
 def _bind_new(step: BindDriver, host: Host) -> None:
-    """Of a VF that was made after it was planned. One that vfio could not give to a guest is left to the next look,
-    which knows all of its IOMMU group and says what is in the way."""
+    """Bind a VF that was made after it was planned. If vfio could not give it to a guest, it is left to the next round,
+    which observes its whole IOMMU group and reports the blocker."""
     address = host.sysfs.link(f"{DEVICES}/{step.pf}/virtfn{step.index}")
     if address is None:
         fail(step, errno.ENODEV)
@@ -35,7 +35,7 @@ def _bind_new(step: BindDriver, host: Host) -> None:
 
 
 def _alone_in_group(host: Host, step: BindDriver, address: str) -> bool:
-    """In an IOMMU group in which nothing is in vfio's way."""
+    """Whether nothing in the VF's IOMMU group blocks vfio."""
     if host.sysfs.names(f"{DEVICES}/{address}/iommu_group/devices") == [address]:
         return True
     vf = observe_vf(host, step.pf, step.index)
@@ -43,7 +43,7 @@ def _alone_in_group(host: Host, step: BindDriver, address: str) -> bool:
 
 
 def _guard_vf(step: BindDriver | UnbindDriver, host: Host, *, force: bool) -> None:
-    """Nothing but a VF of this PF, and one that nobody uses, is ever taken from its driver."""
+    """Only a VF of this PF that is not in use is ever unbound from its driver."""
     if host.sysfs.link(f"{DEVICES}/{step.address}/physfn") != step.pf:
         fail(step, errno.ENODEV)
     pf = observe_pf(host, step.pf)
@@ -79,10 +79,10 @@ def _override(step: BindDriver, host: Host) -> None:
 
 
 def _probe_override(step: BindDriver, host: Host) -> None:
-    """Twice, where it needs be: a driver that is registered meanwhile may have met the VF before it had its override.
+    """Twice if needed: a driver that is registered meanwhile may have matched the VF before it had its override.
 
-    While that one is being refused, drivers_probe passes over the VF (bus_rescan_devices_helper() in drivers/base/bus.c
-    looks for a driver before it takes the device's lock). Writing the override anew waits for the lock.
+    While that driver is being refused, drivers_probe skips the VF (bus_rescan_devices_helper() in drivers/base/bus.c
+    checks for a driver before it takes the device's lock). Writing the override again waits for the lock.
     """
     write(host, step, DRIVERS_PROBE, str(step.address))
     if host.sysfs.link(f"{DEVICES}/{step.address}/driver") != step.driver:

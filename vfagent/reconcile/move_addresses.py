@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses from one interface to another, so that nobody who uses them is cut off.
+"""Moves addresses from one interface to another without a moment in which neither holds them.
 
-First the target holds them too, then the routes that depend on them go by it, then the source gives them up. At
-each moment one of both holds them. What is begun is on disk before the first change. In the end the peers hear of it.
+The target gets them, then the routes that depend on them are moved, then the source loses them, then the peers are
+told by ARP. The move is on disk before its first change, so that a kill leaves nothing half done.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ def _move(step: MoveAddresses, host: Host) -> None:
     try:
         _shift(move, move.source, move.target, host)
     except OSError as error:
-        _give_back(step, move, host, f"{errno_text(error.errno or 0)}", retryable=True)
+        _undo(step, move, host, f"{errno_text(error.errno or 0)}", retryable=True)
     if move.probe and not _answers(move, host):
-        _give_back(step, move, host, f"{move.probe} does not answer by {move.target}", retryable=False)
+        _undo(step, move, host, f"{move.probe} does not answer by {move.target}", retryable=False)
     host.moves.forget(move)
     if move.back:
-        _given(move.addresses, host)
+        _returned(move.addresses, host)
 
 
 def roll_back(step: RollBackMove, host: Host) -> None:
@@ -52,12 +52,12 @@ def roll_back(step: RollBackMove, host: Host) -> None:
             text = f"{step.pf}: cannot {step.describe()}: {errno_text(error.errno or 0)}"
             raise StepError(text, errno=error.errno or 0) from error
         host.moves.forget(step.move)
-        _given(step.move.foreign, host)
+        _returned(step.move.foreign, host)
 
 
 @contextlib.contextmanager
 def _alone(step: MoveAddresses | RollBackMove, host: Host) -> Iterator[None]:
-    """Looks at several PFs may find the same address out of place; the second of them is to find it in its place."""
+    """One move at a time: several PFs may plan the same one, and the second is to find it done."""
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(host.moves.alone())
@@ -70,13 +70,13 @@ def _alone(step: MoveAddresses | RollBackMove, host: Host) -> Iterator[None]:
 
 
 def _is_there(move: Move, host: Host) -> bool:
-    """Whether there is something left to do: another look may have done it meanwhile."""
+    """Whether there is something left to do: another PF's worker may have done it meanwhile."""
     source = host.network.link(move.source)
-    begun = any((one.source, one.target) == (move.source, move.target) for one in host.moves.pending())
+    begun = any((other.source, other.target) == (move.source, move.target) for other in host.moves.pending())
     return begun or (source is not None and len(_missing(move.addresses, source, host)) < len(move.addresses))
 
 
-def _given(addresses: Iterable[str], host: Host) -> None:
+def _returned(addresses: Iterable[str], host: Host) -> None:
     for address in addresses:
         host.moves.give_back(address)
 
@@ -84,16 +84,16 @@ def _given(addresses: Iterable[str], host: Host) -> None:
 def _begin(step: MoveAddresses, host: Host) -> Move:
     """The move as it is on disk, with the routes that are to follow: those of an earlier attempt included."""
     move = step.move
-    before = next((one for one in host.moves.pending() if one.target == move.target), move)
+    before = next((other for other in host.moves.pending() if other.target == move.target), move)
     source = host.network.link(move.source)
-    found = host.routes.by(source.ifindex) if source else ()
-    routes = tuple(dict.fromkeys((*before.routes, *(one for one in found if depends(one, move.addresses)))))
+    by_source = host.routes.by(source.ifindex) if source else ()
+    routes = tuple(dict.fromkeys((*before.routes, *(route for route in by_source if depends(route, move.addresses)))))
     addresses = tuple(dict.fromkeys((*before.addresses, *move.addresses)))
-    theirs = _foreign(move, source, host)
-    foreign = tuple(dict.fromkeys((*before.foreign, *theirs)))
+    borrowed = _foreign(move, source, host)
+    foreign = tuple(dict.fromkeys((*before.foreign, *borrowed)))
     move = replace(move, addresses=addresses, routes=routes, foreign=foreign)
     try:
-        for address in theirs:
+        for address in borrowed:
             host.moves.borrow(Borrowed(address, move.source))
         host.moves.keep(move)
     except OSError as error:
@@ -104,22 +104,24 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
 
 def _foreign(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
     held = host.network.addresses().get(source.ifindex, ()) if source else ()
-    return tuple(one.text for one in held if one.text in move.addresses and not one.managed)
+    return tuple(address.text for address in held if address.text in move.addresses and not address.managed)
 
 
 def depends(route: Route, addresses: tuple[str, ...]) -> bool:
-    """Whether a route goes by one of these addresses: it has one as its source, or a gateway that one is beside."""
-    import ipaddress  # late: a start that moves nothing need not wait for it
+    """Whether a route uses one of these addresses: as its source, or its gateway is in the address' network."""
+    import ipaddress  # late: a start that moves nothing does without it
 
     held = [ipaddress.ip_interface(text) for text in addresses]
-    if route.source and any(ipaddress.ip_address(route.source) == one.ip for one in held):
+    if route.source and any(ipaddress.ip_address(route.source) == address.ip for address in held):
         return True
     gateway = ipaddress.ip_address(route.gateway) if route.gateway else None
-    return gateway is not None and any(gateway.version == one.version and gateway in one.network for one in held)
+    return gateway is not None and any(
+        gateway.version == address.version and gateway in address.network for address in held
+    )
 
 
 def _shift(move: Move, source: str, target: str, host: Host) -> None:
-    """Each part is left out where it is done already. Raises OSError."""
+    """What is done already is skipped. Raises OSError."""
     network, to, away = host.network, host.network.link(target), host.network.link(source)
     if to is None:
         raise OSError(errno.ENODEV, f"there is no {target}")
@@ -129,33 +131,34 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
     for route in move.routes:
         host.routes.put(to.ifindex, route)
     if away is not None:
-        _give_up(move.addresses, away, host)
-    with contextlib.suppress(OSError):  # the address has moved, whoever has heard of it
+        _remove(move.addresses, away, host)
+    with contextlib.suppress(OSError):  # the addresses have moved, whether the peers know it or not
         network.ask_for(to.ifindex, peers)
 
 
 def _peers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
-    """Who knows our addresses by the source's MAC, and would go on sending to that for half a minute.
+    """The hosts that know the addresses by the source's MAC, and would go on sending to it for half a minute.
 
-    ARP's question for a peer says who asks, and the peer takes it from there (arp_process()); unlike a gratuitous
-    ARP, it needs no raw socket. Of IPv6 the kernel asks by its link-local address, which tells the peer nothing.
+    An ARP request for a peer carries the sender's address and MAC, and the peer updates its entry (arp_process());
+    unlike a gratuitous ARP, it needs no raw socket. For IPv6 the kernel asks from its link-local address, which tells
+    the peer nothing.
     """
     import ipaddress
 
     known = dict.fromkeys((*move.peers, *(host.network.neighbours(source.ifindex) if source else ())))
     networks = [ipaddress.ip_interface(text).network for text in move.addresses]
-    found = (ipaddress.ip_address(text) for text in known)
-    beside = (str(one) for one in found if one.version == 4 and any(one in network for network in networks))
-    return tuple(itertools.islice(beside, MOST_PEERS))
+    hosts = (ipaddress.ip_address(text) for text in known)
+    peers = (str(host) for host in hosts if host.version == 4 and any(host in network for network in networks))
+    return tuple(itertools.islice(peers, MOST_PEERS))
 
 
 def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:
-    held = {one.text for one in host.network.addresses().get(link.ifindex, ())}
+    held = {address.text for address in host.network.addresses().get(link.ifindex, ())}
     return [text for text in addresses if text not in held]
 
 
-def _give_up(addresses: tuple[str, ...], link: Link, host: Host) -> None:
-    held = {one.text: one.managed for one in host.network.addresses().get(link.ifindex, ())}
+def _remove(addresses: tuple[str, ...], link: Link, host: Host) -> None:
+    held = {address.text: address.managed for address in host.network.addresses().get(link.ifindex, ())}
     for address in addresses:
         if address in held:
             host.network.remove_address(link.ifindex, address)
@@ -169,14 +172,14 @@ def _answers(move: Move, host: Host) -> bool:
     return to is not None and host.network.answers(to.ifindex, move.probe or "", PROBE_S)
 
 
-def _give_back(step: MoveAddresses, move: Move, host: Host, why: str, *, retryable: bool) -> NoReturn:
-    """Undo, and say so."""
-    remaining = "they are back where they were"
+def _undo(step: MoveAddresses, move: Move, host: Host, why: str, *, retryable: bool) -> NoReturn:
+    """Undo the move, and report both causes."""
+    result = "they are back where they were"
     try:
         _shift(move, move.target, move.source, host)
         host.moves.forget(move)
-        _given(move.foreign, host)
+        _returned(move.foreign, host)
     except OSError as error:
-        remaining = f"and they cannot be moved back: {errno_text(error.errno or 0)}"
-    text = f"{step.pf}: cannot {step.describe()}: {why}; {remaining}"
+        result = f"and they cannot be moved back: {errno_text(error.errno or 0)}"
+    text = f"{step.pf}: cannot {step.describe()}: {why}; {result}"
     raise StepError(text, hint="is the VLAN on the switch's port, and the address right?", retryable=retryable)

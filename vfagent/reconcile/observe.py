@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel into values: PFs, their VFs and netdevs."""
+"""Reads PFs, their VFs and netdevs from the kernel, as values."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,14 +22,14 @@ _PORT_DRIVERS = frozenset({"pcieport", "pci-stub"})
 
 
 def pf_addresses(host: Host) -> list[PciAddress]:
-    """Every PCI function that can have VFs, its driver bound or not."""
+    """Every PCI function that can have VFs, with a driver or without."""
     names = host.sysfs.names(DEVICES)
     return [PciAddress(name) for name in names if host.sysfs.exists(f"{DEVICES}/{name}/sriov_totalvfs")]
 
 
 def observe(host: Host) -> Inventory:
-    found = (observe_pf(host, address) for address in pf_addresses(host))
-    return Inventory(tuple(pf for pf in found if pf is not None))
+    pfs = (observe_pf(host, address) for address in pf_addresses(host))
+    return Inventory(tuple(pf for pf in pfs if pf is not None))
 
 
 def observe_pf(host: Host, address: PciAddress) -> Pf | None:
@@ -68,10 +68,10 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
 
 
 def udev_pending(host: Host, address: PciAddress) -> bool:
-    """Whether udev has yet to do with this device what it does first, and an event of it is to come.
+    """Whether udev has not handled this device yet, so that an event of it will follow.
 
-    For the service itself, which nothing may hold up: pyudev would read the device's `uevent`, and some kernels take
-    the device's lock for that, which a driver that probes has (c0a40097f0bc, in 6.12 until dc1771f71854).
+    For the event loop, which must not block: pyudev would read the device's `uevent`, and some kernels take the
+    device's lock for that, which a driver holds while it probes (c0a40097f0bc, in 6.12 until dc1771f71854).
     """
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     if not (sysfs.exists(QUEUE) and sysfs.exists(f"{base}/sriov_totalvfs")):
@@ -80,10 +80,8 @@ def udev_pending(host: Host, address: PciAddress) -> bool:
 
 
 def udev_is_done(host: Host, address: PciAddress) -> bool:
-    """Whether udev has done all that it will with this device and its netdevs, of which a NIC has one at least.
-
-    As on_its_way(), for the service itself.
-    """
+    """Whether udev has handled this device and its netdevs; a NIC has at least one. For the event loop, as
+    `udev_pending`."""
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     netdevs = [sysfs.read(f"{base}/net/{name}/ifindex") for name in sysfs.names(f"{base}/net")]
     complete = bool(netdevs) or not (sysfs.read(f"{base}/class") or "").startswith("0x02")
@@ -104,23 +102,23 @@ def _numa_node(text: str | None) -> int | None:
     return int(text) if text and not text.startswith("-") else None
 
 
-def _netdev_places(host: Host, base: str) -> dict[str, str]:
-    """Netdevs of a PCI function, and where they are. virtio's hang one bus lower: `0000:02:00.0/virtio2/net/enp2s0`.
+def _netdev_folders(host: Host, base: str) -> dict[str, str]:
+    """Netdevs of a PCI function and their folders. virtio's are one bus lower: `0000:02:00.0/virtio2/net/enp2s0`.
 
-    What is read there is of this function; under its name alone it may be another's, renamed meanwhile.
+    What is read there belongs to this function; by name alone it could be another netdev, renamed meanwhile.
     """
     names = host.sysfs.names(f"{base}/net")
     if names:
         return {name: f"{base}/net/{name}" for name in names}
     below = (name for name in host.sysfs.names(base) if name.startswith("virtio"))
-    return {name: f"{base}/{one}/net/{name}" for one in below for name in host.sysfs.names(f"{base}/{one}/net")}
+    return {name: f"{base}/{bus}/net/{name}" for bus in below for name in host.sysfs.names(f"{base}/{bus}/net")}
 
 
 def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
     """The PF's own netdev with its VFs. In switchdev mode representors share its folder: they have a port name."""
-    places = _netdev_places(host, base)
-    own = [name for name in places if len(places) == 1 or not _is_representor(host, name)]
-    ifindex = host.sysfs.read(f"{places[own[0]]}/ifindex") if own else None
+    folders = _netdev_folders(host, base)
+    own = [name for name in folders if len(folders) == 1 or not _is_representor(host, name)]
+    ifindex = host.sysfs.read(f"{folders[own[0]]}/ifindex") if own else None
     if not ifindex:
         return None, None
     try:
@@ -137,21 +135,21 @@ def _is_representor(host: Host, name: str) -> bool:
 def representor_names(host: Host, uplink: str) -> Iterator[tuple[str, int, int]]:
     """Each VF's representor on the switch of a netdev: its name, the PF's number on the card, and the VF's index."""
     ports = _switch_ports(host, uplink)
-    uplinks = [found for port in ports.values() if (found := _UPLINK_PORT.fullmatch(port))]
+    uplinks = [port for port in ports.values() if _UPLINK_PORT.fullmatch(port)]
     own = _UPLINK_PORT.fullmatch(ports.get(uplink, ""))
     for name, port in ports.items():
         vf = _VF_PORT.search(port)
-        # The ports of one card may share a switch: there the uplink's own number tells whose VF it is.
+        # The ports of one card may share a switch: then the uplink's own number says which PF the VF belongs to.
         if vf and (own is None or len(uplinks) == 1 or int(own[1]) == int(vf[1])):
             yield name, int(vf[1]), int(vf[2])
 
 
 def _switch_ports(host: Host, uplink: str) -> dict[str, str]:
-    """The netdevs on the switch of this one, and what the driver calls their ports."""
+    """The netdevs on the same switch as this one, with their phys_port_name."""
     switch = host.sysfs.read(f"{NETDEVS}/{uplink}/phys_switch_id")
     names = host.sysfs.names(NETDEVS) if switch else []
-    beside = (name for name in names if host.sysfs.read(f"{NETDEVS}/{name}/phys_switch_id") == switch)
-    return {name: host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or "" for name in beside}
+    on_switch = (name for name in names if host.sysfs.read(f"{NETDEVS}/{name}/phys_switch_id") == switch)
+    return {name: host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or "" for name in on_switch}
 
 
 def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
@@ -178,7 +176,7 @@ def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management:
 
 
 def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) -> str | None:
-    """Whether this netdev, or what is stacked on it (VLAN, bond, bridge), is the way to the administrator."""
+    """Why this netdev, or an upper one (VLAN, bond, bridge), carries the administrator's access; None if none does."""
     ways = host.rtnl.management() if ways is None else ways
     todo, seen = [name], set[str]()
     while ways and todo:
@@ -194,7 +192,7 @@ def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) 
 
 
 def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
-    """The VFs by their `virtfn*` links, of which the kernel keeps the true count."""
+    """The VFs by their `virtfn*` links, which the kernel keeps up to date."""
     entries = host.sysfs.names(base)
     indices = sorted(int(entry[6:]) for entry in entries if entry.startswith("virtfn") and entry[6:].isdigit())
     settings: Mapping[int, VfSettings] = link.vfs if link else {}
@@ -207,13 +205,13 @@ def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
 
 
 def observe_vf(host: Host, pf: PciAddress, index: int) -> Vf | None:
-    """One VF alone, without what its PF holds for it."""
+    """One VF, without the settings that its PF has for it."""
     name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
     return _vf(host, index, PciAddress(name), None) if name else None
 
 
 def observe_vf_use(host: Host, pf: PciAddress, index: int) -> Vf | None:
-    """Of one VF only what tells whether somebody uses it."""
+    """Only what shows whether a VF is in use."""
     name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
     return _vf_use(host, index, PciAddress(name)) if name else None
 
@@ -221,9 +219,9 @@ def observe_vf_use(host: Host, pf: PciAddress, index: int) -> Vf | None:
 def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     group, vf = sysfs.link(f"{base}/iommu_group"), _vf_use(host, index, address)
-    # While the VF is being taken from whoever holds it, this read would wait for them (driver_override_show).
-    taken = vf.driver is None and vf.enabled
-    override = "" if taken else sysfs.read(f"{base}/driver_override")
+    # While a VF is being removed from its user, this read would wait for the user (driver_override_show).
+    being_removed = vf.driver is None and vf.enabled
+    override = "" if being_removed else sysfs.read(f"{base}/driver_override")
     return replace(
         vf,
         driver_override=override if override not in ("", "(null)") else None,
@@ -247,7 +245,7 @@ def _vf_use(host: Host, index: int, address: PciAddress) -> Vf:
 
 
 def _vf_user(host: Host, address: PciAddress) -> str | None:
-    """The guest that a VF was given to, for as long as it has a cgroup: its QEMU may not have opened the VF yet."""
+    """The guest that a VF was assigned to, while it has a cgroup: its QEMU may not have opened the VF yet."""
     name = (host.sysfs.read(f"{VF_USERS}/{address}") or "").strip('"')
     return f"guest {name}" if name and host.sysfs.exists(guest_cgroup(name)) else None
 
@@ -264,10 +262,10 @@ def _blocks(host: Host, name: str) -> bool:
 
 
 def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:
-    found = []
-    for place in _netdev_places(host, base).values():
-        ifindex = host.sysfs.read(f"{place}/ifindex")
+    netdevs = []
+    for folder in _netdev_folders(host, base).values():
+        ifindex = host.sysfs.read(f"{folder}/ifindex")
         link = host.rtnl.link(int(ifindex), vfs=False) if ifindex else None
         if link:
-            found.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))
-    return tuple(found)
+            netdevs.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))
+    return tuple(netdevs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own network around a PF into values: what its rule, or what vfagent made on it, asks to be looked at."""
+"""Reads the host's own network around a PF, as far as its rule, or what vfagent made on it, concerns it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ Leaving = Callable[[str, str], bool]
 
 
 def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: DriverState) -> Pf:
-    """The PF with what else its rule makes worth knowing."""
+    """The PF with what else its rule needs to know: hwmode, eswitch mode, and the host's own network."""
     netdev = pf.netdev
     if netdev is None:
         return pf
@@ -43,7 +43,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
 
 
 def _managed_on(host: Host, parent: str) -> list[str]:
-    """What vfagent made on a netdev."""
+    """The interfaces that vfagent made on a netdev."""
     entries = host.sysfs.names(f"{NETDEVS}/{parent}")
     uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
     return [name for name in uppers if is_managed(host, name)]
@@ -62,7 +62,7 @@ def _network(
     assert pf.netdev is not None
     moves, borrowed, addresses = host.moves.pending(), host.moves.borrowed(), host.network.addresses()
     moving = (name for move in moves for name in (move.source, move.target))
-    names = {*managed, *moving, *(one.source for one in borrowed), *_named(desired)}
+    names = {*managed, *moving, *(address.source for address in borrowed), *_named(desired)}
     links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))}
     for ifindex in _address_owners(desired, addresses):
         if ifindex not in links and (link := host.network.link(ifindex)):
@@ -90,23 +90,27 @@ def _named(desired: DesiredPf | None) -> Iterable[str]:
 
 
 def _address_owners(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:
-    """The interfaces that hold what the legs are to hold, or what vfagent gave them: somebody's bridge too."""
+    """The interfaces with an address that the rule wants, or that vfagent added: foreign bridges too."""
     wanted = {
         address
         for vlan_interface in (desired.vlan_interfaces if desired else ())
         for address in vlan_interface.addresses
     }
-    return [ifindex for ifindex, held in addresses.items() if any(one.managed or one.text in wanted for one in held)]
+    return [
+        ifindex
+        for ifindex, held in addresses.items()
+        if any(address.managed or address.text in wanted for address in held)
+    ]
 
 
 def _leaving(desired: DesiredPf | None, borrowed: tuple[Borrowed, ...]) -> Leaving:
-    """Whether an address on an interface is to go elsewhere."""
+    """Whether an address is to move away from an interface."""
     wanted = {
         address
         for vlan_interface in (desired.vlan_interfaces if desired else ())
         for address in vlan_interface.addresses
     }
-    wanted |= {one.address for one in borrowed}
+    wanted |= {address.address for address in borrowed}
     kept = set(desired.kept_addresses) if desired else set[tuple[str, str]]()
     return lambda name, address: address in wanted and (name, address) not in kept
 
@@ -115,20 +119,20 @@ def _complete(
     host: Host, link: Link, addresses: Mapping[int, tuple[Address, ...]], ways: Mapping[int, str], leaving: Leaving
 ) -> Link:
     held = addresses.get(link.ifindex, ())
-    # Asked now: a bridge forgets its neighbours when its last port leaves it (neigh_carrier_down()).
-    peers = host.network.neighbours(link.ifindex) if any(leaving(link.name, one.text) for one in held) else ()
+    # Read now: a bridge forgets its neighbours when its last port leaves it (neigh_carrier_down()).
+    peers = host.network.neighbours(link.ifindex) if any(leaving(link.name, address.text) for address in held) else ()
     return replace(link, addresses=held, management=management_of(host, link.name, ways), peers=peers)
 
 
 def _learnt(host: Host, bridges: list[Link]) -> tuple[tuple[str, str], ...]:
-    found = [(bridge.name, port, mac) for bridge in bridges for port, mac in host.network.learnt(bridge.ifindex)]
-    ports = {port: host.network.link(port) for port in {port for _, port, _ in found}}
+    entries = [(bridge.name, port, mac) for bridge in bridges for port, mac in host.network.learnt(bridge.ifindex)]
+    ports = {port: host.network.link(port) for port in {port for _, port, _ in entries}}
     local = {port for port, link in ports.items() if link and link.kind in LOCAL_KINDS}
-    return tuple(sorted((bridge, mac) for bridge, port, mac in found if port in local))
+    return tuple(sorted((bridge, mac) for bridge, port, mac in entries if port in local))
 
 
 def _representors(host: Host, pf: Pf) -> tuple[Representor, ...]:
-    """By the switch they are ports of, since their folder in sysfs is not everywhere the PF's."""
+    """By the switch that they are ports of, since not every driver puts them below the PF in sysfs."""
     assert pf.netdev is not None
     return tuple(representors(host, pf.netdev.name))
 

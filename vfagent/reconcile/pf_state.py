@@ -14,7 +14,8 @@ from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
-from vfagent.plan.steps import BindDriver, SetNumvfs, Step, StepId
+from vfagent.plan.step_facts import StepId
+from vfagent.plan.steps import BindDriver, SetNumvfs, Step
 from vfagent.plan.vf import Planned
 from vfagent.reconcile.reports import Failure, Finished, Observed, Report, StepEnded, StepStarted
 from vfagent.reconcile.rounds import Suspended

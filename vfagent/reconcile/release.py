@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Giving a PF back as it was found: its VFs as the baseline has them, then its port and autoprobe."""
+"""Undoes everything vfagent did to a PF: its VFs as in the baseline, then its port and autoprobe."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force:
         raise VfagentError(f"{pf.name}: cannot release it: vfagent has not changed it", retryable=False)
     used = pf_in_use(pf)
     if used and not force:
-        hint = "stop what uses it, or say --force"
+        hint = "stop what uses it, or use --force"
         raise RefusedError(f"{pf.name}: cannot release it: {'; '.join(used)}", hint=hint)
     if used:
         execute(SetNumvfs(address, 0), host, force=True)
@@ -67,7 +67,7 @@ def _of_pf(driver_state: DriverState, pf: Pf) -> DriverState:
 
 
 def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, driver_state: DriverState) -> Pf:
-    """Less the moves of addresses, and what others than its VLAN devices hold: they may be another PF's."""
+    """Without moves of addresses, and without the addresses of other interfaces: they may be another PF's."""
     pf = with_network(host, pf, desired, driver_state)
     if pf.network is None or pf.netdev is None:
         return pf
@@ -93,13 +93,12 @@ def _driver_word(vf: Vf) -> str:
 
 def _settable(vf: Vf) -> VfSettings:
     # A MAC of zeros means that none was set; drivers refuse it as a value.
-    found = vf.settings or VfSettings()
-    zero = found.mac == "00:00:00:00:00:00"
-    return replace(found, mac=None) if zero else found
+    settings = vf.settings or VfSettings()
+    return replace(settings, mac=None) if settings.mac == "00:00:00:00:00:00" else settings
 
 
 def last_steps(pf: Pf, was: Pf) -> list[Step]:
-    """What differs still, the VFs apart. A port that somebody uses by now stays up."""
+    """What else differs from the baseline. A port that is in use by now stays up."""
     steps: list[Step] = []
     if was.autoprobe is not None and pf.autoprobe != was.autoprobe:
         steps.append(SetAutoprobe(pf.address, on=was.autoprobe))

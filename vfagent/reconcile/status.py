@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One frozen snapshot of what the agent sees, does and waits for; what `status` prints."""
+"""The status of PFs and of the service, from the scheduler's state."""
 
 import os
 import time
@@ -61,12 +61,12 @@ def pf_status(state: PfState) -> PfStatus:
         vfs_found=len(pf.vfs) if pf else 0,
         totalvfs=pf.totalvfs if pf else None,
         doing=tuple(started.step.describe() for started in state.running.values()),
-        to_do=tuple(f"{one.step.describe()} ({one.reason})" for one in plan.steps),
-        deferred=tuple(f"{one.step.describe()} ({one.reason}): {one.blocker}" for one in plan.deferred),
+        to_do=tuple(f"{planned.step.describe()} ({planned.reason})" for planned in plan.steps),
+        deferred=tuple(f"{item.step.describe()} ({item.reason}): {item.blocker}" for item in plan.deferred),
         waiting=plan.waiting,
         problems=tuple(map(str, plan.problems)),
         notes=plan.notes,
-        failures=tuple(FailureStatus(one.text, one.hint) for one in state.failures),
+        failures=tuple(FailureStatus(failure.text, failure.hint) for failure in state.failures),
         attempts=state.attempts,
         rounds=state.rounds,
         timeline=tuple(
@@ -85,7 +85,7 @@ def pf_status(state: PfState) -> PfStatus:
 
 
 def _pending(plan: Plan) -> tuple[Step, ...]:
-    return (*(one.step for one in plan.steps), *(one.step for one in plan.deferred))
+    return (*(planned.step for planned in plan.steps), *(deferred.step for deferred in plan.deferred))
 
 
 def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:

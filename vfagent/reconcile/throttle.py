@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop's own work, spread out while a worker is at work: its kernel calls and the agent share the processors."""
+"""Limits the event loop's own work while a worker runs: its kernel calls and the service share the processors."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable
 
-_REST = 9.0  # times as long as the work took: a tenth of the time is the loop's
-_LONGEST_REST_S = 1.0  # a kernel buffer must hold what comes meanwhile
+_REST = 9.0  # times as long as the work took: the loop gets a tenth of the time
+_LONGEST_REST_S = 1.0  # a kernel buffer must hold what arrives meanwhile
 
 _Work = Callable[[], None]
 
 
 class Throttle:
-    """How long to rest after the work that was last done."""
+    """How long to rest after the last piece of work."""
 
     def __init__(self, longest_s: float = math.inf) -> None:
         self._longest_s, self._until = longest_s, 0.0
@@ -31,9 +31,10 @@ class Throttle:
 
 
 class ThrottledQueue:
-    """Who reads events or reports while `busy` holds: all that has come in one go, then a rest that is common to all.
+    """Readers of events and reports take turns while `busy` holds: all read what has arrived, then all rest.
 
-    With a tenth for each, one PF's convergence would have half a processor's work beside it, and that of eight more.
+    With a tenth of the time for each reader, one PF's convergence would compete with half a processor's work, and that
+    of eight PFs with more.
     """
 
     def __init__(self, busy: Callable[[], bool]) -> None:
@@ -43,7 +44,7 @@ class ThrottledQueue:
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, work: _Work) -> None:
-        """After the rest, where there is one; once, however often it was asked until then."""
+        """Run `work` after the rest, if there is one; once, however often it was asked for until then."""
         self._waiting[work] = None
         self._arm()
 
@@ -60,7 +61,7 @@ class ThrottledQueue:
         try:
             self._throttle.run(self._run_all)
         finally:
-            if self._waiting:  # one went wrong; the others have their turn
+            if self._waiting:  # one failed; the others still run
                 self._arm()
 
     def _run_all(self) -> None:
@@ -71,9 +72,9 @@ class ThrottledQueue:
 
 
 class ThrottledReader:
-    """Calls `read` when the descriptor has something, and it is its turn.
+    """Calls `read` when the descriptor is readable and its turn in the queue has come.
 
-    What comes meanwhile stays in the kernel's buffer, and is read in one go.
+    What arrives meanwhile stays in the kernel's buffer, and is read at once.
     """
 
     def __init__(self, fileno: Callable[[], int], read: _Work, turns: ThrottledQueue) -> None:
@@ -100,7 +101,7 @@ class ThrottledReader:
     def _read_once(self) -> None:
         try:
             self._read()
-        except BaseException:  # whatever went wrong, the next event is heard; not at once, as it may go wrong again
+        except BaseException:  # go on reading after any failure; not at once, as it may fail again
             self._timer = asyncio.get_running_loop().call_later(_LONGEST_REST_S, self.start)
             raise
         self.start()

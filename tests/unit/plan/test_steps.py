@@ -13,7 +13,8 @@ from tests.rules.project import modules
 from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
-from vfagent.plan.steps import AddFdb, BindDriver, ConfigureVf, SetAdminState, SetNumvfs, Step, StepFacts
+from vfagent.plan.step_facts import StepFacts
+from vfagent.plan.steps import AddFdb, BindDriver, ConfigureVf, SetAdminState, SetNumvfs, Step
 from vfagent.reconcile.execute import execute
 
 PF = PciAddress("0000:3b:00.0")
