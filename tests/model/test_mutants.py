@@ -48,7 +48,7 @@ MUTANTS = {
     "the source gives an address up before the target holds it": Mutant(
         "reconcile/move_addresses.py",
         "    for address in _missing(move.addresses, to, host):",
-        "    if away is not None:\n        _give_up(move.addresses, away, host)\n"
+        "    if away is not None:\n        _remove(move.addresses, away, host)\n"
         "    for address in _missing(move.addresses, to, host):",
         "test_network.py",
     ),

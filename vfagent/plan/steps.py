@@ -83,8 +83,12 @@ class SetLink(StepFacts):
     change: LinkChange
 
     def describe(self) -> str:
-        words = (_change_word(field.name, getattr(self.change, field.name)) for field in fields(LinkChange))
-        return f"set {self.name} {', '.join(word for word in words if word)}"
+        return f"set {self.name} {_describe_change(self.change)}"
+
+
+def _describe_change(change: LinkChange) -> str:
+    words = (_change_word(field.name, getattr(change, field.name)) for field in fields(change))
+    return ", ".join(word for word in words if word)
 
 
 def _change_word(name: str, value: object) -> str:
@@ -117,8 +121,7 @@ class SetRepresentor(StepFacts):
     change: LinkChange
 
     def describe(self) -> str:
-        words = (_change_word(field.name, getattr(self.change, field.name)) for field in fields(LinkChange))
-        return f"set {self.name}, representor of {self.pf}/vf{self.index}, {', '.join(word for word in words if word)}"
+        return f"set {self.name}, representor of {self.pf}/vf{self.index}, {_describe_change(self.change)}"
 
 
 @frozen
