@@ -2,6 +2,7 @@
 """What is wrong with a policy, and how keys and found values are spelled in the message."""
 
 from vfagent.frozen import frozen
+from vfagent.model.printable import printable
 
 KeyPath = tuple[str | int, ...]
 
@@ -36,15 +37,6 @@ class Finding:
     text: str
     at_key: bool = False
     in_schema: bool = True
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that could break a line or drive a terminal."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 127 else f"\\x{ord(char):02x}"
 
 
 def quoted(text: str) -> str:

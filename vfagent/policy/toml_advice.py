@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable
 
 from vfagent.frozen import frozen
+from vfagent.model.printable import printable
 from vfagent.policy.positions import Again, Positions, is_string
-from vfagent.policy.problems import printable, quoted
+from vfagent.policy.problems import quoted
 from vfagent.policy.types import Policy
 from vfagent.policy.value_types import Table, Tables, declared
 
