@@ -21,7 +21,7 @@ def test_this_host_alone_may_read_metrics(problems: Problems, where: str) -> Non
 def test_a_public_address_wants_tls_or_a_word(problems: Problems, where: str) -> None:
     (logged,) = problems(f'[agent]\nmetrics = "{where}"')
     assert logged.startswith("policy.toml:2:11: agent.metrics: found")
-    assert "metrics_tls protects them, metrics_public = true permits it" in logged
+    assert "set metrics_tls, or metrics_public = true to permit it" in logged
     assert not problems(f'[agent]\nmetrics = "{where}"\n{TLS}')
     assert not problems(f'[agent]\nmetrics = "{where}"\nmetrics_public = true')
 

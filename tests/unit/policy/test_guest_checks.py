@@ -60,15 +60,15 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
 @pytest.mark.parametrize(
     ("pairs", "text"),
     [
-        ("cpus = 1", "guest[0]: found no way to boot, allowed is one of ipxe, kernel and disk"),
+        ("cpus = 1", "guest[0]: found no boot method, allowed is one of ipxe, kernel and disk"),
         (
             f'{DHCP}\ndisk = [{{ path = "/a" }}]',
-            "guest[0].disk: found ipxe and disk, allowed is one way to boot",
+            "guest[0].disk: found ipxe and disk, allowed is one boot method",
         ),
         (
             'kernel.image = "/a"\nipxe = { address = "dhcp", loader = "image" }',
-            'guest[0].kernel: found a kernel beside ipxe.loader = "image", allowed is beside "auto", which falls back'
-            " to it",
+            'guest[0].kernel: found a kernel with ipxe.loader = "image", allowed is with "auto", which falls back'
+            " to the kernel",
         ),
         (
             "ipxe = {}",
@@ -76,35 +76,35 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
         ),
         (
             f"ipxe = {{ {FIXED} }}",
-            'guest[0].ipxe.sanboot: found nothing, allowed is sanboot or script beside an address that is not "dhcp"',
+            'guest[0].ipxe.sanboot: found nothing, allowed is sanboot or script with an address that is not "dhcp"',
         ),
         (
             f'ipxe = {{ script = "/a", {URL} }}',
-            "guest[0].ipxe.sanboot: found sanboot beside script, allowed is one of them: the script does it",
+            "guest[0].ipxe.sanboot: found sanboot with script, allowed is one of them: the script replaces sanboot",
         ),
         (
             'ipxe = { address = "dhcp", gateway = "192.168.10.1" }',
-            "guest[0].ipxe.gateway: found a gateway without a fixed address, allowed is beside an address",
+            "guest[0].ipxe.gateway: found a gateway without a fixed address, allowed is with one",
         ),
         (
             f'ipxe = {{ {FIXED}, {URL}, gateway = "fd00::1" }}',
-            'guest[0].ipxe.gateway: found "fd00::1", allowed is one of the address\'s family',
+            'guest[0].ipxe.gateway: found "fd00::1", allowed is an address of the same family as address',
         ),
         (
             f'ipxe = {{ {FIXED}, {URL}, gateway = "192.168.11.1" }}',
-            'guest[0].ipxe.gateway: found "192.168.11.1", allowed is one in the network of 192.168.10.10/24',
+            'guest[0].ipxe.gateway: found "192.168.11.1", allowed is an address in the network of 192.168.10.10/24',
         ),
         (
             'ipxe = { address = "dhcp", rom = "/usr/a" }',
-            'guest[0].ipxe.rom: found a ROM with loader "auto", allowed is with loader "rom"',
+            'guest[0].ipxe.rom: found a ROM with loader "auto", allowed is a ROM with loader "rom"',
         ),
         (
             f'kernel = {{ image = "/a", {FIXED}, gateway = "192.168.11.1" }}',
-            'guest[0].kernel.gateway: found "192.168.11.1", allowed is one in the network of 192.168.10.10/24',
+            'guest[0].kernel.gateway: found "192.168.11.1", allowed is an address in the network of 192.168.10.10/24',
         ),
         (
             'kernel = { image = "/a", root = "iscsi:a" }',
-            'guest[0].kernel.address: found nothing beside root, allowed is "dhcp" or an address such as'
+            'guest[0].kernel.address: found nothing with root, allowed is "dhcp" or an address such as'
             ' "192.168.10.10/24"',
         ),
         (
@@ -113,11 +113,11 @@ def test_a_way_to_boot_is_taken(problems: Problems, pairs: str) -> None:
         ),
         (
             'disk = [{ path = "/a" }]\nchap = { user = "a", secret = "/b" }',
-            "guest[0].chap: found chap without an iSCSI disk, allowed is beside ipxe or kernel",
+            "guest[0].chap: found chap without an iSCSI disk, allowed is with ipxe or kernel",
         ),
         (
             f'{DHCP}\nvnc = "127.0.0.1:{{index}}"',
-            "guest[0].vnc: found {index} without each, allowed is {index} beside each alone",
+            "guest[0].vnc: found {index} without each, allowed is {index} only with each",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_no_value_can_be_two(problems: Problems, pairs: str) -> None:
     ("reference", "text"),
     [
         ("storage:3", 'found "storage:3", whose driver is "host", allowed is a VF with driver = "vfio-pci"'),
-        ("storage:4", 'found "storage:4", allowed is 0 to 3: the rule makes 4 VFs'),
+        ("storage:4", 'found "storage:4", allowed is 0 to 3: the rule creates 4 VFs'),
         ("store:0", 'found "store:0", allowed is the name of a [[pf]] rule, did you mean "storage"?'),
     ],
 )
@@ -204,7 +204,7 @@ def test_one_vf_is_one_guest_s(problems: Problems) -> None:
         problems, guest('vfs = ["storage:0"]', DHCP), guest('each = "storage:0-1"', DHCP, name="node{index}")
     )
     assert told_of == [
-        'guest[1].each: found VF "storage:0" a second time, allowed is once: it is that of'
+        'guest[1].each: found VF "storage:0" a second time, allowed is once: first used at'
         " policy.toml:12: guest[0].vfs[0]"
     ]
 
@@ -232,7 +232,7 @@ def test_the_name_of_each_guest_is_held_to_32_characters(problems: Problems) -> 
     name = "n" * 31 + "{index}"
     assert not problems(text + guest('each = "storage:4-9"', DHCP, name=name))
     (line,) = problems(text + guest('each = "storage:4-10"', DHCP, name=name))
-    assert line.endswith(f'found "{name}", which gives "{"n" * 31}10", allowed are 32 characters')
+    assert line.endswith(f'found "{name}", which gives "{"n" * 31}10", allowed are at most 32 characters')
 
 
 def test_a_name_with_an_index_needs_each(problems: Problems) -> None:
@@ -242,13 +242,13 @@ def test_a_name_with_an_index_needs_each(problems: Problems) -> None:
 
 def test_indices_of_each_are_checked_as_those_of_a_rule(problems: Problems) -> None:
     (line,) = logged(problems, guest('each = "storage:2-0"', DHCP, name="node{index}"))
-    assert line == 'guest[0].each: found "storage:2-0", but 2-0 runs backwards, allowed is 0-2'
+    assert line == 'guest[0].each: found "storage:2-0", but 2-0 is reversed, allowed is 0-2'
 
 
 def test_each_makes_at_most_1024_guests(problems: Problems) -> None:
     text = PF.replace("vfs = 4", 'vfs = "max"').replace('"3"', '"3-9999"\ndriver = "vfio-pci"')
     (line,) = problems(text + guest('each = "storage:0-1024"', DHCP, name="node{index}"))
-    assert line.endswith("guest[0]: found more guests up to here than the 1024 that are allowed in all")
+    assert line.endswith("guest[0]: found more than 1024 guests up to here, allowed are 1024 in all")
 
 
 @pytest.mark.parametrize(
@@ -293,14 +293,14 @@ def test_several_guests_may_share_a_disk_they_only_read(problems: Problems) -> N
     [
         (f'{DHCP}\nvnc = "127.0.0.1:0"', 'guest[1].vnc: found display "127.0.0.1:0" a second time'),
         (f"ipxe = {{ {FIXED}, {URL} }}", 'guest[1].ipxe.address: found address "192.168.10.10" a second time'),
-        ('disk = [{ path = "/a" }]', 'guest[1].disk[0].path: found disk to write "/a" a second time'),
+        ('disk = [{ path = "/a" }]', 'guest[1].disk[0].path: found writable disk "/a" a second time'),
     ],
 )
 def test_two_guests_cannot_share_what_is_one_guest_s(problems: Problems, pairs: str, text: str) -> None:
     first, second = (guest(f'vfs = ["storage:{index}"]', pairs, name=f"g{index}") for index in (0, 1))
     (line,) = logged(problems, first, second)
     assert line.startswith(text)
-    assert "it is that of policy.toml:" in line
+    assert "first used at policy.toml:" in line
 
 
 def test_an_address_of_both_ipxe_and_its_kernel_is_one_guest_s(problems: Problems) -> None:

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from vfagent.policy.json_schema import schema
 from vfagent.policy.reading import read_fragment
 from vfagent.policy.types import PfRule, Policy
-from vfagent.policy.value_types import Choice, Either, Flag, Properties, Several, Table, Tables, Text, Whole, declared
+from vfagent.policy.value_types import (
+    AnyOf,
+    Array,
+    ArrayOfTables,
+    Boolean,
+    Choice,
+    Integer,
+    Properties,
+    String,
+    Table,
+    declared,
+)
 
 VALIDATOR = jsonschema.Draft4Validator(schema())
 Values = st.SearchStrategy[Any]
@@ -30,36 +41,36 @@ JUNK: Values = st.one_of(
 )
 
 
-def values(form: Any) -> Values:
-    """What a form allows."""
-    match form:
-        case Whole():
-            return st.sampled_from([form.low, form.high]) | st.integers(form.low, form.high)
-        case Flag():
+def values(value_type: Any) -> Values:
+    """The values that a type allows."""
+    match value_type:
+        case Integer(low=low, high=high):
+            return st.sampled_from([low, high]) | st.integers(low, high)
+        case Boolean():
             return st.booleans()
         case Choice():
-            return st.sampled_from(form.values)
-        case Text():
-            return st.from_regex(form.pattern, fullmatch=True).filter(lambda text: len(text) <= form.longest)
-        case Either():
-            return st.one_of(*map(values, form.forms))
-        case Several():
-            return st.lists(values(form.form), max_size=3)
+            return st.sampled_from(value_type.values)
+        case String(pattern=pattern, longest=longest):
+            return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest)
+        case AnyOf():
+            return st.one_of(*map(values, value_type.value_types))
+        case Array():
+            return st.lists(values(value_type.item), max_size=3)
         case Table():
-            return st.deferred(lambda: tables(form.of, at_least_one=form.non_empty))
-        case Tables():
-            return st.deferred(lambda: st.lists(tables(form.of), max_size=2))
-        case Properties():
-            return st.fixed_dictionaries({}, optional={name: values(key.form) for name, key in form.keys.items()})
-    raise AssertionError(form)
+            return st.deferred(lambda: tables(value_type.of, at_least_one=value_type.non_empty))
+        case ArrayOfTables():
+            return st.deferred(lambda: st.lists(tables(value_type.of), max_size=2))
+        case Properties(keys=keys):
+            return st.fixed_dictionaries({}, optional={name: values(key.value_type) for name, key in keys.items()})
+    raise AssertionError(value_type)
 
 
 def tables(of: type, *, at_least_one: bool = False) -> Values:
     keys = declared(of)
-    required = {name: values(one.key.form) for name, one in keys.items() if one.required}
-    optional = {name: values(one.key.form) for name, one in keys.items() if not one.required}
-    found = st.fixed_dictionaries(required, optional=optional)
-    return found.filter(bool) if at_least_one else found
+    required = {name: values(key.key.value_type) for name, key in keys.items() if key.required}
+    optional = {name: values(key.key.value_type) for name, key in keys.items() if not key.required}
+    result = st.fixed_dictionaries(required, optional=optional)
+    return result.filter(bool) if at_least_one else result
 
 
 POLICIES = tables(Policy)
@@ -73,10 +84,11 @@ def agree(policy: dict[str, Any]) -> bool:
     return not findings
 
 
-def containers(found: Any) -> list[Any]:
+def containers(value: Any) -> list[Any]:
     """Every table and array of a policy."""
-    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
-    return ([found] if isinstance(found, dict | list) else []) + [one for value in inner for one in containers(value)]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = [value] if isinstance(value, dict | list) else []
+    return own + [container for item in inner for container in containers(item)]
 
 
 def spoil(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
@@ -97,9 +109,9 @@ def test_the_schema_is_a_schema_of_draft_4() -> None:
 
 
 def test_every_key_of_the_schema_is_described_and_no_other_is_allowed() -> None:
-    found = [one for one in containers(schema()) if isinstance(one, dict) and "properties" in one]
-    assert len(found) == 14
-    for table in found:
+    described = [item for item in containers(schema()) if isinstance(item, dict) and "properties" in item]
+    assert len(described) == 14
+    for table in described:
         assert table["additionalProperties"] is False
         assert all(key["description"].endswith(".") for key in table["properties"].values())
 

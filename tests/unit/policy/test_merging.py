@@ -87,7 +87,7 @@ def test_a_name_in_two_files_is_an_error_that_tells_both_places(tmp_path: Path, 
     write(tmp_path, f"{ETC}/policy.toml", rule)
     write(tmp_path, f"{ETC}/policy.d/10.toml", rule)
     assert problems(tmp_path) == [
-        f'/etc/vfagent/policy.d/10.toml:2:8: {key}: found name "twice" a second time, allowed is once: it is that of '
+        f'/etc/vfagent/policy.d/10.toml:2:8: {key}: found name "twice" a second time, allowed is once: first used at '
         f"/etc/vfagent/policy.toml:2: {key}"
     ]
 
@@ -108,7 +108,9 @@ def test_a_vlan_device_cannot_serve_as_the_bridge_of_another(tmp_path: Path) -> 
     vlans = 'vlan = [{ id = 10, name = "vlan10" }, { id = 11, name = "vlan11", bridge = "vlan10" }]'
     write(tmp_path, f"{ETC}/policy.toml", pf + vlans)
     (line,) = problems(tmp_path)
-    assert 'pf[0].vlan[1].bridge: found "vlan10", the VLAN device of /etc/vfagent/policy.toml:4: pf[0].vlan[0]' in line
+    assert (
+        'pf[0].vlan[1].bridge: found "vlan10", the VLAN interface of /etc/vfagent/policy.toml:4: pf[0].vlan[0]' in line
+    )
 
 
 def test_one_address_on_two_vlans_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def vf(index: str, *pairs: str) -> str:
 
 def test_indices_of_two_rules_may_not_overlap(problems: Problems) -> None:
     assert logged(problems, vf("0-2") + vf("3") + vf("1,2")) == [
-        "10:9: pf[0].vf[2].index: found index 1 a second time, allowed is once: it is named at policy.toml:6: "
+        "10:9: pf[0].vf[2].index: found index 1 a second time, allowed is once: first used at policy.toml:6: "
         "pf[0].vf[0].index"
     ]
 
@@ -43,12 +43,12 @@ def test_a_rule_without_an_index_is_a_catch_all(problems: Problems) -> None:
 
 def test_an_index_beyond_the_number_of_vfs_is_refused(problems: Problems) -> None:
     assert logged(problems, vf("2-4")) == [
-        '6:9: pf[0].vf[0].index: found "2-4", allowed is 0 to 3: the rule makes 4 VFs'
+        '6:9: pf[0].vf[0].index: found "2-4", allowed is 0 to 3: the rule creates 4 VFs'
     ]
 
 
 def test_no_index_fits_a_rule_without_vfs(problems: Problems) -> None:
-    assert problems(PF.replace("4", "0") + vf("0"))[0].endswith("allowed is none: the rule makes 0 VFs")
+    assert problems(PF.replace("4", "0") + vf("0"))[0].endswith("allowed is none: the rule creates 0 VFs")
 
 
 def test_any_index_fits_a_share_of_the_card_s_vfs(problems: Problems) -> None:
@@ -58,10 +58,10 @@ def test_any_index_fits_a_share_of_the_card_s_vfs(problems: Problems) -> None:
 @pytest.mark.parametrize(
     ("pairs", "text"),
     [
-        ("qos = 0", "pf[0].vf[0].qos: found qos without vlan, allowed is qos beside vlan"),
+        ("qos = 0", "pf[0].vf[0].qos: found qos without vlan, allowed is qos with vlan"),
         (
             'vlan_protocol = "802.1Q"',
-            "pf[0].vf[0].vlan_protocol: found vlan_protocol without vlan, allowed is vlan_protocol beside vlan",
+            "pf[0].vf[0].vlan_protocol: found vlan_protocol without vlan, allowed is vlan_protocol with vlan",
         ),
         ("qos = 3\nvlan = 0", "pf[0].vf[0].qos: found 3 with vlan 0, allowed is 0: without a VLAN there is no tag"),
         (
@@ -116,7 +116,7 @@ def test_a_template_gives_a_valid_mac_for_each_vf_it_is_for(problems: Problems) 
     many = PF.replace("4", '"max"')
     assert not problems(PF + vf("*", 'mac = "52:54:00:00:00:0{index}"'))
     (line,) = problems(many + vf("*", 'mac = "52:54:00:00:00:0{index}"'))
-    assert 'which gives VF 10 "52:54:00:00:00:010", allowed is a unicast MAC for every VF' in line
+    assert 'which gives VF 10 "52:54:00:00:00:010", allowed is a unicast MAC for each VF' in line
     assert not problems(many + vf("*", 'mac = "52:54:00:00:00:{index:02x}"'))
     assert problems(many + vf("256", 'mac = "52:54:00:00:00:{index:02x}"'))
 
@@ -134,7 +134,7 @@ def test_an_address_asked_for_on_a_bridge_port_explains_itself(problems: Problem
     pairs = ('bridge = "br0"', 'take_addresses_from = "vlan10"', 'addresses = ["192.168.10.1/24"]')
     (line,) = logged(problems, vlan(*pairs))
     assert line.startswith('9:23: pf[0].vlan[0].take_addresses_from: found "vlan10", a port of bridge "br0"')
-    assert line.endswith("so an address on the port is never answered; the bridge holds the addresses")
+    assert line.endswith("so an address on the port never answers; the addresses belong on the bridge")
 
 
 def test_a_vlan_device_in_a_bridge_may_have_addresses_for_the_bridge_holds_them(problems: Problems) -> None:
@@ -170,15 +170,15 @@ def test_a_neighbour_of_any_address_may_be_what_must_answer(problems: Problems, 
 @pytest.mark.parametrize("probe", ["192.168.11.254", "fd01::2"])
 def test_an_address_that_can_never_answer_is_refused(problems: Problems, probe: str) -> None:
     assert logged(problems, vlan(MOVE, f'probe = "{probe}"')) == [
-        f'10:9: pf[0].vlan[0].probe: found "{probe}", allowed is one in a network of addresses: only a neighbour can'
-        " answer"
+        f'10:9: pf[0].vlan[0].probe: found "{probe}", allowed is an address in the network of one of addresses:'
+        " only a neighbour can answer"
     ]
 
 
 def test_a_vlan_is_one_device_s_of_a_pf(problems: Problems) -> None:
     second = vlan().replace("vlan10", "other")
     assert logged(problems, vlan() + second) == [
-        "9:6: pf[0].vlan[1].id: found VLAN 10 a second time, allowed is once: it is that of policy.toml:5:"
+        "9:6: pf[0].vlan[1].id: found VLAN 10 a second time, allowed is once: first used at policy.toml:5:"
         " pf[0].vlan[0]"
     ]
     assert not logged(problems, vlan() + second + 'protocol = "802.1ad"\n')
@@ -187,7 +187,7 @@ def test_a_vlan_is_one_device_s_of_a_pf(problems: Problems) -> None:
 def test_a_vf_s_vlan_is_a_thing_of_the_legacy_mode(problems: Problems) -> None:
     switchdev = 'eswitch = "switchdev"\n'
     assert logged(problems, switchdev + vf("0", "vlan = 10")) == [
-        '8:8: pf[0].vf[0].vlan: found 10 with eswitch = "switchdev", allowed is 0: there the bridge\'s ports have VLANs'
+        '8:8: pf[0].vf[0].vlan: found 10 with eswitch = "switchdev", allowed is 0: VLANs are set on the bridge ports'
     ]
     assert not logged(problems, switchdev + vf("0", "vlan = 0"))
     assert not logged(problems, vf("0", "vlan = 10"))

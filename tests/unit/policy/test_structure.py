@@ -52,6 +52,13 @@ def test_an_escape_sequence_in_a_key_is_shown_as_text(problems: Problems) -> Non
     assert line.startswith('policy.toml:1:1: "a\\x1b[31m": found an unknown key')
 
 
+def test_control_characters_in_a_pattern_are_named_as_the_reason(problems: Problems) -> None:
+    (line,) = problems('[[pf]]\nname = "a"\nmatch = { host = "kvm\\u001b" }')
+    assert line.endswith(
+        'pf[0].match.host: found "kvm\\x1b" (control characters), allowed is a pattern such as "kvm-*"'
+    )
+
+
 def test_an_unknown_key_s_suggestion_ignores_case(problems: Problems) -> None:
     assert problems("Agent = {}")[0].endswith('did you mean "agent"?')
 
@@ -228,9 +235,9 @@ def test_a_pattern_is_read_in_the_kernel_s_spelling(parse: Parse, key: str, writ
         *[("mac", word, "a MAC address such as") for word in ("52:54:00:12:34", "52-54-00-12-34-56", "nonsense")],
         *[("pci", word, "a PCI address such as") for word in ("0000:01:00", "01", "eth0", "0000:01:20.0", "1:2:3.4")],
         *[("vendor", word, "a hardware ID such as") for word in ("86", "0x808", "80867")],
-        *[(key, "0[1", 'one of several characters as [ab], or [[] for "[" itself') for key in ("vendor", "pci")],
-        *[(key, "a[!]", "one of several characters") for key in ("driver", "host", "interface", "path")],
-        *[(key, word, 'a pattern such as "igb*" without') for key in ("driver", "host") for word in (" igb", "igb ")],
+        *[(key, "0[1", 'a set of characters such as [ab], or [[] for a literal "["') for key in ("vendor", "pci")],
+        *[(key, "a[!]", "a set of characters") for key in ("driver", "host", "interface", "path")],
+        *[(key, word, "a pattern without spaces around it") for key in ("driver", "host") for word in (" igb", "igb ")],
     ],
 )
 def test_what_no_pf_can_ever_match_is_refused(problems: Problems, key: str, written: str, allowed: str) -> None:

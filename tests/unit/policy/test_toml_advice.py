@@ -19,30 +19,28 @@ TOLD = {
     "address = 10.0.0.1/24\n": '1:15: found 10.0.0.1/24, allowed is a string in quotes: "10.0.0.1/24"',
     "trust = yes\n": "1:9: found yes, allowed is true or false",
     "trust = True # sure\n": "1:9: found True, allowed is true or false",
-    "vlan = 010\n": "1:9: found 010, allowed is 10, a number without zeros in front",
+    "vlan = 010\n": "1:9: found 010, allowed is 10, a number without leading zeros",
     "name = “a”\n": "1:8: found “, allowed are straight quotes",
     "name =\nb = 2\n": '1:7: found no value, allowed is one after "="',
     'name: "a"\n': '1:5: found a key without "=" after it, allowed is key = value',
     'name "a"\n': '1:6: found a key without "=" after it, allowed is key = value',
     "vfs = 1;\n": '1:8: found ";", allowed is nothing after a value',
     '// mine\nname = "a"\n': '1:1: found "//", allowed is "#" before a comment',
-    PF + 'name = "b"\n': '3:1: found "name" a second time, allowed is once: it is in line 2 already',
+    PF + 'name = "b"\n': '3:1: found "name" a second time, allowed is once: it is already in line 2',
     '[agent]\nresync = "5min"\n[agent]\nmetrics = ""\n': (
-        "3:1: found [agent] a second time, allowed is once: its keys belong below that of line 1"
+        "3:1: found [agent] a second time, allowed is once: put its keys below the one in line 1"
     ),
     'agent.resync = "5min"\n[agent]\nmetrics = ""\n': (
-        "2:1: found [agent] a second time, allowed is once: its keys belong below that of line 1"
+        "2:1: found [agent] a second time, allowed is once: put its keys below the one in line 1"
     ),
-    '[pf]\nname = "a"\n[pf]\nname = "b"\n': "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them",
-    '[pf]\nname = "a"\n[[pf]]\nname = "b"\n': (
-        "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them"
-    ),
+    '[pf]\nname = "a"\n[pf]\nname = "b"\n': "3:1: found [pf] besides the one in line 1, allowed is [[pf]] for each",
+    '[pf]\nname = "a"\n[[pf]]\nname = "b"\n': ("3:1: found [pf] besides the one in line 1, allowed is [[pf]] for each"),
     PF + "[pf.vf]\nvlan = 1\n[[pf.vf]]\n": (
-        "5:1: found [pf.vf] beside that of line 3, allowed is [[pf.vf]] for each of them"
+        "5:1: found [pf.vf] besides the one in line 3, allowed is [[pf.vf]] for each"
     ),
-    PF + "[pf]\nvfs = 1\n": "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them",
-    "[[pf]\n": "1:5: found brackets that are no pairs, allowed is [[pf]]",
-    "[agent\n": "1:7: found brackets that are no pairs, allowed is [agent]",
+    PF + "[pf]\nvfs = 1\n": "3:1: found [pf] besides the one in line 1, allowed is [[pf]] for each",
+    "[[pf]\n": "1:5: found unbalanced brackets, allowed is [[pf]]",
+    "[agent\n": "1:7: found unbalanced brackets, allowed is [agent]",
     'image = "C:\\wyz"\n': (
         "1:14: found a backslash in a string, allowed is \\\\ for one, or a string in single quotes"
     ),
