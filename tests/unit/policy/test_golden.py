@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that is wrong with a policy is said at once, in the order of its lines."""
+"""All problems of a policy are reported at once, in the order of its lines."""
 
 from tests.unit.policy.conftest import Problems
 
@@ -45,7 +45,7 @@ memory = 512
 ipxe = { address = "dhcp", loader = "roms" }
 """
 
-TOLD = """\
+REPORTED = """\
 policy.toml:1:11: version: found 2, allowed is 1
 policy.toml:3:11: agent.metrics: found "nowhere", allowed is "host:port", "[IPv6]:port", "unix:/absolute/path", or ""
 policy.toml:4:1: agent.resinc: found an unknown key, allowed are metrics, metrics_public, metrics_tls, \
@@ -66,7 +66,7 @@ policy.toml:39:37: guest[0].ipxe.loader: found "roms", allowed is "auto", "image
 "rom"?
 """
 
-AFTER_MENDING = """\
+AFTER_FIXING = """\
 policy.toml:22:7: pf[1].vf[0].qos: found qos without vlan, allowed is qos with vlan
 policy.toml:24:9: pf[1].vf[1].index: found index 3 a second time, allowed is once: first used at policy.toml:21: \
 pf[1].vf[0].index
@@ -78,22 +78,22 @@ answers; the addresses belong on the bridge
 """
 
 
-def test_every_problem_is_told_with_its_place(problems: Problems) -> None:
-    assert problems(BAD) == TOLD.splitlines()
+def test_every_problem_is_reported_with_its_location(problems: Problems) -> None:
+    assert problems(BAD) == REPORTED.splitlines()
 
 
-def test_a_rule_with_well_formed_keys_is_checked_as_a_whole_beside_others_that_are_not(problems: Problems) -> None:
-    mended = problems(BAD.replace('"192.168.10.2"', '"192.168.10.2/24"'))
-    assert [line for line in mended if ": pf[1]" in line] == AFTER_MENDING.splitlines()
+def test_a_well_formed_rule_is_checked_despite_malformed_others(problems: Problems) -> None:
+    fixed = problems(BAD.replace('"192.168.10.2"', '"192.168.10.2/24"'))
+    assert [line for line in fixed if ": pf[1]" in line] == AFTER_FIXING.splitlines()
 
 
 def test_very_many_problems_end_in_a_count(problems: Problems) -> None:
-    logged = problems("[[pf]]\nname = 1\nmatch = 1\n" * 150)
-    assert len(logged) == 201
-    assert logged[-1] == "and 100 more problems"
+    reported = problems("[[pf]]\nname = 1\nmatch = 1\n" * 150)
+    assert len(reported) == 201
+    assert reported[-1] == "and 100 more problems"
 
 
 def test_very_many_unknown_keys_of_one_table_end_in_a_count(problems: Problems) -> None:
-    logged = problems("\n".join(f"key{number} = 1" for number in range(30)))
-    assert len(logged) == 21
-    assert "policy.toml:1:1: found 10 more unknown keys" in logged
+    reported = problems("\n".join(f"key{number} = 1" for number in range(30)))
+    assert len(reported) == 21
+    assert "policy.toml:1:1: found 10 more unknown keys" in reported

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON Schema and the validator's first stage come to the same verdict on any policy."""
+"""The JSON Schema and the reader accept and reject the same policies."""
 
 import random
 from typing import Any
@@ -77,7 +77,7 @@ POLICIES = tables(Policy)
 
 
 def agree(policy: dict[str, Any]) -> bool:
-    """Hold both to one verdict, and return it."""
+    """Check that both agree, and return whether they accept the policy."""
     findings = [finding for finding in read_fragment(policy).findings if finding.in_schema]
     errors = [error.message for error in VALIDATOR.iter_errors(policy)]
     assert bool(findings) == bool(errors), (findings, errors)
@@ -91,16 +91,16 @@ def containers(value: Any) -> list[Any]:
     return own + [container for item in inner for container in containers(item)]
 
 
-def spoil(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
-    """Put junk somewhere: in place of a value, under a key of its own, or nothing where something was."""
-    target = chance.choice(containers(policy))
+def damage(policy: dict[str, Any], junk: Any, rng: random.Random) -> None:
+    """Replace a value by junk, add junk, or remove a value."""
+    target = rng.choice(containers(policy))
     keys = list(target) if isinstance(target, dict) else list(range(len(target)))
-    if not keys or chance.random() < 0.2:
+    if not keys or rng.random() < 0.2:
         target.update(unknown=junk) if isinstance(target, dict) else target.append(junk)
-    elif chance.random() < 0.2:
-        del target[chance.choice(keys)]
+    elif rng.random() < 0.2:
+        del target[rng.choice(keys)]
     else:
-        target[chance.choice(keys)] = junk
+        target[rng.choice(keys)] = junk
 
 
 def test_the_schema_is_a_schema_of_draft_4() -> None:
@@ -108,7 +108,7 @@ def test_the_schema_is_a_schema_of_draft_4() -> None:
     assert schema()["$schema"] == "http://json-schema.org/draft-04/schema#"
 
 
-def test_every_key_of_the_schema_is_described_and_no_other_is_allowed() -> None:
+def test_the_schema_describes_every_key_and_allows_no_other() -> None:
     described = [item for item in containers(schema()) if isinstance(item, dict) and "properties" in item]
     assert len(described) == 14
     for table in described:
@@ -118,18 +118,18 @@ def test_every_key_of_the_schema_is_described_and_no_other_is_allowed() -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(POLICIES)
-def test_both_take_a_policy_made_from_the_declarations(policy: dict[str, Any]) -> None:
+def test_both_accept_a_policy_generated_from_the_declarations(policy: dict[str, Any]) -> None:
     assert agree(policy)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(POLICIES, JUNK, st.randoms(use_true_random=False))
-def test_both_come_to_one_verdict_on_a_spoilt_policy(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
-    spoil(policy, junk, chance)
+def test_both_agree_on_a_damaged_policy(policy: dict[str, Any], junk: Any, rng: random.Random) -> None:
+    damage(policy, junk, rng)
     agree(policy)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(declared(PfRule))), JUNK)
-def test_both_come_to_one_verdict_on_one_key(name: str, junk: Any) -> None:
+def test_both_agree_on_any_value_of_one_key(name: str, junk: Any) -> None:
     agree({"pf": [{"name": "a", "match": {"driver": "igb"}, name: junk}]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A text that is no TOML is told what to write instead, in words that no parser's version changes."""
+"""Messages for text that is not TOML: what to write instead, the same with every parser."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.unit.policy.conftest import Problems
 
 PF = '[[pf]]\nname = "a"\n'
 
-TOLD = {
+REPORTED = {
     'a = 1\nname = "abc\nb = 2\n': '2:8: found a string without its closing ", allowed is " at its end',
     "name = 'abc\nb = 2\n": "1:8: found a string without its closing ', allowed is ' at its end",
     'a = """abc\nb = 2\n': '1:5: found a string without its closing """, allowed is """ at its end',
@@ -47,10 +47,10 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), TOLD.items())
-def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problems, text: str, expected: str) -> None:
-    place, _, said = expected.partition(": ")
-    assert problems(text) == [f"policy.toml:{place}: not TOML: {said}"]
+@pytest.mark.parametrize(("text", "expected"), REPORTED.items())
+def test_a_common_mistake_gets_its_location_and_a_correction(problems: Problems, text: str, expected: str) -> None:
+    location, _, message = expected.partition(": ")
+    assert problems(text) == [f"policy.toml:{location}: not TOML: {message}"]
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problem
         '[[pf]]\nmatch.driver = "igb"\nmatch.path = "x"\n',
     ],
 )
-def test_what_is_written_twice_by_right_is_no_slip(problems: Problems, text: str) -> None:
+def test_allowed_repetitions_are_not_reported(problems: Problems, text: str) -> None:
     assert not [line for line in problems(text) if "not TOML" in line]
 
 
 @pytest.mark.parametrize(
     "text", ["a = 1 b = 2\n", "= 1\n", 'a = "x"y\n', "a = [1\n", "]\n", "a.\n", "\\\n", "'\n", 'x = ""\n"\n']
 )
-def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: str) -> None:
+def test_any_other_mistake_gets_the_parser_s_message(problems: Problems, text: str) -> None:
     (line,) = problems(text)
     assert ": not TOML: " in line
 
@@ -83,5 +83,5 @@ def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: 
         ),
     ],
 )
-def test_a_table_where_there_may_be_several_is_told_its_brackets(problems: Problems, text: str, expected: str) -> None:
+def test_a_table_instead_of_an_array_gets_the_right_brackets(problems: Problems, text: str, expected: str) -> None:
     assert f"policy.toml:{expected}" in problems(text)
