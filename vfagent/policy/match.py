@@ -82,7 +82,7 @@ def resolve_count(count: VfCount, totalvfs: int) -> int:
 def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
     if count is None or count <= pf.totalvfs:
         return None
-    return f"rule {rule.name!r} asks for {count} VFs, the card has {pf.totalvfs}"
+    return f"rule {rule.name!r} asks for {count} VFs, the PF supports at most {pf.totalvfs}"
 
 
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:
