@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vfagent.frozen import frozen
+from vfagent.model.printable import printable
 from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, spelled
 
@@ -35,7 +36,7 @@ class Location:
     def __str__(self) -> str:
         """`policy.toml:12: pf[0].name`, for a message about another location."""
         line, _ = self.document.positions.of(self.path)
-        return f"{self.document.file}:{line}: {spelled(self.path)}"
+        return f"{printable(self.document.file)}:{line}: {spelled(self.path)}"
 
     def problem(self, text: str) -> Problem:
         return self.document.problem(Finding(self.path, text))

@@ -157,3 +157,11 @@ def test_a_file_name_cannot_break_a_line_of_the_message(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
         load_files([path])
     assert "a\\x0ab\\xff.toml:1:4: not TOML" in caught.value.problems[0]
+
+
+def test_the_name_of_another_file_cannot_break_a_line_of_the_message(tmp_path: Path) -> None:
+    paths = [write(tmp_path, name, bridge("br0")) for name in ("a\nb.toml", "c.toml")]
+    with pytest.raises(PolicyError) as caught:
+        load_files(paths)
+    (line,) = caught.value.problems
+    assert line.endswith("a\\x0ab.toml:2: bridge[0].name")
