@@ -16,11 +16,12 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
-    yield from _names(rule, at)
+    yield from _check_name(rule, at)
     yield from _index_marks(rule, at)
-    yield from _has_vf(rule, at)
-    yield from _boot_methods(rule, at)
-    yield from _memory(rule, at)
+    if rule.each is None and not rule.vfs:
+        yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
+    yield from _check_boot_methods(rule, at)
+    yield from _check_memory_max(rule, at)
     if rule.chap and not (rule.ipxe or rule.kernel):
         yield (at / "chap").problem("found chap without an iSCSI disk, allowed is with ipxe or kernel")
     if rule.ipxe:
@@ -31,7 +32,7 @@ def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
         yield from _unique_address(rule, rule.kernel.address, at / "kernel" / "address")
 
 
-def _names(rule: GuestRule, at: Location) -> Iterator[Problem]:
+def _check_name(rule: GuestRule, at: Location) -> Iterator[Problem]:
     location = at / "name"
     if rule.each is None:
         if _MARK in rule.name:
@@ -45,9 +46,8 @@ def _names(rule: GuestRule, at: Location) -> Iterator[Problem]:
     last = max((high for _, high in ranges), default=0)
     longest = rule.name.replace(_MARK, str(last))
     if not re.fullmatch(_NAME, longest):
-        yield location.problem(
-            f"found {quoted(rule.name)}, which gives {quoted(longest)}, allowed are at most 32 characters"
-        )
+        text = f"found {quoted(rule.name)}, which gives {quoted(longest)}, allowed are at most 32 characters"
+        yield location.problem(text)
 
 
 def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
@@ -55,7 +55,7 @@ def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
     for location, text in _marked_texts(rule, at):
         if rule.each is None and _MARK in text:
             yield location.problem(f"found {_MARK} without each, allowed is {_MARK} only with each")
-    if not makes_several(rule):
+    if not _makes_several(rule):
         return
     if rule.vnc is not None and _MARK not in rule.vnc:
         yield (at / "vnc").problem(f"found one display for several guests, allowed is a display with {_MARK}")
@@ -79,7 +79,7 @@ def _marked_texts(rule: GuestRule, at: Location) -> Iterator[tuple[Location, str
         yield at / "disk" / number / "path", disk.path
 
 
-def makes_several(rule: GuestRule) -> bool:
+def _makes_several(rule: GuestRule) -> bool:
     if rule.each is None:
         return False
     indices = vf_reference(rule.each).indices
@@ -87,13 +87,8 @@ def makes_several(rule: GuestRule) -> bool:
 
 
 def _unique_address(rule: GuestRule, address: str | None, at: Location) -> Iterator[Problem]:
-    if address not in (None, "dhcp") and makes_several(rule):
+    if address not in (None, "dhcp") and _makes_several(rule):
         yield at.problem(f'found {quoted(address or "")} for several guests, allowed is "dhcp"')
-
-
-def _has_vf(rule: GuestRule, at: Location) -> Iterator[Problem]:
-    if rule.each is None and not rule.vfs:
-        yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
 
 
 def vf_references(rule: GuestRule, at: Location) -> Iterator[tuple[Location, VfReference]]:
@@ -104,17 +99,15 @@ def vf_references(rule: GuestRule, at: Location) -> Iterator[tuple[Location, VfR
         yield at / "vfs" / number, vf_reference(text)
 
 
-def _boot_methods(rule: GuestRule, at: Location) -> Iterator[Problem]:
+def _check_boot_methods(rule: GuestRule, at: Location) -> Iterator[Problem]:
     methods = [name for name in ("ipxe", "kernel", "disk") if getattr(rule, name)]
     if not methods:
         yield at.problem("found no boot method, allowed is one of ipxe, kernel and disk")
     elif methods == ["ipxe", "kernel"]:
         loader = rule.ipxe.loader if rule.ipxe else ""
         if loader != "auto":
-            text = (
-                f'found a kernel with ipxe.loader = "{loader}", allowed is with "auto", which falls back to the kernel'
-            )
-            yield (at / "kernel").problem(text)
+            allowed = 'with "auto", which falls back to the kernel'
+            yield (at / "kernel").problem(f'found a kernel with ipxe.loader = "{loader}", allowed is {allowed}')
     elif len(methods) > 1:
         yield (at / methods[-1]).problem(f"found {' and '.join(methods)}, allowed is one boot method")
 
@@ -123,15 +116,14 @@ def _check_ipxe(rule: IpxeRule, at: Location) -> Iterator[Problem]:
     if rule.script:
         for name in ("sanboot", "address", "gateway"):
             if getattr(rule, name) is not None:
-                yield (at / name).problem(
-                    f"found {name} with script, allowed is one of them: the script replaces {name}"
-                )
+                text = f"found {name} with script, allowed is one of them: the script replaces {name}"
+                yield (at / name).problem(text)
     elif rule.address is None:
         yield (at / "address").problem(f"found nothing, allowed is {_allowed(IpxeRule, 'address')}")
     elif rule.sanboot is None and rule.address != "dhcp":
         yield (at / "sanboot").problem('found nothing, allowed is sanboot or script with an address that is not "dhcp"')
     if rule.gateway and not rule.script:
-        yield from _gateway(rule.gateway, rule.address, at)
+        yield from _check_gateway(rule.gateway, rule.address, at)
     if rule.rom and rule.loader != "rom":
         yield (at / "rom").problem(f'found a ROM with loader "{rule.loader}", allowed is a ROM with loader "rom"')
 
@@ -139,12 +131,12 @@ def _check_ipxe(rule: IpxeRule, at: Location) -> Iterator[Problem]:
 def _check_kernel(guest: GuestRule, rule: KernelRule, at: Location) -> Iterator[Problem]:
     address = rule.address or (guest.ipxe.address if guest.ipxe else None)
     if rule.gateway:
-        yield from _gateway(rule.gateway, address, at)
+        yield from _check_gateway(rule.gateway, address, at)
     if rule.root and address is None:
         yield (at / "address").problem(f"found nothing with root, allowed is {_allowed(KernelRule, 'address')}")
 
 
-def _gateway(gateway: str, address: str | None, at: Location) -> Iterator[Problem]:
+def _check_gateway(gateway: str, address: str | None, at: Location) -> Iterator[Problem]:
     if address in (None, "dhcp"):
         yield (at / "gateway").problem("found a gateway without a fixed address, allowed is with one")
     elif (":" in gateway) != (":" in (address or "")):
@@ -157,7 +149,7 @@ def _allowed(of: type[IpxeRule] | type[KernelRule], name: str) -> str:
     return declared(of)[name].key.value_type.allowed
 
 
-def _memory(rule: GuestRule, at: Location) -> Iterator[Problem]:
+def _check_memory_max(rule: GuestRule, at: Location) -> Iterator[Problem]:
     for name, value in rule.unit:
         size = re.fullmatch("([0-9]+)([KMGT]?)", str(value)) if name == "MemoryMax" else None
         if size and int(size[1]) * _UNITS[size[2]] < rule.memory_mib << 20:

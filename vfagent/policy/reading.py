@@ -27,6 +27,9 @@ from vfagent.policy.value_types import (
 )
 
 _UNKNOWN_SHOWN = 20
+_MOST_PROBLEMS = 200
+
+Rules = list[tuple[Any, Location]]
 
 
 @frozen(slots=True)
@@ -140,35 +143,27 @@ def read_fragment(tables: Mapping[str, object]) -> Fragment:
     )
 
 
-def agent_rule(written: Mapping[str, Any]) -> AgentRule:
-    """[agent] of all files together; each file's keys were read without findings."""
-    rule: AgentRule = _Reader().table(AgentRule, written, ("agent",))
-    return rule
-
-
-_MOST_PROBLEMS = 200
-
-Rules = list[tuple[Any, Location]]
-
-
 def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Policy:
     """Merge files in their order. `unread` are the problems of files that could not be read or parsed.
 
     Raises PolicyError with every problem, in the order of the files.
     """
     fragments = [read_fragment(document.tables) for document in documents]
-    problems = [*unread, *_structural(documents, fragments)]
+    problems = list(unread)
+    for document, fragment in zip(documents, fragments, strict=True):
+        problems += map(document.problem, fragment.findings)
     pfs, bridges, guests = (_located(documents, fragments, name) for name in ("pf", "bridge", "guest"))
-    complete, agent_read = not problems, not unread and not any(problem.key.startswith("agent") for problem in problems)
+    complete = not problems
+    agent_read = not unread and not any(problem.key.startswith("agent") for problem in problems)
     problems += [problem for rule, at in pfs for problem in check_pf(rule, at)]
     problems += [problem for rule, at in guests for problem in check_guest(rule, at)]
     problems += [*check_names(pfs, bridges, guests), *check_counts(pfs, guests)]
-    agent = agent_rule({key: value for fragment in fragments for key, value in fragment.agent.items()})
+    agent_keys = {key: value for fragment in fragments for key, value in fragment.agent.items()}
+    agent: AgentRule = _Reader().table(AgentRule, agent_keys, ("agent",))
     problems += check_references(pfs, guests, complete=complete)
     if agent_read:
-        problems += [
-            problem for at in _agent_locations(documents, fragments)[-1:] for problem in check_agent(agent, at)
-        ]
+        for at in _agent_locations(documents, fragments)[-1:]:
+            problems += check_agent(agent, at)
     if problems:
         raise PolicyError(_message_lines(problems, [document.file for document in documents]))
     return Policy(
@@ -178,11 +173,6 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
         guest=tuple(rule for rule, _ in guests),
         files=tuple(document.file for document in documents),
     )
-
-
-def _structural(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Iterable[Problem]:
-    for document, fragment in zip(documents, fragments, strict=True):
-        yield from map(document.problem, fragment.findings)
 
 
 def _agent_locations(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Sequence[Location]:

@@ -21,7 +21,7 @@ def check_names(
     bridges: list[tuple[BridgeRule, Location]],
     guests: list[tuple[GuestRule, Location]],
 ) -> Iterator[Problem]:
-    """Names, addresses and disks that only one rule may use."""
+    """Names, addresses, displays and writable disks that only one rule can have."""
     vlans, expanded = list(_vlans(pfs)), list(islice(_expanded(pfs, guests), _MOST_RULES))
     yield from _repeated("name", ((rule.name, at / "name") for rule, at in pfs))
     yield from _repeated("name", ((rule.name, at / "name") for rule, at in expanded))
@@ -57,9 +57,8 @@ def _repeated(what: str, items: Iterable[tuple[Hashable, Location]]) -> Iterator
     for value, at in items:
         first_user = users.setdefault(value, at)
         if first_user != at:
-            yield at.problem(
-                f"found {what} {quoted(str(value))} a second time, allowed is once: first used at {first_user}"
-            )
+            text = f"found {what} {quoted(str(value))} a second time, allowed is once: first used at {first_user}"
+            yield at.problem(text)
 
 
 def _boot_addresses(guests: Iterable[tuple[GuestRule, Location]]) -> Iterator[tuple[str, Location]]:
@@ -142,9 +141,8 @@ def _check_vfs(rule: PfRule, reference: VfReference, at: Location) -> Iterator[P
     indices = _indices(reference) if reference.indices.ranges else range(count or 1)
     unsuitable = next((index for index in indices if _driver(rule, index) != "vfio-pci"), None)
     if unsuitable is not None:
-        yield at.problem(
-            _wrong_driver(VfReference(rule.name, IndexSet(((unsuitable, unsuitable),))), _driver(rule, unsuitable))
-        )
+        vf = VfReference(rule.name, IndexSet(((unsuitable, unsuitable),)))
+        yield at.problem(_wrong_driver(vf, _driver(rule, unsuitable)))
 
 
 def _indices(reference: VfReference) -> Iterator[int]:

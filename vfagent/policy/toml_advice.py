@@ -46,7 +46,7 @@ def advise(positions: Positions, line: int, column: int) -> Advice | None:
     """None where only the parser's own message is available."""
     if positions.duplicates:
         duplicate = positions.duplicates[0]
-        return Advice(_twice(duplicate, positions), *positions.line_column(duplicate.offset))
+        return Advice(_duplicate_text(duplicate, positions), *positions.line_column(duplicate.offset))
     if (opening := _unclosed(positions)) is not None:
         mark = re.match(r"\"\"\"|'''|.", positions.text[opening:])[0]  # type: ignore[index]
         text = f"found a string without its closing {mark}, allowed is {mark} at its end"
@@ -56,7 +56,7 @@ def advise(positions: Positions, line: int, column: int) -> Advice | None:
     return Advice(text, line, column) if text else None
 
 
-def _twice(duplicate: Duplicate, positions: Positions) -> str:
+def _duplicate_text(duplicate: Duplicate, positions: Positions) -> str:
     first, _ = positions.line_column(duplicate.first)
     names = [part for part in duplicate.path if isinstance(part, str)]
     name = printable(".".join(names))
