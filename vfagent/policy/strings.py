@@ -136,7 +136,7 @@ MAC = String(
 )
 INTERFACE = String(
     r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}",
-    "an interface name: 1 to 15 printable ASCII characters without space, / and :",
+    "an interface name: 1 to 15 printable ASCII characters without space, / or :",
     15,
     explain=_explain_interface,
 )
@@ -157,7 +157,7 @@ METRICS = String(
 )
 PATH = String(
     f"{_NO_PARENT}/[^,{_HIDDEN}]{{1,1022}}",
-    'an absolute path without "..", commas and control characters',
+    'an absolute path without "..", commas or control characters',
     1023,
     explain=_explain_path,
 )
@@ -195,12 +195,12 @@ VNC = String(
 )
 BOOT_URL = String(
     r"(?:iscsi:|https?://)[!#-&(-\[\]-_a-~]{1,1000}",
-    "an iscsi:, http: or https: URL without spaces, quotes, backslashes and control characters",
+    "an iscsi:, http: or https: URL without spaces, quotes, backslashes or control characters",
     1023,
     convert=_boot_url,
 )
 ISCSI_URL = String(
-    r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes and control characters", 1023
+    r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes or control characters", 1023
 )
 COMMAND_LINE = String("[ -~]{0,2000}", "at most 2000 printable ASCII characters", 2000)
 DRIVER_GLOB = _line('a pattern such as "igb*"', 255, globs.name)
