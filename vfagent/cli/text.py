@@ -8,6 +8,7 @@ from typing import Any
 from vfagent.guests.dry_run import PlannedGuest
 from vfagent.model.codec import decode, encode
 from vfagent.model.inventory import Inventory, Pf, vf_in_use
+from vfagent.model.printable import printable as printable
 from vfagent.model.status import GuestStatus, PfStatus, Phase, Status, VfStatus
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
@@ -30,11 +31,6 @@ NO_POLICY = (
     "no policy file: /etc/vfagent/policy.toml is not there, nor is a drop-in: every NIC is left as it is"
     " (see vfagent.toml(5), and /usr/share/doc/vfagent/examples)"
 )
-
-
-def printable(text: str) -> str:
-    """Names come from hardware and other people: no control character reaches the terminal."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def columns(rows: Iterable[tuple[str, ...]], indent: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from vfagent.frozen import frozen
 from vfagent.metrics.client import Metric, Sample
 from vfagent.metrics.counters import Histogram
-from vfagent.policy.problems import printable
+from vfagent.model.printable import printable
 
 
 class Kind(StrEnum):
@@ -89,5 +89,4 @@ class Sheet:
 
 def label(value: object) -> str:
     """What a card, a driver or somebody's rename says, in one harmless line; empty where nothing is known."""
-    text = "" if value is None else str(value)
-    return text if text.isprintable() else printable(text)
+    return "" if value is None else printable(str(value))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen values, which travel from workers: pickle does that without a line of Python (`vfagent.frozen`)."""
+"""Frozen values. Workers send them by pickle, which runs no Python code for them (see `vfagent.frozen`)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen values to JSON's types and back, by the dataclasses' own annotations."""
+"""Converts frozen values to JSON types and back, by the annotations of the dataclasses."""
 
 import types
 import typing
@@ -27,7 +27,7 @@ def encode(value: object) -> Any:
 
 
 def decode(kind: type[T], data: object) -> T:
-    """Build `kind` from what `encode` made. Unknown keys are ignored. Raises ValueError."""
+    """Build `kind` from the output of `encode`. Unknown keys are ignored. Raises ValueError."""
     try:
         return cast(T, _decode(kind, data))
     except (KeyError, TypeError, AttributeError) as error:
@@ -74,7 +74,7 @@ def _decode_plain(kind: Any, data: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(data)
     if kind is int and isinstance(data, str):
-        return int(data)  # JSON's keys are strings
+        return int(data)  # keys of JSON objects are strings
     if kind in (str, int, float, bool) and not isinstance(data, kind):
         raise TypeError(f"found {data!r}, expected {kind.__name__}")
     return data

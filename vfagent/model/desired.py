@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the policy wants of one PF, with every count and pattern resolved."""
+"""The desired state of one PF, with every count and pattern of the policy resolved."""
 
 from dataclasses import field
 
@@ -9,24 +9,24 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
 HOST_DRIVER = "host"
-"""Policy's word for the kernel's own VF driver, whichever that is."""
+"""The policy's keyword for the kernel's default VF driver."""
 
 NO_DRIVER = "none"
 
 
 @frozen
 class DesiredVf:
-    """What the policy says of one VF. What `settings` leaves open stays as it is."""
+    """The desired state of one VF. Settings that are None are not changed."""
 
     index: int
     driver: str  # a driver's name, HOST_DRIVER or NO_DRIVER
     settings: VfSettings
-    bridge: str | None = None  # that its representor is to be a port of
+    bridge: str | None = None  # the bridge of its representor
 
 
 @frozen
 class DesiredBridge:
-    """What a [[bridge]] rule says. Without `mtu` it follows its ports."""
+    """A [[bridge]] rule. Without `mtu` the bridge has the MTU of its ports."""
 
     name: str
     vlan_filtering: bool = False
@@ -35,7 +35,7 @@ class DesiredBridge:
 
 @frozen
 class DesiredVlanInterface:
-    """The host's own VLAN device on a PF. Its bridge holds the addresses where it has one."""
+    """A VLAN interface of the host on a PF. If it has a bridge, the addresses are on the bridge."""
 
     name: str
     tag: VlanTag
@@ -52,13 +52,13 @@ class DesiredVlanInterface:
 
     @property
     def source(self) -> str | None:
-        """Where its addresses are taken from, if that is not where they are to be."""
+        """The interface that the addresses are taken from, unless it is the one that is to have them."""
         return None if self.take_addresses_from == self.address_owner else self.take_addresses_from
 
 
 @frozen
 class DesiredPf:
-    """`numvfs` None: the rule says nothing of the count. `problem`: the rule cannot be met on this PF."""
+    """`numvfs` None: the rule sets no number of VFs. `problem`: why the rule cannot be applied to this PF."""
 
     address: PciAddress
     rule: str
@@ -70,8 +70,8 @@ class DesiredPf:
     hwmode: str | None = None
     eswitch: str | None = None
     vlan_interfaces: tuple[DesiredVlanInterface, ...] = ()
-    bridges: tuple[DesiredBridge, ...] = ()  # that legs and representors are ports of, where the policy makes them
-    # Of all rules, since a bridge may have legs on several PFs: what is to be held by whom, and taken from whom.
+    bridges: tuple[DesiredBridge, ...] = ()  # of the VLAN interfaces and representors, if they have a rule
+    # Of all rules, as a bridge can have VLAN interfaces of several PFs: (interface, address) and (source, target).
     kept_addresses: tuple[tuple[str, str], ...] = ()
     kept_moves: tuple[tuple[str, str], ...] = ()
-    shadowed_rules: tuple[str, ...] = field(default=(), compare=False)  # rules that match too, and come later
+    shadowed_rules: tuple[str, ...] = field(default=(), compare=False)  # later rules that match too

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was learnt about a PF that cannot be observed again. A cache: losing it costs one attempt each."""
+"""What steps revealed about a PF's driver and cannot be observed again. A cache: if lost, each costs one attempt."""
 
 from dataclasses import field, replace
 
@@ -10,30 +10,30 @@ from vfagent.model.vf_settings import Attribute, VfSettings
 
 @frozen
 class StepResult:
-    """What was learnt from a step that did not fail. `full`: the card's table takes no more entries."""
+    """What a step that did not fail revealed about the driver. `full`: the FDB accepts no more entries."""
 
     unsupported: frozenset[Attribute] = frozenset()
     applied: VfSettings = VfSettings()
     full: bool = False
-    made: int | None = None  # VFs, where the driver made fewer than it was asked for
+    made: int | None = None  # number of VFs, if the driver created fewer than requested
 
 
 @frozen
 class DriverState:
-    """Holds for one driver on one netdev; `applied` stands in for what the driver does not report."""
+    """Valid for one driver on one netdev. `applied` replaces the settings that the driver does not report."""
 
     driver: str | None = None
     ifindex: int | None = None
     unsupported: frozenset[Attribute] = frozenset()
     applied: dict[int, VfSettings] = field(default_factory=dict)
-    hwmode: str | None = None  # set on a driver that does not report it
-    fdb: frozenset[str] = frozenset()  # entries of the PF's table that are vfagent's
-    fdb_full: int | None = None  # how many of them the card took, where it refused the next
-    addressed: bool = False  # a leg on it had addresses given: they may be on somebody's bridge when it has gone
-    most_vfs: int | None = None  # as many VFs did the driver make when it was asked for more
+    hwmode: str | None = None  # as set, on a driver that does not report it
+    fdb: frozenset[str] = frozenset()  # entries that vfagent added to the PF's FDB
+    fdb_full: int | None = None  # number of entries the NIC accepted before it refused one
+    addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
+    most_vfs: int | None = None  # number of VFs the driver created when more were requested
 
     def for_pf(self, pf: Pf) -> "DriverState":
-        """This memory where it is of this PF as it is now, else an empty one."""
+        """This state if it is valid for the PF as it is now, else an empty one."""
         ifindex = pf.netdev.ifindex if pf.netdev else None
         if (self.driver, self.ifindex) == (pf.driver, ifindex):
             return self
@@ -47,5 +47,5 @@ class DriverState:
         return replace(self, unsupported=self.unsupported | result.unsupported, most_vfs=most)
 
     def without_vfs(self) -> "DriverState":
-        """The VFs were removed, and with them whatever had been set."""
+        """The state after the VFs were removed: their settings are gone with them."""
         return replace(self, applied={}, hwmode=None)

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's VFs, the systemd unit it is to run as, and units as they are found."""
+"""A guest's VFs, the unit to start for it, and the guest units of systemd."""
 
 from vfagent.frozen import frozen
 from vfagent.model.pci import PciAddress
 
 UNIT_PREFIX = "vfagent-guest-"
 UNIT_SUFFIX = ".service"
-# The unit itself remembers what it was started for, so that every later agent knows it too.
+# The unit's environment records what it was started for, so that it is known after a restart of vfagent.
 ENV_VFS = "VFAGENT_VFS"
 ENV_RULE = "VFAGENT_RULE"
 
 
 @frozen(slots=True)
 class GuestVf:
-    """A VF that is given to a guest. `hardware` is its vendor and device: `8086:10ca`."""
+    """A VF assigned to a guest. `hardware` is its vendor and device: `8086:10ca`."""
 
     pf: PciAddress
     index: int
@@ -28,7 +28,7 @@ class GuestVf:
 
 @frozen(slots=True)
 class Property:
-    """A unit property by D-Bus' signature."""
+    """A unit property with its D-Bus signature."""
 
     name: str
     signature: str
@@ -37,7 +37,7 @@ class Property:
 
 @frozen(slots=True)
 class UnitSpec:
-    """What StartTransientUnit is given."""
+    """The arguments of StartTransientUnit."""
 
     unit: str
     properties: tuple[Property, ...]
@@ -45,7 +45,7 @@ class UnitSpec:
 
 @frozen(slots=True)
 class FoundUnit:
-    """A guest's unit as systemd holds it."""
+    """A guest's unit as systemd lists it."""
 
     guest: str
     active: str  # systemd's ActiveState
@@ -54,12 +54,12 @@ class FoundUnit:
     pid: int
     vfs: tuple[PciAddress, ...]
     rule: str  # digest of the rule it was started for
-    restarts: int = 0  # by systemd itself, since the unit was made
-    started_at: float | None = None  # its QEMU, in seconds since 1970
+    restarts: int = 0  # by systemd, since the unit was created
+    started_at: float | None = None  # the start of QEMU, in seconds since the epoch
 
     @property
     def running(self) -> bool:
-        """It has its VFs, or will have them again in a moment."""
+        """QEMU runs, starts or stops, or systemd restarts it: the guest uses its VFs."""
         return self.active not in ("inactive", "failed")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was observed of the host: PFs and their VFs, as frozen values."""
+"""The observed state of a host: PFs and their VFs, as frozen values."""
 
 from vfagent.frozen import frozen
 from vfagent.model.network import HostNetwork
@@ -9,7 +9,7 @@ from vfagent.model.vf_settings import VfSettings
 
 @frozen
 class Netdev:
-    """A netdev of a PF or VF. `settled`: udev has run its rules, so its name will not change under us."""
+    """A netdev of a PF or VF. `settled`: udev has run its rules, so its name will not change any more."""
 
     name: str
     ifindex: int
@@ -21,28 +21,30 @@ class Netdev:
     settled: bool = True
     master: str | None = None
     addressed: bool = False
-    management: str | None = None  # why cutting it could cut off whoever administers the host
+    management: str | None = None  # why the host may be administered through it
 
 
 @frozen
 class Vf:
-    """One VF. It is known by (PF, index): its address may differ after each creation."""
+    """One VF. It is identified by (PF, index): its PCI address can change when it is created again."""
 
     index: int
     address: PciAddress
     driver: str | None = None
     driver_override: str | None = None
-    enabled: bool = False  # the PCI device is enabled; under vfio-pci that means: somebody holds it open
+    enabled: bool = False  # the PCI device is enabled; on vfio-pci: its VFIO device is open
     iommu_group: int | None = None
-    group_blockers: tuple[PciAddress, ...] = ()  # others of its IOMMU group that are neither free nor on vfio-pci
+    group_blockers: tuple[
+        PciAddress, ...
+    ] = ()  # other devices of its IOMMU group that have a driver other than vfio-pci
     netdevs: tuple[Netdev, ...] = ()
-    settings: VfSettings | None = None  # None: the PF's driver reports nothing of it
-    user: str | None = None  # the guest it was given to, while that runs
+    settings: VfSettings | None = None  # None: the PF's driver does not report them
+    user: str | None = None  # the guest it is assigned to, while that runs
 
 
 @frozen
 class Pf:
-    """A PCI function that can have VFs. `netdev` is None for one that is no NIC, or is not probed yet."""
+    """A PCI function with the SR-IOV capability. `netdev` is None if it is no NIC or has not been probed yet."""
 
     address: PciAddress
     driver: str | None
@@ -59,9 +61,9 @@ class Pf:
     numa_node: int | None = None
     eswitch: str | None = None
     hwmode: str | None = None
-    settled: bool = True  # udev has handled the PCI device, its driver's module included
-    unready: str | None = None  # what could not be observed, and why
-    network: HostNetwork | None = None  # where its rule, or what vfagent made on it, asks for a look at it
+    settled: bool = True  # udev has processed the PCI device, including its driver's module
+    unready: str | None = None  # what could not be observed and why
+    network: HostNetwork | None = None  # observed only if its rule or something vfagent made on it needs it
 
     @property
     def is_nic(self) -> bool:
@@ -69,13 +71,13 @@ class Pf:
 
     @property
     def name(self) -> str:
-        """For people: the address and, where there is one, the interface."""
+        """For messages: the address and, if there is one, the interface."""
         return f"{self.address} ({self.netdev.name})" if self.netdev else self.address
 
 
 @frozen
 class Inventory:
-    """Every PF of a host, in the order of their addresses."""
+    """All PFs of a host, sorted by address."""
 
     pfs: tuple[Pf, ...]
 
@@ -84,15 +86,15 @@ VFIO_DRIVER = "vfio-pci"
 
 
 def vf_in_use(vf: Vf, *, nic: bool) -> str | None:
-    """Why taking this VF away would disturb somebody, or None.
+    """Why the VF is in use, or None.
 
-    vfio-pci enables the device while a VFIO file is open, and only then. A host driver enables it always,
-    so there the netdev tells. `nic`: the PF is a NIC, so a bound host driver ought to show a netdev.
+    vfio-pci enables the device only while a VFIO file is open. A host driver always enables it, so there the netdev
+    decides. `nic`: the PF is a NIC, so a VF bound to a host driver must have a netdev.
     """
     if vf.driver == VFIO_DRIVER:
         return _held(vf, "its VFIO group is held open") if vf.enabled or vf.user else None
     if vf.driver is None:
-        return _held(vf, "it is being taken from whoever holds it") if vf.enabled else None
+        return _held(vf, "it is being unbound from its driver") if vf.enabled else None
     if nic and not vf.netdevs:
         return f"its driver {vf.driver} shows no netdev here: it is in another network namespace, or still probing"
     return next((why for netdev in vf.netdevs if (why := _netdev_in_use(netdev))), None)
@@ -111,6 +113,6 @@ def _netdev_in_use(netdev: Netdev) -> str | None:
 
 
 def pf_in_use(pf: Pf) -> tuple[str, ...]:
-    """Each VF of the PF that somebody uses: `vf3: its VFIO group is held open`."""
+    """Each VF of the PF that is in use: `vf3: its VFIO group is held open`."""
     reasons = ((vf, vf_in_use(vf, nic=pf.is_nic)) for vf in pf.vfs)
     return tuple(f"vf{vf.index}: {why}" for vf, why in reasons if why)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own network around a PF: VLAN devices, bridges, addresses and the routes that depend on them."""
+"""The host's own network on a PF: VLAN interfaces, bridges, addresses and the routes that depend on them."""
 
 from dataclasses import field
 
@@ -7,18 +7,18 @@ from vfagent.frozen import frozen
 from vfagent.model.vf_settings import VlanProtocol
 
 MANAGED_ALIAS = "vfagent"
-"""The ifalias of what vfagent made. Only that is ever removed."""
+"""The ifalias of interfaces that vfagent created. Only these are ever removed."""
 
 UNMARKED_GROUP = 0x76666167
-"""The link group of what vfagent is about to mark: it is given in the same message that makes the device."""
+"""The link group of interfaces that have no ifalias yet: RTM_NEWLINK sets it when it creates the interface."""
 
-# Ports behind which is this host alone: a guest's tap, a container's veth. What they hold was not learnt from a wire.
+# Bridge ports behind which is only this host: a guest's tap, a container's veth. Their MACs are not on the wire.
 LOCAL_KINDS = frozenset({"tun", "veth", "dummy", "macvtap", "netkit"})
 
 
 @frozen
 class VlanTag:
-    """What a VLAN device puts on its frames."""
+    """The tag of a VLAN interface."""
 
     id: int
     protocol: VlanProtocol = VlanProtocol.DOT1Q
@@ -29,7 +29,7 @@ class VlanTag:
 
 @frozen
 class Address:
-    """An address of a link. `managed`: vfagent put it there (IFA_PROTO says so)."""
+    """An address of a link. `managed`: vfagent added it (marked by IFA_PROTO)."""
 
     text: str  # with its prefix length
     managed: bool = False
@@ -37,7 +37,7 @@ class Address:
 
 @frozen
 class Link:
-    """A netdev of the host's network. `vlan` and `lower` are a VLAN device's; `lower` is an ifindex."""
+    """A netdev of the host's network. `vlan` and `lower` are set for VLAN interfaces; `lower` is an ifindex."""
 
     name: str
     ifindex: int
@@ -52,8 +52,8 @@ class Link:
     vlan: VlanTag | None = None
     vlan_filtering: bool | None = None
     addresses: tuple[Address, ...] = ()
-    management: str | None = None  # why cutting it could cut off whoever administers the host
-    peers: tuple[str, ...] = field(default=(), compare=False)  # known neighbours, where addresses are to leave it
+    management: str | None = None  # why the host may be administered through it
+    peers: tuple[str, ...] = field(default=(), compare=False)  # known neighbours, if addresses are to be moved from it
 
     @property
     def managed(self) -> bool:
@@ -61,20 +61,20 @@ class Link:
 
     @property
     def unmarked(self) -> bool:
-        """Made by a vfagent that did not live to mark it."""
+        """Created by vfagent, which ended before it set the ifalias."""
         return self.alias is None and self.group == UNMARKED_GROUP
 
     def holds(self, address: str) -> bool:
-        return any(one.text == address for one in self.addresses)
+        return any(held.text == address for held in self.addresses)
 
 
 @frozen
 class Move:
-    """Addresses on their way from one interface to another: what is stored before the first of them moves.
+    """A move of addresses from one interface to another. It is stored before the first address is moved.
 
-    `routes` are those that were moved with them, as the source had them. `foreign` are the addresses that vfagent
-    had not put on the source. `back`: to where they were taken from, and where vfagent has no part in them. `peers` are
-    the neighbours that were known by the source while it could still be asked.
+    `routes` are the routes that move with them, as they were on the source. `foreign` are the addresses that vfagent
+    did not add to the source. `back`: returns the addresses to the interface they were borrowed from, where vfagent
+    does not manage them. `peers` are the neighbours that the source knew before the move.
     """
 
     source: str
@@ -87,13 +87,13 @@ class Move:
     peers: tuple[str, ...] = field(default=(), compare=False)
 
     def is_managed(self, address: str, on: str) -> bool:
-        """Whether vfagent answers for an address where it is put."""
+        """Whether vfagent manages an address once it is on that interface."""
         return not self.back if on == self.target else address not in self.foreign
 
 
 @frozen
 class Borrowed:
-    """An address that somebody had put on an interface, before a rule moved it elsewhere."""
+    """A foreign address that a rule moved away from its interface."""
 
     address: str
     source: str
@@ -101,7 +101,7 @@ class Borrowed:
 
 @frozen
 class Route:
-    """A route by one interface, as rtnetlink's numbers tell it."""
+    """A route through one interface, with rtnetlink's numbers."""
 
     family: int
     destination: str | None  # None: the default route
@@ -118,7 +118,7 @@ class Route:
 
 @frozen
 class Representor:
-    """The netdev that stands for a VF in switchdev mode."""
+    """The representor of a VF in switchdev mode."""
 
     index: int
     name: str
@@ -130,15 +130,15 @@ class Representor:
 
 @frozen
 class HostNetwork:
-    """What concerns one PF's legs: the links that the policy names or vfagent made, and the ports of their bridges.
+    """The host's own network on one PF: links that the policy names or vfagent created, and their bridges' ports.
 
-    `fdb` are the static entries of the PF's own table, `learnt` the MACs that each bridge knows behind local ports.
+    `fdb` are the static entries of the PF's own FDB, `learnt` the MACs that each bridge learned on local ports.
     """
 
     links: tuple[Link, ...] = ()
     fdb: frozenset[str] = frozenset()
     learnt: tuple[tuple[str, str], ...] = ()  # (bridge, MAC)
-    moves: tuple[Move, ...] = ()  # begun, and not known to have ended
+    moves: tuple[Move, ...] = ()  # started and not known to be complete
     borrowed: tuple[Borrowed, ...] = ()
     representors: tuple[Representor, ...] = ()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PCI addresses and what is derived from their text alone."""
+"""PCI addresses and what their text alone determines."""
 
 import re
 from typing import NewType

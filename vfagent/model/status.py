@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status as values: what the agent sees, does and waits for. `status --json` prints it."""
+"""The status as values: what vfagent observes, does and waits for. `status --json` prints it."""
 
 from enum import StrEnum
 
@@ -10,20 +10,20 @@ FORMAT = 1
 
 
 class Phase(StrEnum):
-    UNKNOWN = "unknown"  # not looked at yet
+    UNKNOWN = "unknown"  # not observed yet
     UNMANAGED = "unmanaged"  # no rule matches
     WAITING = "waiting"  # for udev, a driver, a netdev, a link
-    CONVERGING = "converging"  # steps are being carried out, or will be tried again
+    CONVERGING = "converging"  # steps are being executed, or will be retried
     CONVERGED = "converged"
-    DEFERRED = "deferred"  # what is left would disturb somebody
-    FAILED = "failed"  # given up until something changes
-    STUCK = "stuck"  # a worker hangs in the kernel; nothing more is tried
-    RELEASED = "released"  # given back by `vfagent release`
+    DEFERRED = "deferred"  # the remaining steps would disturb a user of the PF or a VF
+    FAILED = "failed"  # suspended: not retried until something changes
+    STUCK = "stuck"  # a worker does not return from the kernel; nothing is tried until it does
+    RELEASED = "released"  # restored by `vfagent release`
 
 
 @frozen(slots=True)
 class TimedStep:
-    """A step of the last convergence that did something, by CLOCK_MONOTONIC."""
+    """A step of the last convergence that had steps, with times of CLOCK_MONOTONIC."""
 
     text: str
     started: float
@@ -33,7 +33,7 @@ class TimedStep:
 
 @frozen(slots=True)
 class VfStatus:
-    """A VF as it was found, and what of it is not as the policy says."""
+    """A VF as observed, and how it differs from the policy."""
 
     index: int
     address: str
@@ -43,7 +43,7 @@ class VfStatus:
     in_use: str | None
     phase: Phase = Phase.UNKNOWN
     interface: str | None = None
-    differs: tuple[str, ...] = ()  # the attributes that are not what the policy says
+    differs: tuple[str, ...] = ()  # the attributes that differ from the policy
 
 
 @frozen(slots=True)
@@ -56,7 +56,7 @@ class FailureStatus:
 
 @frozen(slots=True)
 class PfStatus:
-    """A PF, what is being done about it, and what is in the way."""
+    """A PF, its steps, and what blocks them."""
 
     address: str
     interface: str | None
@@ -83,20 +83,20 @@ class PfStatus:
     eswitch: str | None = None
     hwmode: str | None = None
     differs: tuple[str, ...] = ()
-    unsupported: tuple[str, ...] = ()  # attributes that the driver refused for good
+    unsupported: tuple[str, ...] = ()  # attributes that the driver does not support
     vfs: tuple[VfStatus, ...] = ()
-    shadowed_rules: tuple[str, ...] = ()  # rules that match it too, and come after its own
+    shadowed_rules: tuple[str, ...] = ()  # later rules that match it too
 
 
 @frozen(slots=True)
 class PolicyStatus:
-    """The policy in force, and why a later one is not."""
+    """The active policy, and why a later one is not active."""
 
     files: tuple[str, ...]
     digest: str
     loaded_at: float
-    problems: tuple[str, ...] = ()  # of the last reload that failed; the policy before it is in force
-    rules: tuple[str, ...] = ()  # those for PFs, by name
+    problems: tuple[str, ...] = ()  # of the last reload, if it failed; then the policy before it is active
+    rules: tuple[str, ...] = ()  # the names of the [[pf]] rules
 
 
 class GuestPhase(StrEnum):
@@ -104,15 +104,15 @@ class GuestPhase(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
-    STOPPED = "stopped"  # by hand, or it ended; until it is started by hand, or its rule changes
+    STOPPED = "stopped"  # by hand, or it ended; until it is started by hand or its rule changes
     FAILED = "failed"  # it cannot boot, or crashed too often
 
 
 @frozen(slots=True)
 class GuestStatus:
-    """`detail`: why it is in this phase, where that is not plain. `outdated`: it runs by an older rule.
+    """`detail`: why it is in this phase, if that is not obvious. `outdated`: it runs with an older rule.
 
-    `holds`: the addresses of the VFs that nobody else is to get. `starts` are the agent's, `restarts` systemd's.
+    `holds`: the addresses of the VFs reserved for it. `starts` are vfagent's, `restarts` systemd's.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Status:
     policy: PolicyStatus
     pfs: tuple[PfStatus, ...]
     guests: tuple[GuestStatus, ...] = ()
-    bridges: tuple[str, ...] = ()  # what stands in the way of the policy's bridges
+    bridges: tuple[str, ...] = ()  # what blocks the policy's bridges
 
     @property
     def converged(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a PF holds for each of its VFs, as rtnetlink's IFLA_VF_* attributes name it."""
+"""The VF settings that a PF holds, as named by rtnetlink's IFLA_VF_* attributes."""
 
 from enum import StrEnum
 
@@ -18,7 +18,7 @@ class LinkState(StrEnum):
 
 
 class Attribute(StrEnum):
-    """A setting of a VF, or of the card, that a driver takes or refuses as one."""
+    """A setting of a VF or PF that a driver supports or refuses as a whole."""
 
     MAC = "mac"
     VLAN = "vlan"
@@ -35,7 +35,7 @@ class Attribute(StrEnum):
 
 @frozen
 class Vlan:
-    """A VF's port VLAN. Id 0 with qos 0 means none."""
+    """A VF's port VLAN. ID 0 with qos 0 means none."""
 
     id: int
     qos: int = 0
@@ -49,7 +49,7 @@ class Vlan:
 
 @frozen
 class Rate:
-    """Both limits in Mbit/s, 0 for none. The kernel takes them only together."""
+    """Both limits in Mbit/s, 0 for none. The kernel sets them only together."""
 
     min_mbit: int
     max_mbit: int
@@ -60,7 +60,7 @@ class Rate:
 
 @frozen
 class VfSettings:
-    """None means: no opinion (desired), or not reported by the driver (observed)."""
+    """None means: not changed (desired), or not reported by the driver (observed)."""
 
     mac: str | None = None
     vlan: Vlan | None = None

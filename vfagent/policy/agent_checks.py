@@ -1,33 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold between the keys of [agent]."""
+"""Checks between the keys of [agent]."""
 
 from collections.abc import Iterator
 
 from vfagent.policy.problems import Problem, quoted
-from vfagent.policy.source_locations import Place
+from vfagent.policy.source_locations import Location
 from vfagent.policy.types import AgentRule
 
 
-def check_agent(rule: AgentRule, at: Place) -> Iterator[Problem]:
-    """`at`: [agent] of the last file that says where metrics are served."""
+def check_agent(rule: AgentRule, at: Location) -> Iterator[Problem]:
+    """`at`: [agent] of the last file that sets `metrics`."""
     if rule.metrics == "" or rule.metrics.startswith("unix:"):
         if rule.metrics_tls:
-            found = quoted(rule.metrics)
-            yield (at / "metrics").problem(f"found {found} with metrics_tls, allowed is an address and port with it")
+            text = f"found {quoted(rule.metrics)} with metrics_tls, allowed is an address and port with it"
+            yield (at / "metrics").problem(text)
         return
     host = rule.metrics.rpartition(":")[0].strip("[]")
     loopback = _loopback(host)
     if loopback is None:
-        why = "names cannot be asked for before the network is up"
-        yield (at / "metrics").problem(f"found {quoted(host)}, allowed is an IP address or localhost: {why}")
+        reason = "a name cannot be resolved before the network is up"
+        yield (at / "metrics").problem(f"found {quoted(host)}, allowed is an IP address or localhost: {reason}")
     elif not (loopback or rule.metrics_tls or rule.metrics_public):
-        why = "whoever reaches this host could read them: metrics_tls protects them, metrics_public = true permits it"
-        yield (at / "metrics").problem(f"found {quoted(host)}, allowed is an address such as 127.0.0.1: {why}")
+        reason = "other hosts can read the metrics there; set metrics_tls, or metrics_public = true to permit it"
+        yield (at / "metrics").problem(f"found {quoted(host)}, allowed is an address such as 127.0.0.1: {reason}")
 
 
 def _loopback(host: str) -> bool | None:
-    """Whether only this host reaches it; None for a name."""
-    import ipaddress  # only an address that somebody wrote needs it
+    """Whether only this host can reach the address; None for a name."""
+    import ipaddress  # only a policy that sets metrics needs it
 
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `match` compares with: globs, in the kernel's spelling; without a wildcard, something a PF can have."""
+"""The globs of `match`, normalized to the kernel's spelling. Without a wildcard, each must be a value a PF can have."""
 
 import re
 
 from vfagent.model.pci import is_pci_address
 
-NAME = 'a pattern such as "igb*"'
 PCI = 'a PCI address such as "0000:3b:00.0", or a pattern'
 MAC = 'a MAC address such as "52:54:00:12:34:56", or a pattern'
 HARDWARE_ID = 'a hardware ID such as "8086" or "0x8086", or a pattern'
 
 
 def name(text: str) -> str:
-    """Raises ValueError for what can match no name, though it looks as if it did; so do the others."""
+    """Raises ValueError for a pattern that can match no name, as the other functions do."""
     if text != text.strip():
-        raise ValueError(f"allowed is {NAME} without spaces around it")
+        raise ValueError("allowed is a pattern without spaces around it")
     if _unclosed(text):
-        raise ValueError('but "[" has no "]", allowed is one of several characters as [ab], or [[] for "[" itself')
+        raise ValueError('but "[" has no "]", allowed is a set of characters such as [ab], or [[] for a literal "["')
     return text
 
 
@@ -44,5 +43,5 @@ def _exact(text: str, allowed: str, *, fits: bool) -> str:
 
 
 def _unclosed(text: str) -> bool:
-    """As fnmatch reads it: "]" is a character of its own as the first, and an open "[" one too, which nobody means."""
+    """fnmatch takes "]" literally as the first character of a set, and "[" too where no "]" follows."""
     return "[" in re.sub(r"\[!?+\]?+[^\]]*\]", "", text)

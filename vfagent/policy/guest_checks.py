@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold between the keys of one [[guest]] rule."""
+"""Checks between the keys of one [[guest]] rule."""
 
 import re
 from collections.abc import Iterator
 
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, reaches, vf_reference
-from vfagent.policy.source_locations import Place
+from vfagent.policy.source_locations import Location
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 from vfagent.policy.value_types import declared
 
@@ -15,55 +15,57 @@ _NAME = "[a-z0-9][a-z0-9_-]{0,31}"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def check_guest(rule: GuestRule, at: Place) -> Iterator[Problem]:
-    yield from _names(rule, at)
-    yield from _marks(rule, at)
-    yield from _any_vf(rule, at)
-    yield from _ways_to_boot(rule, at)
-    yield from _memory(rule, at)
+def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    yield from _check_name(rule, at)
+    yield from _index_marks(rule, at)
+    if rule.each is None and not rule.vfs:
+        yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
+    yield from _check_boot_methods(rule, at)
+    yield from _check_memory_max(rule, at)
     if rule.chap and not (rule.ipxe or rule.kernel):
-        yield (at / "chap").problem("found chap without an iSCSI disk, allowed is beside ipxe or kernel")
+        yield (at / "chap").problem("found chap without an iSCSI disk, allowed is with ipxe or kernel")
     if rule.ipxe:
         yield from _check_ipxe(rule.ipxe, at / "ipxe")
-        yield from _one_address(rule, rule.ipxe.address, at / "ipxe" / "address")
+        yield from _unique_address(rule, rule.ipxe.address, at / "ipxe" / "address")
     if rule.kernel:
         yield from _check_kernel(rule, rule.kernel, at / "kernel")
-        yield from _one_address(rule, rule.kernel.address, at / "kernel" / "address")
+        yield from _unique_address(rule, rule.kernel.address, at / "kernel" / "address")
 
 
-def _names(rule: GuestRule, at: Place) -> Iterator[Problem]:
-    place = at / "name"
+def _check_name(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    location = at / "name"
     if rule.each is None:
         if _MARK in rule.name:
-            yield place.problem(f"found {quoted(rule.name)} without each, allowed is {_MARK} beside each alone")
+            yield location.problem(f"found {quoted(rule.name)} without each, allowed is {_MARK} only with each")
         return
     if _MARK not in rule.name:
-        yield place.problem(f"found {quoted(rule.name)} for several guests, allowed is a name with {_MARK}")
+        yield location.problem(f"found {quoted(rule.name)} for several guests, allowed is a name with {_MARK}")
         return
     indices = vf_reference(rule.each).indices
     ranges = indices.ranges if indices and indices.ranges else ()
     last = max((high for _, high in ranges), default=0)
     longest = rule.name.replace(_MARK, str(last))
     if not re.fullmatch(_NAME, longest):
-        yield place.problem(f"found {quoted(rule.name)}, which gives {quoted(longest)}, allowed are 32 characters")
+        text = f"found {quoted(rule.name)}, which gives {quoted(longest)}, allowed are at most 32 characters"
+        yield location.problem(text)
 
 
-def _marks(rule: GuestRule, at: Place) -> Iterator[Problem]:
-    """`{index}` needs `each`, and several guests that write need disks of their own."""
-    for place, text in _marked_texts(rule, at):
+def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    """`{index}` needs `each`; guests that write to their disks need one disk each."""
+    for location, text in _marked_texts(rule, at):
         if rule.each is None and _MARK in text:
-            yield place.problem(f"found {_MARK} without each, allowed is {_MARK} beside each alone")
-    if not makes_several(rule):
+            yield location.problem(f"found {_MARK} without each, allowed is {_MARK} only with each")
+    if not _makes_several(rule):
         return
     if rule.vnc is not None and _MARK not in rule.vnc:
-        yield (at / "vnc").problem(f"found one display for several guests, allowed is a display of {_MARK}")
+        yield (at / "vnc").problem(f"found one display for several guests, allowed is a display with {_MARK}")
     for number, disk in enumerate(rule.disk):
         if not disk.readonly and _MARK not in disk.path:
-            text = f"found one disk that several guests write, allowed is a path with {_MARK}, or readonly = true"
+            text = f"found one writable disk for several guests, allowed is a path with {_MARK}, or readonly = true"
             yield (at / "disk" / number / "path").problem(text)
 
 
-def _marked_texts(rule: GuestRule, at: Place) -> Iterator[tuple[Place, str]]:
+def _marked_texts(rule: GuestRule, at: Location) -> Iterator[tuple[Location, str]]:
     ipxe, kernel = rule.ipxe or IpxeRule(), rule.kernel or KernelRule(image="")
     yield at / "vnc", rule.vnc or ""
     yield at / "ipxe" / "sanboot", ipxe.sanboot or ""
@@ -77,83 +79,77 @@ def _marked_texts(rule: GuestRule, at: Place) -> Iterator[tuple[Place, str]]:
         yield at / "disk" / number / "path", disk.path
 
 
-def makes_several(rule: GuestRule) -> bool:
+def _makes_several(rule: GuestRule) -> bool:
     if rule.each is None:
         return False
     indices = vf_reference(rule.each).indices
     return indices is None or indices.ranges is None or sum(high - low + 1 for low, high in indices.ranges) > 1
 
 
-def _one_address(rule: GuestRule, address: str | None, at: Place) -> Iterator[Problem]:
-    if address not in (None, "dhcp") and makes_several(rule):
+def _unique_address(rule: GuestRule, address: str | None, at: Location) -> Iterator[Problem]:
+    if address not in (None, "dhcp") and _makes_several(rule):
         yield at.problem(f'found {quoted(address or "")} for several guests, allowed is "dhcp"')
 
 
-def _any_vf(rule: GuestRule, at: Place) -> Iterator[Problem]:
-    if rule.each is None and not rule.vfs:
-        yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
-
-
-def vf_references(rule: GuestRule, at: Place) -> Iterator[tuple[Place, VfReference]]:
-    """The VFs a rule names, each with its place."""
+def vf_references(rule: GuestRule, at: Location) -> Iterator[tuple[Location, VfReference]]:
+    """The VFs a rule names, each with its location."""
     if rule.each:
         yield at / "each", vf_reference(rule.each)
     for number, text in enumerate(rule.vfs):
         yield at / "vfs" / number, vf_reference(text)
 
 
-def _ways_to_boot(rule: GuestRule, at: Place) -> Iterator[Problem]:
-    ways = [name for name in ("ipxe", "kernel", "disk") if getattr(rule, name)]
-    if not ways:
-        yield at.problem("found no way to boot, allowed is one of ipxe, kernel and disk")
-    elif ways == ["ipxe", "kernel"]:
+def _check_boot_methods(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    methods = [name for name in ("ipxe", "kernel", "disk") if getattr(rule, name)]
+    if not methods:
+        yield at.problem("found no boot method, allowed is one of ipxe, kernel and disk")
+    elif methods == ["ipxe", "kernel"]:
         loader = rule.ipxe.loader if rule.ipxe else ""
         if loader != "auto":
-            text = f'found a kernel beside ipxe.loader = "{loader}", allowed is beside "auto", which falls back to it'
-            yield (at / "kernel").problem(text)
-    elif len(ways) > 1:
-        yield (at / ways[-1]).problem(f"found {' and '.join(ways)}, allowed is one way to boot")
+            allowed = 'with "auto", which falls back to the kernel'
+            yield (at / "kernel").problem(f'found a kernel with ipxe.loader = "{loader}", allowed is {allowed}')
+    elif len(methods) > 1:
+        yield (at / methods[-1]).problem(f"found {' and '.join(methods)}, allowed is one boot method")
 
 
-def _check_ipxe(rule: IpxeRule, at: Place) -> Iterator[Problem]:
+def _check_ipxe(rule: IpxeRule, at: Location) -> Iterator[Problem]:
     if rule.script:
         for name in ("sanboot", "address", "gateway"):
             if getattr(rule, name) is not None:
-                yield (at / name).problem(f"found {name} beside script, allowed is one of them: the script does it")
+                text = f"found {name} with script, allowed is one of them: the script replaces {name}"
+                yield (at / name).problem(text)
     elif rule.address is None:
         yield (at / "address").problem(f"found nothing, allowed is {_allowed(IpxeRule, 'address')}")
     elif rule.sanboot is None and rule.address != "dhcp":
-        yield (at / "sanboot").problem(
-            'found nothing, allowed is sanboot or script beside an address that is not "dhcp"'
-        )
+        yield (at / "sanboot").problem('found nothing, allowed is sanboot or script with an address that is not "dhcp"')
     if rule.gateway and not rule.script:
-        yield from _gateway(rule.gateway, rule.address, at)
+        yield from _check_gateway(rule.gateway, rule.address, at)
     if rule.rom and rule.loader != "rom":
-        yield (at / "rom").problem(f'found a ROM with loader "{rule.loader}", allowed is with loader "rom"')
+        yield (at / "rom").problem(f'found a ROM with loader "{rule.loader}", allowed is a ROM with loader "rom"')
 
 
-def _check_kernel(guest: GuestRule, rule: KernelRule, at: Place) -> Iterator[Problem]:
+def _check_kernel(guest: GuestRule, rule: KernelRule, at: Location) -> Iterator[Problem]:
     address = rule.address or (guest.ipxe.address if guest.ipxe else None)
     if rule.gateway:
-        yield from _gateway(rule.gateway, address, at)
+        yield from _check_gateway(rule.gateway, address, at)
     if rule.root and address is None:
-        yield (at / "address").problem(f"found nothing beside root, allowed is {_allowed(KernelRule, 'address')}")
+        yield (at / "address").problem(f"found nothing with root, allowed is {_allowed(KernelRule, 'address')}")
 
 
-def _gateway(gateway: str, address: str | None, at: Place) -> Iterator[Problem]:
+def _check_gateway(gateway: str, address: str | None, at: Location) -> Iterator[Problem]:
     if address in (None, "dhcp"):
-        yield (at / "gateway").problem("found a gateway without a fixed address, allowed is beside an address")
+        yield (at / "gateway").problem("found a gateway without a fixed address, allowed is with one")
     elif (":" in gateway) != (":" in (address or "")):
-        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is one of the address's family")
+        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is an address of the same family as address")
     elif not reaches(address or "", gateway):
-        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is one in the network of {address}")
+        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is an address in the network of {address}")
 
 
 def _allowed(of: type[IpxeRule] | type[KernelRule], name: str) -> str:
-    return declared(of)[name].key.form.allowed
+    return declared(of)[name].key.value_type.allowed
 
 
-def _memory(rule: GuestRule, at: Place) -> Iterator[Problem]:
+def _check_memory_max(rule: GuestRule, at: Location) -> Iterator[Problem]:
     for name, value in rule.unit:
         size = re.fullmatch("([0-9]+)([KMGT]?)", str(value)) if name == "MemoryMax" else None
         if size and int(size[1]) * _UNITS[size[2]] < rule.memory_mib << 20:

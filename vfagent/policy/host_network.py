@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the policy says of the host's own network, as values that a plan can be made of."""
+"""The host's own network as the policy wants it: VLAN interfaces and bridges, as the planner takes them."""
 
 from dataclasses import replace
 
@@ -18,20 +18,20 @@ def every_vlan_interface(policy: Policy) -> tuple[DesiredVlanInterface, ...]:
 
 
 def nothing_desired(policy: Policy, address: PciAddress) -> DesiredPf:
-    """Of a PF that no rule is for: what vfagent made of the host's network on it is to go."""
-    return _beside(policy, DesiredPf(address, "", None, None, ()))
+    """For a PF that no rule matches: vfagent removes the VLAN interfaces and addresses that it manages there."""
+    return _with_other_rules(policy, DesiredPf(address, "", None, None, ()))
 
 
 def with_vlan_interfaces(policy: Policy, rule: PfRule, desired: DesiredPf) -> DesiredPf:
     vlan_interfaces = desired_vlan_interfaces(rule)
-    return _beside(
+    return _with_other_rules(
         policy,
         replace(desired, vlan_interfaces=vlan_interfaces, bridges=bridges_of(policy, vlan_interfaces, desired.vfs)),
     )
 
 
-def _beside(policy: Policy, desired: DesiredPf) -> DesiredPf:
-    """With what the rules of other PFs keep on bridges that are shared."""
+def _with_other_rules(policy: Policy, desired: DesiredPf) -> DesiredPf:
+    """Adds the addresses and moves of every rule: PFs can share a bridge, which must keep the others' addresses."""
     vlan_interfaces = every_vlan_interface(policy)
     addresses = tuple(
         (vlan_interface.address_owner, address)
@@ -62,9 +62,9 @@ def _vlan_interface(vlan: VlanRule) -> DesiredVlanInterface:
 def bridges_of(
     policy: Policy, vlan_interfaces: tuple[DesiredVlanInterface, ...], vfs: tuple[DesiredVf, ...]
 ) -> tuple[DesiredBridge, ...]:
-    """Of the policy's bridges, those that these legs, and the representors of these VFs, are ports of."""
-    asked = {vlan_interface.bridge for vlan_interface in vlan_interfaces} | {vf.bridge for vf in vfs}
-    return tuple(desired_bridge(rule) for rule in policy.bridge if rule.name in asked)
+    """The policy's bridges that have these VLAN interfaces or the representors of these VFs as ports."""
+    names = {vlan_interface.bridge for vlan_interface in vlan_interfaces} | {vf.bridge for vf in vfs}
+    return tuple(desired_bridge(rule) for rule in policy.bridge if rule.name in names)
 
 
 def desired_bridge(rule: BridgeRule) -> DesiredBridge:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many VFs, and which of them."""
+"""VF counts and sets of VF indices."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ LARGEST_COUNT = 65535  # TotalVFs has 16 bits
 
 @frozen
 class VfCount:
-    """How many VFs: a number, a share of totalvfs in percent ("50%"), or all ("max", 100 percent)."""
+    """A number of VFs, or a percentage of totalvfs ("50%", or "max" for 100 percent)."""
 
     number: int | None = None
     percent: int | None = None
@@ -31,15 +31,15 @@ class IndexSet:
         return ",".join(f"{low}-{high}" if low < high else str(low) for low, high in self.ranges)
 
     def within(self, count: int) -> Iterator[int]:
-        """The indices of the set that a PF with `count` VFs has."""
+        """The indices of the set below `count`."""
         for low, high in ((0, count - 1),) if self.ranges is None else self.ranges:
             yield from range(low, min(high + 1, count))
 
     def overlap(self, other: "IndexSet") -> int | None:
         """The lowest index in both."""
-        mine = ((0, LARGEST_COUNT),) if self.ranges is None else self.ranges
-        theirs = ((0, LARGEST_COUNT),) if other.ranges is None else other.ranges
-        starts = [max(a, c) for a, b in mine for c, d in theirs if max(a, c) <= min(b, d)]
+        own = ((0, LARGEST_COUNT),) if self.ranges is None else self.ranges
+        others = ((0, LARGEST_COUNT),) if other.ranges is None else other.ranges
+        starts = [max(a, c) for a, b in own for c, d in others if max(a, c) <= min(b, d)]
         return min(starts, default=None)
 
 
@@ -53,7 +53,7 @@ def whole_vf_count(number: int) -> VfCount:
 
 
 def index_set(text: str) -> IndexSet:
-    """From "0,2,5-7" or "*"; raises ValueError for what no index can be in, or is in twice."""
+    """From "0,2,5-7" or "*". Raises ValueError for a reversed range, an index out of range and a repeated index."""
     if text == "*":
         return IndexSet()
     ranges: list[tuple[int, int]] = []
@@ -65,7 +65,7 @@ def index_set(text: str) -> IndexSet:
 
 def _checked_range(low: int, high: int, before: list[tuple[int, int]]) -> tuple[int, int]:
     if high < low:
-        raise ValueError(f"but {low}-{high} runs backwards, allowed is {high}-{low}")
+        raise ValueError(f"but {low}-{high} is reversed, allowed is {high}-{low}")
     if high >= LARGEST_COUNT:
         raise ValueError(f"allowed are indices from 0 to {LARGEST_COUNT - 1}")
     twice = IndexSet(tuple(before)).overlap(IndexSet(((low, high),)))

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy's JSON Schema, for editors. Draft 4, because that is what taplo reads."""
+"""The policy's JSON Schema, for editors. Draft 4: the version that taplo reads."""
 
 from collections.abc import Mapping
 
 from vfagent.policy.types import Policy
-from vfagent.policy.value_types import Declared, Key, Properties, Schema, Several, Table, Tables, declared
+from vfagent.policy.value_types import Array, ArrayOfTables, Declared, Key, Properties, Schema, Table, declared
 
 
 def schema() -> Schema:
     return {
         "$schema": "http://json-schema.org/draft-04/schema#",
         "title": "vfagent policy",
-        "description": "What vfagent makes of the SR-IOV NICs, VFs, bridges and guests of a host: vfagent.toml(5).",
+        "description": "Configuration of a host's SR-IOV NICs, VFs, bridges and guests: vfagent.toml(5).",
         **_table(declared(Policy)),
     }
 
@@ -20,30 +20,32 @@ def _table(keys: Mapping[str, Declared]) -> Schema:
     table: Schema = {
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: _described(one) for name, one in keys.items()},
+        "properties": {name: _key_schema(declaration) for name, declaration in keys.items()},
     }
-    required = [name for name, one in keys.items() if one.required]
+    required = [name for name, declaration in keys.items() if declaration.required]
     return table | ({"required": required} if required else {})  # draft 4 forbids an empty one
 
 
-def _described(one: Declared) -> Schema:
-    default = one.key.default.strip('"') or one.default
+def _key_schema(declaration: Declared) -> Schema:
+    default = declaration.key.default.strip('"') or declaration.default
     shown = {"default": default} if isinstance(default, str | int) else {}
-    return _of(one.key) | {"description": one.key.doc} | shown
+    return _value_schema(declaration.key) | {"description": declaration.key.doc} | shown
 
 
-def _of(key: Key) -> Schema:
-    match key.form:
-        case Table() as form:
-            return _table(declared(form.of)) | ({"minProperties": 1} if form.non_empty else {})
-        case Tables() as form:
-            return {"type": "array", "maxItems": form.at_most, "items": _table(declared(form.of))}
-        case Several() as form:
-            return {"type": "array", "maxItems": form.at_most, "items": form.form.schema()}
-        case Properties() as form:
+def _value_schema(key: Key) -> Schema:
+    match key.value_type:
+        case Table() as table:
+            return _table(declared(table.of)) | ({"minProperties": 1} if table.non_empty else {})
+        case ArrayOfTables() as tables:
+            return {"type": "array", "maxItems": tables.at_most, "items": _table(declared(tables.of))}
+        case Array() as array:
+            return {"type": "array", "maxItems": array.at_most, "items": array.item.schema()}
+        case Properties() as properties:
             return {
                 "type": "object",
                 "additionalProperties": False,
-                "properties": {name: _of(one) | {"description": one.doc} for name, one in form.keys.items()},
+                "properties": {
+                    name: _value_schema(inner) | {"description": inner.doc} for name, inner in properties.keys.items()
+                },
             }
-    return key.form.schema()
+    return key.value_type.schema()

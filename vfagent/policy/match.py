@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy meets one PF: the first rule that matches, with counts, patterns and MACs resolved."""
+"""The desired state of one PF: the first rule that matches it, with counts, patterns and MACs resolved."""
 
 import hashlib
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit
 
 @frozen
 class HostIdentity:
-    """What of the host itself goes into matching: its name, and the secret-free root of stable MACs."""
+    """What matching needs from the host: its name, and machine-id(5), which stable MACs are derived from."""
 
     hostname: str
     machine_id: str
@@ -31,7 +31,7 @@ def matches(match: PfMatch, pf: Pf, host: HostIdentity) -> bool:
 
 
 def may_match_later(match: PfMatch, pf: Pf, host: HostIdentity) -> bool:
-    """Whether what is not known of the PF yet (its driver or netdev are still to come) could make it match."""
+    """Whether the PF could match once its unknown properties are known: it may have no driver or netdev yet."""
     return all(value is None or fnmatchcase(value, pattern) for pattern, value in _compared(match, pf, host))
 
 
@@ -51,7 +51,7 @@ def _compared(match: PfMatch, pf: Pf, host: HostIdentity) -> list[tuple[str, str
 
 
 def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
-    """What the policy wants of this PF; None where no rule matches."""
+    """The desired state of this PF; None where no rule matches."""
     rule = match_rule(policy, pf, host)
     if rule is None:
         return None
@@ -68,7 +68,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         problem=_count_problem(rule, count, pf),
         hwmode=rule.hwmode,
         eswitch=rule.eswitch,
-        shadowed_rules=tuple(one.name for one in policy.pf if one is not rule and matches(one.match, pf, host)),
+        shadowed_rules=tuple(other.name for other in policy.pf if other is not rule and matches(other.match, pf, host)),
     )
     return with_vlan_interfaces(policy, rule, desired)
 
@@ -82,11 +82,11 @@ def resolve_count(count: VfCount, totalvfs: int) -> int:
 def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
     if count is None or count <= pf.totalvfs:
         return None
-    return f"rule {rule.name!r} asks for {count} VFs, the card has {pf.totalvfs}"
+    return f"rule {rule.name!r} asks for {count} VFs, the PF supports at most {pf.totalvfs}"
 
 
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:
-    vf = next((one for one in rule.vf if index in one.index), VfRule())
+    vf = next((vf_rule for vf_rule in rule.vf if index in vf_rule.index), VfRule())
     return DesiredVf(index=index, driver=vf.driver, settings=_settings(vf, index, seed), bridge=vf.bridge)
 
 
@@ -114,13 +114,13 @@ def resolve_mac(text: str | None, index: int, seed: int) -> str | None:
 
 
 def mac_seed(machine_id: str, pf: Pf) -> int:
-    """Where a PF's stable MACs start: the same for the same card in the same host, wherever it is plugged."""
+    """The first number of a PF's stable MACs: the same for the same NIC in the same host, in any slot."""
     identity = (pf.netdev and pf.netdev.permanent_mac) or pf.address
     return int.from_bytes(hashlib.sha256(f"vfagent {machine_id} {identity}".encode()).digest()[:8], "big")
 
 
 def stable_mac(seed: int, index: int) -> str:
-    """A locally administered unicast MAC. Counting up from the seed keeps one PF's MACs apart."""
+    """A locally administered unicast MAC. The VFs of one PF get consecutive numbers, so their MACs differ."""
     number = (seed + index) % (1 << _MAC_BITS)
     first = (number >> 40) << 2 | 0x02
     rest = (number & ((1 << 40) - 1)).to_bytes(5, "big")

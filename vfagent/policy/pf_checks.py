@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold between the keys of one [[pf]] rule."""
+"""Checks between the keys of one [[pf]] rule."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,15 +8,15 @@ from vfagent.model.vf_settings import VlanProtocol
 from vfagent.policy.indices import LARGEST_COUNT
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import mac_of, reaches
-from vfagent.policy.source_locations import Place
+from vfagent.policy.source_locations import Location
 from vfagent.policy.types import EswitchMode, PfRule, VfRule, VlanRule
 
-_ASSUMED_VFS = 256  # where the policy does not say a number
+_ASSUMED_VFS = 256  # where `vfs` is not a number
 _UNICAST_MAC = r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}"
 
 
-def check_pf(rule: PfRule, at: Place) -> Iterator[Problem]:
-    yield from _overlaps(rule, at)
+def check_pf(rule: PfRule, at: Location) -> Iterator[Problem]:
+    yield from _repeated_indices(rule, at)
     yield from _after_catch_all(rule, at)
     yield from _macs(rule, at)
     for number, vf in enumerate(rule.vf):
@@ -26,57 +26,57 @@ def check_pf(rule: PfRule, at: Place) -> Iterator[Problem]:
         if rule.mtu and vlan.mtu and vlan.mtu > rule.mtu:
             text = f"found {vlan.mtu}, allowed is at most the PF's own mtu, {rule.mtu}"
             yield (at / "vlan" / number / "mtu").problem(text)
-    yield from _vlans_once(rule, at)
-    yield from _tags_of_ports(rule, at) if rule.eswitch is EswitchMode.SWITCHDEV else _needless_bridges(rule, at)
+    yield from _repeated_vlans(rule, at)
+    yield from _switchdev_vlans(rule, at) if rule.eswitch is EswitchMode.SWITCHDEV else _legacy_bridges(rule, at)
 
 
-def _vlans_once(rule: PfRule, at: Place) -> Iterator[Problem]:
-    """A PF has one device for a VLAN, the kernel says EEXIST to a second."""
-    first: dict[tuple[int, VlanProtocol], int] = {}
+def _repeated_vlans(rule: PfRule, at: Location) -> Iterator[Problem]:
+    """The kernel allows one VLAN interface per PF, ID and protocol: a second one fails with EEXIST."""
+    users: dict[tuple[int, VlanProtocol], int] = {}
     for number, vlan in enumerate(rule.vlan):
-        holder = first.setdefault((vlan.id, vlan.protocol), number)
-        if holder != number:
-            text = f"found VLAN {vlan.id} a second time, allowed is once: it is that of {at / 'vlan' / holder}"
+        first = users.setdefault((vlan.id, vlan.protocol), number)
+        if first != number:
+            text = f"found VLAN {vlan.id} a second time, allowed is once: first used at {at / 'vlan' / first}"
             yield (at / "vlan" / number / "id").problem(text)
 
 
-def _tags_of_ports(rule: PfRule, at: Place) -> Iterator[Problem]:
-    """VLAN 0 is taken in either mode: drivers let it pass for libvirt's sake."""
+def _switchdev_vlans(rule: PfRule, at: Location) -> Iterator[Problem]:
+    """VLAN 0 is allowed in either mode: drivers accept it for libvirt's sake."""
     for number, vf in enumerate(rule.vf):
         if vf.vlan:
-            text = f'found {vf.vlan} with eswitch = "switchdev", allowed is 0: there the bridge\'s ports have VLANs'
+            text = f'found {vf.vlan} with eswitch = "switchdev", allowed is 0: VLANs are set on the bridge ports'
             yield (at / "vf" / number / "vlan").problem(text)
 
 
-def _needless_bridges(rule: PfRule, at: Place) -> Iterator[Problem]:
+def _legacy_bridges(rule: PfRule, at: Location) -> Iterator[Problem]:
     for number, vf in enumerate(rule.vf):
         if vf.bridge:
-            text = 'found without eswitch = "switchdev", allowed is beside it: only there a VF has a representor'
+            text = 'found without eswitch = "switchdev", allowed is with it: only then a VF has a representor'
             yield (at / "vf" / number / "bridge").problem(text)
 
 
-def _check_vf(vf: VfRule, rule: PfRule, at: Place) -> Iterator[Problem]:
-    yield from _beyond(vf, rule, at)
-    yield from _tag(vf, at)
+def _check_vf(vf: VfRule, rule: PfRule, at: Location) -> Iterator[Problem]:
+    yield from _index_range(vf, rule, at)
+    yield from _vlan_tag(vf, at)
     if vf.max_tx_rate and vf.min_tx_rate is not None and vf.min_tx_rate > vf.max_tx_rate:
         yield (at / "min_tx_rate").problem(f"found {vf.min_tx_rate}, allowed is at most max_tx_rate, {vf.max_tx_rate}")
 
 
-def _beyond(vf: VfRule, rule: PfRule, at: Place) -> Iterator[Problem]:
+def _index_range(vf: VfRule, rule: PfRule, at: Location) -> Iterator[Problem]:
     count = rule.vfs.number if rule.vfs else None
     if count is None or vf.index.ranges is None:
         return
     last = max(high for _, high in vf.index.ranges)
     if last >= count:
         allowed = f"0 to {count - 1}" if count else "none"
-        yield (at / "index").problem(f'found "{vf.index}", allowed is {allowed}: the rule makes {count} VFs')
+        yield (at / "index").problem(f'found "{vf.index}", allowed is {allowed}: the rule creates {count} VFs')
 
 
-def _tag(vf: VfRule, at: Place) -> Iterator[Problem]:
+def _vlan_tag(vf: VfRule, at: Location) -> Iterator[Problem]:
     if vf.vlan is None:
         for name in ("qos", "vlan_protocol"):
             if getattr(vf, name) is not None:
-                yield (at / name).problem(f"found {name} without vlan, allowed is {name} beside vlan")
+                yield (at / name).problem(f"found {name} without vlan, allowed is {name} with vlan")
     elif vf.vlan == 0:
         if vf.qos:
             yield (at / "qos").problem(f"found {vf.qos} with vlan 0, allowed is 0: without a VLAN there is no tag")
@@ -84,39 +84,39 @@ def _tag(vf: VfRule, at: Place) -> Iterator[Problem]:
             yield (at / "vlan_protocol").problem('found "802.1ad" with vlan 0, allowed is "802.1Q"')
 
 
-def _overlaps(rule: PfRule, at: Place) -> Iterator[Problem]:
-    """Explicit indices that two rules name, found by one walk over the sorted ranges."""
+def _repeated_indices(rule: PfRule, at: Location) -> Iterator[Problem]:
+    """Explicit indices in two rules, in one pass over the sorted ranges."""
     spans = sorted((low, high, number) for number, vf in enumerate(rule.vf) for low, high in vf.index.ranges or ())
-    reach, holder = -1, 0
-    logged: set[tuple[int, int]] = set()
+    reach, reaching = -1, 0  # the highest index so far, and the number of its rule
+    reported: set[tuple[int, int]] = set()
     for low, high, number in spans:
-        pair = (max(number, holder), min(number, holder))
-        if low <= reach and pair not in logged:
-            logged.add(pair)
+        pair = (max(number, reaching), min(number, reaching))
+        if low <= reach and pair not in reported:
+            reported.add(pair)
             later, earlier = (at / "vf" / part / "index" for part in pair)
-            yield later.problem(f"found index {low} a second time, allowed is once: it is named at {earlier}")
+            yield later.problem(f"found index {low} a second time, allowed is once: first used at {earlier}")
         if high > reach:
-            reach, holder = high, number
+            reach, reaching = high, number
 
 
-def _after_catch_all(rule: PfRule, at: Place) -> Iterator[Problem]:
+def _after_catch_all(rule: PfRule, at: Location) -> Iterator[Problem]:
     catch_all = next((number for number, vf in enumerate(rule.vf) if vf.index.ranges is None), None)
     if catch_all is not None and catch_all < len(rule.vf) - 1:
-        text = 'found "*" before other rules, allowed is "*" as the last: the rules after it would never be used'
+        text = 'found "*" before other rules, allowed is "*" as the last: the rules after it are never used'
         yield (at / "vf" / catch_all / "index").problem(text)
 
 
-def _macs(rule: PfRule, at: Place) -> Iterator[Problem]:
-    holders: dict[str, int] = {}
+def _macs(rule: PfRule, at: Location) -> Iterator[Problem]:
+    first_vf: dict[str, int] = {}
     for number, vf in enumerate(rule.vf):
         if vf.mac not in (None, "stable"):
-            problem = _mac_problem(vf.mac or "", _covered(rule, number), holders)
+            problem = _mac_problem(vf.mac or "", _covered(rule, number), first_vf)
             if problem:
                 yield (at / "vf" / number / "mac").problem(problem)
 
 
 def _covered(rule: PfRule, number: int) -> Iterator[int]:
-    """The indices that one of the rule's [[pf.vf]] is for; lazily, since there may be 65535."""
+    """The indices of one [[pf.vf]] of the rule; lazily, since there can be 65535."""
     count = rule.vfs.number if rule.vfs else None
     indices = rule.vf[number].index
     if indices.ranges is not None:
@@ -127,29 +127,30 @@ def _covered(rule: PfRule, number: int) -> Iterator[int]:
             yield index
 
 
-def _mac_problem(mac: str, covered: Iterable[int], holders: dict[str, int]) -> str:
+def _mac_problem(mac: str, covered: Iterable[int], first_vf: dict[str, int]) -> str:
     """Ends at the first index that fails: no template serves more than 256."""
     for index in covered:
-        made = mac_of(mac, index)
-        if not re.fullmatch(_UNICAST_MAC, made) or made == "00:00:00:00:00:00":
-            return f"found {quoted(mac)}, which gives VF {index} {quoted(made)}, allowed is a unicast MAC for every VF"
-        if holders.setdefault(made, index) != index:
-            both = f"VFs {holders[made]} and {index} the same MAC"
+        vf_mac = mac_of(mac, index)
+        if not re.fullmatch(_UNICAST_MAC, vf_mac) or vf_mac == "00:00:00:00:00:00":
+            return f"found {quoted(mac)}, which gives VF {index} {quoted(vf_mac)}, allowed is a unicast MAC for each VF"
+        if first_vf.setdefault(vf_mac, index) != index:
+            both = f"VFs {first_vf[vf_mac]} and {index} the same MAC"
             return f"found {quoted(mac)}, which gives {both}, allowed is one VF per MAC"
     return ""
 
 
-def _check_vlan(vlan: VlanRule, at: Place) -> Iterator[Problem]:
+def _check_vlan(vlan: VlanRule, at: Location) -> Iterator[Problem]:
     if vlan.bridge == vlan.name:
-        yield (at / "bridge").problem(f"found {quoted(vlan.name)}, the VLAN device itself, allowed is a bridge")
+        yield (at / "bridge").problem(f"found {quoted(vlan.name)}, the VLAN interface itself, allowed is a bridge")
     if vlan.take_addresses_from == vlan.name:
         yield (at / "take_addresses_from").problem(_own_addresses(vlan))
     if vlan.take_addresses_from and not vlan.addresses:
-        yield (at / "take_addresses_from").problem("found no addresses beside it, allowed is with addresses to take")
+        yield (at / "take_addresses_from").problem("found no addresses with it, allowed is with addresses to move")
     if vlan.probe and not vlan.take_addresses_from:
-        yield (at / "probe").problem("found without take_addresses_from, allowed is beside it: it is for a move")
+        yield (at / "probe").problem("found without take_addresses_from, allowed is with it: it checks a move")
     if vlan.probe and vlan.addresses and not any(reaches(address, vlan.probe) for address in vlan.addresses):
-        text = f"found {quoted(vlan.probe)}, allowed is one in a network of addresses: only a neighbour can answer"
+        reason = "only a neighbour can answer"
+        text = f"found {quoted(vlan.probe)}, allowed is an address in the network of one of addresses: {reason}"
         yield (at / "probe").problem(text)
     for number, address in enumerate(vlan.addresses):
         if address in vlan.addresses[:number]:
@@ -158,9 +159,9 @@ def _check_vlan(vlan: VlanRule, at: Place) -> Iterator[Problem]:
 
 def _own_addresses(vlan: VlanRule) -> str:
     if vlan.bridge is None:
-        return f"found {quoted(vlan.name)}, the VLAN device itself, allowed is another interface"
+        return f"found {quoted(vlan.name)}, the VLAN interface itself, allowed is another interface"
     return (
-        f"found {quoted(vlan.name)}, a port of bridge {quoted(vlan.bridge)}, allowed is an interface that is no port"
-        " of it: frames that reach a bridge port belong to the bridge, so an address on the port is never answered;"
-        " the bridge holds the addresses"
+        f"found {quoted(vlan.name)}, a port of bridge {quoted(vlan.bridge)}, allowed is an interface that is not a"
+        " port of it: frames that reach a bridge port belong to the bridge, so an address on the port never answers;"
+        " the addresses belong on the bridge"
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each key of a TOML text stands. TOML parsers forget it, so this reads the text once more, loosely.
+"""The line and column of each key in a TOML text. TOML parsers do not report them, so this scans the text again.
 
-It never fails: what it does not understand ends it, and a key it has not seen is found at its nearest parent.
+It never fails: it stops at the first text it cannot parse. A key after that gets the position of its nearest parent.
 """
 
 import re
@@ -27,8 +27,8 @@ _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b", 
 
 
 @frozen(slots=True)
-class Again:
-    """A key that is given, or a table that is declared, a second time; both places are offsets."""
+class Duplicate:
+    """A key or a table that occurs a second time; `first` and `offset` are offsets of the two."""
 
     path: KeyPath
     first: int
@@ -38,14 +38,14 @@ class Again:
 
 @dataclass(slots=True)
 class Positions:
-    """Where each key and value of a TOML text begins."""
+    """The offsets at which the keys and values of a TOML text begin."""
 
     text: str
     keys: dict[KeyPath, int] = field(default_factory=dict)  # offsets
     values: dict[KeyPath, int] = field(default_factory=dict)
-    again: list[Again] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
     too_deep: int | None = None  # where nesting passes DEEPEST
-    stopped: int | None = None  # where the text is not understood any more
+    stopped: int | None = None  # where the scan met a syntax error
     _lines: list[int] = field(default_factory=list)
 
     def of(self, path: KeyPath, *, key: bool = False) -> tuple[int, int]:
@@ -64,8 +64,8 @@ class Positions:
         return line, offset - self._lines[line - 1] + 1
 
 
-class _NotUnderstoodError(Exception):
-    """The text is not what this reader takes for TOML."""
+class _SyntaxError(Exception):
+    """The text is not TOML as far as this scanner knows it."""
 
 
 class _Scanner:
@@ -85,7 +85,7 @@ class _Scanner:
                 self.pair(table, 0)
             self.skip(_SPACE)
             if self.at < len(self.text) and self.text[self.at] not in "\n#":
-                raise _NotUnderstoodError
+                raise _SyntaxError
 
     def skip(self, pattern: str) -> bool:
         match = re.compile(pattern).match(self.text, self.at)
@@ -95,7 +95,7 @@ class _Scanner:
     def take(self, pattern: str) -> str:
         start = self.at
         if not self.skip(pattern):
-            raise _NotUnderstoodError
+            raise _SyntaxError
         return self.text[start : self.at]
 
     def dotted(self) -> list[tuple[str, int]]:
@@ -119,7 +119,7 @@ class _Scanner:
             self.positions.keys.setdefault(path, offset)
             self.positions.values.setdefault(path, start)
             if number == len(parts) - 1:
-                self.note_again(path, start, array=array)
+                self.note_duplicate(path, start, array=array)
             if array and number == len(parts) - 1:
                 self.arrays[path] = self.arrays.get(path, 0) + 1
             if path in self.arrays:
@@ -130,11 +130,11 @@ class _Scanner:
         self.take(r"\]\]" if array else r"\]")
         return path
 
-    def note_again(self, path: KeyPath, start: int, *, array: bool) -> None:
-        """A table by the name of another, or of an array of them; an array by the name of a table."""
+    def note_duplicate(self, path: KeyPath, start: int, *, array: bool) -> None:
+        """A table with the name of an earlier table or array of tables, or an array with the name of a table."""
         first = self.tables.setdefault(path, start)
         if first != start and not (array and path in self.arrays):
-            self.positions.again.append(Again(path, first, start, table=True))
+            self.positions.duplicates.append(Duplicate(path, first, start, table=True))
 
     def pair(self, table: KeyPath, depth: int) -> None:
         path, parts = table, self.dotted()
@@ -144,7 +144,7 @@ class _Scanner:
             if number < len(parts):
                 self.tables.setdefault(path, offset)
         if path in self.positions.values:
-            self.positions.again.append(Again(path, self.positions.keys[path], parts[-1][1], table=False))
+            self.positions.duplicates.append(Duplicate(path, self.positions.keys[path], parts[-1][1], table=False))
         self.take(rf"={_SPACE}")
         self.value(path, depth + len(parts))
 
@@ -181,12 +181,12 @@ class _Scanner:
 
     def check_end(self) -> None:
         if self.at >= len(self.text):
-            raise _NotUnderstoodError
+            raise _SyntaxError
 
     def check_depth(self, depth: int) -> None:
         if depth > DEEPEST:
             self.positions.too_deep = self.at
-            raise _NotUnderstoodError
+            raise _SyntaxError
 
 
 def _key_text(key: str) -> str:
@@ -214,6 +214,6 @@ def scan(text: str) -> Positions:
     scanner = _Scanner(positions)
     try:
         scanner.document()
-    except _NotUnderstoodError:
+    except _SyntaxError:
         positions.stopped = scanner.at
     return positions

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a policy, and how keys and found values are spelled in the message."""
+"""Problems of a policy, and how their messages spell keys and values."""
 
 from vfagent.frozen import frozen
+from vfagent.model.printable import printable
 
 KeyPath = tuple[str | int, ...]
 
@@ -11,9 +12,9 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 @frozen(slots=True)
 class Problem:
-    """One line of a PolicyError; line 0 means the file as a whole, an empty key no key in particular.
+    """One line of a PolicyError. Line 0 means the whole file; an empty key means no particular key.
 
-    `errno` is why the system did not give the file, 0 where it did.
+    `errno` is set if the file could not be read, else 0.
     """
 
     file: str
@@ -24,27 +25,18 @@ class Problem:
     errno: int = 0
 
     def __str__(self) -> str:
-        place = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)
-        return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
+        location = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)
+        return f"{location}: {self.key}: {self.text}" if self.key else f"{location}: {self.text}"
 
 
 @frozen(slots=True)
 class Finding:
-    """A problem of one key, before its place is known; `in_schema` if the JSON Schema says so too."""
+    """A problem of one key, without its line; `in_schema` if the JSON Schema rejects the value too."""
 
     path: KeyPath
     text: str
     at_key: bool = False
     in_schema: bool = True
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that could break a line or drive a terminal."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("ascii", "backslashreplace").decode() if ord(char) > 127 else f"\\x{ord(char):02x}"
 
 
 def quoted(text: str) -> str:
@@ -61,18 +53,18 @@ def _spelled_key(key: str) -> str:
     return key if key and len(key) <= _LONGEST_SHOWN and _BARE.issuperset(key) else quoted(key)
 
 
-def described(found: object) -> str:
-    """A value from TOML as an error message shows it."""
-    match found:
+def described(value: object) -> str:
+    """A TOML value as a message shows it."""
+    match value:
         case bool():
-            return "true" if found else "false"
+            return "true" if value else "false"
         case int():
-            # str() refuses integers of more than 4300 digits, and nobody wants to read the shorter ones.
-            return str(found) if abs(found) < 1 << 64 else "an integer beyond 64 bits"
+            # str() raises ValueError for more than 4300 digits, and shorter numbers of that kind are unreadable.
+            return str(value) if abs(value) < 1 << 64 else "an integer beyond 64 bits"
         case float():
-            return str(found)
+            return str(value)
         case str():
-            return quoted(found)
+            return quoted(value)
         case dict():
             return "a table"
         case list():

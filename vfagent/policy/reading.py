@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first stage: TOML tables to rules, one file at a time, each key by itself. The JSON Schema says the same."""
+"""Reads TOML tables as rules and merges the files. Each file is checked key by key, as by the JSON Schema."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +12,29 @@ from vfagent.policy.guest_checks import check_guest
 from vfagent.policy.pf_checks import check_pf
 from vfagent.policy.problems import Finding, KeyPath, Problem, described, spelled
 from vfagent.policy.reference_checks import check_counts, check_names, check_references
-from vfagent.policy.source_locations import Document, Place
+from vfagent.policy.source_locations import Document, Location
 from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Policy
-from vfagent.policy.value_types import Declared, MismatchError, Properties, Scalar, Several, Table, Tables, declared
+from vfagent.policy.value_types import (
+    Array,
+    ArrayOfTables,
+    Declared,
+    MismatchError,
+    Properties,
+    Scalar,
+    Table,
+    declared,
+)
 
 _UNKNOWN_SHOWN = 20
+_MOST_PROBLEMS = 200
+
+Rules = list[tuple[Any, Location]]
 
 
 @frozen(slots=True)
 class Fragment:
-    """What one file says. A rule with findings is None, so that the others keep their numbers."""
+    """The content of one file. A rule with findings is None, so that the others keep their numbers."""
 
     agent: Mapping[str, Any]  # as written
     pf: tuple[PfRule | None, ...] = ()
@@ -32,74 +44,81 @@ class Fragment:
 
 
 @dataclass(slots=True)
-class _Walk:
-    """What a document's tables were found to lack or to have too much."""
+class _Reader:
+    """Reads the tables of one document and collects the findings."""
 
     findings: list[Finding] = field(default_factory=list)
 
-    def table(self, of: type[Any], found: object, path: KeyPath) -> Any:
-        """The value of class `of`, or None if anything in it is wrong."""
+    def table(self, of: type[Any], value: object, path: KeyPath) -> Any:
+        """A value of class `of`, or None if it has a finding."""
         before = len(self.findings)
-        values = self.values(declared(of), found, path)
+        values = self.values(declared(of), value, path)
         return of(**values) if len(self.findings) == before else None
 
-    def values(self, keys: Mapping[str, Declared], found: object, path: KeyPath) -> dict[str, Any]:
-        if not isinstance(found, dict):
-            self._add(path, f"found {described(found)}, allowed is a table")
+    def values(self, keys: Mapping[str, Declared], value: object, path: KeyPath) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self._add(path, f"found {described(value)}, allowed is a table")
             return {}
-        self._unknown(found, tuple(keys), path)
-        for missing in (name for name, key in keys.items() if key.required and name not in found):
-            self._add((*path, missing), f"found nothing, allowed is {keys[missing].key.form.allowed}", at_key=True)
+        self._unknown(value, tuple(keys), path)
+        for name, declaration in keys.items():
+            if declaration.required and name not in value:
+                text = f"found nothing, allowed is {declaration.key.value_type.allowed}"
+                self._add((*path, name), text, at_key=True)
         return {
-            keys[name].fills: self._value(keys[name].key.form, found[name], (*path, name))
+            keys[name].field_name: self._read_value(keys[name].key.value_type, value[name], (*path, name))
             for name in keys
-            if name in found
+            if name in value
         }
 
-    def _value(self, form: Scalar | Several | Table | Tables | Properties, found: object, path: KeyPath) -> Any:
-        match form:
+    def _read_value(
+        self, expected: Scalar | Array | Table | ArrayOfTables | Properties, value: object, path: KeyPath
+    ) -> Any:
+        match expected:
             case Table():
-                if form.non_empty and found == {}:
-                    self._add(path, f"found an empty table, allowed is at least one of {_listed(declared(form.of))}")
-                return self.table(form.of, found, path)
-            case Tables():
-                return tuple(self.table(form.of, item, at) for item, at in self._items(found, form, path))
-            case Several():
-                return tuple(self._scalar(form.form, item, at) for item, at in self._items(found, form, path))
+                if expected.non_empty and value == {}:
+                    known = ", ".join(declared(expected.of))
+                    self._add(path, f"found an empty table, allowed is at least one of {known}")
+                return self.table(expected.of, value, path)
+            case ArrayOfTables():
+                return tuple(self.table(expected.of, item, at) for item, at in self._items(value, expected, path))
+            case Array():
+                return tuple(self._scalar(expected.item, item, at) for item, at in self._items(value, expected, path))
             case Properties():
-                return self._properties(form, found, path)
-        return self._scalar(form, found, path)
+                return self._properties(expected, value, path)
+        return self._scalar(expected, value, path)
 
-    def _items(self, found: object, form: Tables | Several, path: KeyPath) -> Iterable[tuple[object, KeyPath]]:
-        if isinstance(form, Tables) and isinstance(found, dict):
+    def _items(self, value: object, expected: ArrayOfTables | Array, path: KeyPath) -> Iterable[tuple[object, KeyPath]]:
+        if isinstance(expected, ArrayOfTables) and isinstance(value, dict):
             name = spelled(tuple(part for part in path if isinstance(part, str)))
             self._add(path, f"found [{name}], allowed is [[{name}]], for one or several")
             return ()
-        if not isinstance(found, list):
-            self._add(path, f"found {described(found)}, allowed is {form.allowed}")
+        if not isinstance(value, list):
+            self._add(path, f"found {described(value)}, allowed is {expected.allowed}")
             return ()
-        if len(found) > form.at_most:
-            self._add(path, f"found {len(found)} entries, allowed are at most {form.at_most}")
+        if len(value) > expected.at_most:
+            self._add(path, f"found {len(value)} entries, allowed are at most {expected.at_most}")
             return ()
-        return [(item, (*path, number)) for number, item in enumerate(found)]
+        return [(item, (*path, number)) for number, item in enumerate(value)]
 
-    def _scalar(self, form: Scalar, found: object, path: KeyPath) -> object:
+    def _scalar(self, expected: Scalar, value: object, path: KeyPath) -> object:
         try:
-            return form.read(found)
+            return expected.read(value)
         except MismatchError as mismatch:
             self._add(path, str(mismatch), in_schema=mismatch.in_schema)
             return None
 
-    def _properties(self, form: Properties, found: object, path: KeyPath) -> tuple[tuple[str, object], ...]:
-        if not isinstance(found, dict):
-            self._add(path, f"found {described(found)}, allowed is a table")
+    def _properties(self, expected: Properties, value: object, path: KeyPath) -> tuple[tuple[str, object], ...]:
+        if not isinstance(value, dict):
+            self._add(path, f"found {described(value)}, allowed is a table")
             return ()
-        self._unknown(found, tuple(form.keys), path)
-        known = sorted(name for name in found if name in form.keys)
-        return tuple((name, self._value(form.keys[name].form, found[name], (*path, name))) for name in known)
+        self._unknown(value, tuple(expected.keys), path)
+        known = sorted(name for name in value if name in expected.keys)
+        return tuple(
+            (name, self._read_value(expected.keys[name].value_type, value[name], (*path, name))) for name in known
+        )
 
-    def _unknown(self, found: Mapping[str, object], known: tuple[str, ...], path: KeyPath) -> None:
-        unknown = [name for name in found if name not in known]
+    def _unknown(self, value: Mapping[str, object], known: tuple[str, ...], path: KeyPath) -> None:
+        unknown = [name for name in value if name not in known]
         for name in unknown[:_UNKNOWN_SHOWN]:
             text = f"found an unknown key, allowed are {', '.join(known)}{suggestion(name, known)}"
             self._add((*path, name), text, at_key=True)
@@ -110,53 +129,43 @@ class _Walk:
         self.findings.append(Finding(path, text, at_key, in_schema))
 
 
-def _listed(keys: Iterable[str]) -> str:
-    return ", ".join(keys)
-
-
 def read_fragment(tables: Mapping[str, object]) -> Fragment:
     """Read one parsed file."""
-    walk = _Walk()
-    values = walk.values(declared(Policy), tables, ())
+    reader = _Reader()
+    values = reader.values(declared(Policy), tables, ())
     agent = tables.get("agent") if values.get("agent") is not None else None
     return Fragment(
         agent=agent if isinstance(agent, dict) else {},
         pf=values.get("pf", ()),
         bridge=values.get("bridge", ()),
         guest=values.get("guest", ()),
-        findings=tuple(walk.findings),
+        findings=tuple(reader.findings),
     )
 
 
-def agent_rule(written: Mapping[str, Any]) -> AgentRule:
-    """The agent's keys of all files, each of which was read without findings."""
-    rule: AgentRule = _Walk().table(AgentRule, written, ("agent",))
-    return rule
-
-
-_MOST_PROBLEMS = 200
-
-Rules = list[tuple[Any, Place]]
-
-
 def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Policy:
-    """Merge files in their order. `unread` are problems of files that could not even be parsed.
+    """Merge files in their order. `unread` are the problems of files that could not be read or parsed.
 
     Raises PolicyError with every problem, in the order of the files.
     """
     fragments = [read_fragment(document.tables) for document in documents]
-    problems = [*unread, *_structural(documents, fragments)]
-    pfs, bridges, guests = (_placed(documents, fragments, name) for name in ("pf", "bridge", "guest"))
-    complete, agent_read = not problems, not unread and not any(one.key.startswith("agent") for one in problems)
+    problems = list(unread)
+    for document, fragment in zip(documents, fragments, strict=True):
+        problems += map(document.problem, fragment.findings)
+    pfs, bridges, guests = (_located(documents, fragments, name) for name in ("pf", "bridge", "guest"))
+    complete = not problems
+    agent_read = not unread and not any(problem.key.startswith("agent") for problem in problems)
     problems += [problem for rule, at in pfs for problem in check_pf(rule, at)]
     problems += [problem for rule, at in guests for problem in check_guest(rule, at)]
     problems += [*check_names(pfs, bridges, guests), *check_counts(pfs, guests)]
-    agent = agent_rule({key: value for fragment in fragments for key, value in fragment.agent.items()})
+    agent_keys = {key: value for fragment in fragments for key, value in fragment.agent.items()}
+    agent: AgentRule = _Reader().table(AgentRule, agent_keys, ("agent",))
     problems += check_references(pfs, guests, complete=complete)
     if agent_read:
-        problems += [problem for at in _agent_places(documents, fragments)[-1:] for problem in check_agent(agent, at)]
+        for at in _agent_locations(documents, fragments)[-1:]:
+            problems += check_agent(agent, at)
     if problems:
-        raise PolicyError(_lines(problems, [document.file for document in documents]))
+        raise PolicyError(_message_lines(problems, [document.file for document in documents]))
     return Policy(
         agent=agent,
         pf=tuple(rule for rule, _ in pfs),
@@ -166,31 +175,26 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
     )
 
 
-def _structural(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Iterable[Problem]:
-    for document, fragment in zip(documents, fragments, strict=True):
-        yield from map(document.problem, fragment.findings)
-
-
-def _agent_places(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Sequence[Place]:
-    """[agent] of each file that says where metrics are served; without one the default stands."""
+def _agent_locations(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Sequence[Location]:
+    """[agent] of each file that sets `metrics`."""
     pairs = zip(documents, fragments, strict=True)
-    return [Place(document, ("agent",)) for document, fragment in pairs if "metrics" in fragment.agent]
+    return [Location(document, ("agent",)) for document, fragment in pairs if "metrics" in fragment.agent]
 
 
-def _placed(documents: Sequence[Document], fragments: Sequence[Fragment], name: str) -> Rules:
-    """The well-formed rules of all files, each with its place."""
+def _located(documents: Sequence[Document], fragments: Sequence[Fragment], name: str) -> Rules:
+    """The well-formed rules of all files, each with its location."""
     return [
-        (rule, Place(document, (name, number)))
+        (rule, Location(document, (name, number)))
         for document, fragment in zip(documents, fragments, strict=True)
         for number, rule in enumerate(getattr(fragment, name))
         if rule is not None
     ]
 
 
-def _lines(problems: Sequence[Problem], files: Sequence[str]) -> tuple[str, ...]:
+def _message_lines(problems: Sequence[Problem], files: Sequence[str]) -> tuple[str, ...]:
     order = {file: number for number, file in enumerate(files)}
-    inner = sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column))
-    shown = [str(problem) for problem in inner[:_MOST_PROBLEMS]]
-    if len(inner) > _MOST_PROBLEMS:
-        shown.append(f"and {len(inner) - _MOST_PROBLEMS} more problems")
+    ordered = sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column))
+    shown = [str(problem) for problem in ordered[:_MOST_PROBLEMS]]
+    if len(ordered) > _MOST_PROBLEMS:
+        shown.append(f"and {len(ordered) - _MOST_PROBLEMS} more problems")
     return tuple(shown)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How guests name VFs, and what `each` and `{index}` in a rule stand for."""
+"""VF references of guests, and the guests that `each` and `{index}` expand to."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ _MARK = "{index}"
 
 @frozen(slots=True)
 class VfReference:
-    """VFs of a PF rule; `indices` is None for any free one."""
+    """VFs of a PF rule; `indices` is None for any free VF."""
 
     label: str
     indices: IndexSet | None
@@ -28,20 +28,21 @@ def vf_reference(text: str) -> VfReference:
 
 
 def reaches(address: str, other: str) -> bool:
-    """Whether a host with this address has the other one as its neighbour."""
+    """Whether the other address is a neighbour of a host with this address."""
     import ipaddress  # only policies with addresses need it
 
-    there = ipaddress.ip_address(other)
-    return there in ipaddress.ip_interface(address).network or (there.version == 6 and there.is_link_local)
+    neighbour = ipaddress.ip_address(other)
+    on_link = neighbour in ipaddress.ip_interface(address).network
+    return on_link or (neighbour.version == 6 and neighbour.is_link_local)
 
 
 def mac_of(template: str, index: int) -> str:
-    """The MAC that a template, or a fixed MAC, gives a VF."""
+    """A VF's MAC, from a template or a fixed MAC."""
     return template.format(index=index).lower()
 
 
 def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
-    """The guest that a rule with `each` makes for one VF."""
+    """The guest of one VF, from a rule with `each`."""
     reference = vf_reference(rule.each or "")
     return replace(
         rule,
@@ -57,7 +58,7 @@ def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
 
 
 def guests_of(rule: GuestRule, vf_count: int) -> tuple[GuestRule, ...]:
-    """The guests a rule stands for, where its PF has `vf_count` VFs (which matters to `each` alone)."""
+    """The guests of a rule; `vf_count`, its PF's number of VFs, matters only with `each`."""
     if rule.each is None:
         return (rule,)
     indices = vf_reference(rule.each).indices or IndexSet()

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A parsed file, and a key's place in it."""
+"""A parsed file, and the location of a key in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vfagent.frozen import frozen
+from vfagent.model.printable import printable
 from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, spelled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """One file: its name, where its keys stand, and what the TOML parser made of it."""
+    """One file: its name, the positions of its keys, and its tables from the TOML parser."""
 
     file: str
     positions: Positions
@@ -23,19 +24,19 @@ class Document:
 
 
 @frozen(slots=True)
-class Place:
-    """A place in a policy file that a problem is about."""
+class Location:
+    """A key or table in a policy file, for problems about it."""
 
     document: Document
     path: KeyPath
 
-    def __truediv__(self, part: str | int) -> "Place":
-        return Place(self.document, (*self.path, part))
+    def __truediv__(self, part: str | int) -> "Location":
+        return Location(self.document, (*self.path, part))
 
     def __str__(self) -> str:
-        """`policy.toml:12: pf[0].name`, for a message about another place."""
+        """`policy.toml:12: pf[0].name`, for a message about another location."""
         line, _ = self.document.positions.of(self.path)
-        return f"{self.document.file}:{line}: {spelled(self.path)}"
+        return f"{printable(self.document.file)}:{line}: {spelled(self.path)}"
 
     def problem(self, text: str) -> Problem:
         return self.document.problem(Finding(self.path, text))

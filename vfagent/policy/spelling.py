@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody may have meant by a word that is not known."""
+"""Suggestions for mistyped words."""
 
 from collections.abc import Iterable
 
@@ -9,21 +9,25 @@ _SHORTEST_STEM = 3
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`, did you mean "vlan"?`, or nothing."""
-    meant = nearest(word, known)
-    return f', did you mean "{meant}"?' if meant else ""
+    name = nearest(word, known)
+    return f', did you mean "{name}"?' if name else ""
 
 
-def nearest(word: str, known: Iterable[str], most_slips: int = _LONGEST) -> str | None:
-    """The known word that takes the fewest slips of the pen, one in three letters at most; case is none."""
+def nearest(word: str, known: Iterable[str], most_edits: int = _LONGEST) -> str | None:
+    """The known word with the fewest edits, at most one per three letters. Case does not count."""
     if len(word) > _LONGEST:
         return None
-    found = [(_slips(word.lower(), name.lower()), abs(len(word) - len(name)), name) for name in known]
-    near = [one for one in found if one[0] <= min(most_slips, max(len(word), len(one[2])) // 3)]
-    return min(near, key=lambda one: one[:2])[2] if near else None
+    distances = [(_edits(word.lower(), name.lower()), abs(len(word) - len(name)), name) for name in known]
+    near = [
+        (edits, length, name)
+        for edits, length, name in distances
+        if edits <= min(most_edits, max(len(word), len(name)) // 3)
+    ]
+    return min(near, key=lambda distance: distance[:2])[2] if near else None
 
 
-def _slips(word: str, name: str) -> int:
-    """The beginning of a word for the whole of it, or the reverse, counts as one."""
+def _edits(word: str, name: str) -> int:
+    """A prefix of the other word counts as one edit."""
     shorter, longer = sorted((word, name), key=len)
     if len(shorter) >= _SHORTEST_STEM and longer != shorter and longer.startswith(shorter):
         return 1
@@ -31,7 +35,7 @@ def _slips(word: str, name: str) -> int:
 
 
 def _distance(word: str, name: str) -> int:
-    """Letters left out, put in, mistaken, or swapped with the next (the optimal string alignment)."""
+    """Letters removed, inserted, replaced, or swapped with the next: the optimal string alignment distance."""
     before: list[int] = []
     row = list(range(len(name) + 1))
     for i, letter in enumerate(word, 1):

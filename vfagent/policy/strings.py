@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small languages that strings of the policy are written in, and what each becomes."""
+"""The string types of the policy: the syntax of each, and the value it is converted to."""
 
 import re
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from vfagent.policy import globs
 from vfagent.policy.indices import index_set, vf_count
 from vfagent.policy.spelling import nearest
-from vfagent.policy.value_types import Text
+from vfagent.policy.value_types import String
 
-# Control characters, line separators, and what reverses the direction of text on a terminal.
+# Control characters, line separators, and the characters that reverse the direction of text on a terminal.
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"(?:{_OCTET}\.){{3}}{_OCTET}"
@@ -28,33 +28,33 @@ _UNICAST = rf"(?!(?:00:){{5}}00)[0-9a-fA-F][02468aceACE]{_OCTETS}"
 _TEMPLATE = r"(?=.*\{)(?:[0-9a-fA-F:]|\{index(?::0?[1-9]?[dxX]?)?\}){1,64}"
 _INDEX = "(?:0|[1-9][0-9]{0,4})"
 _INDICES = rf"{_INDEX}(?:-{_INDEX})?(?:, ?{_INDEX}(?:-{_INDEX})?)*|\*"
-# RFC 4173, as iPXE reads it: all but server and target may be empty.
+# RFC 4173, as iPXE parses it: all parts but server and target may be empty.
 _ISCSI = r"iscsi:(?:\[[^\]]+\]|[^:\[\]]+):[0-9a-zA-Z]*:[0-9]*:[0-9a-fA-F-]*:[^:].*"
 _DRIVER_WORDS = ("vfio-pci", "host", "none")
 _DRIVER_ALLOWED = '"vfio-pci", "host", "none", or the name of a driver'
 _LABEL = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
 
 
-def _explain_path(found: str) -> str:
-    if "," in found:
-        return "QEMU's options end at a comma"
-    return '".." leads elsewhere' if ".." in found.split("/") else ""
+def _explain_path(text: str) -> str:
+    if "," in text:
+        return "a comma ends an option of QEMU"
+    return '".." leaves the folder' if ".." in text.split("/") else ""
 
 
-def _explain_mac(found: str) -> str:
-    if re.fullmatch("(?:00:){5}00", found):
+def _explain_mac(text: str) -> str:
+    if re.fullmatch("(?:00:){5}00", text):
         return "all zero"
-    if re.fullmatch(f"[0-9a-fA-F][13579bdfBDF]{_OCTETS}", found):
+    if re.fullmatch(f"[0-9a-fA-F][13579bdfBDF]{_OCTETS}", text):
         return "a multicast address: the lowest bit of the first byte is set"
-    return "only {index} may stand in braces, as {index:02x} for two digits" if "{" in found else ""
+    return "only {index} may stand in braces, as {index:02x} for two digits" if "{" in text else ""
 
 
-def _explain_interface(found: str) -> str:
-    return "longer than 15 bytes" if len(found.encode()) > 15 else ""
+def _explain_interface(text: str) -> str:
+    return "longer than 15 bytes" if len(text.encode()) > 15 else ""
 
 
-def _explain_guest(found: str) -> str:
-    return "longer than 32 characters" if len(found) > 32 and "{" not in found else ""
+def _explain_guest(text: str) -> str:
+    return "longer than 32 characters" if len(text) > 32 and "{" not in text else ""
 
 
 def _references(text: str) -> str:
@@ -69,11 +69,11 @@ def _mac(text: str) -> str | None:
 
 
 def _driver(text: str) -> str:
-    """Any name could be a driver's, but what is a slip away from a word of ours was meant to be that."""
-    meant = nearest(text, _DRIVER_WORDS, 2)
-    if meant is None or meant == text or (text.startswith(meant) and len(text) > len(meant) + 1):  # as host1x is
+    """Any driver name is allowed, but not a misspelling of a keyword."""
+    keyword = nearest(text, _DRIVER_WORDS, 2)
+    if keyword is None or keyword == text or (text.startswith(keyword) and len(text) > len(keyword) + 1):  # host1x
         return text
-    raise ValueError(f'allowed is {_DRIVER_ALLOWED}, did you mean "{meant}"?')
+    raise ValueError(f'allowed is {_DRIVER_ALLOWED}, did you mean "{keyword}"?')
 
 
 def _canonical_interface(text: str) -> str:
@@ -81,11 +81,11 @@ def _canonical_interface(text: str) -> str:
 
     address = ipaddress.ip_interface(text)
     if address.ip.is_multicast or address.ip.is_unspecified:
-        raise ValueError("allowed is an address that one host can hold")
+        raise ValueError("allowed is the address of one host")
     network = address.network
-    whole = {network.network_address: "network address", network.broadcast_address: "broadcast address"}
-    if address.version == 4 and network.prefixlen < 31 and address.ip in whole:
-        raise ValueError(f"the {whole[address.ip]} of {network}, allowed is an address of a host in it")
+    reserved = {network.network_address: "network address", network.broadcast_address: "broadcast address"}
+    if address.version == 4 and network.prefixlen < 31 and address.ip in reserved:
+        raise ValueError(f"the {reserved[address.ip]} of {network}, allowed is the address of a host in it")
     return str(address)
 
 
@@ -98,7 +98,7 @@ def _interface_or_dhcp(text: str) -> str:
 
 
 def _boot_url(text: str) -> str:
-    """What is iPXE's to fill in is left to it."""
+    """A URL with an iPXE variable is complete only at boot, so it is not checked."""
     if text.startswith("iscsi:") and "${" not in text and not re.fullmatch(_ISCSI, text):
         raise ValueError(
             "allowed is iscsi:server:protocol:port:LUN:target, as in iscsi:192.168.10.1::::iqn.2016-01.com.example:a"
@@ -115,92 +115,99 @@ def _mebibytes(text: str) -> int:
     return int(text[:-1]) * {"M": 1, "G": 1024, "T": 1024 * 1024}[text[-1]]
 
 
-def _text(allowed: str, longest: int, convert: Callable[[str], str] = str) -> Text:
-    return Text(f"[^{_HIDDEN}]{{1,{longest}}}", f"{allowed} without control characters", longest, convert)
+def _explain_hidden(text: str) -> str:
+    return "control characters" if re.search(f"[{_HIDDEN}]", text) else ""
 
 
-VF_COUNT = Text("max|(?:100|[1-9][0-9]?)%", '"max" or a share such as "50%"', convert=vf_count, words=("max",))
-INDEX_SET = Text(_INDICES, 'VF indices such as "0", "0-2", "0,2,5-7", or "*"', convert=index_set)
-LABEL = Text(_LABEL, "a name of letters, digits, _, . and -, at most 64")
-DRIVER = Text("[a-zA-Z0-9_-]{1,64}", _DRIVER_ALLOWED, convert=_driver, words=_DRIVER_WORDS)
-MAC = Text(
+def _line(allowed: str, longest: int, convert: Callable[[str], str] = str) -> String:
+    return String(f"[^{_HIDDEN}]{{1,{longest}}}", allowed, longest, convert, _explain_hidden)
+
+
+VF_COUNT = String("max|(?:100|[1-9][0-9]?)%", '"max" or a share such as "50%"', convert=vf_count, words=("max",))
+INDEX_SET = String(_INDICES, 'VF indices such as "0", "0-2", "0,2,5-7", or "*"', convert=index_set)
+LABEL = String(_LABEL, "a name of letters, digits, _, . and -, at most 64")
+DRIVER = String("[a-zA-Z0-9_-]{1,64}", _DRIVER_ALLOWED, convert=_driver, words=_DRIVER_WORDS)
+MAC = String(
     rf"stable|keep|{_UNICAST}|{_TEMPLATE}",
     '"stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}"',
     convert=_mac,
     explain=_explain_mac,
     words=("stable", "keep"),
 )
-INTERFACE = Text(
+INTERFACE = String(
     r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}",
-    "a name of an interface: 1 to 15 printable ASCII characters without space, / and :",
+    "an interface name: 1 to 15 printable ASCII characters without space, / or :",
     15,
     explain=_explain_interface,
 )
-ADDRESS = Text(f"{_IPV4}|{_IPV6}", 'an IP address such as "192.168.10.1"', convert=_canonical_address)
-HOST_ADDRESS = Text(
+ADDRESS = String(f"{_IPV4}|{_IPV6}", 'an IP address such as "192.168.10.1"', convert=_canonical_address)
+HOST_ADDRESS = String(
     _PREFIXED, 'an IP address with its prefix length such as "192.168.10.1/24"', convert=_canonical_interface
 )
-HOST_ADDRESS_OR_DHCP = Text(
+HOST_ADDRESS_OR_DHCP = String(
     f"dhcp|{_PREFIXED}",
     '"dhcp" or an address such as "192.168.10.10/24"',
     convert=_interface_or_dhcp,
     words=("dhcp",),
 )
-METRICS = Text(
+METRICS = String(
     rf"(?:{_HOST}|\[(?:{_IPV6})\]):{_PORT}|unix:{_NO_PARENT}/[!-+\--~]{{1,106}}|",
-    '"host:port", "[IPv6]:port", "unix:/absolute/path", or "" for none',
+    '"host:port", "[IPv6]:port", "unix:/absolute/path", or ""',
     320,
 )
-PATH = Text(
+PATH = String(
     f"{_NO_PARENT}/[^,{_HIDDEN}]{{1,1022}}",
-    'an absolute path without "..", commas and control characters',
+    'an absolute path without "..", commas or control characters',
     1023,
     explain=_explain_path,
 )
-# What only root writes, so that a policy cannot hand any file of the host to a guest.
+# Only root can write there, so a policy cannot pass an arbitrary file of the host to a guest.
 ROM_FOLDERS = ("/etc/vfagent/", "/opt/", "/srv/", "/usr/", "/var/lib/vfagent/")
-ROM_FILE = Text(
+ROM_FILE = String(
     f"{_NO_PARENT}(?:{'|'.join(ROM_FOLDERS)})[^,{_HIDDEN}]{{1,1000}}",
     f"a file below {', '.join(ROM_FOLDERS[:-1])} or {ROM_FOLDERS[-1]}",
     1023,
     explain=_explain_path,
 )
-CHAP_USER = Text(r"(?:[a-zA-Z0-9._:@-]|\{index\}){1,223}", "a name of letters, digits, ., _, :, @ and -, at most 223")
-PERIOD = Text(
+CHAP_USER = String(r"(?:[a-zA-Z0-9._:@-]|\{index\}){1,223}", "a name of letters, digits, ., _, :, @ and -, at most 223")
+PERIOD = String(
     "[1-9][0-9]{1,4}s|[1-9][0-9]{0,3}min|[1-9][0-9]?h", "10s to 99999s, 1min to 9999min, or 1h to 99h", convert=_seconds
 )
-MEMORY = Text(
+MEMORY = String(
     "[1-9][0-9]{0,7}M|[1-9][0-9]{0,4}G|[1-9][0-9]?T",
     'a whole number with M, G or T, such as "512M"',
     convert=_mebibytes,
 )
-GUEST_NAME = Text(
+GUEST_NAME = String(
     r"(?:[a-z0-9]|\{index\})(?:[a-z0-9_-]|\{index\}){0,31}",
     "a name of a-z, 0-9, _ and -, not beginning with _ or -, at most 32",
     explain=_explain_guest,
 )
-VF_REFERENCE = Text(
+VF_REFERENCE = String(
     rf"{_LABEL}(?::{_INDEX})?",
-    'label:index of a VF such as "storage:0", or a label alone for any free VF',
+    'label:index of a VF such as "storage:0", or only a label for any free VF',
     convert=_references,
 )
-VF_REFERENCES = Text(rf"{_LABEL}:(?:{_INDICES})", 'a label and VF indices such as "storage:0-3"', convert=_references)
-VNC = Text(
+VF_REFERENCES = String(rf"{_LABEL}:(?:{_INDICES})", 'a label and VF indices such as "storage:0-3"', convert=_references)
+VNC = String(
     rf"(?:{_IPV4}|\[(?:{_IPV6})\]|localhost):(?:0|[1-9][0-9]{{0,3}}|\{{index\}})",
     'an address and a display such as "127.0.0.1:0"',
 )
-BOOT_URL = Text(
+BOOT_URL = String(
     r"(?:iscsi:|https?://)[!#-&(-\[\]-_a-~]{1,1000}",
-    "an iscsi:, http: or https: URL without spaces, quotes, backslashes and control characters",
+    "an iscsi:, http: or https: URL without spaces, quotes, backslashes or control characters",
     1023,
     convert=_boot_url,
 )
-ISCSI_URL = Text(
-    r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes and control characters", 1023
+ISCSI_URL = String(
+    r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes or control characters", 1023
 )
-COMMAND_LINE = Text("[ -~]{0,2000}", "at most 2000 printable ASCII characters", 2000)
-GLOB = _text(globs.NAME, 255, globs.name)
-PCI_GLOB = Text(GLOB.pattern, globs.PCI, convert=globs.pci)
-MAC_GLOB = Text(GLOB.pattern, globs.MAC, convert=globs.mac)
-HARDWARE_ID = Text(r"(?:0[xX])?[0-9a-fA-F*?\[\]!-]{1,32}", globs.HARDWARE_ID, convert=globs.hardware_id)
-DESCRIPTION = _text("a line of at most 200 characters", 200)
+COMMAND_LINE = String("[ -~]{0,2000}", "at most 2000 printable ASCII characters", 2000)
+DRIVER_GLOB = _line('a pattern such as "igb*"', 255, globs.name)
+PATH_GLOB = _line('a pattern such as "pci-0000:3b:*"', 255, globs.name)
+INTERFACE_GLOB = _line('a pattern such as "enp59s0f*"', 255, globs.name)
+HOST_GLOB = _line('a pattern such as "kvm-*"', 255, globs.name)
+PCI_GLOB = _line(globs.PCI, 255, globs.pci)
+MAC_GLOB = _line(globs.MAC, 255, globs.mac)
+HARDWARE_ID = String(r"(?:0[xX])?[0-9a-fA-F*?\[\]!-]{1,32}", globs.HARDWARE_ID, convert=globs.hardware_id)
+DESCRIPTION = _line("a line of at most 200 characters", 200)

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a text that is no TOML, in words for whoever wrote it.
+"""Messages for text that is not TOML: what to write instead.
 
-Parsers say what they expected, each version in its own words; these go by the text.
+A parser only says what it expected, and each version words it differently. These messages go by the text.
 """
 
 import re
 from collections.abc import Callable
 
 from vfagent.frozen import frozen
-from vfagent.policy.positions import Again, Positions, is_string
-from vfagent.policy.problems import printable, quoted
+from vfagent.model.printable import printable
+from vfagent.policy.positions import Duplicate, Positions, is_string
+from vfagent.policy.problems import quoted
 from vfagent.policy.types import Policy
-from vfagent.policy.value_types import Table, Tables, declared
+from vfagent.policy.value_types import ArrayOfTables, Table, declared
 
 _TRUTH = re.compile("(?i)true|false|yes|no|on|off")
 _PADDED = re.compile("[+-]?0[0-9_]+")
@@ -31,8 +32,8 @@ class Advice:
 
 
 @frozen(slots=True)
-class _Spot:
-    """Where a parser gave up: the line's text, the word there, and what stands before that."""
+class _ErrorLine:
+    """The line at which a parser failed: the word there, and the text before and after it."""
 
     line: str
     before: str
@@ -42,42 +43,43 @@ class _Spot:
 
 
 def advise(positions: Positions, line: int, column: int) -> Advice | None:
-    """None where the parser's own words are all there is."""
-    if positions.again:
-        again = positions.again[0]
-        return Advice(_twice(again, positions), *positions.line_column(again.offset))
+    """None where only the parser's own message is available."""
+    if positions.duplicates:
+        duplicate = positions.duplicates[0]
+        return Advice(_duplicate_text(duplicate, positions), *positions.line_column(duplicate.offset))
     if (opening := _unclosed(positions)) is not None:
         mark = re.match(r"\"\"\"|'''|.", positions.text[opening:])[0]  # type: ignore[index]
         text = f"found a string without its closing {mark}, allowed is {mark} at its end"
         return Advice(text, *positions.line_column(opening))
-    spot = _spot(positions, line, column)
-    text = next((said for rule in _RULES if (said := rule(spot))), "")
+    error = _error_line(positions, line, column)
+    text = next((message for rule in _RULES if (message := rule(error))), "")
     return Advice(text, line, column) if text else None
 
 
-def _twice(again: Again, positions: Positions) -> str:
-    first, _ = positions.line_column(again.first)
-    names = [part for part in again.path if isinstance(part, str)]
+def _duplicate_text(duplicate: Duplicate, positions: Positions) -> str:
+    first, _ = positions.line_column(duplicate.first)
+    names = [part for part in duplicate.path if isinstance(part, str)]
     name = printable(".".join(names))
-    if not again.table:
-        return f"found {quoted(names[-1])} a second time, allowed is once: it is in line {first} already"
-    if _several(names):
-        return f"found [{name}] beside that of line {first}, allowed is [[{name}]] for each of them"
-    return f"found [{name}] a second time, allowed is once: its keys belong below that of line {first}"
+    if not duplicate.table:
+        return f"found {quoted(names[-1])} a second time, allowed is once: it is already in line {first}"
+    if _is_array_of_tables(names):
+        return f"found [{name}] besides the one in line {first}, allowed is [[{name}]] for each"
+    return f"found [{name}] a second time, allowed is once: put its keys below the one in line {first}"
 
 
-def _several(names: list[str]) -> bool:
-    """Whether the policy has an array of tables by this name."""
+def _is_array_of_tables(names: list[str]) -> bool:
+    """Whether the policy has an array of tables with this name."""
     of: type | None = Policy
-    several = False
+    is_array = False
     for name in names:
-        form = declared(of)[name].key.form if of and name in declared(of) else None
-        several, of = isinstance(form, Tables), form.of if isinstance(form, Table | Tables) else None
-    return several
+        value_type = declared(of)[name].key.value_type if of and name in declared(of) else None
+        is_array = isinstance(value_type, ArrayOfTables)
+        of = value_type.of if isinstance(value_type, Table | ArrayOfTables) else None
+    return is_array
 
 
 def _unclosed(positions: Positions) -> int | None:
-    """The quote that opens a string without an end, of three the first."""
+    """The offset of the quote that opens an unterminated string; the first of three quotes."""
     at, text = positions.stopped, positions.text
     if at is None or text[at : at + 1] not in ('"', "'") or is_string(text, at):
         return None
@@ -86,71 +88,71 @@ def _unclosed(positions: Positions) -> int | None:
     return at
 
 
-def _spot(positions: Positions, line: int, column: int) -> _Spot:
+def _error_line(positions: Positions, line: int, column: int) -> _ErrorLine:
     lines = positions.text.split("\n")
-    whole = lines[line - 1] if line <= len(lines) else ""
-    left, right = whole[: column - 1], whole[column - 1 :]
-    begun = re.search(rf"{_WORD}*\Z", left)[0]  # type: ignore[index]
-    rest = re.match(f"{_WORD}*", right)[0]  # type: ignore[index]
-    before = left.removesuffix(begun)
-    start = sum(len(one) + 1 for one in lines[: line - 1]) + len(before)
+    text = lines[line - 1] if line <= len(lines) else ""
+    left, right = text[: column - 1], text[column - 1 :]
+    word_start = re.search(rf"{_WORD}*\Z", left)[0]  # type: ignore[index]
+    word_end = re.match(f"{_WORD}*", right)[0]  # type: ignore[index]
+    before = left.removesuffix(word_start)
+    start = sum(len(earlier) + 1 for earlier in lines[: line - 1]) + len(before)
     is_value = before.rstrip().endswith("=") or start in positions.values.values()
-    return _Spot(whole, before, begun + rest, right[len(rest) :], is_value)
+    return _ErrorLine(text, before, word_start + word_end, right[len(word_end) :], is_value)
 
 
-def _brackets(spot: _Spot) -> str:
-    found = _HEADER.fullmatch(spot.line)
-    if not found or spot.line.count("[") == spot.line.count("]"):
+def _brackets(error: _ErrorLine) -> str:
+    header = _HEADER.fullmatch(error.line)
+    if not header or error.line.count("[") == error.line.count("]"):
         return ""
-    allowed = f"[[{found[1]}]]" if _several(found[1].split(".")) else f"[{found[1]}]"
-    return f"found brackets that are no pairs, allowed is {allowed}"
+    allowed = f"[[{header[1]}]]" if _is_array_of_tables(header[1].split(".")) else f"[{header[1]}]"
+    return f"found unbalanced brackets, allowed is {allowed}"
 
 
-def _comment(spot: _Spot) -> str:
-    mark = re.match(r"\s*(//|;|--|/\*)", spot.line)
+def _comment(error: _ErrorLine) -> str:
+    mark = re.match(r"\s*(//|;|--|/\*)", error.line)
     return f'found "{mark[1]}", allowed is "#" before a comment' if mark else ""
 
 
-def _equals(spot: _Spot) -> str:
-    key = re.match(r"""\s*[\w.-]+\s*(?::|["'\d\w])(?!.*=)""", spot.line)
+def _equals(error: _ErrorLine) -> str:
+    key = re.match(r"""\s*[\w.-]+\s*(?::|["'\d\w])(?!.*=)""", error.line)
     return 'found a key without "=" after it, allowed is key = value' if key else ""
 
 
-def _no_value(spot: _Spot) -> str:
-    empty = not spot.word and spot.before.rstrip().endswith("=") and not spot.after.strip().partition("#")[0]
+def _no_value(error: _ErrorLine) -> str:
+    empty = not error.word and error.before.rstrip().endswith("=") and not error.after.strip().partition("#")[0]
     return 'found no value, allowed is one after "="' if empty else ""
 
 
-def _semicolon(spot: _Spot) -> str:
-    return 'found ";", allowed is nothing after a value' if spot.word.endswith(";") else ""
+def _semicolon(error: _ErrorLine) -> str:
+    return 'found ";", allowed is nothing after a value' if error.word.endswith(";") else ""
 
 
-def _value(spot: _Spot) -> str:
-    if not spot.is_value or not spot.word:
+def _value(error: _ErrorLine) -> str:
+    if not error.is_value or not error.word:
         return ""
-    word = spot.word
+    word = error.word
     if word[0] in _CURLY:
         return f"found {word[0]}, allowed are straight quotes"
     if _TRUTH.fullmatch(word):
         return f"found {word}, allowed is true or false"
     if _PADDED.fullmatch(word):
-        return f"found {printable(word)}, allowed is {word.lstrip('+-0_') or '0'}, a number without zeros in front"
+        return f"found {printable(word)}, allowed is {word.lstrip('+-0_') or '0'}, a number without leading zeros"
     if _NUMBER.fullmatch(word):
         return ""
     return f"found {printable(word[:64])}, allowed is a string in quotes: {quoted(word)}"
 
 
-def _backslash(spot: _Spot) -> str:
-    inside = re.search(r'"[^"]*\\[^"]*"?', spot.line)
-    return r"found a backslash in a string, allowed is \\ for one, or a string in single quotes" if inside else ""
+def _backslash(error: _ErrorLine) -> str:
+    string = re.search(r'"[^"]*\\[^"]*"?', error.line)
+    return r"found a backslash in a string, allowed is \\ for one, or a string in single quotes" if string else ""
 
 
-def _inline_table(spot: _Spot) -> str:
-    opened = re.search(r"\{(?:[^}]*$|[^}]*,\s*\})", spot.line)
-    return "found an inline table of several lines or with a last comma, allowed is one line of pairs" if opened else ""
+def _inline_table(error: _ErrorLine) -> str:
+    table = re.search(r"\{(?:[^}]*$|[^}]*,\s*\})", error.line)
+    return "found an inline table with several lines or a trailing comma, allowed is one line of pairs" if table else ""
 
 
-_RULES: tuple[Callable[[_Spot], str], ...] = (
+_RULES: tuple[Callable[[_ErrorLine], str], ...] = (
     _brackets,
     _comment,
     _no_value,

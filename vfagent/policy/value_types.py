@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms a TOML value may take. Each reads a value, words what is allowed and knows its JSON Schema."""
+"""The value types of the policy's keys. Each reads a TOML value, describes what is allowed and has a JSON Schema."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 
 class MismatchError(ValueError):
-    """A value that its form does not allow; `in_schema` if the JSON Schema refuses it too."""
+    """A value that its type does not allow; `in_schema` if the JSON Schema rejects it too."""
 
     def __init__(self, text: str, *, in_schema: bool = True) -> None:
         super().__init__(text)
@@ -26,19 +26,19 @@ class Scalar(Protocol):
     @property
     def allowed(self) -> str: ...
 
-    def read(self, found: object) -> object:
+    def read(self, value: object) -> object:
         """Return the policy's value for a TOML value, or raise MismatchError."""
 
     def schema(self) -> Schema: ...
 
 
-def _unchanged(found: object) -> object:
-    return found
+def _unchanged(value: object) -> object:
+    return value
 
 
 @frozen(slots=True)
-class Whole:
-    """An integer within bounds; booleans are none."""
+class Integer:
+    """An integer within bounds. In Python a boolean is an integer too: it is rejected."""
 
     low: int
     high: int
@@ -48,65 +48,65 @@ class Whole:
     def allowed(self) -> str:
         return f"{self.low} to {self.high}" if self.low < self.high else str(self.low)
 
-    def read(self, found: object) -> object:
-        if isinstance(found, int) and not isinstance(found, bool) and self.low <= found <= self.high:
-            return self.convert(found)
-        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}")
+    def read(self, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
+            return self.convert(value)
+        raise MismatchError(f"found {described(value)}, allowed is {self.allowed}")
 
     def schema(self) -> Schema:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
 @frozen(slots=True)
-class Flag:
+class Boolean:
     """A boolean."""
 
     allowed: str = "true or false"
 
-    def read(self, found: object) -> bool:
-        if isinstance(found, bool):
-            return found
-        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}")
+    def read(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise MismatchError(f"found {described(value)}, allowed is {self.allowed}")
 
     def schema(self) -> Schema:
         return {"type": "boolean"}
 
 
 @frozen(slots=True)
-class Text:
-    """A string that matches `pattern` as a whole; `convert` may refuse more, with a ValueError."""
+class String:
+    """A string that matches `pattern` as a whole; `convert` can reject more, with a ValueError."""
 
     pattern: str
     allowed: str
     longest: int = 255
     convert: Callable[[str], object] = _unchanged
     explain: Callable[[str], str] | None = None
-    words: tuple[str, ...] = ()  # those of the pattern, for whoever mistypes one
+    words: tuple[str, ...] = ()  # the keywords in the pattern, for suggestions
 
-    def read(self, found: object) -> object:
-        if not isinstance(found, str) or len(found) > self.longest or not re.fullmatch(self.pattern, found):
-            raise MismatchError(f"found {self._described(found)}, allowed is {self.allowed}{_meant(found, self)}")
+    def read(self, value: object) -> object:
+        if not isinstance(value, str) or len(value) > self.longest or not re.fullmatch(self.pattern, value):
+            raise MismatchError(f"found {self._described(value)}, allowed is {self.allowed}{_suggestion(value, self)}")
         try:
-            return self.convert(found)
+            return self.convert(value)
         except ValueError as error:
-            raise MismatchError(f"found {described(found)}, {error}", in_schema=False) from None
+            raise MismatchError(f"found {described(value)}, {error}", in_schema=False) from None
 
-    def _described(self, found: object) -> str:
-        if not isinstance(found, str):
-            return described(found)
-        if len(found) > self.longest:
-            return f"{len(found)} characters (at most {self.longest})"
-        reason = self.explain(found) if self.explain else ""
-        return f"{described(found)} ({reason})" if reason else described(found)
+    def _described(self, value: object) -> str:
+        if not isinstance(value, str):
+            return described(value)
+        if len(value) > self.longest:
+            return f"{len(value)} characters (at most {self.longest})"
+        reason = self.explain(value) if self.explain else ""
+        return f"{described(value)} ({reason})" if reason else described(value)
 
     def schema(self) -> Schema:
-        # Python's "$" also matches before a last newline; the look-ahead says what ECMA 262 means by it.
+        # Python's "$" also matches before a final newline, that of ECMA 262 does not: the lookahead excludes it.
         return {"type": "string", "maxLength": self.longest, "pattern": f"^(?:{self.pattern})$(?!\\n)"}
 
 
 @frozen(slots=True)
 class Choice:
-    """One of a few words."""
+    """One of a few keywords."""
 
     words: tuple[str, ...] | type[StrEnum]
 
@@ -119,64 +119,66 @@ class Choice:
         *most, last = (f'"{word}"' for word in self.values)
         return f"{', '.join(most)} or {last}"
 
-    def read(self, found: object) -> str:
-        if isinstance(found, str) and found in self.values:
-            return found if isinstance(self.words, tuple) else self.words(found)
-        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}{_meant(found, self)}")
+    def read(self, value: object) -> str:
+        if isinstance(value, str) and value in self.values:
+            return value if isinstance(self.words, tuple) else self.words(value)
+        raise MismatchError(f"found {described(value)}, allowed is {self.allowed}{_suggestion(value, self)}")
 
     def schema(self) -> Schema:
         return {"type": "string", "enum": list(self.values)}
 
 
 @frozen(slots=True)
-class Either:
-    """The first of several forms that takes the value."""
+class AnyOf:
+    """The first of several types that accepts the value."""
 
-    forms: tuple[Scalar, ...]
+    value_types: tuple[Scalar, ...]
 
     @property
     def allowed(self) -> str:
-        *most, last = (form.allowed for form in self.forms)
+        *most, last = (value_type.allowed for value_type in self.value_types)
         return f"{', '.join(most)} or {last}"
 
-    def read(self, found: object) -> object:
-        for form in self.forms:
+    def read(self, value: object) -> object:
+        for value_type in self.value_types:
             try:
-                return form.read(found)
+                return value_type.read(value)
             except MismatchError as mismatch:
                 if not mismatch.in_schema:
                     raise
-        raise MismatchError(f"found {described(found)}, allowed is {self.allowed}{_meant(found, *self.forms)}")
+        raise MismatchError(
+            f"found {described(value)}, allowed is {self.allowed}{_suggestion(value, *self.value_types)}"
+        )
 
     def schema(self) -> Schema:
-        return {"anyOf": [form.schema() for form in self.forms]}
+        return {"anyOf": [value_type.schema() for value_type in self.value_types]}
 
 
-def _meant(found: object, *forms: Scalar) -> str:
-    """The words of these forms that a mistyped one is near to."""
-    words = [word for form in forms for word in _words(form)]
-    return suggestion(found, words) if isinstance(found, str) else ""
+def _suggestion(value: object, *value_types: Scalar) -> str:
+    """A suggestion if the value is a misspelled keyword of these types."""
+    words = [word for value_type in value_types for word in _keywords(value_type)]
+    return suggestion(value, words) if isinstance(value, str) else ""
 
 
-def _words(form: Scalar) -> tuple[str, ...]:
-    match form:
+def _keywords(value_type: Scalar) -> tuple[str, ...]:
+    match value_type:
         case Choice():
-            return form.values
-        case Text():
-            return form.words
+            return value_type.values
+        case String():
+            return value_type.words
     return ()
 
 
 @frozen(slots=True)
-class Several:
+class Array:
     """An array of scalars."""
 
-    form: Scalar
+    item: Scalar
     at_most: int
 
     @property
     def allowed(self) -> str:
-        return f"an array of at most {self.at_most}, each {self.form.allowed}"
+        return f"an array of at most {self.at_most}, each {self.item.allowed}"
 
 
 @frozen(slots=True)
@@ -189,7 +191,7 @@ class Table:
 
 
 @frozen(slots=True)
-class Tables:
+class ArrayOfTables:
     """An array of tables."""
 
     of: type[Any]
@@ -199,7 +201,7 @@ class Tables:
 
 @frozen(slots=True)
 class Properties:
-    """A table of allow-listed words, read into sorted pairs."""
+    """A table of allow-listed names, read as sorted pairs."""
 
     keys: Mapping[str, "Key"]
     allowed: str = "a table"
@@ -207,12 +209,12 @@ class Properties:
 
 @frozen(slots=True)
 class Key:
-    """What one key of the policy may hold, and the sentence that documents it."""
+    """The type of one key of the policy, and the sentence that documents it."""
 
-    form: Scalar | Several | Table | Tables | Properties
+    value_type: Scalar | Array | Table | ArrayOfTables | Properties
     doc: str
-    spelling: str = ""  # in TOML, where it is not the field's name
-    default: str = ""  # in words or TOML, where the field's default does not show it
+    spelling: str = ""  # in TOML, if not the field's name
+    default: str = ""  # as TOML, if the field's default does not show it
 
 
 @frozen(slots=True)
@@ -220,33 +222,33 @@ class Declared:
     """A key together with the field it fills."""
 
     name: str
-    fills: str
+    field_name: str
     key: Key
     required: bool
     default: object
 
 
-def key(form: Any, doc: str, *, spelling: str = "", default: str = "") -> Mapping[str, Key]:
+def key(value_type: Any, doc: str, *, spelling: str = "", default: str = "") -> Mapping[str, Key]:
     """A field's metadata."""
-    return {"key": Key(form, doc, spelling, default)}
+    return {"key": Key(value_type, doc, spelling, default)}
 
 
-_known: dict[type, Mapping[str, Declared]] = {}
+_declared_keys: dict[type, Mapping[str, Declared]] = {}
 
 
 def declared(of: type) -> Mapping[str, Declared]:
     """The keys that fill a dataclass, by their TOML spelling, in the order of their declaration."""
-    if of not in _known:
-        _known[of] = _declarations(of)
-    return _known[of]
+    if of not in _declared_keys:
+        _declared_keys[of] = _declarations(of)
+    return _declared_keys[of]
 
 
 def _declarations(of: type) -> Mapping[str, Declared]:
     keys: dict[str, Declared] = {}
-    for part in fields(of):
-        declaration: Key | None = part.metadata.get("key")
+    for declared_field in fields(of):
+        declaration: Key | None = declared_field.metadata.get("key")
         if declaration is not None:
-            name = declaration.spelling or part.name
-            required = part.default is MISSING and part.default_factory is MISSING
-            keys[name] = Declared(name, part.name, declaration, required, part.default)
+            name = declaration.spelling or declared_field.name
+            required = declared_field.default is MISSING and declared_field.default_factory is MISSING
+            keys[name] = Declared(name, declared_field.name, declaration, required, declared_field.default)
     return keys

@@ -100,7 +100,7 @@ def test_without_all_its_vfs_a_guest_takes_none(tmp_path: Path) -> None:
     [
         (vf(1, 0, held=True), "its VFIO group is held open"),
         (vf(1, 0, driver=None), "is not bound to vfio-pci yet"),
-        (replace(vf(1, 0, driver=None), enabled=True), "it is being taken from whoever holds it"),
+        (replace(vf(1, 0, driver=None), enabled=True), "it is being unbound from its driver"),
     ],
     ids=["held", "unbound", "removed"],
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written is read back the same; what is not ours is refused with ValueError, and with nothing else."""
+"""Values are the same after encode and decode; other data is refused with ValueError."""
 
 import json
 from typing import Any
@@ -32,24 +32,24 @@ SETTINGS = st.builds(
 )
 VFS = st.builds(Vf, address=PCI, group_blockers=st.lists(PCI, max_size=2).map(tuple), settings=st.none() | SETTINGS)
 PFS = st.builds(Pf, address=PCI, vfs=st.lists(VFS, max_size=3).map(tuple), netdev=st.none() | st.builds(Netdev))
-MEMORIES = st.builds(DriverState, applied=st.dictionaries(st.integers(0, 300), SETTINGS, max_size=3))
-VALUES = st.lists(PFS, max_size=2).map(tuple).map(Inventory) | MEMORIES | PFS.map(Baseline)
+DRIVER_STATES = st.builds(DriverState, applied=st.dictionaries(st.integers(0, 300), SETTINGS, max_size=3))
+VALUES = st.lists(PFS, max_size=2).map(tuple).map(Inventory) | DRIVER_STATES | PFS.map(Baseline)
 
 
 @given(value=VALUES)
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_a_value_survives_json(value: Any) -> None:
+def test_a_value_is_the_same_after_encode_and_decode(value: Any) -> None:
     assert decode(type(value), json.loads(json.dumps(encode(value)))) == value
 
 
 @given(kind=st.sampled_from((Inventory, DriverState, Baseline, VfSettings, Netdev)), data=JSON)
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_other_data_are_refused_with_one_kind_of_error(kind: type, data: Any) -> None:
+def test_other_data_is_refused_with_value_error(kind: type, data: Any) -> None:
     try:
-        found: object = decode(kind, data)
+        value: object = decode(kind, data)
     except ValueError:
         return
-    assert isinstance(found, kind)
+    assert isinstance(value, kind)
 
 
 @given(value=st.lists(PFS, min_size=1, max_size=1).map(tuple).map(Inventory), other=JSON, number=st.integers(0, 99))
@@ -59,16 +59,16 @@ def test_a_damaged_value_is_refused_or_read_as_its_kind(value: Inventory, other:
     (pf,) = data["pfs"]
     pf[sorted(pf)[number % len(pf)]] = other
     try:
-        found = decode(Inventory, data)
+        inventory = decode(Inventory, data)
     except ValueError:
         return
-    assert encode(found) == encode(decode(Inventory, json.loads(json.dumps(encode(found)))))
+    assert encode(inventory) == encode(decode(Inventory, json.loads(json.dumps(encode(inventory)))))
 
 
-def test_unknown_keys_are_left_out() -> None:
+def test_unknown_keys_are_ignored() -> None:
     assert decode(Vlan, {"id": 3, "color": "red"}) == Vlan(3)
 
 
-def test_what_is_missing_is_named() -> None:
+def test_a_missing_key_is_named() -> None:
     with pytest.raises(ValueError, match=r"not a Vlan: .*'id'"):
         decode(Vlan, {})

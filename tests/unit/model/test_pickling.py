@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker sends costs little to send: a rule of the values' make, see `vfagent.model`."""
+"""Values are pickled by C code, as they pass between processes often; see `vfagent.model`."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from vfagent.reconcile import rounds
 
 
 def values(module: ModuleType) -> Iterator[type]:
-    for found in vars(module).values():
-        if isinstance(found, type) and dataclasses.is_dataclass(found) and found.__module__ == module.__name__:
-            yield found
+    for item in vars(module).values():
+        if isinstance(item, type) and dataclasses.is_dataclass(item) and item.__module__ == module.__name__:
+            yield item
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def values(module: ModuleType) -> Iterator[type]:
     [rounds, desired, inventory, driver_state, vf_settings, planner, steps, vf, types],
     ids=lambda module: module.__name__,
 )
-def test_no_value_is_pickled_by_python_code(module: ModuleType) -> None:
-    found = list(values(module))
-    assert found
-    assert [one.__name__ for one in found if "__getstate__" in vars(one)] == []
+def test_no_value_defines_getstate(module: ModuleType) -> None:
+    classes = list(values(module))
+    assert classes
+    assert [cls.__name__ for cls in classes if "__getstate__" in vars(cls)] == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies as text: what they become, and what is wrong with them."""
+"""Fixtures that read a policy from text."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +28,11 @@ def parse(tmp_path: Path) -> Parse:
 def problems(parse: Parse, tmp_path: Path) -> Problems:
     """The problems of a text, without the folder of its file."""
 
-    def found(text: str) -> list[str]:
+    def problem_lines(text: str) -> list[str]:
         try:
             parse(text)
         except PolicyError as error:
             return [line.replace(f"{tmp_path}/", "") for line in error.problems]
         return []
 
-    return found
+    return problem_lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The design's example, the default and the worked examples."""
+"""The design's example, the default policy and the examples."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ from vfagent.store.policy_files import load_files
 
 CONFIG = Path(__file__).parents[3] / "config"
 
-MEANT = Policy(
+DESIGN_EXAMPLE = Policy(
     agent=AgentRule(metrics="127.0.0.1:9862", resync_s=300.0),
     pf=(
         PfRule(
@@ -85,15 +85,15 @@ MEANT = Policy(
 )
 
 
-def test_the_design_s_example_means_what_its_comments_say() -> None:
-    assert load_files([Path(__file__).with_name("design_example.toml")]) == MEANT
+def test_the_design_example_becomes_the_expected_policy() -> None:
+    assert load_files([Path(__file__).with_name("design_example.toml")]) == DESIGN_EXAMPLE
 
 
 def test_the_default_policy_is_empty() -> None:
     assert load_files([CONFIG / "policy.toml"]) == Policy()
 
 
-def test_every_line_of_the_default_is_a_key_that_may_stand_there() -> None:
+def test_every_commented_line_of_the_default_policy_is_valid() -> None:
     keys = re.sub(r"(?m)^# (?=\[|[a-zA-Z_]+ = )", "", (CONFIG / "policy.toml").read_text())
     fragment = read_fragment(tomllib.loads(keys))
     assert not fragment.findings
@@ -102,5 +102,5 @@ def test_every_line_of_the_default_is_a_key_that_may_stand_there() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONFIG / "examples").glob("*.toml")), ids=lambda path: path.stem)
-def test_a_worked_example_is_a_policy(path: Path) -> None:
+def test_every_example_is_a_valid_policy(path: Path) -> None:
     assert load_files([path]).pf

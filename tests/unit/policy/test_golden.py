@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that is wrong with a policy is said at once, in the order of its lines."""
+"""All problems of a policy are reported at once, in the order of its lines."""
 
 from tests.unit.policy.conftest import Problems
 
@@ -45,15 +45,14 @@ memory = 512
 ipxe = { address = "dhcp", loader = "roms" }
 """
 
-TOLD = """\
+REPORTED = """\
 policy.toml:1:11: version: found 2, allowed is 1
-policy.toml:3:11: agent.metrics: found "nowhere", allowed is "host:port", "[IPv6]:port", "unix:/absolute/path", or "" \
-for none
+policy.toml:3:11: agent.metrics: found "nowhere", allowed is "host:port", "[IPv6]:port", "unix:/absolute/path", or ""
 policy.toml:4:1: agent.resinc: found an unknown key, allowed are metrics, metrics_public, metrics_tls, \
 ipxe_source, resync, did you mean "resync"?
 policy.toml:8:27: pf[0].match.pcii: found an unknown key, allowed are driver, path, pci, vendor, device, mac, \
 interface, host, did you mean "pci"?
-policy.toml:10:9: pf[0].vf[0].index: found "9-2", but 9-2 runs backwards, allowed is 2-9
+policy.toml:10:9: pf[0].vf[0].index: found "9-2", but 9-2 is reversed, allowed is 2-9
 policy.toml:12:8: pf[0].vf[1].vlan: found 5000, allowed is 0 to 4094
 policy.toml:13:7: pf[0].vf[1].mac: found "01:00:00:00:00:00" (a multicast address: the lowest bit of the first byte is \
 set), allowed is "stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}"
@@ -67,34 +66,34 @@ policy.toml:39:37: guest[0].ipxe.loader: found "roms", allowed is "auto", "image
 "rom"?
 """
 
-AFTER_MENDING = """\
-policy.toml:22:7: pf[1].vf[0].qos: found qos without vlan, allowed is qos beside vlan
-policy.toml:24:9: pf[1].vf[1].index: found index 3 a second time, allowed is once: it is named at policy.toml:21: \
+AFTER_FIXING = """\
+policy.toml:22:7: pf[1].vf[0].qos: found qos without vlan, allowed is qos with vlan
+policy.toml:24:9: pf[1].vf[1].index: found index 3 a second time, allowed is once: first used at policy.toml:21: \
 pf[1].vf[0].index
-policy.toml:24:9: pf[1].vf[1].index: found "3-4", allowed is 0 to 3: the rule makes 4 VFs
+policy.toml:24:9: pf[1].vf[1].index: found "3-4", allowed is 0 to 3: the rule creates 4 VFs
 policy.toml:25:15: pf[1].vf[1].min_tx_rate: found 5, allowed is at most max_tx_rate, 2
 policy.toml:31:23: pf[1].vlan[0].take_addresses_from: found "vlan10", a port of bridge "br0", allowed is an interface \
-that is no port of it: frames that reach a bridge port belong to the bridge, so an address on the port is never \
-answered; the bridge holds the addresses
+that is not a port of it: frames that reach a bridge port belong to the bridge, so an address on the port never \
+answers; the addresses belong on the bridge
 """
 
 
-def test_every_problem_is_told_with_its_place(problems: Problems) -> None:
-    assert problems(BAD) == TOLD.splitlines()
+def test_every_problem_is_reported_with_its_location(problems: Problems) -> None:
+    assert problems(BAD) == REPORTED.splitlines()
 
 
-def test_a_rule_with_well_formed_keys_is_checked_as_a_whole_beside_others_that_are_not(problems: Problems) -> None:
-    mended = problems(BAD.replace('"192.168.10.2"', '"192.168.10.2/24"'))
-    assert [line for line in mended if ": pf[1]" in line] == AFTER_MENDING.splitlines()
+def test_a_well_formed_rule_is_checked_despite_malformed_others(problems: Problems) -> None:
+    fixed = problems(BAD.replace('"192.168.10.2"', '"192.168.10.2/24"'))
+    assert [line for line in fixed if ": pf[1]" in line] == AFTER_FIXING.splitlines()
 
 
 def test_very_many_problems_end_in_a_count(problems: Problems) -> None:
-    logged = problems("[[pf]]\nname = 1\nmatch = 1\n" * 150)
-    assert len(logged) == 201
-    assert logged[-1] == "and 100 more problems"
+    reported = problems("[[pf]]\nname = 1\nmatch = 1\n" * 150)
+    assert len(reported) == 201
+    assert reported[-1] == "and 100 more problems"
 
 
 def test_very_many_unknown_keys_of_one_table_end_in_a_count(problems: Problems) -> None:
-    logged = problems("\n".join(f"key{number} = 1" for number in range(30)))
-    assert len(logged) == 21
-    assert "policy.toml:1:1: found 10 more unknown keys" in logged
+    reported = problems("\n".join(f"key{number} = 1" for number in range(30)))
+    assert len(reported) == 21
+    assert "policy.toml:1:1: found 10 more unknown keys" in reported

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON Schema and the validator's first stage come to the same verdict on any policy."""
+"""The JSON Schema and the reader accept and reject the same policies."""
 
 import random
 from typing import Any
@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from vfagent.policy.json_schema import schema
 from vfagent.policy.reading import read_fragment
 from vfagent.policy.types import PfRule, Policy
-from vfagent.policy.value_types import Choice, Either, Flag, Properties, Several, Table, Tables, Text, Whole, declared
+from vfagent.policy.value_types import (
+    AnyOf,
+    Array,
+    ArrayOfTables,
+    Boolean,
+    Choice,
+    Integer,
+    Properties,
+    String,
+    Table,
+    declared,
+)
 
 VALIDATOR = jsonschema.Draft4Validator(schema())
 Values = st.SearchStrategy[Any]
@@ -30,65 +41,66 @@ JUNK: Values = st.one_of(
 )
 
 
-def values(form: Any) -> Values:
-    """What a form allows."""
-    match form:
-        case Whole():
-            return st.sampled_from([form.low, form.high]) | st.integers(form.low, form.high)
-        case Flag():
+def values(value_type: Any) -> Values:
+    """The values that a type allows."""
+    match value_type:
+        case Integer(low=low, high=high):
+            return st.sampled_from([low, high]) | st.integers(low, high)
+        case Boolean():
             return st.booleans()
         case Choice():
-            return st.sampled_from(form.values)
-        case Text():
-            return st.from_regex(form.pattern, fullmatch=True).filter(lambda text: len(text) <= form.longest)
-        case Either():
-            return st.one_of(*map(values, form.forms))
-        case Several():
-            return st.lists(values(form.form), max_size=3)
+            return st.sampled_from(value_type.values)
+        case String(pattern=pattern, longest=longest):
+            return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest)
+        case AnyOf():
+            return st.one_of(*map(values, value_type.value_types))
+        case Array():
+            return st.lists(values(value_type.item), max_size=3)
         case Table():
-            return st.deferred(lambda: tables(form.of, at_least_one=form.non_empty))
-        case Tables():
-            return st.deferred(lambda: st.lists(tables(form.of), max_size=2))
-        case Properties():
-            return st.fixed_dictionaries({}, optional={name: values(key.form) for name, key in form.keys.items()})
-    raise AssertionError(form)
+            return st.deferred(lambda: tables(value_type.of, at_least_one=value_type.non_empty))
+        case ArrayOfTables():
+            return st.deferred(lambda: st.lists(tables(value_type.of), max_size=2))
+        case Properties(keys=keys):
+            return st.fixed_dictionaries({}, optional={name: values(key.value_type) for name, key in keys.items()})
+    raise AssertionError(value_type)
 
 
 def tables(of: type, *, at_least_one: bool = False) -> Values:
     keys = declared(of)
-    required = {name: values(one.key.form) for name, one in keys.items() if one.required}
-    optional = {name: values(one.key.form) for name, one in keys.items() if not one.required}
-    found = st.fixed_dictionaries(required, optional=optional)
-    return found.filter(bool) if at_least_one else found
+    required = {name: values(key.key.value_type) for name, key in keys.items() if key.required}
+    optional = {name: values(key.key.value_type) for name, key in keys.items() if not key.required}
+    result = st.fixed_dictionaries(required, optional=optional)
+    return result.filter(bool) if at_least_one else result
 
 
 POLICIES = tables(Policy)
 
 
 def agree(policy: dict[str, Any]) -> bool:
-    """Hold both to one verdict, and return it."""
+    """Check that both agree, and return whether they accept the policy."""
     findings = [finding for finding in read_fragment(policy).findings if finding.in_schema]
     errors = [error.message for error in VALIDATOR.iter_errors(policy)]
     assert bool(findings) == bool(errors), (findings, errors)
     return not findings
 
 
-def containers(found: Any) -> list[Any]:
+def containers(value: Any) -> list[Any]:
     """Every table and array of a policy."""
-    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
-    return ([found] if isinstance(found, dict | list) else []) + [one for value in inner for one in containers(value)]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = [value] if isinstance(value, dict | list) else []
+    return own + [container for item in inner for container in containers(item)]
 
 
-def spoil(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
-    """Put junk somewhere: in place of a value, under a key of its own, or nothing where something was."""
-    target = chance.choice(containers(policy))
+def damage(policy: dict[str, Any], junk: Any, rng: random.Random) -> None:
+    """Replace a value by junk, add junk, or remove a value."""
+    target = rng.choice(containers(policy))
     keys = list(target) if isinstance(target, dict) else list(range(len(target)))
-    if not keys or chance.random() < 0.2:
+    if not keys or rng.random() < 0.2:
         target.update(unknown=junk) if isinstance(target, dict) else target.append(junk)
-    elif chance.random() < 0.2:
-        del target[chance.choice(keys)]
+    elif rng.random() < 0.2:
+        del target[rng.choice(keys)]
     else:
-        target[chance.choice(keys)] = junk
+        target[rng.choice(keys)] = junk
 
 
 def test_the_schema_is_a_schema_of_draft_4() -> None:
@@ -96,28 +108,28 @@ def test_the_schema_is_a_schema_of_draft_4() -> None:
     assert schema()["$schema"] == "http://json-schema.org/draft-04/schema#"
 
 
-def test_every_key_of_the_schema_is_described_and_no_other_is_allowed() -> None:
-    found = [one for one in containers(schema()) if isinstance(one, dict) and "properties" in one]
-    assert len(found) == 14
-    for table in found:
+def test_the_schema_describes_every_key_and_allows_no_other() -> None:
+    described = [item for item in containers(schema()) if isinstance(item, dict) and "properties" in item]
+    assert len(described) == 14
+    for table in described:
         assert table["additionalProperties"] is False
         assert all(key["description"].endswith(".") for key in table["properties"].values())
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(POLICIES)
-def test_both_take_a_policy_made_from_the_declarations(policy: dict[str, Any]) -> None:
+def test_both_accept_a_policy_generated_from_the_declarations(policy: dict[str, Any]) -> None:
     assert agree(policy)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(POLICIES, JUNK, st.randoms(use_true_random=False))
-def test_both_come_to_one_verdict_on_a_spoilt_policy(policy: dict[str, Any], junk: Any, chance: random.Random) -> None:
-    spoil(policy, junk, chance)
+def test_both_agree_on_a_damaged_policy(policy: dict[str, Any], junk: Any, rng: random.Random) -> None:
+    damage(policy, junk, rng)
     agree(policy)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(declared(PfRule))), JUNK)
-def test_both_come_to_one_verdict_on_one_key(name: str, junk: Any) -> None:
+def test_both_agree_on_any_value_of_one_key(name: str, junk: Any) -> None:
     agree({"pf": [{"name": "a", "match": {"driver": "igb"}, name: junk}]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are read, and how they are merged."""
+"""The files of a policy and how they are merged."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vfagent.store.policy_files import load, load_files
 ETC, RUN, LIB = "etc/vfagent", "run/vfagent", "usr/lib/vfagent"
 
 
-def test_no_file_at_all_is_an_empty_policy(tmp_path: Path) -> None:
+def test_no_file_is_an_empty_policy(tmp_path: Path) -> None:
     assert load(tmp_path) == Policy()
 
 
@@ -21,7 +21,7 @@ def test_an_empty_folder_is_an_empty_policy(tmp_path: Path) -> None:
     assert load(tmp_path).files == ()
 
 
-def test_drop_ins_follow_the_policy_in_the_order_of_their_names_over_all_folders(tmp_path: Path) -> None:
+def test_drop_ins_of_all_folders_follow_the_policy_sorted_by_name(tmp_path: Path) -> None:
     write(tmp_path, f"{ETC}/policy.d/10-a.toml", bridge("etc10"))
     write(tmp_path, f"{RUN}/policy.d/20-b.toml", bridge("run20"))
     write(tmp_path, f"{LIB}/policy.d/30-c.toml", bridge("lib30"))
@@ -41,7 +41,7 @@ def test_drop_ins_follow_the_policy_in_the_order_of_their_names_over_all_folders
     )
 
 
-def test_of_drop_ins_with_one_name_the_later_folder_s_is_read(tmp_path: Path) -> None:
+def test_of_drop_ins_with_one_name_etc_wins_over_run_over_usr_lib(tmp_path: Path) -> None:
     for folder in (LIB, RUN, ETC):
         write(tmp_path, f"{folder}/policy.d/10.toml", bridge(folder.partition("/")[0]))
     assert bridges(load(tmp_path)) == ["etc"]
@@ -64,12 +64,12 @@ def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["10.conf", "10.toml~", "10.toml.dpkg-new", ".10.toml", ".#10.toml", "README"])
-def test_names_that_are_no_drop_in_s_are_passed_over(tmp_path: Path, name: str) -> None:
+def test_files_without_a_drop_in_name_are_ignored(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"{ETC}/policy.d/{name}", "this is not TOML")
     assert load(tmp_path).files == ()
 
 
-def test_of_the_agent_s_keys_the_last_file_that_sets_one_decides(tmp_path: Path) -> None:
+def test_the_last_file_that_sets_an_agent_key_decides(tmp_path: Path) -> None:
     write(tmp_path, f"{ETC}/policy.toml", 'agent = { metrics = "", resync = "1min" }')
     write(tmp_path, f"{ETC}/policy.d/10.toml", '[agent]\nresync = "2min"')
     agent = load(tmp_path).agent
@@ -83,11 +83,11 @@ def test_of_the_agent_s_keys_the_last_file_that_sets_one_decides(tmp_path: Path)
         ('[[pf]]\nname = "twice"\nmatch.driver = "igb"\n', "pf[0].name"),
     ],
 )
-def test_a_name_in_two_files_is_an_error_that_tells_both_places(tmp_path: Path, rule: str, key: str) -> None:
+def test_a_name_in_two_files_is_reported_with_both_locations(tmp_path: Path, rule: str, key: str) -> None:
     write(tmp_path, f"{ETC}/policy.toml", rule)
     write(tmp_path, f"{ETC}/policy.d/10.toml", rule)
     assert problems(tmp_path) == [
-        f'/etc/vfagent/policy.d/10.toml:2:8: {key}: found name "twice" a second time, allowed is once: it is that of '
+        f'/etc/vfagent/policy.d/10.toml:2:8: {key}: found name "twice" a second time, allowed is once: first used at '
         f"/etc/vfagent/policy.toml:2: {key}"
     ]
 
@@ -103,12 +103,14 @@ def test_a_bridge_or_vlan_cannot_have_the_name_of_another(tmp_path: Path, second
     assert 'found name "vlan10" a second time' in line
 
 
-def test_a_vlan_device_cannot_serve_as_the_bridge_of_another(tmp_path: Path) -> None:
+def test_a_vlan_interface_cannot_be_the_bridge_of_another(tmp_path: Path) -> None:
     pf = '[[pf]]\nname = "a"\nmatch.host = "a"\n'
     vlans = 'vlan = [{ id = 10, name = "vlan10" }, { id = 11, name = "vlan11", bridge = "vlan10" }]'
     write(tmp_path, f"{ETC}/policy.toml", pf + vlans)
     (line,) = problems(tmp_path)
-    assert 'pf[0].vlan[1].bridge: found "vlan10", the VLAN device of /etc/vfagent/policy.toml:4: pf[0].vlan[0]' in line
+    assert (
+        'pf[0].vlan[1].bridge: found "vlan10", the VLAN interface of /etc/vfagent/policy.toml:4: pf[0].vlan[0]' in line
+    )
 
 
 def test_one_address_on_two_vlans_is_refused(tmp_path: Path) -> None:
@@ -119,14 +121,14 @@ def test_one_address_on_two_vlans_is_refused(tmp_path: Path) -> None:
     assert 'pf[0].vlan[1].addresses[0]: found address "192.168.10.1/24" a second time' in line
 
 
-def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
+def test_problems_of_all_files_are_reported_together(tmp_path: Path) -> None:
     write(tmp_path, f"{ETC}/policy.toml", "version = 3")
     write(tmp_path, f"{ETC}/policy.d/10.toml", "a =")
     write(tmp_path, f"{ETC}/policy.d/20.toml", "bridge = 1")
     assert len(problems(tmp_path)) == 3
 
 
-def test_limits_hold_over_all_files(tmp_path: Path) -> None:
+def test_the_limit_of_rules_holds_over_all_files(tmp_path: Path) -> None:
     for number in range(2):
         rules = "".join(f'[[pf]]\nname = "p{number}-{index}"\nmatch.host = "a"\n' for index in range(600))
         write(tmp_path, f"{ETC}/policy.d/{number}.toml", rules)
@@ -154,13 +156,13 @@ def test_65_files_are_refused_unread(tmp_path: Path) -> None:
     assert problems(tmp_path) == ["/etc/vfagent/policy.d/64.toml: found 65 files, allowed are at most 64"]
 
 
-def test_files_asked_for_by_name_are_read_in_their_order_and_alone(tmp_path: Path) -> None:
+def test_files_given_by_name_are_read_in_order_without_drop_ins(tmp_path: Path) -> None:
     paths = [write(tmp_path, f"{name}.toml", bridge(name)) for name in ("b", "a")]
     write(tmp_path, f"{ETC}/policy.d/10.toml", bridge("c"))
     assert bridges(load_files(paths)) == ["b", "a"]
 
 
-def test_the_digest_tells_one_reading_from_another(tmp_path: Path) -> None:
+def test_the_digest_changes_with_the_text(tmp_path: Path) -> None:
     path = write(tmp_path, "policy.toml", bridge("a"))
     first, again = load_files([path]), load_files([path])
     write(tmp_path, "policy.toml", bridge("a") + "# but with a comment\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file must be to be read."""
+"""Which files are accepted as policy files."""
 
 import os
 import socket
@@ -39,11 +39,11 @@ def test_a_file_of_more_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
         ("x" + ".x" * 100_000 + " = 1", "policy.toml:1:67: found nesting deeper than 32"),
     ],
 )
-def test_what_is_no_text_is_refused_with_its_place(tmp_path: Path, content: str | bytes, text: str) -> None:
+def test_a_file_that_is_no_text_is_refused_with_its_location(tmp_path: Path, content: str | bytes, text: str) -> None:
     assert problem_of(tmp_path, content) == text
 
 
-def test_text_that_is_not_toml_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_text_that_is_not_toml_is_refused_with_its_location(tmp_path: Path) -> None:
     assert problem_of(tmp_path, 'a = 1\nb = "x\n').startswith(
         "policy.toml:2:5: not TOML: found a string without its closing"
     )
@@ -60,7 +60,7 @@ def test_text_that_is_not_toml_is_refused_with_its_place(tmp_path: Path) -> None
         ("Something else", "policy.toml: not TOML: Something else"),
     ],
 )
-def test_a_parser_that_tells_places_in_words_is_understood(
+def test_the_location_is_read_from_a_parser_s_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, text: str
 ) -> None:
     def fail(_: str) -> dict[str, object]:
@@ -70,7 +70,7 @@ def test_a_parser_that_tells_places_in_words_is_understood(
     assert problem_of(tmp_path, "???\n!!!") == text
 
 
-def test_a_parser_that_runs_out_of_stack_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parser_s_recursion_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: str) -> dict[str, object]:
         raise RecursionError
 
@@ -78,7 +78,7 @@ def test_a_parser_that_runs_out_of_stack_is_understood(tmp_path: Path, monkeypat
     assert problem_of(tmp_path, "") == "policy.toml: found nesting too deep to parse"
 
 
-def test_an_unreadable_file_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied")
 
@@ -86,7 +86,7 @@ def test_an_unreadable_file_is_told_of(tmp_path: Path, monkeypatch: pytest.Monke
     assert problem_of(tmp_path, "") == "policy.toml: cannot read it: EACCES (Permission denied)"
 
 
-def test_a_dangling_link_is_told_of(tmp_path: Path) -> None:
+def test_a_dangling_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / ETC).mkdir(parents=True)
     (tmp_path / ETC / "policy.toml").symlink_to("gone.toml")
     assert problems(tmp_path) == [
@@ -95,7 +95,7 @@ def test_a_dangling_link_is_told_of(tmp_path: Path) -> None:
     ]
 
 
-def test_a_link_to_itself_is_told_of(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_reported(tmp_path: Path) -> None:
     (tmp_path / ETC).mkdir(parents=True)
     (tmp_path / ETC / "policy.toml").symlink_to("policy.toml")
     assert problems(tmp_path)[0].startswith("/etc/vfagent/policy.toml: cannot read it: ELOOP")
@@ -130,7 +130,7 @@ def test_a_file_with_a_folder_s_name_is_refused(tmp_path: Path) -> None:
     assert problems(tmp_path) == ["/etc/vfagent/policy.d: cannot list it: ENOTDIR (Not a directory)"]
 
 
-def test_a_drop_in_that_is_deleted_after_it_was_listed_is_passed_over(
+def test_a_drop_in_that_disappears_before_it_is_read_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, f"{ETC}/policy.d/10.toml", bridge("br0"))
@@ -145,7 +145,7 @@ def test_a_drop_in_that_is_deleted_after_it_was_listed_is_passed_over(
     assert bridges(load(tmp_path)) == ["br0"]
 
 
-def test_a_file_that_is_asked_for_by_name_must_be_there(tmp_path: Path) -> None:
+def test_a_file_given_by_name_must_exist(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"gone\.toml: cannot read it: ENOENT"):
         load_files([tmp_path / "gone.toml"])
 
@@ -157,3 +157,11 @@ def test_a_file_name_cannot_break_a_line_of_the_message(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
         load_files([path])
     assert "a\\x0ab\\xff.toml:1:4: not TOML" in caught.value.problems[0]
+
+
+def test_the_name_of_another_file_cannot_break_a_line_of_the_message(tmp_path: Path) -> None:
+    paths = [write(tmp_path, name, bridge("br0")) for name in ("a\nb.toml", "c.toml")]
+    with pytest.raises(PolicyError) as caught:
+        load_files(paths)
+    (line,) = caught.value.problems
+    assert line.endswith("a\\x0ab.toml:2: bridge[0].name")

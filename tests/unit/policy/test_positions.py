@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places of keys, in whatever way TOML lets them be written."""
+"""Positions of keys, in every syntax that TOML allows."""
 
 import tomllib
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ z = 2
 q=1
 '''
 
-PLACES: list[tuple[KeyPath, tuple[int, int]]] = [
+POSITIONS: list[tuple[KeyPath, tuple[int, int]]] = [
     (("top",), (1, 7)),
     (("quoted A",), (2, 19)),
     (("dotted", "inner"), (3, 16)),
@@ -69,39 +69,39 @@ PLACES: list[tuple[KeyPath, tuple[int, int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "place"), PLACES, ids=str)
-def test_a_value_is_found_where_it_stands(path: KeyPath, place: tuple[int, int]) -> None:
-    assert scan(TEXT).of(path) == place
+@pytest.mark.parametrize(("path", "position"), POSITIONS, ids=str)
+def test_a_value_is_located_where_it_is_written(path: KeyPath, position: tuple[int, int]) -> None:
+    assert scan(TEXT).of(path) == position
 
 
-def test_a_key_is_found_where_it_stands() -> None:
+def test_a_key_is_located_where_it_is_written() -> None:
     positions = scan(TEXT)
     assert positions.of(("table", "a"), key=True) == (6, 1)
     assert positions.of(("table", "a", 2, "c"), key=True) == (8, 21)
     assert positions.of(("array", 0, "sub"), key=True) == (19, 8)
 
 
-def test_a_key_that_is_missing_is_found_at_its_parent() -> None:
+def test_a_missing_key_has_the_position_of_its_parent() -> None:
     assert scan(TEXT).of(("array", 1, "list", 1, "missing", "deeper")) == (25, 1)
     assert scan(TEXT).of(("missing",)) == (1, 1)
 
 
-def test_line_ends_of_windows_do_not_move_anything() -> None:
+def test_windows_line_ends_do_not_change_positions() -> None:
     positions = scan(TEXT.replace("\n", "\r\n"))
-    assert [positions.of(path) for path, _ in PLACES] == [place for _, place in PLACES]
+    assert [positions.of(path) for path, _ in POSITIONS] == [position for _, position in POSITIONS]
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 500, "a = " + "{a=" * 500, "a" + ".a" * 500, "[" + "a." * 500])
-def test_deep_nesting_is_noticed_before_a_parser_sees_it(text: str) -> None:
+def test_deep_nesting_is_detected_before_parsing(text: str) -> None:
     assert scan(text).too_deep is not None
 
 
-def test_nesting_that_is_not_deep_is_not_noticed() -> None:
+def test_nesting_up_to_the_limit_is_accepted() -> None:
     assert scan("a = " + "[" * (DEEPEST - 1) + "]" * (DEEPEST - 1)).too_deep is None
 
 
 @given(st.text(alphabet="ab=.[]{}\"'\\#,\n 1") | st.text())
-def test_no_text_fails_and_what_toml_takes_is_found(text: str) -> None:
+def test_the_scan_never_fails_and_finds_all_keys_of_valid_toml(text: str) -> None:
     positions = scan(text)
     try:
         tables = tomllib.loads(text)
@@ -111,8 +111,8 @@ def test_no_text_fails_and_what_toml_takes_is_found(text: str) -> None:
     assert positions.too_deep is not None or set(paths(tables, ())) <= known
 
 
-def paths(found: object, path: KeyPath) -> Iterator[KeyPath]:
-    parts = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+def paths(value: object, path: KeyPath) -> Iterator[KeyPath]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for part, inner in parts:
         yield (*path, part)
         yield from paths(inner, (*path, part))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `each` and `{index}` stand for."""
+"""How `each` and `{index}` are expanded."""
 
 from vfagent.policy.indices import IndexSet
 from vfagent.policy.references import VfReference, guests_of, mac_of, vf_reference
@@ -16,7 +16,7 @@ RULE = GuestRule(
 )
 
 
-def test_each_makes_one_guest_per_vf() -> None:
+def test_each_creates_one_guest_per_vf() -> None:
     second, third = guests_of(RULE, 4)
     assert third == GuestRule(
         name="node3",
@@ -29,7 +29,7 @@ def test_each_makes_one_guest_per_vf() -> None:
     assert second.name == "node2"
 
 
-def test_each_makes_guests_for_vfs_that_the_pf_has_alone() -> None:
+def test_each_creates_guests_only_for_vfs_that_the_pf_has() -> None:
     assert [guest.name for guest in guests_of(RULE, 3)] == ["node2"]
 
 
@@ -38,7 +38,7 @@ def test_a_guest_without_each_is_itself() -> None:
     assert guests_of(rule, 0) == (rule,)
 
 
-def test_a_reference_names_a_label_and_maybe_indices() -> None:
+def test_a_reference_is_a_label_with_optional_indices() -> None:
     assert vf_reference("storage") == VfReference("storage", None)
     assert vf_reference("storage:0,2-3") == VfReference("storage", IndexSet(((0, 0), (2, 3))))
     assert str(vf_reference("storage:0,2-3")) == "storage:0,2-3"

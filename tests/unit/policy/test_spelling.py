@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A word that is not known names the one that was meant, and no other."""
+"""Suggestions for unknown words."""
 
 import pytest
 
@@ -29,7 +29,7 @@ PF = '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n'
         (GuestRule, "network", None),
     ],
 )
-def test_a_mistyped_key_is_told_the_nearest(of: type, word: str, meant: str | None) -> None:
+def test_the_nearest_key_is_suggested_for_a_mistyped_one(of: type, word: str, meant: str | None) -> None:
     assert nearest(word, declared(of)) == meant
 
 
@@ -43,7 +43,7 @@ def test_a_mistyped_key_is_told_the_nearest(of: type, word: str, meant: str | No
         ('vlan_protocol = "802.1q"', "802.1Q"),
     ],
 )
-def test_a_mistyped_word_is_told_the_nearest(problems: Problems, pair: str, meant: str) -> None:
+def test_the_nearest_keyword_is_suggested_for_a_mistyped_one(problems: Problems, pair: str, meant: str) -> None:
     (line,) = problems(f"{PF}[[pf.vf]]\nvlan = 1\n{pair}")
     assert line.endswith(f', did you mean "{meant}"?')
 
@@ -55,7 +55,7 @@ def test_a_mistyped_word_is_told_the_nearest(problems: Problems, pair: str, mean
         *[("Host", "host"), ("hots", "host"), ("non", "none"), ("None", "none")],
     ],
 )
-def test_a_driver_that_is_nearly_a_word_of_ours_is_no_driver(problems: Problems, word: str, meant: str) -> None:
+def test_a_misspelled_driver_keyword_is_refused(problems: Problems, word: str, meant: str) -> None:
     (line,) = problems(f'{PF}[[pf.vf]]\ndriver = "{word}"')
     assert line == (
         f'policy.toml:5:10: pf[0].vf[0].driver: found "{word}", allowed is "vfio-pci", "host", "none", or the name of a'
@@ -70,17 +70,17 @@ def test_a_driver_that_is_nearly_a_word_of_ours_is_no_driver(problems: Problems,
         *("pci-stub", "igb_uio", "uio_pci_generic", "host1x"),
     ],
 )
-def test_any_other_driver_is_taken_by_its_name(problems: Problems, word: str) -> None:
+def test_any_other_driver_name_is_accepted(problems: Problems, word: str) -> None:
     assert not problems(f'{PF}[[pf.vf]]\ndriver = "{word}"')
 
 
-def test_a_mistyped_number_of_vfs_is_told_the_word_for_all(problems: Problems) -> None:
+def test_max_is_suggested_for_a_mistyped_number_of_vfs(problems: Problems) -> None:
     assert problems(f'{PF}vfs = "Max"')[0].endswith(', did you mean "max"?')
 
 
-def test_a_value_that_is_near_to_no_word_is_told_none(problems: Problems) -> None:
+def test_a_value_unlike_any_keyword_gets_no_suggestion(problems: Problems) -> None:
     assert "did you mean" not in problems(f'{PF}[[pf.vf]]\nmac = "52:54:00"')[0]
 
 
-def test_a_very_long_word_costs_nothing(problems: Problems) -> None:
+def test_a_very_long_word_gets_no_suggestion(problems: Problems) -> None:
     assert "did you mean" not in problems(f"{'a' * 10_000} = 1")[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each key by itself: what it takes, and what it refuses."""
+"""Each key by itself: the values it accepts and refuses."""
 
 import pytest
 
@@ -38,18 +38,25 @@ GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
         ('"a\\u001b[31m" = 1', None),
     ],
 )  # fmt: skip
-def test_a_value_that_is_not_allowed_is_refused_with_its_place(
+def test_a_value_that_is_not_allowed_is_refused_with_its_location(
     problems: Problems, text: str, expected: str | None
 ) -> None:
-    found = problems(text)
-    assert found
+    lines = problems(text)
+    assert lines
     if expected is not None:
-        assert f"policy.toml:{expected}" in found
+        assert f"policy.toml:{expected}" in lines
 
 
 def test_an_escape_sequence_in_a_key_is_shown_as_text(problems: Problems) -> None:
     (line,) = problems('"a\\u001b[31m" = 1')
     assert line.startswith('policy.toml:1:1: "a\\x1b[31m": found an unknown key')
+
+
+def test_control_characters_in_a_pattern_are_named_as_the_reason(problems: Problems) -> None:
+    (line,) = problems('[[pf]]\nname = "a"\nmatch = { host = "kvm\\u001b" }')
+    assert line.endswith(
+        'pf[0].match.host: found "kvm\\x1b" (control characters), allowed is a pattern such as "kvm-*"'
+    )
 
 
 def test_an_unknown_key_s_suggestion_ignores_case(problems: Problems) -> None:
@@ -114,8 +121,8 @@ def cases(words: dict[str, bool]) -> pytest.MarkDecorator:
 
 
 def check(problems: Problems, text: str, *, allowed: bool) -> None:
-    found = [line for line in problems(text) if "a second time" not in line]
-    assert (not found) == allowed, found
+    lines = [line for line in problems(text) if "a second time" not in line]
+    assert (not lines) == allowed, lines
 
 
 @cases(MACS)
@@ -135,7 +142,7 @@ def test_a_guest_has_a_name_that_is_safe_everywhere(problems: Problems, word: st
 
 
 @cases(METRICS)
-def test_metrics_are_served_at_a_port_a_socket_or_nowhere(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+def test_metrics_are_served_at_a_port_a_socket_or_not_at_all(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
     check(problems, f'agent.metrics = "{word}"', allowed=allowed)
 
 
@@ -150,7 +157,7 @@ def test_an_address_has_a_prefix_and_can_be_a_host_s(problems: Problems, word: s
 
 
 @cases(URLS)
-def test_a_boot_url_cannot_break_out_of_a_script(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
+def test_a_boot_url_cannot_inject_script_commands(problems: Problems, word: str, allowed: bool) -> None:  # noqa: FBT001
     pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
     check(problems, f'{pf}{GUEST}ipxe = {{ address = "dhcp", sanboot = "{word}" }}', allowed=allowed)
 
@@ -184,7 +191,7 @@ def test_a_vf_count_is_a_number_a_share_or_all(parse: Parse, text: str, count: V
         ("1, 0", ((1, 1), (0, 0))),
     ],
 )
-def test_indices_are_read_as_written(parse: Parse, text: str, ranges: tuple[tuple[int, int], ...] | None) -> None:
+def test_indices_keep_their_written_order(parse: Parse, text: str, ranges: tuple[tuple[int, int], ...] | None) -> None:
     assert parse(f'{PF}[[pf.vf]]\nindex = "{text}"').pf[0].vf[0].index == IndexSet(ranges)
 
 
@@ -217,7 +224,7 @@ def test_memory_becomes_mebibytes(parse: Parse, text: str, mebibytes: int) -> No
         ("interface", "a[[]b", "a[[]b"),
     ],
 )
-def test_a_pattern_is_read_in_the_kernel_s_spelling(parse: Parse, key: str, written: str, read: str) -> None:
+def test_a_pattern_is_normalized_to_the_kernel_s_spelling(parse: Parse, key: str, written: str, read: str) -> None:
     rule = parse(f'[[pf]]\nname = "a"\nmatch = {{ {key} = "{written}" }}').pf[0]
     assert getattr(rule.match, key) == read
 
@@ -228,22 +235,22 @@ def test_a_pattern_is_read_in_the_kernel_s_spelling(parse: Parse, key: str, writ
         *[("mac", word, "a MAC address such as") for word in ("52:54:00:12:34", "52-54-00-12-34-56", "nonsense")],
         *[("pci", word, "a PCI address such as") for word in ("0000:01:00", "01", "eth0", "0000:01:20.0", "1:2:3.4")],
         *[("vendor", word, "a hardware ID such as") for word in ("86", "0x808", "80867")],
-        *[(key, "0[1", 'one of several characters as [ab], or [[] for "[" itself') for key in ("vendor", "pci")],
-        *[(key, "a[!]", "one of several characters") for key in ("driver", "host", "interface", "path")],
-        *[(key, word, 'a pattern such as "igb*" without') for key in ("driver", "host") for word in (" igb", "igb ")],
+        *[(key, "0[1", 'a set of characters such as [ab], or [[] for a literal "["') for key in ("vendor", "pci")],
+        *[(key, "a[!]", "a set of characters") for key in ("driver", "host", "interface", "path")],
+        *[(key, word, "a pattern without spaces around it") for key in ("driver", "host") for word in (" igb", "igb ")],
     ],
 )
-def test_what_no_pf_can_ever_match_is_refused(problems: Problems, key: str, written: str, allowed: str) -> None:
+def test_a_pattern_that_no_pf_can_match_is_refused(problems: Problems, key: str, written: str, allowed: str) -> None:
     (line,) = problems(f'[[pf]]\nname = "a"\nmatch = {{ {key} = "{written}" }}')
     assert line.startswith(f'policy.toml:3:{14 + len(key)}: pf[0].match.{key}: found "{written}", ')
     assert f"allowed is {allowed}" in line
 
 
-def test_a_mac_to_keep_is_no_opinion(parse: Parse) -> None:
+def test_mac_keep_leaves_the_mac_unset(parse: Parse) -> None:
     assert parse(PF + '[[pf.vf]]\nmac = "keep"').pf[0].vf[0].mac is None
 
 
-def test_an_ipv6_address_is_read_in_the_kernel_s_spelling(parse: Parse) -> None:
+def test_an_ipv6_address_is_normalized_to_the_kernel_s_spelling(parse: Parse) -> None:
     rule: VlanRule = parse(PF + VLAN + 'addresses = ["FD00:0:0::01/64"]').pf[0].vlan[0]
     assert rule.addresses == ("fd00::1/64",)
 
@@ -272,6 +279,6 @@ def test_rules_keep_their_order(parse: Parse) -> None:
         ('User = "root"', False),
     ],
 )
-def test_only_listed_unit_properties_are_passed_on(problems: Problems, pair: str, allowed: bool) -> None:  # noqa: FBT001
+def test_only_listed_unit_properties_are_accepted(problems: Problems, pair: str, allowed: bool) -> None:  # noqa: FBT001
     pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
     check(problems, f'{pf}{GUEST}ipxe.address = "dhcp"\n[guest.unit]\n{pair}', allowed=allowed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A text that is no TOML is told what to write instead, in words that no parser's version changes."""
+"""Messages for text that is not TOML: what to write instead, the same with every parser."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.unit.policy.conftest import Problems
 
 PF = '[[pf]]\nname = "a"\n'
 
-TOLD = {
+REPORTED = {
     'a = 1\nname = "abc\nb = 2\n': '2:8: found a string without its closing ", allowed is " at its end',
     "name = 'abc\nb = 2\n": "1:8: found a string without its closing ', allowed is ' at its end",
     'a = """abc\nb = 2\n': '1:5: found a string without its closing """, allowed is """ at its end',
@@ -19,40 +19,38 @@ TOLD = {
     "address = 10.0.0.1/24\n": '1:15: found 10.0.0.1/24, allowed is a string in quotes: "10.0.0.1/24"',
     "trust = yes\n": "1:9: found yes, allowed is true or false",
     "trust = True # sure\n": "1:9: found True, allowed is true or false",
-    "vlan = 010\n": "1:9: found 010, allowed is 10, a number without zeros in front",
+    "vlan = 010\n": "1:9: found 010, allowed is 10, a number without leading zeros",
     "name = “a”\n": "1:8: found “, allowed are straight quotes",
     "name =\nb = 2\n": '1:7: found no value, allowed is one after "="',
     'name: "a"\n': '1:5: found a key without "=" after it, allowed is key = value',
     'name "a"\n': '1:6: found a key without "=" after it, allowed is key = value',
     "vfs = 1;\n": '1:8: found ";", allowed is nothing after a value',
     '// mine\nname = "a"\n': '1:1: found "//", allowed is "#" before a comment',
-    PF + 'name = "b"\n': '3:1: found "name" a second time, allowed is once: it is in line 2 already',
+    PF + 'name = "b"\n': '3:1: found "name" a second time, allowed is once: it is already in line 2',
     '[agent]\nresync = "5min"\n[agent]\nmetrics = ""\n': (
-        "3:1: found [agent] a second time, allowed is once: its keys belong below that of line 1"
+        "3:1: found [agent] a second time, allowed is once: put its keys below the one in line 1"
     ),
     'agent.resync = "5min"\n[agent]\nmetrics = ""\n': (
-        "2:1: found [agent] a second time, allowed is once: its keys belong below that of line 1"
+        "2:1: found [agent] a second time, allowed is once: put its keys below the one in line 1"
     ),
-    '[pf]\nname = "a"\n[pf]\nname = "b"\n': "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them",
-    '[pf]\nname = "a"\n[[pf]]\nname = "b"\n': (
-        "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them"
-    ),
+    '[pf]\nname = "a"\n[pf]\nname = "b"\n': "3:1: found [pf] besides the one in line 1, allowed is [[pf]] for each",
+    '[pf]\nname = "a"\n[[pf]]\nname = "b"\n': ("3:1: found [pf] besides the one in line 1, allowed is [[pf]] for each"),
     PF + "[pf.vf]\nvlan = 1\n[[pf.vf]]\n": (
-        "5:1: found [pf.vf] beside that of line 3, allowed is [[pf.vf]] for each of them"
+        "5:1: found [pf.vf] besides the one in line 3, allowed is [[pf.vf]] for each"
     ),
-    PF + "[pf]\nvfs = 1\n": "3:1: found [pf] beside that of line 1, allowed is [[pf]] for each of them",
-    "[[pf]\n": "1:5: found brackets that are no pairs, allowed is [[pf]]",
-    "[agent\n": "1:7: found brackets that are no pairs, allowed is [agent]",
+    PF + "[pf]\nvfs = 1\n": "3:1: found [pf] besides the one in line 1, allowed is [[pf]] for each",
+    "[[pf]\n": "1:5: found unbalanced brackets, allowed is [[pf]]",
+    "[agent\n": "1:7: found unbalanced brackets, allowed is [agent]",
     'image = "C:\\wyz"\n': (
         "1:14: found a backslash in a string, allowed is \\\\ for one, or a string in single quotes"
     ),
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), TOLD.items())
-def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problems, text: str, expected: str) -> None:
-    place, _, said = expected.partition(": ")
-    assert problems(text) == [f"policy.toml:{place}: not TOML: {said}"]
+@pytest.mark.parametrize(("text", "expected"), REPORTED.items())
+def test_a_common_mistake_gets_its_location_and_a_correction(problems: Problems, text: str, expected: str) -> None:
+    location, _, message = expected.partition(": ")
+    assert problems(text) == [f"policy.toml:{location}: not TOML: {message}"]
 
 
 @pytest.mark.parametrize(
@@ -63,14 +61,14 @@ def test_a_usual_slip_is_told_with_its_place_and_what_to_write(problems: Problem
         '[[pf]]\nmatch.driver = "igb"\nmatch.path = "x"\n',
     ],
 )
-def test_what_is_written_twice_by_right_is_no_slip(problems: Problems, text: str) -> None:
+def test_allowed_repetitions_are_not_reported(problems: Problems, text: str) -> None:
     assert not [line for line in problems(text) if "not TOML" in line]
 
 
 @pytest.mark.parametrize(
     "text", ["a = 1 b = 2\n", "= 1\n", 'a = "x"y\n', "a = [1\n", "]\n", "a.\n", "\\\n", "'\n", 'x = ""\n"\n']
 )
-def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: str) -> None:
+def test_any_other_mistake_gets_the_parser_s_message(problems: Problems, text: str) -> None:
     (line,) = problems(text)
     assert ": not TOML: " in line
 
@@ -85,5 +83,5 @@ def test_any_other_slip_is_told_in_the_parser_s_words(problems: Problems, text: 
         ),
     ],
 )
-def test_a_table_where_there_may_be_several_is_told_its_brackets(problems: Problems, text: str, expected: str) -> None:
+def test_a_table_instead_of_an_array_gets_the_right_brackets(problems: Problems, text: str, expected: str) -> None:
     assert f"policy.toml:{expected}" in problems(text)

@@ -26,7 +26,7 @@ def bridges(policy: Policy) -> list[str]:
 
 
 def problems(root: Path) -> list[str]:
-    """Without the root."""
+    """The problems below `root`, with paths relative to it."""
     with pytest.raises(PolicyError) as caught:
         load(root)
     return [line.replace(f"{root}/", "/") for line in caught.value.problems]
