@@ -17,6 +17,7 @@ import pytest
 from vfagent.systemd.journal import Notifier, setup_logging
 
 ROOT = Path(__file__).parents[2]
+OTHERS_STATUS = b"STATUS=another service"
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_lat
         notifier.watchdog()
         return heard + everything(manager)
 
-    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if "somebody" not in text]
+    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
     assert heard == [
         "WATCHDOG=1",
         "RELOADING=1",
@@ -78,7 +79,7 @@ def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: soc
             notifier.ready()
         return await until_ready(manager)
 
-    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if "somebody" not in text]
+    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
     assert heard == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
 
 
@@ -93,13 +94,22 @@ async def until_ready(manager: socket.socket) -> list[str]:
 
 
 def fill(manager: socket.socket) -> None:
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as others,
-        contextlib.suppress(BlockingIOError),
-    ):
-        others.connect(manager.getsockname())
+    """Until nobody can send to it. One sender is not enough where the queue is long: its own buffer is full first."""
+    with contextlib.ExitStack() as senders:
         while True:
-            others.send(b"STATUS=somebody else's")
+            sender = senders.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
+            sender.connect(manager.getsockname())
+            if not sent_until_it_blocks(sender):
+                return
+
+
+def sent_until_it_blocks(sender: socket.socket) -> int:
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sender.send(OTHERS_STATUS)
+            count += 1
+    return count
 
 
 def everything(manager: socket.socket) -> list[str]:
