@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -259,6 +260,20 @@ def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
 
     tell(story)
     assert [body[0] for body in calls(log, "RegisterMachine")] == ["x"]
+
+
+def test_machined_gets_the_uuid_that_qemu_has(kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfagent.guests.unit_monitor._REGISTER_S", 0.1)
+    kernel.tree.add_pf(PF)
+    log = kernel.tree.root / "calls"
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: calls(log, "RegisterMachine"))
+
+    tell(story)
+    [[_, words, _]] = started_by(kernel)["ExecStart"]
+    [registered] = [body[1].encode("latin-1") for body in calls(log, "RegisterMachine")]
+    assert registered == uuid.UUID(words[words.index("-uuid") + 1]).bytes
 
 
 def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:

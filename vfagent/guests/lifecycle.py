@@ -45,7 +45,11 @@ class Guests:
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
         self.units = UnitMonitor(
-            self.worker_calls, bus, self._take_units, lambda: not (self.records.all() or any_cgroup(host))
+            self.worker_calls,
+            bus,
+            self._take_units,
+            lambda: not (self.records.all() or any_cgroup(host)),
+            scheduler.identity.machine_id,
         )
         self._recognised = self._current = False  # `_current`: the units are known as they are now
         self.kvm = KvmTrial(host, self.records, self.worker_calls, bus, self.consider_soon)

@@ -89,8 +89,10 @@ class UnitMonitor:
         bus: str,
         on_units: Callable[[tuple[FoundUnit, ...]], None],
         fresh: Callable[[], bool],
+        machine_id: str,
     ) -> None:
         self.worker_calls, self.bus, self.on_units, self._fresh = worker_calls, bus, on_units, fresh
+        self._machine_id = machine_id
         self._bus = BusMonitor(bus, self.look_once)
         self._looking = self._again = self._asked = self._stopped = False
         self._failures = 0
@@ -114,9 +116,11 @@ class UnitMonitor:
             self.on_units(())
             return
         self._looking, self._again = True, False
-        bus, now = self.bus, asyncio.get_running_loop().time()
+        bus, machine_id, now = self.bus, self._machine_id, asyncio.get_running_loop().time()
         news = frozenset(pid for pid, one in self._unregistered().items() if now - one.since >= _REGISTER_S)
-        self.worker_calls.run(lambda: list_units(bus, news), lambda found: self._looked(found, news), LIST_UNITS_S)
+        self.worker_calls.run(
+            lambda: list_units(bus, news, machine_id), lambda found: self._looked(found, news), LIST_UNITS_S
+        )
 
     def _none_yet(self) -> bool:
         """At a boot, where guests are started once there is a bus. To ask would take 0.2 s of it."""

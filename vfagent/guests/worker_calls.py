@@ -4,7 +4,6 @@
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from vfagent.guests.chap import secret_file
 from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
-from vfagent.guests.spec.qemu import Guest
+from vfagent.guests.spec.qemu import Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, unit_of
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
@@ -65,14 +64,14 @@ class Order:
     rom: str = ""
 
 
-def list_units(bus: str, to_register: frozenset[int]) -> Outcome:
-    """The units that are there. machined is told of those of these processes."""
+def list_units(bus: str, to_register: frozenset[int], machine_id: str) -> Outcome:
+    """List the guests' units, and register with machined those whose main process is in `to_register`."""
     with Systemd(bus) as systemd:
         units = systemd.guests()
         for unit in units:
             if unit.pid in to_register and unit.active == "active":
                 with contextlib.suppress(BusError):  # it need not be installed
-                    systemd.register_machine(unit.guest, _uuid(unit.guest, "").bytes, unit.pid)
+                    systemd.register_machine(unit.guest, guest_uuid(unit.guest, machine_id).bytes, unit.pid)
         return Outcome(units=units)
 
 
@@ -80,7 +79,7 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     _all_there(order)
     for vf in order.vfs:
         _still_free(vf, host)
-    uuid_text = str(_uuid(order.rule.name, order.machine_id))
+    uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
     secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
     beside_udev = _opened_before_udev(order, host)
     guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, beside_udev)
@@ -133,11 +132,6 @@ def probe(bus: str) -> Outcome:
     with Systemd(bus) as systemd:
         systemd.stop(spec.unit, PROBE_S)
         return Outcome(kvm=systemd.start(spec, PROBE_S + _MARGIN_S) == "done")
-
-
-def _uuid(name: str, machine_id: str) -> uuid.UUID:
-    """The same for the same guest on the same host."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
 
 
 class WorkerCalls:

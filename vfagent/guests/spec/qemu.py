@@ -5,6 +5,7 @@ Devices and disks are JSON objects, so that no value can end an option and begin
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,11 @@ class Guest:
     def credential(self, name: str) -> str:
         """Where systemd puts a file that only this unit may read."""
         return f"/run/credentials/{self.unit}/{name}"
+
+
+def guest_uuid(name: str, machine_id: str) -> uuid.UUID:
+    """The same for the same guest on the same host. QEMU and machined both get it."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
 
 
 def argv(guest: Guest) -> list[str]:
