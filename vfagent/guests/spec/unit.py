@@ -16,7 +16,7 @@ STOP_S = 60.0  # for the guest to power down, where its unit does not say otherw
 _MARGIN_S = 2.0  # the helper gives up before systemd does, which would kill it and QEMU alike
 _RESTART_S = 2
 _CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
-_PYTHON = "/usr/bin/python3"
+_STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a package upgrade keeps it for guests that run
 _ALL = (1 << 64) - 1
 
 
@@ -59,7 +59,7 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     stop_s = next((seconds(value) for name, value in guest.rule.unit if name == "TimeoutStopSec"), STOP_S)
     # Whatever it is given, "infinity" too, the helper is to end on its own.
     wait_s = max(1, int(min(stop_s, 10 * 86400) - _MARGIN_S))
-    helper = [_PYTHON, "-sP", "-m", "vfagent.guests.qmp", "stop", guest.qmp, str(wait_s)]
+    helper = [_STOP_HELPER, guest.qmp, str(wait_s)]
     yield Property("Type", "s", "exec")
     yield Property("Slice", "s", "machine.slice")
     yield Property("ExecStart", "a(sasb)", [_command(argv(guest))])
