@@ -178,30 +178,31 @@ logging.debug("not to be heard")
 """
 
 
-def logged(python: str = sys.executable, **environment: str) -> str:
-    """What another process writes to its standard error when it logs."""
-    variables = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"} | environment
-    argv = [python, "-c", PROGRAM]
-    return subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, check=True).stderr
+def logged(stderr: Path, journal_stream: str | None) -> str:
+    """What another process writes to its standard error, a file, when it logs."""
+    variables = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"}
+    if journal_stream is not None:
+        variables["JOURNAL_STREAM"] = journal_stream
+    with stderr.open("w") as file:
+        subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, stderr=file, check=True)
+    return stderr.read_text()
 
 
-def test_on_a_terminal_the_log_is_plain() -> None:
-    assert logged() == "vfagent: pf x: stuck\n"
-
-
-def test_under_systemd_without_its_library_each_line_has_a_priority(tmp_path: Path) -> None:
-    (tmp_path / "systemd.py").touch()  # hides the library
-    assert logged(JOURNAL_STREAM="8:1", PYTHONPATH=str(tmp_path)) == "<3>pf x: stuck\n"
+@pytest.mark.parametrize("journal_stream", [None, "8:1"], ids=["", "inherited from the terminal's own unit"])
+def test_without_systemd_the_log_goes_to_stderr(tmp_path: Path, journal_stream: str | None) -> None:
+    assert logged(tmp_path / "stderr", journal_stream) == "vfagent: pf x: stuck\n"
 
 
 @pytest.mark.usefixtures("kernel")
-def test_in_the_journal_a_record_carries_fields() -> None:
-    """With the distribution's Python, which has systemd's library; /run is our own here."""
+def test_in_the_journal_a_record_carries_fields(tmp_path: Path) -> None:
+    """/run is the test's own here."""
     os.makedirs("/run/systemd/journal")
+    stderr = tmp_path / "stderr"
+    stderr.touch()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind("/run/systemd/journal/socket")
         journal.settimeout(0)
-        assert logged("/usr/bin/python3", JOURNAL_STREAM="8:1") == ""
+        assert logged(stderr, f"{stderr.stat().st_dev}:{stderr.stat().st_ino}") == ""
         fields = journal.recv(1 << 16).decode().splitlines()
         with pytest.raises(BlockingIOError):
             journal.recv(1)
