@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd hears from us, on real sockets."""
+"""Notifications and log records to systemd, on real sockets."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ OTHERS_STATUS = b"STATUS=another service"
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """systemd's end of the notification socket."""
+    """The service manager's end of the notification socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.settimeout(0)
@@ -35,17 +35,17 @@ def test_ready_reaches_systemd(manager: socket.socket) -> None:
     assert manager.recv(4096) == b"READY=1"
 
 
-def test_each_state_has_its_own_datagram(manager: socket.socket) -> None:
+def test_each_state_is_its_own_datagram(manager: socket.socket) -> None:
     notifier = Notifier()
     notifier.status("PFs: 2 converged")
     notifier.watchdog()
     notifier.stopping()
     notifier.extend_start(60)
-    found = [manager.recv(4096) for _ in range(4)]
-    assert found == [b"STATUS=PFs: 2 converged", b"WATCHDOG=1", b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=60000000"]
+    datagrams = [manager.recv(4096) for _ in range(4)]
+    assert datagrams == [b"STATUS=PFs: 2 converged", b"WATCHDOG=1", b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=60000000"]
 
 
-def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_later(manager: socket.socket) -> None:
+def test_a_full_notification_socket_does_not_block_and_gets_the_states_later(manager: socket.socket) -> None:
     async def body() -> list[str]:
         fill(manager)
         notifier = Notifier()
@@ -54,21 +54,21 @@ def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_lat
         notifier.status("PFs: 2 converged")
         notifier.reloading()
         notifier.ready()
-        heard = await until_ready(manager)
+        received = await until_ready(manager)
         notifier.watchdog()
-        return heard + everything(manager)
+        return received + receive_all(manager)
 
-    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
-    assert heard == [
+    received = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
+    assert received == [
         "WATCHDOG=1",
         "RELOADING=1",
         "READY=1",
         "WATCHDOG=1",
-    ]  # a status that is lost is followed by another
+    ]  # a lost status is followed by another
 
 
-def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: socket.socket) -> None:
-    """However many: what waits does not grow, and the last word of it is READY."""
+def test_unsent_reloads_become_one_finished_reload(manager: socket.socket) -> None:
+    """However many reloads: the unsent states do not grow, and the last of them is READY."""
 
     async def body() -> list[str]:
         notifier = Notifier()
@@ -79,18 +79,18 @@ def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: soc
             notifier.ready()
         return await until_ready(manager)
 
-    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
-    assert heard == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
+    received = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
+    assert received == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
 
 
 async def until_ready(manager: socket.socket) -> list[str]:
-    """What systemd hears up to then."""
-    heard = list[str]()
+    """The states received up to READY."""
+    received = list[str]()
     async with asyncio.timeout(5):
-        while "READY=1" not in heard:
+        while "READY=1" not in received:
             await asyncio.sleep(0.01)
-            heard += everything(manager)
-    return heard
+            received += receive_all(manager)
+    return received
 
 
 def fill(manager: socket.socket) -> None:
@@ -112,16 +112,16 @@ def sent_until_it_blocks(sender: socket.socket) -> int:
     return count
 
 
-def everything(manager: socket.socket) -> list[str]:
-    heard = list[str]()
+def receive_all(manager: socket.socket) -> list[str]:
+    received = list[str]()
     with contextlib.suppress(BlockingIOError):
         while True:
-            heard.append(manager.recv(4096).decode())
-    return heard
+            received.append(manager.recv(4096).decode())
+    return received
 
 
-def test_reloading_tells_when(manager: socket.socket) -> None:
-    """notify-reload takes the word only with a time of the monotonic clock, in microseconds."""
+def test_reloading_has_a_monotonic_time(manager: socket.socket) -> None:
+    """Type=notify-reload needs the time of the monotonic clock, in microseconds."""
     before = time.monotonic_ns() // 1000
     Notifier().reloading()
     first, second = manager.recv(4096).decode().split("\n")
@@ -129,7 +129,7 @@ def test_reloading_tells_when(manager: socket.socket) -> None:
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
-def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abstract_socket_address_works(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"vfagent-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(f"\0{name}")
@@ -139,7 +139,7 @@ def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
         assert receiver.recv(4096) == b"READY=1"
 
 
-def test_without_systemd_nothing_is_sent_and_nothing_breaks(
+def test_without_a_notification_socket_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
@@ -149,7 +149,7 @@ def test_without_systemd_nothing_is_sent_and_nothing_breaks(
     assert not caplog.records
 
 
-def test_a_socket_that_is_gone_is_a_warning(
+def test_a_missing_notification_socket_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
@@ -161,7 +161,7 @@ def test_a_socket_that_is_gone_is_a_warning(
     ("pid", "microseconds", "seconds"),
     [("mine", "30000000", 30.0), ("other", "30000000", 0.0), ("mine", "soon", 0.0), ("mine", "", 0.0)],
 )
-def test_the_watchdog_is_that_of_this_process(
+def test_the_watchdog_interval_is_that_of_this_process(
     monkeypatch: pytest.MonkeyPatch, pid: str, microseconds: str, seconds: float
 ) -> None:
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() if pid == "mine" else 1))
@@ -174,7 +174,7 @@ import logging
 from vfagent.systemd.journal import setup_logging
 setup_logging(debug=False)
 logging.error("pf %s: stuck", "x", extra={"VFAGENT_PF": "x"})
-logging.debug("not to be heard")
+logging.debug("not logged")
 """
 
 
@@ -194,7 +194,7 @@ def test_without_systemd_the_log_goes_to_stderr(tmp_path: Path, journal_stream: 
 
 
 @pytest.mark.usefixtures("kernel")
-def test_in_the_journal_a_record_carries_fields(tmp_path: Path) -> None:
+def test_a_journal_record_has_fields(tmp_path: Path) -> None:
     """/run is the test's own here."""
     os.makedirs("/run/systemd/journal")
     stderr = tmp_path / "stderr"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The helper that waits for a guest's end, against sockets that behave like QEMU's, and worse."""
+"""The helper that powers guests down, with sockets that behave like QEMU's, or worse."""
 
 import json
 import os
@@ -28,7 +28,7 @@ Answer = Callable[[socket.socket], None]
 
 @contextmanager
 def qemu(path: Path, answer: Answer) -> Iterator[str]:
-    """One connection, answered."""
+    """Accepts one connection, and lets `answer` handle it."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -45,7 +45,7 @@ def qemu(path: Path, answer: Answer) -> Iterator[str]:
         thread.join()
 
 
-def heard(connection: socket.socket) -> list[str]:
+def received(connection: socket.socket) -> list[str]:
     connection.sendall(b'{"QMP": {}}\r\n')
     data = b""
     while data.count(b"\n") < 2:
@@ -58,11 +58,11 @@ def ignore(connection: socket.socket) -> None:
         pass
 
 
-def test_it_asks_for_powerdown_and_returns_when_qemu_is_gone(tmp_path: Path) -> None:
-    found: list[str] = []
+def test_stop_asks_for_powerdown_and_returns_when_qemu_has_exited(tmp_path: Path) -> None:
+    requests: list[str] = []
 
     def power_down(connection: socket.socket) -> None:
-        found.extend(heard(connection))
+        requests.extend(received(connection))
         connection.sendall(b'{"return": {}}\r\n' * 2)
         time.sleep(0.4)
 
@@ -70,17 +70,17 @@ def test_it_asks_for_powerdown_and_returns_when_qemu_is_gone(tmp_path: Path) -> 
     with qemu(tmp_path / "qmp", power_down) as path:
         assert stop(path, 10)
     assert time.monotonic() - started >= 0.4
-    assert found == ["qmp_capabilities", "system_powerdown"]
+    assert requests == ["qmp_capabilities", "system_powerdown"]
 
 
-def test_a_guest_that_ignores_it_is_given_up_in_the_stated_time(tmp_path: Path) -> None:
+def test_stop_returns_in_time_when_the_guest_ignores_it(tmp_path: Path) -> None:
     started = time.monotonic()
     with qemu(tmp_path / "qmp", ignore) as path:
         assert not stop(path, 1)
     assert 0.9 < time.monotonic() - started < 2
 
 
-def test_a_flood_is_no_answer(tmp_path: Path) -> None:
+def test_a_flood_of_output_does_not_delay_the_timeout(tmp_path: Path) -> None:
     def flood(connection: socket.socket) -> None:
         try:
             while True:
@@ -94,7 +94,7 @@ def test_a_flood_is_no_answer(tmp_path: Path) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_without_a_socket_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+def test_without_a_socket_stop_returns_at_once(tmp_path: Path) -> None:
     assert stop(str(tmp_path / "none"), 10)
 
 
@@ -121,7 +121,7 @@ def run(argv: list[str]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("command", [exec_stop, earlier_exec_stop])
 def test_exec_stop_powers_the_guest_down(tmp_path: Path, command: Callable[[str, int], list[str]]) -> None:
     requests: list[str] = []
-    with qemu(tmp_path / "qmp", lambda connection: requests.extend(heard(connection))) as path:
+    with qemu(tmp_path / "qmp", lambda connection: requests.extend(received(connection))) as path:
         done = run(command(path, 10))
     assert (done.returncode, done.stderr) == (0, "")
     assert requests == ["qmp_capabilities", "system_powerdown"]
@@ -141,7 +141,7 @@ def test_the_helper_explains_its_arguments() -> None:
     assert (done.returncode, done.stderr) == (2, "usage: stop-guest SOCKET SECONDS\n")
 
 
-def test_the_time_python_took_to_start_counts() -> None:
+def test_the_timeout_includes_the_start_of_python() -> None:
     program = "import time; time.sleep(0.3); from vfagent.guests.qmp import age_s; print(age_s())"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert 0.3 <= float(done.stdout) < 10
