@@ -29,6 +29,8 @@ PACKAGES = (
     "man-db",
     "bash-completion",
     "fish",
+    "gcc",  # a ROM is not built without it
+    "make",
     "rpm",
     "zsh",
 )

@@ -102,7 +102,7 @@ class Guests:
         for name, guest in list(self.guests.items()):
             placement = placements.get(name)
             hardware = tuple(vf.hardware for vf in placement.vfs) if placement else ()
-            guest.take(placement, boot_of(placement.rule, hardware) if placement and hardware else None)
+            guest.update(placement, boot_of(placement.rule, hardware) if placement and hardware else None)
             if placement is None and guest.unit is None and guest.job is None:
                 del self.guests[name]
 

@@ -43,7 +43,7 @@ class GuestState:
     starts: int = 0
     start_failures: int = 0
 
-    def take(self, placement: Placement | None, boot: Boot | None) -> None:
+    def update(self, placement: Placement | None, boot: Boot | None) -> None:
         self.placement, self.boot = placement, boot
         if placement is not None and (digest := rule_digest(placement.rule)) != self.digest:
             self.digest, self.error, self.attempts, self.not_before = digest, None, 0, 0.0

@@ -29,7 +29,7 @@ class BusMonitor:
         self._overdue: asyncio.TimerHandle | None = None
         self.waited = False  # the socket did not exist when it was first checked
 
-    def exists(self) -> bool:
+    def available(self) -> bool:
         """If not, `on_change` is called when it may have been made."""
         # Checked once more after the watch has begun: it may have been made in between.
         if self._socket_exists() or not self._begin() or self._socket_exists():
@@ -109,7 +109,7 @@ class UnitMonitor:
         if self._listing:
             self._again = True
             return
-        if self._stopped or not self._bus.exists():
+        if self._stopped or not self._bus.available():
             return
         load_jeepney()
         if self._none_yet():

@@ -30,7 +30,10 @@ def _handler() -> logging.Handler:
 
 def _stderr_is_the_journal() -> bool:
     """By device and inode, as systemd.exec(5) says: a terminal that a user service started inherits the variable."""
-    stderr = os.fstat(2)
+    try:
+        stderr = os.fstat(2)
+    except OSError:  # it is closed
+        return False
     return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
 
 
