@@ -164,7 +164,7 @@ class Guests:
         job = guest.job
         guest.done(job, outcome.error)
         if outcome.error:
-            for_guest(log, guest.name).error("%s", outcome.message())
+            for_guest(log, guest.name).error("cannot %s: %s", job, outcome.message())
             self._back_off(guest)
         else:
             guest.attempts, guest.again = 0, guest.again and job is Job.STOP

@@ -90,7 +90,7 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)
-    failed = None if result == "done" else f"cannot start: its unit's job ended as {result}"
+    failed = None if result == "done" else f"its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
 
@@ -98,14 +98,14 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
 def _check_files(order: Order) -> None:
     """Without them the unit would fail until systemd stops restarting it, and only QEMU's message would say why."""
     if absent := absent_file(order.rule, order.boot, seen_in(order.root)):
-        raise VfagentError(f"cannot start: {absent[0]}", hint=absent[1])
+        raise VfagentError(absent[0], hint=absent[1])
 
 
 def _check_free(vf: GuestVf, host: Host) -> None:
     now = observe_vf(host, vf.pf, vf.index)
     same = now is not None and (now.address, now.iommu_group) == (vf.address, vf.iommu_group)
     if now is None or not same or now.driver != VFIO_DRIVER or now.enabled:
-        raise VfagentError(f"cannot start: {vf} is not free any more")
+        raise VfagentError(f"{vf} is not free any more")
 
 
 def _opened_before_udev(order: Order, host: Host) -> bool:

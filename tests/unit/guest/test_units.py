@@ -12,7 +12,7 @@ from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import boot_of
 from vfagent.guests.spec.placement import place
-from vfagent.guests.spec.qemu import Guest, argv
+from vfagent.guests.spec.qemu import Guest, argv, guest_uuid
 from vfagent.guests.spec.unit import rule_digest, unit_of
 from vfagent.guests.spec.unit_values import translated
 from vfagent.model.guest_unit import Property, UnitSpec
@@ -142,6 +142,12 @@ def test_the_stop_helper_ends_before_systemds_timeout(tmp_path: Path) -> None:
 def test_the_rules_unit_properties_override_the_defaults(tmp_path: Path) -> None:
     spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n[guest.unit]\nDescription = "mine"\n'))
     assert [item.value for item in spec.properties if item.name == "Description"] == ["mine"]
+
+
+def test_the_uuid_differs_by_host_and_by_guest() -> None:
+    uuids = {guest_uuid(name, machine_id) for name in ("x", "y") for machine_id in ("0123", "4567")}
+    assert len(uuids) == 4
+    assert guest_uuid("x", "0123") in uuids
 
 
 def test_a_changed_rule_has_another_digest(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ _RESTART_S = 2
 _CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
 _STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a package upgrade keeps it for guests that run
 _ALL = (1 << 64) - 1
+_PLACEMENT = {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}
 
 
 def rule_digest(rule: GuestRule) -> str:
@@ -47,14 +48,7 @@ def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield from _sandbox(guest)
     yield from _files(guest)
     nodes = {vf.numa_node for vf in guest.vfs} - {None}
-    set_by_rule = {name for name, _ in guest.rule.unit}
-    if len(nodes) == 1 and not set_by_rule & {
-        "NUMAPolicy",
-        "NUMAMask",
-        "CPUAffinity",
-        "AllowedCPUs",
-        "AllowedMemoryNodes",
-    }:
+    if len(nodes) == 1 and not _PLACEMENT & {name for name, _ in guest.rule.unit}:
         node = str(nodes.pop())
         yield from translated((("NUMAPolicy", "preferred"), ("NUMAMask", node)))
         yield Property("CPUAffinityFromNUMA", "b", value=True)
