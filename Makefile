@@ -4,6 +4,10 @@ PYTHON_LIB ?= /usr/lib/python3/dist-packages
 UNITS ?= /usr/lib/systemd/system
 # What the unit starts; pip puts it elsewhere.
 PROGRAM ?= /usr/bin/vfagent
+# The Python that has vfagent, for the helper that powers guests down. pip writes it into the program's first line, or,
+# where its path is long, into the second.
+INTERPRETER ?= $(if $(filter-out /usr/bin/vfagent,$(PROGRAM)),$(shell \
+	sed -n "1,2s:^[^/]*\(/[^ \"]*/python[0-9.]*\).*:\1:p" $(PROGRAM) | head -n 1),/usr/bin/python3)
 INSTALL = install -D -m 0644
 # A virtual environment with what the tests need; the first use makes it.
 PYTHON = $$(python3 tests/environment.py)
@@ -80,6 +84,9 @@ install: install-host
 install-host:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
+	test -n "$(INTERPRETER)" || { echo "$(PROGRAM) names no Python: say which with INTERPRETER=" >&2; exit 1; }
+	install -D -m 0755 packaging/stop-guest $(DESTDIR)/usr/libexec/vfagent/stop-guest
+	sed -i '1s,/usr/bin/python3,$(INTERPRETER),' $(DESTDIR)/usr/libexec/vfagent/stop-guest
 	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target; do \
 		$(INSTALL) systemd/$$unit $(DESTDIR)$(UNITS)/$$unit; done
 	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants

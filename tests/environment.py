@@ -2,7 +2,7 @@
 """Makes what the tests need, and prints the Python to run them with.
 
 Only the standard library, so that a machine with nothing but Python can start here. The virtual environment is
-kept by what it was made from; it sees Debian's own packages, for those that PyPI has no build of.
+kept by what it was made from; it sees Debian's own packages: PyPI has only the sources of systemd-python.
 """
 
 import hashlib
@@ -29,6 +29,8 @@ PACKAGES = (
     "man-db",
     "bash-completion",
     "fish",
+    "gcc",  # a ROM is not built without it
+    "make",
     "rpm",
     "zsh",
 )

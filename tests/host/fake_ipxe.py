@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source tree that looks like iPXE's from outside, and builds in a moment what looks like its ROMs."""
+"""A source tree with the layout of iPXE's, which builds valid ROM files in a moment."""
 
 from pathlib import Path
 

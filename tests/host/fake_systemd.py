@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bus of a test's own, and on it a systemd that remembers what it was asked: `python -m … ADDRESS ROOT`.
+"""A private bus with a fake systemd that logs each call: `python -m … ADDRESS ROOT`.
 
-A guest is a `sleep` there: SIGTERM is a clean end of it, anything else a crash. It holds its VFs, and has a cgroup.
+A guest is a `sleep`: SIGTERM ends it cleanly, anything else is a crash. It holds its VFs, and has a cgroup.
 """
 
 import json
@@ -41,7 +41,7 @@ LOADED = {
 
 
 class Unit:
-    """`failed` is what became of a process that crashed."""
+    """`failed`: its process has crashed. `gone`: it has ended, by SIGTERM."""
 
     def __init__(self, name: str, properties: dict[str, Any], root: Path) -> None:
         self.properties = properties
@@ -79,7 +79,7 @@ def run_to_end(properties: dict[str, Any], cache: Path) -> bool:
             Path(credentials, name).write_bytes(data)
         env = os.environ | {"CACHE_DIRECTORY": str(cache / folder), "CREDENTIALS_DIRECTORY": credentials}
         argv = [program, *(word.replace("$$", "$") for word in words[1:])]
-        out, log = (Path(properties[f"Standard{one}FileToTruncate"]) for one in ("Output", "Error"))
+        out, log = (Path(properties[f"Standard{stream}FileToTruncate"]) for stream in ("Output", "Error"))
         with out.open("wb") as stdout, log.open("wb") as stderr:
             return subprocess.run(argv, env=env, stdout=stdout, stderr=stderr, check=False).returncode == 0
 
@@ -91,7 +91,7 @@ class FakeSystemd:
         self.bus: Any = open_dbus_connection(bus=address)
         self.root, self.log = root, root / "calls"
         self.units: dict[str, Unit] = {}
-        self.worker_calls = 0
+        self.jobs = 0
         self.sender, self.subscribed = "", set[str]()
         self.oneshot: tuple[str, dict[str, Any]] | None = None
         for name in (NAME, "org.freedesktop.machine1"):
@@ -136,7 +136,7 @@ class FakeSystemd:
             self._run_oneshot(*self.oneshot)
 
     def _fault(self, member: str) -> str | None:
-        """How this call goes wrong: not done, done but not said, or neither; each script says it once."""
+        """How this call fails, once: "refused", "lost" (done, but the reply is an error), or "unanswered"."""
         script = self.root / FAULTS
         faults: dict[str, str] = json.loads(script.read_text()) if script.exists() else {}
         fault = faults.pop(member, None)
@@ -146,20 +146,20 @@ class FakeSystemd:
         return fault
 
     def _run_oneshot(self, unit: str, properties: dict[str, Any]) -> None:
-        """After the reply, as it may take longer than anybody waits for one."""
+        """After the reply, as it may take longer than a reply is waited for."""
         self.oneshot = None
         result = "done" if run_to_end(properties, self.root / "var/cache") else "failed"
-        job = (self.worker_calls, f"/org/freedesktop/systemd1/job/{self.worker_calls}", unit, result)
+        job = (self.jobs, f"/org/freedesktop/systemd1/job/{self.jobs}", unit, result)
         self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", job))
 
     def _job(self, unit: str) -> tuple[str, tuple[str]]:
-        self.worker_calls += 1
-        path = f"/org/freedesktop/systemd1/job/{self.worker_calls}"
+        self.jobs += 1
+        path = f"/org/freedesktop/systemd1/job/{self.jobs}"
         result = "failed" if "broken" in unit else "done"
-        others = (self.worker_calls + 100, f"{path}00", "other.service", "done")
-        for body in (others, (self.worker_calls, path, unit, result)):
+        others = (self.jobs + 100, f"{path}00", "other.service", "done")
+        for body in (others, (self.jobs, path, unit, result)):
             if "silent" not in unit and self.sender in self.subscribed:
-                # Before the reply, as systemd may do.
+                # Before the reply, which systemd may do too.
                 self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", body))
         return "o", (path,)
 
@@ -172,12 +172,12 @@ class FakeSystemd:
     def StartTransientUnit(self, unit: str, mode: str, properties: list[Any], aux: list[Any]) -> Any:  # noqa: N802
         if unit in self.units:
             raise LookupError("UnitExists")
-        found = {name: value for name, (_, value) in properties}
-        if "StandardOutputFileToTruncate" in found:
-            self.worker_calls += 1
-            self.oneshot = (unit, found)
-            return "o", (f"/org/freedesktop/systemd1/job/{self.worker_calls}",)
-        self.units[unit] = Unit(unit, found, self.root)
+        values = {name: value for name, (_, value) in properties}
+        if "StandardOutputFileToTruncate" in values:
+            self.jobs += 1
+            self.oneshot = (unit, values)
+            return "o", (f"/org/freedesktop/systemd1/job/{self.jobs}",)
+        self.units[unit] = Unit(unit, values, self.root)
         with (self.root / BEGUN).open("a") as begun:
             print(unit, file=begun)
         return self._job(unit)
@@ -194,10 +194,10 @@ class FakeSystemd:
     def _end(self, unit: str) -> None:
         if unit not in self.units:
             raise LookupError("NoSuchUnit")
-        found = self.units.pop(unit)
-        found.process.terminate()
-        found.process.wait()
-        assert found.gone or found.failed
+        ended = self.units.pop(unit)
+        ended.process.terminate()
+        ended.process.wait()
+        assert ended.gone or ended.failed
 
     def ListUnitsByPatterns(self, states: list[str], patterns: list[str]) -> Any:  # noqa: N802
         rows = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service with a guest, asked by `vfagent guest`, killed and started again."""
+"""The service with a guest: `vfagent guest`, a kill, and a restart."""
 
 import json
 import os
@@ -52,33 +52,35 @@ def guest(service: Service) -> dict[str, Any]:
     return dict(guests[0]) if guests else {"phase": None}
 
 
-def say(root: Path, *words: str) -> int:
+def command(root: Path, *words: str) -> int:
     return main(["guest", "--root", str(root), *words])
 
 
-def test_the_verbs_do_what_they_say(root: Path, services: list[Service], capsys: pytest.CaptureFixture[str]) -> None:
+def test_guest_start_stop_and_list_work_on_the_running_service(
+    root: Path, services: list[Service], capsys: pytest.CaptureFixture[str]
+) -> None:
     [service] = services
     service.until(lambda: guest(service)["phase"] == "running")
-    assert say(root, "stop", "x") == 0
+    assert command(root, "stop", "x") == 0
     service.until(lambda: guest(service)["phase"] == "stopped")
-    assert say(root, "start", "x") == 0
+    assert command(root, "start", "x") == 0
     service.until(lambda: guest(service)["phase"] == "running")
-    assert say(root, "start", "nobody") == 1
+    assert command(root, "start", "nobody") == 1
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "vfagent: guest nobody: cannot start it: there is no such guest",
         "  (vfagent guest list shows them)",
     ]
-    assert say(root, "list", "--json") == 0
+    assert command(root, "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["phase"] == "running"
 
 
-def test_a_killed_service_leaves_its_guest_to_the_next(root: Path, services: list[Service], tmp_path: Path) -> None:
+def test_a_restarted_service_takes_over_running_guests(root: Path, services: list[Service], tmp_path: Path) -> None:
     [service] = services
     service.until(lambda: guest(service)["phase"] == "running")
     before = guest(service)["pid"]
     service.signal(signal.SIGKILL)
     service.process.wait()
-    assert say(root, "start", "x") == 6
+    assert command(root, "start", "x") == 6
     services.append(Service(root, service._socket, tmp_path / "notify"))
     services[1].until(lambda: services[1].status["pid"] == services[1].process.pid)
     services[1].until(lambda: guest(services[1])["phase"] == "running")
@@ -91,21 +93,21 @@ def page() -> str:
     return run_to_end(ask()).text
 
 
-def test_metrics_follow_a_guest_through_its_life(root: Path, services: list[Service]) -> None:
+def test_metrics_follow_a_guest_from_start_to_crash_and_restart(root: Path, services: list[Service]) -> None:
     ip("link", "set", "lo", "up")
     [service] = services
     service.until(lambda: guest(service)["phase"] == "running")
     service.until(lambda: value(page(), "vfagent_guest_phase", 'phase="running"') == 1)
-    found = page()
-    assert value(found, "vfagent_vf_guest_info", f'pf="{PF}"', 'vf="0"', 'guest="x"') == 1
-    assert value(found, "vfagent_guest_info", 'unit="vfagent-guest-x.service"', 'loader="iPXE image"') == 1
-    assert value(found, "vfagent_guest_starts_total") == 1
-    assert value(found, "vfagent_guest_start_time_seconds") == guest(service)["started_at"]
+    metrics = page()
+    assert value(metrics, "vfagent_vf_guest_info", f'pf="{PF}"', 'vf="0"', 'guest="x"') == 1
+    assert value(metrics, "vfagent_guest_info", 'unit="vfagent-guest-x.service"', 'loader="iPXE image"') == 1
+    assert value(metrics, "vfagent_guest_starts_total") == 1
+    assert value(metrics, "vfagent_guest_start_time_seconds") == guest(service)["started_at"]
     os.kill(guest(service)["pid"], signal.SIGKILL)
     service.until(lambda: value(page(), "vfagent_guest_phase", 'phase="failed"') == 1)
     assert "vfagent_vf_guest_info" not in page()
     assert "vfagent_guest_start_time_seconds" not in page()
-    assert say(root, "start", "x") == 0
+    assert command(root, "start", "x") == 0
     service.until(lambda: value(page(), "vfagent_guest_phase", 'phase="running"') == 1)
     assert value(page(), "vfagent_guest_starts_total") == 2
     assert value(page(), "vfagent_guest_start_failures_total") == 0

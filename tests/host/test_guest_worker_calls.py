@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs in workers, on a host that is short of something, and at the agent's end."""
+"""Calls in workers: on a host without free processes, and when the agent stops."""
 
 import asyncio
 import errno
@@ -25,24 +25,24 @@ async def until(done: Callable[[], object], within_s: float = 10.0) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_job_that_finds_no_process_left_is_told_of_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fork_is_reported_and_the_next_call_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> list[Any]:
-        worker_calls, found = WorkerCalls(), list[Any]()
+        worker_calls, outcomes = WorkerCalls(), list[Any]()
         with monkeypatch.context() as short:
             short.setattr(os, "fork", no_process_left)
-            worker_calls.run(lambda: Outcome(rom="r"), found.append, 5.0)
-            assert not found, "told before whoever asked has noted that it asked"
-            await until(lambda: found)
-        worker_calls.run(lambda: Outcome(rom="r"), found.append, 5.0)
-        await until(lambda: len(found) == 2)
-        return found
+            worker_calls.run(lambda: Outcome(rom="r"), outcomes.append, 5.0)
+            assert not outcomes, "called back before run() has returned"
+            await until(lambda: outcomes)
+        worker_calls.run(lambda: Outcome(rom="r"), outcomes.append, 5.0)
+        await until(lambda: len(outcomes) == 2)
+        return outcomes
 
     short, done = run_to_end(scenario())
     assert (short.error, short.begun) == ("cannot start a worker: Resource temporarily unavailable", False)
     assert done == Outcome(rom="r")
 
 
-def test_jobs_under_way_end_with_the_agent() -> None:
+def test_running_calls_end_with_the_agent() -> None:
     async def scenario() -> None:
         worker_calls = WorkerCalls()
         for _ in range(3):
@@ -52,11 +52,11 @@ def test_jobs_under_way_end_with_the_agent() -> None:
     run_to_end(scenario())
 
 
-def test_a_job_that_hangs_in_the_kernel_does_not_keep_the_agent_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_hangs_in_the_kernel_does_not_delay_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> float:
         worker_calls = WorkerCalls()
         with monkeypatch.context() as hung:
-            hung.setattr(worker.Worker, "kill", lambda child: None)  # as one in D state takes it
+            hung.setattr(worker.Worker, "kill", lambda child: None)  # as for a process in D state
             for _ in range(3):
                 worker_calls.run(lambda: time.sleep(1.5), print, 60.0)
             began = time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests on a kernel made of files, by a systemd that is made up: started, recognised, left alone."""
+"""Guests on a host made of files, with a fake systemd: started, recognised, left alone."""
 
 import asyncio
 import errno
@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,7 @@ SECOND = '\n[[guest]]\nname = "y"\nvfs = ["a"]\n[guest.ipxe]\naddress = "dhcp"\n
 
 
 class Running:
-    """A convergence with its guests, as the agent has them."""
+    """A scheduler and its guests, as the agent has them."""
 
     def __init__(self, kernel: FakeKernel, bus: str) -> None:
         self.kernel, root = kernel, kernel.tree.root
@@ -71,7 +72,7 @@ class Running:
     def changed(self) -> None:
         self.guests.consider_soon()
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         for address in {*pf_addresses(self.kernel.host), *self.scheduler.pfs}:
             self.scheduler.mark_dirty(PciAddress(address), now=True)
         self.guests.consider_soon()
@@ -79,20 +80,20 @@ class Running:
     def reload(self, policy: str) -> None:
         self.kernel.tree.policy(policy)
         self.scheduler.set_policy(load(self.kernel.tree.root))
-        self.look()
+        self.reconcile()
 
     def guest(self, name: str = "x") -> GuestStatus | None:
-        return next((one for one in self.guests.status() if one.name == name), None)
+        return next((guest for guest in self.guests.status() if guest.name == name), None)
 
     def phase(self, name: str = "x") -> str | None:
-        found = self.guest(name)
-        return found.phase if found else None
+        guest = self.guest(name)
+        return guest.phase if guest else None
 
     def pid(self, name: str = "x") -> int:
-        found = self.guest(name)
-        assert found
-        assert found.pid
-        return found.pid
+        guest = self.guest(name)
+        assert guest
+        assert guest.pid
+        return guest.pid
 
     async def until(self, condition: Callable[[], object], *, within_s: float = 15) -> None:
         end = asyncio.get_running_loop().time() + within_s
@@ -126,19 +127,19 @@ def bus(kernel: FakeKernel) -> Iterator[str]:
 
 
 @pytest.fixture
-def tell(kernel: FakeKernel, bus: str) -> Callable[[Story], None]:
-    """Runs a story with an agent of its own; a second one finds what the first left."""
+def run(kernel: FakeKernel, bus: str) -> Callable[[Story], None]:
+    """Runs a story with an agent of its own; the next story's agent finds what the first one left."""
 
-    async def logged(story: Story) -> None:
+    async def with_agent(story: Story) -> None:
         running = Running(kernel, bus)
-        running.look()
+        running.reconcile()
         await story(running)
         await running.stop()
 
-    return lambda story: run_to_end(logged(story))
+    return lambda story: run_to_end(with_agent(story))
 
 
-Tell = Callable[[Story], None]
+Run = Callable[[Story], None]
 
 
 def started(kernel: FakeKernel) -> list[str]:
@@ -149,29 +150,29 @@ async def runs(agent: Running) -> None:
     await agent.until(lambda: agent.phase() == "running")
 
 
-def test_a_guest_without_its_ipxe_image_waits_for_it_and_says_so(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_without_its_ipxe_image_waits_for_it(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
     image = kernel.tree.root / "usr/lib/ipxe/ipxe.lkrn"
     put(kernel.tree.root / "usr/bin/qemu-system-x86_64", "")
 
     async def story(agent: Running) -> None:
-        await agent.until(lambda: "ipxe.lkrn, the iPXE image, is not there" in str(agent.guest()))
+        await agent.until(lambda: "ipxe.lkrn (the iPXE image) does not exist" in str(agent.guest()))
         assert started(kernel) == []
         put(image, "")
         await runs(agent)
 
-    tell(story)
+    run(story)
 
 
-def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_starts_when_its_vfs_are_ready(kernel: FakeKernel, run: Run) -> None:
     async def story(agent: Running) -> None:
         await agent.until(lambda: agent.phase() == "waiting")
-        assert agent.guest().detail == "no PF of rule 'a' is here, or has a VF left"  # type: ignore[union-attr]
+        assert agent.guest().detail == "no PF of rule 'a' has a free VF"  # type: ignore[union-attr]
         kernel.tree.add_pf(PF)
-        agent.look()
+        agent.reconcile()
         await runs(agent)
 
-    tell(story)
+    run(story)
     assert started(kernel) == ["vfagent-guest-x.service"]
 
 
@@ -182,8 +183,8 @@ def started_by(kernel: FakeKernel) -> dict[str, Any]:
 
 @pytest.fixture
 def behind(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The node of the VF's group at a boot: VFs are ready long before udev comes to what it makes kvm's."""
-    monkeypatch.setattr(vfio_group, "_KVM", "daemon")  # which is everywhere
+    """The node of the VF's group at a boot: VFs are ready long before udev gives the node to group kvm."""
+    monkeypatch.setattr(vfio_group, "_KVM", "daemon")  # a group that every system has
     kernel.tree.add_pf(PF)
     for name in (QUEUE, VF_KNOWN, "dev/vfio/100"):
         put(kernel.tree.root / name, "")
@@ -192,8 +193,10 @@ def behind(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Path:
     return node
 
 
-def test_a_guest_does_not_wait_for_a_udev_that_is_behind(kernel: FakeKernel, behind: Path, tell: Tell) -> None:
-    tell(runs)
+def test_a_guest_does_not_wait_for_udev_when_its_groups_can_be_opened(
+    kernel: FakeKernel, behind: Path, run: Run
+) -> None:
+    run(runs)
     assert not {"After", "BindsTo"} & started_by(kernel).keys()
     assert behind.stat().st_mode & 0o777 == 0o660
 
@@ -202,44 +205,42 @@ def waits_for_udev(kernel: FakeKernel) -> bool:
     return "dev-vfio-100.device" in started_by(kernel)["After"]
 
 
-def test_a_guest_whose_groups_udev_has_come_to_is_ordered_after_its_vfs(
-    kernel: FakeKernel, behind: Path, tell: Tell
+def test_a_guest_is_ordered_after_its_vfs_once_udev_has_handled_them(
+    kernel: FakeKernel, behind: Path, run: Run
 ) -> None:
     put(kernel.tree.root / "run/udev/data/c0:0", "G:systemd\n")
-    tell(runs)
+    run(runs)
     assert waits_for_udev(kernel)
     assert behind.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_guest_whose_groups_cannot_be_opened_waits_for_udev(kernel: FakeKernel, behind: Path, tell: Tell) -> None:
+def test_a_guest_whose_groups_cannot_be_opened_waits_for_udev(kernel: FakeKernel, behind: Path, run: Run) -> None:
     behind.unlink()  # as where /dev/vfio came after the service
-    tell(runs)
+    run(runs)
     assert waits_for_udev(kernel)
 
 
-def test_without_the_target_that_waits_in_its_stead_a_guest_waits_for_udev(
-    kernel: FakeKernel, behind: Path, tell: Tell
+def test_a_guest_waits_for_udev_where_the_vf_target_is_not_installed(
+    kernel: FakeKernel, behind: Path, run: Run
 ) -> None:
     """As pip installs it."""
     (kernel.tree.root / VF_KNOWN).unlink()
-    tell(runs)
+    run(runs)
     assert waits_for_udev(kernel)
     assert behind.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_guest_with_a_disk_waits_for_udev_which_makes_the_disk_its_own_too(
-    kernel: FakeKernel, behind: Path, tell: Tell
-) -> None:
+def test_a_guest_with_a_block_device_waits_for_udev(kernel: FakeKernel, behind: Path, run: Run) -> None:
     kernel.tree.policy(POLICY.replace('[guest.ipxe]\naddress = "dhcp"', '[[guest.disk]]\npath = "/dev/vg/x"'))
-    tell(runs)
+    run(runs)
     assert waits_for_udev(kernel)
     assert behind.stat().st_mode & 0o777 == 0o600
 
 
-def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
-    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
+def test_a_guest_is_registered_with_machined_once_after_its_start(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At boot machined would be started for it, beside the guest."""
+    """At boot machined would have to be started, beside the guest."""
     monkeypatch.setattr("vfagent.guests.unit_monitor._REGISTER_S", 1.0)
     kernel.tree.add_pf(PF)
     log = kernel.tree.root / "calls"
@@ -248,21 +249,50 @@ def test_machined_is_told_of_a_guest_once_and_not_while_it_starts(
         await runs(agent)
         assert calls(log, "RegisterMachine") == []
         await agent.until(lambda: calls(log, "RegisterMachine"))
-        surveys = len(calls(log, "ListUnitsByPatterns"))
+        times = len(calls(log, "ListUnitsByPatterns"))
         for further in range(1, 4):
-            agent.guests.units.look()
-            await agent.until(partial(surveyed, surveys + further))
+            agent.guests.units.refresh()
+            await agent.until(partial(listed, times + further))
         await asyncio.sleep(1.2)
 
-    def surveyed(times: int) -> bool:
+    def listed(times: int) -> bool:
         return len(calls(log, "ListUnitsByPatterns")) >= times
 
-    tell(story)
+    run(story)
     assert [body[0] for body in calls(log, "RegisterMachine")] == ["x"]
 
 
-def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lab: twenty at once, on two processors, were each too late for systemd."""
+def test_machined_gets_the_uuid_that_qemu_has(kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfagent.guests.unit_monitor._REGISTER_S", 0.1)
+    kernel.tree.add_pf(PF)
+    log = kernel.tree.root / "calls"
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: calls(log, "RegisterMachine"))
+
+    run(story)
+    [[_, words, _]] = started_by(kernel)["ExecStart"]
+    [registered] = [body[1].encode("latin-1") for body in calls(log, "RegisterMachine")]
+    assert registered == uuid.UUID(words[words.index("-uuid") + 1]).bytes
+
+
+def test_a_failed_start_names_the_guest_in_the_journal(
+    kernel: FakeKernel, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.tree.policy(POLICY.replace('name = "x"', 'name = "broken"'))
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "job ended as failed" in caplog.text)
+
+    run(story)
+    [record] = [record for record in caplog.records if "job ended as failed" in record.getMessage()]
+    assert vars(record)["VFAGENT_GUEST"] == "broken"
+    assert record.getMessage().startswith("guest broken: cannot start: ")
+
+
+def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the lab, twenty at once on two processors each exceeded systemd's timeout."""
     monkeypatch.setattr("vfagent.guests.lifecycle.MOST_STARTS", 2)
     kernel.tree.add_pf(PF)
     several = POLICY.replace("vfs = 2", "vfs = 6").replace(
@@ -273,18 +303,18 @@ def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, tell: Tell, monke
 
     async def story(agent: Running) -> None:
         def all_run() -> bool:
-            at_once.add(sum(one.job is Job.START for one in agent.guests.guests.values()))
+            at_once.add(sum(guest.job is Job.START for guest in agent.guests.guests.values()))
             return [agent.phase(f"x{index}") for index in range(6)] == ["running"] * 6
 
         await agent.until(all_run)
 
-    tell(story)
+    run(story)
     assert max(at_once) == 2
 
 
 @pytest.mark.parametrize("fault", ["refused", "unanswered", "lost"])
-def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
-    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, fault: str
+def test_a_guest_starts_once_when_any_bus_call_fails_once(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr("vfagent.systemd.units._REPLY_S", 0.3)
     monkeypatch.setattr("vfagent.guests.unit_monitor._REGISTER_S", 0.3)
@@ -297,19 +327,19 @@ def test_whatever_call_of_the_bus_fails_once_the_guest_runs_and_only_once(
         await agent.until(lambda: json.loads(script.read_text()) == {} and agent.phase() == "running", within_s=60)
         os.kill(agent.pid(), 0)
 
-    tell(story)
+    run(story)
     assert (kernel.tree.root / BEGUN).read_text() == "vfagent-guest-x.service\n"
 
 
-def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
-    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
+def test_a_guest_starts_when_fork_fails_now_and_then(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its survey, the trial of KVM, its ROM and its start: each finds none at first."""
+    """To list units, to try KVM, to build its ROM and to start it: the first attempt of each finds no process."""
     refused = set[str]()
 
     def start(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worker:
-        if (asked := body.__closure__[0].cell_contents.__qualname__ if body.__closure__ else "") not in refused:
-            refused.add(asked)
+        if (caller := body.__closure__[0].cell_contents.__qualname__ if body.__closure__ else "") not in refused:
+            refused.add(caller)
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return worker.start(body, close=close)
 
@@ -321,43 +351,43 @@ def test_a_guest_starts_though_there_is_a_process_left_only_now_and_then(
     kernel.tree.policy(ROM)
     fake_ipxe(kernel.tree.root / "usr/src/ipxe")
     kernel.tree.add_pf(PF)
-    tell(runs)
+    run(runs)
     assert sorted(name.split(".")[0] for name in refused) == ["Guests", "KvmTrial", "Roms", "UnitMonitor"]
 
 
-def test_a_guest_that_runs_by_an_older_rule_stays_stopped_when_it_is_stopped(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_with_an_outdated_rule_stays_stopped_by_hand(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
         await runs(agent)
         agent.reload(POLICY.replace('name = "x"', 'name = "x"\ncpus = 2'))
-        await agent.until(lambda: (found := agent.guest()) and found.outdated)
+        await agent.until(lambda: (guest := agent.guest()) and guest.outdated)
         await agent.guests.request("stop", "x")
         assert agent.phase() == "stopped"
-        agent.look()
+        agent.reconcile()
         await asyncio.sleep(0.5)
         assert agent.phase() == "stopped"
 
-    tell(story)
+    run(story)
     assert len(started(kernel)) == 1
 
 
-def test_a_kvm_that_cannot_be_tried_keeps_no_guest_from_starting(
-    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_guest_starts_when_kvm_cannot_be_tried(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The made-up systemd does not know the trial's unit, as one might not that hangs over it."""
+    """The fake systemd does not know the trial's unit, like a systemd that does not answer for it."""
     monkeypatch.setattr("vfagent.guests.kvm._AGAIN_S", (0.1, 0.1))
     (kernel.tree.root / "sys/class/misc/kvm").mkdir(parents=True)
     kernel.tree.add_pf(PF)
-    tell(runs)
+    run(runs)
     probes = [body[0] for body in calls(kernel.tree.root / "calls", "StopUnit") if "probe" in body[0]]
     assert len(probes) == 3
     assert [record.levelname for record in caplog.records if "KVM" in record.message] == ["WARNING", "ERROR"]
     assert json.loads((kernel.tree.root / "run/vfagent/kvm.json").read_text()) is False
 
 
-def test_a_kvm_that_udev_has_still_to_load_is_waited_for(kernel: FakeKernel, tell: Tell) -> None:
-    """At a boot a card's VFs may be ready seconds before kvm_intel is loaded; emulated is for a host without it."""
+def test_a_guest_waits_until_udev_has_loaded_kvm(kernel: FakeKernel, run: Run) -> None:
+    """At a boot a NIC's VFs may be ready seconds before kvm_intel is loaded. Only a host without KVM emulates."""
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE)
@@ -368,30 +398,28 @@ def test_a_kvm_that_udev_has_still_to_load_is_waited_for(kernel: FakeKernel, tel
         (kernel.tree.root / QUEUE).unlink()
         await runs(agent)
 
-    tell(story)
+    run(story)
 
 
-def test_a_kvm_that_does_not_come_is_not_waited_for_without_end(
-    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guest_does_not_wait_for_kvm_for_ever(kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfagent.guests.kvm._LOADED_S", 1.0)
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE)
-    tell(runs)
+    run(runs)
 
 
-def test_a_processor_without_virtualization_waits_for_no_kvm(
-    kernel: FakeKernel, tell: Tell, monkeypatch: pytest.MonkeyPatch
+def test_without_virtualization_a_guest_does_not_wait_for_kvm(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vfagent.guests.kvm._LOADED_S", 60.0)
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / QUEUE, "")
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE.replace(",0085,", ","))
-    tell(runs)
+    run(runs)
 
 
-def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: Tell) -> None:
+def test_the_next_agent_finds_a_running_guest_and_leaves_it_alone(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
     pids = []
 
@@ -399,9 +427,9 @@ def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: T
         await runs(agent)
         pids.append(agent.pid())
 
-    tell(story)
+    run(story)
     shutil.rmtree(kernel.tree.root / "run")
-    tell(story)
+    run(story)
     assert len(started(kernel)) == 1
     assert pids[0] == pids[1]
 
@@ -409,7 +437,7 @@ def test_the_next_agent_finds_it_and_leaves_it_alone(kernel: FakeKernel, tell: T
 ROM = POLICY.replace("[[pf]]", '[agent]\nipxe_source = "/usr/src/ipxe"\n[[pf]]', 1) + 'loader = "rom"\n'
 
 
-def test_a_guest_waits_for_its_rom_and_says_why_until_it_is_built(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_waits_for_its_rom_until_it_is_built(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.policy(ROM + SECOND)
     kernel.tree.add_pf(PF)
 
@@ -420,7 +448,7 @@ def test_a_guest_waits_for_its_rom_and_says_why_until_it_is_built(kernel: FakeKe
         agent.guests.reload()
         await runs(agent)
 
-    tell(story)
+    run(story)
     [rom] = [body for body in calls(kernel.tree.root / "calls", "StartTransientUnit") if body[0] == UNIT]
     guest = dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])
     assert dict(rom[2])["PrivateNetwork"] == ["b", True]
@@ -429,7 +457,7 @@ def test_a_guest_waits_for_its_rom_and_says_why_until_it_is_built(kernel: FakeKe
     assert Path(path).read_bytes().startswith(b"\x55\xaa")
 
 
-def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.policy(POLICY + '[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/chap"\n')
     kernel.tree.add_pf(PF)
     secret = kernel.tree.root / "etc/vfagent/chap"
@@ -442,34 +470,34 @@ def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, tell
         assert await agent.guests.request("start", "x") is None
         await runs(agent)
 
-    tell(story)
+    run(story)
     assert "sesame" not in (kernel.tree.root / "calls").read_text()
     [[name, path]] = dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])["LoadCredential"][1]
     assert (name, Path(path).read_text()) == ("chap-secret", "opensesame")
     assert Path(path).stat().st_mode & 0o077 == 0
 
 
-def test_what_uses_a_vf_is_named(kernel: FakeKernel, tell: Tell) -> None:
+def test_the_guest_that_uses_a_vf_is_named(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
-    tell(runs)
+    run(runs)
     pf = observe_pf(kernel.host, PF)
     assert pf
     assert pf_in_use(pf) == ("vf0: its VFIO group is held open by guest x",)
 
 
-def test_any_vf_is_one_that_no_running_guest_has(kernel: FakeKernel, tell: Tell) -> None:
+def test_any_vf_means_one_that_no_running_guest_uses(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
-    tell(runs)
+    run(runs)
 
     async def second(agent: Running) -> None:
         agent.reload(POLICY + SECOND)
         await agent.until(lambda: agent.phase("y") == "running")
         assert agent.guest("y").vfs == (f"{PF}/vf1",)  # type: ignore[union-attr]
 
-    tell(second)
+    run(second)
 
 
-def test_a_guest_that_ended_stays_so_for_later_agents_too_until_it_is_started(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_that_ended_stays_stopped_for_later_agents_too(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def ends(agent: Running) -> None:
@@ -484,27 +512,27 @@ def test_a_guest_that_ended_stays_so_for_later_agents_too_until_it_is_started(ke
         assert await agent.guests.request("start", "x") is None
         assert agent.phase() == "running"
 
-    tell(ends)
-    tell(stays)
+    run(ends)
+    run(stays)
 
 
-def test_a_guest_stopped_by_hand_stays_so_until_its_rule_changes(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_stopped_by_hand_stays_stopped_until_its_rule_changes(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
         await runs(agent)
         assert await agent.guests.request("stop", "x") is None
         assert agent.phase() == "stopped"
-        agent.look()
+        agent.reconcile()
         await asyncio.sleep(0.5)
         assert agent.phase() == "stopped"
         agent.reload(POLICY.replace('name = "x"', 'name = "x"\ncpus = 2'))
         await runs(agent)
 
-    tell(story)
+    run(story)
 
 
-def test_a_crash_that_systemd_gave_up_on_is_a_failure(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_that_systemd_no_longer_restarts_has_failed(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
@@ -517,10 +545,10 @@ def test_a_crash_that_systemd_gave_up_on_is_a_failure(kernel: FakeKernel, tell: 
         assert await agent.guests.request("start", "x") is None
         await runs(agent)
 
-    tell(story)
+    run(story)
 
 
-def test_a_rule_that_changes_disturbs_no_running_guest(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_changed_rule_does_not_disturb_a_running_guest(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
@@ -532,26 +560,26 @@ def test_a_rule_that_changes_disturbs_no_running_guest(kernel: FakeKernel, tell:
         await agent.until(lambda: agent.guest().detail)  # type: ignore[union-attr]
         assert (agent.phase(), agent.pid()) == ("running", pid)
 
-    tell(story)
+    run(story)
 
 
-def test_a_vf_that_is_taken_away_stops_its_guest_which_starts_with_the_next(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_removed_vf_stops_its_guest_until_the_vf_is_back(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
         await runs(agent)
         vf = kernel.tree.vfs(PF)[0]
-        kernel.tree.bind(vf, None)  # as a removal that waits for its holder leaves it
+        kernel.tree.bind(vf, None)  # as a removal that waits for its user leaves it
         agent.guests.check_vfs()
         await agent.until(lambda: agent.phase() == "waiting")
-        agent.look()
+        agent.reconcile()
         await runs(agent)
 
-    tell(story)
+    run(story)
     assert len(started(kernel)) == 2
 
 
-def test_a_vf_that_somebody_else_uses_is_waited_for(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_guest_waits_for_a_vf_in_use(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 
     async def first(agent: Running) -> None:
@@ -562,37 +590,37 @@ def test_a_vf_that_somebody_else_uses_is_waited_for(kernel: FakeKernel, tell: Te
         await agent.until(lambda: agent.phase() == "waiting")
         assert "its VFIO group is held open" in (agent.guest().detail or "")  # type: ignore[union-attr]
         enable.write_text("0")
-        agent.look()
+        agent.reconcile()
         await runs(agent)
 
-    tell(first)
+    run(first)
     enable = kernel.tree.device(kernel.tree.vfs(PF)[0]) / "enable"
     enable.write_text("1")
-    tell(story)
+    run(story)
 
 
-def test_a_guest_that_ended_unheard_can_be_started_at_once(kernel: FakeKernel, tell: Tell) -> None:
-    """Its VF was in use at the last look, and no event tells that it is not."""
+def test_a_guest_can_be_started_right_after_it_ended(kernel: FakeKernel, run: Run) -> None:
+    """Its VF was in use when it was last observed, and no event reports that it is not any more."""
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
         await runs(agent)
-        agent.look()
+        agent.reconcile()
         await agent.until(lambda: agent.scheduler.idle)
         os.kill(agent.pid(), signal.SIGKILL)
         await agent.until(lambda: agent.phase() == "failed")
         assert await agent.guests.request("start", "x") is None
         assert agent.phase() == "running"
 
-    tell(story)
+    run(story)
 
 
-def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel) -> None:
+def test_guests_wait_for_the_bus_and_start_when_it_is_up(kernel: FakeKernel) -> None:
     kernel.tree.add_pf(PF)
 
     async def story() -> None:
         agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
-        agent.look()
+        agent.reconcile()
         await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         await asyncio.sleep(0.3)
         assert agent.guests.status() == ()
@@ -604,10 +632,10 @@ def test_without_a_bus_guests_wait_and_start_when_it_is_there(kernel: FakeKernel
 
 
 @pytest.mark.parametrize("what", ["KVM", "ROM"])
-def test_a_bus_that_nobody_is_at_decides_nothing_for_long(
+def test_a_bus_socket_that_nobody_serves_decides_nothing(
     kernel: FakeKernel, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As dbus.socket leaves its path where its service failed too often at the boot."""
+    """As dbus.socket leaves its path where dbus.service failed too often at the boot."""
     monkeypatch.setattr("vfagent.guests.kvm._AGAIN_S", (0.05, 0.05))
     monkeypatch.setattr("vfagent.guests.roms._NOT_BEGUN_S", 0.05)
     if what == "KVM":
@@ -620,13 +648,13 @@ def test_a_bus_that_nobody_is_at_decides_nothing_for_long(
 
     async def story() -> None:
         agent = Running(kernel, f"unix:path={path}")
-        agent.look()
+        agent.reconcile()
         await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
-        await asyncio.sleep(0.3)  # it has found that there is no bus
-        with socket.socket(socket.AF_UNIX) as nobody:
-            nobody.bind(str(path))
+        await asyncio.sleep(0.3)  # so that it has seen that there is no bus
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(path))
             await agent.until(lambda: what in caplog.text)
-            await asyncio.sleep(1)  # twenty times as long as it waits between two trials
+            await asyncio.sleep(1)  # twenty times the wait between two trials
         assert not (kernel.tree.root / "run/vfagent/kvm.json").exists()
         assert agent.phase() == "waiting"
         with fake_systemd(kernel.tree.root):  # in the place of what is there
@@ -634,49 +662,47 @@ def test_a_bus_that_nobody_is_at_decides_nothing_for_long(
             await agent.stop()
 
     run_to_end(story())
-    assert len([record for record in caplog.records if "cannot talk" in record.message]) == 1
+    assert len([record for record in caplog.records if "cannot connect" in record.message]) == 1
 
 
-@pytest.mark.parametrize(("remembered", "surveys"), [(False, 0), (True, 1)])
-def test_at_a_boot_a_guest_waits_for_no_survey_unless_one_may_run_already(
-    kernel: FakeKernel, *, remembered: bool, surveys: int
+@pytest.mark.parametrize(("recorded", "listings"), [(False, 0), (True, 1)])
+def test_at_boot_units_are_listed_only_if_a_guest_may_already_run(
+    kernel: FakeKernel, *, recorded: bool, listings: int
 ) -> None:
     kernel.tree.add_pf(PF)
-    if remembered:
+    if recorded:
         GuestRecords(kernel.tree.root).keep("z", Record("rule"))
 
     async def story() -> None:
         agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
-        agent.look()
+        agent.reconcile()
         await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
-        await asyncio.sleep(0.3)  # it has found that there is no bus
+        await asyncio.sleep(0.3)  # so that it has seen that there is no bus
         with fake_systemd(kernel.tree.root):
             await runs(agent)
             await agent.stop()
 
     run_to_end(story())
-    asked = [json.loads(line)[0] for line in (kernel.tree.root / "calls").read_text().splitlines()]
-    assert asked[: asked.index("StartTransientUnit")].count("ListUnitsByPatterns") == surveys
+    members = [json.loads(line)[0] for line in (kernel.tree.root / "calls").read_text().splitlines()]
+    assert members[: members.index("StartTransientUnit")].count("ListUnitsByPatterns") == listings
 
 
 @pytest.mark.parametrize("folder", [".", "later"])
-def test_a_bus_that_is_not_there_yet_costs_no_worker_and_is_heard_of(
-    kernel: FakeKernel, folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_the_bus_takes_no_worker(kernel: FakeKernel, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel.tree.add_pf(PF)
-    bus, asked = kernel.tree.root / folder / "bus", list[Worker]()
+    bus, workers = kernel.tree.root / folder / "bus", list[Worker]()
 
     def counted(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worker:
-        asked.append(begin(body, close=close))
-        return asked[-1]
+        workers.append(begin(body, close=close))
+        return workers[-1]
 
     async def story() -> None:
         agent = Running(kernel, f"unix:path={bus}")
-        agent.look()
+        agent.reconcile()
         await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         monkeypatch.setattr(worker, "start", counted)
         await asyncio.sleep(0.5)
-        assert asked == []
+        assert workers == []
         with fake_systemd(kernel.tree.root):
             if folder != ".":
                 bus.parent.mkdir()
@@ -688,7 +714,7 @@ def test_a_bus_that_is_not_there_yet_costs_no_worker_and_is_heard_of(
     run_to_end(story())
 
 
-def test_a_bus_that_does_not_come_is_told_of_once(
+def test_a_missing_bus_is_logged_once(
     kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel.tree.add_pf(PF)
@@ -696,18 +722,18 @@ def test_a_bus_that_does_not_come_is_told_of_once(
 
     async def story() -> None:
         agent = Running(kernel, f"unix:path={kernel.tree.root}/bus")
-        agent.look()
-        await agent.until(lambda: "there is no" in caplog.text)
-        agent.look()
+        agent.reconcile()
+        await agent.until(lambda: "does not exist" in caplog.text)
+        agent.reconcile()
         await asyncio.sleep(0.5)
         await agent.stop()
 
     run_to_end(story())
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warned == [f"guests: they wait for D-Bus: there is no {kernel.tree.root}/bus"]
+    assert warned == [f"guests: waiting for D-Bus: {kernel.tree.root}/bus does not exist"]
 
 
-def test_a_host_without_guests_asks_systemd_nothing(kernel: FakeKernel, tell: Tell) -> None:
+def test_a_host_without_guests_calls_nothing_on_the_bus(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
     kernel.tree.policy(POLICY.partition("[[guest]]")[0])
 
@@ -715,5 +741,5 @@ def test_a_host_without_guests_asks_systemd_nothing(kernel: FakeKernel, tell: Te
         await agent.until(lambda: agent.scheduler.pfs and agent.scheduler.idle)
         await asyncio.sleep(0.3)
 
-    tell(story)
+    run(story)
     assert (kernel.tree.root / "calls").read_text() == ""

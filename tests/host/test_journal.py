@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd hears from us, on real sockets."""
+"""Notifications and log records to systemd, on real sockets."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,12 @@ import pytest
 from vfagent.systemd.journal import Notifier, setup_logging
 
 ROOT = Path(__file__).parents[2]
+OTHERS_STATUS = b"STATUS=another service"
 
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """systemd's end of the notification socket."""
+    """The service manager's end of the notification socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.settimeout(0)
@@ -34,17 +35,17 @@ def test_ready_reaches_systemd(manager: socket.socket) -> None:
     assert manager.recv(4096) == b"READY=1"
 
 
-def test_each_state_has_its_own_datagram(manager: socket.socket) -> None:
+def test_each_state_is_its_own_datagram(manager: socket.socket) -> None:
     notifier = Notifier()
     notifier.status("PFs: 2 converged")
     notifier.watchdog()
     notifier.stopping()
     notifier.extend_start(60)
-    found = [manager.recv(4096) for _ in range(4)]
-    assert found == [b"STATUS=PFs: 2 converged", b"WATCHDOG=1", b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=60000000"]
+    datagrams = [manager.recv(4096) for _ in range(4)]
+    assert datagrams == [b"STATUS=PFs: 2 converged", b"WATCHDOG=1", b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=60000000"]
 
 
-def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_later(manager: socket.socket) -> None:
+def test_a_full_notification_socket_does_not_block_and_gets_the_states_later(manager: socket.socket) -> None:
     async def body() -> list[str]:
         fill(manager)
         notifier = Notifier()
@@ -53,21 +54,21 @@ def test_a_systemd_that_does_not_listen_holds_nothing_up_and_hears_all_of_it_lat
         notifier.status("PFs: 2 converged")
         notifier.reloading()
         notifier.ready()
-        heard = await until_ready(manager)
+        received = await until_ready(manager)
         notifier.watchdog()
-        return heard + everything(manager)
+        return received + receive_all(manager)
 
-    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if "somebody" not in text]
-    assert heard == [
+    received = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
+    assert received == [
         "WATCHDOG=1",
         "RELOADING=1",
         "READY=1",
         "WATCHDOG=1",
-    ]  # a status that is lost is followed by another
+    ]  # a lost status is followed by another
 
 
-def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: socket.socket) -> None:
-    """However many: what waits does not grow, and the last word of it is READY."""
+def test_unsent_reloads_become_one_finished_reload(manager: socket.socket) -> None:
+    """However many reloads: the unsent states do not grow, and the last of them is READY."""
 
     async def body() -> list[str]:
         notifier = Notifier()
@@ -78,40 +79,49 @@ def test_reloads_that_systemd_has_not_heard_of_are_one_that_is_over(manager: soc
             notifier.ready()
         return await until_ready(manager)
 
-    heard = [text.partition("\n")[0] for text in asyncio.run(body()) if "somebody" not in text]
-    assert heard == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
+    received = [text.partition("\n")[0] for text in asyncio.run(body()) if text != OTHERS_STATUS.decode()]
+    assert received == ["WATCHDOG=1", "RELOADING=1", "READY=1"]
 
 
 async def until_ready(manager: socket.socket) -> list[str]:
-    """What systemd hears up to then."""
-    heard = list[str]()
+    """The states received up to READY."""
+    received = list[str]()
     async with asyncio.timeout(5):
-        while "READY=1" not in heard:
+        while "READY=1" not in received:
             await asyncio.sleep(0.01)
-            heard += everything(manager)
-    return heard
+            received += receive_all(manager)
+    return received
 
 
 def fill(manager: socket.socket) -> None:
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as others,
-        contextlib.suppress(BlockingIOError),
-    ):
-        others.connect(manager.getsockname())
+    """Until nobody can send to it. One sender is not enough where the queue is long: its own buffer is full first."""
+    with contextlib.ExitStack() as senders:
         while True:
-            others.send(b"STATUS=somebody else's")
+            sender = senders.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
+            sender.connect(manager.getsockname())
+            if not sent_until_it_blocks(sender):
+                return
 
 
-def everything(manager: socket.socket) -> list[str]:
-    heard = list[str]()
+def sent_until_it_blocks(sender: socket.socket) -> int:
+    count = 0
     with contextlib.suppress(BlockingIOError):
         while True:
-            heard.append(manager.recv(4096).decode())
-    return heard
+            sender.send(OTHERS_STATUS)
+            count += 1
+    return count
 
 
-def test_reloading_tells_when(manager: socket.socket) -> None:
-    """notify-reload takes the word only with a time of the monotonic clock, in microseconds."""
+def receive_all(manager: socket.socket) -> list[str]:
+    received = list[str]()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            received.append(manager.recv(4096).decode())
+    return received
+
+
+def test_reloading_has_a_monotonic_time(manager: socket.socket) -> None:
+    """Type=notify-reload needs the time of the monotonic clock, in microseconds."""
     before = time.monotonic_ns() // 1000
     Notifier().reloading()
     first, second = manager.recv(4096).decode().split("\n")
@@ -119,7 +129,7 @@ def test_reloading_tells_when(manager: socket.socket) -> None:
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
-def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abstract_socket_address_works(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"vfagent-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(f"\0{name}")
@@ -129,7 +139,7 @@ def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
         assert receiver.recv(4096) == b"READY=1"
 
 
-def test_without_systemd_nothing_is_sent_and_nothing_breaks(
+def test_without_a_notification_socket_nothing_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
@@ -139,7 +149,7 @@ def test_without_systemd_nothing_is_sent_and_nothing_breaks(
     assert not caplog.records
 
 
-def test_a_socket_that_is_gone_is_a_warning(
+def test_a_missing_notification_socket_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
@@ -151,7 +161,7 @@ def test_a_socket_that_is_gone_is_a_warning(
     ("pid", "microseconds", "seconds"),
     [("mine", "30000000", 30.0), ("other", "30000000", 0.0), ("mine", "soon", 0.0), ("mine", "", 0.0)],
 )
-def test_the_watchdog_is_that_of_this_process(
+def test_the_watchdog_interval_is_that_of_this_process(
     monkeypatch: pytest.MonkeyPatch, pid: str, microseconds: str, seconds: float
 ) -> None:
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() if pid == "mine" else 1))
@@ -164,34 +174,35 @@ import logging
 from vfagent.systemd.journal import setup_logging
 setup_logging(debug=False)
 logging.error("pf %s: stuck", "x", extra={"VFAGENT_PF": "x"})
-logging.debug("not to be heard")
+logging.debug("not logged")
 """
 
 
-def logged(python: str = sys.executable, **environment: str) -> str:
-    """What another process writes to its standard error when it logs."""
-    variables = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"} | environment
-    argv = [python, "-c", PROGRAM]
-    return subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, check=True).stderr
+def logged(stderr: Path, journal_stream: str | None) -> str:
+    """What another process writes to its standard error, a file, when it logs."""
+    variables = {key: value for key, value in os.environ.items() if key != "JOURNAL_STREAM"}
+    if journal_stream is not None:
+        variables["JOURNAL_STREAM"] = journal_stream
+    with stderr.open("w") as file:
+        subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, stderr=file, check=True)
+    return stderr.read_text()
 
 
-def test_on_a_terminal_the_log_is_plain() -> None:
-    assert logged() == "vfagent: pf x: stuck\n"
-
-
-def test_under_systemd_without_its_library_each_line_has_a_priority(tmp_path: Path) -> None:
-    (tmp_path / "systemd.py").touch()  # hides the library
-    assert logged(JOURNAL_STREAM="8:1", PYTHONPATH=str(tmp_path)) == "<3>pf x: stuck\n"
+@pytest.mark.parametrize("journal_stream", [None, "8:1"], ids=["", "inherited from the terminal's own unit"])
+def test_without_systemd_the_log_goes_to_stderr(tmp_path: Path, journal_stream: str | None) -> None:
+    assert logged(tmp_path / "stderr", journal_stream) == "vfagent: pf x: stuck\n"
 
 
 @pytest.mark.usefixtures("kernel")
-def test_in_the_journal_a_record_carries_fields() -> None:
-    """With the distribution's Python, which has systemd's library; /run is our own here."""
+def test_a_journal_record_has_fields(tmp_path: Path) -> None:
+    """/run is the test's own here."""
     os.makedirs("/run/systemd/journal")
+    stderr = tmp_path / "stderr"
+    stderr.touch()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind("/run/systemd/journal/socket")
         journal.settimeout(0)
-        assert logged("/usr/bin/python3", JOURNAL_STREAM="8:1") == ""
+        assert logged(stderr, f"{stderr.stat().st_dev}:{stderr.stat().st_ino}") == ""
         fields = journal.recv(1 << 16).decode().splitlines()
         with pytest.raises(BlockingIOError):
             journal.recv(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The watch over leaks sees them."""
+"""The leak check reports leaks."""
 
 import asyncio
 import os
@@ -11,45 +11,45 @@ import pytest
 from tests.host.leaks import children, descriptors, left_behind, run_to_end
 
 
-def test_a_descriptor_left_open_is_seen() -> None:
+def test_an_open_descriptor_is_reported() -> None:
     before, known = descriptors(), children()
     fd = os.open("/dev/null", os.O_RDONLY)
-    found = left_behind(before, set(threading.enumerate()), known)
+    leaks = left_behind(before, set(threading.enumerate()), known)
     os.close(fd)
-    assert found == [f"descriptor {fd}: /dev/null"]
+    assert leaks == [f"descriptor {fd}: /dev/null"]
 
 
-def test_a_zombie_is_seen() -> None:
+def test_a_zombie_is_reported() -> None:
     before, known = descriptors(), children()
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    found = left_behind(before, set(threading.enumerate()), known)
+    leaks = left_behind(before, set(threading.enumerate()), known)
     os.waitpid(pid, 0)
-    assert [line.split(":")[0] for line in found] == [f"process {pid}"]
+    assert [line.split(":")[0] for line in leaks] == [f"process {pid}"]
 
 
-def test_a_running_child_is_seen() -> None:
+def test_a_running_child_is_reported() -> None:
     before, known = descriptors(), children()
     with subprocess.Popen(["sleep", "60"]) as child:
-        found = left_behind(before, set(threading.enumerate()), known)
+        leaks = left_behind(before, set(threading.enumerate()), known)
         child.kill()
-    assert [line.split(":")[0] for line in found] == [f"process {child.pid}"]
+    assert [line.split(":")[0] for line in leaks] == [f"process {child.pid}"]
 
 
-def test_a_thread_is_seen() -> None:
+def test_a_thread_is_reported() -> None:
     before, known, threads = descriptors(), children(), set(threading.enumerate())
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name="straggler")
     thread.start()
-    found = left_behind(before, threads, known)
+    leaks = left_behind(before, threads, known)
     done.set()
     thread.join()
-    assert found == ["thread straggler"]
+    assert leaks == ["thread straggler"]
 
 
-def test_a_task_is_seen() -> None:
+def test_a_task_is_reported() -> None:
     async def leave_one() -> None:
         leave_one.task = asyncio.ensure_future(asyncio.sleep(60))  # type: ignore[attr-defined]
 

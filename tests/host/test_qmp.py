@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The helper that waits for a guest's end, against sockets that behave like QEMU's, and worse."""
+"""The helper that powers guests down, with sockets that behave like QEMU's, or worse."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,15 +11,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from vfagent.guests.qmp import age_s, stop
+from vfagent.guests.spec.boot import Boot, Loader
+from vfagent.guests.spec.qemu import Guest
+from vfagent.guests.spec.unit import unit_of
+from vfagent.policy.types import GuestRule
+
+ROOT = Path(__file__).parents[2]
 
 Answer = Callable[[socket.socket], None]
 
 
 @contextmanager
 def qemu(path: Path, answer: Answer) -> Iterator[str]:
-    """One connection, answered."""
+    """Accepts one connection, and lets `answer` handle it."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -35,7 +45,7 @@ def qemu(path: Path, answer: Answer) -> Iterator[str]:
         thread.join()
 
 
-def heard(connection: socket.socket) -> list[str]:
+def received(connection: socket.socket) -> list[str]:
     connection.sendall(b'{"QMP": {}}\r\n')
     data = b""
     while data.count(b"\n") < 2:
@@ -43,11 +53,16 @@ def heard(connection: socket.socket) -> list[str]:
     return [json.loads(line)["execute"] for line in data.splitlines()]
 
 
-def test_it_asks_for_powerdown_and_returns_when_qemu_is_gone(tmp_path: Path) -> None:
-    found: list[str] = []
+def ignore(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        pass
+
+
+def test_stop_asks_for_powerdown_and_returns_when_qemu_has_exited(tmp_path: Path) -> None:
+    requests: list[str] = []
 
     def power_down(connection: socket.socket) -> None:
-        found.extend(heard(connection))
+        requests.extend(received(connection))
         connection.sendall(b'{"return": {}}\r\n' * 2)
         time.sleep(0.4)
 
@@ -55,21 +70,17 @@ def test_it_asks_for_powerdown_and_returns_when_qemu_is_gone(tmp_path: Path) -> 
     with qemu(tmp_path / "qmp", power_down) as path:
         assert stop(path, 10)
     assert time.monotonic() - started >= 0.4
-    assert found == ["qmp_capabilities", "system_powerdown"]
+    assert requests == ["qmp_capabilities", "system_powerdown"]
 
 
-def test_a_guest_that_ignores_it_is_given_up_in_the_stated_time(tmp_path: Path) -> None:
-    def ignore(connection: socket.socket) -> None:
-        while connection.recv(4096):
-            pass
-
+def test_stop_returns_in_time_when_the_guest_ignores_it(tmp_path: Path) -> None:
     started = time.monotonic()
     with qemu(tmp_path / "qmp", ignore) as path:
         assert not stop(path, 1)
     assert 0.9 < time.monotonic() - started < 2
 
 
-def test_a_flood_is_no_answer(tmp_path: Path) -> None:
+def test_a_flood_of_output_does_not_delay_the_timeout(tmp_path: Path) -> None:
     def flood(connection: socket.socket) -> None:
         try:
             while True:
@@ -83,17 +94,54 @@ def test_a_flood_is_no_answer(tmp_path: Path) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_without_a_socket_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+def test_without_a_socket_stop_returns_at_once(tmp_path: Path) -> None:
     assert stop(str(tmp_path / "none"), 10)
 
 
-def test_the_unit_runs_it_as_a_program(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "vfagent.guests.qmp"]
-    assert subprocess.run([*argv, "stop", str(tmp_path / "none"), "5"], check=False).returncode == 0
-    assert subprocess.run(argv, check=False, stderr=subprocess.DEVNULL).returncode == 2
+def exec_stop(socket_path: str, seconds: int) -> list[str]:
+    """A guest's ExecStop, with the helper where `make install` takes it from."""
+    rule = GuestRule(name="x", vfs=("a:0",), unit=(("TimeoutStopSec", f"{seconds + 2}s"),))
+    guest = Guest(rule, (), Boot(Loader.DISK), kvm=True, uuid="")
+    commands: Any = next(item.value for item in unit_of(guest, ()).properties if item.name == "ExecStop")
+    [(program, words, _)] = commands
+    assert program == words[0] == "/usr/libexec/vfagent/stop-guest"
+    return [str(ROOT / "packaging/stop-guest"), *(socket_path if word == guest.qmp else word for word in words[1:])]
 
 
-def test_the_time_python_took_to_start_counts() -> None:
+def earlier_exec_stop(socket_path: str, seconds: int) -> list[str]:
+    """As the units of guests have it that vfagent started before it had /usr/libexec/vfagent."""
+    return ["/usr/bin/python3", "-sP", "-m", "vfagent.host.qmp", "stop", socket_path, str(seconds)]
+
+
+def run(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", [exec_stop, earlier_exec_stop])
+def test_exec_stop_powers_the_guest_down(tmp_path: Path, command: Callable[[str, int], list[str]]) -> None:
+    requests: list[str] = []
+    with qemu(tmp_path / "qmp", lambda connection: requests.extend(received(connection))) as path:
+        done = run(command(path, 10))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert requests == ["qmp_capabilities", "system_powerdown"]
+
+
+@pytest.mark.parametrize("command", [exec_stop, earlier_exec_stop])
+def test_exec_stop_reports_a_guest_that_does_not_power_down(
+    tmp_path: Path, command: Callable[[str, int], list[str]]
+) -> None:
+    with qemu(tmp_path / "qmp", ignore) as path:
+        done = run(command(path, 1))
+    assert (done.returncode, done.stderr) == (0, "the guest did not power down within 1 s; systemd kills it\n")
+
+
+def test_the_helper_explains_its_arguments() -> None:
+    done = run([str(ROOT / "packaging/stop-guest")])
+    assert (done.returncode, done.stderr) == (2, "usage: stop-guest SOCKET SECONDS\n")
+
+
+def test_the_timeout_includes_the_start_of_python() -> None:
     program = "import time; time.sleep(0.3); from vfagent.guests.qmp import age_s; print(age_s())"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert 0.3 <= float(done.stdout) < 10

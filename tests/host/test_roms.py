@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROMs: built by a real make from a tree that is made up, kept, and copied from where users put them."""
+"""ROMs: built by a real make from a fake tree, cached, and copied from the users' files."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def refused(bus: str, wish: RomWish, root: Path, source: str | None = SOURCE) ->
     return f"{caught.value} ({caught.value.hint})"
 
 
-def test_a_rom_holds_the_guests_script_and_is_built_once(bus: str, tree: Path, tmp_path: Path) -> None:
+def test_a_rom_contains_the_guests_script_and_is_built_once(bus: str, tree: Path, tmp_path: Path) -> None:
     assert known(WISH, SOURCE, tmp_path) is None
     path = provide(bus, WISH, SOURCE, tmp_path)
     assert path.read_bytes() == rom() + b"#!ipxe\nautoboot\n"
@@ -53,10 +53,10 @@ def test_a_rom_holds_the_guests_script_and_is_built_once(bus: str, tree: Path, t
     assert builds(tmp_path) == 1
     [facts] = RomStore(tmp_path).roms()
     assert (facts.hardware, facts.firmware, facts.version) == ("8086:10ca", "bios", "2.0.1")
-    assert not list(tree.rglob("bin")), "the user's tree is read, and never written to"
+    assert not list(tree.rglob("bin")), "the user's tree is never written to"
 
 
-def test_another_script_is_another_rom_of_the_same_build(bus: str, tree: Path, tmp_path: Path) -> None:
+def test_another_script_makes_another_rom_from_the_same_objects(bus: str, tree: Path, tmp_path: Path) -> None:
     first = provide(bus, WISH, SOURCE, tmp_path)
     (tmp_path / "etc").mkdir(exist_ok=True)
     (tmp_path / "etc/own.ipxe").write_text("#!ipxe\nshell\n")
@@ -66,9 +66,9 @@ def test_another_script_is_another_rom_of_the_same_build(bus: str, tree: Path, t
     assert len(list(tmp_path.glob("var/cache/*/*/builds"))) == 1
 
 
-def test_a_changed_tree_is_built_anew_and_one_that_is_gone_is_not_missed(bus: str, tree: Path, tmp_path: Path) -> None:
+def test_a_changed_tree_is_rebuilt_and_a_removed_tree_is_not_needed(bus: str, tree: Path, tmp_path: Path) -> None:
     old = provide(bus, WISH, SOURCE, tmp_path)
-    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* mended */\n")
+    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* fixed */\n")
     new = provide(bus, WISH, SOURCE, tmp_path)
     assert new != old
     shutil.rmtree(tree)
@@ -80,15 +80,15 @@ def test_the_newest_is_what_was_built_last_whatever_the_clock_says(
 ) -> None:
     monkeypatch.setattr("vfagent.guests.rom_cache._MOST_ROMS", 1)
     old = provide(bus, WISH, SOURCE, tmp_path)
-    monkeypatch.setattr("time.time", lambda: 1e6)  # a machine whose battery is empty
-    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* mended */\n")
+    monkeypatch.setattr("time.time", lambda: 1e6)  # a machine with an empty clock battery
+    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* fixed */\n")
     new = provide(bus, WISH, SOURCE, tmp_path)
     assert (old.exists(), new.exists()) == (False, True)
     assert known(WISH, None, tmp_path) == new
 
 
-def test_what_is_missing_is_named(bus: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "no driver there lists 15b3:101e (such guests boot by a guest.kernel)" in refused(
+def test_an_error_names_what_is_missing(bus: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no driver there lists 15b3:101e (give its guests a guest.kernel)" in refused(
         bus, RomWish("15b3:101e", "bios", ""), tmp_path
     )
     assert "neither ipxe.rom nor agent.ipxe_source is set" in refused(bus, WISH, tmp_path, None)
@@ -97,7 +97,7 @@ def test_what_is_missing_is_named(bus: str, tree: Path, tmp_path: Path, monkeypa
     assert "no make and no gcc and no perl on this host (apt install gcc" in refused(bus, WISH, tmp_path)
 
 
-def test_a_build_that_fails_says_its_last_lines_and_leaves_nothing(bus: str, tree: Path, tmp_path: Path) -> None:
+def test_a_failed_build_reports_its_errors_and_leaves_nothing(bus: str, tree: Path, tmp_path: Path) -> None:
     (tree / "src/broken").touch()
     assert "cannot build bin/808610ca.rom: vf.c:7: error: no such thing" in refused(bus, WISH, tmp_path)
     assert RomStore(tmp_path).roms() == []
@@ -105,13 +105,13 @@ def test_a_build_that_fails_says_its_last_lines_and_leaves_nothing(bus: str, tre
     assert provide(bus, WISH, SOURCE, tmp_path).exists()
 
 
-def test_a_cache_that_cannot_be_written_is_an_error_with_its_place(bus: str, tree: Path, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_an_error_with_its_path(bus: str, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "var/lib/vfagent").mkdir(parents=True)
     (tmp_path / "var/lib/vfagent/rom-cache").write_text("")
-    assert "rom-cache: cannot keep the ROM bin/808610ca.rom there: File exists" in refused(bus, WISH, tmp_path)
+    assert "rom-cache: cannot store the ROM bin/808610ca.rom there: File exists" in refused(bus, WISH, tmp_path)
 
 
-def test_what_was_built_for_another_card_is_not_taken(bus: str, tmp_path: Path) -> None:
+def test_a_rom_built_for_another_device_is_refused(bus: str, tmp_path: Path) -> None:
     fake_ipxe(tmp_path / SOURCE.lstrip("/"), rom(device=0x10C9))
     assert "is for 8086:10c9, and the VF is 8086:10ca" in refused(bus, WISH, tmp_path)
     assert RomStore(tmp_path).roms() == []
@@ -127,7 +127,7 @@ def own(root: Path, data: bytes | None = None) -> Path:
     return path
 
 
-def test_a_users_rom_is_copied_so_that_nobody_changes_it_later(tmp_path: Path) -> None:
+def test_a_users_rom_is_copied(tmp_path: Path) -> None:
     path = own(tmp_path)
     copy = provide("", OWN, None, tmp_path)
     path.write_bytes(b"another")
@@ -135,7 +135,7 @@ def test_a_users_rom_is_copied_so_that_nobody_changes_it_later(tmp_path: Path) -
     assert copy.stat().st_mode & 0o077 == 0
 
 
-def test_a_link_is_no_rom_and_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_rom_must_not_be_reached_by_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(rom())
     path = own(tmp_path)
     path.unlink()
@@ -149,31 +149,31 @@ def test_a_link_is_no_rom_and_leads_nowhere_else(tmp_path: Path) -> None:
     assert "elsewhere, which is not below /etc/vfagent/" in refused("", OWN, tmp_path)
 
 
-def test_a_rom_that_others_can_write_is_not_taken(tmp_path: Path) -> None:
+def test_a_rom_that_other_users_can_write_is_refused(tmp_path: Path) -> None:
     own(tmp_path).chmod(0o666)
-    assert "others than root can write it" in refused("", OWN, tmp_path)
+    assert "users other than root can write it" in refused("", OWN, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"#!/bin/sh\n" * 10, "is no expansion ROM of PCI"),
-        (b"\x55\xaa".ljust(512, b"\0"), "is no expansion ROM of PCI"),
+        (b"#!/bin/sh\n" * 10, "is not a PCI expansion ROM"),
+        (b"\x55\xaa".ljust(512, b"\0"), "is not a PCI expansion ROM"),
         (rom(0x15B3, 0x1018), "is for 15b3:1018, and the VF is 8086:10ca"),
         (rom(kind=3), "has no image for bios"),
-        (b"", "is no expansion ROM of PCI"),
+        (b"", "is not a PCI expansion ROM"),
     ],
 )
-def test_a_file_that_is_no_rom_for_the_vf_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
+def test_a_file_that_is_not_a_rom_for_the_vf_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
     own(tmp_path, data)
-    assert f"cannot be the guest's ROM: it {why}" in refused("", OWN, tmp_path)
+    assert f"cannot use it as the guest's ROM: it {why}" in refused("", OWN, tmp_path)
 
 
-def test_a_fifo_blocks_nobody(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_without_blocking(tmp_path: Path) -> None:
     path = own(tmp_path)
     path.unlink()
     os.mkfifo(path)
-    assert "it is no file of a ROM's size" in refused("", OWN, tmp_path)
+    assert "it is not a regular file of at most 16 MiB" in refused("", OWN, tmp_path)
 
 
 POLICY = """
@@ -195,7 +195,7 @@ ipxe = { address = "dhcp", loader = "rom" }
 
 @pytest.fixture
 def root(tmp_path: Path, bus: str, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host whose card has no VFs yet: what they will be is known nonetheless."""
+    """A host whose NIC has no VFs yet. Their vendor and device IDs are known already."""
     files = FakeKernel(tmp_path)
     files.tree.policy(POLICY)
     files.tree.add_pf(PciAddress("0000:01:00.0"))
@@ -219,17 +219,15 @@ def test_roms_can_be_built_before_there_are_vfs(root: Path, capsys: pytest.Captu
     assert "VF 8086:10ca: iPXE's igbvf drives it" in shown
     assert "; the source tree says so too" in shown
     say(root, "rom", "list", "--json")
-    found = json.loads(capsys.readouterr().out)
-    assert found["vfs"] == [{"vf": "8086:10ca", "driver": "igbvf", "in_tree": True}]
-    assert [one["hardware"] for one in found["roms"]] == ["8086:10ca"]
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["vfs"] == [{"vf": "8086:10ca", "driver": "igbvf", "in_tree": True}]
+    assert [rom["hardware"] for rom in listed["roms"]] == ["8086:10ca"]
 
 
-def test_a_rom_that_cannot_be_built_is_an_error_with_its_reason(
-    root: Path, tree: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rom_build_reports_why_it_failed(root: Path, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(tree)
     assert say(root, "rom", "build", "x") == 1
-    assert "guest x: " in (said := capsys.readouterr().err)
-    assert "src/Makefile: No such file or directory" in said
+    assert "guest x: " in (message := capsys.readouterr().err)
+    assert "src/Makefile: No such file or directory" in message
     assert say(root, "rom", "build", "nobody") == 1
     assert "guest nobody: there is no such guest, allowed are x" in capsys.readouterr().err

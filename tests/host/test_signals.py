@@ -13,7 +13,7 @@ MORE_THAN_A_PIPE_HOLDS = (1 << 16) + 1000
 
 
 def sent(*numbers: signal.Signals) -> Counter[str]:
-    """What was done for signals that came while the loop was busy."""
+    """How often each action was called for signals that arrived while the loop was busy."""
     done = Counter[str]()
 
     async def body() -> None:
@@ -32,18 +32,18 @@ def sent(*numbers: signal.Signals) -> Counter[str]:
     return done
 
 
-def test_a_burst_of_signals_is_acted_on_once() -> None:
+def test_a_burst_of_signals_is_one_action() -> None:
     assert sent(*[signal.SIGHUP] * 100) == {"reload": 1}
 
 
-def test_a_signal_is_not_lost_behind_a_storm_of_another() -> None:
-    """With asyncio's handlers it is, and now and then the process hangs in the C handler."""
+def test_a_signal_after_a_flood_of_another_is_not_lost() -> None:
+    """With asyncio's handlers it is lost, and sometimes the process hangs in the C handler."""
     done = sent(*[signal.SIGHUP] * MORE_THAN_A_PIPE_HOLDS, signal.SIGTERM)
     assert done["stop"] == 1
     assert done["reload"] >= 1
 
 
-def test_afterwards_signals_are_what_they_were() -> None:
+def test_the_previous_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
     sent(signal.SIGHUP, signal.SIGTERM)
     assert (signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)) == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who can open the node of a VFIO group before and after kvm is let at it. A file's rules are the same."""
+"""Who can open the node of a VFIO group before and after it is opened to kvm. A plain file has the same rules."""
 
 import grp
 import shutil
@@ -18,7 +18,7 @@ GROUP = 14
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """As devtmpfs makes it, where others can reach it; group kvm need not be here."""
+    """As devtmpfs makes it, in a folder that others can enter. Another group stands for kvm, which may not exist."""
     monkeypatch.setattr(vfio_group, "_KVM", KVM)
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o711)
@@ -39,39 +39,39 @@ def can_open(node: Path, group: str) -> bool:
     return done.returncode == 0
 
 
-def test_a_group_is_opened_to_kvm_and_to_nobody_else(node: Path) -> None:
+def test_a_group_is_opened_to_kvm_only(node: Path) -> None:
     assert not can_open(node, KVM)
     assert opened(node)
     assert (can_open(node, KVM), can_open(node, OTHER)) == (True, False)
 
 
-def test_a_group_that_was_opened_for_an_earlier_try_is_open(node: Path) -> None:
+def test_opening_a_group_twice_is_harmless(node: Path) -> None:
     assert opened(node)
     assert opened(node)
 
 
 @pytest.mark.parametrize("group", [KVM, OTHER])
-def test_whom_udev_gives_it_to_later_can_open_it(node: Path, group: str) -> None:
+def test_the_group_that_udev_sets_later_can_open_it(node: Path, group: str) -> None:
     assert opened(node)
     shutil.chown(node, group=group)
     node.chmod(0o660)
     assert can_open(node, group)
 
 
-def test_what_udev_closes_later_is_closed(node: Path) -> None:
+def test_a_mode_that_udev_sets_later_applies(node: Path) -> None:
     assert opened(node)
     node.chmod(0o600)
     assert not can_open(node, KVM)
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o640, 0o666])
-def test_a_group_that_somebody_has_changed_is_left_alone(node: Path, mode: int) -> None:
+def test_a_node_with_another_mode_is_left_alone(node: Path, mode: int) -> None:
     node.chmod(mode)
     assert not opened(node)
     assert node.stat().st_mode & 0o777 == mode
 
 
-def test_a_group_that_is_not_to_be_seen_is_not_open(node: Path) -> None:
+def test_a_group_without_a_node_is_not_open(node: Path) -> None:
     node.unlink()
     assert not opened(node)
     assert not vfio_group.udev_has_come(GROUP, node.parents[2])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disposable children: their reports, their deaths, and nothing left of them."""
+"""Worker processes: their reports, their exit, and that they leave nothing behind."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ def finish(child: worker.Worker, *, within_s: float = 10.0) -> tuple[list[Any], 
     reports: list[Any] = []
     end = time.monotonic() + within_s
     while not select.select([child.pidfd], [], [], 0.02)[0]:
-        assert time.monotonic() < end, "the worker does not end"
+        assert time.monotonic() < end, "the worker does not exit"
         reports += child.read()
     reports += child.read()
     return reports, child.close()
@@ -56,7 +56,7 @@ def test_reports_of_threads_do_not_mix() -> None:
     assert sorted(reports) == [str(number) * 100_000 for number in range(8)]
 
 
-def test_the_parent_need_not_wait_for_a_silent_worker() -> None:
+def test_reading_from_a_silent_worker_does_not_block() -> None:
     child = worker.start(lambda send: time.sleep(60))
     began = time.monotonic()
     assert list(child.read()) == []
@@ -81,7 +81,7 @@ def test_a_worker_that_ignores_every_signal_is_killed() -> None:
     assert finish(child) == (["deaf"], -signal.SIGKILL)
 
 
-def test_a_reload_that_is_sent_to_every_process_ends_no_worker() -> None:
+def test_a_sighup_to_the_whole_unit_ends_no_worker() -> None:
     """`systemctl kill --signal=HUP` does so."""
 
     def body(send: worker.Send) -> None:
@@ -91,7 +91,7 @@ def test_a_reload_that_is_sent_to_every_process_ends_no_worker() -> None:
     assert finish(worker.start(body)) == (["still here"], 0)
 
 
-def test_what_a_dying_worker_had_reported_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+def test_reports_from_before_an_exception_arrive(capfd: pytest.CaptureFixture[str]) -> None:
     def body(send: worker.Send) -> None:
         send("step 1 done")
         raise MemoryError("no more of it")
@@ -100,7 +100,7 @@ def test_what_a_dying_worker_had_reported_is_kept(capfd: pytest.CaptureFixture[s
     assert "no more of it" in capfd.readouterr().err
 
 
-def test_a_worker_that_is_killed_from_outside_tells_by_its_status() -> None:
+def test_the_status_of_a_killed_worker_is_its_signal() -> None:
     def body(send: worker.Send) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -108,12 +108,12 @@ def test_a_worker_that_is_killed_from_outside_tells_by_its_status() -> None:
 
 
 def test_a_worker_without_a_parent_stops_at_its_next_report(tmp_path: Path) -> None:
-    """The agent was killed in the middle of a plan: the steps after this one are not for us to do."""
+    """The agent was killed in the middle of a plan: the later steps must not be carried out."""
     done = tmp_path / "second step"
 
     def body(send: worker.Send) -> None:
         send("first step")
-        os.read(hold, 1)  # until the parent is gone
+        os.read(hold, 1)  # until the parent has exited
         send("second step")
         done.write_text("done")
 
@@ -126,16 +126,16 @@ def test_a_worker_without_a_parent_stops_at_its_next_report(tmp_path: Path) -> N
     os.waitpid(parent, 0)
     os.close(alive)
     os.close(release)
-    # The grandchild holds the last writing end: end of file means that it has ended.
-    assert select.select([watch], [], [], 5)[0], "the worker goes on without its parent"
+    # The grandchild holds the last writing end: end of file means that it has exited.
+    assert select.select([watch], [], [], 5)[0], "the worker runs on without its parent"
     assert os.read(watch, 1) == b""
     for fd in (hold, watch):
         os.close(fd)
     assert not done.exists()
 
 
-def test_a_worker_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
-    """A worker stuck in the kernel outlives the agent; the next agent must get the lock all the same."""
+def test_a_worker_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
+    """A worker stuck in the kernel outlives the agent; the next agent must still get the lock."""
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -146,9 +146,9 @@ def test_a_worker_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
     child = worker.start(body, close=(lock,))
     assert select.select([child.reports], [], [], 5)[0]
     os.close(lock)
-    heir = os.open(tmp_path / "lock", os.O_RDWR)
-    fcntl.flock(heir, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(heir)
+    next_agent = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(next_agent, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(next_agent)
     child.kill()
     assert finish(child) == (["started"], -signal.SIGKILL)
 
@@ -182,14 +182,14 @@ def no_descriptor_left(pid: int) -> int:
 
 @pytest.mark.parametrize("begin", [lambda body: worker.start(body), lambda body: worker.prepare(body, nothing)])
 def test_a_fork_that_fails_leaves_no_descriptor(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """conftest.py sees what is left."""
+    """The fixture in conftest.py fails if one is left."""
     monkeypatch.setattr(os, "fork", no_process_left)
     for _ in range(3):
         with pytest.raises(BlockingIOError):
             begin(print)
 
 
-def test_a_worker_that_cannot_be_watched_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_a_pidfd_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = tmp_path / "done"
 
     def body(send: worker.Send) -> None:
@@ -204,7 +204,7 @@ def test_a_worker_that_cannot_be_watched_does_not_work(tmp_path: Path, monkeypat
     assert not done.exists()
 
 
-# A worker that was forked ahead of its task.
+# Standby workers.
 
 
 def double(task: object, send: worker.Send) -> None:
@@ -213,34 +213,34 @@ def double(task: object, send: worker.Send) -> None:
 
 
 def nothing() -> None:
-    """No rehearsal."""
+    """No warm-up."""
 
 
-def test_a_spare_worker_does_the_task_that_it_is_given() -> None:
+def test_a_standby_worker_carries_out_its_task() -> None:
     standby = worker.prepare(double, nothing)
     assert standby.begin({"pf": "0000:01:00.0"})
     reports, status = finish(standby.worker)
     assert (reports, status) == ([standby.worker.pid, [{"pf": "0000:01:00.0"}] * 2], 0)
 
 
-def test_a_spare_worker_rehearses_before_it_has_a_task(tmp_path: Path) -> None:
-    rehearsed = tmp_path / "rehearsed"
-    standby = worker.prepare(double, rehearsed.touch)
+def test_a_standby_worker_warms_up_before_it_has_a_task(tmp_path: Path) -> None:
+    warmed_up = tmp_path / "warmed up"
+    standby = worker.prepare(double, warmed_up.touch)
     end = time.monotonic() + 10
-    while not rehearsed.exists():
+    while not warmed_up.exists():
         assert time.monotonic() < end
         time.sleep(0.01)
     assert standby.begin("task")
     assert finish(standby.worker)[1] == 0
 
 
-def test_a_spare_worker_that_is_dismissed_ends() -> None:
+def test_a_dismissed_standby_worker_exits() -> None:
     standby = worker.prepare(double, nothing)
     standby.dismiss()
     assert finish(standby.worker) == ([], 0)
 
 
-def test_a_spare_worker_that_was_killed_takes_no_task() -> None:
+def test_a_killed_standby_worker_accepts_no_task() -> None:
     standby = worker.prepare(double, nothing)
     standby.worker.kill()
     assert select.select([standby.worker.pidfd], [], [], 5)[0]
@@ -248,15 +248,15 @@ def test_a_spare_worker_that_was_killed_takes_no_task() -> None:
     assert finish(standby.worker) == ([], -signal.SIGKILL)
 
 
-def test_a_task_that_the_spare_worker_cannot_take_at_once_is_not_waited_for() -> None:
-    """It may hang in its rehearsal; whoever gives it the task must not hang with it."""
+def test_giving_a_task_to_a_busy_standby_worker_does_not_block() -> None:
+    """It may hang in its warm-up, and the service must not hang with it."""
     standby = worker.prepare(double, lambda: time.sleep(60))
     assert not standby.begin("x" * (1 << 22))
     standby.worker.kill()
     assert finish(standby.worker) == ([], -signal.SIGKILL)
 
 
-def test_a_spare_worker_ends_with_its_parent() -> None:
+def test_a_standby_worker_exits_with_its_parent() -> None:
     watch, alive = os.pipe()
     parent = os.fork()
     if parent == 0:
@@ -265,5 +265,5 @@ def test_a_spare_worker_ends_with_its_parent() -> None:
         os._exit(0)
     os.waitpid(parent, 0)
     os.close(alive)
-    assert select.select([watch], [], [], 5)[0], "the spare worker goes on without its parent"
+    assert select.select([watch], [], [], 5)[0], "the standby worker runs on without its parent"
     os.close(watch)

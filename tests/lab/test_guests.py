@@ -240,7 +240,7 @@ def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm
         vm.unplug(card, timeout=120)
         vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 30)
     assert vm.run("ps -eo stat,args | grep '^D' || true").stdout == ""
-    assert "guest late: a VF is being taken from it: stopping it" in journal(vm)
+    assert "guest late: one of its VFs is being removed: stopping the guest" in journal(vm)
 
 
 def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_same(vm: VM) -> None:

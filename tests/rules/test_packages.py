@@ -74,7 +74,7 @@ def test_the_rpm_says_nothing_to_systemd_that_would_end_a_guest(rpm: Path) -> No
 
 @pytest.mark.parametrize("text", [CONTROL, SPEC], ids=["Debian", "RPM"])
 def test_each_library_is_a_dependency_of_the_package(text: str) -> None:
-    names = [re.match(r"[a-z0-9-]+", one) for one in (*PROJECT["dependencies"], "systemd-python")]
+    names = [re.match(r"[a-z0-9-]+", one) for one in PROJECT["dependencies"]]
     packages = {f"python3-{name[0]}".replace("systemd-python", "systemd") for name in names if name}
     there = set(re.findall(r"python3-[a-z0-9_]+(?:-client)?", text.replace("prometheus_client", "prometheus-client")))
     none_of([f"{name} is not a dependency" for name in packages - there])
@@ -100,9 +100,23 @@ def test_a_wheel_is_the_program_and_its_libraries(tmp_path: Path) -> None:
     assert "vfagent = vfagent.cli.main:main" in info
 
 
+@pytest.mark.parametrize(
+    "head",
+    ["#!/opt/vfagent/bin/python3.11\n", "#!/bin/sh\n'''exec' \"/opt/vfagent/bin/python3.11\" \"$0\" \"$@\"\n' '''\n"],
+    ids=["short path", "long path"],
+)
+def test_the_stop_helper_runs_by_the_python_that_pip_installed_into(tmp_path: Path, head: str) -> None:
+    program = tmp_path / "vfagent"
+    program.write_text(head)
+    make("install-host", f"DESTDIR={tmp_path}", f"PROGRAM={program}")
+    helper = tmp_path / "usr/libexec/vfagent/stop-guest"
+    assert helper.read_text().startswith("#!/opt/vfagent/bin/python3.11 -sP\n")
+    assert helper.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.wide
 def test_beside_a_wheel_the_rest_is_installed_by_make(tmp_path: Path) -> None:
-    make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent")
+    make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent", "INTERPRETER=/usr/bin/python3")
     unit = (tmp_path / "usr/lib/systemd/system/vfagent.service").read_text()
     assert "ExecStart=/usr/local/bin/vfagent run\n" in unit
     assert not [path for path in files(tmp_path) if path.endswith(".py") or path == "/usr/bin/vfagent"]

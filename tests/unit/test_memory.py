@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the service gives back when it is at rest."""
+"""Memory that the idle service returns to the kernel."""
 
 import gc
 import subprocess
@@ -10,7 +10,7 @@ from vfagent.process import memory
 
 
 def test_freed_tuples_are_not_kept() -> None:
-    """2,000 of each length are kept by Python until then, and they are no small part of what the service holds."""
+    """Python keeps 2,000 of each length until a full collection, a considerable part of the service's memory."""
     gc.collect()
     before = sys.getallocatedblocks()
     held = [tuple(str(number) for number in range(count % 18)) for count in range(20_000)]
@@ -21,7 +21,7 @@ def test_freed_tuples_are_not_kept() -> None:
     assert left < kept / 4
 
 
-def test_huge_pages_are_not_made_of_what_is_half_used() -> None:
+def test_transparent_huge_pages_are_off_for_the_process_and_its_children() -> None:
     program = (
         "from vfagent.process import memory; memory.small_pages()\n"
         "import subprocess; subprocess.run(['grep', 'THP_enabled', '/proc/self/status'], check=True)"

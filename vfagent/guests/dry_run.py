@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would be done about guests, without the service and without asking systemd: for `plan`."""
+"""For `vfagent plan`: which guests would be started. Neither the service nor systemd is asked."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ from vfagent.store.state import State
 
 @frozen(slots=True)
 class PlannedGuest:
-    """`to_do` tells whether it would be started, or waits for something that is still to come."""
+    """`to_do`: it would be started, or it waits for something."""
 
     name: str
     text: str
@@ -40,29 +40,33 @@ class PlannedGuest:
 
 
 def dry_runs(policy: Policy, host: Host, root: Path) -> list[Observed]:
-    """Each PF as it is, and what would be done to it."""
+    """Each PF as observed, with its plan."""
     state, identity = State(root), read_identity(root)
     tasks = (Task(address, policy, identity, state.driver_state(address), dry=True) for address in pf_addresses(host))
-    looks = [observe_and_plan(task, host, task.driver_state) for task in tasks]
-    plans = without_conflicts(one.plan for one in looks)
-    return [replace(one, plan=plan) for one, plan in zip(looks, plans, strict=True)]
+    observations = [observe_and_plan(task, host, task.driver_state) for task in tasks]
+    plans = without_conflicts(observed.plan for observed in observations)
+    return [replace(observed, plan=plan) for observed, plan in zip(observations, plans, strict=True)]
 
 
-def plan_guests(policy: Policy, looks: Iterable[Observed], host: Host, root: Path) -> Iterator[PlannedGuest]:
-    pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
+def plan_guests(policy: Policy, observations: Iterable[Observed], host: Host, root: Path) -> Iterator[PlannedGuest]:
+    pfs = [
+        ManagedPf(observed.pf, observed.desired, observed.plan)
+        for observed in observations
+        if observed.pf and observed.desired
+    ]
     held, records = _held(host), GuestRecords(root).all()
     states = {name: GuestState(name, record=record) for name, record in records.items()}
-    for placement in place(policy.guest, pfs, held, {name for name, one in states.items() if one.record_stopped}):
+    for placement in place(policy.guest, pfs, held, {name for name, state in states.items() if state.record_stopped}):
         name = placement.rule.name
         state = states.get(name) or GuestState(name)
         placement = with_hardware(placement, host)
         hardware = tuple(vf.hardware for vf in placement.vfs)
-        state.take(placement, boot_of(placement.rule, hardware) if hardware else None)
+        state.update(placement, boot_of(placement.rule, hardware) if hardware else None)
         yield _planned(state, policy.agent.ipxe_source, root, runs=name in held)
 
 
 def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
-    """The VFs of guests that run: they have a cgroup."""
+    """The VFs of running guests, which have a cgroup."""
     held: dict[str, tuple[PciAddress, ...]] = {}
     for address in host.sysfs.names(VF_USERS):
         name = (host.sysfs.read(f"{VF_USERS}/{address}") or "").strip('"')
@@ -77,12 +81,12 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
     if runs:
         return PlannedGuest(state.name, f"runs on {', '.join(vfs)}", to_do=False, vfs=vfs)
     if why := state.stays_down:
-        return PlannedGuest(state.name, f"stays as it is: {why}", to_do=False)
+        return PlannedGuest(state.name, f"is not started: {why}", to_do=False)
     if state.blocker or state.boot is None:
         return PlannedGuest(state.name, f"waits: {state.blocker}", to_do=True)
-    if found := absent_file(state.placement.rule, state.boot, seen_in(root)):
-        return PlannedGuest(state.name, f"waits: {found[0]} ({found[1]})", to_do=True)
-    # Whether KVM works is tried by the service, and a UUID needs the host's identity: both stand as they would be.
+    if absent := absent_file(state.placement.rule, state.boot, seen_in(root)):
+        return PlannedGuest(state.name, f"waits: {absent[0]} ({absent[1]})", to_do=True)
+    # Placeholders: only the service tries KVM, and the UUID differs by host.
     guest = Guest(state.placement.rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID")
     text = f"start on {', '.join(vfs)} by its {state.boot.loader}{_rom(state.boot, source, root)}"
     return PlannedGuest(state.name, text, to_do=True, vfs=vfs, argv=tuple(argv(guest)))

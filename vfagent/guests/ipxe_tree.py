@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An iPXE source tree of the user's: what it is, and which devices it has drivers for."""
+"""The user's iPXE source tree: its version, and which devices it has drivers for."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from vfagent.guests.spec.rom import digest, drivers_in
 
 _TOOLS = ("make", "gcc", "perl")
 _PACKAGES = "apt install gcc make perl liblzma-dev"
-_UNSEEN = "the service sees nothing below /home, /root and /tmp; /usr/src/ipxe is a good place for it"
+_UNSEEN = "the service cannot read /home, /root and /tmp; put it into /usr/src/ipxe, for example"
 
 
 @frozen(slots=True)
 class Tree:
-    """`digest` changes with each change of a file in it, by names, sizes and times."""
+    """`digest` is of its files' names, sizes and modification times."""
 
     path: Path
     version: str
@@ -34,13 +34,13 @@ def open_tree(path: Path) -> Tree:
     parts = dict(re.findall(r"^VERSION_(MAJOR|MINOR|PATCH)\s*:?=\s*([0-9]+)", text, re.MULTILINE))
     version = ".".join(parts[name] for name in ("MAJOR", "MINOR", "PATCH") if name in parts)
     if not version:
-        raise VfagentError(f"{path}: cannot build ROMs: {makefile} is not iPXE's", hint=_UNSEEN)
+        raise VfagentError(f"{path}: cannot build ROMs: {makefile} is not that of iPXE", hint=_UNSEEN)
     return Tree(path, version, digest("\n".join(_files(path / "src")).encode()))
 
 
 def _files(folder: Path) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
-        # What was built there says nothing of what it was built from.
+        # Built files are not sources.
         folders[:] = sorted(name for name in folders if not re.fullmatch("bin(-.*)?", name))
         for name in sorted(names):
             facts = os.lstat(os.path.join(place, name))
@@ -48,7 +48,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def devices_of(tree: Tree) -> frozenset[str]:
-    """Vendor and device of all that its network drivers list."""
+    """Vendor and device IDs that its network drivers list."""
     sources = (tree.path / "src/drivers/net").rglob("*.c")
     return frozenset(device for path in sources for device in drivers_in(path.read_text(errors="replace")))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a guest to power down, and waits until its QEMU is gone: `python3 -m vfagent.guests.qmp stop SOCKET SECONDS`.
+"""Ask a guest to power down, and wait until its QEMU has exited: `/usr/libexec/vfagent/stop-guest SOCKET SECONDS`.
 
-It is a guest unit's ExecStop: when that ends, systemd sends SIGTERM, so it must not end before QEMU does.
-What QEMU says is not read for its sense: a guest may have broken out into it.
+It is the ExecStop of a guest's unit: when that ends, systemd sends SIGTERM, so it must not end before QEMU does.
+What QEMU answers is not parsed: a guest may have broken out into QEMU.
 """
 
 import os
@@ -11,23 +11,23 @@ import sys
 import time
 from pathlib import Path
 
-_AGAIN_S = 10.0  # a guest that is still booting does not hear the first
+_AGAIN_S = 10.0  # a guest that is still booting ignores the first request
 _COMMANDS = b'{"execute":"qmp_capabilities"}\n{"execute":"system_powerdown"}\n'
 
 
 def stop(path: str, seconds: float) -> bool:
-    """Whether QEMU has gone in time. One that does not answer its socket is gone."""
+    """Whether QEMU has exited in time. Where nothing accepts connections on its socket, it has."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         try:
-            if _gone(path, min(left, _AGAIN_S)):
+            if _exited(path, min(left, _AGAIN_S)):
                 return True
         except OSError:
             return True
     return False
 
 
-def _gone(path: str, seconds: float) -> bool:
+def _exited(path: str, seconds: float) -> bool:
     end = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as qmp:
         qmp.settimeout(seconds)
@@ -44,20 +44,17 @@ def _gone(path: str, seconds: float) -> bool:
 
 
 def age_s() -> float:
-    """Since this process was made: on a busy host Python takes seconds to start, which systemd counts too."""
+    """Since this process was forked. On a busy host Python takes seconds to start, which systemd's timeout counts."""
     after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 3 or argv[0] != "stop":
-        print("usage: python3 -m vfagent.guests.qmp stop SOCKET SECONDS", file=sys.stderr)
+    if len(argv) != 2:
+        print("usage: stop-guest SOCKET SECONDS", file=sys.stderr)
         return 2
-    if not stop(argv[1], float(argv[2]) - age_s()):
-        print(f"the guest has not powered down within {argv[2]} s; it is ended", file=sys.stderr)
+    path, seconds = argv
+    if not stop(path, float(seconds) - age_s()):
+        print(f"the guest did not power down within {seconds} s; systemd kills it", file=sys.stderr)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's ROM, from the cache or built: in a worker, as it takes a minute or two."""
+"""A guest's ROM, from the cache or built. To build it takes a minute or two, so it runs in a worker."""
 
 import os
 import time
@@ -16,11 +16,11 @@ _MARGIN_S = 30.0
 
 
 def provide(bus: str, wish: RomWish, source: str | None, root: Path) -> Path:
-    """The file a guest boots by. Raises VfagentError, which tells what is missing."""
+    """The ROM's file. Raises VfagentError."""
     try:
         return _provide(bus, wish, source, root)
     except OSError as error:
-        raise VfagentError(f"{error.filename}: cannot keep the ROM {wish.target} there: {error.strerror}") from error
+        raise VfagentError(f"{error.filename}: cannot store the ROM {wish.target} there: {error.strerror}") from error
 
 
 def _provide(bus: str, wish: RomWish, source: str | None, root: Path) -> Path:
@@ -30,16 +30,16 @@ def _provide(bus: str, wish: RomWish, source: str | None, root: Path) -> Path:
     script = _script(wish, root)
     tree = _tree(wish, source, root) if source else None
     with store.locked():
-        if found := store.find(wish.hardware, wish.firmware, digest(script), tree.digest if tree else None):
-            return found
+        if path := store.find(wish.hardware, wish.firmware, digest(script), tree.digest if tree else None):
+            return path
         if tree is None:
-            hint = "set one of them; loader image needs neither"
+            hint = 'set one of them; ipxe.loader "image" needs neither'
             raise VfagentError("the guest needs a ROM: neither ipxe.rom nor agent.ipxe_source is set", hint=hint)
         return _build(bus, wish, script, tree, store)
 
 
 def known(wish: RomWish, source: str | None, root: Path) -> Path | None:
-    """The same without building anything."""
+    """The ROM's file if there is one already."""
     try:
         tree = open_tree(root / source.lstrip("/")).digest if source else None
         return RomStore(root).find(wish.hardware, wish.firmware, digest(_script(wish, root)), tree)
@@ -58,7 +58,7 @@ def _script(wish: RomWish, root: Path) -> bytes:
 
 
 def _tree(wish: RomWish, source: str, root: Path) -> Tree | None:
-    """None where it is gone, and a ROM that was built of it is still there."""
+    """None where the tree is gone, but a ROM that was built from it is still in the cache."""
     try:
         return open_tree(root / source.lstrip("/"))
     except VfagentError:
@@ -70,17 +70,17 @@ def _tree(wish: RomWish, source: str, root: Path) -> Tree | None:
 def _build(bus: str, wish: RomWish, script: bytes, tree: Tree, store: RomStore) -> Path:
     check_tools()
     if wish.hardware not in devices_of(tree):
-        hint = "such guests boot by a guest.kernel"
+        hint = "give its guests a guest.kernel"
         raise VfagentError(f"{tree.path}: cannot build {wish.target}: no driver there lists {wish.hardware}", hint=hint)
     for path in (store.made, store.log):
         path.unlink(missing_ok=True)
-    worker_calls = len(os.sched_getaffinity(0))
-    spec = build_unit(wish, script, str(tree.path), tree.digest, worker_calls, str(store.made), str(store.log))
+    jobs = len(os.sched_getaffinity(0))
+    spec = build_unit(wish, script, str(tree.path), tree.digest, jobs, str(store.made), str(store.log))
     with Systemd(bus) as systemd:
-        systemd.stop(spec.unit, _MARGIN_S)  # of an agent that is no more
+        systemd.stop(spec.unit, _MARGIN_S)  # started by an earlier agent
         result = systemd.start(spec, BUILD_S + _MARGIN_S)
     if result != "done":
-        hint = f"{store.log} has all of it; building needs gcc, make, perl and liblzma-dev"
+        hint = f"the whole output is in {store.log}; building needs gcc, make, perl and liblzma-dev"
         raise VfagentError(f"{tree.path}: cannot build {wish.target}: {store.failure()}", hint=hint)
     facts = RomFacts(
         hardware=wish.hardware,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROMs that were built, and copies of those that users named: root's own files, which guests get as credentials."""
+"""Built ROMs, and copies of those that a policy names. The files are root's; guests get them as credentials."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ class RomStore:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self.folder = root / _PLACE
-        # Where a build leaves what it made, and what it said.
+        # Written by a build: the ROM and its output.
         self.made, self.log = self.folder / "made", self.folder / "build.log"
 
     def path(self, key: str) -> Path:
@@ -33,16 +33,16 @@ class RomStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One build at a time, whoever asks for it."""
+        """One build at a time, by the service or by `vfagent rom`."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(self.folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def roms(self) -> list[RomFacts]:
-        """Those that were built, newest first."""
-        found = (self._facts(path) for path in self.folder.glob("*.json"))
-        return sorted((one for one in found if one), key=lambda one: one.built_at, reverse=True)
+        """The built ROMs, newest first."""
+        roms = filter(None, map(self._facts, self.folder.glob("*.json")))
+        return sorted(roms, key=lambda rom: rom.built_at, reverse=True)
 
     def _facts(self, path: Path) -> RomFacts | None:
         try:
@@ -52,23 +52,18 @@ class RomStore:
         return facts if self.path(facts.key).exists() else None
 
     def find(self, hardware: str, firmware: str, script: str, tree: str | None) -> Path | None:
-        """`tree`: digest of the source it must be of; None takes the newest."""
-        wanted = (hardware, firmware, script)
-        return next(
-            (
-                self.path(one.key)
-                for one in self.roms()
-                if (one.hardware, one.firmware, one.script) == wanted and tree in (None, one.tree)
-            ),
-            None,
-        )
+        """`tree`: digest of the source tree that it was built from; with None the newest ROM is taken."""
+        for rom in self.roms():
+            if (rom.hardware, rom.firmware, rom.script) == (hardware, firmware, script) and tree in (None, rom.tree):
+                return self.path(rom.key)
+        return None
 
     def keep(self, facts: RomFacts) -> Path:
-        """Take in what a build has made. It is the newest, also where the clock has gone back since the last one."""
-        facts = replace(facts, built_at=max((facts.built_at, *(one.built_at + 1 for one in self.roms()))))
+        """Store what a build has made. It is the newest, also where the clock was set back since the last build."""
+        facts = replace(facts, built_at=max((facts.built_at, *(rom.built_at + 1 for rom in self.roms()))))
         data = self.made.read_bytes()
         if defect := rom_defect(data, facts.hardware, facts.firmware):
-            raise VfagentError(f"ROM for {facts.hardware}: what was built {defect}", hint=f"see {self.log}")
+            raise VfagentError(f"ROM for {facts.hardware}: the built file {defect}", hint=f"see {self.log}")
         os.replace(self.made, self.path(facts.key))
         write_json(self.path(facts.key).with_suffix(".json"), encode(facts))
         self._forget_old()
@@ -80,56 +75,58 @@ class RomStore:
             self.path(facts.key).with_suffix(".json").unlink(missing_ok=True)
 
     def copy_of(self, file: str, hardware: str, firmware: str) -> Path:
-        """A copy of a ROM that the policy names, so that what was looked at is what the guest gets."""
+        """A copy of a ROM that the policy names, so that the guest gets the very file that was checked."""
         data = _read(self._root, file)
         if defect := rom_defect(data, hardware, firmware):
-            raise VfagentError(f"{file}: cannot be the guest's ROM: it {defect}", hint="its name is VENDORDEVICE.rom")
+            raise VfagentError(
+                f"{file}: cannot use it as the guest's ROM: it {defect}", hint="its name is VENDORDEVICE.rom"
+            )
         copy = self.folder / f"copy-{digest(data)}.rom"
         if not copy.exists():
             _write(copy, data)
         return copy
 
     def progress(self) -> int:
-        """How many steps of make's the build that runs has done: iPXE's makefile writes a line for each."""
+        """How many steps of make the running build has done: iPXE's Makefile writes a line for each."""
         try:
             return self.log.read_bytes().count(b"\n  [")
         except OSError:
             return 0
 
     def failure(self) -> str:
-        """Why a build failed, on one line: what the compiler calls an error, else what was said last."""
+        """Why a build failed, on one line: the compiler's errors, else the last lines of the output."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
             lines = []
-        said = ["".join(char for char in line if char.isprintable()).strip()[:300] for line in lines]
-        said = [line for line in said if line and not line.startswith(("make", "[BUILD]"))]
-        errors = [line for line in said if "error" in line.lower()]
-        return " | ".join(errors[:3] or said[-3:]) or "make said nothing"
+        lines = ["".join(char for char in line if char.isprintable()).strip()[:300] for line in lines]
+        lines = [line for line in lines if line and not line.startswith(("make", "[BUILD]"))]
+        errors = [line for line in lines if "error" in line.lower()]
+        return " | ".join(errors[:3] or lines[-3:]) or "make printed nothing"
 
 
 def _read(root: Path, file: str) -> bytes:
-    """Opened once, never through a link, and from where only root writes."""
+    """Open it once, not through a symbolic link, and only where nobody but root can write."""
     try:
         parent = os.path.realpath((root / file.lstrip("/")).parent)
         fd = os.open(f"{parent}/{os.path.basename(file)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         why = "it is a symbolic link" if os.path.islink(root / file.lstrip("/")) else error.strerror
-        raise VfagentError(f"{file}: cannot be the guest's ROM: {why}") from error
+        raise VfagentError(f"{file}: cannot use it as the guest's ROM: {why}") from error
     with os.fdopen(fd, "rb") as opened:
-        if why := _distrust(os.fstat(fd), parent, root):
-            raise VfagentError(f"{file}: cannot be the guest's ROM: {why}")
+        if why := _unsafe(os.fstat(fd), parent, root):
+            raise VfagentError(f"{file}: cannot use it as the guest's ROM: {why}")
         return opened.read(_MOST_BYTES)
 
 
-def _distrust(facts: os.stat_result, parent: str, root: Path) -> str | None:
+def _unsafe(facts: os.stat_result, parent: str, root: Path) -> str | None:
     inside = any(f"{parent}/".startswith(f"{os.path.realpath(root / folder.strip('/'))}/") for folder in ROM_FOLDERS)
     if not inside:
         return f"it lies in {parent}, which is not below {', '.join(ROM_FOLDERS)}"
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MOST_BYTES:
-        return "it is no file of a ROM's size"
+        return f"it is not a regular file of at most {_MOST_BYTES >> 20} MiB"
     others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return "others than root can write it" if others or facts.st_uid not in (0, os.geteuid()) else None
+    return "users other than root can write it" if others or facts.st_uid not in (0, os.geteuid()) else None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ROMs that guests wait for: built one after the other, in the background."""
+"""The ROMs that guests wait for: built one after another, in the background."""
 
 import asyncio
 import logging
@@ -15,15 +15,15 @@ from vfagent.guests.worker_calls import Outcome, WorkerCalls
 
 log = logging.getLogger(__name__)
 
-_TELL_S = 3.0
+_PROGRESS_S = 3.0
 _AGAIN_S, _LONGEST_S = 300.0, 3600.0
-_NOT_BEGUN_S = 2.0  # no process was to be had for it, or nobody was at the bus yet
+_NOT_BEGUN_S = 2.0  # where no process was available, or the bus did not answer yet
 _MARGIN_S = 120.0
 
 
 @dataclass(slots=True)
 class _Trouble:
-    """Why a ROM could not be built, and when, by the monotonic clock, it is tried again."""
+    """Why a ROM could not be built, and when it is tried again, by the monotonic clock."""
 
     text: str
     not_before: float
@@ -31,7 +31,7 @@ class _Trouble:
 
 
 class Roms:
-    """`on_change` is called when one is there, when one cannot be built, and while one is being built."""
+    """`on_change` is called when a ROM is ready or cannot be built, and while it is being built."""
 
     def __init__(self, root: Path, worker_calls: WorkerCalls, bus: str, on_change: Callable[[float], None]) -> None:
         self._root, self._worker_calls, self._bus, self._on_change = root, worker_calls, bus, on_change
@@ -40,16 +40,16 @@ class Roms:
         self._working: RomWish | None = None
 
     def take(self, wish: RomWish, source: str | None) -> str | None:
-        """The ROM's file, which is looked for afresh for each start; None while there is none."""
+        """The ROM's file, which is looked up anew for each start; None while there is none."""
         if path := self._ready.pop(wish, None):
             return path
         trouble = self._trouble.get(wish)
         if self._working is None and not (trouble and time.monotonic() < trouble.not_before):
             self._working = wish
             self._worker_calls.run(
-                lambda: self._provide(wish, source), lambda found: self._done(wish, found), BUILD_S + _MARGIN_S
+                lambda: self._provide(wish, source), lambda outcome: self._done(wish, outcome), BUILD_S + _MARGIN_S
             )
-            asyncio.get_running_loop().call_later(_TELL_S, self._tell, wish)
+            asyncio.get_running_loop().call_later(_PROGRESS_S, self._report_progress, wish)
         return None
 
     def waits(self, wish: RomWish) -> str:
@@ -58,7 +58,7 @@ class Roms:
             return f"its ROM {wish.target} is being built: {RomStore(self._root).progress()} steps done"
         if trouble := self._trouble.get(wish):
             return trouble.text
-        return f"its ROM {wish.target} is built when others are"
+        return f"its ROM {wish.target} is built after others"
 
     def forget(self) -> None:
         """Try again what could not be built."""
@@ -67,26 +67,25 @@ class Roms:
     def _provide(self, wish: RomWish, source: str | None) -> Outcome:
         return Outcome(rom=str(provide(self._bus, wish, source, self._root)))
 
-    def _done(self, wish: RomWish, found: Outcome) -> None:
+    def _done(self, wish: RomWish, outcome: Outcome) -> None:
         self._working = None
-        if found.rom:
-            self._ready[wish] = found.rom
+        if outcome.rom:
+            self._ready[wish] = outcome.rom
             self._trouble.pop(wish, None)
         else:
-            self._fail(wish, found)
+            self._fail(wish, outcome)
         self._on_change(0.0)
 
-    def _fail(self, wish: RomWish, found: Outcome) -> None:
-        hint = f" ({found.hint})" if found.hint else ""
+    def _fail(self, wish: RomWish, outcome: Outcome) -> None:
         before = self._trouble.get(wish)
-        times = (before.times if before else -1) + found.begun
-        wait_s = min(_AGAIN_S * 2.0**times, _LONGEST_S) if found.begun else _NOT_BEGUN_S
-        self._trouble[wish] = _Trouble(f"{found.error}{hint}", time.monotonic() + wait_s, times)
-        if before is None or before.text != self._trouble[wish].text:
-            log.error("ROM %s: %s%s", wish.target, found.error, hint)
+        times = (before.times if before else -1) + outcome.begun
+        wait_s = min(_AGAIN_S * 2.0**times, _LONGEST_S) if outcome.begun else _NOT_BEGUN_S
+        self._trouble[wish] = _Trouble(outcome.message(), time.monotonic() + wait_s, times)
+        if before is None or before.text != outcome.message():
+            log.error("ROM %s: %s", wish.target, outcome.message())
         asyncio.get_running_loop().call_later(wait_s, self._on_change, 0.0)
 
-    def _tell(self, wish: RomWish) -> None:
+    def _report_progress(self, wish: RomWish) -> None:
         if self._working == wish:
             self._on_change(0.0)
-            asyncio.get_running_loop().call_later(_TELL_S, self._tell, wish)
+            asyncio.get_running_loop().call_later(_PROGRESS_S, self._report_progress, wish)

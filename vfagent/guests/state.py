@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent holds of one guest, and the phase that follows from it."""
+"""The state of one guest, and the phase that follows from it."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,7 +26,7 @@ class Job(StrEnum):
 
 @dataclass(slots=True)
 class GuestState:
-    """`placement` is None where neither the policy nor a PF asks for the guest any more."""
+    """`placement` is None where no rule makes this guest any more."""
 
     name: str
     placement: Placement | None = None
@@ -35,21 +35,21 @@ class GuestState:
     unit: FoundUnit | None = None
     record: Record | None = None
     job: Job | None = None
-    again: bool = False  # it is to start, however it ended
+    again: bool = False  # start it, however it ended
     error: str | None = None
-    pending: str | None = None  # what it waits for with nothing in its way: its ROM
+    pending: str | None = None  # what it waits for although nothing blocks it: its ROM
     attempts: int = 0
     not_before: float = 0.0
     starts: int = 0
     start_failures: int = 0
 
-    def take(self, placement: Placement | None, boot: Boot | None) -> None:
+    def update(self, placement: Placement | None, boot: Boot | None) -> None:
         self.placement, self.boot = placement, boot
         if placement is not None and (digest := rule_digest(placement.rule)) != self.digest:
             self.digest, self.error, self.attempts, self.not_before = digest, None, 0, 0.0
 
     def done(self, job: Job | None, error: str | None) -> None:
-        """What was under way has ended."""
+        """The job has ended."""
         self.job, self.error = None, error
         self.starts += job is Job.START
         self.start_failures += job is Job.START and error is not None
@@ -60,7 +60,7 @@ class GuestState:
 
     @property
     def held(self) -> tuple[PciAddress, ...]:
-        """The VFs that nobody else is to get: its unit's, or those it is being started on."""
+        """The VFs that no other guest may get: its unit's, or those it is being started on."""
         if self.unit is not None and self.unit.running:
             return self.unit.vfs
         starting = self.placement.vfs if self.job is Job.START and self.placement else ()
@@ -68,7 +68,7 @@ class GuestState:
 
     @property
     def stays_down(self) -> str | None:
-        """Why it is not to be started by itself. Another rule is another matter."""
+        """Why it is not started automatically, unless its rule changes."""
         if self.again:
             return None
         if self.record_stopped and self.record and self.record.rule == self.digest:
@@ -82,13 +82,13 @@ class GuestState:
 
     @property
     def blocker(self) -> str | None:
-        """What keeps a guest from starting that is to start."""
+        """Why a guest that is to start cannot start."""
         if self.placement is None:
-            return "neither the policy nor a PF here asks for it"
+            return "no rule makes this guest on the PFs that are present"
         return (self.boot.problem if self.boot else None) or self.placement.waits
 
     @property
-    def gave_up(self) -> bool:
+    def suspended(self) -> bool:
         return self.attempts >= MOST_ATTEMPTS
 
     def status(self) -> GuestStatus:
@@ -125,7 +125,7 @@ class GuestState:
             return GuestPhase.STOPPED if why == self.record_stopped else GuestPhase.FAILED, why
         if self.boot and self.boot.problem:
             return GuestPhase.FAILED, self.boot.problem
-        return GuestPhase.FAILED if self.gave_up else GuestPhase.WAITING, self.error or self.blocker or self.pending
+        return GuestPhase.FAILED if self.suspended else GuestPhase.WAITING, self.error or self.blocker or self.pending
 
 
 def managed_pf(state: PfState) -> ManagedPf | None:
@@ -133,18 +133,18 @@ def managed_pf(state: PfState) -> ManagedPf | None:
         return None
     trouble = f"its PF is {state.phase}" if state.stuck or state.released else None
     if state.reconciling or state.running or not state.known:
-        trouble = "its PF is being looked at"
+        trouble = "its PF is being reconciled"
     return ManagedPf(state.pf, state.desired, state.plan, trouble)
 
 
 def lost_vf(unit: FoundUnit | None, host: Host) -> bool:
-    """Whether one of its VFs is being taken from it, or is gone."""
+    """Whether one of its VFs is being removed, or is gone."""
     drivers = (host.sysfs.link(f"{DEVICES}/{address}/driver") for address in unit.vfs) if unit else ()
     return any(driver != VFIO_DRIVER for driver in drivers)
 
 
 def with_hardware(placement: Placement, host: Host) -> Placement:
-    """Its VFs with vendor and device, which tell what can boot through them."""
+    """Its VFs with vendor and device, which decide how the guest can boot through them."""
     vfs = tuple(replace(vf, hardware=_hardware(vf.address, host)) for vf in placement.vfs)
     return replace(placement, vfs=vfs)
 

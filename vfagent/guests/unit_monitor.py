@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at guests' units: at the start, when a QEMU ends, and while one is on its way."""
+"""The states of guests' units: listed at the start, when a QEMU exits, and while a unit is starting or stopping."""
 
 import asyncio
 import logging
@@ -15,30 +15,30 @@ from vfagent.systemd.units import bus_socket, load_jeepney
 log = logging.getLogger(__name__)
 
 _TRANSITION_S = 1.0
-_REGISTER_S = 5.0  # machined may have to be started for it, and at boot that is time which the guest's own start lacks
-_BUS_S = 60.0  # a boot takes its time
-_NO_BUS_S = (0.2, 0.4, 0.8, 1.6, 2.0)  # early in the boot the bus's socket is there before the bus
+_REGISTER_S = 5.0  # machined may have to be started for it, which at boot would delay the guest's own start
+_BUS_S = 60.0
+_NO_BUS_S = (0.2, 0.4, 0.8, 1.6, 2.0)  # early in the boot dbus.socket listens before the bus does
 
 
 class BusMonitor:
-    """Waits for the bus's socket: the service starts long before it, and each try would take a worker."""
+    """Waits for the bus's socket: the service starts long before it, and each attempt to connect takes a worker."""
 
-    def __init__(self, bus: str, on_came: Callable[[], None]) -> None:
-        self._socket, self._on_came = bus_socket(bus), on_came
+    def __init__(self, bus: str, on_change: Callable[[], None]) -> None:
+        self._socket, self._on_change = bus_socket(bus), on_change
         self._watch: FolderMonitor | None = None
         self._overdue: asyncio.TimerHandle | None = None
-        self.waited = False  # it was not there once
+        self.waited = False  # the socket did not exist when it was first checked
 
-    def there(self) -> bool:
-        """If not, `on_came` is called when something has changed."""
-        # Once more after the watch has begun, as it may have come before.
-        if self._come() or not self._begin() or self._come():
+    def available(self) -> bool:
+        """If not, `on_change` is called when it may have been made."""
+        # Checked once more after the watch has begun: it may have been made in between.
+        if self._socket_exists() or not self._begin() or self._socket_exists():
             self.stop()
-            return True  # where it cannot be waited for, it is tried, and tried again
+            return True  # also where inotify fails: then to connect fails, and is tried again
         self.waited = True
         return False
 
-    def _come(self) -> bool:
+    def _socket_exists(self) -> bool:
         return self._socket is None or self._socket.exists()
 
     def _begin(self) -> bool:
@@ -51,13 +51,13 @@ class BusMonitor:
             return False
         loop.add_reader(self._watch.fileno(), self._changed, self._watch)
         self._overdue = loop.call_later(
-            _BUS_S, log.warning, "guests: they wait for D-Bus: there is no %s", self._socket
+            _BUS_S, log.warning, "guests: waiting for D-Bus: %s does not exist", self._socket
         )
         return self._watch.watches > 0
 
     def _changed(self, watch: FolderMonitor) -> None:
         watch.drain()
-        self._on_came()
+        self._on_change()
 
     def stop(self) -> None:
         if self._overdue:
@@ -70,7 +70,7 @@ class BusMonitor:
 
 @dataclass(slots=True)
 class _Qemu:
-    """A guest's process. `since` when it is known, in the loop's time; `registered`: machined was told of it."""
+    """A guest's process. `since`: when it was first listed, in the loop's time; `registered`: with machined."""
 
     pidfd: int
     since: float
@@ -78,9 +78,9 @@ class _Qemu:
 
 
 class UnitMonitor:
-    """`on_units` is called with what was found; the kernel tells of each QEMU's end by its pidfd.
+    """`on_units` is called with the listed units. Each QEMU's exit is reported by its pidfd.
 
-    `fresh`: whether no guest was started since the host booted, as far as is to be seen.
+    `fresh`: whether, by records and cgroups, no guest was started since the host booted.
     """
 
     def __init__(
@@ -89,91 +89,95 @@ class UnitMonitor:
         bus: str,
         on_units: Callable[[tuple[FoundUnit, ...]], None],
         fresh: Callable[[], bool],
+        machine_id: str,
     ) -> None:
         self.worker_calls, self.bus, self.on_units, self._fresh = worker_calls, bus, on_units, fresh
-        self._bus = BusMonitor(bus, self.look_once)
-        self._looking = self._again = self._asked = self._stopped = False
+        self._machine_id = machine_id
+        self._bus = BusMonitor(bus, self.refresh_if_idle)
+        self._listing = self._again = self._first_done = self._stopped = False
         self._failures = 0
         self._qemus: dict[int, _Qemu] = {}  # by process ID
         self._timer: asyncio.TimerHandle | None = None
 
-    def look_once(self) -> None:
-        """Unless a look is under way."""
-        if not self._looking:
-            self.look()
+    def refresh_if_idle(self) -> None:
+        if not self._listing:
+            self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
+        """List the units; once more where they are being listed now, which may not show the latest change."""
         self._cancel_timer()
-        if self._looking:
+        if self._listing:
             self._again = True
             return
-        if self._stopped or not self._bus.there():
+        if self._stopped or not self._bus.available():
             return
         load_jeepney()
         if self._none_yet():
             self.on_units(())
             return
-        self._looking, self._again = True, False
-        bus, now = self.bus, asyncio.get_running_loop().time()
-        news = frozenset(pid for pid, one in self._unregistered().items() if now - one.since >= _REGISTER_S)
-        self.worker_calls.run(lambda: list_units(bus, news), lambda found: self._looked(found, news), LIST_UNITS_S)
+        self._listing, self._again = True, False
+        bus, machine_id, now = self.bus, self._machine_id, asyncio.get_running_loop().time()
+        due = frozenset(pid for pid, qemu in self._unregistered().items() if now - qemu.since >= _REGISTER_S)
+        self.worker_calls.run(
+            lambda: list_units(bus, due, machine_id), lambda outcome: self._listed(outcome, due), LIST_UNITS_S
+        )
 
     def _none_yet(self) -> bool:
-        """At a boot, where guests are started once there is a bus. To ask would take 0.2 s of it."""
-        first, self._asked = not self._asked, True
+        """At a boot there are no units before the first guest is started. To list them would take 0.2 s of the boot."""
+        first, self._first_done = not self._first_done, True
         return first and self._bus.waited and self._fresh()
 
     def _unregistered(self) -> dict[int, _Qemu]:
-        return {pid: one for pid, one in self._qemus.items() if not one.registered}
+        return {pid: qemu for pid, qemu in self._qemus.items() if not qemu.registered}
 
-    def _looked(self, found: Outcome, registered: frozenset[int]) -> None:
-        self._looking = False
-        for pid in registered & self._qemus.keys() if found.units is not None else ():
+    def _listed(self, outcome: Outcome, registered: frozenset[int]) -> None:
+        self._listing = False
+        for pid in registered & self._qemus.keys() if outcome.units is not None else ():
             self._qemus[pid].registered = True
         if self._again:
-            self.look()  # something was done meanwhile, which this may not show
+            self.refresh()
             return
-        if found.units is None:
+        if outcome.units is None:
             if self._failures == len(_NO_BUS_S):
-                log.warning("guests: cannot look at their units yet: %s", found.error)
-            self._reconcile_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
+                log.warning("guests: cannot list their units yet: %s", outcome.error)
+            self._refresh_after(_NO_BUS_S[min(self._failures, len(_NO_BUS_S) - 1)])
             self._failures += 1
             return
         self._failures = 0
-        gone = self._follow({unit.pid for unit in found.units if unit.pid})
-        if gone or any(unit.running and (unit.active != "active" or not unit.pid) for unit in found.units):
-            self._reconcile_after(_TRANSITION_S)
-        elif left := self._unregistered():
-            oldest = min(one.since for one in left.values())
-            self._reconcile_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
-        self.on_units(found.units)
+        exited = self._follow({unit.pid for unit in outcome.units if unit.pid})
+        if exited or any(unit.running and (unit.active != "active" or not unit.pid) for unit in outcome.units):
+            self._refresh_after(_TRANSITION_S)
+        elif unregistered := self._unregistered():
+            oldest = min(qemu.since for qemu in unregistered.values())
+            self._refresh_after(max(0.0, oldest + _REGISTER_S - asyncio.get_running_loop().time()))
+        self.on_units(outcome.units)
 
     def _follow(self, pids: set[int]) -> bool:
-        """Hear of these processes' ends, and of no others'; tells whether one has ended meanwhile."""
+        """Watch these processes, and no others, for their exit. Returns whether one has exited already."""
         for pid in self._qemus.keys() - pids:
-            self._leave(pid)
-        gone, loop = False, asyncio.get_running_loop()
+            self._unwatch(pid)
+        exited, loop = False, asyncio.get_running_loop()
         for pid in pids - self._qemus.keys():
             try:
                 self._qemus[pid] = _Qemu(os.pidfd_open(pid), loop.time())
             except OSError:
-                gone = True
+                exited = True
                 continue
-            loop.add_reader(self._qemus[pid].pidfd, self._ended, pid)
-        return gone
+            loop.add_reader(self._qemus[pid].pidfd, self._exited, pid)
+        return exited
 
-    def _ended(self, pid: int) -> None:
-        self._leave(pid)
-        self.look()
+    def _exited(self, pid: int) -> None:
+        self._unwatch(pid)
+        self.refresh()
 
-    def _leave(self, pid: int) -> None:
+    def _unwatch(self, pid: int) -> None:
         pidfd = self._qemus.pop(pid).pidfd
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
 
-    def _reconcile_after(self, delay_s: float) -> None:
+    def _refresh_after(self, delay_s: float) -> None:
         self._cancel_timer()
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self.look)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.refresh)
 
     def _cancel_timer(self) -> None:
         if self._timer:

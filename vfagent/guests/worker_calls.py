@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done about guests, in workers: D-Bus calls block, and the last look at a VF may."""
+"""Calls about guests that run in workers: D-Bus calls block, and reading a VF's state may."""
 
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from vfagent.guests.chap import secret_file
 from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
-from vfagent.guests.spec.qemu import Guest
+from vfagent.guests.spec.qemu import Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, unit_of
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
@@ -34,14 +33,14 @@ T = TypeVar("T")
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 LIST_UNITS_S = 30.0
 _MARGIN_S = 30.0
-_LAST_S = 0.5  # what killed workers have, all together, to be gone
+_LAST_S = 0.5  # for all killed workers together to exit
 
 
 @frozen(slots=True)
 class Outcome:
-    """What a job came to: `units` is a survey's, None without systemd; `kvm` is a probe's, `rom` a file.
+    """The result of a call: `units` of list_units, None without systemd; `kvm` of probe; `rom` is a file.
 
-    Not `begun`: there was no process left for it, no descriptor, or no bus, and nothing was done.
+    Not `begun`: nothing was done, as no process, no descriptor or no bus was available.
     """
 
     error: str | None = None
@@ -51,10 +50,14 @@ class Outcome:
     rom: str | None = None
     begun: bool = True
 
+    def message(self) -> str:
+        """The error with its hint."""
+        return f"{self.error} ({self.hint})" if self.hint else f"{self.error}"
+
 
 @frozen(slots=True)
 class Order:
-    """A guest that is to start. The VFs are looked at once more right before."""
+    """A guest that is to start. Its VFs are checked once more right before."""
 
     rule: GuestRule
     vfs: tuple[GuestVf, ...]
@@ -65,52 +68,52 @@ class Order:
     rom: str = ""
 
 
-def list_units(bus: str, to_register: frozenset[int]) -> Outcome:
-    """The units that are there. machined is told of those of these processes."""
+def list_units(bus: str, to_register: frozenset[int], machine_id: str) -> Outcome:
+    """List the guests' units, and register with machined those whose main process is in `to_register`."""
     with Systemd(bus) as systemd:
         units = systemd.guests()
         for unit in units:
             if unit.pid in to_register and unit.active == "active":
                 with contextlib.suppress(BusError):  # it need not be installed
-                    systemd.register_machine(unit.guest, _uuid(unit.guest, "").bytes, unit.pid)
+                    systemd.register_machine(unit.guest, guest_uuid(unit.guest, machine_id).bytes, unit.pid)
         return Outcome(units=units)
 
 
 def start(bus: str, order: Order, host: Host) -> Outcome:
-    _all_there(order)
+    _check_files(order)
     for vf in order.vfs:
-        _still_free(vf, host)
-    uuid_text = str(_uuid(order.rule.name, order.machine_id))
+        _check_free(vf, host)
+    uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
     secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
     beside_udev = _opened_before_udev(order, host)
     guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, beside_udev)
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)
-    failed = None if result == "done" else f"cannot start: its unit's job ended as {result}"
+    failed = None if result == "done" else f"its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
 
 
-def _all_there(order: Order) -> None:
-    """A unit that is started without them fails until systemd has had enough, with QEMU's words for it."""
-    if found := absent_file(order.rule, order.boot, seen_in(order.root)):
-        raise VfagentError(f"cannot start: {found[0]}", hint=found[1])
+def _check_files(order: Order) -> None:
+    """Without them the unit would fail until systemd stops restarting it, and only QEMU's message would say why."""
+    if absent := absent_file(order.rule, order.boot, seen_in(order.root)):
+        raise VfagentError(absent[0], hint=absent[1])
 
 
-def _still_free(vf: GuestVf, host: Host) -> None:
-    found = observe_vf(host, vf.pf, vf.index)
-    same = found is not None and (found.address, found.iommu_group) == (vf.address, vf.iommu_group)
-    if found is None or not same or found.driver != VFIO_DRIVER or found.enabled:
-        raise VfagentError(f"{vf}: is not free any more")
+def _check_free(vf: GuestVf, host: Host) -> None:
+    now = observe_vf(host, vf.pf, vf.index)
+    same = now is not None and (now.address, now.iommu_group) == (vf.address, vf.iommu_group)
+    if now is None or not same or now.driver != VFIO_DRIVER or now.enabled:
+        raise VfagentError(f"{vf} is not free any more")
 
 
 def _opened_before_udev(order: Order, host: Host) -> bool:
-    """Whether its groups are open, though udev has not come to all of them: at a boot that is seconds later.
+    """Whether kvm may open its groups although udev has not handled all of them: at a boot that is seconds later.
 
-    Not where the guest waits for udev all the same: for the node of a disk, too.
+    Not where the guest has to wait for udev anyway, for the node of a disk.
     """
-    targets = (f"{one}/{VF_KNOWN}@.target" for one in UNITS)
+    targets = (f"{folder}/{VF_KNOWN}@.target" for folder in UNITS)
     if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in targets)):
         return False
     if any(disk.is_device for disk in order.rule.disk):
@@ -123,32 +126,27 @@ def _opened_before_udev(order: Order, host: Host) -> bool:
 def stop(bus: str, guest: str, timeout_s: float) -> Outcome:
     with Systemd(bus) as systemd:
         systemd.stop(unit_name(guest), timeout_s)
-        systemd.reset_failed(unit_name(guest))  # one that had to be killed is stopped all the same
+        systemd.reset_failed(unit_name(guest))  # a unit that had to be killed has failed
     return Outcome()
 
 
 def probe(bus: str) -> Outcome:
-    """Whether KVM runs a guest: it may be there, open, and still let each guest hang."""
+    """Whether KVM runs a guest: /dev/kvm may exist and open, and each guest hang."""
     spec = kvm_probe()
     with Systemd(bus) as systemd:
         systemd.stop(spec.unit, PROBE_S)
         return Outcome(kvm=systemd.start(spec, PROBE_S + _MARGIN_S) == "done")
 
 
-def _uuid(name: str, machine_id: str) -> uuid.UUID:
-    """The same for the same guest on the same host."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
-
-
 class WorkerCalls:
-    """Runs them, each in a worker of its own, with a deadline."""
+    """Runs each call in a worker of its own, with a deadline."""
 
     def __init__(self) -> None:
         self._running: dict[int, tuple[worker.Worker, asyncio.TimerHandle]] = {}
         self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
 
     def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
-        """`done` gets what `body` returned, or an Outcome that says why there is nothing."""
+        """`done` gets what `body` returned, or an Outcome with the error."""
         loop = asyncio.get_running_loop()
         try:
             child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
@@ -167,10 +165,10 @@ class WorkerCalls:
         reports.extend(child.read())
         self._running.pop(child.pid)[1].cancel()
         status = child.close()
-        done(reports[0] if reports else Outcome(f"the worker ended with status {status}"))
+        done(reports[0] if reports else Outcome(f"worker exited with status {status}"))
 
     def stop(self) -> None:
-        """Wait for none: systemd goes on with what it was asked, and the next agent finds it."""
+        """Do not wait for any: systemd completes its jobs, and the next agent finds their results."""
         loop, children = asyncio.get_running_loop(), list(self._running.values())
         self._running.clear()
         for child, deadline in children:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reaping a killed worker in the event loop; apart from `worker`, which the first reconcile loads without asyncio."""
+"""Reap a killed worker in the event loop. Not in `worker`, which the first reconcile loads without asyncio."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from vfagent.process.worker import Worker
 
 
 def reap(child: Worker) -> None:
-    """Kill it, and collect it when it has ended. Not waited for: it may hang in the kernel."""
+    """Kill the worker, and reap it when it has exited. This does not wait: it may hang in the kernel."""
     loop = asyncio.get_running_loop()
 
     def collect() -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signals for an event loop, in any number.
 
-asyncio's own way has CPython report a full wakeup pipe from within the C signal handler, by a call that takes a lock
-("isn't signal-safe", Modules/signalmodule.c). Seen: a few hundred SIGHUPs while the loop was busy, and it hung; and a
-SIGTERM that came behind them was lost.
+With asyncio's own handlers CPython reports a full wakeup pipe from within the C signal handler, by a call that takes a
+lock ("isn't signal-safe", Modules/signalmodule.c). Seen after a few hundred SIGHUPs while the loop was busy: it hung,
+and a SIGTERM after them was lost.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ _CHUNK = 1 << 12
 
 @contextmanager
 def signals(actions: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    """Meanwhile each action is called by the loop, soon after its signal; of a burst, once or a few times."""
-    loop, came = asyncio.get_running_loop(), set[int]()
+    """Inside, the loop calls each action soon after its signal; for a burst, once or a few times."""
+    loop, pending = asyncio.get_running_loop(), set[int]()
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def act() -> None:
-        # Python's handlers have run by now: they are due at each call of a function, and the byte came after.
+        # Python's handlers have run by now: they run at each call of a function, and the byte was written before.
         os.read(reading, _CHUNK)
-        for number in sorted(came):
-            came.discard(number)
+        for number in sorted(pending):
+            pending.discard(number)
             actions[signal.Signals(number)]()
 
-    # Where the pipe is full, what is lost is only one byte more to wake up for.
+    # Where the pipe is full, the loop wakes up anyway.
     woken_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, lambda this, _: came.add(this)) for number in actions}
+    before = {number: signal.signal(number, lambda this, _: pending.add(this)) for number in actions}
     for number in actions:
-        signal.siginterrupt(number, False)  # noqa: FBT003  # libraries in C do not expect EINTR
+        signal.siginterrupt(number, False)  # noqa: FBT003  # C libraries do not expect EINTR
     loop.add_reader(reading, act)
     try:
         yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker kept ready for the next look, so that a PF that arrives does not wait for a fork."""
+"""One worker kept ready for the next reconcile, so that a PF that is plugged in does not wait for a fork."""
 
 import asyncio
 import contextlib
@@ -10,18 +10,17 @@ from typing import Any
 from vfagent.process import memory, worker
 from vfagent.process.reap import reap
 
-_QUIET_S = 1.0  # a fork costs time too: not while something is being done
-_MOST_WAITS = 60  # then udev is not at work, but has died
-_COLLECT_S = 60.0  # what grows is small, and what a collection costs grows with the host
+_IDLE_S = 1.0  # a fork takes processor time, so it waits until nothing else is done
+_MOST_WAITS = 60  # then udev is not busy, but has died
+_COLLECT_S = 60.0  # little memory is freed, and a collection takes longer on a larger host
 
 
 class StandbyWorker:
-    """`body` is what a worker does with its task, `warm_up` what it does before it has one; `load` brings in, once,
-    what it may need then and the service does not.
+    """`body` carries out a worker's task, `warm_up` runs before it has one. `load` imports what only workers need.
 
-    None is made while `busy` holds: a fork takes processor time from the worker that is at its task, and what the
-    service learns from that one's reports would be pages that it does not share with the new one any more. While it is
-    `crowded` others need the time more.
+    While `busy` returns true no worker is forked: a fork takes processor time from the worker that has a task, and the
+    service writes that worker's reports into pages that it would no longer share with the new one. While `crowded`
+    returns true, other processes need the time more.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class StandbyWorker:
         self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
 
     def begin(self, task: Any) -> worker.Worker:
-        """A worker at this task: the spare one, or one that is forked now."""
+        """A worker with this task: the standby worker, or one that is forked now."""
         standby, self.standby = self.standby, None
         if standby and standby.begin(task):
             return standby.worker
@@ -47,10 +46,10 @@ class StandbyWorker:
         return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
 
     def renew_soon(self) -> None:
-        """Have another one ready, once it is quiet; to be asked again when what makes it `busy` is over."""
+        """Fork another one when idle. To be called again when `busy` has changed."""
         self._cancel_timer()
         if not self._stopped:
-            self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._renew)
+            self._timer = asyncio.get_running_loop().call_later(_IDLE_S, self._renew)
 
     def _renew(self) -> None:
         if self.standby is None and self.crowded() and self._waits < _MOST_WAITS:
@@ -66,7 +65,7 @@ class StandbyWorker:
         self._waits = 0
         self._load()
         self._tidy()
-        with contextlib.suppress(OSError):  # without one, a look forks its own
+        with contextlib.suppress(OSError):  # without one, a reconcile forks its own
             self.standby = worker.prepare(self._body, self._warm_up, close=self.keep_from_workers())
 
     def _cancel_timer(self) -> None:
@@ -75,7 +74,7 @@ class StandbyWorker:
         self._timer = None
 
     def _tidy(self) -> None:
-        """Of what the last looks left. Not beside a spare worker, which shares the pages that this writes to."""
+        """Free what the last reconciles left. Not beside a standby worker: it shares the pages that this writes to."""
         if (now := time.monotonic()) - self._collected_at > _COLLECT_S:
             self._collected_at = now
             memory.collect()

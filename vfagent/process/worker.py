@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disposable child processes for what can hang in the kernel, beyond the reach of any signal.
+"""Disposable child processes for kernel calls that may hang uninterruptibly.
 
-Forked, not started anew: every module is loaded already, and pages are shared until they are written to.
+They are forked without exec: every module is already loaded, and pages are shared until they are written to.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from typing import Any
 
 _LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 16
-_TOGETHER_S = 0.05
+_BATCH_S = 0.05
 
 Send = Callable[[Any], None]
 
 
 @dataclass(slots=True)
 class Worker:
-    """A child at work: what it reports can be read from `reports`, its end from `pidfd`."""
+    """A running child: `reports` is readable when it has sent a report, `pidfd` when it has exited."""
 
     pid: int
     pidfd: int
@@ -36,7 +36,7 @@ class Worker:
     _buffer: bytearray = field(default_factory=bytearray)
 
     def read(self) -> Iterator[Any]:
-        """The reports that are there now. The pipe is not blocking."""
+        """The reports that have arrived. The pipe does not block."""
         while True:
             try:
                 chunk = os.read(self.reports, _CHUNK)
@@ -54,7 +54,7 @@ class Worker:
                 return
             body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + size])
             del self._buffer[: _LENGTH.size + size]
-            yield from pickle.loads(body)  # from our own child, over a pipe that only it holds
+            yield from pickle.loads(body)  # from our own child, over a pipe that only it can write to
 
     def kill(self) -> None:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -65,7 +65,7 @@ class Worker:
         return bool(end.poll(seconds * 1000))
 
     def close(self) -> int:
-        """After the child's end: collect it and its descriptors; returns its exit status."""
+        """After the child has exited: reap it and close its descriptors; returns its exit status."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         os.close(self.reports)
@@ -73,9 +73,9 @@ class Worker:
 
 
 def start(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worker:
-    """Run `body` in a child; what it sends arrives in `Worker.read`. `close`: descriptors it must not keep.
+    """Run `body` in a child. `Worker.read` returns what it sends. `close`: descriptors that it must not keep.
 
-    Raises OSError where there is no memory, process or descriptor left for it; then nothing of it is left.
+    Raises OSError where no memory, process or descriptor is available; then nothing of it remains.
     """
     reading, writing = os.pipe()
     try:
@@ -93,7 +93,7 @@ def start(body: Callable[[Send], None], *, close: tuple[int, ...] = ()) -> Worke
 
 
 def _pidfd(pid: int, reading: int) -> int:
-    """A child that nobody can watch must not work."""
+    """Without a pidfd the child cannot be watched, so it must not run."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -105,13 +105,13 @@ def _pidfd(pid: int, reading: int) -> int:
 
 @dataclass(slots=True)
 class Standby:
-    """A child that was forked ahead of its task, and waits for it."""
+    """A child that was forked before there is a task, and waits for one."""
 
     worker: Worker
     _orders: int
 
     def begin(self, task: Any) -> bool:
-        """Give it the task. False where that cannot be done at once: then it is of no use any more."""
+        """Send it the task. False where that would block, or where it has exited: then it must not be used again."""
         body = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
         order = _LENGTH.pack(len(body)) + body
         try:
@@ -122,15 +122,15 @@ class Standby:
             os.close(self._orders)
 
     def dismiss(self) -> None:
-        """It ends as it would without a parent."""
+        """It exits, as it does when the parent has exited."""
         os.close(self._orders)
 
 
 def prepare(body: Callable[[Any, Send], None], warm_up: Callable[[], None], *, close: tuple[int, ...] = ()) -> Standby:
-    """Fork a child that calls `warm_up` now, and `body` when it is given a task.
+    """Fork a child that calls `warm_up` now, and `body` when it gets a task.
 
-    The rehearsal makes the child's own copies of the pages that the work writes to: that, and the fork, are most
-    of what a new worker costs.
+    The warm-up makes the child's own copies of the pages that the task writes to. These and the fork take most of the
+    time of a new worker.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -140,7 +140,7 @@ def prepare(body: Callable[[Any, Send], None], warm_up: Callable[[], None], *, c
         warm_up()
         with os.fdopen(reading, "rb") as orders:
             head = orders.read(_LENGTH.size)
-            if head:  # else the parent is gone
+            if head:  # else the parent has exited
                 body(pickle.loads(orders.read(*_LENGTH.unpack(head))), send)
 
     try:
@@ -164,7 +164,7 @@ def _child(body: Callable[[Send], None], writing: int, close: tuple[int, ...]) -
             send.flush()
         status = 0
     except BrokenPipeError:
-        pass  # the parent is gone: stop at the step that was reached
+        pass  # the parent has exited: stop at the step that was reached
     except BaseException:
         traceback.print_exc(file=sys.stderr)
     finally:
@@ -172,8 +172,8 @@ def _child(body: Callable[[Send], None], writing: int, close: tuple[int, ...]) -
 
 
 def _leave_parent(close: tuple[int, ...]) -> None:
-    """The parent's signals and locks are not ours: a lock that outlived it in a stuck child would lock out its heir."""
-    gc.disable()  # it is short-lived, and a collection would write to every page that it shares
+    """Drop the parent's signal handlers and locks: a lock held by a stuck child would lock out the next agent."""
+    gc.disable()  # the child is short-lived, and a collection would write to every shared page
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -183,30 +183,30 @@ def _leave_parent(close: tuple[int, ...]) -> None:
 
 
 class _Sender:
-    """Reports on their way: those of one moment travel together, because each message wakes the parent."""
+    """Sends reports in batches, because each message wakes the parent."""
 
     def __init__(self, writing: int) -> None:
         self._writing = writing
-        self._waiting: list[Any] = []
+        self._unsent: list[Any] = []
         self._lock = threading.Lock()
         self._writing_lock = threading.Lock()
-        self._asked = threading.Event()
+        self._pending = threading.Event()
         self._parent = select.poll()
-        self._parent.register(writing, 0)  # POLLERR, which needs no asking: nobody reads any more
+        self._parent.register(writing, 0)  # POLLERR, which poll always reports: the reader has closed the pipe
         threading.Thread(target=self._flush_often, daemon=True).start()
 
     def __call__(self, report: Any) -> None:
-        """Raises BrokenPipeError when the parent is gone."""
+        """Raises BrokenPipeError when the parent has exited."""
         with self._lock:
             if self._parent.poll(0):
                 raise BrokenPipeError
-            self._waiting.append(report)
-        self._asked.set()
+            self._unsent.append(report)
+        self._pending.set()
 
     def flush(self) -> None:
         with self._writing_lock:
             with self._lock:
-                reports, self._waiting = self._waiting, []
+                reports, self._unsent = self._unsent, []
             if reports:
                 body = pickle.dumps(reports, pickle.HIGHEST_PROTOCOL)
                 self._write(memoryview(_LENGTH.pack(len(body)) + body))
@@ -216,8 +216,8 @@ class _Sender:
             data = data[os.write(self._writing, data) :]
 
     def _flush_often(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # told to whoever sends next
-            while self._asked.wait():
-                time.sleep(_TOGETHER_S)
-                self._asked.clear()
+        with contextlib.suppress(BrokenPipeError):  # the next __call__ raises it
+            while self._pending.wait():
+                time.sleep(_BATCH_S)
+                self._pending.clear()
                 self.flush()

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd's two sockets: the journal, with fields, and the service's notifications.
-
-Through systemd-python where it is there. It is sdist-only on PyPI, so in a virtual environment the notification
-is one datagram of our own and the log goes to standard error with priorities (sd-daemon(3)).
-"""
+"""Log records to the journal, with fields, and notifications to the service manager."""
 
 import asyncio
 import logging
@@ -12,41 +8,41 @@ import socket
 import sys
 import time
 
-_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
 
 def setup_logging(*, debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_handler()], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    # It warns at import that /proc/net/psched is hidden; traffic control is none of ours.
+    # It warns at import that /proc/net/psched is hidden. vfagent does no traffic control.
     logging.getLogger("pyroute2").setLevel(logging.ERROR)
 
 
 def _handler() -> logging.Handler:
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" not in os.environ:
-        handler.setFormatter(logging.Formatter("vfagent: %(message)s"))
-        return handler
-    try:
-        from systemd.journal import JournalHandler
-    except ImportError:
-        handler.setFormatter(_Prefixed())
-        return handler
+    if not _stderr_is_the_journal():
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setFormatter(logging.Formatter("vfagent: %(message)s"))
+        return terminal
+    from systemd.journal import JournalHandler
+
     journal: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="vfagent")
     journal.setFormatter(logging.Formatter("%(message)s"))
     return journal
 
 
-class _Prefixed(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{super().format(record)}"
+def _stderr_is_the_journal() -> bool:
+    """By device and inode, as systemd.exec(5) says: a terminal that a user service started inherits the variable."""
+    try:
+        stderr = os.fstat(2)
+    except OSError:  # it is closed
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
 
 
 class Notifier:
-    """sd_notify(3) that never waits: PID 1's queue is full only while that hangs, and our PFs are not to hang with it.
+    """sd_notify(3) that never blocks.
 
-    What must be heard is said once there is room: the last word of each kind, in the order of these. Without
-    NOTIFY_SOCKET nothing is sent.
+    systemd.daemon.notify() waits where the service manager's queue is full: as long as PID 1 hangs, the PFs would not
+    be reconciled. What does not fit is sent when the queue has room: the last state of each variable, in the order in
+    which they were set. Without NOTIFY_SOCKET nothing is sent.
     """
 
     def __init__(self) -> None:
@@ -56,7 +52,7 @@ class Notifier:
         microseconds = os.environ.get("WATCHDOG_USEC", "0") if pid == str(os.getpid()) else "0"
         self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
         self._unsent: dict[str, str] = {}  # by the variable's name
-        self._blocked: socket.socket | None = None  # connected: it can be written to when the queue has room
+        self._blocked: socket.socket | None = None  # connected; writable when the queue has room
 
     def _send(self, text: str, *, keep: bool = True) -> None:
         if not self._address or (self._blocked and not keep):

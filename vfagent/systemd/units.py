@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """systemd and machined over D-Bus: guests' transient units.
 
-Calls block, so they are made in workers. jeepney is loaded before the first of them is forked, by `load_jeepney`:
-twenty guests are some sixty workers, each of which else took 20 ms for it.
+Calls block, so they are made in workers. `load_jeepney` imports jeepney before the first of them is forked: twenty
+guests need some sixty workers, and the import takes 20 ms.
 """
 
 import os
@@ -39,12 +39,12 @@ _UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 
 
 def load_jeepney() -> None:
-    """What workers are to share; an agent without guests has no need of it."""
+    """For workers to share. An agent without guests does not need it."""
     import jeepney.io.blocking  # noqa: F401
 
 
 def bus_socket(address: str) -> Path | None:
-    """The file that a bus is reached by, None where it is none (D-Bus specification, "Server Addresses")."""
+    """The bus's socket, None where it has no path (D-Bus specification, "Server Addresses")."""
     if address == "SYSTEM":
         address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", _SYSTEM_BUS)
     kind, _, values = address.partition(":")
@@ -54,7 +54,7 @@ def bus_socket(address: str) -> Path | None:
 
 @frozen(slots=True)
 class UnitState:
-    """A unit in systemd's words. `loaded`: there is such a unit."""
+    """A unit's state as systemd has it. `loaded`: the unit exists."""
 
     loaded: bool
     active: str
@@ -63,7 +63,7 @@ class UnitState:
 
 
 class BusError(VfagentError):
-    """systemd said no; `name` is D-Bus' name of the error, "" where there was no answer."""
+    """A call failed; `name` is the D-Bus error name, "" where there was no reply."""
 
     def __init__(self, message: str, name: str = "", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -71,24 +71,24 @@ class BusError(VfagentError):
 
 
 class NoBusError(BusError):
-    """There is no bus, or nobody at it yet."""
+    """There is no bus, or it does not answer yet."""
 
 
 class Systemd:
-    """One connection. `address` is the system bus, or one of a test's own."""
+    """One connection. `address` is the system bus, or a test's own."""
 
     def __init__(self, address: str = "SYSTEM") -> None:
         from jeepney.io.blocking import open_dbus_connection
 
         self._subscribed = False
         try:
-            # jeepney's own second is short for a host that starts twenty guests.
+            # jeepney's default of one second is too short on a host that starts twenty guests.
             self._bus: Any = open_dbus_connection(bus=address, auth_timeout=_REPLY_S)
         except (OSError, KeyError, ValueError) as error:
             cause = errno_text(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            if isinstance(error, TimeoutError | BlockingIOError):  # it reads without waiting once the time is up
+            if isinstance(error, TimeoutError | BlockingIOError):  # jeepney reads without blocking once its time is up
                 cause = f"no answer within {_REPLY_S:g} s"
-            raise NoBusError(f"systemd: cannot talk to it over D-Bus: {cause}", hint="is dbus.socket there?") from error
+            raise NoBusError(f"systemd: cannot connect to D-Bus: {cause}", hint="is dbus.socket active?") from error
 
     def __enter__(self) -> Self:
         return self
@@ -99,39 +99,39 @@ class Systemd:
         self._bus.close()
 
     def start(self, spec: UnitSpec, timeout_s: float) -> str:
-        """Make the unit and wait for its job; gives the job's result, `done` when it runs. Raises BusError."""
-        properties = [(one.name, (one.signature, one.value)) for one in map(self._kept, spec.properties)]
+        """Start the unit and wait for its job. Returns the job's result, `done` when it runs. Raises BusError."""
+        properties = [(item.name, (item.signature, item.value)) for item in map(self._unexpanded, spec.properties)]
         body: tuple[Any, ...] = (spec.unit, "fail", properties, [])
         try:
             return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
         except BusError as error:
             if error.name != _UNIT_EXISTS:
                 raise
-        # One that failed keeps its name until that is forgotten. Not asked for before: it is seldom there, and each
-        # question to systemd is 20 to 50 ms of a boot.
+        # A failed unit keeps its name until it is reset. Not reset in advance: it rarely exists, and each call takes 20
+        # to 50 ms of a boot.
         self.reset_failed(spec.unit)
         return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
 
-    def _kept(self, one: Property) -> Property:
-        """A command that is the same once systemd has read the unit's file again, at a daemon-reload.
+    def _unexpanded(self, item: Property) -> Property:
+        """ExecStart= as it has to be sent so that a daemon-reload, which reads the unit's file, does not change it.
 
-        From 257 on (the lab) an escaped `$` is escaped once more in the file, unless the command has no variables. To
-        say so takes ExecStartEx=, which 252 writes by that name, and does not read.
+        systemd from 257 on (the lab) escapes an escaped `$` once more in the file, unless the command has the flag
+        no-env-expand. The flag needs ExecStartEx=, which 252 writes to the file under that name, but does not read.
         """
-        started: Any = one.value if one.name == "ExecStart" else ()
-        if not any("$" in word for _, words, _ in started for word in words):
-            return one
+        commands: Any = item.value if item.name == "ExecStart" else ()
+        if not any("$" in word for _, words, _ in commands for word in words):
+            return item
         version = re.match(r"\d+", str(self._property(_SYSTEMD[0], "Manager", "Version")))
         if not version or int(version[0]) < _WRITES_EX:
-            return one
-        commands = [
+            return item
+        extended = [
             (path, [word.replace("$$", "$") for word in words], ["no-env-expand", *(["ignore-failure"] * may_fail)])
-            for path, words, may_fail in started
+            for path, words, may_fail in commands
         ]
-        return Property("ExecStartEx", "a(sasas)", commands)
+        return Property("ExecStartEx", "a(sasas)", extended)
 
     def stop(self, unit: str, timeout_s: float) -> str:
-        """Wait until it is stopped. A unit that is not there is."""
+        """Stop the unit and wait for its job. A unit that does not exist is stopped."""
         try:
             return self._job("StopUnit", "ss", (unit, "replace"), unit, timeout_s)
         except BusError as error:
@@ -140,7 +140,7 @@ class Systemd:
             raise
 
     def reset_failed(self, unit: str) -> None:
-        """Forget how it failed last, and how often."""
+        """Reset its result and its restart counter."""
         try:
             self._call(_SYSTEMD, "ResetFailedUnit", "s", (unit,))
         except BusError as error:
@@ -148,13 +148,13 @@ class Systemd:
                 raise
 
     def guests(self) -> tuple[FoundUnit, ...]:
-        """Every guest's unit that systemd knows."""
+        """The units of all guests."""
         patterns: tuple[list[str], list[str]] = ([], [f"{UNIT_PREFIX}*{UNIT_SUFFIX}"])
         [units] = self._call(_SYSTEMD, "ListUnitsByPatterns", "asas", patterns)
         return tuple(self._found(unit[0], unit[3], unit[4], unit[6]) for unit in units if unit[2] != "not-found")
 
     def state(self, unit: str) -> UnitState:
-        """Also of one that is not loaded yet, or not there."""
+        """Also of a unit that is not loaded yet, or does not exist."""
         [path] = self._call(_SYSTEMD, "LoadUnit", "s", (unit,))
         names = ("LoadState", "ActiveState", "UnitFileState")
         load, active, enabled = (self._property(path, "Unit", name) for name in names)
@@ -163,7 +163,7 @@ class Systemd:
 
     def _found(self, unit: str, active: str, sub: str, path: str) -> FoundUnit:
         environment = dict(word.partition("=")[::2] for word in self._service(path, "Environment"))
-        vfs = tuple(PciAddress(one) for one in environment.get(ENV_VFS, "").split(",") if one)
+        vfs = tuple(PciAddress(vf) for vf in environment.get(ENV_VFS, "").split(",") if vf)
         result, pid = self._service(path, "Result"), self._service(path, "MainPID")
         restarts, started = self._service(path, "NRestarts"), self._service(path, "ExecMainStartTimestamp")
         rule, started_at = environment.get(ENV_RULE, ""), started / 1e6 if pid else None
@@ -178,20 +178,20 @@ class Systemd:
         return value
 
     def register_machine(self, name: str, uuid: bytes, pid: int) -> None:
-        """Tell machined, where it is there. Machine names are host names, which have no `_`."""
+        """Register with machined. Machine names are host names, which have no `_`."""
         body: tuple[Any, ...] = (name.replace("_", "-"), uuid, "vfagent", "vm", pid, "")
         self._call(_MACHINED, "RegisterMachine", "sayssus", body)
 
     def _job(self, method: str, signature: str, body: tuple[Any, ...], unit: str, timeout_s: float) -> str:
-        """The reply only says that the job is queued; its end is a signal, which may come before the reply."""
+        """The reply only says that the job is queued. A signal reports its end, possibly before the reply."""
         from jeepney import MatchRule
 
         rule = MatchRule(type="signal", interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
         if not self._subscribed:
-            # Once, as a second time is an error. Their answers are not waited for: bus and systemd keep the order of
-            # what one peer sends.
-            self._tell(_DAEMON, "AddMatch", "s", (rule.serialise(),))
-            self._tell(_SYSTEMD, "Subscribe", None, ())
+            # Once: a second time is an error. Replies are not waited for: bus and systemd keep the order of one peer's
+            # messages.
+            self._send(_DAEMON, "AddMatch", "s", (rule.serialise(),))
+            self._send(_SYSTEMD, "Subscribe", None, ())
             self._subscribed = True
         end = time.monotonic() + timeout_s
         with self._bus.filter(rule, bufsize=1024) as signals:
@@ -200,11 +200,11 @@ class Systemd:
                 try:
                     removed = self._bus.recv_until_filtered(signals, timeout=max(0.0, end - time.monotonic()))
                 except (OSError, TimeoutError) as error:
-                    raise BusError(f"{unit}: no end of {method} within {timeout_s:.0f} s") from error
+                    raise BusError(f"{unit}: {method} did not end within {timeout_s:.0f} s") from error
                 if removed.body[1] == job:
                     return str(removed.body[3])
 
-    def _tell(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> None:
+    def _send(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> None:
         from jeepney import MessageFlag
 
         message = _message(target, method, signature, body)
@@ -225,7 +225,7 @@ class Systemd:
             text = error.data[0] if error.data and isinstance(error.data[0], str) else error.name
             raise BusError(f"systemd: cannot {method} {_object(body)}: {text}", error.name) from error
         except (OSError, TimeoutError) as error:
-            raise BusError(f"systemd: cannot {method}: {str(error) or 'no answer'}") from error
+            raise BusError(f"systemd: cannot {method}: {str(error) or 'no reply'}") from error
 
 
 def _message(target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> Any:
@@ -240,7 +240,7 @@ def _object(body: tuple[Any, ...]) -> str:
 
 
 def device_unit(address: PciAddress, root: Path = Path("/")) -> str:
-    """The unit that systemd keeps for a PCI function that udev tagged for it: its path in sysfs, escaped."""
+    """The device unit of a PCI function that udev tagged `systemd`: its path in sysfs, escaped."""
     path = os.path.realpath(root / "sys/bus/pci/devices" / address)
     own = "/" + os.path.relpath(path, root)
     return escape_path(own) + ".device"

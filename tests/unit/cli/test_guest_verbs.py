@@ -59,7 +59,7 @@ def status(tree: Tree) -> None:
 def test_plan_tells_what_a_guest_cannot_start_without(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     put(tree.root / "usr/bin/qemu-system-x86_64", "")
     assert say(tree, "plan") == 3
-    wanted = "guest x: waits: /usr/lib/ipxe/ipxe.lkrn, the iPXE image, is not there (apt install ipxe)"
+    wanted = "guest x: waits: /usr/lib/ipxe/ipxe.lkrn (the iPXE image) does not exist (apt install ipxe)"
     assert wanted in capsys.readouterr().out
 
 
@@ -83,7 +83,7 @@ def test_plan_knows_guests_that_run_and_guests_that_were_stopped(
     records = GuestRecords(tree.root)
     records.keep("x", Record(rule_digest(load(tree.root).guest[0]), "it was stopped by hand"))
     assert say(tree, "plan") == 0
-    assert "guest x: stays as it is: it was stopped by hand" in capsys.readouterr().out
+    assert "guest x: is not started: it was stopped by hand" in capsys.readouterr().out
     records.set_vf_users({PciAddress(tree.vfs(PF)[0]): "x"})
     (tree.root / "sys/fs/cgroup/machine.slice/vfagent-guest-x.service").mkdir(parents=True)
     assert say(tree, "plan") == 0

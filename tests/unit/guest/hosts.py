@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PFs as their last look left them, made by hand."""
+"""PFs as they are last observed, made by hand."""
 
 from pathlib import Path
 
@@ -43,17 +43,19 @@ def pf(bus: int, vfs: tuple[Vf, ...] | None = None, *, numa_node: int | None = N
 
 
 def managed(policy: Policy, *pfs: Pf, trouble: str | None = None) -> tuple[ManagedPf, ...]:
-    pairs = ((one, desired_pf(policy, one, IDENTITY)) for one in pfs)
+    pairs = ((observed, desired_pf(policy, observed, IDENTITY)) for observed in pfs)
     return tuple(
-        ManagedPf(one, desired, plan_pf(desired, one, DriverState()), trouble) for one, desired in pairs if desired
+        ManagedPf(observed, desired, plan_pf(desired, observed, DriverState()), trouble)
+        for observed, desired in pairs
+        if desired
     )
 
 
 def placed(policy: Policy, *pfs: Pf, held: dict[str, tuple[PciAddress, ...]] | None = None) -> dict[str, str]:
     """Each guest's VFs by PF's bus and index, or what it waits for."""
-    found = place(policy.guest, managed(policy, *pfs), held or {})
-    return {one.rule.name: one.waits or " ".join(_short(one)) for one in found}
+    placements = place(policy.guest, managed(policy, *pfs), held or {})
+    return {placement.rule.name: placement.waits or " ".join(_short(placement)) for placement in placements}
 
 
-def _short(one: Placement) -> list[str]:
-    return [f"{vf.pf[5:7]}/{vf.index}" for vf in one.vfs]
+def _short(placement: Placement) -> list[str]:
+    return [f"{vf.pf[5:7]}/{vf.index}" for vf in placement.vfs]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loader that serves a VF, and what it is given."""
+"""Which loader boots through a VF, and its script or command line."""
 
 from pathlib import Path
 
@@ -18,42 +18,42 @@ def boot(folder: Path, hardware: str, *tables: str, firmware: str = "bios") -> B
     return boot_of(policy_of(folder, text + "".join(tables)).guest[0], (hardware,))
 
 
-def test_ipxe_drives_what_it_has_a_driver_for(tmp_path: Path) -> None:
-    found = boot(tmp_path, IGBVF, IPXE, KERNEL)
-    assert (found.loader, found.problem) == (Loader.IMAGE, None)
+def test_ipxe_boots_through_vfs_it_has_a_driver_for(tmp_path: Path) -> None:
+    result = boot(tmp_path, IGBVF, IPXE, KERNEL)
+    assert (result.loader, result.problem) == (Loader.IMAGE, None)
 
 
-def test_the_kernel_serves_the_vfs_that_ipxe_cannot_drive(tmp_path: Path) -> None:
+def test_the_kernel_is_used_for_vfs_without_an_ipxe_driver(tmp_path: Path) -> None:
     assert boot(tmp_path, MLX5, IPXE, KERNEL).loader is Loader.KERNEL
     problem = boot(tmp_path, MLX5, IPXE).problem
-    assert problem == "iPXE has no driver for VFs 15b3:1018: give it a guest.kernel"
+    assert problem == "iPXE has no driver for VFs 15b3:1018: set guest.kernel"
 
 
-def test_both_firmwares_boot_by_the_image(tmp_path: Path) -> None:
+def test_both_firmwares_boot_the_ipxe_image(tmp_path: Path) -> None:
     for firmware in ("bios", "uefi"):
-        found = boot(tmp_path, IGBVF, IPXE, KERNEL, firmware=firmware)
-        assert (found.loader, found.problem) == (Loader.IMAGE, None)
+        result = boot(tmp_path, IGBVF, IPXE, KERNEL, firmware=firmware)
+        assert (result.loader, result.problem) == (Loader.IMAGE, None)
 
 
-def test_a_script_of_the_users_own_needs_bios_or_a_rom(tmp_path: Path) -> None:
+def test_the_users_own_script_needs_bios_or_a_rom(tmp_path: Path) -> None:
     own = '[guest.ipxe]\nscript = "/etc/own.ipxe"\n'
-    assert "under BIOS only" in (boot(tmp_path, IGBVF, own, firmware="uefi").problem or "")
+    assert "cannot run your own script" in (boot(tmp_path, IGBVF, own, firmware="uefi").problem or "")
     assert boot(tmp_path, IGBVF, own + 'loader = "rom"', firmware="uefi").problem is None
 
 
-def test_undionly_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_undionly_is_refused_with_a_reason(tmp_path: Path) -> None:
     assert "a VF has none" in (boot(tmp_path, IGBVF, IPXE + 'loader = "undionly"').problem or "")
 
 
-def test_a_rom_is_made_for_the_vf_and_the_firmware(tmp_path: Path) -> None:
-    found = {one: boot(tmp_path, IGBVF, IPXE + 'loader = "rom"', firmware=one).rom for one in ("bios", "uefi")}
-    assert found["bios"]
-    assert found["uefi"]
-    assert (found["bios"].target, found["uefi"].target) == ("bin/808610ca.rom", "bin-x86_64-efi/808610ca.efirom")
-    assert "sanboot iscsi:192.168.10.1" in (found["bios"].script or "")
+def test_the_rom_depends_on_the_vf_and_the_firmware(tmp_path: Path) -> None:
+    roms = {name: boot(tmp_path, IGBVF, IPXE + 'loader = "rom"', firmware=name).rom for name in ("bios", "uefi")}
+    assert roms["bios"]
+    assert roms["uefi"]
+    assert (roms["bios"].target, roms["uefi"].target) == ("bin/808610ca.rom", "bin-x86_64-efi/808610ca.efirom")
+    assert "sanboot iscsi:192.168.10.1" in (roms["bios"].script or "")
 
 
-def test_a_target_with_chap_is_logged_in_to_and_the_script_holds_no_secret(tmp_path: Path) -> None:
+def test_the_script_logs_in_by_chap_without_containing_the_secret(tmp_path: Path) -> None:
     chap = '[guest.chap]\nuser = "cirros"\nsecret = "/etc/vfagent/cirros.chap"\n'
     lines = (boot(tmp_path, IGBVF, IPXE, chap).script or "").splitlines()
     begin = lines.index("set username cirros")
@@ -61,7 +61,7 @@ def test_a_target_with_chap_is_logged_in_to_and_the_script_holds_no_secret(tmp_p
     assert lines[begin + 2].startswith("sanboot ")
 
 
-def test_the_script_is_the_seeds(tmp_path: Path) -> None:
+def test_the_script_sets_a_static_address_and_boots_the_target(tmp_path: Path) -> None:
     lines = (boot(tmp_path, IGBVF, IPXE + 'gateway = "192.168.10.1"').script or "").splitlines()
     assert lines[0] == "#!ipxe"
     begin = lines.index("ifopen net0 || goto failed")
@@ -74,7 +74,7 @@ def test_the_script_is_the_seeds(tmp_path: Path) -> None:
     assert any(line.startswith("echo vfagent: guest x: cannot boot iscsi:192.168.10.1") for line in lines)
 
 
-def test_the_script_speaks_ipv6_and_dhcp(tmp_path: Path) -> None:
+def test_the_script_can_use_ipv6_and_dhcp(tmp_path: Path) -> None:
     six = (
         boot(tmp_path, IGBVF, IPXE.replace("192.168.10.10/24", "fd00::2/64") + 'gateway = "fd00::1"\n').script or ""
     ).splitlines()
@@ -83,11 +83,11 @@ def test_the_script_speaks_ipv6_and_dhcp(tmp_path: Path) -> None:
     assert "ifconf net0 || goto failed\nautoboot net0 || goto failed" in dhcp
 
 
-def test_a_script_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
+def test_no_script_is_made_beside_the_users_own(tmp_path: Path) -> None:
     assert boot(tmp_path, IGBVF, '[guest.ipxe]\nscript = "/s"\n').script is None
 
 
-def test_the_kernel_gets_disk_and_address_from_ipxes_table(tmp_path: Path) -> None:
+def test_the_kernel_gets_disk_and_address_from_the_ipxe_table(tmp_path: Path) -> None:
     words = boot(tmp_path, MLX5, IPXE + 'gateway = "192.168.10.1"\n', KERNEL).cmdline.split()
     assert words == [
         "ip=192.168.10.10::192.168.10.1:255.255.255.0:x::off",
@@ -101,13 +101,13 @@ def test_the_kernel_gets_disk_and_address_from_ipxes_table(tmp_path: Path) -> No
     ]
 
 
-def test_a_kernel_alone_may_have_no_network(tmp_path: Path) -> None:
+def test_a_kernel_without_address_has_no_network(tmp_path: Path) -> None:
     assert boot(tmp_path, MLX5, KERNEL).cmdline == "root=/dev/sda"
 
 
-def test_a_root_that_is_no_disk_is_a_problem(tmp_path: Path) -> None:
-    found = boot(tmp_path, MLX5, KERNEL + 'root = "iscsi:192.168.10.1"\naddress = "dhcp"\n')
-    assert found.problem == "iscsi:192.168.10.1 names no server and target; it is iscsi:SERVER::::TARGET"
+def test_a_root_without_a_target_is_a_problem(tmp_path: Path) -> None:
+    result = boot(tmp_path, MLX5, KERNEL + 'root = "iscsi:192.168.10.1"\naddress = "dhcp"\n')
+    assert result.problem == "iscsi:192.168.10.1 names no server and target; it is iscsi:SERVER::::TARGET"
 
 
 @pytest.mark.parametrize(
@@ -118,5 +118,5 @@ def test_a_root_that_is_no_disk_is_a_problem(tmp_path: Path) -> None:
         ("iscsi:[fd00::1]::::iqn.a", IscsiUrl("fd00::1", 3260, "0", "iqn.a")),
     ],
 )
-def test_an_iscsi_url_is_read(text: str, url: IscsiUrl) -> None:
+def test_an_iscsi_url_is_parsed(text: str, url: IscsiUrl) -> None:
     assert iscsi_url(text) == url

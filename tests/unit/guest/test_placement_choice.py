@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The choice of VFs beside its plain definition: of all VFs that are meant, the first free one, rather a near one."""
+"""The choice of VFs, compared with its definition: the first free matching VF, on a wanted NUMA node if possible."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,59 +29,60 @@ def index_of(reference: VfReference) -> int | None:
     return None if reference.indices is None else next(reference.indices.within(8))
 
 
-class Plainly:
-    """Every VF is looked at for every guest."""
+class Definition:
+    """Checks every VF for every guest."""
 
     def __init__(self, guests: list[GuestRule], pfs: list[ManagedPf], held: Held) -> None:
         self.guests, self.pfs, self.held = guests, pfs, held
-        self.given = {address: name for name, addresses in held.items() for address in addresses}
-        named = [(one.name, vf_reference(text)) for one in guests for text in one.vfs]
+        self.assigned = {address: name for name, addresses in held.items() for address in addresses}
+        named = [(guest.name, vf_reference(text)) for guest in guests for text in guest.vfs]
         self.reserved = {(ref.label, index_of(ref)): name for name, ref in named if ref.indices is not None}
 
     def placed(self) -> tuple[Placement, ...]:
-        order = sorted(self.guests, key=lambda one: any(":" not in text for text in one.vfs))
-        found = {one.name: self.place(one) for one in order}
-        return tuple(found[one.name] for one in self.guests)
+        order = sorted(self.guests, key=lambda guest: any(":" not in text for text in guest.vfs))
+        placements = {guest.name: self.place(guest) for guest in order}
+        return tuple(placements[guest.name] for guest in self.guests)
 
     def place(self, guest: GuestRule) -> Placement:
         if (mine := self.held.get(guest.name)) is not None:
-            there = ((one, vf) for one in self.pfs for vf in one.pf.vfs)
-            return Placement(guest, tuple(self.value(one, vf.index) for one, vf in there if vf.address in mine))
-        found: list[GuestVf] = []
+            vfs = ((managed_pf, vf) for managed_pf in self.pfs for vf in managed_pf.pf.vfs)
+            return Placement(
+                guest, tuple(self.value(managed_pf, vf.index) for managed_pf, vf in vfs if vf.address in mine)
+            )
+        chosen: list[GuestVf] = []
         for reference in map(vf_reference, guest.vfs):
-            options = [one for one in self.options(reference, guest) if one[0] not in found]
-            near = {vf.numa_node for vf in found} or {int(text) for name, text in guest.unit if name == "NUMAMask"}
-            options.sort(key=lambda one: (one[1] is not None, bool(near) and one[0].numa_node not in near))
+            options = [option for option in self.options(reference, guest) if option[0] not in chosen]
+            nodes = {vf.numa_node for vf in chosen} or {int(text) for name, text in guest.unit if name == "NUMAMask"}
+            options.sort(key=lambda option: (option[1] is not None, bool(nodes) and option[0].numa_node not in nodes))
             if not options:
-                return Placement(guest, (), f"no PF of rule {reference.label!r} is here, or has a VF left")
-            if options[0][1]:
-                return Placement(guest, (), options[0][1])
-            found.append(options[0][0])
-        self.given.update((vf.address, guest.name) for vf in found)
-        return Placement(guest, tuple(found))
+                return Placement(guest, (), f"no PF of rule {reference.label!r} has a free VF")
+            vf, blocker = options[0]
+            if blocker:
+                return Placement(guest, (), blocker)
+            chosen.append(vf)
+        self.assigned.update((vf.address, guest.name) for vf in chosen)
+        return Placement(guest, tuple(chosen))
 
     def options(self, reference: VfReference, guest: GuestRule) -> Iterator[Option]:
-        for one in (one for one in self.pfs if one.desired.rule == reference.label):
-            named, wanted = index_of(reference), (wish.index for wish in one.desired.vfs if wish.driver == VFIO_DRIVER)
-            free = [
-                number for number in wanted if self.reserved.get((reference.label, number), guest.name) == guest.name
-            ]
-            yield from (
-                (self.value(one, number), self.why(one, number)) for number in ([named] if named is not None else free)
-            )
+        label, named = reference.label, index_of(reference)
+        for managed_pf in (managed_pf for managed_pf in self.pfs if managed_pf.desired.rule == label):
+            for_vfio = (vf.index for vf in managed_pf.desired.vfs if vf.driver == VFIO_DRIVER)
+            free = [index for index in for_vfio if self.reserved.get((label, index), guest.name) == guest.name]
+            for index in free if named is None else [named]:
+                yield self.value(managed_pf, index), self.blocker(managed_pf, index)
 
-    def value(self, one: ManagedPf, index: int) -> GuestVf:
-        found = next((vf for vf in one.pf.vfs if vf.index == index), None)
-        address, group = (found.address, found.iommu_group) if found else (one.pf.address, None)
-        return GuestVf(one.pf.address, index, address, group, one.pf.numa_node)
+    def value(self, managed_pf: ManagedPf, index: int) -> GuestVf:
+        vf = next((vf for vf in managed_pf.pf.vfs if vf.index == index), None)
+        address, group = (vf.address, vf.iommu_group) if vf else (managed_pf.pf.address, None)
+        return GuestVf(managed_pf.pf.address, index, address, group, managed_pf.pf.numa_node)
 
-    def why(self, one: ManagedPf, index: int) -> str | None:
-        found = next((vf for vf in one.pf.vfs if vf.index == index), None)
-        wish = next((wish for wish in one.desired.vfs if wish.index == index), None)
-        user = self.given.get(found.address) if found else None
-        ready = not_ready(one, found, wish) if found else "is not there yet"
-        why = f"is guest {user}'s" if user else one.trouble or ready
-        return f"{one.pf.address}/vf{index}: {why}" if why else None
+    def blocker(self, managed_pf: ManagedPf, index: int) -> str | None:
+        vf = next((vf for vf in managed_pf.pf.vfs if vf.index == index), None)
+        desired = next((desired for desired in managed_pf.desired.vfs if desired.index == index), None)
+        user = self.assigned.get(vf.address) if vf else None
+        reason = not_ready(managed_pf, vf, desired) if vf else "does not exist yet"
+        why = f"is used by guest {user}" if user else managed_pf.trouble or reason
+        return f"{managed_pf.pf.address}/vf{index}: {why}" if why else None
 
 
 WHERE = st.sets(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=8)
@@ -91,8 +92,8 @@ NAMES = st.lists(st.sampled_from(["a", "a", "b", "a:0", "a:1", "a:3", "b:2", "c"
 @st.composite
 def guests(draw: st.DrawFn) -> list[GuestRule]:
     nodes = st.sampled_from([(), (("NUMAMask", "0"),), (("NUMAMask", "1"),)])
-    asked = draw(st.lists(st.tuples(NAMES, nodes), max_size=14))
-    return [GuestRule(name=f"g{number}", vfs=tuple(vfs), unit=unit) for number, (vfs, unit) in enumerate(asked)]
+    drawn = draw(st.lists(st.tuples(NAMES, nodes), max_size=14))
+    return [GuestRule(name=f"g{number}", vfs=tuple(vfs), unit=unit) for number, (vfs, unit) in enumerate(drawn)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -104,7 +105,7 @@ def guests(draw: st.DrawFn) -> list[GuestRule]:
     holding=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), unique=True, max_size=3),
     stuck=st.sets(st.integers(1, 4), max_size=2),
 )
-def test_each_guest_gets_the_first_free_vf_that_it_means_rather_a_near_one(
+def test_each_guest_gets_the_first_free_matching_vf(
     guests: list[GuestRule],
     nodes: list[int | None],
     absent: set[tuple[int, int]],
@@ -113,17 +114,17 @@ def test_each_guest_gets_the_first_free_vf_that_it_means_rather_a_near_one(
     stuck: set[int],
 ) -> None:
     held: Held = {f"g{2 * number}": (vf(*where).address,) for number, where in enumerate(holding)}
-    there = {bus: [index for index in range(4) if (bus, index) not in absent] for bus in range(1, 5)}
+    indices = {bus: [index for index in range(4) if (bus, index) not in absent] for bus in range(1, 5)}
     ports = [
         pf(
             bus,
-            tuple(vf(bus, n, driver=None if (bus, n) in unbound else VFIO_DRIVER) for n in there[bus]),
+            tuple(vf(bus, n, driver=None if (bus, n) in unbound else VFIO_DRIVER) for n in indices[bus]),
             numa_node=node,
         )
         for bus, node in zip(range(1, 5), nodes, strict=True)
     ]
-    found = [
-        replace(one, trouble="is stuck" if number in stuck else None)
-        for number, one in enumerate(managed(POLICY, *ports), 1)
+    pfs = [
+        replace(managed_pf, trouble="is stuck" if number in stuck else None)
+        for number, managed_pf in enumerate(managed(POLICY, *ports), 1)
     ]
-    assert place(guests, found, held) == Plainly(guests, found, held).placed()
+    assert place(guests, pfs, held) == Definition(guests, pfs, held).placed()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unit that builds a ROM, and what is read of iPXE's sources."""
+"""The unit that builds a ROM, and what is read from iPXE's sources."""
 
 from typing import Any
 
@@ -11,31 +11,31 @@ from vfagent.model.guest_unit import UnitSpec
 
 
 def value(spec: UnitSpec, name: str) -> Any:
-    return next(one.value for one in spec.properties if one.name == name)
+    return next(item.value for item in spec.properties if item.name == name)
 
 
 def unit(source: str = "/usr/src/ipxe") -> UnitSpec:
     return build_unit(RomWish("8086:10ca", "bios"), b"#!ipxe\n", source, "0123", 2, "/made", "/log")
 
 
-def test_what_builds_a_rom_has_no_network_no_rights_and_nowhere_to_write() -> None:
+def test_a_rom_build_has_no_network_no_rights_and_no_writable_path() -> None:
     spec = unit()
     for name in ("DynamicUser", "PrivateNetwork", "PrivateDevices", "NoNewPrivileges"):
         assert value(spec, name) is True
     assert value(spec, "CapabilityBoundingSet") == 0
     assert value(spec, "ProtectSystem") == "strict"
-    assert not [one for one in spec.properties if one.name == "ReadWritePaths"]
+    assert not [item for item in spec.properties if item.name == "ReadWritePaths"]
 
 
-def test_a_folder_s_name_is_no_command() -> None:
+def test_a_folder_name_is_not_run_as_a_command() -> None:
     [(_, words, _)] = value(unit("/usr/src/$(reboot) '; reboot"), "ExecStart")
     assert words[4:] == ["/usr/src/$$(reboot) '; reboot", "0123", "bin/808610ca.rom", "2"]
 
 
-def test_roms_that_differ_in_anything_have_names_that_differ() -> None:
+def test_roms_that_differ_have_different_keys() -> None:
     known = ("8086:10ca", "bios", "script", "tree")
     others = [(*known[:n], "another", *known[n + 1 :]) for n in range(4)]
-    assert len({rom_key(*one) for one in (known, *others)}) == 5
+    assert len({rom_key(*key) for key in (known, *others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,6 @@ def test_the_devices_of_a_driver_are_read_from_its_source(line: str) -> None:
     assert drivers_in(f"static struct pci_device_id nics[] = {{\n{line}\n}};\n") == {"8086:10ca"}
 
 
-def test_the_table_of_drivers_is_of_ids_as_sysfs_has_them() -> None:
+def test_the_driver_table_has_ids_as_in_sysfs() -> None:
     assert all(f"{key}".islower() or key.replace(":", "").isdigit() for key in DRIVERS)
     assert all(len(key) == 9 and key[4] == ":" for key in DRIVERS)

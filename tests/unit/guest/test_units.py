@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts anew."""
+"""A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts."""
 
 import json
 from dataclasses import fields, replace
@@ -12,7 +12,7 @@ from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import boot_of
 from vfagent.guests.spec.placement import place
-from vfagent.guests.spec.qemu import Guest, argv
+from vfagent.guests.spec.qemu import Guest, argv, guest_uuid
 from vfagent.guests.spec.unit import rule_digest, unit_of
 from vfagent.guests.spec.unit_values import translated
 from vfagent.model.guest_unit import Property, UnitSpec
@@ -25,13 +25,12 @@ HOSTILE = 'x"},"y":$HOME ${PATH} %i'
 
 
 def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> list[Guest]:
-    found = place(policy.guest, managed(policy, pf(1), pf(2, numa_node=1)), {})
-    assert [one.waits for one in found] == [None] * len(found)
-    vfs = [tuple(replace(vf, hardware=hardware) for vf in one.vfs) for one in found]
-    return [
-        Guest(one.rule, mine, boot_of(one.rule, tuple(vf.hardware for vf in mine)), kvm, UUID)
-        for one, mine in zip(found, vfs, strict=True)
+    placements = place(policy.guest, managed(policy, pf(1), pf(2, numa_node=1)), {})
+    assert not any(placement.waits for placement in placements)
+    with_vfs = [
+        (placement.rule, tuple(replace(vf, hardware=hardware) for vf in placement.vfs)) for placement in placements
     ]
+    return [Guest(rule, vfs, boot_of(rule, (hardware,) * len(vfs)), kvm, UUID) for rule, vfs in with_vfs]
 
 
 def unit(guest: Guest) -> UnitSpec:
@@ -39,7 +38,7 @@ def unit(guest: Guest) -> UnitSpec:
 
 
 def value(spec: UnitSpec, name: str) -> Any:
-    return next(one.value for one in spec.properties if one.name == name)
+    return next(item.value for item in spec.properties if item.name == name)
 
 
 def as_text(guest: Guest) -> str:
@@ -48,29 +47,29 @@ def as_text(guest: Guest) -> str:
         lines.append(f"  {word}" if not word.startswith("-") else word)
     lines.append("")
     lines += [
-        f"{one.name} ({one.signature}) {one.value!r}" for one in unit(guest).properties if one.name != "ExecStart"
+        f"{item.name} ({item.signature}) {item.value!r}" for item in unit(guest).properties if item.name != "ExecStart"
     ]
     return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_the_unit_is_as_written(case: Path, pytestconfig: pytest.Config) -> None:
-    found = "\n".join(as_text(guest) for guest in guests(load_files([case]), hardware=_hardware(case)))
+def test_the_unit_is_the_golden_text(case: Path, pytestconfig: pytest.Config) -> None:
+    text = "\n".join(as_text(guest) for guest in guests(load_files([case]), hardware=_hardware(case)))
     golden = case.with_suffix(".txt")
     if pytestconfig.getoption("--regenerate", default=False):
-        golden.write_text(found)
-    assert found == golden.read_text()
+        golden.write_text(text)
+    assert text == golden.read_text()
 
 
 def _hardware(case: Path) -> str:
     return "15b3:1018" if "kernel" in case.stem else "8086:10ca"
 
 
-def test_a_guest_beside_a_busy_udev_waits_for_no_device(tmp_path: Path) -> None:
+def test_a_guest_beside_udev_waits_for_no_device_unit(tmp_path: Path) -> None:
     spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), beside_udev=True))
     assert value(spec, "StopPropagatedFrom") == ["vfagent-vf@0000:01:10.0.target"]
     assert value(spec, "Wants") == ["vfagent-vf@0000:01:10.0.target"]
-    assert not {"After", "BindsTo"} & {one.name for one in spec.properties}
+    assert not {"After", "BindsTo"} & {item.name for item in spec.properties}
 
 
 def hostile(folder: Path, tables: str) -> Guest:
@@ -78,7 +77,7 @@ def hostile(folder: Path, tables: str) -> Guest:
     return guests(policy_of(folder, f'{start}[[guest]]\nname = "x"\nvfs = ["a:0"]\n{tables}'))[0]
 
 
-def test_a_disks_name_ends_no_option(tmp_path: Path) -> None:
+def test_a_disk_path_cannot_add_qemu_options(tmp_path: Path) -> None:
     path = "/" + HOSTILE.replace(",", "")
     guest = hostile(tmp_path, f"[[guest.disk]]\npath = '{path}'\n")
     words = argv(guest)
@@ -86,14 +85,14 @@ def test_a_disks_name_ends_no_option(tmp_path: Path) -> None:
     assert disk["file"]["filename"] == path
 
 
-def test_systemd_expands_nothing_of_a_command_line(tmp_path: Path) -> None:
+def test_systemd_expands_nothing_in_a_command_line(tmp_path: Path) -> None:
     guest = hostile(tmp_path, f"[guest.kernel]\nimage = '/k'\ncmdline = '{HOSTILE}'\n")
     [(program, words, ignored)] = value(unit(guest), "ExecStart")
     assert (program, ignored) == (argv(guest)[0], False)
     assert words[words.index("-append") + 1] == HOSTILE.replace("$", "$$")
 
 
-def test_a_guest_reaches_its_own_group_and_no_network(tmp_path: Path) -> None:
+def test_a_guest_may_open_its_own_vfio_group_and_has_no_network(tmp_path: Path) -> None:
     spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'))
     assert value(spec, "DeviceAllow") == [("/dev/vfio/vfio", "rw"), ("/dev/vfio/10", "rw"), ("/dev/kvm", "rw")]
     assert value(spec, "DevicePolicy") == "closed"
@@ -101,13 +100,13 @@ def test_a_guest_reaches_its_own_group_and_no_network(tmp_path: Path) -> None:
     assert value(spec, "PrivateNetwork") is True
 
 
-def test_a_block_device_is_the_guests_alone(tmp_path: Path) -> None:
+def test_a_guest_may_open_its_own_block_device_only(tmp_path: Path) -> None:
     spec = unit(hostile(tmp_path, '[[guest.disk]]\npath = "/dev/vg/x"\n'))
     assert ("/dev/vg/x", "rw") in value(spec, "DeviceAllow")
     assert value(spec, "SupplementaryGroups") == ["kvm", "disk"]
 
 
-def test_the_users_own_files_are_copied_by_systemd(tmp_path: Path) -> None:
+def test_the_users_own_files_are_systemd_credentials(tmp_path: Path) -> None:
     script = unit(hostile(tmp_path, '[guest.ipxe]\nscript = "/etc/s.ipxe"\n'))
     assert value(script, "LoadCredential") == [("boot.ipxe", "/etc/s.ipxe")]
     table = '[guest.ipxe]\naddress = "dhcp"\nloader = "rom"\nrom = "/usr/r.rom"\n'
@@ -117,7 +116,7 @@ def test_the_users_own_files_are_copied_by_systemd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ['[guest.ipxe]\naddress = "dhcp"\n', '[guest.kernel]\nimage = "/k"\n'])
-def test_a_chap_secret_reaches_the_guest_by_a_file_alone(tmp_path: Path, way: str) -> None:
+def test_a_chap_secret_reaches_the_guest_only_through_a_file(tmp_path: Path, way: str) -> None:
     table = f'{way}[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/secret"\n'
     guest = replace(hostile(tmp_path, table), secret="/run/vfagent/secrets/x")
     assert ("chap-secret", "/run/vfagent/secrets/x") in value(unit(guest), "LoadCredential")
@@ -126,7 +125,7 @@ def test_a_chap_secret_reaches_the_guest_by_a_file_alone(tmp_path: Path, way: st
     assert words[0].endswith("=/run/credentials/vfagent-guest-x.service/chap-secret")
 
 
-def test_under_uefi_the_script_is_ipxe_s_command_line(tmp_path: Path) -> None:
+def test_with_uefi_the_script_is_ipxes_command_line(tmp_path: Path) -> None:
     guest = hostile(tmp_path, 'firmware = "uefi"\n[guest.ipxe]\naddress = "dhcp"\n')
     words = argv(guest)
     assert words[words.index("-kernel") + 1] == "/usr/lib/ipxe/ipxe.efi"
@@ -134,30 +133,36 @@ def test_under_uefi_the_script_is_ipxe_s_command_line(tmp_path: Path) -> None:
     assert "-initrd" not in words, "QEMU refuses one with an EFI program"
 
 
-def test_the_helper_gives_up_before_systemd_does(tmp_path: Path) -> None:
+def test_the_stop_helper_ends_before_systemds_timeout(tmp_path: Path) -> None:
     spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n[guest.unit]\nTimeoutStopSec = "10s"\n'))
     [(_, words, _)] = value(spec, "ExecStop")
     assert (value(spec, "TimeoutStopUSec"), words[-1]) == (10_000_000, "8")
 
 
-def test_the_users_properties_stand_in_for_ours(tmp_path: Path) -> None:
+def test_the_rules_unit_properties_override_the_defaults(tmp_path: Path) -> None:
     spec = unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n[guest.unit]\nDescription = "mine"\n'))
-    assert [one.value for one in spec.properties if one.name == "Description"] == ["mine"]
+    assert [item.value for item in spec.properties if item.name == "Description"] == ["mine"]
 
 
-def test_another_rule_has_another_digest(tmp_path: Path) -> None:
-    one, two = (hostile(tmp_path, f'cpus = {cpus}\n[guest.ipxe]\naddress = "dhcp"\n') for cpus in (1, 2))
-    assert rule_digest(one.rule) == rule_digest(replace(one.rule))
-    assert rule_digest(one.rule) != rule_digest(two.rule)
+def test_the_uuid_differs_by_host_and_by_guest() -> None:
+    uuids = {guest_uuid(name, machine_id) for name in ("x", "y") for machine_id in ("0123", "4567")}
+    assert len(uuids) == 4
+    assert guest_uuid("x", "0123") in uuids
 
 
-def test_a_later_version_with_more_keys_knows_a_rule_again(tmp_path: Path) -> None:
+def test_a_changed_rule_has_another_digest(tmp_path: Path) -> None:
+    first, second = (hostile(tmp_path, f'cpus = {cpus}\n[guest.ipxe]\naddress = "dhcp"\n') for cpus in (1, 2))
+    assert rule_digest(first.rule) == rule_digest(replace(first.rule))
+    assert rule_digest(first.rule) != rule_digest(second.rule)
+
+
+def test_keys_that_a_later_version_adds_keep_the_digest(tmp_path: Path) -> None:
     @frozen(slots=True, kw_only=True)
     class LaterRule(GuestRule):
         more: str | None = None
 
     rule = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n').rule
-    later = LaterRule(**{one.name: getattr(rule, one.name) for one in fields(rule)})
+    later = LaterRule(**{field.name: getattr(rule, field.name) for field in fields(rule)})
     assert rule_digest(later) == rule_digest(rule)
 
 
@@ -177,5 +182,5 @@ def test_a_later_version_with_more_keys_knows_a_rule_again(tmp_path: Path) -> No
         ("CPUWeight", 50, Property("CPUWeight", "t", 50)),
     ],
 )
-def test_properties_take_the_types_of_the_bus(name: str, text: str | int, expected: Property) -> None:
+def test_properties_have_the_types_of_systemds_bus_interface(name: str, text: str | int, expected: Property) -> None:
     assert list(translated(((name, text),))) == [expected]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a guest boots: which loader serves its VF, and what that is given. Pure."""
+"""How a guest boots: which loader works with its VF, and the loader's input. Pure."""
 
 import ipaddress
 from enum import StrEnum
@@ -9,7 +9,7 @@ from vfagent.guests.spec.ipxe import DRIVERS, script
 from vfagent.guests.spec.rom import RomWish
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 
-# What Debian's package ipxe has, in 12 and in 13, by the firmware that starts it.
+# The files of package ipxe in Debian 12 and 13, by the guest's firmware.
 IPXE_IMAGES = {"bios": "/usr/lib/ipxe/ipxe.lkrn", "uefi": "/usr/lib/ipxe/ipxe.efi"}
 # iPXE's own naming authority and scheme, so that a target sees one initiator however its guest boots.
 _INITIATOR = "iqn.2010-04.org.ipxe:"
@@ -24,7 +24,7 @@ class Loader(StrEnum):
 
 @frozen(slots=True)
 class Boot:
-    """`problem`: why the guest cannot boot, which nothing but another policy can mend."""
+    """`problem`: why the guest cannot boot with this policy."""
 
     loader: Loader
     script: str | None = None  # for iPXE, made from the policy
@@ -36,7 +36,7 @@ class Boot:
 
 @frozen(slots=True)
 class IscsiUrl:
-    """`iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET`; what is left out has iSCSI's defaults."""
+    """`iscsi:SERVER:PROTOCOL:PORT:LUN:TARGET`; omitted parts have iSCSI's defaults."""
 
     server: str
     port: int
@@ -45,7 +45,7 @@ class IscsiUrl:
 
 
 def iscsi_url(text: str) -> IscsiUrl:
-    """Raises ValueError where there is no server and target in it."""
+    """Raises ValueError where server or target is missing."""
     rest = text.removeprefix("iscsi:")
     bracket = rest.startswith("[")
     server, _, rest = rest[1:].partition("]:") if bracket else rest.partition(":")
@@ -56,7 +56,7 @@ def iscsi_url(text: str) -> IscsiUrl:
 
 
 def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
-    """`hardware`: vendor and device of the guest's VFs, the first of which it boots through."""
+    """`hardware`: vendor and device IDs of the guest's VFs. It boots through the first."""
     if rule.disk and not rule.ipxe:
         return Boot(Loader.DISK)
     if rule.ipxe:
@@ -67,22 +67,23 @@ def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
 def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, first: str) -> Boot:
     text = None if ipxe.script else script(rule.name, ipxe, rule.chap)
     if ipxe.loader == "undionly":
-        why = "undionly drives a card through the card's own boot ROM, and a VF has none"
-        return Boot(Loader.ROM, problem=why)
+        return Boot(Loader.ROM, problem="undionly uses the boot ROM of the NIC, and a VF has none")
     if ipxe.loader == "rom":
         return Boot(Loader.ROM, text, rom=RomWish(first, rule.firmware, text, ipxe.script, ipxe.rom))
     if ipxe.loader == "auto" and rule.kernel and first not in DRIVERS:
         return _by_kernel(rule)
-    problem = None if first in DRIVERS else f"iPXE has no driver for VFs {first}: give it a guest.kernel"
+    problem = None if first in DRIVERS else f"iPXE has no driver for VFs {first}: set guest.kernel"
     if rule.firmware == "uefi" and ipxe.script:
-        problem = 'iPXE\'s image takes a script of your own under BIOS only: take loader "rom", or address and sanboot'
+        problem = (
+            'with UEFI, iPXE\'s image cannot run your own script: set loader "rom", or address and sanboot instead'
+        )
     return Boot(Loader.IMAGE, text, problem=problem)
 
 
 def _by_kernel(rule: GuestRule) -> Boot:
     kernel = rule.kernel
     if kernel is None:
-        return Boot(Loader.KERNEL, problem="there is no kernel")
+        return Boot(Loader.KERNEL, problem="guest.kernel is not set")
     try:
         words = [*_network(rule, kernel), *_iscsi(rule, kernel)]
     except ValueError as error:
@@ -91,22 +92,22 @@ def _by_kernel(rule: GuestRule) -> Boot:
 
 
 def _network(rule: GuestRule, kernel: KernelRule) -> list[str]:
-    """`ip=`, which the kernel, initramfs-tools and dracut read alike."""
+    """`ip=`, which the kernel, initramfs-tools and dracut read in the same way."""
     address = kernel.address or (rule.ipxe.address if rule.ipxe else None)
     if address in (None, "dhcp"):
         return ["ip=dhcp"] if address else []
     own = ipaddress.ip_interface(address or "")
-    found = kernel.gateway or (rule.ipxe.gateway if rule.ipxe else None) or ""
+    gateway = kernel.gateway or (rule.ipxe.gateway if rule.ipxe else None) or ""
     if own.version == 6:
-        gateway = f"[{found}]" if found else ""
-        return [f"ip=[{own.ip}]::{gateway}:{own.network.prefixlen}:{rule.name}::off"]
-    return [f"ip={own.ip}::{found}:{own.netmask}:{rule.name}::off"]
+        bracketed = f"[{gateway}]" if gateway else ""
+        return [f"ip=[{own.ip}]::{bracketed}:{own.network.prefixlen}:{rule.name}::off"]
+    return [f"ip={own.ip}::{gateway}:{own.netmask}:{rule.name}::off"]
 
 
 def _iscsi(rule: GuestRule, kernel: KernelRule) -> list[str]:
-    """The root disk in the words of Debian's open-iscsi and in dracut's; each leaves the other's alone.
+    """The root disk for Debian's open-iscsi and for dracut; each ignores the other's parameters.
 
-    A secret is in neither's: a command line is for all to read.
+    Neither contains the secret: every user of the guest can read its command line.
     """
     booted = rule.ipxe.sanboot if rule.ipxe else None
     url = kernel.root or (booted if booted and booted.startswith("iscsi:") else None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that a guest cannot start without. Pure: whoever asks lends the eyes."""
+"""The files that a guest cannot start without. Pure: the caller says which files exist."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ PACKAGES = {QEMU: "qemu-system-x86", UEFI: "ovmf"} | dict.fromkeys(IPXE_IMAGES.v
 
 
 def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
-    """Each path, and what it is. `boot` None: how it boots is not known yet."""
+    """Each path, and what it is for. `boot` is None while how it boots is not known."""
     if boot and boot.loader is Loader.IMAGE:
         yield IPXE_IMAGES[rule.firmware], "the iPXE image"
     if rule.firmware == "uefi":
@@ -30,13 +30,13 @@ def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
 
 
 def absent_file(rule: GuestRule, boot: Boot, exists: Callable[[str], bool]) -> tuple[str, str] | None:
-    """What is not there, and what to do. Devices are not looked for: the service sees none (PrivateDevices=)."""
+    """The first missing file, and what to do. Devices are not checked: the service sees none (PrivateDevices=)."""
     for path, what in ((QEMU, "the emulator"), *files_of(rule, boot)):
         if not (path.startswith("/dev/") or exists(path)):
-            return f"{path}, {what}, is not there", what_to_do(path)
+            return f"{path} ({what}) does not exist", what_to_do(path)
     return None
 
 
 def what_to_do(path: str) -> str:
     package = PACKAGES.get(path)
-    return f"apt install {package}" if package else "put it there, or mend the path in the policy"
+    return f"apt install {package}" if package else "create it, or fix the path in the policy"

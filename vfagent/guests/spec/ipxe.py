@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What iPXE can drive, and the script that it is given. Pure."""
+"""The VFs that iPXE has drivers for, and the script that it runs. Pure."""
 
 import ipaddress
 
@@ -7,7 +7,7 @@ from vfagent.policy.types import ChapRule, IpxeRule
 
 # VFs by vendor and device, with the driver that lists them in iPXE's src/drivers/net.
 # `rom list` compares this with a source tree, where the policy names one.
-# Not there: any VF of mlx5 (golan lists PFs only) and of ConnectX-3.
+# It has none for VFs of mlx5 (golan lists PFs only) and of ConnectX-3.
 DRIVERS_SOURCE = "https://github.com/ipxe/ipxe, v2.0.0 and its master of 2026-08-21"
 DRIVERS = {
     **dict.fromkeys(("8086:10ca", "8086:1520"), "igbvf"),
@@ -24,7 +24,7 @@ DRIVERS = {
     "1af4:1041": "virtio-net",
 }
 
-# It goes on for ever: a target that comes up after its guests must not leave them dead.
+# It repeats for ever: a target may come up after its guests.
 _LOOP = """#!ipxe
 set hostname {name}
 :again
@@ -44,7 +44,7 @@ CHAP_SECRET = "${smbios/11.4.0}"
 
 
 def script(name: str, rule: IpxeRule, chap: ChapRule | None = None) -> str:
-    """The script for a guest with no script of its own. It holds no secret: a ROM is readable for the guest's users."""
+    """The script for a guest without one of its own. It holds no secret: the guest's users can read a ROM."""
     boot = f"sanboot {rule.sanboot}" if rule.sanboot else "autoboot net0"
     what = rule.sanboot or "what DHCP names"
     login = [f"set username {chap.user}", f"set password {CHAP_SECRET}"] if chap else []

@@ -8,7 +8,7 @@ PROBE_S = 20.0
 _STOP_S = 2.0
 _UNIT = "vfagent-kvm-probe.service"
 _DISK = "/run/credentials/vfagent-kvm-probe.service/disk"
-# SeaBIOS reads nothing of a disk that has not one whole cylinder, so it is told of smaller ones.
+# SeaBIOS does not boot from a disk of less than one cylinder, so the geometry is set to smaller ones.
 _DRIVE = "virtio-blk-pci,drive=disk,bootindex=1,lcyls=1,lheads=1,lsecs=1"
 _PORT, _VALUE = 0xF4, 0x10
 # mov al, VALUE; out PORT, al; again: hlt; jmp again
@@ -29,10 +29,10 @@ def kvm_probe() -> UnitSpec:
             Property("Description", "s", "Whether KVM runs a guest"),
             Property("Type", "s", "oneshot"),
             Property("TimeoutStartUSec", "t", int(PROBE_S * 1e6)),
-            # A QEMU that hangs in KVM hears no SIGTERM.
+            # A QEMU that hangs in KVM ignores SIGTERM.
             Property("TimeoutStopUSec", "t", int(_STOP_S * 1e6)),
             Property("ExecStart", "a(sasb)", [(QEMU, argv, False)]),
-            # What QEMU makes of a value that is written to the port.
+            # isa-debug-exit: the exit status for a value that is written to the port.
             Property("SuccessExitStatus", "(aiai)", ([_VALUE << 1 | 1], [])),
             Property("SetCredential", "a(say)", [("disk", _SECTOR)]),
             Property("DynamicUser", "b", value=True),

@@ -19,7 +19,7 @@ from vfagent.policy.types import GuestRule
 
 @frozen(slots=True)
 class ManagedPf:
-    """A PF that a rule is for, as its last look left it. `trouble`: why none of its VFs may be given away now."""
+    """A PF with a rule, as last observed. `trouble`: why a guest cannot get any of its VFs now."""
 
     pf: Pf
     desired: DesiredPf
@@ -29,7 +29,7 @@ class ManagedPf:
 
 @frozen(slots=True)
 class Placement:
-    """A guest and its VFs. `waits`: what keeps it from having them all."""
+    """A guest and its VFs. `waits`: why it does not get all of them."""
 
     rule: GuestRule
     vfs: tuple[GuestVf, ...] = ()
@@ -37,79 +37,79 @@ class Placement:
 
 
 @dataclass(slots=True)
-class _Taken:
-    """VFs by whom they are given to. Of those that guests name, `reserved` keeps them from others."""
+class _Assigned:
+    """VFs that have a guest, by its name. `reserved`: VFs that a guest names, by rule and index."""
 
-    given: dict[PciAddress, str] = field(default_factory=dict)
+    guests: dict[PciAddress, str] = field(default_factory=dict)
     reserved: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 @frozen(slots=True)
-class _Asked:
-    """One reference of a guest that has `found` VFs so far."""
+class _Request:
+    """One reference of a guest that already gets the VFs `chosen`, by PF and index."""
 
     guest: str
     reference: VfReference
-    found: frozenset[tuple[PciAddress, int]]
-    taken: _Taken
+    chosen: frozenset[tuple[PciAddress, int]]
+    assigned: _Assigned
 
 
-class _Choice:
-    """A PF's VFs by index. With many guests on many VFs each is asked for often, and looked through once."""
+class _Candidates:
+    """A PF's VFs by index. With many guests each VF is asked for often, so its readiness is computed once."""
 
     def __init__(self, pf: ManagedPf) -> None:
         self.pf, self.label = pf, pf.desired.rule
         self._vfs = {vf.index: vf for vf in reversed(pf.pf.vfs)}
-        self._wishes = {wish.index: wish for wish in reversed(pf.desired.vfs)}
-        self._left = deque(wish.index for wish in pf.desired.vfs if wish.driver == VFIO_DRIVER)
-        self._ready: dict[int, str | None] = {}
+        self._desired = {vf.index: vf for vf in reversed(pf.desired.vfs)}
+        self._left = deque(vf.index for vf in pf.desired.vfs if vf.driver == VFIO_DRIVER)
+        self._not_ready_reasons: dict[int, str | None] = {}
 
-    def free(self, asked: _Asked) -> GuestVf | None:
+    def free(self, request: _Request) -> GuestVf | None:
         if self.pf.trouble:
             return None
-        given = asked.taken.given
-        while self._left and (first := self._vfs.get(self._left[0])) and first.address in given:
+        guests = request.assigned.guests
+        while self._left and (first := self._vfs.get(self._left[0])) and first.address in guests:
             self._left.popleft()
-        for index in self._meant(asked, self._left):
+        for index in self._matching(request, self._left):
             vf = self._vfs.get(index)
-            if vf and vf.address not in given and not self._not_ready(vf):
-                return _given(self.pf, vf)
+            if vf and vf.address not in guests and not self._not_ready(vf):
+                return _guest_vf(self.pf, vf)
         return None
 
-    def blocker(self, asked: _Asked) -> str | None:
-        """What stands in the way of the first VF that could be meant."""
-        wanted = (wish.index for wish in self.pf.desired.vfs if wish.driver == VFIO_DRIVER)
-        index = next(iter(self._meant(asked, wanted)), None)
+    def blocker(self, request: _Request) -> str | None:
+        """Why the first VF that matches the reference cannot be used."""
+        for_vfio = (vf.index for vf in self.pf.desired.vfs if vf.driver == VFIO_DRIVER)
+        index = next(iter(self._matching(request, for_vfio)), None)
         if index is None:
             return None
         vf = self._vfs.get(index)
-        user = asked.taken.given.get(vf.address) if vf else None
-        why = f"is guest {user}'s" if user else self.pf.trouble
-        why = why or (self._not_ready(vf) if vf else "is not there yet")
+        user = request.assigned.guests.get(vf.address) if vf else None
+        why = f"is used by guest {user}" if user else self.pf.trouble
+        why = why or (self._not_ready(vf) if vf else "does not exist yet")
         return f"{self.pf.pf.address}/vf{index}: {why}"
 
-    def _meant(self, asked: _Asked, any_of: Iterable[int]) -> Iterator[int]:
-        """The indices that the reference could mean: of any, those that are not kept for somebody else."""
-        label, reserved, own = asked.reference.label, asked.taken.reserved, asked.guest
-        if asked.reference.indices is not None:
-            meant: Iterable[int] = (_only(asked.reference),)
+    def _matching(self, request: _Request, any_of: Iterable[int]) -> Iterator[int]:
+        """The indices that match the reference: of `any_of`, those that are not reserved for another guest."""
+        label, reserved, own = request.reference.label, request.assigned.reserved, request.guest
+        if request.reference.indices is not None:
+            indices: Iterable[int] = (_only(request.reference),)
         else:
-            meant = (index for index in any_of if reserved.get((label, index), own) == own)
+            indices = (index for index in any_of if reserved.get((label, index), own) == own)
         address = self.pf.pf.address
-        return (index for index in meant if (address, index) not in asked.found)
+        return (index for index in indices if (address, index) not in request.chosen)
 
     def _not_ready(self, vf: Vf) -> str | None:
-        if vf.index not in self._ready:
-            self._ready[vf.index] = not_ready(self.pf, vf, self._wishes.get(vf.index))
-        return self._ready[vf.index]
+        if vf.index not in self._not_ready_reasons:
+            self._not_ready_reasons[vf.index] = not_ready(self.pf, vf, self._desired.get(vf.index))
+        return self._not_ready_reasons[vf.index]
 
 
 def expand(rules: Iterable[GuestRule], pfs: Iterable[ManagedPf]) -> tuple[GuestRule, ...]:
-    """The guests that the rules stand for on the PFs that are there."""
+    """The guests that the rules make on the PFs that are present."""
     counts: dict[str, int] = {}
-    for one in pfs:
-        count = len(one.pf.vfs) if one.desired.numvfs is None else one.desired.numvfs
-        counts[one.desired.rule] = max(count, counts.get(one.desired.rule, 0))
+    for managed in pfs:
+        label, numvfs = managed.desired.rule, managed.desired.numvfs
+        counts[label] = max(len(managed.pf.vfs) if numvfs is None else numvfs, counts.get(label, 0))
     labels = ((rule, vf_reference(rule.each).label if rule.each else "") for rule in rules)
     return tuple(guest for rule, label in labels for guest in guests_of(rule, counts.get(label, 0)))
 
@@ -120,27 +120,29 @@ def place(
     held: Mapping[str, tuple[PciAddress, ...]],
     idle: Container[str] = (),
 ) -> tuple[Placement, ...]:
-    """Give each guest its VFs. `held`: what running guests have, by name; they keep it, whatever the policy says.
+    """Assign VFs to each guest. `held`: the VFs of running guests, by name; they keep them, whatever the policy says.
 
-    `idle`: guests that are not to start; of VFs that any guest may have, they get what the others leave.
+    `idle`: guests that are not to start; where a reference matches any VF, they come after the others.
     """
-    managed = sorted(pfs, key=lambda one: one.pf.address)
-    guests, known = expand(rules, managed), [_Choice(one) for one in managed]
-    taken = _Taken({address: name for name, addresses in held.items() for address in addresses})
+    managed = sorted(pfs, key=lambda pf: pf.pf.address)
+    guests, candidates = expand(rules, managed), [_Candidates(pf) for pf in managed]
+    assigned = _Assigned({address: name for name, addresses in held.items() for address in addresses})
     for guest in guests:
         for reference in _references(guest):
             if reference.indices is not None:
-                taken.reserved[reference.label, _only(reference)] = guest.name
-    # Guests that name their VFs come first, so that one that takes any does not take theirs.
+                assigned.reserved[reference.label, _only(reference)] = guest.name
+    # Guests that name their VFs come first, so that guests with any VF do not get them.
     order = sorted(
-        guests, key=lambda guest: (any(one.indices is None for one in _references(guest)), guest.name in idle)
+        guests, key=lambda guest: (any(ref.indices is None for ref in _references(guest)), guest.name in idle)
     )
-    everywhere = {vf.address: _given(one, vf) for one in managed for vf in one.pf.vfs} if held else {}
-    placed = {
-        guest.name: _kept(guest, everywhere, held[guest.name]) if guest.name in held else _place(guest, known, taken)
+    everywhere = {vf.address: _guest_vf(pf, vf) for pf in managed for vf in pf.pf.vfs} if held else {}
+    placements = {
+        guest.name: _running(guest, everywhere, held[guest.name])
+        if guest.name in held
+        else _place(guest, candidates, assigned)
         for guest in order
     }
-    return tuple(placed[guest.name] for guest in guests)
+    return tuple(placements[guest.name] for guest in guests)
 
 
 def _references(guest: GuestRule) -> list[VfReference]:
@@ -152,57 +154,57 @@ def _only(reference: VfReference) -> int:
     return next(reference.indices.within(1 << 16))
 
 
-def _kept(guest: GuestRule, everywhere: Mapping[PciAddress, GuestVf], held: tuple[PciAddress, ...]) -> Placement:
-    found = (everywhere[address] for address in set(held) if address in everywhere)
-    return Placement(guest, tuple(sorted(found, key=lambda vf: (vf.pf, vf.index))))
+def _running(guest: GuestRule, everywhere: Mapping[PciAddress, GuestVf], held: tuple[PciAddress, ...]) -> Placement:
+    vfs = (everywhere[address] for address in set(held) if address in everywhere)
+    return Placement(guest, tuple(sorted(vfs, key=lambda vf: (vf.pf, vf.index))))
 
 
-def _place(guest: GuestRule, pfs: list[_Choice], taken: _Taken) -> Placement:
-    found: list[GuestVf] = []
+def _place(guest: GuestRule, pfs: list[_Candidates], assigned: _Assigned) -> Placement:
+    chosen: list[GuestVf] = []
     for reference in _references(guest):
-        near = {vf.numa_node for vf in found} or _wanted_nodes(guest)
-        mine = [one for one in pfs if one.label == reference.label]
-        # Stable: of the near ones, and of the others, the first by address.
-        mine.sort(key=lambda one: bool(near) and one.pf.pf.numa_node not in near)
-        asked = _Asked(guest.name, reference, frozenset((vf.pf, vf.index) for vf in found), taken)
-        vf = next((vf for one in mine if (vf := one.free(asked))), None)
+        nodes = {vf.numa_node for vf in chosen} or _wanted_nodes(guest)
+        matching = [pf for pf in pfs if pf.label == reference.label]
+        # Stable: within the same NUMA nodes, and within the others, by address.
+        matching.sort(key=lambda pf: bool(nodes) and pf.pf.pf.numa_node not in nodes)
+        request = _Request(guest.name, reference, frozenset((vf.pf, vf.index) for vf in chosen), assigned)
+        vf = next((vf for pf in matching if (vf := pf.free(request))), None)
         if vf is None:
-            nobody = f"no PF of rule {reference.label!r} is here, or has a VF left"
-            return Placement(guest, (), next((why for one in mine if (why := one.blocker(asked))), nobody))
-        found.append(vf)
-    taken.given.update((vf.address, guest.name) for vf in found)
-    return Placement(guest, tuple(found))
+            no_vf = f"no PF of rule {reference.label!r} has a free VF"
+            return Placement(guest, (), next((why for pf in matching if (why := pf.blocker(request))), no_vf))
+        chosen.append(vf)
+    assigned.guests.update((vf.address, guest.name) for vf in chosen)
+    return Placement(guest, tuple(chosen))
 
 
-def _given(one: ManagedPf, vf: Vf) -> GuestVf:
-    return GuestVf(one.pf.address, vf.index, vf.address, vf.iommu_group, one.pf.numa_node)
+def _guest_vf(managed: ManagedPf, vf: Vf) -> GuestVf:
+    return GuestVf(managed.pf.address, vf.index, vf.address, vf.iommu_group, managed.pf.numa_node)
 
 
-def not_ready(one: ManagedPf, vf: Vf, wish: DesiredVf | None) -> str | None:
-    """Why a guest cannot have this VF now."""
-    if wish is None or wish.driver != VFIO_DRIVER:
+def not_ready(managed: ManagedPf, vf: Vf, desired: DesiredVf | None) -> str | None:
+    """Why a guest cannot get this VF now."""
+    if desired is None or desired.driver != VFIO_DRIVER:
         return "the policy does not bind it to vfio-pci"
-    if why := vf_in_use(vf, nic=one.pf.is_nic):
+    if why := vf_in_use(vf, nic=managed.pf.is_nic):
         return why
     if vf.driver != VFIO_DRIVER:
         return "is not bound to vfio-pci yet"
-    return next(_unfinished(one, vf.index), None)
+    return next(_unfinished(managed, vf.index), None)
 
 
-def _unfinished(one: ManagedPf, index: int) -> Iterator[str]:
-    """What the PF's plan still holds that concerns this VF."""
-    plan = one.plan
+def _unfinished(managed: ManagedPf, index: int) -> Iterator[str]:
+    """What is still pending in the PF's plan for this VF."""
+    plan = managed.plan
     yield from plan.waiting
     yield from plan.lacking
     yield from (planned.step.describe() for planned in plan.steps if getattr(planned.step, "index", index) == index)
     for late in plan.deferred:
         if isinstance(late.step, SetNumvfs) or getattr(late.step, "index", None) == index:
             yield f"{late.step.describe()} is deferred"
-    whole = one.desired.problem
+    whole = managed.desired.problem
     yield from (str(problem) for problem in plan.problems if problem.vf == index or problem.text == whole)
 
 
 def _wanted_nodes(guest: GuestRule) -> set[int | None]:
-    """The NUMA nodes that the guest's unit is given by the policy."""
+    """The NUMA nodes that the guest's rule sets for its unit."""
     text = str(dict(guest.unit).get("AllowedMemoryNodes") or dict(guest.unit).get("NUMAMask") or "")
     return set(numbers(text))

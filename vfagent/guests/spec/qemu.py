@@ -5,6 +5,7 @@ Devices and disks are JSON objects, so that no value can end an option and begin
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,16 +23,16 @@ _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=d
 
 @frozen(slots=True)
 class Guest:
-    """All that the command line and the unit are made of."""
+    """Everything that the command line and the unit are made of."""
 
     rule: GuestRule
     vfs: tuple[GuestVf, ...]
     boot: Boot
     kvm: bool
     uuid: str
-    rom: str = ""  # the file that was checked
-    secret: str = ""  # the same of CHAP's
-    beside_udev: bool = False  # udev, at work, has not come to its VFs' groups, which are open all the same
+    rom: str = ""  # the checked file
+    secret: str = ""  # the file with the CHAP secret
+    beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
 
     @property
     def unit(self) -> str:
@@ -42,8 +43,13 @@ class Guest:
         return f"/run/{self.unit.removesuffix('.service')}/qmp"
 
     def credential(self, name: str) -> str:
-        """Where systemd puts a file that only this unit may read."""
+        """The path of a systemd credential, which only this unit may read."""
         return f"/run/credentials/{self.unit}/{name}"
+
+
+def guest_uuid(name: str, machine_id: str) -> uuid.UUID:
+    """The same for the same guest on the same host. QEMU and machined both get it."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
 
 
 def argv(guest: Guest) -> list[str]:
@@ -61,7 +67,7 @@ def argv(guest: Guest) -> list[str]:
 
 
 def _board(guest: Guest) -> list[str]:
-    # Without graphics SeaBIOS, and with it iPXE, talks to the serial port.
+    # With graphics=off, SeaBIOS and iPXE use the serial port.
     machine = "q35,graphics=off,vmport=off"
     words = ["-cpu", "host" if guest.kvm else "max", "-smp", str(guest.rule.cpus), "-m", str(guest.rule.memory_mib)]
     if guest.rule.hugepages:
@@ -84,7 +90,7 @@ def _boot(guest: Guest) -> list[str]:
         case Loader.IMAGE:
             image = ["-kernel", IPXE_IMAGES[guest.rule.firmware]]
             if guest.boot.script is not None and guest.rule.firmware == "uefi":
-                # QEMU gives an EFI program no initrd. Its command line is a script too, but for the first word.
+                # QEMU passes no initrd to an EFI program. iPXE runs the rest of its command line as a script.
                 return [*image, "-append", f"ipxe {guest.boot.script}"]
             return [*image, "-initrd", guest.credential(SCRIPT)]
         case Loader.KERNEL:
@@ -98,7 +104,7 @@ def _boot(guest: Guest) -> list[str]:
 
 
 def _chap(guest: Guest) -> list[str]:
-    """By a file, which only this guest may read: to iPXE as an OEM string of SMBIOS, to a kernel by fw_cfg."""
+    """From a file that only this guest may read: to iPXE as an OEM string of SMBIOS, to a kernel by fw_cfg."""
     chap, secret = guest.rule.chap, guest.credential(CHAP)
     if chap is None:
         return []
@@ -109,7 +115,7 @@ def _chap(guest: Guest) -> list[str]:
 
 
 def _slots(guest: Guest) -> list[str]:
-    """Each VF and disk on a port of its own: on pcie.0 a device cannot be asked back."""
+    """Each VF and disk on a root port of its own: on pcie.0 a device cannot be unplugged."""
     words: list[str] = []
     for number, (blockdev, device) in enumerate((*_vfs(guest), *_disks(guest)), 1):
         port = {"driver": "pcie-root-port", "id": f"port{number}", "bus": "pcie.0", "chassis": number, "slot": number}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""iPXE ROMs for VFs: which one a guest needs, what it is called, and the unit that builds it. Pure."""
+"""iPXE ROMs for VFs: which one a guest needs, its make target, and the unit that builds it. Pure."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ class RomImage:
 
     vendor: int
     device: int
-    code: int  # what runs it: 0 BIOS, 3 EFI
+    code: int  # code type: 0 BIOS, 3 EFI
 
     @property
     def hardware(self) -> str:
@@ -30,7 +30,7 @@ class RomImage:
 
 
 def rom_images(content: bytes) -> tuple[RomImage, ...]:
-    """The images in a ROM file, up to the last or to what is no image."""
+    """The images in a ROM file, up to the last one or to what is not an image."""
     images: list[RomImage] = []
     start = 0
     while content[start : start + 2] == b"\x55\xaa" and len(content) >= start + 0x1A:
@@ -51,7 +51,7 @@ UNIT = "vfagent-rom-build.service"
 BUILD_S = 1800.0
 _CACHE = "vfagent-rom-build"
 _SCRIPT = "script.ipxe"
-# Arguments: the source tree, its version, the target, how many jobs. What was built for one script serves the next.
+# Arguments: the source tree, its digest, the target, make's jobs. Object files are reused for the next script.
 _BUILD = f"""set -eu
 tree=$CACHE_DIRECTORY/$2
 if [ ! -e "$tree/.whole" ]; then
@@ -68,7 +68,7 @@ cat "$tree/$3"
 
 @frozen(slots=True)
 class RomWish:
-    """`hardware`: the VF's vendor and device, `8086:10ca`. `file`: a ROM of the user's own, which is not built."""
+    """`hardware`: the VF's vendor and device, `8086:10ca`. `file`: the user's own ROM, which is not built."""
 
     hardware: str
     firmware: str
@@ -78,20 +78,20 @@ class RomWish:
 
     @property
     def target(self) -> str:
-        """As iPXE's Makefile calls it."""
+        """The make target in iPXE's Makefile."""
         name = self.hardware.replace(":", "")
         return f"bin-x86_64-efi/{name}.efirom" if self.firmware == "uefi" else f"bin/{name}.rom"
 
 
 @frozen(slots=True)
 class RomFacts:
-    """What is stored beside a ROM that was built."""
+    """What is stored with a built ROM."""
 
     hardware: str
     firmware: str
     script: str  # its digest
     source: str
-    version: str  # the tree's own number
+    version: str  # of the tree
     tree: str  # digest of the tree
     built_at: float
     size: int
@@ -111,25 +111,23 @@ def rom_key(hardware: str, firmware: str, script: str, tree: str) -> str:
 
 
 def rom_defect(data: bytes, hardware: str, firmware: str) -> str | None:
-    """What makes this no ROM for that VF under that firmware."""
+    """Why this is not a ROM for that VF with that firmware."""
     images = rom_images(data)
     if not images:
-        return "is no expansion ROM of PCI"
+        return "is not a PCI expansion ROM"
     if images[0].hardware != hardware:
         return f"is for {images[0].hardware}, and the VF is {hardware}"
-    return None if any(one.runs_under(firmware) for one in images) else f"has no image for {firmware}"
+    return None if any(image.runs_under(firmware) for image in images) else f"has no image for {firmware}"
 
 
 def drivers_in(source: str) -> set[str]:
-    """The devices that one of iPXE's driver sources lists."""
-    found = re.findall(r"PCI_ROM\s*\(\s*0x([0-9a-fA-F]{4})\s*,\s*0x([0-9a-fA-F]{4})\s*,", source)
-    return {f"{vendor}:{device}".lower() for vendor, device in found}
+    """The devices that a source file of an iPXE driver lists."""
+    listed = re.findall(r"PCI_ROM\s*\(\s*0x([0-9a-fA-F]{4})\s*,\s*0x([0-9a-fA-F]{4})\s*,", source)
+    return {f"{vendor}:{device}".lower() for vendor, device in listed}
 
 
-def build_unit(
-    wish: RomWish, script: bytes, source: str, tree: str, worker_calls: int, into: str, log: str
-) -> UnitSpec:
-    """The ROM goes to its standard output, so that it need not be able to write anywhere but to its own cache."""
+def build_unit(wish: RomWish, script: bytes, source: str, tree: str, jobs: int, into: str, log: str) -> UnitSpec:
+    """The ROM goes to standard output, so that the unit may write to its own cache only."""
     words = [
         "/bin/sh",
         "-c",
@@ -138,7 +136,7 @@ def build_unit(
         source.replace("$", "$$"),
         tree,
         wish.target,
-        str(worker_calls),
+        str(jobs),
     ]
     return UnitSpec(
         UNIT,
@@ -152,7 +150,7 @@ def build_unit(
             Property("StandardErrorFileToTruncate", "s", log),
             Property("CacheDirectory", "as", [_CACHE]),
             Property("Environment", "as", ["LC_ALL=C"]),
-            # Guests come first.
+            # Guests have priority.
             Property("Nice", "i", 10),
             Property("CPUWeight", "t", 20),
             *_sandbox(),
@@ -162,7 +160,7 @@ def build_unit(
 
 
 def _sandbox() -> tuple[Property, ...]:
-    """A source tree is code: it gets neither network nor devices nor rights."""
+    """A source tree is code: it gets no network, no devices and no capabilities."""
     names = ("Clock", "ControlGroups", "Hostname", "KernelLogs", "KernelModules", "KernelTunables")
     flags = (*(f"Protect{name}" for name in names), "LockPersonality", "NoNewPrivileges", "PrivateDevices")
     flags += ("PrivateNetwork", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID")

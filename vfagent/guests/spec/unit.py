@@ -12,33 +12,33 @@ from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
 from vfagent.policy.types import GuestRule
 
 VF_KNOWN = "vfagent-vf"  # systemd/vfagent-vf@.target
-STOP_S = 60.0  # for the guest to power down, where its unit does not say otherwise
-_MARGIN_S = 2.0  # the helper gives up before systemd does, which would kill it and QEMU alike
+STOP_S = 60.0  # for the guest to power down, where its rule does not set TimeoutStopSec
+_MARGIN_S = 2.0  # the helper ends before systemd's timeout, which would kill it and QEMU
 _RESTART_S = 2
 _CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
-_PYTHON = "/usr/bin/python3"
+_STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a package upgrade keeps it for guests that run
 _ALL = (1 << 64) - 1
+_PLACEMENT = {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}
 
 
 def rule_digest(rule: GuestRule) -> str:
-    """Tells one version of a rule from another. Keys that are not set do not count: a later vfagent may know more."""
-    return hashlib.sha256(repr(_said(rule)).encode()).hexdigest()[:16]
+    """Differs when the rule changes. Keys that are not set do not count: a later version may have more of them."""
+    return hashlib.sha256(repr(_set_keys(rule)).encode()).hexdigest()[:16]
 
 
-def _said(value: object) -> object:
+def _set_keys(value: object) -> object:
     if isinstance(value, tuple):
-        return [_said(item) for item in value]
+        return [_set_keys(item) for item in value]
     if not is_dataclass(value):
         return value
-    known = ((one, getattr(value, one.name)) for one in fields(value))
-    return {one.name: _said(found) for one, found in known if found != one.default}
+    values = ((field, getattr(value, field.name)) for field in fields(value))
+    return {field.name: _set_keys(item) for field, item in values if item != field.default}
 
 
 def unit_of(guest: Guest, vf_units: tuple[str, ...]) -> UnitSpec:
-    """`vf_units`: the device units of its VFs, which it is bound to."""
-    own = dict((one.name, one) for one in _properties(guest, vf_units))
-    own |= dict((one.name, one) for one in translated(guest.rule.unit))
-    return UnitSpec(guest.unit, tuple(own.values()))
+    """`vf_units`: the device units of its VFs, for BindsTo=. The rule's properties override vfagent's."""
+    properties = {item.name: item for item in (*_properties(guest, vf_units), *translated(guest.rule.unit))}
+    return UnitSpec(guest.unit, tuple(properties.values()))
 
 
 def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
@@ -48,8 +48,7 @@ def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield from _sandbox(guest)
     yield from _files(guest)
     nodes = {vf.numa_node for vf in guest.vfs} - {None}
-    asked = {name for name, _ in guest.rule.unit}
-    if len(nodes) == 1 and not asked & {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}:
+    if len(nodes) == 1 and not _PLACEMENT & {name for name, _ in guest.rule.unit}:
         node = str(nodes.pop())
         yield from translated((("NUMAPolicy", "preferred"), ("NUMAMask", node)))
         yield Property("CPUAffinityFromNUMA", "b", value=True)
@@ -57,33 +56,33 @@ def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
 
 def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     stop_s = next((seconds(value) for name, value in guest.rule.unit if name == "TimeoutStopSec"), STOP_S)
-    # Whatever it is given, "infinity" too, the helper is to end on its own.
+    # The helper ends by itself, also with TimeoutStopSec=infinity.
     wait_s = max(1, int(min(stop_s, 10 * 86400) - _MARGIN_S))
-    helper = [_PYTHON, "-sP", "-m", "vfagent.guests.qmp", "stop", guest.qmp, str(wait_s)]
+    helper = [_STOP_HELPER, guest.qmp, str(wait_s)]
     yield Property("Type", "s", "exec")
     yield Property("Slice", "s", "machine.slice")
     yield Property("ExecStart", "a(sasb)", [_command(argv(guest))])
-    # Where it fails, systemd's SIGTERM follows, and that is an end too: the package may have been removed meanwhile.
+    # It may fail, as the package may have been removed meanwhile. Then systemd's SIGTERM ends QEMU.
     yield Property("ExecStop", "a(sasb)", [_command(helper, may_fail=True)])
     yield Property("KillMode", "s", "mixed")
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
-    # The VF's end is the guest's; the agent's is not. Nor is it ordered after the service, which is ready when all
-    # PFs are done with: this guest's are.
+    # The unit is bound to its VFs, not to the service. Nor is it ordered after the service, which is ready only when
+    # all PFs are, not just this guest's.
     yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
-    # systemd restarts it by the policy's words, so that guests come back while the agent is away too.
+    # systemd restarts it, as the policy says, so that it also restarts while the agent is not running.
     yield Property("Restart", "s", guest.rule.restart)
     yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
     yield Property("StartLimitIntervalUSec", "t", _WITHIN_S * 1_000_000)
     yield Property("StartLimitBurst", "u", _CRASHES)
-    # A failed unit stays until it was seen; how it ended would be lost with it.
+    # A failed unit is kept until the agent has read its result.
     yield Property("CollectMode", "s", "inactive")
     vfs = ",".join(vf.address for vf in guest.vfs)
     yield Property("Environment", "as", [f"{ENV_VFS}={vfs}", f"{ENV_RULE}={rule_digest(guest.rule)}"])
 
 
 def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
-    """Until udev has handled the group's node, kvm may not open it. Wants, because a guest that comes late (a rule of
-    udev's is missing) is better than none.
+    """Until udev has handled the group's node, kvm may not open it. Wants=, because a guest that starts late (where
+    the udev rule is missing) is better than none.
     """
     groups = list(dict.fromkeys(f"dev-vfio-{vf.iommu_group}.device" for vf in guest.vfs if vf.iommu_group is not None))
     yield Property("BindsTo", "as", list(vf_units))
@@ -92,19 +91,19 @@ def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
 
 
 def _beside_udev(vf_units: tuple[str, ...]) -> Iterator[Property]:
-    """At a boot udev comes to VFs behind all devices that were announced before them: seconds, on a large host more.
+    """At a boot udev handles VFs after all devices with earlier uevents: that takes seconds, on a large host more.
 
-    A device that udev has not come to counts as gone, unless a job waits for it whose end another job waits for
-    (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): targets' jobs do. Should it never come, they
-    fail, and the guest, which is not bound to them, goes on.
+    A device unit that udev has not handled counts as inactive, unless a job waits for it that another job waits for
+    (unit_is_bound_by_inactive(), job_may_gc() in systemd's src/core): jobs of targets do. If udev never handles it,
+    these jobs fail, and the guest, which is not bound to the targets, keeps running.
     """
-    known = [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units]
-    yield Property("Wants", "as", known)
-    yield Property("StopPropagatedFrom", "as", known)
+    targets = [f"{VF_KNOWN}@{unit.removesuffix('.device')}.target" for unit in vf_units]
+    yield Property("Wants", "as", targets)
+    yield Property("StopPropagatedFrom", "as", targets)
 
 
 def _command(words: list[str], *, may_fail: bool = False) -> tuple[str, list[str], bool]:
-    """systemd expands variables in what it executes."""
+    """With `$` escaped: systemd expands variables in commands."""
     return words[0], [word.replace("$", "$$") for word in words], may_fail
 
 
@@ -116,7 +115,7 @@ def _devices(guest: Guest) -> Iterator[Property]:
     yield Property("DevicePolicy", "s", "closed")
     yield Property("DeviceAllow", "a(ss)", [*allowed, *block])
     yield Property("DynamicUser", "b", value=True)
-    # Group disk opens every disk by its mode; DeviceAllow leaves it the guest's own.
+    # Group disk may open every disk; DeviceAllow restricts it to the guest's own.
     yield Property("SupplementaryGroups", "as", ["kvm", "disk"] if block else ["kvm"])
     yield Property("LimitMEMLOCK", "t", _ALL)  # VFIO pins all of the guest's memory
 
@@ -142,7 +141,7 @@ def _sandbox(guest: Guest) -> Iterator[Property]:
 
 
 def _files(guest: Guest) -> Iterator[Property]:
-    """What it reads that others must not change meanwhile is handed over as credentials: copies, made by systemd."""
+    """Files that must not change while the guest reads them are credentials: copies, made by systemd."""
     yield Property("RuntimeDirectory", "as", [guest.unit.removesuffix(".service")])
     yield Property("RuntimeDirectoryMode", "u", 0o700)
     yield Property("StandardInput", "s", "null")

@@ -72,6 +72,6 @@ def numbers(text: str) -> Iterator[int]:
 
 
 def bit_set(members: Iterable[int]) -> bytes:
-    """Bit 0 of byte 0 is number 0."""
+    """As systemd's D-Bus interface has CPU sets: number 0 is bit 0 of byte 0."""
     mask = sum(1 << number for number in set(members))
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
