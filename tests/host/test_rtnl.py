@@ -387,3 +387,35 @@ def test_only_the_needed_part_of_pyroute2_is_loaded() -> None:
     loaded = set(done.stdout.split())
     assert "pyroute2.iproute.linux" in loaded
     assert not loaded & {"pyroute2.ndb.main", "sqlite3", "http.server"}
+
+
+# /proc/net is hidden from the service (ProcSubset=pid). With a handler: as the loaded service logs.
+WITHOUT_PSCHED = """
+import builtins, logging, sys
+records, real = [], builtins.open
+def hidden(path, *args, **kwargs):
+    if str(path) == "/proc/net/psched":
+        records.append("hidden")
+        raise FileNotFoundError(2, "No such file or directory", path)
+    return real(path, *args, **kwargs)
+class Kept(logging.Handler):
+    def emit(self, record):
+        records.append(record.getMessage())
+builtins.open = hidden
+if sys.argv[1] == "handler":
+    logging.basicConfig(level=logging.DEBUG, handlers=[Kept()])
+from vfagent.kernel.iproute import load
+load()
+logging.getLogger("pyroute2.netlink").error("a real error")
+print(*records, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(("logging_", "stderr"), [("handler", ""), ("none", "a real error\n")])
+def test_pyroute2_loads_silently_where_proc_net_is_hidden(logging_: str, stderr: str) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
+    argv = [sys.executable, "-c", WITHOUT_PSCHED, logging_]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, cwd=root)
+    assert done.stderr == stderr
+    assert done.stdout.split("\n")[:-1] == ["hidden", *(["a real error"] if logging_ == "handler" else [])]

@@ -5,6 +5,7 @@ Each call opens a socket of its own: a long-lived IPRoute of pyroute2 0.9 grows 
 """
 
 import importlib.util
+import logging
 import os
 import sys
 import types
@@ -31,17 +32,19 @@ def load() -> Any:
             package.__path__ = list(spec.submodule_search_locations)
             package.__spec__ = spec
             sys.modules["pyroute2"] = package
+    # Its traffic control module reads /proc/net/psched at import and warns where that is hidden (ProcSubset=pid).
+    logging.getLogger("pyroute2.netlink.rtnl.tcmsg.common").setLevel(logging.ERROR)
     from pyroute2.iproute.linux import IPRoute
 
-    _teach()
+    _add_ifa_proto()
     return IPRoute
 
 
-def _teach() -> None:
+def _add_ifa_proto() -> None:
     """pyroute2 0.7 does not know IFA_PROTO."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-    if not any(one[0] == "IFA_PROTO" for one in ifaddrmsg.nla_map):
+    if not any(name == "IFA_PROTO" for name, *_ in ifaddrmsg.nla_map):
         later = (("IFA_RT_PRIORITY", "uint32"), ("IFA_TARGET_NETNSID", "hex"), ("IFA_PROTO", "uint8"))
         ifaddrmsg.nla_map = (*ifaddrmsg.nla_map, *later)
 
