@@ -13,7 +13,8 @@ from tests.host.tree import put
 from vfagent.errors import VfagentError
 from vfagent.kernel.udev import STORED
 from vfagent.model.pci import PciAddress
-from vfagent.service.preload import Preload, start_preload
+from vfagent.service.agent import Agent
+from vfagent.service.preload import EVENT_LOOP_MODULES, GUEST_MODULES, Preload, start_preload
 from vfagent.store.state import State
 
 PF, SIBLING, OTHER = PciAddress("0000:01:00.0"), PciAddress("0000:01:00.1"), PciAddress("0000:02:00.0")
@@ -117,3 +118,20 @@ PRELOAD = "from vfagent.store.identity import open_host; import vfagent.service.
 def test_the_preload_needs_no_event_loop() -> None:
     """Nor pyroute2, unless a PF has host interfaces: with both, the first VFs would take twice as long."""
     assert not {"asyncio", "ssl", "pyroute2", "jeepney", "prometheus_client"} & set(loaded_by(PRELOAD))
+
+
+def test_the_modules_of_the_event_loop_are_those_that_the_agent_loads() -> None:
+    """And that the preload has not loaded already."""
+    parts = EVENT_LOOP_MODULES
+    agent = loaded_by(f"{PRELOAD}; import {parts[-1]}")
+    assert parts[-1] == Agent.__module__
+    assert not set(parts) & set(loaded_by(PRELOAD))
+    assert set(parts) <= set(agent)
+
+
+def test_the_modules_for_guests_are_those_that_guests_load() -> None:
+    agent = f"import {Agent.__module__}"
+    assert not set(GUEST_MODULES) & set(loaded_by(agent))
+    assert set(GUEST_MODULES) <= set(
+        loaded_by(f"{agent}; from vfagent.systemd.units import load_jeepney; load_jeepney()")
+    )

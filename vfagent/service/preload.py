@@ -28,6 +28,7 @@ EVENT_LOOP_MODULES = (
     "ssl",
     "asyncio",
     "vfagent.reconcile.scheduler",
+    "vfagent.guests.worker_calls",
     "vfagent.guests.lifecycle",
     "vfagent.service.agent",
 )
