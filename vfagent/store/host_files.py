@@ -24,7 +24,7 @@ class HostFiles:
     def read_bytes(self, path: str, most: int = _MOST) -> bytes | None:
         """None where it is absent, unreadable or no regular file, or a symbolic link that leaves the root."""
         full_path = f"{self._root.rstrip('/')}/{path}"
-        if not self._inside(full_path):
+        if self._root != "/" and not os.path.realpath(full_path).startswith(f"{self._root}/"):
             return None
         try:
             fd = os.open(full_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -38,9 +38,6 @@ class HostFiles:
             return None
         finally:
             os.close(fd)
-
-    def _inside(self, full_path: str) -> bool:
-        return self._root == "/" or os.path.realpath(full_path).startswith(f"{self._root}/")
 
     def names(self, path: str) -> list[str]:
         try:

@@ -94,7 +94,8 @@ def _masked(path: Path) -> bool:
 def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: bool) -> Policy:
     if len(paths) > _MOST_FILES:
         text = f"found {len(paths)} files, allowed are at most {_MOST_FILES}"
-        raise PolicyError((*map(str, problems), str(_whole_file(paths[_MOST_FILES], text))))
+        problems.append(Problem(_shown(paths[_MOST_FILES]), 0, 0, "", text))
+        raise PolicyError(tuple(map(str, problems)))
     files: list[_PolicyFile] = []
     for path in paths:
         try:
@@ -222,10 +223,6 @@ def _parser_error(error: ValueError, text: str) -> tuple[str, int, int]:
 
 def _kernel_problem(path: Path, attempt: str, number: int) -> Problem:
     return Problem(_shown(path), 0, 0, "", str(_cannot(attempt, number)), number)
-
-
-def _whole_file(path: Path, text: str) -> Problem:
-    return Problem(_shown(path), 0, 0, "", text)
 
 
 def _shown(path: Path) -> str:
