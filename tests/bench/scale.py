@@ -157,7 +157,7 @@ def measure(count: int) -> Found:
         pfs = _add_pfs(files, count, vfs=0, interface=False)
         began = time.monotonic()
         with _agent(files.tree.root, Path(name) / "notify") as agent:
-            agent.until(lambda: "READY=1" in agent.service.logged and _settled(agent.service, count))
+            agent.until(lambda: "READY=1" in agent.service.notifications and _settled(agent.service, count))
             converged = time.monotonic() - began
             agent.quiet()
             idle = agent.mib()

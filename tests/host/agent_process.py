@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service on a kernel made of files: `python -m tests.host.agent_process ROOT`."""
+"""The service with a kernel made of files: `python -m tests.host.agent_process ROOT`."""
 
 import asyncio
 import faulthandler
@@ -14,18 +14,18 @@ from vfagent.service.preload import Preload, start_preload
 from vfagent.systemd.journal import setup_logging
 
 
-async def serve(early: Preload, root: Path) -> None:
-    await Agent(early.host, root, early).run()
+async def serve(preload: Preload, root: Path) -> None:
+    await Agent(preload.host, root, preload).run()
 
 
 if __name__ == "__main__":
     faulthandler.enable()
     folder = Path(sys.argv[1])
     try:
-        looks = start_preload(FakeKernel(folder).host, folder)
-        looks.load_the_rest()
+        preload = start_preload(FakeKernel(folder).host, folder)
+        preload.load_the_rest()
         setup_logging(debug=False)
         gc.freeze()  # as the service does
-        asyncio.run(serve(looks, folder))
+        asyncio.run(serve(preload, folder))
     except VfagentError as error:
         sys.exit(str(error))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every test here is watched: for what it leaves behind, and for the time it takes."""
+"""Each test here has a time limit, and fails if it leaves descriptors, threads or processes behind."""
 
 import os
 import signal
@@ -12,6 +12,8 @@ from tests.host.leaks import children, descriptors, left_behind
 from tests.host.namespace import private_kernel
 
 LIMIT_S = 30
+# systemd sets them for a service and its children, sshd for a session: the tests may run in either.
+_OF_THE_CALLER = ("DBUS_SYSTEM_BUS_ADDRESS", "JOURNAL_STREAM", "NOTIFY_SOCKET", "SSH_CONNECTION", "WATCHDOG_PID")
 
 
 def _out_of_time(number: int, frame: object) -> None:
@@ -28,19 +30,25 @@ def time_limit() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_service_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*_OF_THE_CALLER, "WATCHDOG_USEC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
 def leaves_nothing_behind(time_limit: None) -> Iterator[None]:
     before, threads, known = descriptors(), set(threading.enumerate()), children()
     yield
-    found = left_behind(before, threads, known)
+    remains = left_behind(before, threads, known)
     for pid in children() - known:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    if found:
-        pytest.fail("left behind:\n  " + "\n  ".join(found), pytrace=False)
+    if remains:
+        pytest.fail("left behind:\n  " + "\n  ".join(remains), pytrace=False)
 
 
 @pytest.fixture
 def kernel(leaves_nothing_behind: None) -> Iterator[None]:
-    """Namespaces of our own: links, routes, sysfs and uevents are the test's alone."""
+    """Own namespaces: links, routes, sysfs and uevents are the test's alone."""
     with private_kernel():
         yield

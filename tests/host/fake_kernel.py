@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel made of files, so that workers, which are processes of their own, all see the same one.
+"""A kernel made of files, which all worker processes share.
 
-It keeps the rules that vfagent must keep: numvfs from N to M is EBUSY, drivers_probe follows the override.
-Writes can be made to fail, to take their time or to hang, and are kept in a journal.
+It behaves like the kernel: numvfs from N to M is EBUSY, drivers_probe follows driver_override. Writes can be made to
+fail, to take long or to hang, and are recorded in a journal.
 """
 
 import errno
@@ -25,13 +25,13 @@ from vfagent.model.pci import PciAddress, card_of
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.store.move_journal import MoveJournal
 
-UDEV_KNOWS_NOTHING = "udev-knows-nothing"  # a file by which the host's udev has not heard of any device
+UDEV_KNOWS_NOTHING = "udev-knows-nothing"  # with this file, udev has not initialized any device
 NEW_VF = VfSettings("00:00:00:00:00:00", Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
 
 
 @dataclass(frozen=True)
 class Write:
-    """One write that the kernel was asked for, by CLOCK_MONOTONIC."""
+    """One write to the kernel; times are CLOCK_MONOTONIC."""
 
     device: str
     file: str
@@ -54,7 +54,7 @@ class FakeKernel:
         udev = UnknowingUdev() if (root / UDEV_KNOWS_NOTHING).exists() else NoUdevDatabase()
         return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root))
 
-    # How writes to a device's file go: `times` of them are refused; all wait for `seconds`, and for `until` to exist.
+    # What writes to a device's file do: `times` of them fail; all wait for `seconds`, and until `until` exists.
 
     def refuse(self, device: str, file: str, number: int, *, times: int = 1_000_000) -> None:
         self._behave(device, file, {"errno": number, "left": times})
@@ -63,13 +63,13 @@ class FakeKernel:
         self._behave(device, file, {"seconds": seconds})
 
     def hang(self, device: str, file: str) -> Path:
-        """Until the file that is returned is made."""
+        """Until the returned file is created."""
         until = self.tree.root / f"released {device}"
         self._behave(device, file, {"until": str(until)})
         return until
 
     def pass_over(self, device: str, file: str, *, times: int) -> None:
-        """So many writes are taken, and nothing is done."""
+        """The first `times` writes succeed without effect."""
         self._behave(device, file, {"missed": times})
 
     def behave(self, device: str, file: str) -> None:
@@ -82,14 +82,14 @@ class FakeKernel:
 
     def writes(self, device: str = "", file: str = "") -> list[Write]:
         lines = self._journal.read_text().splitlines() if self._journal.exists() else []
-        found = [Write(**json.loads(line)) for line in lines]
-        return [one for one in found if device in ("", one.device) and file in ("", one.file)]
+        writes = (Write(**json.loads(line)) for line in lines)
+        return [write for write in writes if device in ("", write.device) and file in ("", write.file)]
 
     def take(self, device: str, file: str, text: str) -> None:
-        """A write: wait, refuse or do as told. Raises OSError."""
+        """A write, with the behaviour of its file. Raises OSError."""
         began, number = time.monotonic(), 0
         try:
-            if self._follow_orders(device, file):
+            if self._wait_or_fail(device, file):
                 self._do(device, file, text)
         except OSError as error:
             number = error.errno or 0
@@ -99,8 +99,8 @@ class FakeKernel:
             with open(self._journal, "a") as journal:
                 journal.write(line + "\n")
 
-    def _follow_orders(self, device: str, file: str) -> bool:
-        """Whether it is to be done."""
+    def _wait_or_fail(self, device: str, file: str) -> bool:
+        """Whether the write is to have an effect. Raises OSError."""
         path = self.tree.root / "behaviour" / f"{device} {file}"
         how = json.loads(path.read_text()) if path.exists() else {}
         time.sleep(how.get("seconds", 0))
@@ -133,7 +133,7 @@ class FakeKernel:
             case "sriov_drivers_autoprobe":
                 path.write_text(text)
 
-    # What the PF holds for its VFs.
+    # The VF settings of a PF.
 
     def settings(self, pf: str, index: int) -> VfSettings | None:
         path = self._settings_path(pf, index)
@@ -167,7 +167,7 @@ class FakeSysfs(RootedSysfs):
 
 
 class FakeRtnl(SysfsRtnl):
-    """Links are files; what a PF holds for its VFs is the fake kernel's."""
+    """Links are files; the VF settings are the fake kernel's."""
 
     def __init__(self, sysfs: FakeSysfs) -> None:
         super().__init__(sysfs)
@@ -179,12 +179,12 @@ class FakeRtnl(SysfsRtnl):
 
     def _vfs(self, name: str) -> Mapping[int, VfSettings]:
         pf = self._pf(name)
-        found = {index: self.kernel.settings(pf, index) for index in range(len(self.kernel.tree.vfs(pf)))}
-        return {index: settings for index, settings in found.items() if settings}
+        vfs = range(len(self.kernel.tree.vfs(pf)))
+        return {index: settings for index in vfs if (settings := self.kernel.settings(pf, index))}
 
     def _pf(self, name: str) -> PciAddress:
-        (found,) = self.kernel.tree.root.glob(f"sys/bus/pci/devices/*/net/{name}")
-        return PciAddress(found.parent.parent.name)
+        (netdev,) = self.kernel.tree.root.glob(f"sys/bus/pci/devices/*/net/{name}")
+        return PciAddress(netdev.parent.parent.name)
 
     def _name(self, ifindex: int) -> str:
         facts = super().link(ifindex, vfs=False)
@@ -210,7 +210,7 @@ class FakeRtnl(SysfsRtnl):
 
 
 def overlap(writes: list[Write]) -> bool:
-    """Whether two of them were under way at one time."""
+    """Whether two of them were at the same time."""
     ordered = sorted(writes, key=lambda write: write.began)
     return any(later.began < earlier.ended for earlier, later in pairwise(ordered))
 

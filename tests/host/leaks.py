@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test may leave behind: nothing."""
+"""Descriptors, threads, processes and tasks that a test has left behind."""
 
 import asyncio
 import gc
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 def descriptors() -> dict[int, str]:
-    found = {}
+    open_files = {}
     for name in os.listdir("/proc/self/fd"):
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            open_files[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # the descriptor that listed the folder
-    return found
+    return open_files
 
 
 def children() -> set[int]:
-    """Running ones and zombies alike."""
+    """Child processes, zombies included."""
     return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in _children_of(task).split()}
 
 
@@ -35,25 +35,24 @@ def _children_of(task: Path) -> str:
 
 
 def left_behind(before: dict[int, str], threads: set[threading.Thread], known: set[int]) -> list[str]:
-    """What only a cycle of objects keeps, such as pyudev's monitors, is not counted."""
-    found = _left(before, threads, known)
-    if found:
-        gc.collect()
-        found = _left(before, threads, known)
-    return found
+    """What the garbage collector still frees, such as pyudev's monitors, does not count."""
+    if not _left(before, threads, known):
+        return []
+    gc.collect()
+    return _left(before, threads, known)
 
 
 def _left(before: dict[int, str], threads: set[threading.Thread], known: set[int]) -> list[str]:
-    opened = [f"descriptor {fd}: {what}" for fd, what in descriptors().items() if before.get(fd) != what]
+    opened = [f"descriptor {fd}: {target}" for fd, target in descriptors().items() if before.get(fd) != target]
     processes = [f"process {pid}: {_command(pid)}" for pid in children() - known]
-    return opened + processes + [f"thread {one.name}" for one in threading.enumerate() if one not in threads]
+    return opened + processes + [f"thread {thread.name}" for thread in threading.enumerate() if thread not in threads]
 
 
 def _command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text()[:80]
     except OSError:
-        return "gone since"
+        return "has ended"
 
 
 async def _settled(body: Coroutine[Any, Any, T]) -> T:
@@ -64,5 +63,5 @@ async def _settled(body: Coroutine[Any, Any, T]) -> T:
 
 
 def run_to_end(body: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run, which would quietly cancel the tasks that were left."""
+    """asyncio.run, which itself cancels remaining tasks silently; here they fail the test."""
     return asyncio.run(_settled(body))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This process in network and mount namespaces of its own, for a while."""
+"""Network and mount namespaces for this process, as a context manager."""
 
 import ctypes
 import json
@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+# A new network namespace copies these from the host's (net.core.devconf_inherit_init_net); here are the kernel's own
+# defaults. systemd's 50-default.conf, for one, sets rp_filter and promote_secondaries.
+_IPV4 = {"arp_announce": 0, "arp_filter": 0, "arp_ignore": 0, "forwarding": 0, "promote_secondaries": 0, "rp_filter": 0}
+_IPV6 = {"accept_dad": 1, "addr_gen_mode": 0, "disable_ipv6": 0, "forwarding": 0, "use_tempaddr": 0}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,8 +35,10 @@ def private_kernel() -> Iterator[None]:
             run("mount", "--make-rprivate", "/")
             run("mount", "-t", "sysfs", "none", "/sys")
             run("mount", "-t", "tmpfs", "none", "/run")
+            for family, values in (("ipv4", _IPV4), ("ipv6", _IPV6)):
+                _set_defaults(family, values)
             os.makedirs("/run/udev/data")
-            # libudev's monitor stays deaf without it.
+            # Without it libudev's monitor gets no events.
             with open("/run/udev/control", "w"):
                 pass
             yield
@@ -45,6 +51,14 @@ def private_kernel() -> Iterator[None]:
             os.close(fd)
 
 
+def _set_defaults(family: str, values: dict[str, int]) -> None:
+    """For the links to come; `all` of IPv4's adds to each link's own value (ip-sysctl.rst)."""
+    for scope in ("all", "default"):
+        for name, value in values.items():
+            with open(f"/proc/sys/net/{family}/conf/{scope}/{name}", "w") as file:
+                file.write(str(value))
+
+
 def run(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
@@ -54,9 +68,9 @@ def ip(*argv: str) -> None:
 
 
 def link(name: str) -> dict[str, Any]:
-    """What iproute2 says of a netdev."""
-    found: dict[str, Any] = json.loads(run("ip", "-json", "link", "show", "dev", name))[0]
-    return found
+    """A netdev as iproute2 shows it."""
+    shown: dict[str, Any] = json.loads(run("ip", "-json", "link", "show", "dev", name))[0]
+    return shown
 
 
 def add_veth(name: str, peer: str, *, up: bool = False) -> int:

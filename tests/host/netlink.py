@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rtnetlink's messages by struct alone, so that nobody's library is its own judge (linux/if_link.h)."""
+"""rtnetlink messages by struct alone: the tests do not use the code that they test (linux/if_link.h)."""
 
 import socket
 import struct
@@ -30,7 +30,7 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def link_message(ifindex: int, name: str, *infos: bytes, mac: str = "02:00:00:00:00:01", flags: int = 0) -> bytes:
-    """RTM_NEWLINK as the kernel answers to a question for VFs."""
+    """RTM_NEWLINK as the kernel answers a request for VFs."""
     body = _LINK.pack(socket.AF_UNSPEC, 1, ifindex, flags, 0)
     body += attribute(IFLA_IFNAME, name.encode() + b"\0") + attribute(IFLA_MTU, struct.pack("=I", 1500))
     body += attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
@@ -75,7 +75,7 @@ class VfInfo:
 
 
 def vf_attributes(request: bytes) -> dict[int, bytes]:
-    """What one RTM_SETLINK or RTM_NEWLINK request says of its one VF: the payload of each IFLA_VF_*."""
+    """The payload of each IFLA_VF_* of the only VF in an RTM_SETLINK or RTM_NEWLINK request."""
     (only,) = vfs_attributes(request)
     return only
 

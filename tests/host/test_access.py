@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By which interfaces the host is administered, on real routes and connections."""
+"""The interfaces by which the host is administered, with real routes and connections."""
 
 import os
 import socket
@@ -16,11 +16,6 @@ from vfagent.kernel.management import management, sessions
 
 ROOT = Path("/")
 DEFAULT, SESSION = "carries the default route", "carries an SSH session"
-
-
-@pytest.fixture(autouse=True)
-def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSH_CONNECTION", raising=False)
 
 
 @pytest.fixture
@@ -40,18 +35,18 @@ def route(veth: int) -> int:
     return veth
 
 
-def test_a_blackhole_for_one_network_hides_no_default_route(route: int) -> None:
+def test_a_blackhole_route_does_not_hide_the_default_route(route: int) -> None:
     ip("route", "add", "blackhole", "192.0.2.0/24")
     assert management(ROOT) == {route: DEFAULT}
 
 
-def test_blackholes_for_all_that_nobody_may_use_hide_no_default_route(route: int) -> None:
+def test_bogon_routes_do_not_hide_the_default_route(route: int) -> None:
     for bogon, kind in (("192.0.2.0/24", "blackhole"), ("198.51.100.0/24", "unreachable"), ("203.0.113.0/24", "throw")):
         ip("route", "add", kind, bogon)
     assert management(ROOT) == {route: DEFAULT}
 
 
-def test_a_default_route_that_leads_nowhere_names_no_link(veth: int) -> None:
+def test_an_unreachable_default_route_has_no_link(veth: int) -> None:
     ip("route", "add", "unreachable", "default")
     ip("-6", "route", "add", "blackhole", "default")
     assert management(ROOT) == {}
@@ -62,22 +57,22 @@ def test_a_route_to_one_network_is_no_default_route(veth: int) -> None:
     assert management(ROOT) == {}
 
 
-def test_a_default_route_in_two_halves_is_one(route: int, other: int) -> None:
-    """As VPNs set it, without touching the one that is there."""
+def test_two_half_default_routes_count_as_one(route: int, other: int) -> None:
+    """VPNs set them beside the existing default route."""
     ip("addr", "add", "10.1.0.2/24", "dev", "pf1")
     for half in ("0.0.0.0/1", "128.0.0.0/1"):
         ip("route", "add", half, "via", "10.1.0.1")
     assert management(ROOT)[other] == DEFAULT
 
 
-def test_each_way_of_a_default_route_names_its_link(veth: int, other: int) -> None:
+def test_each_nexthop_of_a_default_route_names_its_link(veth: int, other: int) -> None:
     ip("addr", "add", "10.0.0.2/24", "dev", "pf0")
     ip("addr", "add", "10.1.0.2/24", "dev", "pf1")
     ip("route", "add", "default", "nexthop", "via", "10.0.0.1", "nexthop", "via", "10.1.0.1")
     assert management(ROOT) == {veth: DEFAULT, other: DEFAULT}
 
 
-def test_each_way_of_an_ipv6_default_route_names_its_link(veth: int, other: int) -> None:
+def test_each_nexthop_of_an_ipv6_default_route_names_its_link(veth: int, other: int) -> None:
     ip("addr", "add", "2001:db8:5::2/64", "dev", "pf0", "nodad")
     ip("addr", "add", "2001:db8:6::2/64", "dev", "pf1", "nodad")
     ip("-6", "route", "add", "default", "nexthop", "via", "2001:db8:5::1", "nexthop", "via", "2001:db8:6::1")
@@ -93,7 +88,7 @@ def test_a_default_route_by_a_nexthop_object_names_its_link(veth: int, compatibl
     assert management(ROOT) == {veth: DEFAULT}
 
 
-# In a network namespace of its own, at the far end of a wire.
+# The peer of a veth, in its own network namespace.
 CLIENT = """
 import socket, subprocess, sys
 wire, address, local, port = sys.argv[1:]
@@ -113,25 +108,25 @@ sys.stdin.readline()
 
 @contextmanager
 def session(wire: str, peer: str, local: str, port: int = 22) -> Iterator[None]:
-    """Somebody at `peer` holds a connection to a port of ours."""
+    """A connection from `peer` to a local port."""
     listener = socket.socket(socket.AF_INET6 if ":" in local else socket.AF_INET)
     argv = ["unshare", "--net", sys.executable, "-c", CLIENT, wire, peer, local, str(port)]
-    with listener, subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as far:
-        assert far.stdin is not None
-        assert far.stdout is not None
+    with listener, subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
         listener.bind(("::" if ":" in local else "", port))
         listener.listen()
-        assert far.stdout.readline() == "here\n"
-        ip("link", "set", wire, "netns", str(far.pid))
-        far.stdin.write("\n")
-        far.stdin.flush()
+        assert client.stdout.readline() == "here\n"
+        ip("link", "set", wire, "netns", str(client.pid))
+        client.stdin.write("\n")
+        client.stdin.flush()
         accepted, _ = listener.accept()
         with accepted:
             yield
-        far.stdin.close()
+        client.stdin.close()
 
 
-def test_a_session_that_is_open_names_its_link(route: int, other: int) -> None:
+def test_an_open_session_names_its_link(route: int, other: int) -> None:
     """The service has no SSH_CONNECTION."""
     ip("addr", "add", "10.7.0.2/24", "dev", "pf1")
     with session("wire1", "10.7.0.99/24", "10.7.0.2"):
@@ -152,7 +147,7 @@ def test_a_session_by_link_local_addresses_names_its_link(veth: int, other: int)
         assert management(ROOT) == {other: SESSION}
 
 
-def test_a_session_that_a_rule_routes_by_its_source_names_that_link(route: int, other: int) -> None:
+def test_a_session_routed_by_its_source_names_that_link(route: int, other: int) -> None:
     ip("addr", "add", "10.7.0.2/24", "dev", "pf1", "noprefixroute")
     ip("route", "add", "10.7.0.0/24", "dev", "pf1", "table", "7")
     ip("rule", "add", "from", "10.7.0.2", "table", "7")
@@ -160,7 +155,7 @@ def test_a_session_that_a_rule_routes_by_its_source_names_that_link(route: int, 
         assert management(ROOT) == {route: DEFAULT, other: SESSION}
 
 
-def test_a_session_of_the_host_with_itself_names_no_link(veth: int) -> None:
+def test_a_session_from_the_host_itself_has_no_link(veth: int) -> None:
     ip("link", "set", "lo", "up")
     ip("addr", "add", "10.7.0.2/24", "dev", "pf0")
     with socket.socket() as listener:
@@ -194,7 +189,8 @@ def connections(root: Path, tcp: str = "", tcp6: str = "") -> Path:
 
 def peers(root: Path) -> list[str]:
     return [
-        socket.inet_ntop(socket.AF_INET if len(one.peer) == 4 else socket.AF_INET6, one.peer) for one in sessions(root)
+        socket.inet_ntop(socket.AF_INET if len(session.peer) == 4 else socket.AF_INET6, session.peer)
+        for session in sessions(root)
     ]
 
 
@@ -204,13 +200,13 @@ def test_only_open_sessions_to_sshd_count(tmp_path: Path) -> None:
     assert peers(connections(tmp_path, table)) == ["10.0.0.7"]
 
 
-def test_an_ipv4_session_of_a_listener_for_both_is_found(tmp_path: Path) -> None:
+def test_an_ipv4_session_of_an_ipv6_socket_counts(tmp_path: Path) -> None:
     mapped = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}" + word("10.0.0.7")
     assert peers(connections(tmp_path, tcp6=line(0, 22, mapped))) == ["10.0.0.7"]
 
 
-def test_the_ports_that_sshd_is_set_to_count(tmp_path: Path) -> None:
-    """A drop-in's too, as distributions' own tools write it."""
+def test_the_configured_ports_of_sshd_count(tmp_path: Path) -> None:
+    """Those of drop-ins too, which distributions' tools write."""
     connections(
         tmp_path, line(0, 2222, word("10.0.0.7")) + line(1, 2223, word("10.0.0.8")) + line(2, 24, word("10.0.0.9"))
     )
@@ -220,7 +216,7 @@ def test_the_ports_that_sshd_is_set_to_count(tmp_path: Path) -> None:
     assert peers(tmp_path) == ["10.0.0.7", "10.0.0.8"]
 
 
-def test_the_session_of_the_command_itself_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_own_session_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connections(tmp_path, line(0, 2222, word("10.0.0.7")))
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.5 51000 10.0.0.2 2222")
     assert peers(tmp_path) == ["10.0.0.5", "10.0.0.7"]
@@ -228,8 +224,8 @@ def test_the_session_of_the_command_itself_counts(tmp_path: Path, monkeypatch: p
     assert peers(tmp_path) == []
 
 
-def test_tens_of_thousands_of_connections_cost_little(tmp_path: Path) -> None:
-    """No route is looked up more than a thousand times, and a line of no interest is not split."""
+def test_tens_of_thousands_of_connections_take_little_time(tmp_path: Path) -> None:
+    """At most a thousand route lookups, and other lines are not parsed."""
     busy = "".join(line(number, 443, f"{number:08X}") for number in range(20_000))
     many = "".join(line(number, 22, f"{number:08X}") for number in range(20_000))
     began = os.times().user

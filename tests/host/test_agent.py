@@ -30,6 +30,7 @@ from vfagent.model.status import Phase
 from vfagent.policy.types import AgentRule, Policy
 from vfagent.service.agent import Agent
 from vfagent.store.policy_files import load
+from vfagent.store.state import State
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -39,10 +40,10 @@ POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n'
 
 
 class Service:
-    """One agent, and what systemd was told by it so far."""
+    """One agent, and the notifications that it has sent to systemd."""
 
     def __init__(self, root: Path, sock: socket.socket, address: Path) -> None:
-        self.root, self.logged, self._socket = root, list[str](), sock
+        self.root, self.notifications, self._socket = root, list[str](), sock
         log = open(root / "log", "a")  # noqa: SIM115
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "PYTHONPATH": str(PROJECT)}
         argv = [sys.executable, "-m", "tests.host.agent_process", str(root)]
@@ -50,12 +51,12 @@ class Service:
         log.close()
 
     def hear(self) -> list[str]:
-        """All that was said. systemd goes on reading: the socket's queue is short."""
+        """All notifications so far. Read often, as systemd does: the socket's queue is short."""
         while True:
             try:
-                self.logged.append(self._socket.recv(1 << 16).decode())
+                self.notifications.append(self._socket.recv(1 << 16).decode())
             except BlockingIOError:
-                return self.logged
+                return self.notifications
 
     def until(self, condition: Callable[[], object], *, within_s: float = 15.0) -> None:
         end = time.monotonic() + within_s
@@ -68,10 +69,10 @@ class Service:
             time.sleep(0.02)
 
     def _stuck(self) -> str:
-        """Where it was, as faulthandler writes it to its log."""
+        """Its stack traces, which faulthandler writes to its log."""
         self.signal(signal.SIGABRT)
         self.process.wait(5)
-        return f"{self.logged}\n{self.log}"
+        return f"{self.notifications}\n{self.log}"
 
     def ready(self) -> "Service":
         self.until(lambda: "READY=1" in self.hear())
@@ -94,12 +95,12 @@ class Service:
 
     @property
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.root / "run/vfagent/status.json").read_text())
-        return found
+        status: dict[str, Any] = json.loads((self.root / "run/vfagent/status.json").read_text())
+        return status
 
     def pf(self, address: str = PF) -> dict[str, Any]:
-        (found,) = (pf for pf in self.status["pfs"] if pf["address"] == address)
-        return dict(found)
+        (status,) = (pf for pf in self.status["pfs"] if pf["address"] == address)
+        return dict(status)
 
 
 Start = Callable[[], Service]
@@ -129,7 +130,7 @@ def start(files: FakeKernel, tmp_path: Path) -> Iterator[Start]:
             service.process.wait()
 
 
-def test_ready_is_said_when_the_pfs_found_at_start_have_converged(files: FakeKernel, start: Start) -> None:
+def test_ready_comes_when_the_pfs_found_at_start_have_converged(files: FakeKernel, start: Start) -> None:
     for address in (PF, OTHER):
         files.tree.add_pf(address)
         files.slow_down(address, "sriov_numvfs", 1.0)
@@ -142,23 +143,23 @@ def test_ready_is_said_when_the_pfs_found_at_start_have_converged(files: FakeKer
     assert {pf["phase"] for pf in service.status["pfs"]} == {"converged"}
 
 
-def test_a_reload_in_the_course_of_the_start_is_not_its_end(files: FakeKernel, start: Start) -> None:
+def test_a_reload_during_the_start_does_not_end_the_start(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     files.slow_down(PF, "sriov_numvfs", 2.0)
     service = start()
     service.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
     service.signal(signal.SIGHUP)
-    service.until(lambda: "reloading the policy" in service.log and service.log.count("in force, from"))
+    service.until(lambda: "reloading the policy" in service.log and service.log.count("is active, from"))
     assert "READY=1" not in service.hear()
     service.ready()
     assert len(files.tree.vfs(PF)) == 2
 
 
-def test_what_was_begun_before_the_loop_is_taken_over_by_it(files: FakeKernel, start: Start) -> None:
+def test_the_event_loop_takes_over_the_preloads_workers(files: FakeKernel, start: Start) -> None:
     for address in (PF, OTHER):
         files.tree.add_pf(address)
         files.slow_down(address, "sriov_numvfs", 1.5)
-    put(files.tree.root / STORED / f"+pci:{PF}", "")  # the other one is the loop's
+    put(files.tree.root / STORED / f"+pci:{PF}", "")  # the other PF is left to the event loop
     service = start()
     service.until(lambda: files.writes(PF, "sriov_drivers_autoprobe"))
     assert not (files.tree.root / "run/vfagent/status.json").exists()
@@ -168,11 +169,11 @@ def test_what_was_begun_before_the_loop_is_taken_over_by_it(files: FakeKernel, s
         assert [write.text for write in files.writes(address, "sriov_numvfs")] == ["2"]
     assert f"PF {PF}: create 2 VFs on {PF}" in service.log
     before = service.pf()["rounds"]
-    service.until(lambda: service.pf()["rounds"] > before)  # for what may have come before it listened
+    service.until(lambda: service.pf()["rounds"] > before)  # for an event that may have come before the monitors
 
 
 def waiting_for_a_driver(files: FakeKernel, start: Start) -> Service:
-    """A service that has found a PF without a driver, while udev has events to handle."""
+    """A service with a PF without a driver, while udev has events to handle."""
     files.tree.add_pf(PF)
     files.tree.bind(PF, None)
     put(files.tree.root / QUEUE, "")
@@ -181,16 +182,16 @@ def waiting_for_a_driver(files: FakeKernel, start: Start) -> Service:
     return service
 
 
-def test_a_pf_that_udev_has_not_done_with_is_not_looked_at(files: FakeKernel, start: Start) -> None:
-    """It would cost the boot a worker's time where it has least to spare, and find nothing."""
+def test_a_pf_that_udev_has_not_initialized_is_not_reconciled(files: FakeKernel, start: Start) -> None:
+    """It would take CPU time of the boot for nothing."""
     service = waiting_for_a_driver(files, start)
     time.sleep(2.5)
     assert service.pf()["rounds"] == 0
     assert (service.pf()["phase"], service.pf()["waiting"]) == ("waiting", ["udev has not finished with the PF"])
 
 
-def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, start: Start) -> None:
-    """The lab: udev had stored the device four seconds before it loaded igb."""
+def test_ready_waits_for_a_driver_while_udev_has_events(files: FakeKernel, start: Start) -> None:
+    """As in the lab: udev stored the device four seconds before it loaded igb."""
     service = waiting_for_a_driver(files, start)
     time.sleep(1.5)
     assert "READY=1" not in service.hear()
@@ -201,7 +202,7 @@ def test_ready_waits_for_a_driver_that_udev_is_still_to_load(files: FakeKernel, 
     assert len(files.tree.vfs(PF)) == 2
 
 
-def test_a_driver_that_udev_does_not_load_is_not_waited_for(files: FakeKernel, start: Start) -> None:
+def test_ready_does_not_wait_for_a_driver_that_udev_never_loads(files: FakeKernel, start: Start) -> None:
     service = waiting_for_a_driver(files, start)
     (files.tree.root / QUEUE).unlink()
     began = time.monotonic()
@@ -210,7 +211,7 @@ def test_a_driver_that_udev_does_not_load_is_not_waited_for(files: FakeKernel, s
     assert service.pf()["phase"] == "unmanaged"
 
 
-def test_a_device_that_udev_never_hears_of_is_looked_at_now_and_then(files: FakeKernel, start: Start) -> None:
+def test_a_device_that_udev_does_not_know_is_reconciled_once_a_second(files: FakeKernel, start: Start) -> None:
     put(files.tree.root / UDEV_KNOWS_NOTHING, "")
     service = waiting_for_a_driver(files, start)
     (files.tree.root / QUEUE).unlink()
@@ -219,7 +220,7 @@ def test_a_device_that_udev_never_hears_of_is_looked_at_now_and_then(files: Fake
     assert 1 <= service.pf()["rounds"] - before <= 4
 
 
-def test_ready_is_said_when_a_pf_has_been_reported_as_failed(files: FakeKernel, start: Start) -> None:
+def test_ready_comes_when_a_pf_has_been_reported_as_failed(files: FakeKernel, start: Start) -> None:
     for address in (PF, OTHER):
         files.tree.add_pf(address)
     files.refuse(PF, "sriov_numvfs", errno.ERANGE)
@@ -234,7 +235,7 @@ def test_a_host_without_sriov_is_ready_at_once(start: Start) -> None:
     assert service.status["pfs"] == []
 
 
-def test_without_a_valid_policy_the_service_starts_and_touches_nothing(files: FakeKernel, start: Start) -> None:
+def test_with_an_invalid_policy_the_service_starts_and_changes_nothing(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF, vfs=1)
     files.tree.policy("[[pf]]\nvfs = many\n")
     service = start().ready()
@@ -244,8 +245,8 @@ def test_without_a_valid_policy_the_service_starts_and_touches_nothing(files: Fa
 
 
 @asynccontextmanager
-async def at_work(files: FakeKernel) -> AsyncIterator[Agent]:
-    """In this process, from READY to its end; what is done with it has ten seconds."""
+async def running_agent(files: FakeKernel) -> AsyncIterator[Agent]:
+    """An agent in this process, from READY to its end; the body has ten seconds."""
     agent = Agent(files.host, files.tree.root)
     serving = asyncio.create_task(agent.run())
     async with asyncio.timeout(10):
@@ -254,20 +255,20 @@ async def at_work(files: FakeKernel) -> AsyncIterator[Agent]:
         yield agent
     os.kill(os.getpid(), signal.SIGTERM)
     await serving
-    os.close(agent._lock)  # which else ends with the process
+    os.close(agent._lock)  # else it is closed with the process
 
 
-def test_another_resync_is_in_force_with_its_reload(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when the five minutes before it have run out."""
-    looks = list[str]()
+def test_a_new_resync_interval_is_active_after_the_reload(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only after the old interval of five minutes."""
+    calls = list[str]()
 
     async def scenario() -> None:
-        async with at_work(files) as agent:
+        async with running_agent(files) as agent:
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
             monkeypatch.setattr("vfagent.service.agent.load", lambda root: often)
-            monkeypatch.setattr(agent.kernel_events, "reconcile_all", lambda: looks.append("all"))
+            monkeypatch.setattr(agent.kernel_events, "reconcile_all", lambda: calls.append("all"))
             agent.reload()
-            while len(looks) < 4:
+            while len(calls) < 4:
                 await asyncio.sleep(0.01)
 
     run_to_end(scenario())
@@ -279,7 +280,7 @@ def reload(service: Service) -> None:
     service.until(lambda: service.hear().count("READY=1") > before)
 
 
-def test_a_reload_takes_the_new_policy(files: FakeKernel, start: Start) -> None:
+def test_a_reload_loads_the_new_policy(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     service = start().ready()
     before = service.status["policy"]["digest"]
@@ -287,12 +288,14 @@ def test_a_reload_takes_the_new_policy(files: FakeKernel, start: Start) -> None:
     reload(service)
     service.until(lambda: len(files.tree.vfs(PF)) == 5)
     assert service.status["policy"]["digest"] != before
-    logged = [words for words in service.logged if words.startswith("RELOADING=1\nMONOTONIC_USEC=")]
-    assert len(logged) == 1
-    assert service.logged.index(logged[0]) < len(service.logged) - 1 - service.logged[::-1].index("READY=1")
+    reloads = [text for text in service.notifications if text.startswith("RELOADING=1\nMONOTONIC_USEC=")]
+    assert len(reloads) == 1
+    assert service.notifications.index(reloads[0]) < len(service.notifications) - 1 - service.notifications[::-1].index(
+        "READY=1"
+    )
 
 
-def test_an_invalid_policy_at_reload_leaves_the_one_in_force(files: FakeKernel, start: Start) -> None:
+def test_a_reload_of_an_invalid_policy_keeps_the_active_one(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     service = start().ready()
     before = service.status["policy"]["digest"]
@@ -310,7 +313,25 @@ def test_an_invalid_policy_at_reload_leaves_the_one_in_force(files: FakeKernel, 
     service.until(lambda: service.status["policy"]["problems"] == [])
 
 
-def test_a_storm_of_reloads_is_survived_and_soon_over(files: FakeKernel, start: Start) -> None:
+def test_a_release_that_a_reload_cannot_end_is_logged_with_its_pf(
+    files: FakeKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(state: State, address: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            agent.reload()
+
+    State(files.tree.root).release(PciAddress(PF))
+    monkeypatch.setattr(State, "take_back", refuse)
+    run_to_end(scenario())
+    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert record.getMessage() == f"PF {PF}: cannot end its release: Read-only file system"
+    assert vars(record)["VFAGENT_PF"] == PF
+
+
+def test_a_thousand_reloads_end_with_the_last_policy_and_few_reconciles(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     service = start().ready()
     rounds = service.pf()["rounds"]
@@ -324,12 +345,12 @@ def test_a_storm_of_reloads_is_survived_and_soon_over(files: FakeKernel, start: 
     assert service.stop() == 0
 
 
-def test_reloads_and_their_looks_leave_no_garbage(files: FakeKernel) -> None:
-    """Objects that hold each other stay until a full collection, which a service at rest may not do for hours."""
+def test_reloads_and_reconciles_leave_no_garbage(files: FakeKernel) -> None:
+    """Reference cycles stay until a full collection, which an idle service may not do for hours."""
     files.tree.add_pf(PF)
 
     async def scenario() -> None:
-        async with at_work(files) as agent:
+        async with running_agent(files) as agent:
             pf = agent.scheduler.pfs[PciAddress(PF)]
             gc.collect()
             for count in (1, 2, 3):
@@ -342,14 +363,14 @@ def test_reloads_and_their_looks_leave_no_garbage(files: FakeKernel) -> None:
 
     try:
         run_to_end(scenario())
-        assert [one for one in gc.garbage if type(one).__module__.startswith("vfagent")] == []
+        assert [item for item in gc.garbage if type(item).__module__.startswith("vfagent")] == []
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
 
 
-def test_a_worker_that_outlives_the_service_listens_for_nobody(files: FakeKernel, start: Start) -> None:
-    """Else a verb for guests would be taken by it, and never answered."""
+def test_a_worker_that_outlives_the_service_does_not_listen(files: FakeKernel, start: Start) -> None:
+    """Else `vfagent guest start` could connect to the worker and wait for ever."""
     files.tree.add_pf(PF)
     files.slow_down(PF, "sriov_numvfs", 5.0)
     service = start()
@@ -360,7 +381,7 @@ def test_a_worker_that_outlives_the_service_listens_for_nobody(files: FakeKernel
         client.connect(str(files.tree.root / "run/vfagent/control.sock"))
 
 
-def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_of_signals_is_one_reload(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = list[Path]()
 
     def counted(root: Path) -> Policy:
@@ -368,7 +389,7 @@ def test_a_burst_of_reloads_is_one(files: FakeKernel, monkeypatch: pytest.Monkey
         return load(root)
 
     async def scenario() -> None:
-        async with at_work(files):
+        async with running_agent(files):
             monkeypatch.setattr("vfagent.service.agent.load", counted)
             for _ in range(100):
                 os.kill(os.getpid(), signal.SIGHUP)
@@ -391,8 +412,8 @@ def test_a_second_agent_is_refused(files: FakeKernel, start: Start) -> None:
     start().ready()
 
 
-def test_a_killed_agent_is_followed_by_another(files: FakeKernel, start: Start) -> None:
-    """In the middle of making VFs: its worker ends at its next report, and the next agent finds what there is."""
+def test_an_agent_after_a_killed_one_converges(files: FakeKernel, start: Start) -> None:
+    """Killed while it creates VFs: its worker ends at its next report, and the next agent observes the host."""
     files.tree.add_pf(PF)
     files.slow_down(PF, "sriov_numvfs", 2.0)
     first = start()
@@ -414,7 +435,7 @@ def test_sigterm_stops_the_service_and_leaves_the_vfs(files: FakeKernel, start: 
     assert len(files.tree.vfs(PF)) == 2
 
 
-def test_sigterm_is_obeyed_while_a_write_hangs(files: FakeKernel, start: Start) -> None:
+def test_sigterm_stops_the_service_while_a_write_hangs(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     until = files.hang(PF, "sriov_numvfs")
     service = start()
@@ -423,7 +444,7 @@ def test_sigterm_is_obeyed_while_a_write_hangs(files: FakeKernel, start: Start) 
     until.touch()
 
 
-def test_an_event_is_answered_by_the_service(files: FakeKernel, start: Start) -> None:
+def test_a_new_pf_is_configured_after_its_event(files: FakeKernel, start: Start) -> None:
     service = start().ready()
     files.tree.add_pf(PF)
     send(message(f"/devices/pci0000:00/{PF}", action="add"))
@@ -431,17 +452,17 @@ def test_an_event_is_answered_by_the_service(files: FakeKernel, start: Start) ->
     service.until(lambda: [pf["phase"] for pf in service.status["pfs"]] == ["converged"])
 
 
-def test_status_names_what_is_wrong_with_a_pf(files: FakeKernel, start: Start) -> None:
+def test_status_reports_the_failure_of_a_pf(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     files.refuse(PF, "sriov_numvfs", errno.ENOMEM)
     service = start().ready()
     (failure,) = service.pf()["failures"]
     assert failure["text"].startswith(f"{PF}: cannot create 2 VFs on {PF}: ENOMEM (Cannot allocate memory): no room")
     assert "pci=realloc" in failure["hint"]
-    service.until(lambda: any(words.startswith("STATUS=PFs: 1 failed") for words in service.hear()))
+    service.until(lambda: any(text.startswith("STATUS=PFs: 1 failed") for text in service.hear()))
 
 
-def test_a_status_that_cannot_be_written_does_not_stop_the_service(files: FakeKernel, start: Start) -> None:
+def test_the_service_runs_although_status_json_cannot_be_written(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     (files.tree.root / "run/vfagent/status.json").mkdir(parents=True)
     service = start().ready()
@@ -449,7 +470,7 @@ def test_a_status_that_cannot_be_written_does_not_stop_the_service(files: FakeKe
     assert "cannot write status.json" in service.log
 
 
-def test_a_status_that_cannot_be_written_is_told_once(files: FakeKernel, start: Start) -> None:
+def test_a_failed_write_of_status_json_is_logged_once(files: FakeKernel, start: Start) -> None:
     files.tree.add_pf(PF)
     (files.tree.root / "run/vfagent/status.json").mkdir(parents=True)
     service = start().ready()
@@ -461,7 +482,7 @@ def test_a_status_that_cannot_be_written_is_told_once(files: FakeKernel, start: 
 
 
 @pytest.mark.parametrize("mount", ["nr_inodes=1", "ro"])
-def test_where_nothing_can_be_stored_pfs_converge_all_the_same(files: FakeKernel, start: Start, mount: str) -> None:
+def test_pfs_converge_although_nothing_can_be_stored(files: FakeKernel, start: Start, mount: str) -> None:
     for name in ("run", "var/lib"):
         folder = files.tree.root / name / "vfagent"
         folder.mkdir(parents=True)
@@ -469,14 +490,13 @@ def test_where_nothing_can_be_stored_pfs_converge_all_the_same(files: FakeKernel
     files.tree.add_pf(PF)
     service = start().ready()
     assert len(files.tree.vfs(PF)) == 2
-    for what in ("cannot listen at", "cannot write status.json", "cannot store what the PF was before"):
-        service.until(lambda what=what: what in service.log)  # type: ignore[misc]
+    for expected in ("cannot listen at", "cannot write status.json", "cannot store what the PF was before"):
+        service.until(lambda expected=expected: expected in service.log)  # type: ignore[misc]
     assert service.stop() == 0
     assert "Traceback" not in service.log
 
 
-def test_the_watchdog_is_fed(files: FakeKernel, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watchdog_is_notified(files: FakeKernel, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
-    monkeypatch.delenv("WATCHDOG_PID", raising=False)
     service = start().ready()
     service.until(lambda: service.hear().count("WATCHDOG=1") >= 5, within_s=5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy's bridges by themselves, on real links: made, and removed only when nobody needs them any more."""
+"""The policy's bridges on real links: created, and removed only when nothing uses them any more."""
 
 import asyncio
 import errno
@@ -26,8 +26,10 @@ from vfagent.store.move_journal import MoveJournal
 ADDRESS = "192.0.2.1/24"
 NO_RULE = Policy(digest="read")
 WITH_RULE = Policy(bridge=(BridgeRule(name="br0", mtu=1400),), digest="read")
-LEG = VlanRule(id=10, name="vlan10", addresses=(ADDRESS,))
-LEG_ALONE = Policy(pf=(PfRule(name="net", match=PfMatch(driver="igb"), vlan=(LEG,)),), digest="read")
+VLAN_INTERFACE = VlanRule(id=10, name="vlan10", addresses=(ADDRESS,))
+VLAN_INTERFACE_ONLY = Policy(
+    pf=(PfRule(name="net", match=PfMatch(driver="igb"), vlan=(VLAN_INTERFACE,)),), digest="read"
+)
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -35,16 +37,16 @@ pytestmark = pytest.mark.usefixtures("kernel")
 @pytest.fixture
 def host(tmp_path: Path, kernel: None) -> Host:
     journal, network = MoveJournal(tmp_path), KernelNetwork()
-    found = Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal)
-    converge_bridges(WITH_RULE, found)
-    return found
+    host = Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal)
+    converge_bridges(WITH_RULE, host)
+    return host
 
 
 def bridges() -> list[str]:
     return [line.split(":")[1].strip() for line in run("ip", "-o", "link", "show", "type", "bridge").splitlines()]
 
 
-def test_a_bridge_is_there_up_and_marked_and_goes_with_its_rule(host: Host) -> None:
+def test_a_bridge_is_created_up_and_marked_and_removed_with_its_rule(host: Host) -> None:
     made = link("br0")
     assert (made["mtu"], made["ifalias"], "UP" in made["flags"]) == (1400, "vfagent", True)
     assert converge_bridges(WITH_RULE, host).done == ()
@@ -55,21 +57,23 @@ def test_a_bridge_is_there_up_and_marked_and_goes_with_its_rule(host: Host) -> N
 def test_a_bridge_stays_while_it_has_ports(host: Host) -> None:
     add_veth("vnet0", "far0")
     ip("link", "set", "vnet0", "master", "br0")
-    assert converge_bridges(NO_RULE, host).problems == ("remove br0 is deferred: vnet0: still its ports",)
+    assert converge_bridges(NO_RULE, host).problems == ("remove br0 is deferred: it still has ports: vnet0",)
     ip("link", "set", "vnet0", "nomaster")
     converge_bridges(NO_RULE, host)
     assert bridges() == []
 
 
-def test_a_bridge_stays_while_it_holds_an_address_that_a_leg_is_to_hold(host: Host) -> None:
+def test_a_bridge_stays_until_a_vlan_interface_has_its_address(host: Host) -> None:
     ip("addr", "add", ADDRESS, "dev", "br0")
-    assert converge_bridges(LEG_ALONE, host).problems == (f"remove br0 is deferred: {ADDRESS}: still on it",)
+    assert converge_bridges(VLAN_INTERFACE_ONLY, host).problems == (
+        f"remove br0 is deferred: it still has addresses: {ADDRESS}",
+    )
     ip("addr", "del", ADDRESS, "dev", "br0")
-    converge_bridges(LEG_ALONE, host)
+    converge_bridges(VLAN_INTERFACE_ONLY, host)
     assert bridges() == []
 
 
-def test_a_bridge_stays_while_it_holds_an_address_that_was_somebody_s(host: Host) -> None:
+def test_a_bridge_stays_while_it_has_a_borrowed_address(host: Host) -> None:
     host.moves.borrow(Borrowed(ADDRESS, "lan0"))
     ip("addr", "add", ADDRESS, "dev", "br0")
     assert converge_bridges(NO_RULE, host).done == ()
@@ -77,18 +81,18 @@ def test_a_bridge_stays_while_it_holds_an_address_that_was_somebody_s(host: Host
     assert converge_bridges(NO_RULE, host).done == ("remove br0",)
 
 
-def test_somebody_s_bridge_stays_whatever_the_policy_says(host: Host) -> None:
+def test_a_foreign_bridge_is_never_removed(host: Host) -> None:
     ip("link", "add", "virbr0", "type", "bridge")
     converge_bridges(NO_RULE, host)
     assert bridges() == ["virbr0"]
 
 
-def test_without_a_policy_that_could_be_read_nothing_goes(host: Host) -> None:
+def test_without_a_loaded_policy_no_bridge_is_removed(host: Host) -> None:
     converge_bridges(Policy(), host)
     assert bridges() == ["br0"]
 
 
-# As the agent has them: looked at in a worker, when there is a reason to.
+# As the agent runs them: in a worker, after an event.
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -97,61 +101,61 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_bridge_whose_end_was_not_heard_of_comes_back_with_the_look_at_everything(host: Host) -> None:
+def test_a_full_reconcile_creates_a_bridge_deleted_without_an_event(host: Host) -> None:
     async def scenario() -> None:
-        monitored = HostBridges(host)
-        monitored.set_policy(WITH_RULE)
-        await until(lambda: monitored.found.ifindexes)
+        bridge_monitor = HostBridges(host)
+        bridge_monitor.set_policy(WITH_RULE)
+        await until(lambda: bridge_monitor.report.ifindexes)
         ip("link", "del", "br0")
-        monitored.look()
+        bridge_monitor.reconcile_soon()
         await until(lambda: bridges() == ["br0"])
-        await until(lambda: monitored.found.done)
-        monitored.stop()
+        await until(lambda: bridge_monitor.report.done)
+        bridge_monitor.stop()
 
     run_to_end(scenario())
 
 
-def test_what_cannot_be_done_about_a_bridge_is_told_until_it_can(host: Host) -> None:
+def test_a_problem_of_a_bridge_is_reported_until_it_is_solved(host: Host) -> None:
     ip("link", "del", "br0")
     add_veth("br0", "far0")
 
     async def scenario() -> None:
         logged: list[tuple[str, ...]] = []
-        monitored = HostBridges(host, lambda: logged.append(monitored.found.problems))
-        monitored.set_policy(WITH_RULE)
+        bridge_monitor = HostBridges(host, lambda: logged.append(bridge_monitor.report.problems))
+        bridge_monitor.set_policy(WITH_RULE)
         await until(lambda: logged == [("br0: is there, and is no bridge but a veth",)])
         ip("link", "del", "br0")
-        monitored.look()
+        bridge_monitor.reconcile_soon()
         await until(lambda: logged[1:] == [()])
-        monitored.stop()
+        bridge_monitor.stop()
 
     run_to_end(scenario())
 
 
-def test_a_policy_is_taken_though_netlink_answers_nothing_to_the_service(host: Host) -> None:
-    """It is asked in workers alone: the loop must not wait for it, nor end by it."""
+def test_a_policy_is_loaded_although_netlink_fails_in_the_service(host: Host) -> None:
+    """Only workers use netlink: the event loop must neither wait for it nor fail with it."""
 
-    class Deaf(KernelNetwork):
+    class FailingNetwork(KernelNetwork):
         def link(self, which: str | int) -> None:
             raise OSError(errno.ENOBUFS, "No buffer space available")
 
     async def scenario() -> None:
-        monitored = HostBridges(replace(host, network=Deaf()))
-        monitored.set_policy(NO_RULE)
-        await until(lambda: monitored.found.problems)
-        assert monitored.found.problems == ("cannot look at them: No buffer space available",)
-        monitored.stop()
+        bridge_monitor = HostBridges(replace(host, network=FailingNetwork()))
+        bridge_monitor.set_policy(NO_RULE)
+        await until(lambda: bridge_monitor.report.problems)
+        assert bridge_monitor.report.problems == ("reconcile failed: No buffer space available",)
+        bridge_monitor.stop()
 
     run_to_end(scenario())
 
 
-def test_without_bridges_nothing_is_looked_at(host: Host) -> None:
+def test_without_bridges_no_reconcile_is_scheduled(host: Host) -> None:
     ip("link", "del", "br0")
 
     async def scenario() -> None:
-        monitored = HostBridges(host)
-        monitored.set_policy(NO_RULE)
-        monitored.look()
-        assert not [one for one in asyncio.get_running_loop()._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+        bridge_monitor = HostBridges(host)
+        bridge_monitor.set_policy(NO_RULE)
+        bridge_monitor.reconcile_soon()
+        assert not [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
 
     run_to_end(scenario())

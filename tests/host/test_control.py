@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's socket, asked by those it is for and by those it is not."""
+"""The agent's control socket, with valid and invalid clients."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ async def handler(verb: str, guest: str) -> str | None:
 
 
 def served(root: Path, talk: Talk, answer: Handler = handler) -> object:
-    """What `talk` gives, with a server."""
+    """The result of `talk`, while a server runs."""
 
     async def both() -> object:
         (root / "run/vfagent").mkdir(parents=True, exist_ok=True)
@@ -48,12 +48,12 @@ def raw(root: Path, data: bytes) -> bytes:
             return b""
 
 
-def test_what_is_asked_is_answered(tmp_path: Path) -> None:
+def test_a_request_is_answered(tmp_path: Path) -> None:
     assert served(tmp_path, lambda root: ask(root, "start", "x")) is None
     assert served(tmp_path, lambda root: ask(root, "stop", "y")) == "cannot stop y"
 
 
-def test_where_it_cannot_listen_it_does_when_it_is_asked_again(tmp_path: Path) -> None:
+def test_a_server_that_could_not_listen_does_so_at_the_next_start(tmp_path: Path) -> None:
     async def twice() -> object:
         server = ControlServer(tmp_path, handler)
         await server.start()
@@ -69,7 +69,7 @@ def test_where_it_cannot_listen_it_does_when_it_is_asked_again(tmp_path: Path) -
     assert run_to_end(twice()) is None
 
 
-def test_nobody_else_is_let_in(tmp_path: Path) -> None:
+def test_only_the_owner_may_connect(tmp_path: Path) -> None:
     assert served(tmp_path, lambda root: (root / SOCKET).stat().st_mode & 0o777) == 0o600
 
 
@@ -78,20 +78,20 @@ def test_nobody_else_is_let_in(tmp_path: Path) -> None:
     [b"{}\n", b"\n", b"[1]\n", b"\xff\n", b"x" * 100_000 + b"\n", b"[" * 3000 + b"\n", b'{"verb": "release"}\n'],
     ids=["empty", "blank", "list", "bytes", "long", "deep", "verb"],
 )
-def test_nonsense_is_not_answered_and_ends_nothing(tmp_path: Path, data: bytes) -> None:
+def test_an_invalid_request_is_not_answered_and_does_not_stop_the_server(tmp_path: Path, data: bytes) -> None:
     def talk(root: Path) -> object:
         return raw(root, data), ask(root, "start", "x")
 
     assert served(tmp_path, talk) == (b"", None)
 
 
-def test_any_name_is_but_a_name(tmp_path: Path) -> None:
+def test_a_guest_name_may_be_any_text(tmp_path: Path) -> None:
     line = json.dumps({"verb": "start", "guest": "../x"}).encode() + b"\n"
     answer = served(tmp_path, lambda root: json.loads(raw(root, line)))
     assert answer == {"blocker": "cannot start ../x"}
 
 
-def test_without_an_agent_that_is_said(tmp_path: Path) -> None:
+def test_without_an_agent_the_error_is_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ask(tmp_path, "start", "x")
     served(tmp_path, lambda root: None)
@@ -102,21 +102,21 @@ def test_without_an_agent_that_is_said(tmp_path: Path) -> None:
         ask(tmp_path, "start", "x")
 
 
-def test_an_agent_that_goes_meanwhile_is_an_error(tmp_path: Path) -> None:
+def test_an_agent_that_ends_without_an_answer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VfagentError, match="the service gave no answer"):
         served(tmp_path, lambda root: ask(root, "restart", "x"))
 
 
-def test_forty_at_once_are_all_answered(tmp_path: Path) -> None:
-    """As `parallel vfagent guest start ::: …` asks; no more than sixteen are worked on at a time."""
-    at_work, most = 0, 0
+def test_forty_requests_at_once_are_all_answered(tmp_path: Path) -> None:
+    """As with `parallel vfagent guest start ::: …`; sixteen are handled at a time."""
+    running, most = 0, 0
 
     async def slow(verb: str, guest: str) -> str | None:
-        nonlocal at_work, most
-        at_work += 1
-        most = max(most, at_work)
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
         await asyncio.sleep(0.05)
-        at_work -= 1
+        running -= 1
         return guest
 
     def talk(root: Path) -> list[str | None]:
@@ -127,12 +127,12 @@ def test_forty_at_once_are_all_answered(tmp_path: Path) -> None:
     assert most == 16
 
 
-def test_those_beyond_what_can_wait_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfagent.service.control_socket._MOST_OPEN", 0)
-    assert served(tmp_path, lambda root: ask(root, "start", "x")) == "the service is asked for too much at once"
+    assert served(tmp_path, lambda root: ask(root, "start", "x")) == "the service has too many requests"
 
 
-def test_a_connection_that_breaks_is_an_error_with_a_hint(tmp_path: Path) -> None:
+def test_a_broken_connection_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "run/vfagent").mkdir(parents=True)
 
     def close_unread(listener: socket.socket) -> None:

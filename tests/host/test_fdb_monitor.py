@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hearing of what bridges learn, on real bridges."""
+"""Notifications of the FDB of real bridges."""
 
 import select
 
@@ -9,30 +9,30 @@ from tests.host.namespace import add_veth, ip, run
 from vfagent.kernel.fdb_monitor import FdbMonitor
 
 
-def heard(watch: FdbMonitor) -> bool:
-    found = bool(select.select([watch.fileno()], [], [], 1.0)[0])
-    watch.drain()
-    return found
+def notified(monitor: FdbMonitor) -> bool:
+    readable = bool(select.select([monitor.fileno()], [], [], 1.0)[0])
+    monitor.drain()
+    return readable
 
 
 @pytest.mark.usefixtures("kernel")
-def test_a_bridge_s_entry_is_heard_of_when_it_comes_and_when_it_goes() -> None:
+def test_a_new_and_a_deleted_fdb_entry_are_notified() -> None:
     ip("link", "add", "br0", "type", "bridge")
     add_veth("port0", "guest0", up=True)
     ip("link", "set", "port0", "master", "br0")
-    watch = FdbMonitor()
+    monitor = FdbMonitor()
     run("bridge", "fdb", "add", "52:54:00:00:00:01", "dev", "port0", "master", "static")
-    assert heard(watch)
+    assert notified(monitor)
     run("bridge", "fdb", "del", "52:54:00:00:00:01", "dev", "port0", "master")
-    assert heard(watch)
-    watch.close()
+    assert notified(monitor)
+    monitor.close()
 
 
 @pytest.mark.usefixtures("kernel")
-def test_arp_entries_wake_nobody() -> None:
+def test_arp_entries_are_filtered_out() -> None:
     add_veth("port0", "guest0", up=True)
-    watch = FdbMonitor()
+    monitor = FdbMonitor()
     ip("neigh", "add", "192.0.2.9", "lladdr", "52:54:00:00:00:01", "dev", "port0")
     ip("neigh", "del", "192.0.2.9", "dev", "port0")
-    assert not heard(watch)
-    watch.close()
+    assert not notified(monitor)
+    monitor.close()

@@ -34,22 +34,22 @@ HERE, GATEWAY = "192.0.2.1", "192.0.2.254"
 HERE6, GATEWAY6 = "2001:db8:2::1", "2001:db8:2::fe"
 HELD, HELD6 = f"{HERE}/24", f"{HERE6}/64"
 PF = PciAddress("0000:01:00.0")
-WAY_BACK = MoveAddresses(PF, Move("leg0", "lan0", (HELD, HELD6), back=True))
+WAY_BACK = MoveAddresses(PF, Move("vlan0", "lan0", (HELD, HELD6), back=True))
 network = KernelNetwork()
 
 
 def held(name: str) -> set[str]:
-    found = json.loads(run("ip", "-json", "addr", "show", "dev", name))[0]["addr_info"]
-    return {f"{one['local']}/{one['prefixlen']}" for one in found if one["scope"] == "global"}
+    addresses = json.loads(run("ip", "-json", "addr", "show", "dev", name))[0]["addr_info"]
+    return {f"{address['local']}/{address['prefixlen']}" for address in addresses if address["scope"] == "global"}
 
 
 @pytest.mark.usefixtures("kernel")
-def test_a_bridge_is_a_newborn_until_it_is_marked() -> None:
+def test_a_bridge_is_unmarked_until_mark() -> None:
     network.add_bridge("br0")
-    made = network.link("br0")
-    assert made is not None
-    assert (made.kind, made.unmarked, made.managed) == ("bridge", True, True)
-    network.mark(made.ifindex)
+    unmarked = network.link("br0")
+    assert unmarked is not None
+    assert (unmarked.kind, unmarked.unmarked, unmarked.managed) == ("bridge", True, True)
+    network.mark(unmarked.ifindex)
     marked = network.link("br0")
     assert marked is not None
     assert (marked.unmarked, marked.managed) == (False, True)
@@ -57,11 +57,11 @@ def test_a_bridge_is_a_newborn_until_it_is_marked() -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-def test_somebody_s_bridge_is_not_ours() -> None:
+def test_a_foreign_bridge_is_not_managed() -> None:
     ip("link", "add", "br0", "type", "bridge")
-    found = network.link("br0")
-    assert found is not None
-    assert not found.managed
+    bridge = network.link("br0")
+    assert bridge is not None
+    assert not bridge.managed
 
 
 @pytest.mark.usefixtures("kernel")
@@ -75,7 +75,7 @@ def test_a_port_joins_its_bridge_and_leaves_it() -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-def test_an_address_says_who_put_it_there() -> None:
+def test_an_address_shows_whether_it_is_managed() -> None:
     index = add_veth("p0", "w0", up=True)
     ip("addr", "add", "192.0.2.9/24", "dev", "p0")
     network.add_address(index, HELD)
@@ -98,14 +98,14 @@ def test_an_address_says_who_put_it_there() -> None:
     ],
     ids=["delete", "fdb", "address", "name taken", "hwmode"],
 )
-def test_the_kernel_s_answer_comes_through(request_: Callable[[], None], number: int) -> None:
+def test_the_kernels_errno_is_raised(request_: Callable[[], None], number: int) -> None:
     with pytest.raises(OSError) as raised:
         request_()
     assert raised.value.errno == number
 
 
 @pytest.mark.usefixtures("kernel")
-def test_a_card_s_table_is_read_and_written() -> None:
+def test_the_fdb_of_a_device_is_read_and_written() -> None:
     index = add_veth("p0", "w0", up=True)
     before = network.fdb(index)
     network.add_fdb(index, "52:54:00:00:00:01")
@@ -115,7 +115,7 @@ def test_a_card_s_table_is_read_and_written() -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-def test_a_bridge_tells_what_it_learnt_and_by_which_port() -> None:
+def test_learned_macs_come_with_the_bridges_port() -> None:
     ip("link", "add", "br0", "type", "bridge")
     port = add_veth("p0", "w0", up=True)
     ip("link", "set", "p0", "master", "br0")
@@ -124,12 +124,12 @@ def test_a_bridge_tells_what_it_learnt_and_by_which_port() -> None:
 
 
 class Peer:
-    """Another host, beside us on one wire by two of our interfaces: lan0, which has the address, and leg0."""
+    """Another host, connected to two of our interfaces: lan0, which has the addresses, and vlan0."""
 
     def __init__(self) -> None:
         ip("netns", "add", "peer")
         run("ip", "-n", "peer", "link", "add", "wire", "type", "bridge")
-        for name in ("lan0", "leg0"):
+        for name in ("lan0", "vlan0"):
             ip("link", "add", name, "type", "veth", "peer", "name", f"to-{name}", "netns", "peer")
             ip("link", "set", name, "up")
             run("ip", "-n", "peer", "link", "set", f"to-{name}", "master", "wire", "up")
@@ -143,7 +143,7 @@ class Peer:
         ip("-6", "route", "add", "default", "via", GATEWAY6, "dev", "lan0")
 
     def connect(self) -> socket.socket:
-        """A TCP connection from the peer to us, which goes on sending."""
+        """A TCP connection from the peer, which sends all the time."""
         listener = socket.create_server((HERE, 7000))
         program = (
             "import socket, sys, time\n"
@@ -177,7 +177,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def step(probe: str | None = None) -> MoveAddresses:
-    return MoveAddresses(PF, Move("lan0", "leg0", (HELD, HELD6), probe))
+    return MoveAddresses(PF, Move("lan0", "vlan0", (HELD, HELD6), probe))
 
 
 def routes(name: str) -> set[str]:
@@ -188,7 +188,7 @@ def routes(name: str) -> set[str]:
 
 @contextmanager
 def sampled(address: str) -> Iterator[list[float]]:
-    """How long nobody here held the address, each time: every millisecond the kernel is asked to bind to it."""
+    """How long the address was missing, each time: a process tries to bind to it every millisecond."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -223,58 +223,58 @@ def _sample(address: str, writing: int) -> None:
 def test_addresses_move_with_the_routes_that_depend_on_them(host: Host) -> None:
     before = routes("lan0")
     move_addresses(step(), host)
-    assert (held("lan0"), held("leg0")) == (set(), {HELD, HELD6})
-    assert routes("leg0") == before
+    assert (held("lan0"), held("vlan0")) == (set(), {HELD, HELD6})
+    assert routes("vlan0") == before
     assert routes("lan0") == set()
     assert host.moves.pending() == ()
 
 
-def test_an_established_connection_survives_and_the_address_is_never_gone(peer: Peer, host: Host) -> None:
+def test_a_connection_survives_a_move_and_the_address_is_never_missing(peer: Peer, host: Host) -> None:
     connection = peer.connect()
     assert connection.recv(1000)
     with sampled(HERE) as gaps:
         move_addresses(step(), host)
-        roll_back(RollBackMove(PF, Move("lan0", "leg0", (HELD, HELD6))), host)
+        roll_back(RollBackMove(PF, Move("lan0", "vlan0", (HELD, HELD6))), host)
         move_addresses(step(), host)
         end = time.monotonic() + 0.3
         while time.monotonic() < end:
             assert connection.recv(100_000)
     assert max(gaps, default=0.0) <= 0.05
-    assert held("leg0") == {HELD, HELD6}
+    assert held("vlan0") == {HELD, HELD6}
     connection.close()
 
 
 @pytest.mark.usefixtures("peer")
-def test_peers_know_at_once_by_which_mac_a_moved_address_is_reached(host: Host) -> None:
-    """They would send to the old one until their entry is old; a bridge may have lost its way out by then."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
-        somebody.sendto(b"", (GATEWAY, 9))
-    await_known_by(link("lan0")["address"])
+def test_peers_learn_the_new_mac_of_a_moved_address_at_once(host: Host) -> None:
+    """Else they would send to the old MAC until their entry expires."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"", (GATEWAY, 9))
+    wait_until_peer_has(link("lan0")["address"])
     move_addresses(step(), host)
-    await_known_by(link("leg0")["address"])
+    wait_until_peer_has(link("vlan0")["address"])
     move_addresses(WAY_BACK, host)
-    await_known_by(link("lan0")["address"])
+    wait_until_peer_has(link("lan0")["address"])
 
 
 @pytest.mark.usefixtures("peer")
-def test_peers_are_told_whom_the_source_has_forgotten_since_the_look(host: Host) -> None:
-    """A bridge forgets them when its last port leaves it, which is before the move."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
-        somebody.sendto(b"", (GATEWAY, 9))
-    await_known_by(link("lan0")["address"])
+def test_peers_of_the_plan_learn_the_new_mac_although_the_source_lost_them(host: Host) -> None:
+    """A bridge loses its neighbours with its last port, which is before the move."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"", (GATEWAY, 9))
+    wait_until_peer_has(link("lan0")["address"])
     ip("neigh", "flush", "dev", "lan0")
-    move_addresses(MoveAddresses(PF, Move("lan0", "leg0", (HELD, HELD6), peers=(GATEWAY,))), host)
-    await_known_by(link("leg0")["address"])
+    move_addresses(MoveAddresses(PF, Move("lan0", "vlan0", (HELD, HELD6), peers=(GATEWAY,))), host)
+    wait_until_peer_has(link("vlan0")["address"])
 
 
 @pytest.mark.usefixtures("peer")
-def test_what_another_look_has_moved_meanwhile_is_left_there(host: Host) -> None:
+def test_addresses_that_another_reconcile_has_moved_are_left_there(host: Host) -> None:
     move_addresses(step(), host)
     move_addresses(WAY_BACK, host)
-    marks = network.addresses()
+    before = network.addresses()
     move_addresses(WAY_BACK, host)
-    roll_back(RollBackMove(PF, Move("leg0", "lan0", (HELD, HELD6))), host)
-    assert network.addresses() == marks
+    roll_back(RollBackMove(PF, Move("vlan0", "lan0", (HELD, HELD6))), host)
+    assert network.addresses() == before
     assert held("lan0") == {HELD, HELD6}
 
 
@@ -286,7 +286,7 @@ def test_one_process_at_a_time_moves_addresses(host: Host, monkeypatch: pytest.M
     assert held("lan0") == {HELD, HELD6}
 
 
-def await_known_by(mac: str) -> None:
+def wait_until_peer_has(mac: str) -> None:
     end = time.monotonic() + 2.0
     while mac not in (seen := run("ip", "-n", "peer", "neigh", "show", HERE)):
         assert time.monotonic() < end, seen
@@ -294,29 +294,29 @@ def await_known_by(mac: str) -> None:
 
 
 @pytest.mark.usefixtures("peer")
-def test_a_probe_that_is_answered_ends_the_move(host: Host) -> None:
+def test_an_answered_probe_completes_the_move(host: Host) -> None:
     move_addresses(step(GATEWAY), host)
-    assert held("leg0") == {HELD, HELD6}
+    assert held("vlan0") == {HELD, HELD6}
 
 
 @pytest.mark.usefixtures("peer")
-def test_a_probe_that_nobody_answers_takes_everything_back_and_says_so(
+def test_a_probe_without_an_answer_rolls_the_move_back_and_reports_it(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vfagent.reconcile.move_addresses.PROBE_S", 0.5)
     before = routes("lan0")
-    with pytest.raises(StepError, match=r"192\.0\.2\.77 does not answer by leg0; they are back where they were"):
+    with pytest.raises(StepError, match=r"192\.0\.2\.77 does not answer by vlan0; they are back where they were"):
         move_addresses(step("192.0.2.77"), host)
-    assert (held("lan0"), held("leg0")) == ({HELD, HELD6}, set())
+    assert (held("lan0"), held("vlan0")) == ({HELD, HELD6}, set())
     assert routes("lan0") == before
     assert host.moves.pending() == ()
 
 
 @pytest.mark.usefixtures("peer")
 @pytest.mark.parametrize("promote", ["0", "1"])
-def test_what_is_not_moved_stays_where_it_is(host: Host, promote: str) -> None:
-    """The kernel takes secondaries away with the first of their network, where it is not told to promote them."""
-    run("sysctl", "-qw", f"net.ipv4.conf.lan0.promote_secondaries={promote}")
+def test_an_address_that_is_not_moved_stays(host: Host, promote: str) -> None:
+    """Without promote_secondaries the kernel removes secondary addresses with the first of their network."""
+    Path("/proc/sys/net/ipv4/conf/lan0/promote_secondaries").write_text(promote)
     ip("addr", "add", "192.0.2.5/24", "dev", "lan0")
     move_addresses(step(), host)
     assert held("lan0") == {"192.0.2.5/24"}
@@ -326,19 +326,19 @@ def test_what_is_not_moved_stays_where_it_is(host: Host, promote: str) -> None:
 @pytest.mark.parametrize(
     ("place", "what"), [("run", "its lock cannot be made"), ("var", "its journal cannot be written")]
 )
-def test_without_room_for_its_journal_nothing_is_moved(host: Host, tmp_path: Path, place: str, what: str) -> None:
+def test_without_its_journal_nothing_is_moved(host: Host, tmp_path: Path, place: str, what: str) -> None:
     (tmp_path / place).write_text("no folder")
     with pytest.raises(StepError, match=what):
         move_addresses(step(), host)
     assert held("lan0") == {HELD, HELD6}
 
 
-class Died(BaseException):
-    """As SIGKILL: no handler of ours may undo anything."""
+class Killed(BaseException):
+    """As SIGKILL: nothing may be rolled back."""
 
 
-class Mortal:
-    """The real network, until so many changes have been made."""
+class KilledAfter:
+    """The real network, until a number of changes."""
 
     def __init__(self, real: Any, left: list[int]) -> None:
         self._real, self._left = real, left
@@ -350,7 +350,7 @@ class Mortal:
 
         def counted(*args: object, **kwargs: object) -> object:
             if self._left[0] == 0:
-                raise Died
+                raise Killed
             self._left[0] -= 1
             return method(*args, **kwargs)
 
@@ -359,24 +359,24 @@ class Mortal:
 
 def killed_after(changes: int, host: Host) -> bool:
     left = [changes]
-    parts = (Mortal(real, left) for real in (host.network, host.routes, host.moves))
-    with suppress(Died):
+    parts = (KilledAfter(real, left) for real in (host.network, host.routes, host.moves))
+    with suppress(Killed):
         move_addresses(step(), Host(host.sysfs, host.rtnl, host.devlink, host.udev, *parts))
         return False
     return True
 
 
 @pytest.mark.usefixtures("peer")
-@pytest.mark.parametrize("wanted_still", [True, False], ids=["goes on", "goes back"])
-def test_killed_between_any_two_changes_it_is_ended_or_undone_by_the_next(host: Host, *, wanted_still: bool) -> None:
+@pytest.mark.parametrize("still_wanted", [True, False], ids=["goes on", "goes back"])
+def test_a_move_killed_at_any_change_is_completed_or_rolled_back(host: Host, *, still_wanted: bool) -> None:
     before, changes = routes("lan0"), 0
     while killed_after(changes, host):
-        assert held("lan0") | held("leg0") == {HELD, HELD6}, changes
-        if wanted_still:
+        assert held("lan0") | held("vlan0") == {HELD, HELD6}, changes
+        if still_wanted:
             move_addresses(step(), host)
         for move in host.moves.pending():
             roll_back(RollBackMove(PF, move), host)
-        here, there = ("leg0", "lan0") if wanted_still else ("lan0", "leg0")
+        here, there = ("vlan0", "lan0") if still_wanted else ("lan0", "vlan0")
         assert (held(here), held(there)) == ({HELD, HELD6}, set()), changes
         assert routes(here) == before, changes
         assert host.moves.pending() == ()

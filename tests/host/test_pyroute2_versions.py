@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pyroute2 of each distribution we serve: Debian 12's, Debian 13's, and the newest that was tried."""
+"""The pyroute2 of Debian 12 and of Debian 13, and the newest that was tested."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("VFAGENT_CACHE") or Path.home() / ".cache/vfagent")
-# What is killed in the middle is vfagent, whatever the library.
+# A kill between two changes does not depend on the library.
 TESTS = (("tests/host/test_rtnl.py",), ("tests/host/test_network.py", "-k", "not killed"))
 
 
 @pytest.fixture(scope="session", params=["0.7.2", "0.7.7", "0.9.7"])
 def pyroute2(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """A version, and a folder with it alone; made at first use."""
+    """A version, and a folder with it alone, which is installed at its first use."""
     version, folder = request.param, CACHE / f"pyroute2-{request.param}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def pyroute2(request: pytest.FixtureRequest) -> tuple[str, Path]:
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Two processes of pytest-xdist may make it at once: whose is there first is as good."""
+    """Two processes of pytest-xdist may install it at once: the first one counts."""
     try:
         fresh.rename(folder)
     except OSError:
@@ -49,8 +49,8 @@ def test_rtnetlink_works_the_same_with_this_pyroute2(pyroute2: tuple[str, Path],
     version, folder = pyroute2
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
     which = [sys.executable, "-c", "from importlib.metadata import version as v; print(v('pyroute2'))"]
-    found = subprocess.run(which, env=environment, capture_output=True, text=True, check=True, cwd="/")
-    assert found.stdout.strip() == version
+    installed = subprocess.run(which, env=environment, capture_output=True, text=True, check=True, cwd="/")
+    assert installed.stdout.strip() == version
     argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "--no-header", *tests]
     done = subprocess.run(argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

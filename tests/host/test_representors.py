@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the netdevs on a switch stand for the VFs of a PF."""
+"""The representors of a PF's VFs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,25 +15,25 @@ def card(root: Path, switch: str, uplinks: Iterable[tuple[str, str]], vf_ports: 
         put(root / f"sys/class/net/{name}/phys_port_name", f"{port}\n")
 
 
-def test_the_only_uplink_has_all_vfs_whatever_number_its_port_has(tmp_path: Path) -> None:
-    """netdevsim calls its port p1 and its VFs' pf0vf0 and so on (nsim_dev_port_add())."""
+def test_the_only_uplink_has_all_representors_whatever_its_port_number(tmp_path: Path) -> None:
+    """netdevsim's port is p1, and those of its VFs are pf0vf0 and so on (nsim_dev_port_add())."""
     card(tmp_path, "aa", [("eth0", "p1")], ["pf0vf0", "pf0vf1"])
     assert list(representor_names(open_host(tmp_path), "eth0")) == [("aapf0vf0", 0, 0), ("aapf0vf1", 0, 1)]
 
 
-def test_ports_of_one_switch_have_the_vfs_of_their_number(tmp_path: Path) -> None:
+def test_each_uplink_of_a_switch_has_the_representors_of_its_pf(tmp_path: Path) -> None:
     card(tmp_path, "aa", [("eth0", "p0"), ("eth1", "p1")], ["pf0vf0", "c1pf1vf0", "pf1vf1"])
-    found = {uplink: list(representor_names(open_host(tmp_path), uplink)) for uplink in ("eth0", "eth1")}
-    assert found == {"eth0": [("aapf0vf0", 0, 0)], "eth1": [("aac1pf1vf0", 1, 0), ("aapf1vf1", 1, 1)]}
+    by_uplink = {uplink: list(representor_names(open_host(tmp_path), uplink)) for uplink in ("eth0", "eth1")}
+    assert by_uplink == {"eth0": [("aapf0vf0", 0, 0)], "eth1": [("aac1pf1vf0", 1, 0), ("aapf1vf1", 1, 1)]}
 
 
-def test_another_card_s_are_not_taken(tmp_path: Path) -> None:
+def test_representors_of_another_card_are_ignored(tmp_path: Path) -> None:
     card(tmp_path, "aa", [("eth0", "p0")], ["pf0vf0"])
     card(tmp_path, "bb", [("eth1", "p0")], ["pf0vf0"])
     assert list(representor_names(open_host(tmp_path), "eth1")) == [("bbpf0vf0", 0, 0)]
 
 
-def test_without_switchdev_there_are_none(tmp_path: Path) -> None:
+def test_without_switchdev_there_are_no_representors(tmp_path: Path) -> None:
     put(tmp_path / "sys/class/net/eth0/phys_port_name", "p0\n")
     put(tmp_path / "sys/class/net/eth1/phys_port_name", "pf0vf0\n")
     assert list(representor_names(open_host(tmp_path), "eth0")) == []

@@ -56,10 +56,10 @@ def veth(kernel: None) -> int:
     return add_veth("pf0", "wire0")
 
 
-def test_a_link_is_read_as_it_is(veth: int) -> None:
+def test_a_link_is_read_in_full(veth: int) -> None:
     shown = link("pf0")
-    found = KernelRtnl().link(veth, vfs=True)
-    assert found == LinkFacts(
+    facts = KernelRtnl().link(veth, vfs=True)
+    assert facts == LinkFacts(
         ifindex=veth, name="pf0", mac=shown["address"], permanent_mac=None, mtu=1500, admin_up=False, carrier=False
     )
 
@@ -68,9 +68,9 @@ def test_state_carrier_and_master_follow_the_link(veth: int) -> None:
     ip("link", "add", "br0", "type", "bridge")
     ip("link", "set", "pf0", "master", "br0", "up")
     ip("link", "set", "wire0", "up")
-    found = KernelRtnl().link(veth, vfs=False)
-    assert found is not None
-    assert (found.admin_up, found.carrier, found.master) == (True, True, link("br0")["ifindex"])
+    facts = KernelRtnl().link(veth, vfs=False)
+    assert facts is not None
+    assert (facts.admin_up, facts.carrier, facts.master) == (True, True, link("br0")["ifindex"])
 
 
 def test_mtu_is_set(veth: int) -> None:
@@ -78,14 +78,14 @@ def test_mtu_is_set(veth: int) -> None:
     assert link("pf0")["mtu"] == 1400
 
 
-def test_a_port_is_brought_up_and_down(veth: int) -> None:
+def test_a_link_is_set_up_and_down(veth: int) -> None:
     KernelRtnl().set_admin_state(veth, up=True)
     assert "UP" in link("pf0")["flags"]
     KernelRtnl().set_admin_state(veth, up=False)
     assert "UP" not in link("pf0")["flags"]
 
 
-def test_a_link_that_is_gone_reads_as_none(veth: int) -> None:
+def test_a_deleted_link_is_none(veth: int) -> None:
     ip("link", "del", "pf0")
     assert KernelRtnl().link(veth, vfs=False) is None
 
@@ -123,10 +123,8 @@ def test_addressed_links_are_those_with_more_than_a_link_local_address(veth: int
     assert KernelRtnl().addressed() == {veth, other}
 
 
-def test_addresses_that_change_while_they_are_listed_are_listed_again(
-    veth: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """NLM_F_DUMP_INTR: an address that is missed would make a port look unused."""
+def test_an_interrupted_dump_of_addresses_is_repeated(veth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NLM_F_DUMP_INTR: with an address missing, a port would seem unused."""
     ip("addr", "add", "192.0.2.9/24", "dev", "pf0")
     read, answers = netlink.messages, list[int]()
 
@@ -143,7 +141,7 @@ def test_addresses_that_change_while_they_are_listed_are_listed_again(
     assert KernelRtnl().addressed() == {veth}
 
 
-def test_addresses_that_change_all_the_while_are_an_error(veth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dump_of_addresses_that_is_always_interrupted_is_an_error(veth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netlink, "F_DUMP_INTR", ~0)
     ip("addr", "add", "192.0.2.9/24", "dev", "pf0")
     with pytest.raises(OSError, match="temporarily unavailable"):
@@ -160,13 +158,8 @@ def route(veth: int) -> int:
     return veth
 
 
-@pytest.fixture(autouse=True)
-def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSH_CONNECTION", raising=False)
-
-
 @pytest.mark.usefixtures("veth")
-def test_without_a_default_route_no_link_is_the_way_out() -> None:
+def test_without_a_default_route_no_link_is_reported() -> None:
     assert KernelRtnl().management() == {}
 
 
@@ -203,13 +196,13 @@ def host() -> Host:
 
 
 @pytest.mark.usefixtures("route")
-def test_a_pf_with_the_default_route_is_known_by_it() -> None:
+def test_a_pf_with_the_default_route_is_reported() -> None:
     assert management_of(host(), "pf0") == "carries the default route"
     assert management_of(host(), "wire0") is None
 
 
 @pytest.mark.usefixtures("veth")
-def test_a_pf_below_the_bridge_with_the_default_route_is_known_by_it() -> None:
+def test_a_pf_below_the_bridge_with_the_default_route_is_reported() -> None:
     ip("link", "add", "br0", "type", "bridge")
     for name in ("br0", "wire0"):
         ip("link", "set", name, "up")
@@ -219,15 +212,15 @@ def test_a_pf_below_the_bridge_with_the_default_route_is_known_by_it() -> None:
     assert management_of(host(), "pf0") == "is below br0, which carries the default route"
 
 
-def test_looks_work_in_a_worker_forked_from_a_running_loop(veth: int) -> None:
-    """pyroute2 0.9 has event loops of its own; the worker is forked in the middle of ours, and has threads."""
+def test_netlink_works_in_a_worker_forked_from_a_running_event_loop(veth: int) -> None:
+    """pyroute2 0.9 has its own event loops; the worker is forked from the agent's, and has threads."""
 
     def body(send: worker.Send) -> None:
         with ThreadPoolExecutor(2) as pool:
-            send([found and found.ifindex for found in pool.map(lambda _: KernelRtnl().link(veth, vfs=True), range(6))])
+            send([link and link.ifindex for link in pool.map(lambda _: KernelRtnl().link(veth, vfs=True), range(6))])
         send(KernelDevlink().eswitch_mode(PciAddress("0000:01:00.0")))
 
-    async def look() -> tuple[list[Any], int]:
+    async def call_worker() -> tuple[list[Any], int]:
         loop, reports = asyncio.get_running_loop(), list[Any]()
         child = worker.start(body)
         ended = loop.create_future()
@@ -237,15 +230,15 @@ def test_looks_work_in_a_worker_forked_from_a_running_loop(veth: int) -> None:
         reports += child.read()
         return reports, child.close()
 
-    assert run_to_end(look()) == ([[veth] * 6, None], 0)
+    assert run_to_end(call_worker()) == ([[veth] * 6, None], 0)
 
 
-def test_a_hundred_looks_leave_no_socket_open(veth: int) -> None:
+def test_a_hundred_reads_leave_no_socket_open(veth: int) -> None:
     for _ in range(100):
         assert KernelRtnl().link(veth, vfs=True)
 
 
-# What is sent, by the bytes.
+# The bytes of requests.
 
 EVERYTHING = VfSettings(
     mac="52:54:00:bb:00:05",
@@ -259,52 +252,52 @@ EVERYTHING = VfSettings(
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every datagram that leaves this process by netlink."""
-    found: list[bytes] = []
+    """Every netlink datagram that this process sends."""
+    datagrams: list[bytes] = []
 
     def spy(name: str) -> Any:
         original = getattr(socket.socket, name)
 
         def send(self: socket.socket, data: Any, *rest: Any) -> Any:
             if self.family == socket.AF_NETLINK:
-                found.append(bytes(data))
+                datagrams.append(bytes(data))
             return original(self, data, *rest)
 
         return send
 
     for name in ("send", "sendto"):
         monkeypatch.setattr(socket.socket, name, spy(name))
-    return found
+    return datagrams
 
 
 def request_for(veth: int, sent: list[bytes], settings: VfSettings, index: int = 5) -> dict[int, bytes]:
-    """A veth has no VFs, so the kernel refuses; by then the request has been made."""
+    """A veth has no VFs: the kernel refuses the request, which has been sent by then."""
     with pytest.raises(OSError) as raised:
         KernelRtnl().set_vfs(veth, {index: settings})
     assert raised.value.errno == errno.EOPNOTSUPP
     return vf_attributes(sent[-1])
 
 
-def test_several_vfs_travel_in_one_request(veth: int, sent: list[bytes]) -> None:
+def test_several_vfs_are_set_in_one_request(veth: int, sent: list[bytes]) -> None:
     with pytest.raises(OSError):
         KernelRtnl().set_vfs(veth, {index: EVERYTHING for index in (0, 3, 5)})
-    found = vfs_attributes(sent[-1])
-    assert [struct.unpack_from("=I", vf[VF_MAC])[0] for vf in found] == [0, 3, 5]
-    assert [len(vf) for vf in found] == [len(found[0])] * 3
+    vfs = vfs_attributes(sent[-1])
+    assert [struct.unpack_from("=I", vf[VF_MAC])[0] for vf in vfs] == [0, 3, 5]
+    assert [len(vf) for vf in vfs] == [len(vfs[0])] * 3
 
 
-def test_all_settings_of_a_vf_travel_in_one_request(veth: int, sent: list[bytes]) -> None:
-    found = request_for(veth, sent, EVERYTHING)
-    assert set(found) == {VF_MAC, VF_VLAN_LIST, VF_RATE, VF_SPOOFCHK, VF_TRUST, VF_LINK_STATE}
-    assert found[VF_MAC][:10] == struct.pack("=I", 5) + bytes.fromhex("525400bb0005")
-    assert found[VF_RATE] == struct.pack("=III", 5, 10, 1000)
-    assert found[VF_SPOOFCHK] == struct.pack("=II", 5, 0)
-    assert found[VF_TRUST] == struct.pack("=II", 5, 1)
-    assert found[VF_LINK_STATE] == struct.pack("=II", 5, 2)
+def test_all_settings_of_a_vf_are_sent_in_one_request(veth: int, sent: list[bytes]) -> None:
+    vf = request_for(veth, sent, EVERYTHING)
+    assert set(vf) == {VF_MAC, VF_VLAN_LIST, VF_RATE, VF_SPOOFCHK, VF_TRUST, VF_LINK_STATE}
+    assert vf[VF_MAC][:10] == struct.pack("=I", 5) + bytes.fromhex("525400bb0005")
+    assert vf[VF_RATE] == struct.pack("=III", 5, 10, 1000)
+    assert vf[VF_SPOOFCHK] == struct.pack("=II", 5, 0)
+    assert vf[VF_TRUST] == struct.pack("=II", 5, 1)
+    assert vf[VF_LINK_STATE] == struct.pack("=II", 5, 2)
 
 
-def test_a_protocol_travels_in_the_16_bytes_that_the_kernel_wants(veth: int, sent: list[bytes]) -> None:
-    """struct ifla_vf_vlan_info; with its 14 bytes alone the kernel answers EINVAL."""
+def test_a_vlan_protocol_is_sent_in_16_bytes(veth: int, sent: list[bytes]) -> None:
+    """struct ifla_vf_vlan_info with its padding; to the 14 bytes of its fields the kernel answers EINVAL."""
     ((kind, payload),) = attributes(request_for(veth, sent, EVERYTHING)[VF_VLAN_LIST])
     assert kind == 1
     assert payload == struct.pack("=III", 5, 100, 3) + struct.pack(">HH", 0x88A8, 0)
@@ -312,9 +305,8 @@ def test_a_protocol_travels_in_the_16_bytes_that_the_kernel_wants(veth: int, sen
 
 
 @pytest.mark.parametrize("vlan", [Vlan(0), Vlan(0, 0, VlanProtocol.DOT1AD), Vlan(4094, 7)])
-def test_a_plain_vlan_travels_as_drivers_have_always_known_it(veth: int, sent: list[bytes], vlan: Vlan) -> None:
-    found = request_for(veth, sent, VfSettings(vlan=vlan))
-    assert found == {VF_VLAN: struct.pack("=III", 5, vlan.id, vlan.qos)}
+def test_a_vlan_without_a_protocol_is_sent_in_the_old_attribute(veth: int, sent: list[bytes], vlan: Vlan) -> None:
+    assert request_for(veth, sent, VfSettings(vlan=vlan)) == {VF_VLAN: struct.pack("=III", 5, vlan.id, vlan.qos)}
 
 
 @pytest.mark.parametrize(("state", "number"), [(LinkState.AUTO, 0), (LinkState.ENABLE, 1), (LinkState.DISABLE, 2)])
@@ -322,11 +314,11 @@ def test_link_states_are_the_kernels_numbers(veth: int, sent: list[bytes], state
     assert request_for(veth, sent, VfSettings(link_state=state)) == {VF_LINK_STATE: struct.pack("=II", 5, number)}
 
 
-def test_what_is_not_wanted_is_not_sent(veth: int, sent: list[bytes]) -> None:
+def test_a_setting_that_is_none_is_not_sent(veth: int, sent: list[bytes]) -> None:
     assert set(request_for(veth, sent, VfSettings(trust=False), index=0)) == {VF_TRUST}
 
 
-# What is received, by the bytes.
+# The bytes of answers.
 
 
 def decoded(data: bytes) -> LinkFacts:
@@ -351,25 +343,25 @@ def test_a_vf_is_read_in_full() -> None:
     }
 
 
-def test_what_a_driver_does_not_report_is_unknown_rather_than_on() -> None:
-    """rtnl_fill_vfinfo() fills what ndo_get_vf_config leaves out with -1."""
-    found = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=NOT_REPORTED, trust=NOT_REPORTED).pack())).vfs[0]
-    assert (found.spoof_check, found.trust) == (None, None)
+def test_a_setting_that_a_driver_does_not_report_is_none() -> None:
+    """rtnl_fill_vfinfo() reports -1 for what ndo_get_vf_config leaves out."""
+    vf = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=NOT_REPORTED, trust=NOT_REPORTED).pack())).vfs[0]
+    assert (vf.spoof_check, vf.trust) == (None, None)
     off = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=0, trust=0).pack())).vfs[0]
     assert (off.spoof_check, off.trust) == (False, False)
 
 
-def test_a_vlan_of_an_old_kernel_is_read_from_the_old_attribute() -> None:
+def test_a_vlan_is_read_from_the_old_attribute_of_older_kernels() -> None:
     info = VfInfo(0, vlan=12, qos=1, with_vlan_list=False)
     assert decoded(link_message(7, "ens1f0", info.pack())).vfs[0].vlan == Vlan(12, 1)
 
 
-def test_two_hundred_vfs_are_read_each_with_its_own() -> None:
+def test_two_hundred_vfs_are_read_with_their_settings() -> None:
     infos = [VfInfo(n, f"52:54:00:00:00:{n:02x}", vlan=n + 1, trust=n % 2, max_rate=n) for n in range(200)]
-    found = decoded(link_message(7, "ens1f0", *(info.pack() for info in infos))).vfs
-    assert sorted(found) == list(range(200))
-    assert all(found[n].mac == f"52:54:00:00:00:{n:02x}" and found[n].vlan == Vlan(n + 1) for n in range(200))
-    assert all(found[n].trust == bool(n % 2) and found[n].rate == Rate(0, n) for n in range(200))
+    vfs = decoded(link_message(7, "ens1f0", *(info.pack() for info in infos))).vfs
+    assert sorted(vfs) == list(range(200))
+    assert all(vfs[n].mac == f"52:54:00:00:00:{n:02x}" and vfs[n].vlan == Vlan(n + 1) for n in range(200))
+    assert all(vfs[n].trust == bool(n % 2) and vfs[n].rate == Rate(0, n) for n in range(200))
 
 
 def test_a_link_without_vfs_has_none() -> None:
@@ -377,7 +369,7 @@ def test_a_link_without_vfs_has_none() -> None:
 
 
 def test_only_the_needed_part_of_pyroute2_is_loaded() -> None:
-    """Its __init__ brings a database and an HTTP server: twice the memory, in a service that idles."""
+    """pyroute2's __init__ imports a database and an HTTP server, which double the memory of an idle service."""
     program = "import sys; from vfagent.kernel.iproute import load; load(); print(*sys.modules)"
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
@@ -387,3 +379,35 @@ def test_only_the_needed_part_of_pyroute2_is_loaded() -> None:
     loaded = set(done.stdout.split())
     assert "pyroute2.iproute.linux" in loaded
     assert not loaded & {"pyroute2.ndb.main", "sqlite3", "http.server"}
+
+
+# /proc/net is hidden from the service (ProcSubset=pid). With a handler: as the loaded service logs.
+WITHOUT_PSCHED = """
+import builtins, logging, sys
+records, real = [], builtins.open
+def hidden(path, *args, **kwargs):
+    if str(path) == "/proc/net/psched":
+        records.append("hidden")
+        raise FileNotFoundError(2, "No such file or directory", path)
+    return real(path, *args, **kwargs)
+class Kept(logging.Handler):
+    def emit(self, record):
+        records.append(record.getMessage())
+builtins.open = hidden
+if sys.argv[1] == "handler":
+    logging.basicConfig(level=logging.DEBUG, handlers=[Kept()])
+from vfagent.kernel.iproute import load
+load()
+logging.getLogger("pyroute2.netlink").error("a real error")
+print(*records, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(("logging_", "stderr"), [("handler", ""), ("none", "a real error\n")])
+def test_pyroute2_loads_silently_where_proc_net_is_hidden(logging_: str, stderr: str) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
+    argv = [sys.executable, "-c", WITHOUT_PSCHED, logging_]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, cwd=root)
+    assert done.stderr == stderr
+    assert done.stdout.split("\n")[:-1] == ["hidden", *(["a real error"] if logging_ == "handler" else [])]

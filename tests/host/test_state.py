@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept on disk: written whole or not at all, and never trusted."""
+"""State files: written atomically, and never trusted."""
 
 import json
 import logging
@@ -13,6 +13,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, LinkState, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.store.guest_records import GuestRecords
 from vfagent.store.state import Baseline, State, write_json
 
 PF = PciAddress("0000:01:00.0")
@@ -39,19 +40,19 @@ WHOLE = Pf(
 )
 
 
-def test_a_baseline_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_baseline_is_read_as_it_was_stored(tmp_path: Path) -> None:
     State(tmp_path).keep_baseline(WHOLE)
     assert State(tmp_path).baseline(PF) == Baseline(WHOLE)
 
 
-def test_the_first_baseline_of_a_card_stays(tmp_path: Path) -> None:
+def test_the_first_baseline_of_a_card_is_kept(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.keep_baseline(WHOLE)
     state.keep_baseline(replace(WHOLE, vfs=(), autoprobe=False))
     assert state.baseline(PF) == Baseline(WHOLE)
 
 
-def test_another_card_in_the_same_slot_has_a_baseline_of_its_own(tmp_path: Path) -> None:
+def test_another_card_in_the_same_slot_gets_a_new_baseline(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.keep_baseline(WHOLE)
     other = replace(WHOLE, netdev=replace(NETDEV, permanent_mac="02:00:00:00:00:99"))
@@ -59,7 +60,7 @@ def test_another_card_in_the_same_slot_has_a_baseline_of_its_own(tmp_path: Path)
     assert state.baseline(PF) == Baseline(other)
 
 
-def test_a_forgotten_baseline_is_gone(tmp_path: Path) -> None:
+def test_a_forgotten_baseline_is_none(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.keep_baseline(WHOLE)
     state.forget_baseline(PF)
@@ -67,7 +68,7 @@ def test_a_forgotten_baseline_is_gone(tmp_path: Path) -> None:
     assert state.baseline(PF) is None
 
 
-def test_what_was_learnt_comes_back(tmp_path: Path) -> None:
+def test_a_driver_state_is_read_as_it_was_stored(tmp_path: Path) -> None:
     driver_state = DriverState(
         "igb", 2, frozenset({Attribute.TRUST, Attribute.MIN_TX_RATE}), {0: SETTINGS, 12: VfSettings()}
     )
@@ -75,7 +76,7 @@ def test_what_was_learnt_comes_back(tmp_path: Path) -> None:
     assert State(tmp_path).driver_state(PF) == driver_state
 
 
-def test_a_released_pf_is_remembered_until_it_is_taken_back(tmp_path: Path) -> None:
+def test_a_pf_is_released_until_it_is_taken_back(tmp_path: Path) -> None:
     state = State(tmp_path)
     assert state.released() == frozenset()
     state.release(PF)
@@ -108,13 +109,15 @@ def test_a_damaged_file_counts_as_absent_with_one_warning(
     folder.mkdir(parents=True)
     (folder / f"{PF}.json").write_bytes(content)
     state = State(tmp_path)
-    found = state.baseline(PF) if what == "baseline" else state.driver_state(PF)
-    assert found == (None if what == "baseline" else DriverState())
+    stored = state.baseline(PF) if what == "baseline" else state.driver_state(PF)
+    assert stored == (None if what == "baseline" else DriverState())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert f"{PF}.json" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"PF {PF}: ignoring the unusable state file {folder / PF}.json: ")
+    assert vars(record)["VFAGENT_PF"] == PF
 
 
-def test_a_file_of_a_later_version_is_read_for_what_is_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_keys_of_a_later_version_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = State(tmp_path)
     state.keep_driver_state(PF, DriverState("igb", 2))
     path = tmp_path / f"run/vfagent/driver-state/{PF}.json"
@@ -123,7 +126,7 @@ def test_a_file_of_a_later_version_is_read_for_what_is_known(tmp_path: Path, cap
     assert not caplog.records
 
 
-def test_a_damaged_baseline_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+def test_a_damaged_baseline_is_replaced(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.keep_baseline(WHOLE)
     (tmp_path / f"var/lib/vfagent/baseline/{PF}.json").write_bytes(b"{")
@@ -131,7 +134,7 @@ def test_a_damaged_baseline_is_replaced_by_a_new_one(tmp_path: Path) -> None:
     assert state.baseline(PF) == Baseline(WHOLE)
 
 
-def test_a_failed_write_leaves_the_old_text_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_text(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_json(path, {"pfs": 1})
     with pytest.raises(TypeError):
@@ -159,7 +162,7 @@ def test_a_full_disk_is_an_oserror_and_leaves_no_half_file(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["status.json"]
 
 
-def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
+def test_readers_never_see_a_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     write_json(path, {"round": 0, "text": ""})
     pid = os.fork()
@@ -167,13 +170,13 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
         for number in range(1, 300):
             write_json(path, {"round": number, "text": "x" * (number * 300)})
         os._exit(0)
-    seen = 0
+    last_seen = 0
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        found = json.loads(path.read_text())
-        assert len(found["text"]) == found["round"] * 300
-        seen = max(seen, found["round"])
+        content = json.loads(path.read_text())
+        assert len(content["text"]) == content["round"] * 300
+        last_seen = max(last_seen, content["round"])
     assert json.loads(path.read_text())["round"] == 299
-    assert seen
+    assert last_seen
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_oserror(tmp_path: Path) -> None:
@@ -183,8 +186,8 @@ def test_a_folder_that_cannot_be_written_to_is_an_oserror(tmp_path: Path) -> Non
     assert State(tmp_path).baseline(PF) is None
 
 
-def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
-    """Somebody else's link at the temporary file's name must not make root write elsewhere."""
+def test_a_symbolic_link_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    """Else another user could make root overwrite any file."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / f".status.json.{os.getpid()}").symlink_to(victim)
@@ -193,7 +196,17 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
 
 
-def test_what_is_stored_is_not_for_everybody(tmp_path: Path) -> None:
+def test_a_guest_record_that_cannot_be_removed_is_logged_with_its_guest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run/vfagent/guests/web.json").mkdir(parents=True)
+    GuestRecords(tmp_path).forget("web")
+    (record,) = caplog.records
+    assert record.getMessage() == "guest web: cannot remove its record: Is a directory"
+    assert vars(record)["VFAGENT_GUEST"] == "web"
+
+
+def test_a_state_file_is_not_readable_by_others(tmp_path: Path) -> None:
     write_json(tmp_path / "status.json", {})
     assert (tmp_path / "status.json").stat().st_mode & 0o007 == 0
 

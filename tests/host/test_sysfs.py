@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files below a root: what is read, what is written, and what is never opened."""
+"""Files of sysfs below a root: reads, writes, and the one that is never opened."""
 
 import contextlib
 import errno
@@ -25,24 +25,24 @@ def tree(tmp_path: Path) -> Tree:
     return tree
 
 
-def test_a_file_is_read_without_the_blanks_around_it(tmp_path: Path) -> None:
+def test_a_file_is_read_stripped(tmp_path: Path) -> None:
     (tmp_path / "vendor").write_text("0x8086\n")
     assert RootedSysfs(tmp_path).read("vendor") == "0x8086"
 
 
 @pytest.mark.parametrize("path", ["absent", "folder", "dangling", "absent/below"])
-def test_what_cannot_be_read_counts_as_absent(tmp_path: Path, path: str) -> None:
+def test_what_cannot_be_read_is_none(tmp_path: Path, path: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to("nowhere")
     assert RootedSysfs(tmp_path).read(path) is None
 
 
-def test_odd_bytes_of_hardware_do_not_break_a_look(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "label").write_bytes(b"\xff\xfe card")
     assert RootedSysfs(tmp_path).read("label") == "\ufffd\ufffd card"
 
 
-def test_an_endless_file_in_a_bug_report_ends(tmp_path: Path) -> None:
+def test_a_huge_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
     with open(tmp_path / "huge", "wb") as file:
         file.truncate(1 << 33)
     assert len(RootedSysfs(tmp_path).read("huge") or "") <= 64 * 1024
@@ -59,8 +59,8 @@ def test_links_and_names_are_those_of_the_tree(tree: Tree) -> None:
     assert not sysfs.exists("sys/bus/usb")
 
 
-def test_a_write_reaches_the_kernel_in_one_piece(tmp_path: Path) -> None:
-    """A FIFO keeps apart what was written apart as little as sysfs does; but it takes a write whole or not at all."""
+def test_a_value_is_written_with_one_write(tmp_path: Path) -> None:
+    """A FIFO takes a short write as a whole, or not at all."""
     os.mkfifo(tmp_path / "bind")
     reader = os.open(tmp_path / "bind", os.O_RDONLY | os.O_NONBLOCK)
     RootedSysfs(tmp_path).write("bind", "0000:01:10.0\n")
@@ -70,15 +70,15 @@ def test_a_write_reaches_the_kernel_in_one_piece(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "number"), [("absent", errno.ENOENT), (".", errno.EISDIR)])
-def test_a_refused_write_tells_the_kernels_answer(tmp_path: Path, path: str, number: int) -> None:
+def test_a_refused_write_raises_the_kernels_errno(tmp_path: Path, path: str, number: int) -> None:
     with pytest.raises(OSError) as raised:
         RootedSysfs(tmp_path).write(path, "1")
     assert raised.value.errno == number
     assert os.listdir(tmp_path) == []
 
 
-def test_a_look_at_the_host_never_opens_numvfs(tree: Tree) -> None:
-    """The tree's sriov_numvfs hangs whoever reads it: that this ends is the proof."""
+def test_observe_never_opens_numvfs(tree: Tree) -> None:
+    """A reader of the tree's sriov_numvfs would hang: this test would not end."""
     host = open_host(tree.root)
     assert pf_addresses(host) == [PF]
     (pf,) = observe(host).pfs
@@ -90,19 +90,19 @@ def test_a_look_at_the_host_never_opens_numvfs(tree: Tree) -> None:
 @pytest.mark.parametrize("verb", ["list", "plan"])
 def test_list_and_plan_never_open_numvfs(tree: Tree, verb: str) -> None:
     tree.policy('[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 3\n')
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         assert main([verb, "--root", str(tree.root)]) in (0, 3)
-    assert PF in said.getvalue()
+    assert PF in output.getvalue()
 
 
-def test_the_trap_would_catch_a_reader(tree: Tree) -> None:
+def test_a_reader_of_the_trees_numvfs_would_hang(tree: Tree) -> None:
     fd = os.open(tree.device(PF) / "sriov_numvfs", os.O_RDWR | os.O_NONBLOCK)
     with pytest.raises(BlockingIOError):
         os.read(fd, 1)
     os.close(fd)
 
 
-def test_vfs_are_counted_by_their_links_in_the_order_of_their_indices(tmp_path: Path) -> None:
+def test_vfs_are_counted_by_their_links_in_the_order_of_the_index(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.add_pf(PF, vfs=12, totalvfs=12)
     (pf,) = observe(open_host(tmp_path)).pfs

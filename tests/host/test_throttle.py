@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop's own work is spread out while a worker is at work."""
+"""The event loop does its own work in few, spread reads while a worker runs."""
 
 import asyncio
 import os
@@ -14,14 +14,14 @@ WORK_S = 0.01
 
 
 class Source:
-    """Events that come all the time, and whose reading takes a while."""
+    """Events that come all the time, each read of which takes 10 ms."""
 
-    def __init__(self, turns: ThrottledQueue) -> None:
+    def __init__(self, queue: ThrottledQueue) -> None:
         self.pipe, self.writing = os.pipe()
         os.set_blocking(self.pipe, False)
         self.broken = False
         self.read: list[int] = []
-        self.reader = ThrottledReader(lambda: self.pipe, self._read, turns)
+        self.reader = ThrottledReader(lambda: self.pipe, self._read, queue)
 
     def _read(self) -> None:
         time.sleep(WORK_S)
@@ -46,8 +46,8 @@ Sources = Callable[[ThrottledQueue], Source]
 def sources() -> Iterator[Sources]:
     made = list[Source]()
 
-    def make(turns: ThrottledQueue) -> Source:
-        made.append(Source(turns))
+    def make(queue: ThrottledQueue) -> Source:
+        made.append(Source(queue))
         return made[-1]
 
     yield make
@@ -61,7 +61,7 @@ def source(sources: Sources) -> Source:
     return sources(ThrottledQueue(lambda: True))
 
 
-def test_after_a_read_that_went_wrong_the_next_event_is_heard(sources: Sources) -> None:
+def test_after_a_failed_read_the_next_event_is_read(sources: Sources) -> None:
     async def body() -> list[str]:
         logged = list[str]()
         asyncio.get_running_loop().set_exception_handler(lambda _, about: logged.append(str(about["exception"])))
@@ -74,10 +74,10 @@ def test_after_a_read_that_went_wrong_the_next_event_is_heard(sources: Sources) 
         source.reader.stop()
         return logged
 
-    assert asyncio.run(body()) == ["[Errno 9] Bad file descriptor"]  # once: it is not tried again at once
+    assert asyncio.run(body()) == ["[Errno 9] Bad file descriptor"]  # once: without a new event it is not read again
 
 
-def test_what_comes_while_a_worker_is_at_work_is_read_in_few_goes(source: Source) -> None:
+def test_events_are_read_in_few_reads_while_a_worker_runs(source: Source) -> None:
     async def body() -> float:
         began = time.monotonic()
         await source.stream(200)
@@ -87,13 +87,13 @@ def test_what_comes_while_a_worker_is_at_work_is_read_in_few_goes(source: Source
 
     lasted = asyncio.run(body())
     assert sum(source.read) == 200
-    assert len(source.read) * WORK_S <= 0.1 * lasted + WORK_S  # and not one go for each event
+    assert len(source.read) * WORK_S <= 0.1 * lasted + WORK_S  # not one read for each event
 
 
-def test_however_many_want_to_read_a_worker_keeps_the_processor(sources: Sources) -> None:
-    """One PF's events come by four ways, and the reports of eight PFs by eight more."""
-    turns = ThrottledQueue(lambda: True)
-    each = [sources(turns) for _ in range(6)]
+def test_many_readers_leave_the_cpu_to_a_worker(sources: Sources) -> None:
+    """A PF's events come from four monitors, and the reports of eight PFs from eight workers."""
+    queue = ThrottledQueue(lambda: True)
+    each = [sources(queue) for _ in range(6)]
 
     async def body() -> float:
         began = time.monotonic()
@@ -104,26 +104,26 @@ def test_however_many_want_to_read_a_worker_keeps_the_processor(sources: Sources
         return time.monotonic() - began
 
     lasted = asyncio.run(body())
-    goes = [len(source.read) for source in each]
-    assert sum(goes) * WORK_S <= 0.1 * lasted + 2 * len(each) * WORK_S
-    assert max(goes) - min(goes) <= 1  # each has its turn
+    reads = [len(source.read) for source in each]
+    assert sum(reads) * WORK_S <= 0.1 * lasted + 2 * len(each) * WORK_S
+    assert max(reads) - min(reads) <= 1  # in turn
 
 
-def test_one_that_goes_wrong_keeps_no_other_from_its_turn(sources: Sources) -> None:
+def test_a_failing_reader_does_not_block_the_others(sources: Sources) -> None:
     async def body() -> None:
-        turns = ThrottledQueue(lambda: True)
-        broken, sound = sources(turns), sources(turns)
-        # It is not heard of again, so that its next event is not what gives the other its turn.
+        queue = ThrottledQueue(lambda: True)
+        broken, working = sources(queue), sources(queue)
+        # Its next event must not be what starts the other reader.
         asyncio.get_running_loop().set_exception_handler(lambda *_: broken.reader.stop())
         broken.broken = True
-        await asyncio.gather(broken.stream(1), sound.stream(1))
-        await sound.until_read(1)
-        sound.reader.stop()
+        await asyncio.gather(broken.stream(1), working.stream(1))
+        await working.until_read(1)
+        working.reader.stop()
 
     asyncio.run(body())
 
 
-def test_without_a_worker_events_are_read_as_they_come(sources: Sources) -> None:
+def test_without_a_worker_events_are_read_at_once(sources: Sources) -> None:
     source = sources(ThrottledQueue(lambda: False))
 
     async def body() -> None:
@@ -136,12 +136,12 @@ def test_without_a_worker_events_are_read_as_they_come(sources: Sources) -> None
     assert len(source.read) == 10
 
 
-def test_a_reader_that_was_stopped_while_it_rested_reads_no_more(source: Source) -> None:
+def test_a_reader_stopped_while_throttled_reads_no_more(source: Source) -> None:
     async def body() -> None:
         await source.stream(1)
         await source.until_read(1)
         os.write(source.writing, b".")
-        await asyncio.sleep(0.02)  # it waits for its turn
+        await asyncio.sleep(0.02)  # it is throttled
         source.reader.stop()
         await asyncio.sleep(0.3)
 

@@ -54,7 +54,7 @@ def test_an_event_names_the_pci_function_it_is_about(devpath: str, subsystem: st
     assert drained(monitor) == [event]
 
 
-def test_what_is_not_tagged_does_not_wake_us() -> None:
+def test_events_without_the_tag_are_filtered_out() -> None:
     monitor = UdevMonitor(lambda: None)
     send(message(f"{PORT}/{PF}", tags=()), message(f"{PORT}/{PF}", tags=("systemd", "seat")))
     assert not select.select([monitor], [], [], 0.2)[0]
@@ -62,25 +62,25 @@ def test_what_is_not_tagged_does_not_wake_us() -> None:
     assert [event.address for event in drained(monitor)] == [PF]
 
 
-def test_a_netdev_of_no_pci_device_is_passed_over() -> None:
+def test_a_netdev_of_no_pci_device_is_ignored() -> None:
     monitor = UdevMonitor(lambda: None)
     send(message("/devices/virtual/net/br0", subsystem="net"), message(f"{PORT}/{PF}", action="bind"))
     assert drained(monitor) == [UdevEvent("bind", "pci", PF, PF)]
 
 
 def overflow(monitor: UdevMonitor) -> None:
-    with socket.socket(fileno=os.dup(monitor.fileno())) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+    with socket.socket(fileno=os.dup(monitor.fileno())) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
     for _ in range(100):
         send(message(f"{PORT}/{PF}"))
 
 
-def test_a_monitor_is_made_whatever_another_library_left_in_errno() -> None:
-    """pyudev takes libudev's 1, for success, as a reason to look there."""
+def test_a_monitor_starts_whatever_errno_was_before() -> None:
+    """pyudev takes libudev's 1, for success, as an error and raises by errno."""
     ctypes.set_errno(errno.ENOENT)
     monitor = UdevMonitor(lambda: None)
-    with socket.socket(fileno=os.dup(monitor.fileno())) as same:
-        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 << 20  # the kernel doubles it
+    with socket.socket(fileno=os.dup(monitor.fileno())) as duplicate:
+        assert duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 << 20  # the kernel doubles it
     ctypes.set_errno(errno.ENOENT)
     monitor.restart()
 
@@ -98,7 +98,7 @@ def test_an_overflow_is_an_error_and_a_new_monitor_works() -> None:
 
 
 class Rig:
-    """A host of files whose events come through the real monitors."""
+    """A host made of files with events of the real monitors."""
 
     def __init__(self, kernel_files: FakeKernel) -> None:
         root = kernel_files.tree.root
@@ -122,7 +122,7 @@ class Rig:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Callable[..., None]:
-    """Run `body` with a PF that has converged, and its two VFs."""
+    """Run `body` with a converged PF and its two VFs."""
     files = FakeKernel(tmp_path)
     files.tree.policy('[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 2\n')
     files.tree.add_pf(PF)
@@ -148,7 +148,7 @@ def watched(tmp_path: Path) -> Callable[..., None]:
 @pytest.mark.parametrize(
     "devpath", [f"{PORT}/{PF}", f"{PORT}/{PF}/net/ens1", f"{PORT}/{VF}"], ids=["pf", "pf's netdev", "vf"]
 )
-def test_an_event_of_a_pf_or_vf_makes_a_look_at_the_pf(watched: Callable[..., None], devpath: str) -> None:
+def test_an_event_of_a_pf_or_vf_reconciles_the_pf(watched: Callable[..., None], devpath: str) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
         before = rig.rounds()
         send(message(devpath))
@@ -158,7 +158,7 @@ def test_an_event_of_a_pf_or_vf_makes_a_look_at_the_pf(watched: Callable[..., No
     watched(body)
 
 
-def test_a_vf_that_is_gone_still_leads_to_its_pf(watched: Callable[..., None]) -> None:
+def test_the_event_of_a_removed_vf_reconciles_its_pf(watched: Callable[..., None]) -> None:
     """Its physfn link went with it."""
 
     async def body(rig: Rig, files: FakeKernel) -> None:
@@ -170,21 +170,21 @@ def test_a_vf_that_is_gone_still_leads_to_its_pf(watched: Callable[..., None]) -
     watched(body)
 
 
-def test_a_vf_that_is_taken_from_under_a_guest_is_told_of_at_once(watched: Callable[..., None]) -> None:
-    """The PF's own event comes when the guest has let go, and that may be never."""
+def test_unbinding_a_vf_of_a_guest_is_reported_at_once(watched: Callable[..., None]) -> None:
+    """The PF's own event comes only after the guest has closed the VF, which may be never."""
 
     async def body(rig: Rig, files: FakeKernel) -> None:
-        logged: list[str] = []
-        rig.kernel_events.on_taken = lambda: logged.append("taken")
+        calls: list[str] = []
+        rig.kernel_events.on_vfio_remove = lambda: calls.append("vfio remove")
         before = rig.rounds()
         send(message(f"{PORT}/{VF}/vfio-dev/vfio0", action="remove", subsystem="vfio-dev"))
-        await rig.until(lambda: logged == ["taken"])
+        await rig.until(lambda: calls == ["vfio remove"])
         assert rig.rounds() == before
 
     watched(body)
 
 
-def test_a_card_that_is_plugged_in_is_set_up(watched: Callable[..., None]) -> None:
+def test_a_card_that_is_plugged_in_is_configured(watched: Callable[..., None]) -> None:
     other = PciAddress("0000:02:00.0")
 
     async def body(rig: Rig, files: FakeKernel) -> None:
@@ -196,7 +196,7 @@ def test_a_card_that_is_plugged_in_is_set_up(watched: Callable[..., None]) -> No
     watched(body)
 
 
-def test_other_devices_are_not_looked_at(watched: Callable[..., None]) -> None:
+def test_events_of_other_devices_are_ignored(watched: Callable[..., None]) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
         files.tree.add_device("0000:05:00.0", vendor="0x8086")
         before = rig.rounds()
@@ -208,7 +208,7 @@ def test_other_devices_are_not_looked_at(watched: Callable[..., None]) -> None:
     watched(body)
 
 
-def test_an_event_of_a_name_that_is_no_text_makes_a_full_look_and_the_watch_goes_on(
+def test_an_event_with_a_name_that_is_not_utf_8_reconciles_everything(
     watched: Callable[..., None],
 ) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
@@ -225,18 +225,18 @@ def test_an_event_of_a_name_that_is_no_text_makes_a_full_look_and_the_watch_goes
     watched(body)
 
 
-def test_bridges_are_looked_at_too_when_events_were_lost(watched: Callable[..., None]) -> None:
+def test_lost_events_reconcile_the_bridges_too(watched: Callable[..., None]) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
-        logged: list[str] = []
-        rig.kernel_events.on_everything = lambda: logged.append("everything")
+        calls: list[str] = []
+        rig.kernel_events.on_reconcile_all = lambda: calls.append("all")
         overflow(rig.kernel_events.udev)
-        await rig.until(lambda: logged != [])
+        await rig.until(lambda: calls != [])
         await rig.quiet()
 
     watched(body)
 
 
-def test_without_an_inotify_instance_all_else_is_heard_of(
+def test_without_an_inotify_instance_other_events_still_work(
     watched: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def none_left() -> None:
@@ -250,10 +250,10 @@ def test_without_an_inotify_instance_all_else_is_heard_of(
 
     monkeypatch.setattr("vfagent.service.kernel_events.vfio_monitor", none_left)
     watched(body)
-    assert "cannot hear of VFs that are let go: inotify_init1: Too many open files" in caplog.text
+    assert "cannot watch /dev/vfio: inotify_init1: Too many open files" in caplog.text
 
 
-def test_lost_events_make_a_full_look_and_the_watch_goes_on(watched: Callable[..., None]) -> None:
+def test_lost_events_reconcile_everything_and_the_monitor_goes_on(watched: Callable[..., None]) -> None:
     other = PciAddress("0000:02:00.0")
 
     async def body(rig: Rig, files: FakeKernel) -> None:
@@ -270,7 +270,7 @@ def test_lost_events_make_a_full_look_and_the_watch_goes_on(watched: Callable[..
     watched(body)
 
 
-def test_ten_thousand_events_are_three_looks_at_most(watched: Callable[..., None]) -> None:
+def test_ten_thousand_events_are_three_reconciles_at_most(watched: Callable[..., None]) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
         before = rig.rounds()
         storm = [message(f"{PORT}/{PF}", action=action) for action in ("add", "change", "bind", "change")] * 2500
@@ -283,8 +283,8 @@ def test_ten_thousand_events_are_three_looks_at_most(watched: Callable[..., None
     watched(body)
 
 
-def test_a_vlan_set_by_hand_is_noticed_without_a_uevent(watched: Callable[..., None]) -> None:
-    """A link notification names the netdev: here a veth that plays the PF's."""
+def test_a_link_change_by_hand_reconciles_the_pf_without_a_uevent(watched: Callable[..., None]) -> None:
+    """A link notification has the netdev's ifindex: here that of a veth in place of the PF's."""
 
     async def body(rig: Rig, files: FakeKernel) -> None:
         files.tree.add_netdev("pf0", PF)
@@ -301,22 +301,22 @@ def test_a_vlan_set_by_hand_is_noticed_without_a_uevent(watched: Callable[..., N
     watched(body)
 
 
-def test_the_database_tells_what_udev_stored() -> None:
+def test_the_properties_are_those_of_udevs_database() -> None:
     ifindex = add_veth("pf0", "wire0")
     Path(f"/run/udev/data/n{ifindex}").write_text("I:4711\nE:ID_PATH=pci-0000:01:00.0\nE:ID_MODEL=x y\n")
-    found = KernelUdevDatabase().properties("net", "pf0")
-    assert found is not None
-    assert (found["ID_PATH"], found["ID_MODEL"]) == ("pci-0000:01:00.0", "x y")
+    properties = KernelUdevDatabase().properties("net", "pf0")
+    assert properties is not None
+    assert (properties["ID_PATH"], properties["ID_MODEL"]) == ("pci-0000:01:00.0", "x y")
 
 
-def test_a_netdev_whose_name_is_no_text_has_no_properties() -> None:
-    """The kernel takes any bytes but blanks, `/` and `:`; pyudev takes only text."""
+def test_a_netdev_whose_name_is_not_utf_8_has_no_properties() -> None:
+    """The kernel accepts any bytes but blanks, `/` and `:`; pyudev only text."""
     add_veth("pf0", "wire0")
     ip("link", "set", "pf0", "name", os.fsdecode(b"pf\xff0"))
     assert KernelUdevDatabase().properties("net", os.fsdecode(b"pf\xff0")) == {}
 
 
-def test_a_device_that_udev_has_not_handled_yet_is_unknown() -> None:
+def test_a_device_that_udev_has_not_initialized_has_no_properties() -> None:
     add_veth("pf0", "wire0")
     assert KernelUdevDatabase().properties("net", "pf0") is None
     assert KernelUdevDatabase().properties("net", "absent") is None

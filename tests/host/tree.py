@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host's sysfs as files: PFs, VFs and netdevs.
 
-`sriov_numvfs` is a FIFO that nobody writes to. Whoever reads it hangs, as with a kernel that waits for a guest.
+`sriov_numvfs` is a FIFO without a writer: a reader hangs, as with a kernel that waits for a guest.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Tree:
         return address
 
     def add_netdev(self, name: str, address: str) -> int:
-        """The next ifindex; by default down, with a link."""
+        """With the next ifindex; it is down, and has a carrier."""
         folder, link = self.device(address) / "net" / name, self.root / "sys/class/net" / name
         ifindex = len(list(link.parent.glob("*"))) + 1 if link.parent.exists() else 1
         facts = {"ifindex": ifindex, "address": MAC.format(ifindex), "mtu": 1500, "flags": "0x1002", "carrier": 1}
@@ -75,14 +75,14 @@ class Tree:
 
     def vfs(self, pf: str) -> list[str]:
         links = sorted(self.device(pf).glob("virtfn*"), key=lambda link: int(link.name[6:]))
-        found: list[str] = []
+        addresses: list[str] = []
         for link in links:
             with contextlib.suppress(FileNotFoundError):  # the agent's fake kernel removes them at the same time
-                found.append(link.readlink().name)
-        return found
+                addresses.append(link.readlink().name)
+        return addresses
 
     def make_vfs(self, pf: str, count: int) -> None:
-        """What the kernel does when `count` is written: all away, or all made."""
+        """What the kernel does after a write to numvfs: it removes all VFs, or creates all."""
         for address in self.vfs(pf):
             for path in sorted(self.device(address).rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()

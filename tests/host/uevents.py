@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""udev's events as its daemon sends them: libudev and its filters are real, only the daemon is not.
+"""udev's events as udevd sends them: libudev and its filters are real, only udevd is not.
 
 The message is that of systemd's src/libsystemd/sd-device/device-monitor.c. Root may send it in its own network.
 """
@@ -60,5 +60,5 @@ def message(
 
 def send(*messages: bytes) -> None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_KOBJECT_UEVENT) as daemon:
-        for one in messages:
-            daemon.sendto(one, (0, 1 << (_GROUP_UDEV - 1)))
+        for datagram in messages:
+            daemon.sendto(datagram, (0, 1 << (_GROUP_UDEV - 1)))

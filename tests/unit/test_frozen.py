@@ -9,62 +9,62 @@ from vfagent.frozen import frozen
 
 @frozen(slots=True)
 class Vf:
-    """Of several fields, one of which does not count."""
+    """Several fields, one of which is not compared."""
 
     pf: str
     index: int = 0
-    found: tuple[str, ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @frozen
 class Named:
-    """Of one field, which another class has too."""
+    """One field, as AlsoNamed."""
 
     name: str
 
 
 @frozen
 class AlsoNamed:
-    """Of one field, which another class has too."""
+    """One field, as Named."""
 
     name: str
 
 
 @frozen
 class Nothing:
-    """Of no field."""
+    """No field."""
 
 
 @frozen(kw_only=True)
 class Rule(Named):
-    """Of a field that it inherits, and one that is given by name."""
+    """An inherited field and a keyword-only one."""
 
     vlan: int = 1
 
 
-def test_the_same_values_are_the_same_and_have_one_place_in_a_set() -> None:
+def test_the_same_values_are_equal_and_have_the_same_hash() -> None:
     assert Vf("a", 1) == Vf("a", 1)
     assert Rule("a", vlan=2) == Rule("a", vlan=2)
     assert {Vf("a", 1), Vf("a", 1), Vf("a", 2)} == {Vf("a", 1), Vf("a", 2)}
     assert {Nothing(), Nothing()} == {Nothing()}
 
 
-def test_another_value_or_another_class_is_another() -> None:
+def test_other_values_or_another_class_are_not_equal() -> None:
     assert Vf("a", 1) != Vf("a", 2)
     assert Rule("a", vlan=2) != Rule("b", vlan=2)
     others: list[object] = [AlsoNamed("a"), Rule("a"), "a"]
     assert Named("a") not in others
 
 
-def test_what_is_not_compared_makes_no_difference() -> None:
+def test_a_field_that_is_not_compared_makes_no_difference() -> None:
     assert Vf("a", 1, ("x",)) == Vf("a", 1)
     assert hash(Vf("a", 1, ("x",))) == hash(Vf("a", 1))
 
 
-def test_it_reads_as_a_dataclass_does() -> None:
+def test_its_repr_is_that_of_a_dataclass() -> None:
     @dataclass(frozen=True)
     class Usual:
-        """As Python makes it."""
+        """A dataclass of the standard library."""
 
         name: str
         vlan: int
@@ -74,14 +74,14 @@ def test_it_reads_as_a_dataclass_does() -> None:
 
 
 @pytest.mark.parametrize("value", [Vf("a", 1, ("x",)), Named("a"), Rule("a", vlan=3), Nothing()])
-def test_it_comes_through_a_pipe_as_it_was(value: object) -> None:
-    there = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
-    assert there == value
-    assert repr(there) == repr(value)
+def test_it_can_be_pickled(value: object) -> None:
+    copy = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    assert copy == value
+    assert repr(copy) == repr(value)
 
 
-def test_it_is_a_dataclass_to_whoever_asks() -> None:
-    assert [one.name for one in fields(Rule("a"))] == ["name", "vlan"]
+def test_it_works_with_fields_replace_and_match() -> None:
+    assert [item.name for item in fields(Rule("a"))] == ["name", "vlan"]
     assert replace(Vf("a", 1), index=2) == Vf("a", 2)
     match Vf("a", 1):
         case Vf(pf, index):

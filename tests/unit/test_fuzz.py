@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes of any kind, where bytes come in from outside: they are understood, or refused as they should be."""
+"""Random bytes from outside are parsed, or refused with the documented error."""
 
 import socket
 import struct
@@ -24,7 +24,7 @@ ANSWER = link_message(2, "eth0", *(VfInfo(index, vlan=7).pack() for index in ran
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """The kernel's answer with some bytes changed, and cut anywhere."""
+    """The kernel's answer with some bytes changed, truncated anywhere."""
     data = bytearray(ANSWER)
     for at, value in draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(0, 255)), max_size=8)):
         data[at] = value
@@ -33,20 +33,20 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @given(st.binary(max_size=4096) | HEADS)
 @settings(max_examples=500, deadline=None, derandomize=True)
-def test_any_request_is_read_or_refused(data: bytes) -> None:
+def test_any_request_is_parsed_or_refused(data: bytes) -> None:
     with suppress(RefusedRequestError):
         assert isinstance(parse(data), Request)
 
 
 @given(st.binary(max_size=512) | damaged())
 @settings(max_examples=500, deadline=None, derandomize=True)
-def test_any_answer_of_the_kernel_is_read_or_an_oserror(data: bytes) -> None:
+def test_any_answer_of_the_kernel_is_parsed_or_an_oserror(data: bytes) -> None:
     with suppress(OSError):
         link = link_in(data)
-        assert all(isinstance(one, VfCounters) for one in counters_in(link).values())
+        assert all(isinstance(counters, VfCounters) for counters in counters_in(link).values())
         assert link_facts(link).ifindex == link.ifindex
 
 
-def test_what_is_damaged_here_is_an_answer() -> None:
+def test_the_answer_is_valid_before_it_is_damaged() -> None:
     assert struct.unpack_from("=IH", ANSWER) == (len(ANSWER), 16)
     assert ANSWER[16] == socket.AF_UNSPEC

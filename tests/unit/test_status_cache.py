@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""status.json, of which only what changed is made anew."""
+"""status.json, of which only the changed PFs are encoded again."""
 
 import json
 
@@ -11,19 +11,19 @@ from vfagent.service.status_cache import StatusCache
 
 
 def test_the_text_is_the_status_as_json() -> None:
-    kept = StatusCache()
-    status = snapshot(kept.of([views.stuck(), views.converging()]), views.POLICY, "1", ready=True)
-    assert json.loads(kept.text(status)) == json.loads(json.dumps(encode(status)))
+    cache = StatusCache()
+    status = snapshot(cache.of([views.stuck(), views.converging()]), views.POLICY, "1", ready=True)
+    assert json.loads(cache.text(status)) == json.loads(json.dumps(encode(status)))
     assert [pf.address for pf in status.pfs] == sorted(pf.address for pf in status.pfs)
 
 
-def test_of_what_changed_the_new_is_said_and_the_rest_is_kept() -> None:
-    kept, states = StatusCache(), [views.converging(), views.stuck()]
-    before = {pf.address: pf for pf in kept.of(states)}
+def test_only_a_changed_pf_gets_a_new_status() -> None:
+    cache, states = StatusCache(), [views.converging(), views.stuck()]
+    before = {pf.address: pf for pf in cache.of(states)}
     states[0].stuck = True
-    kept.changed(states[0].address)
-    after = {pf.address: pf for pf in kept.of(states)}
+    cache.changed(states[0].address)
+    after = {pf.address: pf for pf in cache.of(states)}
     assert after[states[0].address].phase is Phase.STUCK
     assert after[states[1].address] is before[states[1].address]
-    status = snapshot(kept.of(states), views.POLICY, "1", ready=True)
-    assert json.loads(kept.text(status))["pfs"][0]["phase"] == "stuck"
+    status = snapshot(cache.of(states), views.POLICY, "1", ready=True)
+    assert json.loads(cache.text(status))["pfs"][0]["phase"] == "stuck"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """devlink: the eswitch mode of a PF, read and set.
 
-pyroute2 knows the messages but has no call for this one; its socket is synchronous up to 0.8 and asynchronous after.
+pyroute2 has the messages but no call for them. Its socket is synchronous up to 0.8 and asynchronous from 0.9 on.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ class KernelDevlink:
         try:
             messages = _request(_GET, bus, address)
         except Exception:
-            # ENODEV: no devlink behind this device; EOPNOTSUPP: no eswitch; no family: no devlink in this kernel.
+            # ENODEV: the driver has no devlink; EOPNOTSUPP: no eswitch; without the family the kernel has no devlink.
             return None
         modes = (message.get_attr("DEVLINK_ATTR_ESWITCH_MODE") for message in messages)
         return next((_MODES[mode] for mode in modes if mode in _MODES), None)
@@ -32,23 +32,23 @@ class KernelDevlink:
 
 
 def _request(command: str, bus: str, name: str, *attributes: tuple[str, int]) -> list[Any]:
-    load()  # pyroute2 without the rest of it
+    load()  # before any other import of pyroute2
     from pyroute2 import devlink
     from pyroute2.netlink.devlink import DEVLINK_NAMES, devlinkcmd
 
     request = devlinkcmd()
     request["cmd"] = DEVLINK_NAMES[command]
     request["attrs"] = [("DEVLINK_ATTR_BUS_NAME", bus), ("DEVLINK_ATTR_DEV_NAME", name), *attributes]
-    # An acknowledgement is asked for where nothing else would end the wait.
+    # SET has no answer but the acknowledgement.
     flags = _REQUEST | (_ACK if command == _SET else 0)
     if hasattr(devlink, "AsyncDL"):
-        import asyncio  # late: a look at most cards needs none
+        import asyncio  # late: 13 ms of the first reconcile (most cards have no devlink eswitch)
 
         return asyncio.run(_request_async(devlink.AsyncDL, request, flags))
     with devlink.DL() as socket:
         return list(socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags))
 
 
-async def _request_async(kind: Any, request: Any, flags: int) -> list[Any]:
-    async with kind() as socket:
+async def _request_async(socket_class: Any, request: Any, flags: int) -> list[Any]:
+    async with socket_class() as socket:
         return [message async for message in await socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RTM_GETLINK: one link with what its PF holds for each VF."""
+"""RTM_GETLINK: one link with the attributes of its VFs."""
 
 import errno
 import socket
@@ -16,14 +16,14 @@ LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _RTM_GETLINK, _RTM_NEWLINK = 18, 16
 _IFLA_NUM_VF, _IFLA_EXT_MASK = 21, 29
 _IFLA_VF_MAC = 1
-_LONGEST = 0xFFFF  # of an attribute, and so of a list of VFs
+_LONGEST = 0xFFFF  # the longest attribute, and so the longest list of VFs
 
 Attributes = Mapping[int, bytes]
 
 
 @frozen(slots=True)
 class Link:
-    """An answer, its attributes as bytes; `vfs`: those of each VF, by its index."""
+    """An RTM_NEWLINK with its attributes as bytes; `vfs` has those of each VF, by index."""
 
     ifindex: int
     flags: int
@@ -32,25 +32,25 @@ class Link:
 
 
 def get_link(ifindex: int, mask: int = 0) -> Link:
-    """Raises the kernel's OSError; EMSGSIZE where there are too many VFs for one message."""
-    extent = attribute(_IFLA_EXT_MASK, NUMBER.pack(mask))
-    return link_in(ask(_RTM_GETLINK, LINK.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + extent))
+    """Raises the kernel's OSError; EMSGSIZE where one message cannot hold all VFs."""
+    ext_mask = attribute(_IFLA_EXT_MASK, NUMBER.pack(mask))
+    return link_in(ask(_RTM_GETLINK, LINK.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + ext_mask))
 
 
 def link_in(datagram: bytes) -> Link:
-    """Of an answer to RTM_GETLINK. Raises the kernel's OSError, or EBADMSG where it is none."""
+    """The link in an answer to RTM_GETLINK. Raises the kernel's OSError; EBADMSG where it is no such answer."""
     kind, _, body = next(messages(datagram), (0, 0, b""))
     if kind != _RTM_NEWLINK or len(body) < LINK.size:
         raise error(errno.EBADMSG)
     _, _, ifindex, flags, _ = LINK.unpack_from(body)
-    found = dict(attributes(body, LINK.size))
-    vfs = _vfs(found.get(IFLA_VFINFO_LIST, b""))
-    if len(datagram) > _LONGEST and found.get(_IFLA_NUM_VF) != NUMBER.pack(len(vfs)):
-        # Kernels that let the list grow beyond that wrap its length: what follows is not what it seems.
+    link_attributes = dict(attributes(body, LINK.size))
+    vfs = _vfs(link_attributes.get(IFLA_VFINFO_LIST, b""))
+    if len(datagram) > _LONGEST and link_attributes.get(_IFLA_NUM_VF) != NUMBER.pack(len(vfs)):
+        # Some kernels let the list grow beyond 64 KiB, and its 16-bit length wraps: what follows it is misread.
         raise error(errno.EMSGSIZE)
-    return Link(ifindex, flags, found, vfs)
+    return Link(ifindex, flags, link_attributes, vfs)
 
 
-def _vfs(listed: bytes) -> dict[int, Attributes]:
-    infos = (dict(attributes(info)) for kind, info in attributes(listed) if kind == IFLA_VF_INFO)
+def _vfs(vfinfo_list: bytes) -> dict[int, Attributes]:
+    infos = (dict(attributes(info)) for kind, info in attributes(vfinfo_list) if kind == IFLA_VF_INFO)
     return {NUMBER.unpack_from(mac)[0]: info for info in infos if len(mac := info.get(_IFLA_VF_MAC, b"")) >= 4}

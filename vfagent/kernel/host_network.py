@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own network through rtnetlink: VLAN devices, bridges, addresses, and the switch's forwarding table.
+"""The host's own network through rtnetlink: VLAN interfaces, bridges, addresses, and the FDB of a device.
 
 pyroute2 as in iproute.py: its synchronous API, and a socket for each call.
 """
@@ -16,14 +16,14 @@ _AF_INET, _AF_INET6 = 2, 10
 _ETHERTYPE = {VlanProtocol.DOT1Q: 0x8100, VlanProtocol.DOT1AD: 0x88A8}
 _PROTOCOL = {value: key for key, value in _ETHERTYPE.items()}
 _IFF_UP = 0x1
-_PROTO_VFAGENT = 0x76  # IFA_PROTO, of Linux 5.18 on; before, an address cannot be told from others and is never removed
+_PROTO_VFAGENT = 0x76  # IFA_PROTO, from Linux 5.18 on; without it no address is known as managed, and none is removed
 _NODAD = 0x02
 _PERMANENT, _NOARP, _REACHABLE, _FAILED, _NONE = 0x80, 0x40, 0x02, 0x20, 0x00
-_FOUND = _REACHABLE | 0x04 | 0x08 | 0x10  # or stale, delay, probe
+_RESOLVED = _REACHABLE | 0x04 | 0x08 | 0x10  # NUD_STALE, NUD_DELAY, NUD_PROBE
 _NTF_USE, _NTF_SELF = 0x01, 0x02
 _POLL_S = 0.05
 _HWMODES = {"veb": 0, "vepa": 1}
-_SELF = 2  # BRIDGE_FLAGS_SELF: the driver's own switch, not a bridge it is a port of
+_SELF = 2  # BRIDGE_FLAGS_SELF: the driver's own switch, not a bridge that it is a port of
 
 
 class KernelNetwork:
@@ -33,18 +33,18 @@ class KernelNetwork:
             try:
                 messages = ask(lambda: ip.link("get", **key))
             except OSError:
-                return None  # ENODEV: there is none
+                return None  # ENODEV: no such link
         return _link(messages[0]) if messages else None
 
     def addresses(self) -> Mapping[int, tuple[Address, ...]]:
-        found: dict[int, list[Address]] = {}
+        by_link: dict[int, list[Address]] = {}
         with rtnetlink() as ip:
             messages = ask(lambda: list(ip.get_addr()))
         for message in messages:
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             managed = message.get_attr("IFA_PROTO") == _PROTO_VFAGENT
-            found.setdefault(message["index"], []).append(Address(f"{text}/{message['prefixlen']}", managed))
-        return {index: tuple(held) for index, held in found.items()}
+            by_link.setdefault(message["index"], []).append(Address(f"{text}/{message['prefixlen']}", managed))
+        return {ifindex: tuple(addresses) for ifindex, addresses in by_link.items()}
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
         kind = {"kind": "vlan", "vlan_id": tag.id, "vlan_protocol": _ETHERTYPE[tag.protocol]}
@@ -61,8 +61,8 @@ class KernelNetwork:
     ) -> None:
         """`master` 0 releases a port."""
         state = None if up is None else "up" if up else "down"
-        given = {"mtu": mtu, "state": state, "master": master}
-        setter(index=ifindex, **{name: value for name, value in given.items() if value is not None})
+        values = {"mtu": mtu, "state": state, "master": master}
+        setter(index=ifindex, **{name: value for name, value in values.items() if value is not None})
 
     def set_vlan_filtering(self, ifindex: int, *, on: bool) -> None:
         setter(index=ifindex, kind="bridge", br_vlan_filtering=int(on))
@@ -71,7 +71,7 @@ class KernelNetwork:
         _request(lambda ip: ip.link("del", index=ifindex))
 
     def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
-        """`known_unique` spares IPv6 its duplicate address detection, in which an address cannot be used yet."""
+        """`known_unique` skips IPv6's duplicate address detection, during which an address cannot be used."""
         text, _, length = address.partition("/")
         extra: dict[str, object] = {"proto": _PROTO_VFAGENT} if managed else {}
         if ":" in text and known_unique:
@@ -85,13 +85,14 @@ class KernelNetwork:
         _request(lambda ip: ip.addr("del", index=ifindex, address=text, prefixlen=int(length)))
 
     def fdb(self, ifindex: int) -> frozenset[str]:
-        """The unicast entries of a device's own table."""
+        """The unicast entries of a device's own FDB."""
         return frozenset(mac for index, _, flags, mac in _entries() if index == ifindex and flags & _NTF_SELF)
 
     def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
-        """By which port (its ifindex) a bridge reaches which MACs; its own and its ports' are not among them."""
-        found = _entries()
-        return tuple((index, mac) for index, master, flags, mac in found if master == bridge and not flags & _NTF_SELF)
+        """The MACs that a bridge reaches, each with the port's ifindex; without its own and its ports' MACs."""
+        return tuple(
+            (index, mac) for index, master, flags, mac in _entries() if master == bridge and not flags & _NTF_SELF
+        )
 
     def add_fdb(self, ifindex: int, mac: str) -> None:
         _request(lambda ip: ip.fdb("add", ifindex=ifindex, lladdr=mac))
@@ -100,20 +101,20 @@ class KernelNetwork:
         _request(lambda ip: ip.fdb("del", ifindex=ifindex, lladdr=mac))
 
     def set_hwmode(self, ifindex: int, mode: str) -> None:
-        # The call for VLAN filters is the one that sends RTM_SETLINK of the bridge family.
+        # pyroute2's call for VLAN filters is the one that sends RTM_SETLINK with AF_BRIDGE.
         spec = {"attrs": [["IFLA_BRIDGE_FLAGS", _SELF], ["IFLA_BRIDGE_MODE", _HWMODES[mode]]]}
         _request(lambda ip: ip.vlan_filter("add", index=ifindex, IFLA_AF_SPEC=spec))
 
     def answers(self, ifindex: int, address: str, within_s: float) -> bool:
-        """Whether a neighbour answers by this interface: the kernel asks it, so no packet is ours to send."""
+        """Whether a neighbour answers on this interface. The kernel sends the requests (ARP, NDP)."""
         family = _AF_INET6 if ":" in address else _AF_INET
         end = time.monotonic() + within_s
         with rtnetlink() as ip:
-            known = {"dst": address, "ifindex": ifindex, "family": family}
-            _forget(ip, known)
+            entry = {"dst": address, "ifindex": ifindex, "family": family}
+            _delete_neighbour(ip, entry)
             while time.monotonic() < end:
-                # A failed entry is asked for anew by the same.
-                _use(ip, known)
+                # Again each time: it also restarts a failed entry.
+                _resolve(ip, entry)
                 time.sleep(_POLL_S)
                 if _state(ip, ifindex, address, family) & _REACHABLE:
                     return True
@@ -122,33 +123,33 @@ class KernelNetwork:
     def neighbours(self, ifindex: int) -> tuple[str, ...]:
         with rtnetlink() as ip:
             messages = ask(lambda: list(ip.get_neighbours(ifindex=ifindex)))
-        found = (one for one in messages if one["ifindex"] == ifindex and one["state"] & _FOUND)
-        return tuple(text for one in found if (text := one.get_attr("NDA_DST")))
+        resolved = (entry for entry in messages if entry["ifindex"] == ifindex and entry["state"] & _RESOLVED)
+        return tuple(address for entry in resolved if (address := entry.get_attr("NDA_DST")))
 
     def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
         with rtnetlink() as ip:
             for neighbour in neighbours:
-                known = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
-                _forget(ip, known)
-                _use(ip, known)
+                entry = {"dst": neighbour, "ifindex": ifindex, "family": _AF_INET}
+                _delete_neighbour(ip, entry)
+                _resolve(ip, entry)
 
 
-def _use(ip: Any, known: dict[str, Any]) -> None:
-    """NTF_USE: as if there were something to send."""
-    ask(lambda: ip.neigh("replace", state=_NONE, flags=_NTF_USE, **known))
+def _resolve(ip: Any, entry: dict[str, Any]) -> None:
+    """NTF_USE: the kernel resolves the neighbour as if it had a packet for it."""
+    ask(lambda: ip.neigh("replace", state=_NONE, flags=_NTF_USE, **entry))
 
 
-def _forget(ip: Any, known: dict[str, Any]) -> None:
+def _delete_neighbour(ip: Any, entry: dict[str, Any]) -> None:
     try:
-        ask(lambda: ip.neigh("del", **known))
+        ask(lambda: ip.neigh("del", **entry))
     except OSError:
-        return  # ENOENT: nothing was known
+        return  # ENOENT: no entry
 
 
 def _state(ip: Any, ifindex: int, address: str, family: int) -> int:
     messages = ask(lambda: list(ip.get_neighbours(family=family)))
-    managed = (one["state"] for one in messages if one["ifindex"] == ifindex and one.get_attr("NDA_DST") == address)
-    return next(managed, _NONE)
+    entries = (entry for entry in messages if entry["ifindex"] == ifindex and entry.get_attr("NDA_DST") == address)
+    return next((int(entry["state"]) for entry in entries), _NONE)
 
 
 def _request(request: Callable[[Any], object]) -> None:
@@ -157,7 +158,7 @@ def _request(request: Callable[[Any], object]) -> None:
 
 
 def _entries() -> Iterable[tuple[int, int | None, int, str]]:
-    """Every bridge's and device's unicast entries that are not a port's own MAC: ifindex, master, flags, MAC."""
+    """The unicast entries of all bridges and devices, without the ports' own MACs: ifindex, master, flags, MAC."""
     with rtnetlink() as ip:
         messages = ask(lambda: list(ip.fdb("dump")))
     for message in messages:
@@ -168,7 +169,7 @@ def _entries() -> Iterable[tuple[int, int | None, int, str]]:
 
 
 def _broadcast(address: str) -> str:
-    import ipaddress  # late: most starts need none of it
+    import ipaddress  # late: 2 ms of the start (few policies give IPv4 addresses)
 
     return str(ipaddress.IPv4Interface(address).network.broadcast_address)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""inotify on folders (inotify(7)). The standard library has none, so libc's is called."""
+"""inotify(7) on folders, through libc: the standard library has no inotify."""
 
 import ctypes
 import os
@@ -11,9 +11,9 @@ _READ = 1 << 14
 
 
 class FolderMonitor:
-    """Watches the folders that are there; `drain` adds those that came. Raises OSError where no instance is left.
+    """Watches the folders that exist; `drain` adds those created since. Raises OSError where no instance is left.
 
-    `watches`: how many there are; without one there will be no event.
+    `watches` is their number; with 0 there will be no event.
     """
 
     def __init__(self, folders: tuple[Path, ...], events: int) -> None:
@@ -27,15 +27,15 @@ class FolderMonitor:
         self._watch()
 
     def _watch(self) -> None:
-        # Watching a folder again changes nothing; one that is not there is tried at the next event.
+        # To watch a folder twice changes nothing. A missing one is tried again at the next event.
         add = self._libc.inotify_add_watch
-        self.watches = sum(int(add(self._fd, os.fsencode(one), self._events)) >= 0 for one in self._folders)
+        self.watches = sum(int(add(self._fd, os.fsencode(folder), self._events)) >= 0 for folder in self._folders)
 
     def fileno(self) -> int:
         return self._fd
 
     def drain(self) -> None:
-        """Take what is there; that there was something is all that counts."""
+        """Discard all events: they only say that something changed."""
         try:
             while os.read(self._fd, _READ):
                 pass
@@ -47,8 +47,8 @@ class FolderMonitor:
 
 
 def vfio_monitor(folder: Path = Path("/dev/vfio")) -> FolderMonitor:
-    """A group's file was closed, so a VF that was held may be free: vfio-pci says nothing by uevent when its user goes.
+    """Tells of a closed VFIO file, whose VF may be free now: vfio-pci sends no uevent when its user closes it.
 
-    Groups are files in the folder; iommufd's device files are one below.
+    Groups are files in the folder; iommufd's device files are in devices/ below it.
     """
     return FolderMonitor((folder, folder / "devices"), CLOSED)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rtnetlink's link notifications, as ifindexes to look at again.
+"""rtnetlink's link and address notifications, as the ifindexes that changed.
 
-Somebody's `ip link set PF vf 0 vlan 20` makes no uevent; it does make an RTM_NEWLINK. Only its header is read:
-decoding it here, for every link change of the host, would be work for nothing.
+An `ip link set PF vf 0 vlan 20` by hand sends no uevent, but an RTM_NEWLINK. Only its header is read: most links of
+the host are no PFs, and decoding all their messages would be wasted.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ _LINK_TYPES = {16, 17}  # RTM_NEWLINK, RTM_DELLINK: struct ifinfomsg, its index 
 _ADDRESS_TYPES = {20, 21}  # RTM_NEWADDR, RTM_DELADDR: struct ifaddrmsg, its index at byte 4 too
 _HEADER = struct.Struct("=IHHII")
 _INDEX = struct.Struct("=i")
-_READ = 1 << 16  # a longer message is cut, its header is not
+_READ = 1 << 16  # of a longer message the end is lost, which is not read
 _SO_RCVBUFFORCE = 33
-_BUFFER = 1 << 20  # the default holds 92 links' messages, and 64 VFs that get a netdev while we rest are more
+_BUFFER = 1 << 20  # the default holds 92 messages: fewer than 64 VFs send that get a netdev between two reads
 
 
 class LinkMonitor:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        with contextlib.suppress(OSError):  # without rights it stays small
+        with contextlib.suppress(OSError):  # without CAP_NET_ADMIN it stays small
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         self._socket.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
 
@@ -32,7 +32,7 @@ class LinkMonitor:
         return self._socket.fileno()
 
     def drain(self) -> tuple[set[int], bool]:
-        """The ifindexes that changed, and whether notifications were lost (then anything may have)."""
+        """The ifindexes that changed, and whether notifications were lost (then any may have changed)."""
         changed, lost = set[int](), False
         while True:
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How whoever administers the host reaches it: by its default routes, and by the SSH sessions that are open."""
+"""The interfaces by which the host is administered: those of its default routes, and of open SSH sessions."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from pathlib import Path
 from vfagent.frozen import frozen
 from vfagent.kernel.route_lookup import RouteLookup
 
-# Looked up, not sent to, and several: a host may have another route to one of them, or none by intent (bogon filters).
+# For route lookups; nothing is sent to them. Several: a host may have another route to one, or a bogon filter for it.
 # RFC 5737 and RFC 3849, and one address in each of some large blocks.
 _FAR_AWAY = ("192.0.2.1", "198.51.100.1", "203.0.113.1", "9.0.0.1", "73.0.0.1", "141.0.0.1")
 _FAR_AWAY_6 = ("2001:db8::1", "2400::1", "2600::1", "2a00::1")
 # The longest prefix that is still a default route: IPv6's global addresses are 2000::/3.
 _DEFAULT_BITS = 3
 
-# `/proc/net` is not there under ProcSubset=pid, and a link to this anyway.
+# /proc/net is a symbolic link to this, and missing under ProcSubset=pid.
 _NET = "proc/self/net"
 _SSHD = "etc/ssh/sshd_config"
 _MOST_BYTES = 1 << 24  # 100,000 connections
@@ -29,7 +29,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 @frozen(slots=True)
 class Session:
-    """A TCP connection by its addresses, as bytes."""
+    """A TCP connection: its addresses as bytes."""
 
     local: bytes
     peer: bytes
@@ -40,7 +40,9 @@ def management(root: Path) -> Mapping[int, str]:
     with RouteLookup() as lookup:
         default = {ifindex: "carries the default route" for ifindex in _default_routes(lookup)}
         by_session = {
-            ifindex: "carries an SSH session" for one in sessions(root) for ifindex in _ways(lookup, one, root)
+            ifindex: "carries an SSH session"
+            for session in sessions(root)
+            for ifindex in _interfaces(lookup, session, root)
         }
     return by_session | default
 
@@ -49,14 +51,14 @@ def _default_routes(lookup: RouteLookup) -> Iterator[int]:
     far = [socket.inet_pton(socket.AF_INET, text) for text in _FAR_AWAY]
     far += [socket.inet_pton(socket.AF_INET6, text) for text in _FAR_AWAY_6]
     for address in far:
-        way = lookup.way(address)
-        if way.prefix_length <= _DEFAULT_BITS:
-            yield from way.ifindexes
+        route = lookup.way(address)
+        if route.prefix_length <= _DEFAULT_BITS:
+            yield from route.ifindexes
 
 
-def _ways(lookup: RouteLookup, session: Session, root: Path) -> frozenset[int]:
+def _interfaces(lookup: RouteLookup, session: Session, root: Path) -> frozenset[int]:
     if _link_local(session.peer):
-        # Every link has a route there. The kernel's table does not tell a connection's; its own address does.
+        # Every link has a route to fe80::/64. /proc/net/tcp6 has no interface, but the local address is on one.
         return _address_owners(root, session.local)
     by_source = lookup.way(session.peer, session.local).ifindexes if session.local else frozenset[int]()
     return by_source or lookup.way(session.peer).ifindexes
@@ -72,24 +74,24 @@ def _address_owners(root: Path, address: bytes) -> frozenset[int]:
 
 
 def sessions(root: Path) -> tuple[Session, ...]:
-    """The SSH sessions that are open, one for each peer. A service has no SSH_CONNECTION, and sudo drops it."""
-    peer, port = _own_session()
-    known = "|".join(f"{number:04X}" for number in sorted({22, *_configured_ports(root), *port}))
-    found = {address: Session(b"", address) for address in peer}
+    """The open SSH sessions, one for each peer. A service has no SSH_CONNECTION, and sudo drops it."""
+    own_peers, own_ports = _own_session()
+    ports = "|".join(f"{port:04X}" for port in sorted({22, *_configured_ports(root), *own_ports}))
+    by_peer = {peer: Session(b"", peer) for peer in own_peers}
     for name in ("tcp", "tcp6"):
-        for session in _established(_text(root / _NET / name), known):
-            if len(found) < _MOST_SESSIONS:
-                found[session.peer] = session
-    return tuple(found.values())
+        for session in _established(_text(root / _NET / name), ports):
+            if len(by_peer) < _MOST_SESSIONS:
+                by_peer[session.peer] = session
+    return tuple(by_peer.values())
 
 
 def _own_session() -> tuple[list[bytes], list[int]]:
-    """This process's own, where it has one: its peer, and the port of the sshd that it came by."""
+    """The peer of this process's own session and the port of its sshd, where it has one."""
     try:
         peer, _, _, port = os.environ.get("SSH_CONNECTION", "").split()
         return [_address(peer)], [int(port)]
     except (OSError, ValueError):
-        return [], []  # none, or by a pipe: then sshd says UNKNOWN
+        return [], []  # no session, or one through a pipe, for which sshd sets UNKNOWN
 
 
 def _configured_ports(root: Path) -> Iterator[int]:
@@ -99,14 +101,14 @@ def _configured_ports(root: Path) -> Iterator[int]:
 
 
 def _established(table: str, ports: str) -> Iterator[Session]:
-    """Of /proc/net/tcp: number, local address, peer, state (01 is TCP_ESTABLISHED)."""
+    """The sessions in /proc/net/tcp: number, local address, peer, state (01 is TCP_ESTABLISHED)."""
     line = re.compile(rf"^ *\d+: ([0-9A-F]+):(?:{ports}) ([0-9A-F]+):[0-9A-F]{{4}} 01 ", re.MULTILINE)
-    for found in line.finditer(table):
-        yield Session(_table_address(found[1]), _table_address(found[2]))
+    for match in line.finditer(table):
+        yield Session(_table_address(match[1]), _table_address(match[2]))
 
 
 def _table_address(text: str) -> bytes:
-    """Words of 32 bits, each printed as this processor's number."""
+    """The kernel prints each 32-bit word as a number in host byte order."""
     words = (text[start : start + 8] for start in range(0, len(text), 8))
     return _plain(b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words))
 
@@ -117,12 +119,12 @@ def _address(text: str) -> bytes:
 
 
 def _plain(address: bytes) -> bytes:
-    """An IPv4 peer of a socket of IPv6 is an IPv4 address."""
+    """The IPv4 address in an IPv4-mapped one (RFC 4291), as an IPv6 socket has it."""
     return address[12:] if address.startswith(_MAPPED) else address
 
 
 def _text(path: Path) -> str:
-    """What cannot be read tells nothing."""
+    """The file's text, "" where it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(_MOST_BYTES).decode("ascii", "replace")

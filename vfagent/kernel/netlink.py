@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rtnetlink's framing by struct alone, for what each look asks and what each boot sets.
+"""rtnetlink messages by struct alone, for what each reconcile reads and each boot sets.
 
-pyroute2 does all else. It takes a fifth of the time that the service needs to load, and 0.2 ms for each VF it reads.
+pyroute2 does everything else. It takes a fifth of the service's load time, and 0.2 ms for each VF that it reads.
 """
 
 import errno
@@ -20,7 +20,7 @@ _NESTED = 0x8000
 _READ = 1 << 18
 _TRIES = 8
 
-Message = tuple[int, int, bytes]  # its type, its flags, and what follows the header
+Message = tuple[int, int, bytes]  # type, flags, and what follows the header
 
 
 def opened() -> socket.socket:
@@ -32,24 +32,24 @@ def send(kernel: socket.socket, kind: int, body: bytes, flags: int = 0) -> None:
 
 
 def ask(kind: int, body: bytes, flags: int = 0) -> bytes:
-    """One question and the datagram that answers it."""
+    """Sends one request; returns the datagram that answers it."""
     with opened() as kernel:
         send(kernel, kind, body, flags)
         return kernel.recv(_READ)
 
 
 def order(kind: int, body: bytes) -> None:
-    """Waits for the kernel to have done it. Raises its OSError."""
+    """Sends one request and waits for the acknowledgement. Raises the kernel's OSError."""
     for _ in messages(ask(kind, body, F_ACK)):
         pass
 
 
 def dump(kind: int, body: bytes) -> list[bytes]:
-    """All that there are, without their headers. Raises the kernel's OSError; EAGAIN where it changes all the while."""
+    """The bodies of all messages of a dump. Raises the kernel's OSError; EAGAIN where each dump was interrupted."""
     for _ in range(_TRIES):
-        found = list(_dump(kind, body))
-        if not any(flags & F_DUMP_INTR for _, flags, _ in found):
-            return [body for kind, _, body in found if kind != _DONE]
+        answers = list(_dump(kind, body))
+        if not any(flags & F_DUMP_INTR for _, flags, _ in answers):
+            return [body for kind, _, body in answers if kind != _DONE]
     raise error(errno.EAGAIN)
 
 
@@ -57,14 +57,14 @@ def _dump(kind: int, body: bytes) -> Iterator[Message]:
     with opened() as kernel:
         send(kernel, kind, body, F_DUMP)
         while True:
-            for found in messages(kernel.recv(_READ)):
-                yield found
-                if found[0] == _DONE:
+            for message in messages(kernel.recv(_READ)):
+                yield message
+                if message[0] == _DONE:
                     return
 
 
 def messages(data: bytes) -> Iterator[Message]:
-    """Of one datagram. Raises the kernel's OSError, or EBADMSG where they are none."""
+    """The messages of one datagram. Raises the kernel's OSError; EBADMSG where they are malformed."""
     offset = 0
     while offset < len(data):
         if offset + HEADER.size + _CODE.size > len(data):
@@ -88,7 +88,7 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Each one's kind and payload, up to the first that is cut."""
+    """The kind and payload of each attribute, up to the first truncated one."""
     end = len(data)
     while offset + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tree that was copied from another host: sysfs speaks for rtnetlink, and nothing can be changed."""
+"""A tree copied from another host: sysfs instead of rtnetlink, and nothing can be changed."""
 
 import errno
 import os
@@ -69,7 +69,7 @@ class NoDevlink:
 
 
 class NoNetwork:
-    """sysfs does not tell of VLANs and addresses."""
+    """Empty: sysfs has no VLANs and no addresses."""
 
     def link(self, which: str | int) -> Link | None:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between vfagent and the kernel: what the rest may ask of it, and the bundle that answers."""
+"""Protocols of the kernel adapters, and the bundle of them that the other packages use."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from vfagent.model.vf_settings import VfSettings
 
 @frozen(slots=True)
 class LinkFacts:
-    """One netdev as rtnetlink tells it. `vfs` is empty where the driver, or the message's size, hides them."""
+    """One netdev as rtnetlink reports it. `vfs` is empty where the driver or the message's size does not allow them."""
 
     ifindex: int
     name: str
@@ -28,16 +28,16 @@ class LinkFacts:
 
 
 class Sysfs(Protocol):
-    """Files below the root, named from it: `sys/bus/pci/devices/…`."""
+    """Files below the root, by their paths from it: `sys/bus/pci/devices/…`."""
 
     def read(self, path: str) -> str | None:
-        """The file's text, stripped; None where it is not there or will not be read."""
+        """The file's text, stripped; None where it is missing or cannot be read."""
 
     def names(self, path: str) -> list[str]:
-        """The names in a folder, sorted; none where it is not there."""
+        """The names in a folder, sorted; none where it is missing."""
 
     def link(self, path: str) -> str | None:
-        """The last part of a symlink's target; None where there is none."""
+        """The last part of a symbolic link's target; None where there is no link."""
 
     def exists(self, path: str) -> bool: ...
 
@@ -51,7 +51,7 @@ class Rtnl(Protocol):
     def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None: ...
 
     def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
-        """The settings by VF index, in one message. It ends at the first that the kernel refuses; those before hold."""
+        """Sets VFs by index, in one message. The kernel stops at the first that it refuses; those before it are set."""
 
     def set_mtu(self, ifindex: int, mtu: int) -> None: ...
 
@@ -63,20 +63,20 @@ class Rtnl(Protocol):
         """The ifindex of each netdev that holds an address other than a link-local one."""
 
     def management(self) -> Mapping[int, str]:
-        """The netdevs that routes to whoever administers this host leave by: ifindex, and why."""
+        """The netdevs by which this host is administered: the reason by ifindex."""
 
 
 class Network(Protocol):
     """The host's own network, by rtnetlink. Setters raise OSError with the kernel's errno."""
 
     def link(self, which: str | int) -> Link | None:
-        """By name or ifindex, without its addresses."""
+        """A link by name or ifindex."""
 
     def addresses(self) -> Mapping[int, tuple[Address, ...]]:
-        """All there are, by ifindex."""
+        """All addresses, by ifindex."""
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
-        """A link that is a newborn until it is marked."""
+        """The link is unmarked until `mark`."""
 
     def add_bridge(self, name: str) -> None: ...
 
@@ -96,10 +96,10 @@ class Network(Protocol):
     def remove_address(self, ifindex: int, address: str) -> None: ...
 
     def fdb(self, ifindex: int) -> frozenset[str]:
-        """The unicast entries of a device's own table."""
+        """The unicast entries of a device's own FDB."""
 
     def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
-        """By which port (its ifindex) a bridge reaches which MACs."""
+        """The MACs that a bridge reaches, each with the port's ifindex."""
 
     def add_fdb(self, ifindex: int, mac: str) -> None: ...
 
@@ -110,21 +110,21 @@ class Network(Protocol):
     def answers(self, ifindex: int, address: str, within_s: float) -> bool: ...
 
     def neighbours(self, ifindex: int) -> tuple[str, ...]:
-        """The addresses that the kernel has found by this interface."""
+        """The addresses that the kernel has resolved on this interface."""
 
     def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
-        """Makes the kernel ask for IPv4 neighbours, which tells them where our address is now."""
+        """Makes the kernel send ARP requests, from which these neighbours learn the MAC of our address."""
 
 
 class Routes(Protocol):
     def by(self, ifindex: int) -> tuple[Route, ...]:
-        """Those by one interface that did not come with an address."""
+        """The routes by one interface, without those that the kernel adds with an address."""
 
     def put(self, ifindex: int, route: Route) -> None: ...
 
 
 class Moves(Protocol):
-    """The journal of moves of addresses, and of whom they were taken from. `keep` and `borrow` raise OSError."""
+    """The journal of address moves, and of borrowed addresses. `keep` and `borrow` raise OSError."""
 
     def pending(self) -> tuple[Move, ...]: ...
 
@@ -139,7 +139,7 @@ class Moves(Protocol):
     def give_back(self, address: str) -> None: ...
 
     def alone(self) -> AbstractContextManager[None]:
-        """While no other process moves addresses. Raises TimeoutError."""
+        """Only one process at a time moves addresses. Raises TimeoutError."""
 
 
 class Devlink(Protocol):
@@ -151,12 +151,12 @@ class Devlink(Protocol):
 
 class UdevDatabase(Protocol):
     def properties(self, subsystem: str, name: str) -> Mapping[str, str] | None:
-        """What udev stored of a device; None while it has not handled it."""
+        """The properties in udev's database; None while udev has not initialized the device."""
 
 
 @frozen(slots=True)
 class Host:
-    """The kernel and udev, as far as one host's PFs are concerned."""
+    """The adapters to the kernel and udev of one host."""
 
     sysfs: Sysfs
     rtnl: Rtnl

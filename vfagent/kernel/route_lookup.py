@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RTM_GETROUTE by struct alone: by which interfaces the kernel would reach an address."""
+"""RTM_GETROUTE by struct alone: the interfaces by which the kernel reaches an address."""
 
 import socket
 import struct
@@ -13,7 +13,7 @@ from vfagent.kernel.netlink import HEADER, NUMBER, attribute, attributes
 
 _RTM_GETROUTE, _RTM_NEWROUTE = 26, 24
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_MULTIPATH = 1, 2, 4, 9
-_RTM_F_FIB_MATCH = 0x2000  # the route that matches with all its ways, not the one way that this packet would take
+_RTM_F_FIB_MATCH = 0x2000  # the matching route with all its nexthops, not the one that a packet would take
 _RTN_UNICAST = 1
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEXT_HOP = struct.Struct("=HBBi")
@@ -22,7 +22,7 @@ _READ = 1 << 16
 
 @frozen(slots=True)
 class Way:
-    """The route that an address is reached by; `prefix_length` is that of its destination."""
+    """The route to an address: its destination's prefix length, and the interfaces of its nexthops."""
 
     prefix_length: int
     ifindexes: frozenset[int]
@@ -33,7 +33,7 @@ _NO_WAY = Way(0, frozenset())
 
 @dataclass(slots=True)
 class RouteLookup:
-    """A socket for any number of questions."""
+    """One socket for any number of lookups."""
 
     _kernel: socket.socket = field(default_factory=netlink.opened)
 
@@ -44,13 +44,13 @@ class RouteLookup:
         self._kernel.close()
 
     def way(self, address: bytes, source: bytes = b"") -> Way:
-        """Without interfaces where it cannot be reached, or is this host's own."""
+        """The route to an address; without interfaces where it is unreachable, or the host's own."""
         matched = self._ask(address, source, _RTM_F_FIB_MATCH)
         if matched is None or matched.ifindexes:
             return matched or _NO_WAY
-        # A route by nexthop object has its ways left out where net.ipv4.nexthop_compat_mode is 0.
-        taken = self._ask(address, source, 0)
-        return Way(matched.prefix_length, taken.ifindexes if taken else frozenset())
+        # With net.ipv4.nexthop_compat_mode 0 the kernel leaves out the nexthops of a route by nexthop object.
+        resolved = self._ask(address, source, 0)
+        return Way(matched.prefix_length, resolved.ifindexes if resolved else frozenset())
 
     def _ask(self, address: bytes, source: bytes, flags: int) -> Way | None:
         bits, family = 8 * len(address), socket.AF_INET if len(address) == 4 else socket.AF_INET6
@@ -61,16 +61,16 @@ class RouteLookup:
 
 
 def _way_in(message: bytes) -> Way | None:
-    """None for an error (ENETUNREACH, a blackhole's EINVAL), and for what is not sent to another host."""
+    """None for an error (ENETUNREACH, a blackhole's EINVAL), and for routes that are not unicast."""
     _, kind, *_ = HEADER.unpack_from(message)
     if kind != _RTM_NEWROUTE or len(message) < HEADER.size + _ROUTE.size:
         return None
     _, prefix_length, _, _, _, _, _, route_type, _ = _ROUTE.unpack_from(message, HEADER.size)
     if route_type != _RTN_UNICAST:
         return None
-    found = dict(attributes(message, HEADER.size + _ROUTE.size))
-    only = {NUMBER.unpack(found[_RTA_OIF])[0]} if _RTA_OIF in found else set[int]()
-    return Way(prefix_length, frozenset(only | set(_next_hops(found.get(_RTA_MULTIPATH, b"")))))
+    values = dict(attributes(message, HEADER.size + _ROUTE.size))
+    single = {NUMBER.unpack(values[_RTA_OIF])[0]} if _RTA_OIF in values else set[int]()
+    return Way(prefix_length, frozenset(single | set(_next_hops(values.get(_RTA_MULTIPATH, b"")))))
 
 
 def _next_hops(data: bytes) -> Iterator[int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes by one interface, read and put by another: what an address takes with it when it moves."""
+"""Routes by one interface, read and put by another: those that move with an address."""
 
 import socket
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 from vfagent.kernel.iproute import ask, rtnetlink
 from vfagent.model.network import Route
 
-_UNICAST, _BY_KERNEL = 1, 2  # RTN_UNICAST; RTPROT_KERNEL: those come and go with their address
+_UNICAST, _BY_KERNEL = 1, 2  # RTN_UNICAST; RTPROT_KERNEL: the kernel adds and removes those with their address
 _CLONED, _ONLINK = 0x200, 0x4
 _ANY = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _METRICS = ("mtu", "window", "rtt", "advmss", "initcwnd", "initrwnd", "hoplimit")
@@ -15,14 +15,15 @@ _METRICS = ("mtu", "window", "rtt", "advmss", "initcwnd", "initrwnd", "hoplimit"
 
 class KernelRoutes:
     def by(self, ifindex: int) -> tuple[Route, ...]:
-        """Those that somebody set. A route by several interfaces is not among them."""
+        """Without the kernel's own, and without routes by several interfaces."""
         with rtnetlink() as ip:
-            messages = [one for family in _ANY for one in ask(lambda family=family: list(ip.get_routes(family=family)))]
-        managed = (one for one in messages if one.get_attr("RTA_OIF") == ifindex)
-        return tuple(_route(one) for one in managed if one["type"] == _UNICAST and _is_foreign(one))
+            messages = [*ask(lambda: list(ip.get_routes(family=socket.AF_INET)))]
+            messages += ask(lambda: list(ip.get_routes(family=socket.AF_INET6)))
+        by_interface = (message for message in messages if message.get_attr("RTA_OIF") == ifindex)
+        return tuple(_route(message) for message in by_interface if _is_static(message))
 
     def put(self, ifindex: int, route: Route) -> None:
-        """In the place of what goes to the same destination with the same priority. Raises OSError."""
+        """Replaces a route with the same destination and priority. Raises OSError."""
         optional = {
             "gateway": route.gateway,
             "priority": route.priority,
@@ -44,13 +45,13 @@ class KernelRoutes:
             ask(lambda: ip.route("replace", **request))
 
 
-def _is_foreign(message: Any) -> bool:
-    return message["proto"] != _BY_KERNEL and not message["flags"] & _CLONED
+def _is_static(message: Any) -> bool:
+    return message["type"] == _UNICAST and message["proto"] != _BY_KERNEL and not message["flags"] & _CLONED
 
 
 def _route(message: Any) -> Route:
     destination, metrics = message.get_attr("RTA_DST"), message.get_attr("RTA_METRICS")
-    found = ((name, metrics.get_attr(f"RTAX_{name.upper()}")) for name in _METRICS) if metrics else ()
+    values = ((name, metrics.get_attr(f"RTAX_{name.upper()}")) for name in _METRICS) if metrics else ()
     return Route(
         family=message["family"],
         destination=f"{destination}/{message['dst_len']}" if destination else None,
@@ -61,6 +62,6 @@ def _route(message: Any) -> Route:
         protocol=message["proto"],
         scope=message["scope"],
         tos=message["tos"],
-        metrics=tuple((name, value) for name, value in found if value is not None),
+        metrics=tuple((name, value) for name, value in values if value is not None),
         onlink=bool(message["flags"] & _ONLINK),
     )

@@ -17,15 +17,6 @@ from vfagent.model.vf_settings import VfSettings
 _RTM_GETADDR = 22
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _SCOPE_LINK = 253
-
-
-def addressed() -> frozenset[int]:
-    """The ifindex of each netdev that holds an address other than a link-local one."""
-    bodies = dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC]))
-    found = (_ADDRESS.unpack_from(body) for body in bodies if len(body) >= _ADDRESS.size)
-    return frozenset(ifindex for _, _, _, scope, ifindex in found if scope < _SCOPE_LINK)
-
-
 _AF_BRIDGE = 7
 _HWMODES = {0: "veb", 1: "vepa"}
 
@@ -39,7 +30,7 @@ class KernelRtnl:
             # Statistics double the message, which ends at 64 KiB.
             return link_facts(get_link(ifindex, EXT_VF | EXT_SKIP_STATS if vfs else EXT_SKIP_STATS))
         except OSError:
-            # EMSGSIZE: too many VFs for one message. The link alone is still worth knowing.
+            # EMSGSIZE: too many VFs for one message. Then the link without them.
             return link_facts(get_link(ifindex, EXT_SKIP_STATS)) if vfs else None
 
     def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
@@ -52,15 +43,17 @@ class KernelRtnl:
         setlink.set_admin_state(ifindex, up=up)
 
     def hwmode(self, ifindex: int) -> str | None:
-        """The embedded switch's mode. Only a dump of all bridge-capable netdevs tells; the kernel cannot filter it."""
+        """The embedded switch's mode. Only a dump of all bridge-capable netdevs has it: the kernel has no filter."""
         with rtnetlink() as ip:
             messages = ask(lambda: list(ip.link("dump", family=_AF_BRIDGE)))
-        managed = (message.get_attr("IFLA_AF_SPEC") for message in messages if message["index"] == ifindex)
-        modes = (spec.get_attr("IFLA_BRIDGE_MODE") for spec in managed if hasattr(spec, "get_attr"))
+        specs = (message.get_attr("IFLA_AF_SPEC") for message in messages if message["index"] == ifindex)
+        modes = (spec.get_attr("IFLA_BRIDGE_MODE") for spec in specs if hasattr(spec, "get_attr"))
         return next((_HWMODES[mode] for mode in modes if mode in _HWMODES), None)
 
     def addressed(self) -> frozenset[int]:
-        return addressed()
+        bodies = dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC]))
+        headers = (_ADDRESS.unpack_from(body) for body in bodies if len(body) >= _ADDRESS.size)
+        return frozenset(ifindex for _, _, _, scope, ifindex in headers if scope < _SCOPE_LINK)
 
     def management(self) -> Mapping[int, str]:
         return management.management(self._root)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RTM_NEWLINK for a link that is there: a port's MTU and state, and what it holds for its VFs (linux/if_link.h)."""
+"""RTM_NEWLINK for an existing link: its MTU, its state, and the attributes of its VFs (linux/if_link.h)."""
 
 import socket
 import struct
@@ -16,7 +16,7 @@ _MAC, _VLAN, _SPOOFCHK, _LINK_STATE, _RATE, _TRUST, _VLAN_LIST = 1, 2, 4, 5, 6, 
 _VLAN_INFO = 1
 _ADDRESS = struct.Struct("=I32s")  # struct ifla_vf_mac: MAX_ADDR_LEN bytes, whatever the address needs
 _ONE, _TWO = struct.Struct("=II"), struct.Struct("=III")
-# struct ifla_vf_vlan_info with its padding; without that the kernel answers EINVAL to any protocol.
+# The end of struct ifla_vf_vlan_info with its padding; without that the kernel answers EINVAL to any protocol.
 _PROTOCOL = struct.Struct(">H2x")
 
 
@@ -38,7 +38,7 @@ def _set(ifindex: int, attributes: bytes = b"", *, flags: int = 0, change: int =
 
 
 def _info(index: int, wanted: VfSettings) -> Iterator[bytes]:
-    """Every attribute that is set."""
+    """The attributes of the settings that are not None."""
     if wanted.mac is not None:
         yield attribute(_MAC, _ADDRESS.pack(index, bytes.fromhex(wanted.mac.replace(":", ""))))
     if wanted.vlan is not None:
@@ -54,7 +54,7 @@ def _info(index: int, wanted: VfSettings) -> Iterator[bytes]:
 
 
 def _vlan(index: int, vlan: Vlan) -> bytes:
-    """As drivers have always known it, where that can say it."""
+    """The old attribute where it is enough: all drivers have it. It has no protocol."""
     plain = _TWO.pack(index, vlan.id, vlan.qos)
     if vlan.id == 0 or vlan.protocol is VlanProtocol.DOT1Q:
         return attribute(_VLAN, plain)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and writing sysfs below an injected root.
+"""Reads and writes sysfs below a root.
 
-Never read `sriov_numvfs` through this: newer kernels take the device lock for it, and while a removal waits
-for a guest that read cannot even be killed. Count the `virtfn*` links instead.
+Never read `sriov_numvfs` with it: newer kernels take the device lock for that, and while a removal waits for a guest,
+the reader cannot even be killed. Count the `virtfn*` links instead.
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_MOST = 64 * 1024  # a sysfs attribute is a page; a file in a bug report's tree is not trusted to be
+_MOST = 64 * 1024  # a sysfs attribute is a page; a file in a copied tree may be longer
 
 
 class RootedSysfs:
@@ -19,7 +19,7 @@ class RootedSysfs:
         self._root = str(root).rstrip("/")
 
     def read(self, path: str) -> str | None:
-        # Plain descriptors: thousands of VFs are read in one look, and open() costs three times as much.
+        # Plain descriptors: a reconcile reads thousands of VFs, and open() takes three times as long.
         try:
             fd = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -47,7 +47,7 @@ class RootedSysfs:
         return os.path.exists(f"{self._root}/{path}")
 
     def write(self, path: str, text: str) -> None:
-        """One write() of the whole text, as the kernel wants it. Raises OSError."""
+        """One write() of the whole text, as sysfs needs it. Raises OSError."""
         log.debug("write %s: %r", path, text)
         fd = os.open(f"{self._root}/{path}", os.O_WRONLY | os.O_CLOEXEC)
         try:

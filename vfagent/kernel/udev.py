@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""udev: what it stored of devices, and its events as "look at this PF again"."""
+"""udev: its database, and its events as the PCI functions that they are about."""
 
 import contextlib
 import os
@@ -13,8 +13,8 @@ from vfagent.frozen import frozen
 from vfagent.model.pci import PciAddress, is_pci_address
 
 TAG = "vfagent"
-QUEUE = "run/udev/queue"  # there while udev has events to handle (udev_queue_get_queue_is_empty(3))
-STORED = "run/udev/data"  # what udev keeps of each device that it has handled, "+pci:0000:01:00.0" of a PCI one
+QUEUE = "run/udev/queue"  # exists while udev has events to handle (udev_queue_get_queue_is_empty(3))
+STORED = "run/udev/data"  # a file for each device that udev has initialized, "+pci:0000:01:00.0" for a PCI function
 
 
 class KernelUdevDatabase:
@@ -22,18 +22,18 @@ class KernelUdevDatabase:
         self._context = pyudev.Context()
 
     def properties(self, subsystem: str, name: str) -> Mapping[str, str] | None:
-        """Each is looked up when it is asked for."""
+        """pyudev reads each property at its first use."""
         try:
             device = pyudev.Devices.from_name(self._context, subsystem, name)
         except pyudev.DeviceNotFoundError:
             return None
         except ValueError:
-            return {}  # a netdev's name need be no text, but for pyudev; the kernel and udev give none of these
+            return {}  # a netdev's name may be any bytes but is text for pyudev; udev's own names are text
         return device.properties if device.is_initialized else None
 
 
 class NoUdevDatabase:
-    """Of another root's tree: nothing is known but what a name tells, and nothing is waited for."""
+    """For another root: every device counts as initialized, and only ID_PATH is known, from the device's name."""
 
     def properties(self, subsystem: str, name: str) -> Mapping[str, str]:
         # udev's path_id, where no platform device is above the PCI host bridge, as on PCs.
@@ -42,7 +42,7 @@ class NoUdevDatabase:
 
 @frozen(slots=True)
 class UdevEvent:
-    """What happened to which PCI function; of a netdev's event, the function it belongs to."""
+    """An event of a PCI function, or of a netdev or other device of that function."""
 
     action: str
     subsystem: str
@@ -55,10 +55,10 @@ _SO_RCVBUFFORCE = 33
 
 
 class UdevMonitor:
-    """Events that udev has finished with, by descriptor.
+    """Events that udev has finished with, by a descriptor.
 
-    pyudev's poll() raises on POLLERR before it reads, so an overflow would never clear (pyudev#194). Here any
-    error makes a new monitor, and the caller is told to look at everything again.
+    pyudev's poll() raises on POLLERR before it reads, so an overflow would never clear (pyudev#194). After any error
+    `restart` makes a new monitor and calls `on_lost`: any device may have changed.
     """
 
     def __init__(self, on_lost: Callable[[], None]) -> None:
@@ -80,9 +80,9 @@ class UdevMonitor:
         self._on_lost()
 
     def drain(self) -> Iterator[UdevEvent]:
-        """Every event that is there now. Raises OSError after an overflow: then `restart`.
+        """The events in the queue. Raises OSError after an overflow: then call `restart`.
 
-        Raises ValueError for an event of a name that is no text; that one is gone then, and the next can be read.
+        Raises ValueError for a device whose name is not UTF-8. That event is lost; the next one can be read.
         """
         while (device := self._monitor.poll(timeout=0)) is not None:
             address = _pci_parent(device.sys_path)
@@ -91,14 +91,15 @@ class UdevMonitor:
 
 
 def _shrink_buffer(fd: int) -> None:
-    """libudev's own 128 MiB would be read event by event, where one look at everything tells the same.
+    """libudev's own 128 MiB would be read event by event, where one reconcile of everything does the same.
 
-    pyudev's way raises by whatever errno was left behind: libudev answers 1 for success.
+    pyudev's own call raises after an earlier errno: libudev returns 1 for success.
     """
-    with socket.socket(fileno=os.dup(fd)) as same, contextlib.suppress(OSError):  # without rights it is small anyway
-        same.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    # Without CAP_NET_ADMIN the buffer is small anyway.
+    with socket.socket(fileno=os.dup(fd)) as monitor, contextlib.suppress(OSError):
+        monitor.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
 
 
 def _pci_parent(sys_path: str) -> PciAddress | None:
-    """The last PCI function on a device's path; the device itself may be gone already."""
+    """The last PCI function on a device's path. By the path alone: the device may be gone already."""
     return next((PciAddress(part) for part in reversed(sys_path.split("/")) if is_pci_address(part)), None)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a PF counted of each of its VFs' traffic: IFLA_VF_STATS, by struct alone.
+"""A PF's traffic counters of each VF: IFLA_VF_STATS, by struct alone.
 
-The kernel fills in zeros for drivers that count nothing, so all zeros means that nothing is known.
+The kernel reports zeros for drivers that count nothing, so counters that are all zero are unknown.
 """
 
 import struct
@@ -25,7 +25,7 @@ _NAMES = {
 
 @frozen(slots=True)
 class VfCounters:
-    """None where the kernel is too old to tell."""
+    """None for a counter that the kernel does not report."""
 
     rx_packets: int | None = None
     tx_packets: int | None = None
@@ -38,7 +38,7 @@ class VfCounters:
 
 
 def read_counters(ifindex: int) -> dict[int, VfCounters]:
-    """By VF. Raises OSError; EMSGSIZE where there are too many VFs for one message."""
+    """The counters by VF index. Raises OSError; EMSGSIZE where one message cannot hold all VFs."""
     return counters_in(get_link(ifindex, EXT_VF))
 
 

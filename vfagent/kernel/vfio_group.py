@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of a VFIO group: the kernel makes it root's alone, and udev, when it comes to it, kvm's."""
+"""The device node of a VFIO group: the kernel creates it for root alone; udev's rule opens it to group kvm."""
 
 import contextlib
 import grp
@@ -19,19 +19,19 @@ _AS_MADE = 0o600
 
 
 def udev_has_come(group: int, root: Path) -> bool:
-    """It stores what it knows of a device once its node is as the rules say."""
+    """Whether udev has initialized the node: it writes its database after it has applied the rules."""
     try:
         device = _node(group, root).stat().st_rdev
-    except FileNotFoundError:  # /dev/vfio came after the service, which does not see it
+    except FileNotFoundError:  # the service does not see a /dev/vfio that was created after its start
         return False
     return (root / STORED / f"c{os.major(device)}:{os.minor(device)}").exists()
 
 
 def open_to_kvm(group: int, root: Path) -> bool:
-    """Let group kvm open it; false where that cannot be, or somebody has changed its mode since it was made.
+    """Let group kvm open the node; false where it cannot, or where its mode has changed since its creation.
 
-    By an ACL, which its owner may set: to give it to kvm takes CAP_CHOWN. udev's mode becomes the ACL's mask, and the
-    group that udev gives it to has what the mode says.
+    By an ACL, which the owner may set: to change its group takes CAP_CHOWN. Later udev's mode becomes the ACL's mask,
+    and the group that udev sets has the access of that mode.
     """
     node = _node(group, root)
     with contextlib.suppress(OSError, KeyError):

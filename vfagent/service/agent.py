@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service: events make PFs dirty, looks make them converge; reload, readiness, watchdog, status."""
+"""The service: events mark PFs dirty, reconciles make them converge; reload, readiness, watchdog, status."""
 
 import asyncio
 import contextlib
@@ -33,19 +33,20 @@ from vfagent.store.locks import hold
 from vfagent.store.policy_files import load
 from vfagent.store.state import State, write_text
 from vfagent.systemd.journal import Notifier
+from vfagent.systemd.log import for_pf
 
 log = logging.getLogger(__name__)
 
-START_LIMIT_S = 300.0  # then READY is said with what is unfinished reported
-_STATUS_DELAY_S = 0.3  # a burst of steps makes one file
+START_LIMIT_S = 300.0  # then READY=1 is sent, and the status reports what is not finished
+_STATUS_DELAY_S = 0.3  # a burst of steps is one write
 _EXTENSION_S = 60.0
 
 
 class Agent:
     def __init__(
-        self, host: Host, root: Path = Path("/"), early: Preload | None = None, *, bus: str = "SYSTEM"
+        self, host: Host, root: Path = Path("/"), preload: Preload | None = None, *, bus: str = "SYSTEM"
     ) -> None:
-        self.root, self._early = root, early
+        self.root, self._preload = root, preload
         self.state = State(root)
         self.notifier = Notifier()
         self.policy_status = PolicyStatus((), "", time.time())
@@ -53,31 +54,31 @@ class Agent:
         self.kernel_events = KernelEvents(host, self.scheduler)
         self.guests = Guests(host, root, self.scheduler, self._guests_changed, bus=bus)
         self.kernel_events.vf_pending = self.guests.waiting
-        self.kernel_events.on_taken = self.guests.check_vfs
+        self.kernel_events.on_vfio_remove = self.guests.check_vfs
         self.bridges = HostBridges(host, self._guests_changed)
         self.kernel_events.links_changed = self.bridges.links_changed
-        self.kernel_events.on_everything = self.bridges.look
+        self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
         self._status_throttle = Throttle()
-        self.kept = StatusCache()
-        self._written_pfs: object = None
-        self._unwritten = ""  # why the file could not be written, once it was said
+        self._status_cache = StatusCache()
+        self._written: object = None  # what status.json says, but for its time
+        self._write_error = ""  # the last one, which is logged once
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._resync_timer: asyncio.TimerHandle | None = None
         self._reload_due = False
-        self._resync_s = 0.0  # the interval that the timer was set by
+        self._resync_s = 0.0  # the interval of the resync timer
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
         self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, lambda: (self._lock,))
 
     def _first_policy(self) -> Policy:
-        """At start there is no last good policy: a bad one means that nothing is managed until it is mended."""
+        """At start there is no active policy: with an invalid one nothing is managed until it is fixed."""
         try:
-            return self._load(self._early.policy if self._early else None)
+            return self._load(self._preload.policy if self._preload else None)
         except PolicyError:
             return Policy()
 
@@ -87,7 +88,7 @@ class Agent:
         except PolicyError as error:
             for problem in error.problems:
                 log.error("policy: %s", problem)
-            log.error("policy: not taken: %d problems; what was in force stays", len(error.problems))
+            log.error("policy: not loaded: %d problems; the active policy is unchanged", len(error.problems))
             self.policy_status = replace(self.policy_status, problems=error.problems)
             raise
         rules = tuple(rule.name for rule in policy.pf)
@@ -102,12 +103,12 @@ class Agent:
             await self._serve()
 
     async def _serve(self) -> None:
-        # The monitor first, then the enumeration, so that nothing falls between.
+        # The monitors first, then the enumeration, so that no event is missed.
         self.kernel_events.start()
         self.kernel_events.reconcile_all(now=True)
-        if self._early:
-            self.scheduler.adopt(self._early.begun)
-            self._early = None  # with the policy of the start, which may not be the one for long
+        if self._preload:
+            self.scheduler.adopt(self._preload.workers)
+            self._preload = None  # a reload replaces its policy, which need not stay in memory
         self.bridges.set_policy(self.scheduler.policy)
         await self.control.start()
         self.guests.consider_soon()
@@ -115,13 +116,13 @@ class Agent:
         self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
         self._resync()
         self.scheduler.workers.renew_soon()
-        self._write_status_soon()  # early in a boot the first look may be seconds away
+        self._write_status_soon()  # early in a boot the first reconcile may be seconds away
         self._check_ready()
         await self._stop.wait()
         await self._shut_down()
 
     def _take_lock(self) -> None:
-        self._lock = self._early.lock if self._early else hold(self.state.run)
+        self._lock = self._preload.lock if self._preload else hold(self.state.run)
         for workers in (self.scheduler.workers, self.guests.worker_calls, self.bridges.worker_calls):
             workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors, *self.control.descriptors)
 
@@ -131,9 +132,9 @@ class Agent:
             asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
 
     def _resync(self) -> None:
-        """The slow full look, at the interval of the policy in force then."""
+        """The periodic reconcile of everything, at the interval of the active policy."""
         self.kernel_events.reconcile_all()
-        # Where these failed, once more.
+        # A retry, where these have failed.
         self._listening = asyncio.create_task(self.control.start())
         self.metrics.configure(self.scheduler.policy.agent)
         self._arm_resync()
@@ -146,7 +147,7 @@ class Agent:
         self._resync_timer = loop.call_later(self._resync_s, self._resync) if self._resync_s > 0 else None
 
     def _reload_soon(self) -> None:
-        """A burst of signals is one reload, which begins after the last of them."""
+        """A burst of signals is one reload, which starts after the last of them."""
         if not self._reload_due:
             self._reload_due = True
             if self.is_ready:
@@ -154,23 +155,23 @@ class Agent:
             asyncio.get_running_loop().call_soon(self.reload)
 
     def reload(self) -> None:
-        """Take the policy anew; a bad one leaves the one in force."""
+        """Load the policy again. An invalid one leaves the active one as it is."""
         self._reload_due = False
         log.info("reloading the policy")
         with contextlib.suppress(PolicyError):
             policy = self._load()
             self._take_back_released()
             self.scheduler.set_policy(policy)
-            self.kept.all_changed()
+            self._status_cache.all_changed()
             self.bridges.set_policy(policy)
             self.metrics.configure(policy.agent)
             self.kernel_events.reconcile_all()
             self.guests.reload()
             if policy.agent.resync_s != self._resync_s:
                 self._arm_resync()
-            log.info("policy %s in force, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
+            log.info("policy %s is active, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
         self.scheduler.counters.changed()
-        if self.is_ready:  # else it would be the end of the start
+        if self.is_ready:  # before that, READY=1 would end the start
             self.notifier.ready()
         self._write_status()
 
@@ -179,22 +180,22 @@ class Agent:
             try:
                 self.state.take_back(address)
             except OSError as error:
-                log.warning("pf %s: cannot be taken back: %s", address, error.strerror)
+                for_pf(log, address).warning("cannot end its release: %s", error.strerror)
 
     def _counting(self) -> dict[str, int]:
-        """PFs that may count their VFs' traffic: the ifindex by address."""
+        """The ifindex of each PF that may count the traffic of its VFs, by address."""
         pfs = (state.pf for state in self.scheduler.pfs.values() if not state.stuck)
         return {pf.address: pf.netdev.ifindex for pf in pfs if pf and pf.netdev and pf.vfs}
 
     def _changed(self, state: PfState) -> None:
-        self.kept.changed(state.address)
+        self._status_cache.changed(state.address)
         self.scheduler.counters.changed()
         self.scheduler.workers.renew_soon()
         self._write_status_soon()
         self._check_ready()
         if state.reconciling:
             self.guests.consider_soon()
-        else:  # its VFs are ready now, if they are
+        else:  # its VFs may be ready now
             self.guests.consider_soon(0.0)
 
     def _guests_changed(self) -> None:
@@ -206,35 +207,35 @@ class Agent:
         rest = self._status_throttle.rest_s() if self.scheduler.working else 0.0
         due = loop.time() + max(_STATUS_DELAY_S, rest)
         if self._status_timer is None or self._status_timer.when() > due:
-            self._forget_status_timer()
+            self._cancel_status_timer()
             self._status_timer = loop.call_at(due, self._status_throttle.run, self._write_status)
 
-    def _forget_status_timer(self) -> None:
+    def _cancel_status_timer(self) -> None:
         if self._status_timer:
             self._status_timer.cancel()
             self._status_timer = None
 
     def snapshot(self) -> Status:
-        pfs, guests = self.kept.of(self.scheduler.pfs.values()), self.guests.status()
-        bridges = self.bridges.found.problems
+        pfs, guests = self._status_cache.of(self.scheduler.pfs.values()), self.guests.status()
+        bridges = self.bridges.report.problems
         return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
 
     def _write_status(self) -> None:
-        self._forget_status_timer()
+        self._cancel_status_timer()
         status = self.snapshot()
-        if (content := (status.pfs, status.policy, status.ready, status.guests, status.bridges)) == self._written_pfs:
+        if (content := (status.pfs, status.policy, status.ready, status.guests, status.bridges)) == self._written:
             return
         try:
-            write_text(self.state.run / "status.json", self.kept.text(status))
-            self._written_pfs, self._unwritten = content, ""
+            write_text(self.state.run / "status.json", self._status_cache.text(status))
+            self._written, self._write_error = content, ""
         except OSError as error:
-            if self._unwritten != (why := error.strerror or str(error)):
-                log.warning("cannot write status.json: %s", why)
-            self._unwritten = why
+            if self._write_error != (text := error.strerror or str(error)):
+                log.warning("cannot write status.json: %s", text)
+            self._write_error = text
         self.notifier.status(summary(status))
 
     def _check_ready(self) -> None:
-        """READY when each PF found at start has converged, or has been reported as unable to."""
+        """READY=1 when each PF found at start has converged, or the status reports why it cannot."""
         if self.is_ready:
             return
         now = time.monotonic()
@@ -254,9 +255,9 @@ class Agent:
         log.info("ready after %.1f s", waited)
 
     def _reconcile_unsettled(self) -> None:
-        """When udev has nothing more to do: what it was still to do for a PF is done, or will not come.
+        """With udev's queue empty, a PF that udev had not initialized is initialized now, or never will be.
 
-        Once a second at most: where udev knows nothing of a device at all, each look finds it as before.
+        Once a second at most: a PF that udev does not know at all does not settle.
         """
         if self.scheduler.host.sysfs.exists(QUEUE):
             return
@@ -270,7 +271,7 @@ class Agent:
         self._check_ready()
 
     async def _shut_down(self) -> None:
-        """VFs and guests stay as they are; a step that runs is let end, within reason."""
+        """VFs and guests stay as they are. A running step gets five seconds to finish."""
         self.notifier.stopping()
         self.kernel_events.stop()
         self.control.stop()

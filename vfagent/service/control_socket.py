@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's socket, for what only it can do: one line of JSON in, one out.
+"""The agent's control socket, for requests about guests: one line of JSON in, one line out.
 
-It lies in a folder and has a mode that let nobody but root in, and asks the kernel who is there nonetheless.
+Only root can connect: by the mode of the socket and of its folder, and by the peer's credentials (SO_PEERCRED).
 """
 
 import asyncio
@@ -22,32 +22,32 @@ SOCKET = "run/vfagent/control.sock"
 _LONGEST_LINE = 4096
 _LINE_S = 5.0
 _MOST_AT_ONCE = 16
-_MOST_OPEN = 256  # the others wait for their turn; each holds a descriptor
-_TOO_MANY = "the service is asked for too much at once"
+_MOST_OPEN = 256  # those beyond _MOST_AT_ONCE wait; each has a descriptor
+_TOO_MANY = "the service has too many requests"
 _CREDENTIALS = struct.Struct("=iII")
 
 Handler = Callable[[str, str], Awaitable[str | None]]
 
 
 class ControlServer:
-    """`handler` gets verb and guest, and gives what is in the way, or None."""
+    """`handler` gets a verb and a guest's name, and returns what blocks it, or None."""
 
     def __init__(self, root: Path, handler: Handler) -> None:
         self._path, self._handler = root / SOCKET, handler
         self._server: asyncio.Server | None = None
         self._stopped = False
         self._open = 0
-        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._limit = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def start(self) -> None:
-        """Listens, unless it does already; where that cannot be had, the agent does all else without."""
+        """Listens, unless it does already. Where it cannot, the agent does everything else."""
         if self._server is None and not self._stopped and (listener := self._listen()):
             self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_LONGEST_LINE)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What a worker must not keep: who connects to one that outlives the service gets no answer."""
-        return tuple(one.fileno() for one in self._server.sockets) if self._server else ()
+        """What a worker must close: a client of a worker that outlives the service would get no answer."""
+        return tuple(listener.fileno() for listener in self._server.sockets) if self._server else ()
 
     def _listen(self) -> socket.socket | None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -57,7 +57,7 @@ class ControlServer:
             os.chmod(self._path, 0o600)
         except OSError as error:
             listener.close()
-            log.error("cannot listen at %s: %s; vfagent guest start and stop wait for that", self._path, error.strerror)
+            log.error("cannot listen at %s: %s; no vfagent guest start and stop", self._path, error.strerror)
             return None
         return listener
 
@@ -67,7 +67,7 @@ class ControlServer:
             if _allowed(writer.get_extra_info("socket")):
                 await self._answer(reader, writer)
         except (OSError, ValueError, RecursionError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # not one of ours, or gone
+            pass  # not a vfagent command, or it has ended
         finally:
             self._open -= 1
             writer.close()
@@ -76,17 +76,17 @@ class ControlServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = await asyncio.wait_for(reader.readline(), _LINE_S)
-        asked = json.loads(line)
-        if not isinstance(asked, dict) or asked.get("verb") not in ("start", "stop"):
+        request = json.loads(line)
+        if not isinstance(request, dict) or request.get("verb") not in ("start", "stop"):
             return
-        blocker = await self._in_turn(asked["verb"], str(asked.get("guest")))
+        blocker = await self._handle(request["verb"], str(request.get("guest")))
         writer.write(json.dumps({"blocker": blocker}).encode() + b"\n")
         await writer.drain()
 
-    async def _in_turn(self, verb: str, guest: str) -> str | None:
+    async def _handle(self, verb: str, guest: str) -> str | None:
         if self._open > _MOST_OPEN:
             return _TOO_MANY
-        async with self._turns:
+        async with self._limit:
             return await self._handler(verb, guest)
 
     def stop(self) -> None:
@@ -103,7 +103,7 @@ def _allowed(peer: socket.socket) -> bool:
 
 
 def ask(root: Path, verb: str, guest: str) -> str | None:
-    """What is in the way, None where it is done. Raises VfagentError, FileNotFoundError where no agent listens."""
+    """What blocks it, None where it is done. Raises VfagentError, or FileNotFoundError where no agent listens."""
     try:
         answer = _answer(root, json.dumps({"verb": verb, "guest": guest}).encode() + b"\n")
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def ask(root: Path, verb: str, guest: str) -> str | None:
     except ConnectionRefusedError as error:
         raise FileNotFoundError(error.errno, "no agent listens") from error
     except OSError as error:
-        hint = "run it as root" if isinstance(error, PermissionError) else "vfagent status tells whether it was done"
+        hint = "run it as root" if isinstance(error, PermissionError) else "vfagent status shows whether it was done"
         raise VfagentError(f"{SOCKET}: cannot talk to the service: {error.strerror}", hint=hint) from error
     if not answer.endswith(b"\n"):
         raise VfagentError(f"guest {guest}: cannot {verb} it: the service gave no answer", hint="vfagent status")
@@ -120,7 +120,7 @@ def ask(root: Path, verb: str, guest: str) -> str | None:
 
 
 def _answer(root: Path, request: bytes) -> bytes:
-    """Up to the end of its line, or of what there is of it."""
+    """The agent's line, or the part of it that came."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
         agent.connect(str(root / SOCKET))
         agent.sendall(request)

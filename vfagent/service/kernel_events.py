@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel events into dirty PFs: udev's, rtnetlink's, and the end of who held a VF."""
+"""Kernel events mark PFs dirty: udev events, rtnetlink notifications, and closed VFIO groups."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from vfagent.reconcile.throttle import ThrottledReader
 
 log = logging.getLogger(__name__)
 
-_FDB_S = 1.0  # a bridge on a busy network learns from its uplink too, and that is nothing to us
+_FDB_S = 1.0  # a bridge on a busy network also learns MACs from its uplink, which need no reconcile
 
 
 def _vfio_monitor() -> FolderMonitor | None:
@@ -25,7 +25,7 @@ def _vfio_monitor() -> FolderMonitor | None:
     try:
         return vfio_monitor()
     except OSError as error:
-        log.warning("cannot hear of VFs that are let go: %s; they are noticed later", error.strerror)
+        log.warning("cannot watch /dev/vfio: %s; deferred changes wait for another event", error.strerror)
         return None
 
 
@@ -45,10 +45,10 @@ class KernelEvents:
             *([ThrottledReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
         )
         self._fdb_timer: asyncio.TimerHandle | None = None
-        self.vf_pending: Callable[[], bool] = bool  # whether somebody else waits for a VF
-        self.on_taken: Callable[[], object] = bool  # called when a VF is being taken from vfio-pci
+        self.vf_pending: Callable[[], bool] = bool  # whether a guest waits for a VF
+        self.on_vfio_remove: Callable[[], object] = bool  # called when a VF is being unbound from vfio-pci
         self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
-        self.on_everything: Callable[[], object] = bool  # called when everything is looked at, whatever it is of
+        self.on_reconcile_all: Callable[[], object] = bool
 
     def start(self) -> None:
         for reader in self._readers:
@@ -67,42 +67,42 @@ class KernelEvents:
     def reconcile_all(self, *, now: bool = False) -> None:
         for address in {*pf_addresses(self.host), *self.scheduler.pfs}:
             self.scheduler.mark_dirty(address, now=now)
-        self.on_everything()
+        self.on_reconcile_all()
 
     def _lost(self, source: str) -> None:
-        log.warning("%s events were lost: looking at everything again", source)
+        log.warning("%s events were lost: reconciling everything", source)
         self.counters.overflowed(source)
         self.reconcile_all()
 
     def _read_udev(self) -> None:
         try:
             for event in self.udev.drain():
-                self._take(event)
+                self._handle(event)
         except OSError:
             self.udev.restart()
         except ValueError:
-            self._lost("udev")  # of a name that is no text
+            self._lost("udev")  # its device's name is not UTF-8
 
-    def _take(self, event: UdevEvent) -> None:
+    def _handle(self, event: UdevEvent) -> None:
         self.counters.uevents += 1
         self.counters.changed()
-        # vfio_unregister_group_dev() removes this device before it waits for whoever holds the VF (since 6.6).
+        # vfio_unregister_group_dev() removes this device before it waits for the VF's user (since 6.6).
         if event.subsystem == "vfio-dev":
-            self.on_taken()
+            self.on_vfio_remove()
             return
         address = self._pf_of(event)
         if address in self.scheduler.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
             self.scheduler.mark_dirty(address, now=self._completes(event, address))
 
     def _completes(self, event: UdevEvent, pf: PciAddress) -> bool:
-        """Whether a new PF has all that it will have: a NIC its netdev, another device its driver."""
+        """Whether the event completes a new PF: a NIC has its netdev then, another device its driver."""
         if event.address != pf:
             return False
         nic = (self.host.sysfs.read(f"{DEVICES}/{pf}/class") or "").startswith("0x02")
         return (event.subsystem, event.action) == (("net", "add") if nic else ("pci", "bind"))
 
     def _pf_of(self, event: UdevEvent) -> PciAddress:
-        """The PF that an event is about. A VF that is gone has no physfn link; its last look knew it."""
+        """The PF that an event is about. A VF that is gone has no physfn link: its PF's last observation has it."""
         owner = self.host.sysfs.link(f"{DEVICES}/{event.address}/physfn")
         if owner:
             return PciAddress(owner)
@@ -112,7 +112,7 @@ class KernelEvents:
         return event.address
 
     def _read_vfio(self) -> None:
-        """Somebody let go of a VF: what waited for that may be possible now."""
+        """A process closed a VFIO group: deferred changes may be possible now."""
         if self.vfio:
             self.vfio.drain()
         for state in list(self.scheduler.pfs.values()):
@@ -131,12 +131,12 @@ class KernelEvents:
                 self.scheduler.mark_dirty(state.address)
 
     def _read_fdb(self) -> None:
-        """A guest came to a bridge, or left it: the card's table may have to follow."""
+        """A guest joined or left a bridge: the PF's FDB may need an update."""
         self.fdb.drain()
         if self._fdb_timer is None:
-            self._fdb_timer = asyncio.get_running_loop().call_later(_FDB_S, self._follow_bridges)
+            self._fdb_timer = asyncio.get_running_loop().call_later(_FDB_S, self._reconcile_bridged)
 
-    def _follow_bridges(self) -> None:
+    def _reconcile_bridged(self) -> None:
         self._fdb_timer = None
         for state in list(self.scheduler.pfs.values()):
             if state.bridged:

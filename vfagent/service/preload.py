@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The looks that begin before the service has loaded all of itself.
+"""Reconciles that start before the service has loaded all of its modules.
 
-A look needs two thirds of that: the policy, the planner, the adapters. While the kernel makes a card's VFs, which is
-most of what a boot waits for, there is time for the rest.
+A reconcile needs two thirds of them: the policy, the planner, the adapters. While the kernel creates a card's VFs,
+which is most of what a boot waits for, the service loads the rest.
 """
 
 import contextlib
@@ -23,45 +23,52 @@ from vfagent.store.locks import hold
 from vfagent.store.policy_files import load
 from vfagent.store.state import State
 
-# What the loop needs, in parts of some 10 ms: a PF that udev is done with meanwhile does not wait for all of them.
-_THE_REST = ("ssl", "asyncio", "vfagent.reconcile.scheduler", "vfagent.guests.lifecycle", "vfagent.service.agent")
-_FOR_GUESTS = ("jeepney.io.blocking",)
+# What the event loop needs, in parts of some 10 ms: between two parts, each PF that udev has initialized is started.
+EVENT_LOOP_MODULES = (
+    "ssl",
+    "asyncio",
+    "vfagent.reconcile.scheduler",
+    "vfagent.guests.worker_calls",
+    "vfagent.guests.lifecycle",
+    "vfagent.service.agent",
+)
+GUEST_MODULES = ("jeepney.io.blocking",)
 
 
 @dataclass(slots=True)
 class Preload:
-    """`policy` is None where it is not good; whoever loads it next says why. `begun`: the workers, one of a card."""
+    """`policy` is None where it is invalid: the agent loads it again and reports why. `workers`: one for each card."""
 
     host: Host
     state: State
     lock: int
     policy: Policy | None
     identity: HostIdentity
-    begun: dict[PciAddress, worker.Worker] = field(default_factory=dict)
+    workers: dict[PciAddress, worker.Worker] = field(default_factory=dict)
 
     def load_the_rest(self) -> None:
-        waiting = list(pf_addresses(self.host))
-        for module in (*_THE_REST, *(_FOR_GUESTS if self.policy and self.policy.guest else ())):
-            waiting = [address for address in waiting if not self._begin(address)]
+        pending = list(pf_addresses(self.host))
+        for module in (*EVENT_LOOP_MODULES, *(GUEST_MODULES if self.policy and self.policy.guest else ())):
+            pending = [address for address in pending if not self._start_worker(address)]
             importlib.import_module(module)
 
-    def _begin(self, address: PciAddress) -> bool:
-        """Whether there is a look at it now. What is not ready, or not for us to touch, is left to the loop."""
-        others = {card_of(one) for one in self.begun}
-        if not self.policy or not self.policy.pf or card_of(address) in others or not udev_is_done(self.host, address):
+    def _start_worker(self, address: PciAddress) -> bool:
+        """Whether a worker reconciles the PF now. The scheduler does those that are not ready, or are released."""
+        busy = {card_of(pf) for pf in self.workers}
+        if not self.policy or not self.policy.pf or card_of(address) in busy or not udev_is_done(self.host, address):
             return False
         if address in self.state.released():
             return False
         task = Task(address, self.policy, self.identity, self.state.driver_state(address))
-        with contextlib.suppress(OSError):  # no process is to be had now
-            self.begun[address] = worker.start(
+        with contextlib.suppress(OSError):  # EAGAIN: no process can be forked now
+            self.workers[address] = worker.start(
                 lambda send: converge(task, self.host, self.state, send), close=(self.lock,)
             )
-        return address in self.begun
+        return address in self.workers
 
 
 def start_preload(host: Host, root: Path) -> Preload:
-    """Before any look. Raises VfagentError where another agent is running."""
+    """Call it before any reconcile. Raises VfagentError where another agent is running."""
     state = State(root)
     lock = hold(state.run)
     try:

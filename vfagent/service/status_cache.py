@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status of each PF and its text, kept until that PF changes: an event costs nothing for a host's other PFs."""
+"""The status of each PF and its JSON, cached until that PF changes: an event costs nothing for the other PFs."""
 
 import json
 from collections.abc import Iterable
@@ -19,30 +19,30 @@ class _CachedText(NamedTuple):
 
 class StatusCache:
     def __init__(self) -> None:
-        self._kept: dict[str, _CachedText] = {}
+        self._cached: dict[str, _CachedText] = {}
 
     def changed(self, address: str) -> None:
-        self._kept.pop(address, None)
+        self._cached.pop(address, None)
 
     def all_changed(self) -> None:
-        self._kept.clear()
+        self._cached.clear()
 
     def of(self, states: Iterable[PfState]) -> tuple[PfStatus, ...]:
-        """By address."""
+        """The status of these PFs, sorted by address."""
         return tuple(self._of(state).status for state in sorted(states, key=lambda state: state.address))
 
     def text(self, status: Status) -> str:
-        """JSON of a status whose PFs are those that `of` gave last."""
+        """The JSON of a status whose PFs are those that `of` returned last."""
         fields = {name: _text(value) for name, value in encode(replace(status, pfs=())).items()}
-        fields["pfs"] = f"[{','.join(self._kept[pf.address].text for pf in status.pfs)}]"
+        fields["pfs"] = f"[{','.join(self._cached[pf.address].text for pf in status.pfs)}]"
         return f"{{{','.join(f'{_text(name)}:{value}' for name, value in fields.items())}}}"
 
     def _of(self, state: PfState) -> _CachedText:
-        kept = self._kept.get(state.address)
-        if kept is None:
+        cached = self._cached.get(state.address)
+        if cached is None:
             status = pf_status(state)
-            kept = self._kept[state.address] = _CachedText(status, _text(encode(status)))
-        return kept
+            cached = self._cached[state.address] = _CachedText(status, _text(encode(status)))
+        return cached
 
 
 def _text(value: object) -> str:

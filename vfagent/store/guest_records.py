@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /run remembers of guests: which were started or stopped, which VF is whose, and whether KVM works.
+"""Records in /run: which guests were started or stopped, which guest uses a VF, and whether KVM works.
 
-A reboot forgets it, and is meant to: guests that were stopped by hand start again with the host.
+They end with a reboot on purpose: guests that were stopped by hand start again with the host.
 """
 
 import json
@@ -15,6 +15,7 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.guest_unit import UNIT_PREFIX, unit_name
 from vfagent.model.pci import PciAddress
 from vfagent.store.state import write_json
+from vfagent.systemd.log import for_guest
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ _MOST = 1 << 16
 
 @frozen(slots=True)
 class Record:
-    """`rule` is the digest of the rule that this is about; another rule is a guest that is to start."""
+    """`rule` is the digest of the guest's rule: with another rule the guest is to start."""
 
     rule: str
-    stopped: str | None = None  # why it stays stopped
+    stopped: str | None = None  # why the guest stays stopped
 
 
 class GuestRecords:
@@ -45,7 +46,7 @@ class GuestRecords:
         try:
             return decode(Record, json.loads((self._guests / f"{name}.json").read_bytes()[:_MOST]))
         except (OSError, ValueError):
-            return None  # a guest too many is started rather than none
+            return None  # a guest that was stopped by hand starts; the other way round one would not
 
     def keep(self, name: str, record: Record) -> None:
         write_json(self._guests / f"{name}.json", encode(record))
@@ -54,24 +55,24 @@ class GuestRecords:
         try:
             (self._guests / f"{name}.json").unlink(missing_ok=True)
         except OSError as error:
-            log.warning("guest %s: cannot forget what was done with it: %s", name, error.strerror)
+            for_guest(log, name).warning("cannot remove its record: %s", error.strerror)
 
-    def set_vf_users(self, held: dict[PciAddress, str]) -> None:
-        """One file for each VF that is a guest's, so that whoever looks at a VF can name the guest."""
+    def set_vf_users(self, users: dict[PciAddress, str]) -> None:
+        """Store the guest that uses each VF, one file for each VF: other processes name the guest by it."""
         folder = self._root / VF_USERS
         for name in _names(folder):
-            if name not in held:
+            if name not in users:
                 (folder / name).unlink(missing_ok=True)
-        for address, guest in held.items():
+        for address, guest in users.items():
             write_json(folder / address, guest)
 
     def kvm(self) -> bool | None:
-        """Whether KVM was seen to work since the host booted; None while that was not tried."""
+        """Whether KVM works, as tried since the host booted; None while it was not tried."""
         try:
-            found = json.loads(self._kvm.read_bytes()[:_MOST])
+            works = json.loads(self._kvm.read_bytes()[:_MOST])
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, bool) else None
+        return works if isinstance(works, bool) else None
 
     def keep_kvm(self, *, works: bool) -> None:
         write_json(self._kvm, works)
@@ -82,7 +83,7 @@ def guest_cgroup(name: str) -> str:
 
 
 def any_cgroup(host: Host) -> bool:
-    """Whether a guest runs, by its cgroup: of one in another slice only systemd can tell."""
+    """Whether a guest runs, by its cgroup. Only systemd knows those in another slice."""
     return any(name.startswith(UNIT_PREFIX) for name in host.sysfs.names(CGROUPS))
 
 

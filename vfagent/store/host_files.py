@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text files of a host, below a root, as far as this user may read them. Nothing else is opened: a FIFO would hang."""
+"""A host's text files below a root, as far as this user may read them. Only regular files: a FIFO would block."""
 
 import fnmatch
 import os
@@ -11,7 +11,7 @@ _MOST = 1 << 20
 
 
 class HostFiles:
-    """`denied` collects what is there and could not be read."""
+    """`denied` collects the paths that this user may not read."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = os.path.realpath(root)
@@ -22,12 +22,12 @@ class HostFiles:
         return None if content is None else content.decode("utf-8", "replace")
 
     def read_bytes(self, path: str, most: int = _MOST) -> bytes | None:
-        """None where it is absent, no regular file, not to be read, or a link out of a tree that was copied."""
-        whole = f"{self._root.rstrip('/')}/{path}"
-        if not self._inside(whole):
+        """None where it is absent, unreadable or no regular file, or a symbolic link that leaves the root."""
+        full_path = f"{self._root.rstrip('/')}/{path}"
+        if self._root != "/" and not os.path.realpath(full_path).startswith(f"{self._root}/"):
             return None
         try:
-            fd = os.open(whole, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            fd = os.open(full_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
             self._note(path, error)
             return None
@@ -39,9 +39,6 @@ class HostFiles:
         finally:
             os.close(fd)
 
-    def _inside(self, whole: str) -> bool:
-        return self._root == "/" or os.path.realpath(whole).startswith(f"{self._root}/")
-
     def names(self, path: str) -> list[str]:
         try:
             return sorted(os.listdir(f"{self._root.rstrip('/')}/{path}"))
@@ -50,7 +47,7 @@ class HostFiles:
             return []
 
     def matching(self, folder: str, pattern: str) -> Iterator[str]:
-        """The paths in a folder whose names match."""
+        """The paths in a folder whose names match the pattern."""
         return (f"{folder}/{name}" for name in self.names(folder) if fnmatch.fnmatchcase(name, pattern))
 
     def exists(self, path: str) -> bool:
@@ -69,9 +66,9 @@ def _regular(fd: int, most: int) -> bytes | None:
 
 
 def seen_in(root: Path) -> Callable[[str], bool]:
-    """Whether a path is there. In a tree without /usr/bin, a copy of what the kernel shows, no program is missed.
+    """Whether a path exists. A root without /usr/bin is a copy of the kernel's files alone: there every path counts.
 
-    What lies in a folder that is hidden from the service is not there: pathlib's own exists() raises for it.
+    A path in a folder that is hidden from the service does not exist: pathlib's own exists() raises for it.
     """
     copied = not (root / "usr/bin").exists()
     return lambda path: copied or os.path.exists(root / path.lstrip("/"))

@@ -4,15 +4,21 @@
 import os
 from pathlib import Path
 
+from vfagent.kernel.devlink import KernelDevlink
+from vfagent.kernel.host_network import KernelNetwork
+from vfagent.kernel.offline_tree import NoDevlink, NoNetwork, SysfsRtnl
 from vfagent.kernel.protocols import Host
+from vfagent.kernel.routes import KernelRoutes
+from vfagent.kernel.rtnl import KernelRtnl
 from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.kernel.udev import KernelUdevDatabase, NoUdevDatabase
 from vfagent.policy.match import HostIdentity
 from vfagent.store.host_files import HostFiles
 from vfagent.store.move_journal import MoveJournal
 
 
 def read_identity(root: Path = Path("/")) -> HostIdentity:
-    """machine-id(5): "" where there is none; stable MACs then hang on the PF alone."""
+    """The machine-id(5) is "" where there is none; generated MACs then depend on the PF alone."""
     try:
         machine_id = (root / "etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -21,7 +27,7 @@ def read_identity(root: Path = Path("/")) -> HostIdentity:
 
 
 def _hostname(root: Path) -> str:
-    """This host's own, or hostname(5) of another's tree, "" where that has none."""
+    """The running host's name, or what hostname(5) of another tree says; "" where it has none."""
     if root == Path("/"):
         return os.uname().nodename
     lines = (HostFiles(root).read("etc/hostname") or "").splitlines()
@@ -29,19 +35,9 @@ def _hostname(root: Path) -> str:
 
 
 def open_host(root: Path = Path("/")) -> Host:
-    """The running kernel's adapters, or, for another root, what its files tell."""
-    from vfagent.kernel.udev import KernelUdevDatabase, NoUdevDatabase
-
+    """The running kernel's adapters; for another root, adapters that read its files."""
+    sysfs, moves = RootedSysfs(root), MoveJournal(root)
     if root != Path("/"):
-        from vfagent.kernel.offline_tree import NoDevlink, NoNetwork, SysfsRtnl
-
-        sysfs = RootedSysfs(root)
-        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), NoNetwork(), NoNetwork(), MoveJournal(root))
-    from vfagent.kernel.devlink import KernelDevlink
-    from vfagent.kernel.host_network import KernelNetwork
-    from vfagent.kernel.routes import KernelRoutes
-    from vfagent.kernel.rtnl import KernelRtnl
-
-    sysfs, network = RootedSysfs(root), KernelNetwork()
+        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), NoNetwork(), NoNetwork(), moves)
     udev = KernelUdevDatabase()
-    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, network, KernelRoutes(), MoveJournal(root))
+    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, KernelNetwork(), KernelRoutes(), moves)

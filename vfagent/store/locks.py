@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One agent at a time: a lock on its folder in /run, which needs no file, and so no room on a full disk."""
+"""One agent at a time: a lock on its folder in /run. It needs no file, and so no space on a full disk."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def take_lock(folder: Path) -> int:
-    """The descriptor that holds it. Raises OSError; BlockingIOError where another agent has it."""
+    """Returns the descriptor that holds the lock. Raises OSError; BlockingIOError where another agent has it."""
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     fd = os.open(folder, _FOLDER)
     try:
@@ -27,12 +27,12 @@ def hold(folder: Path) -> int:
     try:
         return take_lock(folder)
     except BlockingIOError:
-        hint = "systemctl status vfagent shows it"
-        raise VfagentError("the service: cannot run: another one is running", hint=hint) from None
+        text = "the service: cannot run: another one is running"
+        raise VfagentError(text, hint="systemctl status vfagent shows it") from None
     except OSError as error:
-        root = "run it as root" if isinstance(error, PermissionError) else None
+        hint = "run it as root" if isinstance(error, PermissionError) else None
         text = f"the service: cannot run: {folder}: {errno_text(error.errno or 0)}"
-        raise VfagentError(text, hint=root) from None
+        raise VfagentError(text, hint=hint) from None
 
 
 def is_locked(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves of addresses that were begun, for whoever comes after a crash; and whose the addresses were.
+"""The journal of unfinished address moves, for the next agent after a crash; and where borrowed addresses belong.
 
-A boot undoes all that was taken, and so may forget it.
+The records of borrowed addresses are in /run: a reboot returns the addresses.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from vfagent.model.network import Borrowed, Move
 from vfagent.store.state import write_json
 
 _T = TypeVar("_T")
-_PATIENCE_S = 20.0  # a probe that nobody answers takes 10; a worker that is silent for 30 is ended
+_PATIENCE_S = 20.0  # a probe without an answer takes 10 s; a worker without a report is ended after 30 s
 
 
 class MoveJournal:
@@ -29,7 +29,7 @@ class MoveJournal:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """One process at a time moves addresses. Raises TimeoutError when another does not end."""
+        """Only one process at a time moves addresses. Raises TimeoutError while another does."""
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with open(self._lock, "w") as file:
             _lock(file, time.monotonic() + _PATIENCE_S)
@@ -39,7 +39,7 @@ class MoveJournal:
         return tuple(_read_all(Move, self._moves))
 
     def keep(self, move: Move) -> None:
-        """On disk when it returns. Raises OSError."""
+        """The move is on disk when this returns. Raises OSError."""
         write_json(self._moves / f"{move.target}.json", encode(move), durable=True)
 
     def forget(self, move: Move) -> None:
@@ -53,7 +53,7 @@ class MoveJournal:
         write_json(self._borrowed / _file_name(borrowed.address), encode(borrowed))
 
     def give_back(self, address: str) -> None:
-        """It is where it was taken from."""
+        """Remove its record: the address is back on its own interface."""
         (self._borrowed / _file_name(address)).unlink(missing_ok=True)
 
 
@@ -77,6 +77,6 @@ def _read_all(kind: type[_T], folder: Path) -> Iterator[_T]:
     except OSError:
         return
     for name in names:
-        # It is written whole: what cannot be read was never begun.
+        # Files are written atomically: the move of an unreadable one has not started.
         with contextlib.suppress(OSError, ValueError, RecursionError):
             yield decode(kind, json.loads((folder / name).read_bytes()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy's files: which are read, in which order, and what a file must be to be read at all."""
+"""The policy's files: which are read, in which order, and which are refused before they are parsed."""
 
 import errno
 import hashlib
@@ -22,6 +22,7 @@ from vfagent.policy.positions import DEEPEST, Positions, scan
 from vfagent.policy.problems import Problem
 from vfagent.policy.reading import merged
 from vfagent.policy.source_locations import Document
+from vfagent.policy.toml_advice import advise
 from vfagent.policy.types import Policy
 
 POLICY_FILE = "etc/vfagent/policy.toml"
@@ -39,7 +40,7 @@ _KINDS = (
 
 
 class _UnusableError(Exception):
-    """Why a file cannot be used, and where in it if that is known; `errno` where the system did not give it."""
+    """Why a file cannot be used, and its line and column where known; `errno` where the kernel refused it."""
 
     def __init__(self, text: str, line: int = 0, column: int = 0, *, errno: int = 0) -> None:
         super().__init__(text)
@@ -47,8 +48,8 @@ class _UnusableError(Exception):
 
 
 @frozen(slots=True)
-class _Read:
-    """One file of the policy, as it was read."""
+class _PolicyFile:
+    """One file of the policy."""
 
     name: str
     content: bytes
@@ -56,7 +57,7 @@ class _Read:
 
 
 def load(root: Path = Path("/")) -> Policy:
-    """The policy of a host. No file at all is an empty policy."""
+    """The policy of a host. Without any file it is empty."""
     problems: list[Problem] = []
     drop_ins = _drop_ins(root, problems)
     paths = [path for path in (root / POLICY_FILE, *drop_ins) if os.path.lexists(path) and not _masked(path)]
@@ -64,12 +65,12 @@ def load(root: Path = Path("/")) -> Policy:
 
 
 def load_files(paths: Sequence[Path]) -> Policy:
-    """These files alone, in this order."""
+    """The policy of these files alone, in this order."""
     return _read_all(paths, [], may_vanish=False)
 
 
 def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
-    """Drop-ins in the order of their names, over all folders; of files with one name, the one in the last folder."""
+    """Drop-ins of all folders, sorted by name. Of files with the same name, the one in the last folder counts."""
     chosen: dict[str, Path] = {}
     for folder in (root / name for name in DROP_IN_FOLDERS):
         try:
@@ -77,7 +78,7 @@ def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            problems.append(_not_given(folder, "list", error.errno or 0))
+            problems.append(_kernel_problem(folder, "list", error.errno or 0))
             continue
         chosen.update((name, folder / name) for name in names)
     return [chosen[name] for name in sorted(chosen)]
@@ -93,26 +94,27 @@ def _masked(path: Path) -> bool:
 def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: bool) -> Policy:
     if len(paths) > _MOST_FILES:
         text = f"found {len(paths)} files, allowed are at most {_MOST_FILES}"
-        raise PolicyError((*map(str, problems), str(_whole_file(paths[_MOST_FILES], text))))
-    read: list[_Read] = []
+        problems.append(Problem(_shown(paths[_MOST_FILES]), 0, 0, "", text))
+        raise PolicyError(tuple(map(str, problems)))
+    files: list[_PolicyFile] = []
     for path in paths:
         try:
             content = _content(path)
-            read.append(_Read(path.name, content, _document(_shown(path), _decoded(content))))
+            files.append(_PolicyFile(path.name, content, _document(_shown(path), _decoded(content))))
         except FileNotFoundError:
             if not may_vanish:
-                problems.append(_not_given(path, "read", errno.ENOENT))
+                problems.append(_kernel_problem(path, "read", errno.ENOENT))
         except _UnusableError as error:
             problems.append(Problem(_shown(path), error.line, error.column, "", str(error), error.errno))
     try:
-        policy = merged([one.document for one in read], problems)
+        policy = merged([file.document for file in files], problems)
     except PolicyError as error:
         raise _unread(error, problems) from None
-    return replace(policy, digest=_digest(read))
+    return replace(policy, digest=_digest(files))
 
 
 def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
-    """The same, or where files were not to be had, that it says nothing of the whole policy."""
+    """The same error; where the kernel refused a file, a PolicyUnreadError: the policy itself may be valid."""
     reasons = {problem.errno for problem in problems} - {0}
     if not reasons:
         return error
@@ -123,7 +125,7 @@ def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
 
 
 def _content(path: Path) -> bytes:
-    """The whole of a regular file, from one descriptor. Raises FileNotFoundError only if there is nothing at all."""
+    """The content of a regular file. Raises FileNotFoundError only where not even a symbolic link exists."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -137,10 +139,10 @@ def _content(path: Path) -> bytes:
 
 
 def _regular_content(descriptor: int) -> bytes:
-    kind = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(kind):
-        what = next((word for test, word in _KINDS if test(kind)), "something else")
-        raise _UnusableError(f"found {what}, allowed is a regular file")
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((word for test, word in _KINDS if test(mode)), "something else")
+        raise _UnusableError(f"found {kind}, allowed is a regular file")
     try:
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST + 1)
@@ -170,17 +172,17 @@ def _decoded(content: bytes) -> str:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        line, column = _byte_place(content, error.start)
+        line, column = _line_column(content, error.start)
         byte = f"0x{content[error.start]:02x} at offset {error.start}"
         raise _UnusableError(f"found byte {byte}, allowed is UTF-8", line, column) from error
     if "\0" in text:
         offset = content.index(0)
-        line, column = _byte_place(content, offset)
+        line, column = _line_column(content, offset)
         raise _UnusableError(f"found a NUL byte at offset {offset}, allowed is text", line, column)
     return text
 
 
-def _byte_place(content: bytes, offset: int) -> tuple[int, int]:
+def _line_column(content: bytes, offset: int) -> tuple[int, int]:
     before = content[:offset].decode(errors="replace")
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
@@ -199,17 +201,15 @@ def _document(name: str, text: str) -> Document:
 
 
 def _syntax_problem(error: ValueError, positions: Positions) -> _UnusableError:
-    from vfagent.policy.toml_advice import advise  # only a mistake needs it
-
-    said, line, column = _said(error, positions.text)
+    text, line, column = _parser_error(error, positions.text)
     advice = advise(positions, line, column) if line else None
     if advice:
         return _UnusableError(f"not TOML: {advice.text}", advice.line, advice.column)
-    return _UnusableError(f"not TOML: {said}", line, column)
+    return _UnusableError(f"not TOML: {text}", line, column)
 
 
-def _said(error: ValueError, text: str) -> tuple[str, int, int]:
-    """Newer parsers give the place as attributes, older ones in words."""
+def _parser_error(error: ValueError, text: str) -> tuple[str, int, int]:
+    """Message, line and column. Newer parsers have them as attributes, older ones only in the message."""
     line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
     if line:
         return getattr(error, "msg", str(error)), line, column
@@ -221,21 +221,17 @@ def _said(error: ValueError, text: str) -> tuple[str, int, int]:
     return words[1], text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
-def _not_given(path: Path, attempt: str, number: int) -> Problem:
+def _kernel_problem(path: Path, attempt: str, number: int) -> Problem:
     return Problem(_shown(path), 0, 0, "", str(_cannot(attempt, number)), number)
-
-
-def _whole_file(path: Path, text: str) -> Problem:
-    return Problem(_shown(path), 0, 0, "", text)
 
 
 def _shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _digest(read: Iterable[_Read]) -> str:
+def _digest(files: Iterable[_PolicyFile]) -> str:
     digest = hashlib.sha256()
-    for one in read:
-        for part in (os.fsencode(one.name), one.content):
+    for file in files:
+        for part in (os.fsencode(file.name), file.content):
             digest.update(f"{len(part)}:".encode() + part)
     return digest.hexdigest()[:12]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the policy on disk is the one in force: for `status`, which may ask at each redraw of a screen."""
+"""Whether the policy on disk is the active one: for `status`, which may ask at each redraw of a screen."""
 
 import os
 from functools import lru_cache
@@ -13,17 +13,17 @@ _Stamp = tuple[tuple[str, int, int], ...]
 
 
 def not_active(root: Path, policy: PolicyStatus) -> str | None:
-    """What to say of files that the service has not read. What it read and refused, it says itself."""
+    """A note about files that the service has not read. The service itself reports those that it refused."""
     digest = _digest(root, _stamp(root))
     if digest == policy.digest or (digest is None and policy.problems):
         return None
     if digest is None:
-        return "on disk is another policy, and it is invalid: see vfagent check"
-    return "on disk is another policy: see vfagent plan; systemctl reload vfagent takes it"
+        return "the policy on disk is not the active one, and is invalid: see vfagent check"
+    return "the policy on disk is not the active one: see vfagent plan; systemctl reload vfagent loads it"
 
 
 def _stamp(root: Path) -> _Stamp:
-    """Changes with the files, by the time that nobody can set: a file may bring an old mtime along."""
+    """Changes with the files. By ctime, which nobody can set: a copied file may have an old mtime."""
     paths = [root / POLICY_FILE]
     for folder in (root / name for name in DROP_IN_FOLDERS):
         try:
@@ -35,15 +35,15 @@ def _stamp(root: Path) -> _Stamp:
 
 def _stamp_of(path: Path) -> tuple[str, int, int] | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return str(path), found.st_ino, found.st_ctime_ns
+    return str(path), status.st_ino, status.st_ctime_ns
 
 
 @lru_cache(maxsize=1)
 def _digest(root: Path, stamp: _Stamp) -> str | None:
-    """Of what is there now; None where it is invalid. A large policy takes a tenth of a second to read."""
+    """The digest of the policy on disk; None where it is invalid. A large policy takes a tenth of a second to read."""
     try:
         return load(root).digest
     except (PolicyError, OSError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vfagent keeps on disk: what each PF was before it, what was learnt of it, and which were given back.
+"""What vfagent keeps on disk: each PF's baseline and driver state, and which PFs are released.
 
-Written whole to a temporary file, then renamed. A file that cannot be read counts as absent: the kernel holds
-the truth, and these only spare attempts or tell how to go back.
+Files are written to a temporary file, then renamed. An unreadable file counts as absent: the kernel has the state,
+these files only save attempts or say what to restore.
 """
 
 import fcntl
@@ -20,6 +20,7 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
+from vfagent.systemd.log import for_pf
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,14 +31,13 @@ _LOCK_POLL_S = 0.1  # flock() with a deadline has no other form
 
 @frozen(slots=True)
 class Baseline:
-    """A PF as it was before vfagent changed anything of it."""
+    """A PF as it was before vfagent changed it."""
 
     pf: Pf
 
     def is_of(self, pf: Pf) -> bool:
-        """Whether this is the same card, not another one in its place."""
-        mine, theirs = (one.netdev.permanent_mac if one.netdev else None for one in (self.pf, pf))
-        return (self.pf.vendor, self.pf.device, mine) == (pf.vendor, pf.device, theirs)
+        """Whether `pf` is the same card, not another one in its slot."""
+        return _card(self.pf) == _card(pf)
 
 
 class State:
@@ -49,24 +49,27 @@ class State:
         return self.lib / "baseline" / f"{address}.json"
 
     def baseline(self, address: PciAddress) -> Baseline | None:
-        return _load(self._baseline_path(address), Baseline)
+        return _load(address, self._baseline_path(address), Baseline)
 
     def keep_baseline(self, pf: Pf) -> None:
-        """Store what the PF is now, unless that of the same card is stored already. Raises OSError."""
-        if not _is_of_card(_read(self._baseline_path(pf.address)), pf):
+        """Store the PF as it is now, unless a baseline of the same card is stored already. Raises OSError."""
+        if not _is_of_card(_read(pf.address, self._baseline_path(pf.address)), pf):
             write_json(self._baseline_path(pf.address), encode(Baseline(pf)))
 
     def forget_baseline(self, address: PciAddress) -> None:
         self._baseline_path(address).unlink(missing_ok=True)
 
     def driver_state(self, address: PciAddress) -> DriverState:
-        return _load(self.run / "driver-state" / f"{address}.json", DriverState) or DriverState()
+        return _load(address, self._driver_state_path(address), DriverState) or DriverState()
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
-        write_json(self.run / "driver-state" / f"{address}.json", encode(driver_state))
+        write_json(self._driver_state_path(address), encode(driver_state))
+
+    def _driver_state_path(self, address: PciAddress) -> Path:
+        return self.run / "driver-state" / f"{address}.json"
 
     def released(self) -> frozenset[str]:
-        """PFs that were given back: left alone until the next boot, start or `vfagent apply`."""
+        """Released PFs, which are not managed until the next boot, reload or `vfagent apply`."""
         try:
             return frozenset(os.listdir(self.run / "released"))
         except OSError:
@@ -77,9 +80,10 @@ class State:
 
     @contextmanager
     def to_itself(self, address: PciAddress, patience_s: float) -> Iterator[None]:
-        """While a PF is changed: `vfagent release` waits for the look that is under way, and a look for it.
+        """A PF's lock: `vfagent release` waits for the running reconcile, and a reconcile for `vfagent release`.
 
-        Not for ever: whoever has it may hang in the kernel. Where there is no room for a lock it goes without, too.
+        After `patience_s` it goes on without the lock, as the other may hang in the kernel. The same where the lock's
+        file cannot be created.
         """
         path = self.run / "changing" / address
         try:
@@ -110,12 +114,12 @@ def _lock(fd: int, end: float) -> None:
 
 
 def write_json(path: Path, data: object, *, durable: bool = False) -> None:
-    """As `write_text`."""
+    """As `write_text`, of JSON."""
     write_text(path, json.dumps(data, separators=(",", ":")), durable=durable)  # dump() has the slow encoder
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Atomically: readers see the old text or the new one; `durable`, also after a power cut. Raises OSError."""
+    """Atomic: readers see the old text or the new one; with `durable` also after a power cut. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
@@ -141,8 +145,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def _card(pf: Pf) -> tuple[object, ...]:
+    return pf.vendor, pf.device, pf.netdev.permanent_mac if pf.netdev else None
+
+
 def _is_of_card(stored: object, pf: Pf) -> bool:
-    """As `Baseline.is_of`, on what the file says: it is asked before each card's first change."""
+    """As `Baseline.is_of`, on undecoded JSON, which is faster: each card's first change waits for it."""
     match stored:
         case {"pf": {"vendor": pf.vendor, "device": pf.device, "netdev": {"permanent_mac": mac}}}:
             return bool(pf.netdev) and mac == (pf.netdev.permanent_mac if pf.netdev else None)
@@ -152,25 +160,25 @@ def _is_of_card(stored: object, pf: Pf) -> bool:
             return False
 
 
-def _load(path: Path, kind: type[T]) -> T | None:
-    stored = _read(path)
+def _load(address: PciAddress, path: Path, kind: type[T]) -> T | None:
+    stored = _read(address, path)
     try:
         return None if stored is None else decode(kind, stored)
     except (ValueError, RecursionError) as error:
-        _ignored(path, error)
+        _log_ignored(address, path, error)
         return None
 
 
-def _read(path: Path) -> object:
+def _read(address: PciAddress, path: Path) -> object:
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read(_MOST)) or []  # "null" is a file too, and not a good one
+            return json.loads(file.read(_MOST)) or []  # "null" is a damaged file, not an absent one
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        _ignored(path, error)
+        _log_ignored(address, path, error)
         return None
 
 
-def _ignored(path: Path, error: Exception) -> None:
-    log.warning("state file %s is not usable, going on without it: %s", path, error)
+def _log_ignored(address: PciAddress, path: Path, error: Exception) -> None:
+    for_pf(log, address).warning("ignoring the unusable state file %s: %s", path, error)

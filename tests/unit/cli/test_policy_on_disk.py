@@ -44,7 +44,7 @@ def test_status_says_when_the_policy_on_disk_is_not_the_one_in_force(
     in_force(tree, load(tree.root).digest)
     assert "on disk" not in "\n".join(status(tree, capsys))
     tree.policy(POLICY.replace("vfs = 2", "vfs = 3"))
-    line = "  on disk is another policy: see vfagent plan; systemctl reload vfagent takes it"
+    line = "  the policy on disk is not the active one: see vfagent plan; systemctl reload vfagent loads it"
     assert status(tree, capsys)[2] == line
     assert main(["status", "--root", str(tree.root)]) == 0
     capsys.readouterr()
@@ -55,7 +55,7 @@ def test_status_says_when_the_policy_on_disk_is_not_the_one_in_force(
 def test_status_says_once_that_the_policy_on_disk_is_invalid(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     in_force(tree, load(tree.root).digest)
     tree.policy("[[pf")
-    assert "  on disk is another policy, and it is invalid: see vfagent check" in status(tree, capsys)
+    assert "  the policy on disk is not the active one, and is invalid: see vfagent check" in status(tree, capsys)
     in_force(tree, "abc", "policy.toml:1: not TOML")
     assert "on disk" not in "\n".join(status(tree, capsys))
 

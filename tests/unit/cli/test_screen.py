@@ -88,8 +88,8 @@ def test_no_line_is_wider_than_the_terminal_and_no_screen_longer(columns: int, r
 
 
 def test_a_policy_that_is_not_in_force_is_told_above_the_errors() -> None:
-    lines = screen(status(), PLAIN, "on disk is another policy")
-    assert lines[2:6] == ["", "policy", "  on disk is another policy", ""]
+    lines = screen(status(), PLAIN, "the policy on disk is not the active one")
+    assert lines[2:6] == ["", "policy", "  the policy on disk is not the active one", ""]
 
 
 def test_what_does_not_fit_is_told() -> None:
