@@ -241,7 +241,7 @@ def test_after_its_removal_vfs_and_guests_are_as_they_were(vm: VM) -> None:
     before = running(vm)
     files = vm.run("dpkg -L vfagent | grep -v ^/etc/").stdout.split()
     said = apt(vm, "remove vfagent")
-    assert f"guests go on running: {GUEST}" in said
+    assert f"guests keep running: {GUEST}" in said
     assert vm.run(f"for file in {' '.join(files)}; do [ ! -f $file ] || echo $file; done").stdout == ""
     assert shown(vm, "vfagent", "ActiveState") == "inactive"
     # Whatever makes udev look again: the guest is bound to a device unit that our rule makes.
