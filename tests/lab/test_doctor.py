@@ -71,13 +71,13 @@ def test_errors_are_listed_in_the_order_in_which_to_fix_them(bare: VM) -> None:
     assert "kvm-absent" in [finding["check"] for finding in findings if finding["severity"] == "warning"]
     assert bare.run("ls /sys/kernel/iommu_groups").stdout == ""
     iommu = findings[0]
-    assert "the kernel's command line has intel_iommu=off" in iommu["problem"]
+    assert "the kernel's command line has intel_iommu=off" in iommu["observed"]
     assert "remove intel_iommu=off from it" in iommu["advice"]
     assert bare.run("vfagent plan", check=False).returncode == 3
 
 
 def test_a_fixed_problem_is_no_longer_reported(bare: VM) -> None:
-    assert "/etc/modprobe.d/hardening.conf blocks it" in only(bare, "vfio-absent")["problem"]
+    assert "/etc/modprobe.d/hardening.conf blocks it" in only(bare, "vfio-absent")["observed"]
     bare.run("rm /etc/modprobe.d/hardening.conf; modprobe vfio-pci")
     assert "vfio-absent" not in checks(bare)
 
@@ -94,7 +94,7 @@ def test_a_link_file_that_creates_vfs_is_another_manager(bare: VM) -> None:
     name = netdev(bare, PF)
     bare.put("/etc/systemd/network/10-pf.link", b"[Match]\nDriver=igb\n[Link]\nSR-IOVVirtualFunctions=2\n")
     finding = only(bare, "other-manager")
-    assert (finding["severity"], finding["problem"]) == (
+    assert (finding["severity"], finding["observed"]) == (
         "error",
         "udev creates 2 VFs on it (/etc/systemd/network/10-pf.link)",
     )
@@ -114,7 +114,7 @@ def test_networkmanager_that_creates_vfs_is_another_manager(bare: VM) -> None:
     bare.run("systemctl start NetworkManager.service", timeout=90)
     bare.wait_for(lambda: len(vfs(bare, PF)) == 3, 60)
     findings = [finding for finding in doctor(bare)[1] if finding["check"] == "other-manager"]
-    assert [(finding["severity"], finding["problem"].partition(" (")[0]) for finding in findings] == [
+    assert [(finding["severity"], finding["observed"].partition(" (")[0]) for finding in findings] == [
         ("error", "NetworkManager sets its VF count to 3"),
         ("warning", "NetworkManager manages it"),
     ]
@@ -127,5 +127,5 @@ def test_without_root_doctor_lists_what_it_did_not_check(bare: VM) -> None:
     assert done.returncode == 1
     assert "error: IOMMU: is off" in done.stdout
     assert "not checked: kernel log" in done.stdout
-    assert done.stdout.endswith("run it as root to check everything\n")
+    assert done.stdout.endswith("root can check more\n")
     assert "Traceback" not in done.stderr

@@ -14,7 +14,7 @@ from typing import Any
 
 from vfagent import __version__
 from vfagent.doctor.checks.facts import Card, Facts, Kvm, PfFacts, Programs, Service
-from vfagent.doctor.checks.finding import Unchecked
+from vfagent.doctor.checks.finding import NotChecked
 from vfagent.doctor.checks.guests import wanted_guests
 from vfagent.doctor.kernel_log import kernel_log
 from vfagent.doctor.other_managers import other_managers
@@ -49,7 +49,7 @@ _NIC = "0x02"
 
 def gather_facts(root: Path = Path("/")) -> Facts:
     files, host, identity, live = HostFiles(root), open_host(root), read_identity(root), root == Path("/")
-    policy, problems, unchecked = _policy(root)
+    policy, problems, not_checked = _policy(root)
     pfs = pf_addresses(host)
     calls: dict[str, Callable[[], Any]] = {"kernel log": lambda: kernel_log(root)}
     if live:
@@ -77,13 +77,13 @@ def gather_facts(root: Path = Path("/")) -> Facts:
     facts = replace(facts, programs=_programs(facts, files))
     if live and _may_probe_kvm(facts):
         facts = replace(facts, kvm=_probe_kvm(facts.kvm))
-    unchecked += tuple(
-        Unchecked(name, result.reason) for name, result in results.items() if isinstance(result, NoResult)
+    not_checked += tuple(
+        NotChecked(name, result.reason) for name, result in results.items() if isinstance(result, NoResult)
     )
-    unchecked += tuple(Unchecked(path, "only root may read it") for path in sorted(files.denied))
+    not_checked += tuple(NotChecked(path, "only root may read it") for path in sorted(files.denied))
     if not live:
-        unchecked += (Unchecked("service, QEMU's version, permissions", f"{root} is a copy of a host's files"),)
-    return replace(facts, unchecked=unchecked)
+        not_checked += (NotChecked("service, QEMU's version, permissions", f"{root} is a copy of a host's files"),)
+    return replace(facts, not_checked=not_checked)
 
 
 def _or(result: Any, default: Any) -> Any:
@@ -94,13 +94,13 @@ def _timed_out(result: object) -> bool:
     return isinstance(result, NoResult) and result.timed_out
 
 
-def _policy(root: Path) -> tuple[Policy | None, tuple[str, ...], tuple[Unchecked, ...]]:
+def _policy(root: Path) -> tuple[Policy | None, tuple[str, ...], tuple[NotChecked, ...]]:
     try:
         return load(root), (), ()
     except PolicyError as error:
         denied = [problem for problem in error.problems if "EACCES" in problem]
         if denied and os.geteuid() != 0:
-            return None, (), tuple(Unchecked("policy", problem) for problem in denied)
+            return None, (), tuple(NotChecked("policy", problem) for problem in denied)
         return None, error.problems, ()
 
 

@@ -108,7 +108,7 @@ def test_a_management_pf_is_reported_with_the_key_that_permits_it(tmp_path: Path
     pf = replace(pf_facts.pf, netdev=replace(pf_facts.pf.netdev, management="carries the default route"))
     finding = only(replace(facts, pfs=(replace(pf_facts, pf=pf, plan=plan_pf(pf_facts.desired, pf, DriverState())),)))
     assert finding.check == "management-pf"
-    assert "create 2 VFs" in finding.effect
+    assert "create 2 VFs" in finding.consequence
     assert "allow_management = true in rule 'storage'" in finding.advice
 
 

@@ -49,9 +49,9 @@ def test_the_json_of_a_finding_has_an_identifier(tmp_path: Path, capsys: pytest.
     FAULTS["interrupts_are_not_remapped"](tree)
     assert main(["doctor", "--json", "--root", str(tree.root)]) == 1
     diagnosis = json.loads(capsys.readouterr().out)
-    assert set(diagnosis) == {"findings", "unchecked"}
+    assert set(diagnosis) == {"findings", "not_checked"}
     (finding,) = diagnosis["findings"]
-    assert set(finding) == {"check", "severity", "object", "problem", "effect", "advice"}
+    assert set(finding) == {"check", "severity", "object", "observed", "consequence", "advice"}
     assert (finding["check"], finding["severity"]) == ("interrupts-not-remapped", "error")
 
 

@@ -6,7 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from vfagent.doctor.checks.finding import Severity, Unchecked
+from vfagent.doctor.checks.finding import NotChecked, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.placement import ManagedPf
 from vfagent.guests.spec.rom import RomImage
@@ -156,7 +156,7 @@ class Facts:
     cards: tuple[Card, ...] = ()
     stuck: tuple[PciAddress, ...] = ()  # PFs whose kernel call did not return
     others: tuple[tuple[Source, TextFile], ...] = ()  # files of other managers
-    unchecked: tuple[Unchecked, ...] = field(default=())
+    not_checked: tuple[NotChecked, ...] = field(default=())
 
     @property
     def managed(self) -> Iterator[tuple[PfFacts, DesiredPf]]:

@@ -19,13 +19,13 @@ class Finding:
     check: str
     severity: Severity
     object: str
-    problem: str
-    effect: str
+    observed: str
+    consequence: str
     advice: str
 
 
 @frozen(slots=True)
-class Unchecked:
+class NotChecked:
     """Something that `doctor` could not read or ask about."""
 
     object: str
@@ -37,7 +37,7 @@ class Diagnosis:
     """Findings in the order in which to fix them."""
 
     findings: tuple[Finding, ...]
-    unchecked: tuple[Unchecked, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()
 
     @property
     def healthy(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known kernel log lines about PFs and VFs, with their effect."""
+"""Known kernel log lines about PFs and VFs, with their consequence."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Known:
 
     check: str
     pattern: re.Pattern[str]
-    effect: str
+    consequence: str
     advice: str
     severity: Severity = Severity.ERROR
     creation: bool = True
@@ -112,6 +112,6 @@ def _finding(kind: Known, pf_facts: PfFacts, address: str, texts: list[str]) -> 
         Severity.NOTE if solved else kind.severity,
         pf_facts.pf.name if address == pf_facts.pf.address else address,
         f"kernel log: {texts[-1].strip()}{f' ({len(texts)} times)' if len(texts) > 1 else ''}{ari}",
-        "none now: all VFs were created later" if solved else kind.effect,
+        "none now: all VFs were created later" if solved else kind.consequence,
         kind.advice,
     )

@@ -74,4 +74,4 @@ _ORDER = list(Severity)
 
 def diagnose(facts: Facts) -> Diagnosis:
     findings = [finding for check in CHECKS for finding in check(facts)]
-    return Diagnosis(tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))), facts.unchecked)
+    return Diagnosis(tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))), facts.not_checked)
