@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One 82576 under a policy: boot, drift, reload, VFs in use, apply, release. Each test leaves the VM converged."""
 
+import json
 import random
 import re
 import time
@@ -105,6 +106,17 @@ def test_after_boot_the_vfs_are_as_the_policy_says(vm: VM) -> None:
 
 def test_ready_comes_after_the_vfs(vm: VM) -> None:
     assert vm.get("/run/witness").decode().split() == ["/sys/bus/pci/drivers/vfio-pci"] * 4
+
+
+def test_the_journal_of_a_start_has_only_messages_of_vfagent_and_systemd(vm: VM) -> None:
+    """Libraries are silent: pyroute2 would warn that /proc/net/psched is hidden."""
+    lines = vm.run("journalctl -b -q -u vfagent.service -o json").stdout.splitlines()
+    entries = [json.loads(line) for line in lines]
+    processes = [entry for entry in entries if entry.get("_PID") != "1"]
+    assert any("converged" in str(entry["MESSAGE"]) for entry in processes)
+    # The journal's handler sets LOGGER; what a library or the interpreter prints to standard error has none.
+    assert [entry for entry in processes if not entry.get("LOGGER", "").startswith("vfagent.")] == []
+    assert [entry for entry in entries if re.search("pyroute2|psched", str(entry["MESSAGE"]))] == []
 
 
 def test_the_vf_driver_never_probed_a_vf(vm: VM) -> None:
