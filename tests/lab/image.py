@@ -110,14 +110,11 @@ def tools() -> Path:
 
 def base(suite: str) -> Path:
     """The VM's root with its packages."""
-    root = Root(suite, HOST_PACKAGES)
-    return built(f"base-{suite}", asdict(root), _root_maker(root)) / "root"
+    return _built_root("base", Root(suite, HOST_PACKAGES))
 
 
-def hypervisor_base(suite: str) -> Path:
-    """The same, with QEMU in it."""
-    root = Root(suite, (*HOST_PACKAGES, *HYPERVISOR_PACKAGES))
-    return built(f"hypervisor-base-{suite}", asdict(root), _root_maker(root)) / "root"
+def _built_root(name: str, root: Root) -> Path:
+    return built(f"{name}-{root.suite}", asdict(root), _root_maker(root)) / "root"
 
 
 def kernel_of(root: Path) -> str:
@@ -126,19 +123,24 @@ def kernel_of(root: Path) -> str:
 
 def host(suite: str = "trixie") -> Image:
     """The VM's disk, kernel and initrd."""
-    return _together("host", suite, base)
+    return _in_parallel("host", suite, lambda: base(suite))
 
 
 def hypervisor(suite: str = "trixie") -> Image:
     """The disk of a host that can run guests. It is larger, so only some tests use it."""
-    return _together("hypervisor", suite, hypervisor_base)
+    return host_with("hypervisor", Root(suite, (*HOST_PACKAGES, *HYPERVISOR_PACKAGES)))
 
 
-def _together(name: str, suite: str, packages: Callable[[str], Path]) -> Image:
+def host_with(name: str, root: Root) -> Image:
+    """A host's disk with these packages, which include HOST_PACKAGES."""
+    return _in_parallel(name, root.suite, lambda: _built_root(f"{name}-base", root))
+
+
+def _in_parallel(name: str, suite: str, packages: Callable[[], Path]) -> Image:
     """Builds the roots in parallel; the modules are built for the plain root's kernel."""
     install_commands()
-    with ThreadPoolExecutor() as together:
-        roots = [together.submit(make, suite) for make in (packages, _build_root, base)]
+    with ThreadPoolExecutor() as pool:
+        roots = [pool.submit(make) for make in (packages, lambda: _build_root(suite), lambda: base(suite))]
         qemu = tools()
         root, *_ = [future.result() for future in roots]
     return _image(name, suite, root, qemu)

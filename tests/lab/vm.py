@@ -39,12 +39,13 @@ class VM:
         *,
         suite: str = "trixie",
         hypervisor: bool = False,
+        image: Image | None = None,
         memory_mib: int = 2560,
         extra_qemu: Sequence[str] = (),
         extra_kernel: str = "",
     ) -> None:
         self.suite = suite
-        self.image: Image = hypervisor_image(suite) if hypervisor else host(suite)
+        self.image = image or (hypervisor_image(suite) if hypervisor else host(suite))
         self._folder = Folder()
         self.folder = self._folder.path
         self.console = self.folder / "console.log"
