@@ -55,7 +55,7 @@ def gather_facts(root: Path = Path("/")) -> Facts:
     if live:
         calls |= {"vfagent.service": _unit_state, QEMU: _qemu_version}
     calls |= {address: partial(_pf_facts, host, address, policy or Policy(), identity, root) for address in pfs}
-    calls |= {address: partial(_card, host, address, files) for address in _dark_nics(host)}
+    calls |= {address: partial(_card, host, address, files) for address in _nics_without_sriov(host)}
     results = call_all(calls, _TIMEOUT_S)
     kernel = read_kernel(files, _or(results["kernel log"], ()))
     facts = Facts(
@@ -122,15 +122,12 @@ def _pf_facts(host: Host, address: PciAddress, policy: Policy, identity: HostIde
     )
 
 
-def _dark_nics(host: Host) -> list[PciAddress]:
+def _nics_without_sriov(host: Host) -> list[PciAddress]:
     """NICs that are neither PF nor VF."""
-    names = [name for name in host.sysfs.names(DEVICES) if is_pci_address(name)]
-    return [PciAddress(name) for name in names if _is_dark_nic(host, f"{DEVICES}/{name}")]
-
-
-def _is_dark_nic(host: Host, base: str) -> bool:
-    is_nic = (host.sysfs.read(f"{base}/class") or "").startswith(_NIC)
-    return is_nic and not any(host.sysfs.exists(f"{base}/{name}") for name in ("sriov_totalvfs", "physfn"))
+    addresses = [PciAddress(name) for name in host.sysfs.names(DEVICES) if is_pci_address(name)]
+    nics = [address for address in addresses if (host.sysfs.read(f"{DEVICES}/{address}/class") or "").startswith(_NIC)]
+    sriov = ("sriov_totalvfs", "physfn")
+    return [nic for nic in nics if not any(host.sysfs.exists(f"{DEVICES}/{nic}/{name}") for name in sriov)]
 
 
 def _card(host: Host, address: PciAddress, files: HostFiles) -> Card:

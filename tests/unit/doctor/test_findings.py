@@ -13,7 +13,7 @@ from tests.unit.doctor.faults import FAULTS
 from tests.unit.doctor.hosts import PF, healthy
 from vfagent.cli.doctor import diagnosis_lines
 from vfagent.cli.main import main
-from vfagent.doctor.checks.kernel_log import KNOWN
+from vfagent.doctor.checks.kernel_log import KNOWN_LINES
 from vfagent.doctor.checks.registry import diagnose
 from vfagent.doctor.gather import gather_facts
 
@@ -78,4 +78,4 @@ def _checks() -> set[str]:
     calls = [node for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.Call)]
     firsts = [call.args[0] for call in calls if getattr(call.func, "id", "") == "Finding" and call.args]
     constants = [node for first in firsts for node in ast.walk(first) if isinstance(node, ast.Constant)]
-    return {str(node.value) for node in constants} | {kind.check for kind in KNOWN}
+    return {str(node.value) for node in constants} | {kind.check for kind in KNOWN_LINES}

@@ -4,7 +4,7 @@
 import pytest
 
 from tests.unit.doctor.hosts import config_space, rom
-from vfagent.doctor.checks.kernel_log import KNOWN
+from vfagent.doctor.checks.kernel_log import KNOWN_LINES
 from vfagent.doctor.checks.other_managers import blocks
 from vfagent.doctor.pci_config import total_vfs
 from vfagent.guests.spec.rom import RomImage, rom_images
@@ -31,7 +31,7 @@ LINES = [
 
 @pytest.mark.parametrize(("line", "check"), LINES)
 def test_a_kernel_log_line_is_recognized_by_its_text(line: str, check: str | None) -> None:
-    checks = [kind.check for kind in KNOWN if kind.pattern.search(f"[   12.345678] {line}")]
+    checks = [kind.check for kind in KNOWN_LINES if kind.pattern.search(f"[   12.345678] {line}")]
     assert checks == ([check] if check else [])
 
 

@@ -192,7 +192,7 @@ def _labels(guest: GuestRule) -> set[str]:
     return {vf_reference(text).label for text in texts}
 
 
-def needed(*, wanted: bool) -> Severity:
+def error_if(*, wanted: bool) -> Severity:
     """Only what the policy asks for is an error."""
     return Severity.ERROR if wanted else Severity.WARNING
 

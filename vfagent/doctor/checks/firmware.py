@@ -40,7 +40,7 @@ def sriov_off(facts: Facts) -> Iterator[Finding]:
     """Cards without a rule are reported only while there is no policy."""
     policy = facts.policy or Policy()
     for card in facts.cards:
-        problem = why_dark(card)
+        problem = why_no_vfs(card)
         rule = next((rule for rule in facts.rules if matches(rule.match, card.pf, facts.identity)), None)
         if problem is None or (rule is None and policy.files) or (rule and rule.vfs and rule.vfs.number == 0):
             continue
@@ -56,7 +56,7 @@ def sriov_off(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def why_dark(card: Card) -> str | None:
+def why_no_vfs(card: Card) -> str | None:
     """Why a card that supports SR-IOV has no VFs; None for a card without SR-IOV."""
     if card.offered == 0:
         return "its firmware offers 0 VFs"
@@ -72,7 +72,7 @@ def _maker(pf: Pf) -> str:
     return CAPABLE.get(f"{pf.vendor}:{pf.device}".replace("0x", ""), "")
 
 
-def offers_none(facts: Facts) -> Iterator[Finding]:
+def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
     """The card has the capability, but sriov_totalvfs is 0."""
     for pf_facts, desired in facts.managed:
         if pf_facts.pf.totalvfs == 0 and desired.numvfs != 0:

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Kernel, managed_pfs, needed
+from vfagent.doctor.checks.facts import Facts, Kernel, error_if, managed_pfs
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import Boot, Loader, boot_of, iscsi_url
@@ -54,7 +54,7 @@ def qemu_too_old(facts: Facts) -> Iterator[Finding]:
     if version and version < _OLDEST_QEMU:
         yield Finding(
             "qemu-old",
-            needed(wanted=facts.wants_guests),
+            error_if(wanted=facts.wants_guests),
             QEMU,
             f"is version {'.'.join(map(str, version))}",
             "it does not accept devices as JSON: no guest can start",

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, needed
+from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
 
 _FAULT = re.compile(
@@ -21,7 +21,7 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
     cause, advice = _why_off(facts.kernel, facts.iommu.table)
     yield Finding(
         "iommu-off",
-        needed(wanted=facts.wants_vfio),
+        error_if(wanted=facts.wants_vfio),
         "IOMMU",
         f"is off: there are no IOMMU groups; {cause}",
         "no VF can be bound to vfio-pci or assigned to a guest",
@@ -60,7 +60,7 @@ def interrupts_not_remapped(facts: Facts) -> Iterator[Finding]:
         return
     yield Finding(
         "interrupts-not-remapped",
-        needed(wanted=facts.wants_vfio),
+        error_if(wanted=facts.wants_vfio),
         "IOMMU",
         "does not remap interrupts",
         "vfio refuses to assign devices: a guest could inject any interrupt into the host",
@@ -139,7 +139,7 @@ def group_will_be_shared(facts: Facts) -> Iterator[Finding]:
             wanted = bool(pf_facts.desired and any(vf.driver == "vfio-pci" for vf in pf_facts.desired.vfs))
             yield Finding(
                 "group-shared-ahead",
-                needed(wanted=wanted),
+                error_if(wanted=wanted),
                 pf_facts.pf.name,
                 f"its IOMMU group contains other cards too: {', '.join(pf_facts.companions)}",
                 "its VFs will be in that group, and vfio assigns only whole groups",

@@ -16,7 +16,7 @@ _SPACE = (
 
 
 @frozen(slots=True)
-class Known:
+class KnownLine:
     """A kernel log line that reports a problem. The texts are from drivers/pci/iov.c, setup-res.c and the drivers.
 
     `creation`: VFs could not be created; solved once they exist.
@@ -34,8 +34,8 @@ def _line(text: str) -> re.Pattern[str]:
     return re.compile(rf"{_ADDRESS}:? (?:[\w.-]+: )?(?P<text>{text})")
 
 
-KNOWN = (
-    Known(
+KNOWN_LINES = (
+    KnownLine(
         "bar-space",
         _line(
             r"(?:not enough MMIO resources for SR-IOV|SR-IOV: IOV BARS not allocated"
@@ -45,19 +45,19 @@ KNOWN = (
         "the VFs' BARs do not fit into the bridge's memory window: the kernel creates no VFs",
         _SPACE,
     ),
-    Known(
+    KnownLine(
         "bus-numbers",
         _line(r"(?:can't enable \d+ VFs \(bus .*|SR-IOV: bus number out of range)"),
         "the VFs need a bus number that the bridge does not have: the kernel creates no VFs",
         "boot with pci=assign-busses; enable ARI in the firmware setup; or set fewer VFs",
     ),
-    Known(
+    KnownLine(
         "no-vectors",
         _line(r"(?:.*(?i:only) \d+ MSI-X.*|.*(?i:not enough) (?:MSI-X|interrupt|device MSI-X).*)"),
         "the card has no interrupt vectors left for so many VFs",
         "set fewer VFs, or free vectors of the PF: ethtool -L, no RDMA, devlink resource",
     ),
-    Known(
+    KnownLine(
         "driver-limit",
         _line(
             r"(?:.*Limited to \d+ VFs due to device resource constraints.*"
@@ -67,7 +67,7 @@ KNOWN = (
         "the driver creates no more VFs with the card's present configuration",
         "set fewer VFs; or free the PF's resources: queues (ethtool -L), traffic classes, an XDP program",
     ),
-    Known(
+    KnownLine(
         "firmware-file",
         _line(r"(?:.*Direct firmware load for \S+ failed.*|.*failed to load firmware.*|firmware: failed to load.*)"),
         "the card may lack features, SR-IOV included",
@@ -75,7 +75,7 @@ KNOWN = (
         Severity.WARNING,
         creation=False,
     ),
-    Known(
+    KnownLine(
         "vf-registers",
         _line(r".*BAR \d: can't reserve .*"),
         "vfio-pci cannot assign the device to a guest: something else uses its BARs",
@@ -88,7 +88,7 @@ KNOWN = (
 def known_lines(facts: Facts) -> Iterator[Finding]:
     """Each kind once for each managed device, with the last such line."""
     names = {str(address): pf_facts for pf_facts, _ in facts.managed for address in _addresses(pf_facts)}
-    for kind in KNOWN:
+    for kind in KNOWN_LINES:
         lines: dict[str, list[str]] = {}
         for line in facts.kernel.log:
             if (match := kind.pattern.search(line)) and match["address"] in names:
@@ -101,7 +101,7 @@ def _addresses(pf_facts: PfFacts) -> list[str]:
     return [pf_facts.pf.address, *(vf.address for vf in pf_facts.pf.vfs)]
 
 
-def _finding(kind: Known, pf_facts: PfFacts, address: str, texts: list[str]) -> Finding:
+def _finding(kind: KnownLine, pf_facts: PfFacts, address: str, texts: list[str]) -> Finding:
     """A failed creation is only a note once the PF has all its VFs."""
     solved = kind.creation and bool(
         pf_facts.desired and pf_facts.desired.numvfs is not None and len(pf_facts.pf.vfs) >= pf_facts.desired.numvfs > 0

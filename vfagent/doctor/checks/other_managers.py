@@ -14,9 +14,9 @@ from vfagent.frozen import frozen
 class Conflict:
     """What another program does with a card, and the file that says so."""
 
-    who: str
+    program: str
     path: str
-    what: str
+    action: str
     advice: str
     writes: bool = True  # it creates or changes VFs; else it only uses them
 
@@ -42,9 +42,9 @@ def by_systemd(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
     count = next((value for key, value in sections.get("Link", []) if key == "SR-IOVVirtualFunctions"), None)
     if (count is None and "SR-IOV" not in sections) or not _systemd_matches(sections.get("Match", []), pf_facts):
         return
-    who = "udev" if file.path.endswith(".link") else "systemd-networkd"
-    what = f"creates {count} VFs on it" if count else "configures its VFs"
-    yield Conflict(who, file.path, what, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
+    program = "udev" if file.path.endswith(".link") else "systemd-networkd"
+    action = f"creates {count} VFs on it" if count else "configures its VFs"
+    yield Conflict(program, file.path, action, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
 
 
 def _systemd_matches(match: list[tuple[str, str]], pf_facts: PfFacts) -> bool:
@@ -129,8 +129,8 @@ def by_script(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
     """Scripts, units and tmpfiles that name the card, or that name no card."""
     mine = [line for line in _code(file.text, _NUMVFS) if _is_about(line, file.text, pf_facts)]
     if mine:
-        what = f"writes its sriov_numvfs: {mine[0][:120]}"
-        yield Conflict("a script or unit", file.path, what, f"remove that line from {file.path}, or disable it")
+        action = f"writes its sriov_numvfs: {mine[0][:120]}"
+        yield Conflict("a script or unit", file.path, action, f"remove that line from {file.path}, or disable it")
 
 
 def _is_about(line: str, whole: str, pf_facts: PfFacts) -> bool:
@@ -146,8 +146,8 @@ def by_udev(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
         if not _udev_matches(line, pf_facts):
             continue
         if re.search(rf"{_NUMVFS}\}}\s*(?:==|!=)", line):
-            what = f"reads {_NUMVFS}, which blocks udev while a removal of VFs waits for a guest"
-            yield Conflict("a udev rule", file.path, what, f"remove that line from {file.path}", writes=False)
+            action = f"reads {_NUMVFS}, which blocks udev while a removal of VFs waits for a guest"
+            yield Conflict("a udev rule", file.path, action, f"remove that line from {file.path}", writes=False)
         else:
             yield Conflict("a udev rule", file.path, "writes its sriov_numvfs", f"remove that line from {file.path}")
 
@@ -179,8 +179,8 @@ def by_option(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
     """`options igb max_vfs=7`: the driver creates VFs when it probes the card."""
     driver = re.escape(pf_facts.pf.driver or "-")
     if match := re.search(rf"^\s*options\s+{driver}\s.*\bmax_vfs=([1-9][\d,]*)", file.text, re.MULTILINE):
-        what = f"creates VFs on it at probe: max_vfs={match[1]}"
-        yield Conflict("a module option", file.path, what, f"remove max_vfs from {file.path}")
+        action = f"creates VFs on it at probe: max_vfs={match[1]}"
+        yield Conflict("a module option", file.path, action, f"remove max_vfs from {file.path}")
 
 
 def by_libvirt(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
@@ -212,10 +212,10 @@ _OPERATORS = (
 
 
 def by_operator(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
-    for end, who, writes, advice in _OPERATORS:
+    for end, program, writes, advice in _OPERATORS:
         if file.path.endswith(end):
-            what = "creates VFs on this host's cards" if writes else "assigns VFs of this host to containers"
-            yield Conflict(who, file.path, what, advice, writes=writes)
+            action = "creates VFs on this host's cards" if writes else "assigns VFs of this host to containers"
+            yield Conflict(program, file.path, action, advice, writes=writes)
 
 
 READERS: dict[Source, Callable[[TextFile, PfFacts], Iterator[Conflict]]] = {
@@ -239,7 +239,7 @@ def other_manager(facts: Facts) -> Iterator[Finding]:
                 "other-manager",
                 Severity.ERROR if conflict.writes else Severity.WARNING,
                 pf_facts.pf.name,
-                f"{conflict.who} {conflict.what} ({conflict.path})",
+                f"{conflict.program} {conflict.action} ({conflict.path})",
                 f"rule {desired.rule!r} configures its VFs too: each program undoes what the other does"
                 if conflict.writes
                 else f"rule {desired.rule!r} configures its VFs too: two programs use the same VFs",

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Finding, Severity
-from vfagent.doctor.checks.firmware import why_dark
+from vfagent.doctor.checks.firmware import why_no_vfs
 from vfagent.model.inventory import Pf
 from vfagent.policy.match import matches
 from vfagent.policy.spelling import nearest
@@ -39,7 +39,7 @@ def policy_absent(facts: Facts) -> Iterator[Finding]:
 
 
 def no_pf(facts: Facts) -> Iterator[Finding]:
-    hidden = facts.stuck or any(why_dark(card) for card in facts.cards)
+    hidden = facts.stuck or any(why_no_vfs(card) for card in facts.cards)
     if not facts.pfs and not hidden and not (facts.policy and facts.policy.pf):
         yield Finding(
             "no-pf",
@@ -56,9 +56,9 @@ def rule_matches_nothing(facts: Facts) -> Iterator[Finding]:
     for rule in facts.rules:
         if any(matches(rule.match, pf_facts.pf, facts.identity) for pf_facts in facts.pfs):
             continue
-        dark = [card for card in facts.cards if matches(rule.match, card.pf, facts.identity)]
-        if not any(why_dark(card) for card in dark):
-            yield _unmatched(rule, [pf_facts.pf for pf_facts in facts.pfs], [card.pf for card in dark])
+        cards = [card for card in facts.cards if matches(rule.match, card.pf, facts.identity)]
+        if not any(why_no_vfs(card) for card in cards):
+            yield _unmatched(rule, [pf_facts.pf for pf_facts in facts.pfs], [card.pf for card in cards])
 
 
 def rule_shadowed(facts: Facts) -> Iterator[Finding]:
@@ -80,10 +80,12 @@ def rule_shadowed(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _unmatched(rule: PfRule, known: list[Pf], dark: list[Pf]) -> Finding:
+def _unmatched(rule: PfRule, known: list[Pf], without_sriov: list[Pf]) -> Finding:
     present = f"; this host has {_names(known)}" if known else "; this host has no PF"
     problem = (
-        f"matches {_names(dark)}, which has no SR-IOV" if dark else f"matches no PF{_unmet_key(rule.match, known)}"
+        f"matches {_names(without_sriov)}, which has no SR-IOV"
+        if without_sriov
+        else f"matches no PF{_unmet_key(rule.match, known)}"
     )
     return Finding(
         "rule-unmatched",

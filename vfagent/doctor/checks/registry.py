@@ -13,7 +13,7 @@ CHECKS: tuple[Check, ...] = (
     policy.policy_invalid,
     # Firmware and kernel command line: a fix needs a reboot.
     firmware.sriov_off,
-    firmware.offers_none,
+    firmware.no_vfs_offered,
     iommu.iommu_off,
     iommu.interrupts_not_remapped,
     kernel_log.known_lines,

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Source, needed
+from vfagent.doctor.checks.facts import Facts, Source, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.model.inventory import VFIO_DRIVER
 
@@ -25,7 +25,7 @@ def vfio_absent(facts: Facts) -> Iterator[Finding]:
         advice = "modprobe vfio-pci; /usr/lib/modules-load.d/vfagent.conf loads it at boot"
     yield Finding(
         "vfio-absent",
-        needed(wanted=facts.wants_vfio),
+        error_if(wanted=facts.wants_vfio),
         VFIO_DRIVER,
         cause,
         "no VF can be bound to it: binding a device does not load the driver",
