@@ -396,7 +396,7 @@ def test_hwmode_is_set_again_with_the_vfs_or_noted_as_unsupported(vm: WarmVM) ->
     settled(vm)
     assert (hwmode(vm, name), status(vm)[late]["hwmode"]) == ("VEPA", "vepa")
     assert "hwmode" in str(status(vm)[PF]["unsupported"])
-    assert journal(vm).count(f"{PF}: set hwmode") <= 1
+    assert journal(vm).count(f"set hwmode of {PF}") <= 1
     vm.run(f"echo 0 >{SYSFS}/{late}/sriov_numvfs", timeout=90)
     vm.wait_for(lambda: len(vfs(vm, late)) == 2 and hwmode(vm, name) == "VEPA", 60)
     vm.run(f"bridge link set dev {name} hwmode veb")
