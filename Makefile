@@ -19,10 +19,11 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check test test-linux test-long soak lab demo bench guard man install install-host install-man deb rpm clean clean-cache
+.PHONY: help check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
+	@echo "make check-in-vm  the same in a Debian VM with systemd, to show that it does not depend on this machine"
 	@echo "make test     all tests, those in VMs included"
 	@echo "make test-long  what takes long, and is not part of CI yet"
 	@echo "make test-linux  a guest that is a Linux, with its root on an iSCSI disk; CI runs it too"
@@ -40,6 +41,10 @@ check:
 		$$python -m pytest -n 3 --dist loadfile -m "not wide" tests/rules tests/host >$$said 2>&1 & host=$$!; \
 		VFAGENT_MODEL_FACTOR=0.5 $$python -m pytest -m "not wide" tests/unit tests/model || status=1; \
 		wait $$host || status=1; cat $$said; rm -f $$said; exit $$status; }
+
+# Half an hour and more where the VM is emulated.
+check-in-vm:
+	@python3 -m tests.lab.check_in_vm
 
 test: check
 	@python=$(PYTHON) && $$python -m pytest -n 2 -m wide && \

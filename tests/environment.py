@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes what the tests need, and prints the Python to run them with.
+"""Installs what the tests need, and prints the Python to run them with.
 
 Only the standard library, so that a machine with nothing but Python can start here. The virtual environment is
 kept by what it was made from; it sees Debian's own packages: PyPI has only the sources of systemd-python.
@@ -49,7 +49,7 @@ def install_packages() -> None:
 
 
 def _run(*command: str) -> None:
-    """Quietly, unless it fails."""
+    """Prints the output only if the command fails."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
@@ -67,18 +67,18 @@ def requirements() -> list[str]:
 
 
 def environment() -> Path:
-    """The virtual environment, made at the first use."""
-    wanted = "\n".join([SYSTEM_PYTHON, *requirements()])
+    """The virtual environment, created at the first use."""
+    contents = "\n".join([SYSTEM_PYTHON, *requirements()])
     cache = Path(os.environ.get("VFAGENT_CACHE", Path.home() / ".cache/vfagent"))
-    made = cache / f"venv-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    if not (made / "complete").exists():
-        shutil.rmtree(made, ignore_errors=True)
-        _make(made)
-        (made / "complete").touch()
-    return made
+    folder = cache / f"venv-{hashlib.sha256(contents.encode()).hexdigest()[:12]}"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _create(folder)
+        (folder / "complete").touch()
+    return folder
 
 
-def _make(folder: Path) -> None:
+def _create(folder: Path) -> None:
     _run(SYSTEM_PYTHON, "-m", "venv", "--system-site-packages", str(folder))
     pip = (str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
     _run(*pip, *requirements())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who makes 7 VFs of an 82576 with MAC and VLAN, on vfio-pci, with the PF up: vfagent, and other ways to do it."""
+"""Programs that create 7 VFs on an 82576 with MAC and VLAN, bind them to vfio-pci and set the PF up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ FLOOR, VFAGENT, SEED, LINK, DRIVERCTL = (
     "driverctl, ip link",
 )
 CANNOT = {
-    "netplan 1.1": "no vfio-pci, no MAC of a VF by its PF; acts at boot and by `netplan apply`, not when a card comes",
-    "libvirt 11": "makes no VFs; gives one MAC, VLAN and driver when a guest starts on it",
+    "netplan 1.1": "no vfio-pci, no VF MAC through the PF; acts at boot and on `netplan apply`, not on hotplug",
+    "libvirt 11": "creates no VFs; sets MAC, VLAN and driver of a VF when a guest starts with it",
 }
 
 # An 82576's VFs are every second function from 10.0.
@@ -44,7 +44,7 @@ _IDS = "8086 10ca"
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """`start` makes it wait for PFs, `stop` ends it; both in the guest's shell."""
+    """`start` makes it wait for PFs, `stop` ends it; both run in the VM's shell."""
 
     name: str
     start: str
@@ -65,24 +65,26 @@ def contestants(pfs: Sequence[str] = (PF,)) -> tuple[Contestant, ...]:
 
 
 def peers() -> tuple[Contestant, ...]:
-    """Those whose configuration names the one card."""
-    managed = "rmmod igbvf 2>/dev/null; mkdir -p /run/modprobe.d; echo blacklist igbvf >/run/modprobe.d/bench.conf"
-    theirs = "rm /run/modprobe.d/bench.conf; modprobe igbvf"
+    """Contestants whose configuration names the card."""
+    without_igbvf = (
+        "rmmod igbvf 2>/dev/null; mkdir -p /run/modprobe.d; echo blacklist igbvf >/run/modprobe.d/bench.conf"
+    )
+    with_igbvf = "rm /run/modprobe.d/bench.conf; modprobe igbvf"
     link = "/run/systemd/network/10-bench"
     return (
         Contestant(
             LINK,
-            f"{managed}; echo {_IDS} >/sys/bus/pci/drivers/vfio-pci/new_id; mkdir -p /run/systemd/network;"
+            f"{without_igbvf}; echo {_IDS} >/sys/bus/pci/drivers/vfio-pci/new_id; mkdir -p /run/systemd/network;"
             f" cp /usr/lib/bench/pf.link {link}.link; cp /usr/lib/bench/pf.network {link}.network;"
             " udevadm control --reload; systemctl start systemd-networkd",
             f"systemctl stop systemd-networkd.socket systemd-networkd; rm {link}.*; udevadm control --reload;"
-            f" echo {_IDS} >/sys/bus/pci/drivers/vfio-pci/remove_id; {theirs}",
+            f" echo {_IDS} >/sys/bus/pci/drivers/vfio-pci/remove_id; {with_igbvf}",
         ),
         Contestant(
             DRIVERCTL,
-            f"{managed}; mkdir -p /etc/driverctl.d; for vf in {' '.join(VFS)};"
+            f"{without_igbvf}; mkdir -p /etc/driverctl.d; for vf in {' '.join(VFS)};"
             " do echo vfio-pci >/etc/driverctl.d/pci-$vf; done; touch /run/linkctl",
-            f"rm -r /run/linkctl /etc/driverctl.d; systemctl stop 'linkctl@*' 'driverctl@*'; {theirs}",
+            f"rm -r /run/linkctl /etc/driverctl.d; systemctl stop 'linkctl@*' 'driverctl@*'; {with_igbvf}",
         ),
     )
 
@@ -92,6 +94,6 @@ def payload(policy: str = POLICY, more: Mapping[str, Content] | None = None) -> 
     extra: dict[str, Content] = {
         f"{_PLACES.get(path.suffix, '/usr/lib/bench')}/{path.name}": Entry(path.read_bytes(), 0o755) for path in files
     }
-    # It counts as started for ever, and so would not start when the card comes a second time.
+    # The unit stays active, so it would not start again when the card is plugged in a second time.
     extra["/etc/systemd/system/driverctl@.service.d/bench.conf"] = b"[Unit]\nRefuseManualStop=no\n"
     return packages_tree("driverctl") | vfagent_tree(policy, extra | dict(more or {}), enabled=False)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the service itself costs: its start, its idle hours and its memory, beside systemd-networkd and node_exporter.
+"""The cost of the service: its start, its idle time and its memory, beside systemd-networkd and node_exporter.
 
-`python3 -m tests.bench.cost`: one VM with one card whose 7 VFs are as they should be.
+`python3 -m tests.bench.cost`: one VM with one card whose 7 VFs are converged.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from tests.lab.warm import WarmVM
 
 ROUNDS, MINUTES = 5, 10
 EXPORTER = "/usr/bin/prometheus-node-exporter"
-# How much processor time Python and what the event loop needs take to start.
+# The CPU time that Python and asyncio take to start.
 _IMPORT = 'bash -c \'TIMEFORMAT="%U %S"; time python3 -c "import asyncio"\' 2>&1'
-# A unit's processes; what each of them was woken for; its own memory, with a share of what several map.
+# The processes of a unit, their wakeups, and their memory: shared pages count in proportion.
 _PIDS = "cat /sys/fs/cgroup/$(systemctl show -P ControlGroup {unit})/cgroup.procs"
 _WAKEUPS = (
     "for pid in $({pids}); do cat /proc/$pid/task/*/status; done | awk '/^voluntary_ctxt/ {{n += $2}} END {{print n}}'"
@@ -31,7 +31,7 @@ _CPU = "systemctl show -P CPUUsageNSec {unit}"
 
 @dataclass(frozen=True)
 class Idle:
-    """Over the minutes in which nothing happened; memory at their end, and the highest that the cgroup has seen."""
+    """Per idle minute; memory at the end, and the cgroup's peak."""
 
     wakeups_per_minute: float
     cpu_ms_per_minute: float
@@ -41,12 +41,12 @@ class Idle:
 
 
 def start_cost(vm: VM) -> tuple[float, float]:
-    """Processor seconds from the start to READY, where all is as the policy wants it; and those of the import."""
+    """CPU seconds from the start to READY on a converged host, and those of `import asyncio`."""
     vm.run("systemctl restart vfagent.service", timeout=120)
-    managed = int(vm.run(_CPU.format(unit="vfagent.service")).stdout) / 1e9
+    service = int(vm.run(_CPU.format(unit="vfagent.service")).stdout) / 1e9
     vm.run("sleep 5")
-    theirs = sum(map(float, vm.run(_IMPORT).stdout.split()))
-    return managed, theirs
+    asyncio = sum(map(float, vm.run(_IMPORT).stdout.split()))
+    return service, asyncio
 
 
 def idle_cost(vm: VM, units: dict[str, str], minutes: float) -> dict[str, Idle]:
@@ -58,8 +58,8 @@ def idle_cost(vm: VM, units: dict[str, str], minutes: float) -> dict[str, Idle]:
             wakeups_per_minute=(after[name][0] - before[name][0]) / minutes,
             cpu_ms_per_minute=(after[name][1] - before[name][1]) / 1e6 / minutes,
             pss_mib=int(vm.run(_of(_PSS, unit)).stdout) / 1024,
-            cgroup_mib=_driver_state(vm, unit, "MemoryCurrent"),
-            peak_mib=_driver_state(vm, unit, "MemoryPeak"),
+            cgroup_mib=_memory_mib(vm, unit, "MemoryCurrent"),
+            peak_mib=_memory_mib(vm, unit, "MemoryPeak"),
         )
         for name, unit in units.items()
     }
@@ -73,7 +73,7 @@ def _counted(vm: VM, unit: str) -> tuple[int, int]:
     return int(vm.run(_of(_WAKEUPS, unit)).stdout), int(vm.run(_CPU.format(unit=unit)).stdout)
 
 
-def _driver_state(vm: VM, unit: str, which: str) -> float:
+def _memory_mib(vm: VM, unit: str, which: str) -> float:
     return int(vm.run(f"systemctl show -P {which} {unit}").stdout) / (1 << 20)
 
 
@@ -94,15 +94,15 @@ def measure(minutes: float) -> tuple[list[tuple[float, float]], dict[str, Idle]]
 
 
 def report(starts: list[tuple[float, float]], idle: dict[str, Idle], minutes: float) -> Iterator[str]:
-    ratios = [managed / theirs for managed, theirs in starts]
-    yield "From start to READY where nothing is to be done, in processor time of `python3 -c 'import asyncio'`:"
+    ratios = [service / asyncio for service, asyncio in starts]
+    yield "From start to READY on a converged host, as a ratio to the CPU time of `python3 -c 'import asyncio'`:"
     yield f"min {min(ratios):.2f}  median {statistics.median(ratios):.2f}  max {max(ratios):.2f}"
-    yield f"In {minutes:g} minutes in which nothing happens:"
+    yield f"In {minutes:g} idle minutes:"
     yield f"{'':22} wakeups/min   CPU ms/min   resident MiB (Pss)   cgroup MiB   peak MiB"
-    for name, one in idle.items():
+    for name, usage in idle.items():
         yield (
-            f"{name:22} {one.wakeups_per_minute:11.1f}   {one.cpu_ms_per_minute:10.1f}   {one.pss_mib:18.1f}"
-            f"   {one.cgroup_mib:10.1f}   {one.peak_mib:8.1f}"
+            f"{name:22} {usage.wakeups_per_minute:11.1f}   {usage.cpu_ms_per_minute:10.1f}   {usage.pss_mib:18.1f}"
+            f"   {usage.cgroup_mib:10.1f}   {usage.peak_mib:8.1f}"
         )
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     options = parser.parse_args()
     starts, idle = measure(options.minutes)
     if options.json:
-        print(json.dumps({"starts": starts, "idle": {name: asdict(one) for name, one in idle.items()}}, indent=2))
+        print(json.dumps({"starts": starts, "idle": {name: asdict(usage) for name, usage in idle.items()}}, indent=2))
     else:
         print("\n".join(report(starts, idle, options.minutes)))
 

@@ -12,20 +12,20 @@ from typing import Any
 from tests.bench.scale import VFS
 
 _PANELS = (
-    ("full look, nothing to do", "look_s", "s of CPU", 1.0),
+    ("observation of all PFs, converged", "observe_s", "s of CPU", 1.0),
     ("policy reload", "reload_s", "s of CPU", 1.0),
     ("first convergence (fake kernel)", "converged_s", "s", 1.0),
     ("event of one VF", "event_s", "ms of CPU", 1e3),
 )
 
 
-def draw(found: list[dict[str, Any]], path: Path) -> None:
+def draw(results: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(_PANELS), figsize=(15, 3.6), dpi=100)
-    vfs = [one["pfs"] * VFS for one in found]
+    vfs = [result["pfs"] * VFS for result in results]
     for axis, (title, key, unit, factor) in zip(axes, _PANELS, strict=True):
-        values = [one[key] * factor for one in found]
+        values = [result[key] * factor for result in results]
         axis.plot(vfs, values, "o-", color="#1f60c4", label="measured")
         if key != "event_s":
             axis.plot(vfs, [values[-1] * count / vfs[-1] for count in vfs], ":", color="#888888", label="linear")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From power-on to ready VFs and to the first guest: vfagent beside other ways, one boot each, interleaved.
+"""The time from power-on to ready VFs and to the first guest: vfagent beside other ways, one boot each, interleaved.
 
-`python3 -m tests.bench.poweron`: seconds since the kernel began, as ratios to the straight line of the same round.
-The guest is a kernel of a few bytes that says so on its serial port. Those that start no guests get theirs the
-moment its VF is ready, by the program that records that: a bare QEMU, and so sooner than by anything of their own.
-One way has the guest as vfagent has it: its unit as a file, which systemd starts when udev has its VF's devices.
+`python3 -m tests.bench.poweron`: seconds since the kernel's start, as ratios to the straight line of the same round.
+The guest is a kernel of a few bytes that prints a line on its serial port. For ways that start no guests, the recorder
+starts a bare QEMU as soon as the VF is ready, which is faster than any start of their own could be.
+One way starts the guest as vfagent does: its unit is a file, which systemd starts when udev has the VF's devices.
 """
 
 import argparse
@@ -36,7 +36,7 @@ image = "/srv/say"
 [guest.unit]
 TimeoutStopSec = "3s"
 """
-_GUEST_UNIT, _OUR_UNIT = "first-guest.service", "vfagent-guest-first.service"
+_GUEST_UNIT, _VFAGENT_UNIT = "first-guest.service", "vfagent-guest-first.service"
 _UNITS = "/usr/lib/systemd/system"
 _RECORD = "/var/lib/bench/record"
 _RECORDER = f"""
@@ -68,7 +68,7 @@ def _wanted(unit: str, target: str) -> dict[str, Content]:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is laid over the host before the boot, and the unit of its guest."""
+    """The files that are added to the host before the boot, and the unit of its guest."""
 
     name: str
     files: Mapping[str, Content]
@@ -85,19 +85,19 @@ def ways() -> tuple[Way, ...]:
     overrides: dict[str, Content] = {f"/etc/driverctl.d/pci-{vf}": b"vfio-pci\n" for vf in VFS}
     return (
         Way(FLOOR, guest | _wanted("straight.service", "sysinit")),
-        Way(VFAGENT, _wanted("vfagent.service", "multi-user"), _OUR_UNIT),
-        # igbvf, loaded by udev meanwhile, would take VFs from under the script, which then ends with EBUSY.
+        Way(VFAGENT, _wanted("vfagent.service", "multi-user"), _VFAGENT_UNIT),
+        # udev would load igbvf, which binds VFs before the script does; the script then ends with EBUSY.
         Way(SEED, guest | no_driver | {"/etc/bench/seed": b""}),
         Way(LINK, guest | by_ids | link | _wanted("systemd-networkd.service", "multi-user")),
-        Way(LINK_UNIT, by_ids | link | _wanted("systemd-networkd.service", "multi-user"), _OUR_UNIT),
+        Way(LINK_UNIT, by_ids | link | _wanted("systemd-networkd.service", "multi-user"), _VFAGENT_UNIT),
         Way(DRIVERCTL, guest | no_driver | overrides | {"/etc/bench/linkctl": b""}),
     )
 
 
 def _by_unit(text: str) -> dict[str, Content]:
-    """The unit that vfagent made, for whoever has none."""
-    path = f"/etc/systemd/system/{_OUR_UNIT}"
-    return {path: text.encode(), f"/etc/systemd/system/multi-user.target.wants/{_OUR_UNIT}": Entry(target=path)}
+    """The guest's unit, as vfagent created it."""
+    path = f"/etc/systemd/system/{_VFAGENT_UNIT}"
+    return {path: text.encode(), f"/etc/systemd/system/multi-user.target.wants/{_VFAGENT_UNIT}": Entry(target=path)}
 
 
 def host() -> dict[str, Entry]:
@@ -114,29 +114,29 @@ def host() -> dict[str, Entry]:
 
 @dataclass(slots=True)
 class Results:
-    """Seconds since the kernel began, by way; None where a way did not get there."""
+    """Seconds since the kernel's start, by way; None if it did not finish."""
 
     ready: dict[str, list[float | None]] = field(default_factory=dict)
-    said: dict[str, list[float | None]] = field(default_factory=dict)
+    guest: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 def measure(vm: VM, way: Way) -> tuple[float | None, float | None]:
-    """One boot: when the VFs were ready, and when the guest said so. Leaves the guest running."""
+    """One boot: when the VFs were ready, and when the guest printed its line. Leaves the guest running."""
     vm.put_tree(way.files)
     vm.run("rm -f /var/lib/bench/record; sync")
     vm.power_cycle(timeout=300)
     written = f"timeout {LIMIT_S + 30} sh -c 'until grep -q all_s {_RECORD}; do sleep 1; done'"
     vm.run(written, timeout=LIMIT_S + 60, check=False)
-    found = json.loads((vm.get(_RECORD).decode().splitlines() or ['{"all": false}'])[-1])
-    ready = found["ready"] if found["all"] else None
-    return ready, _said(vm, way) if ready else None
+    record = json.loads((vm.get(_RECORD).decode().splitlines() or ['{"all": false}'])[-1])
+    ready = record["ready"] if record["all"] else None
+    return ready, _guest_started(vm, way) if ready else None
 
 
 def clean(vm: VM, way: Way) -> None:
     vm.run(f"systemctl stop {way.guest}; rm -f {' '.join(way.files)}", timeout=60, check=False)
 
 
-def _said(vm: VM, way: Way) -> float:
+def _guest_started(vm: VM, way: Way) -> float:
     wait_logged(vm, way.guest, MARK, timeout=LIMIT_S)
     line = vm.run(f"journalctl -b -q -o json -u {way.guest} -g '{MARK}'").stdout.splitlines()[0]
     return int(json.loads(line)["__MONOTONIC_TIMESTAMP"]) / 1e6
@@ -150,37 +150,37 @@ def run(rounds: int) -> Results:
             for way in ways():
                 if way.name == LINK_UNIT:
                     way = replace(way, files={**way.files, **_by_unit(unit)})
-                ready, said = measure(vm, way)
+                ready, guest_s = measure(vm, way)
                 if way.name == VFAGENT:
-                    # As it is made where udev is done: ordered after its VF, which vfagent did not need to wait for.
+                    # The unit as vfagent creates it after udev is done: ordered after its VF's device unit.
                     vm.run("udevadm settle; vfagent guest stop first; vfagent guest start first", timeout=60)
-                    unit = vm.run(f"systemctl cat {_OUR_UNIT}").stdout
+                    unit = vm.run(f"systemctl cat {_VFAGENT_UNIT}").stdout
                 clean(vm, way)
-                print(f"  round {number} {way.name}: VFs {ready} s, guest {said} s", file=sys.stderr, flush=True)
+                print(f"  round {number} {way.name}: VFs {ready} s, guest {guest_s} s", file=sys.stderr, flush=True)
                 results.ready.setdefault(way.name, []).append(ready)
-                results.said.setdefault(way.name, []).append(said)
+                results.guest.setdefault(way.name, []).append(guest_s)
     return results
 
 
 def table(seconds: Mapping[str, list[float | None]]) -> Iterator[str]:
     yield f"{'way':33}  {'min':>6}  {'median':>6}  {'max':>6}   seconds (median)"
-    for name, mine in seconds.items():
-        pairs = [(one, floor) for one, floor in zip(mine, seconds[FLOOR], strict=True) if one and floor]
-        ratios = [one / floor for one, floor in pairs]
-        failed = f", and {len(mine) - len(pairs)} of {len(mine)} boots without" if len(pairs) < len(mine) else ""
+    for name, values in seconds.items():
+        pairs = [(value, floor) for value, floor in zip(values, seconds[FLOOR], strict=True) if value and floor]
+        ratios = [value / floor for value, floor in pairs]
+        failed = f", failed in {len(values) - len(pairs)} of {len(values)} boots" if len(pairs) < len(values) else ""
         if ratios:
             low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-            took = statistics.median(one for one, _ in pairs)
+            took = statistics.median(value for value, _ in pairs)
             yield f"{name:33}  {low:6.2f}  {middle:6.2f}  {high:6.2f}   {took:.1f}{failed}"
         else:
-            yield f"{name:33}  in none of {len(mine)} boots"
+            yield f"{name:33}  failed in all {len(values)} boots"
 
 
 def report(results: Results) -> Iterator[str]:
     yield f"From power-on to {COUNT} VFs with MAC and VLAN on vfio-pci and the PF up, as ratios:"
     yield from table(results.ready)
-    yield "From power-on to the first guest's first word, as ratios:"
-    yield from table(results.said)
+    yield "From power-on to the first guest's first line, as ratios:"
+    yield from table(results.guest)
     yield from (f"{name:33}  {why}" for name, why in CANNOT.items())
 
 
@@ -190,8 +190,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = run(options.rounds)
-    found = {"ready_s": results.ready, "guest_s": results.said}
-    print(json.dumps(found, indent=2) if options.json else "\n".join(report(results)))
+    seconds = {"ready_s": results.ready, "guest_s": results.guest}
+    print(json.dumps(seconds, indent=2) if options.json else "\n".join(report(results)))
 
 
 if __name__ == "__main__":

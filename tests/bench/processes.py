@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process has cost, as /proc has it."""
+"""CPU time, memory and connections of a process, from /proc."""
 
 import os
 from pathlib import Path
@@ -26,6 +26,6 @@ def _pss_kib(pid: int) -> int:
 
 
 def connections(pid: int) -> int:
-    """TCP connections of the process's network namespace that are not over."""
+    """TCP connections of the process's network namespace that are open."""
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[3] not in ("0A", "06") for row in rows)  # one that listens, one that is over (TIME_WAIT)
+    return sum(row[3] not in ("0A", "06") for row in rows)  # LISTEN, TIME_WAIT

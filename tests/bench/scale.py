@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How cost grows with the host: `python3 -m tests.bench.scale`, as root; up to 64 PFs with 128 VFs each.
 
-The kernel is made of files there, in memory, and what PFs hold for their VFs comes as netlink messages, as from a real
-one. A look is measured in this process; the rest with the agent, its workers and its sockets, on such a host.
+The kernel is a fake one: files in memory, and netlink messages with the PFs' VF attributes, as from a real kernel.
+An observation is measured in this process; the rest with the agent, its workers and its sockets.
 """
 
 import argparse
@@ -41,21 +41,21 @@ MORE = '[[pf]]\nname = "none"\nmatch = {{ driver = "ice" }}\nvfs = 1\n'
 
 
 @dataclass(frozen=True)
-class Found:
-    """Seconds of processor time, but for `converged_s`, which passed; memory of the agent and all its workers."""
+class Cost:
+    """Seconds of CPU time, except `converged_s`, which is elapsed time. Memory of the agent and all its workers."""
 
     pfs: int
-    look_s: float
+    observe_s: float
     converged_s: float
     event_s: float
-    event_looks: int
+    event_rounds: int
     reload_s: float
     idle_mib: float
     peak_mib: float
 
 
 class RecordedRtnl(SysfsRtnl):
-    """A PF's port is up, and each of its VFs as the policy wants it."""
+    """PFs that are up, with VFs that are configured as the policy says."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host.sysfs)
@@ -79,8 +79,8 @@ def _add_pfs(files: FakeKernel, count: int, *, vfs: int, interface: bool) -> lis
     return pfs
 
 
-def look_s(count: int, folder: Path) -> float:
-    """Of every PF of a host on which there is nothing to do: the least of three."""
+def observe_s(count: int, folder: Path) -> float:
+    """An observation of every PF of a converged host: the fastest of three."""
     files = FakeKernel(folder)
     files.tree.policy(POLICY.format(count=VFS))
     _add_pfs(files, count, vfs=VFS, interface=True)
@@ -101,22 +101,22 @@ def look_s(count: int, folder: Path) -> float:
 
 
 class Measured:
-    """A running agent, and what it and its workers cost since the last question."""
+    """A running agent, with the CPU time and memory of it and its workers."""
 
     def __init__(self, service: Service) -> None:
         self.service, self.pid = service, service.process.pid
         self.peak_mib = self._before = 0.0
 
     def cpu_s(self) -> float:
-        """Since it was last asked; workers count once they have ended."""
+        """Since the last call. Workers count once they have ended."""
         now = cpu_s(self.pid)
         since, self._before = now - self._before, now
         return since
 
     def mib(self) -> float:
-        found = pss_mib(self.pid)
-        self.peak_mib = max(self.peak_mib, found)
-        return found
+        mib = pss_mib(self.pid)
+        self.peak_mib = max(self.peak_mib, mib)
+        return mib
 
     def until(self, condition: Callable[[], object]) -> None:
         def checked() -> object:
@@ -127,7 +127,7 @@ class Measured:
         self.service.until(checked, within_s=LIMIT_S)
 
     def quiet(self) -> None:
-        """Until it has done nothing for two seconds, and the worker that is kept ready is there."""
+        """Waits until no round has started for two seconds."""
         before, since = -1, time.monotonic()
         while time.monotonic() - since < 2.0:
             if (now := self.rounds()) != before:
@@ -149,9 +149,9 @@ def _agent(folder: Path, notify: Path) -> Iterator[Measured]:
         assert service.stop() == 0
 
 
-def measure(count: int) -> Found:
+def measure(count: int) -> Cost:
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="vfagent-scale-") as name:
-        alone = look_s(count, Path(name) / "look")
+        observation = observe_s(count, Path(name) / "observe")
         files = FakeKernel(Path(name) / "agent")
         files.tree.policy(POLICY.format(count=VFS))
         pfs = _add_pfs(files, count, vfs=0, interface=False)
@@ -162,8 +162,8 @@ def measure(count: int) -> Found:
             agent.quiet()
             idle = agent.mib()
             agent.cpu_s()
-            return Found(
-                count, alone, converged, *_event(agent, files, pfs), _reload(agent, files), idle, agent.peak_mib
+            return Cost(
+                count, observation, converged, *_event(agent, files, pfs), _reload(agent, files), idle, agent.peak_mib
             )
 
 
@@ -173,7 +173,7 @@ def _settled(service: Service, count: int) -> bool:
 
 
 def _event(agent: Measured, files: FakeKernel, pfs: list[str]) -> tuple[float, int]:
-    """One VF's driver is said to have changed."""
+    """A uevent of one VF: its driver has changed."""
     before = agent.rounds()
     send(message(f"/devices/pci0000:00/{files.tree.vfs(pfs[-1])[0]}", action="bind"))
     agent.until(lambda: agent.rounds() > before)
@@ -182,7 +182,7 @@ def _event(agent: Measured, files: FakeKernel, pfs: list[str]) -> tuple[float, i
 
 
 def _reload(agent: Measured, files: FakeKernel) -> float:
-    """With a rule more, for cards that are not there: each PF is looked at again."""
+    """With another rule, for cards that are absent: each PF is reconciled again."""
     before = agent.rounds()
     files.tree.policy((POLICY + MORE).format(count=VFS))
     agent.service.signal(signal.SIGHUP)
@@ -191,14 +191,14 @@ def _reload(agent: Measured, files: FakeKernel) -> float:
     return agent.cpu_s()
 
 
-def table(results: list[Found]) -> Iterator[str]:
-    yield "  VFs    full look   of a VF   converged   an event (looks)   reload   memory idle, peak"
-    for one in results:
-        vfs = one.pfs * VFS
+def table(results: list[Cost]) -> Iterator[str]:
+    yield "  VFs    observation   per VF   converged   event (rounds)   reload   memory idle, peak"
+    for result in results:
+        vfs = result.pfs * VFS
         yield (
-            f"{vfs:5}   {one.look_s:8.2f} s  {1e6 * one.look_s / vfs:5.0f} µs   {one.converged_s:7.1f} s"
-            f"   {1e3 * one.event_s:8.0f} ms ({one.event_looks})   {one.reload_s:5.2f} s"
-            f"   {one.idle_mib:6.1f}, {one.peak_mib:.1f} MiB"
+            f"{vfs:5}   {result.observe_s:8.2f} s  {1e6 * result.observe_s / vfs:5.0f} µs   {result.converged_s:7.1f} s"
+            f"   {1e3 * result.event_s:8.0f} ms ({result.event_rounds})   {result.reload_s:5.2f} s"
+            f"   {result.idle_mib:6.1f}, {result.peak_mib:.1f} MiB"
         )
 
 
@@ -207,12 +207,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="PFs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    results = list[Found]()
+    results = list[Cost]()
     with private_kernel():
         for count in options.sizes:
             results.append(measure(count))
             print(f"  {results[-1]}", file=sys.stderr, flush=True)
-    print(json.dumps([asdict(one) for one in results]) if options.json else "\n".join(table(results)))
+    print(json.dumps([asdict(result) for result in results]) if options.json else "\n".join(table(results)))
 
 
 if __name__ == "__main__":

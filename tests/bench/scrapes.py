@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scrapes cost: `python3 -m tests.bench.scrapes`, as root.
+"""The cost of scrapes: `python3 -m tests.bench.scrapes`, as root.
 
-A scrape of 1,024 VFs, each time of a page that has to be made anew; and convergences without and with clients that mean
-no good (100 scrapes at once, slow ones, headers of a megabyte), in turns. The kernel is made of files there, and takes
-1.5 s to make VFs; the agent, its workers and its sockets are real.
+Scrapes of 1,024 VFs, each of a new page; and convergences without and with hostile clients (100 scrapes at once, slow
+requests, headers of a megabyte), in turns. The kernel is a fake one that takes 1.5 s to create VFs; the agent, its
+workers and its sockets are real.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from vfagent.reconcile.status import snapshot
 from vfagent.service.status_cache import StatusCache
 
 PFS, VFS, SCRAPES = 8, 128, 20
-BUSY = 9 * 10**12  # bytes or packets that a VF has carried
+BUSY = 9 * 10**12  # a VF's bytes or packets
 COUNT, KERNEL_S, LIMIT_S = 7, 1.5, 60
 POLICY = (
     '[[pf]]\nname = "all"\nmatch = {{ driver = "igb" }}\nvfs = {count}\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
@@ -65,14 +65,14 @@ def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
 async def _serve_large_pages() -> None:
     counters = Counters()
     states, traffic = _many_pfs()
-    kept = StatusCache()
-    kept.of(states)  # as when status.json was last written
+    cache = StatusCache()
+    cache.of(states)  # status.json was written
 
     def view() -> View:
-        return View(snapshot(kept.of(states), views.POLICY, "1", ready=True), counters, traffic)
+        return View(snapshot(cache.of(states), views.POLICY, "1", ready=True), counters, traffic)
 
     def generation() -> int:
-        counters.changed()  # each page is out of date when the next is asked for
+        counters.changed()  # each page is outdated at the next request
         return counters.generation
 
     renderer = Renderer(view, generation, tuple)
@@ -89,13 +89,13 @@ async def _scrape() -> float:
 
 
 def scrape_times() -> tuple[list[float], float]:
-    """Seconds of each scrape, and the processors' seconds that each took, which a busy machine does not lengthen."""
+    """Seconds of each scrape, and the CPU time of each, which does not grow on a busy machine."""
     with subprocess.Popen([sys.executable, "-m", "tests.bench.scrapes", "--serve"]) as server:
         _wait_for_port()
         asyncio.run(_scrape())
         before, times = cpu_s(server.pid), []
         for _ in range(SCRAPES):
-            time.sleep(0.6)  # younger pages are handed out as they are
+            time.sleep(0.6)  # the server reuses a page for half a second
             times.append(asyncio.run(_scrape()))
         cost_s = (cpu_s(server.pid) - before) / SCRAPES
         server.terminate()
@@ -113,7 +113,7 @@ def _wait_for_port() -> None:
             return
 
 
-# Clients that mean no good
+# Hostile clients
 
 
 async def _burst() -> None:
@@ -166,7 +166,7 @@ def _clients(*, hostile: bool) -> Iterator[None]:
 
 
 def _converge(files: FakeKernel, service: Service, count: int) -> float:
-    """From the reload to the kernel's last answer."""
+    """From the reload to the end of the kernel's last write."""
     files.tree.policy(POLICY.format(count=count))
     began = time.monotonic()
     service.signal(signal.SIGHUP)
@@ -187,8 +187,8 @@ def _resident_kib(service: Service) -> int:
 
 
 def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float], list[int]]:
-    """Seconds without and with hostile clients, and the agent's memory after each pair and its clients."""
-    files, quiet, stormy, driver_state = FakeKernel(folder / "root"), list[float](), list[float](), list[int]()
+    """Seconds without and with hostile clients, and the agent's memory after each pair."""
+    files, quiet, stormy, resident_kib = FakeKernel(folder / "root"), list[float](), list[float](), list[int]()
     files.tree.policy(POLICY.format(count=0))
     files.tree.add_pf(PF)
     files.slow_down(PF, "sriov_numvfs", KERNEL_S)
@@ -202,9 +202,9 @@ def convergence_times(pairs: int, folder: Path) -> tuple[list[float], list[float
                     times.append(_converge(files, service, COUNT))
                 _converge(files, service, 0)
             service.until(lambda: not connections(service.process.pid))
-            driver_state.append(_resident_kib(service))
+            resident_kib.append(_resident_kib(service))
         assert service.stop() == 0
-    return quiet[1:], stormy[1:], driver_state[1:]  # the first of each only loads what is needed
+    return quiet[1:], stormy[1:], resident_kib[1:]  # the first pair only warms up
 
 
 def main() -> None:
@@ -229,7 +229,7 @@ def _report_scrapes(scrapes: list[float], cost_s: float) -> None:
 
 
 def _report(quiet: list[float], stormy: list[float], memory: list[int]) -> None:
-    ratios = [one / other for one, other in zip(stormy, quiet, strict=True)]
+    ratios = [value / other for value, other in zip(stormy, quiet, strict=True)]
     print(f"{COUNT} VFs, without hostile clients: median {statistics.median(quiet):.2f} s")
     low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
     print(f"with them, as ratios in pairs: min {low:.3f}, median {middle:.3f}, max {high:.3f}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one convergence of vfagent is made of: steps in the kernel, and processor time of its own and of the kernel."""
+"""The parts of one convergence of vfagent: steps in the kernel, and CPU time of vfagent and of the kernel."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ PROCESSORS = 2  # of the VM
 
 @dataclass(frozen=True)
 class Shares:
-    """Seconds. Steps run side by side: `in_steps` is the time in which at least one of them was at work."""
+    """Seconds. Steps run in parallel: `in_steps` is the time in which at least one of them was running."""
 
     whole: float
     before_first: float
@@ -25,10 +25,10 @@ class Shares:
     idle: float
 
 
-def shares(vm: VM, found: dict[str, Any]) -> Shares:
-    """Of the convergence that the recorder has just `found`."""
-    cpu = found["cpu"]
-    began, took = float(str(found["announced"])), float(str(found["from_udev_s"]))
+def shares(vm: VM, record: dict[str, Any]) -> Shares:
+    """Of the convergence that the recorder has just recorded."""
+    cpu = record["cpu"]
+    began, took = float(str(record["announced"])), float(str(record["from_udev_s"]))
     pfs = json.loads(vm.run("vfagent status --json", check=False).stdout)["pfs"]
     steps = next(pf["timeline"] for pf in pfs if pf["address"] == PF)
     spans = sorted((step["started"] - began, (step["ended"] or step["started"]) - began) for step in steps)
@@ -43,13 +43,13 @@ def _covered(spans: Sequence[tuple[float, float]], until: float) -> float:
     return total
 
 
-def report(found: Sequence[Shares]) -> Iterator[str]:
+def report(convergences: Sequence[Shares]) -> Iterator[str]:
     def middle(name: str) -> float:
-        return statistics.median(float(getattr(one, name)) / one.whole for one in found)
+        return statistics.median(float(getattr(part, name)) / part.whole for part in convergences)
 
     yield "One convergence of vfagent, as shares of its time (medians):"
-    yield f"  event, look and plan until the first step   {middle('before_first'):4.0%}"
-    yield f"  at least one step at work in the kernel     {middle('in_steps'):4.0%}"
-    yield f"  processor time of Python                    {middle('user_cpu'):4.0%}"
-    yield f"  processor time of the kernel for it         {middle('system_cpu'):4.0%}"
-    yield f"  the machine's two processors idle            {middle('idle'):4.0%}"
+    yield f"  event to first step: observation and plan   {middle('before_first'):4.0%}"
+    yield f"  at least one step running in the kernel     {middle('in_steps'):4.0%}"
+    yield f"  CPU time of Python                          {middle('user_cpu'):4.0%}"
+    yield f"  CPU time of the kernel for vfagent          {middle('system_cpu'):4.0%}"
+    yield f"  idle, of the VM's two CPUs                  {middle('idle'):4.0%}"

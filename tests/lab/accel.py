@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether KVM boots this kernel, or software emulation (TCG) must do."""
+"""Whether KVM boots the lab's kernel, or software emulation (TCG) is needed."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ MARK = b"lab: init reached"
 
 
 def accelerator(image: Image) -> str:
-    """kvm or tcg; tried once per boot of this machine."""
+    """kvm or tcg; probed once per boot of this machine."""
     if forced := os.environ.get("VFAGENT_LAB_ACCEL"):
         return forced
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -38,7 +38,7 @@ def _probe(image: Image) -> str:
 
 
 def _boots_under_kvm(image: Image) -> bool:
-    """A paravirtual KVM opens, starts a guest, and lets it hang: only a boot tells."""
+    """A nested KVM may open, start a guest and hang, so only a boot shows whether it works."""
     with tempfile.TemporaryDirectory(prefix="vfagent-lab-") as name:
         folder = Path(name)
         process = Place(image.tools, folder, {image.directory: IMAGE}).start(_arguments())

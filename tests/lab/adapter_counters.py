@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: prints, as JSON, what vfagent's adapter reads of VF 0 of a netdev."""
+"""Runs in the VM: prints, as JSON, the counters of VF 0 of a netdev, read by vfagent's adapter."""
 
 import json
 import socket

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: sets and reads back every VF attribute through vfagent's adapter, on netdevsim."""
+"""Runs in the VM: sets and reads back every VF attribute through vfagent's adapter, on netdevsim."""
 
 import os
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: netdevsim's eswitches to switchdev and back, by vfagent's adapters and steps, two at once."""
+"""Runs in the VM: changes two eswitches of netdevsim to switchdev and back, with vfagent's adapters and steps."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ host, devlink = open_host(), KernelDevlink()
 
 
 def uplink(number: int) -> str:
-    """The one port that is neither a VF's nor a PF's: p1 since its numbers begin at 1."""
+    """The port that belongs to no VF and no PF: p1, because port numbers start at 1."""
     ports = (BUS / f"devices/netdevsim{number}/net").iterdir()
     return next(port.name for port in ports if re.fullmatch(r"p\d+", (port / "phys_port_name").read_text().strip()))
 
@@ -36,21 +36,21 @@ def go_and_come_back(number: int) -> int:
     (BUS / f"devices/{address}/sriov_numvfs").write_text(str(count))
     assert mode(number) == "legacy"
     devlink.set_eswitch_mode(address, "switchdev", bus="netdevsim")
-    subprocess.run(["udevadm", "settle"], check=True)  # udev renames netdevs as they come
+    subprocess.run(["udevadm", "settle"], check=True)  # udev renames new netdevs
     assert mode(number) == "switchdev"
-    found = tuple(representors(host, uplink(number)))
-    assert sorted(one.index for one in found) == list(range(count)), found
-    assert not any(one.admin_up for one in found)
-    for one in found:
-        step = SetRepresentor(address, one.index, one.name, one.ifindex, LinkChange(up=True))
+    observed = tuple(representors(host, uplink(number)))
+    assert sorted(representor.index for representor in observed) == list(range(count)), observed
+    assert not any(representor.admin_up for representor in observed)
+    for representor in observed:
+        step = SetRepresentor(address, representor.index, representor.name, representor.ifindex, LinkChange(up=True))
         execute_network(step, host, force=False)
-    assert all(one.admin_up for one in representors(host, uplink(number)))
+    assert all(representor.admin_up for representor in representors(host, uplink(number)))
     devlink.set_eswitch_mode(address, "legacy", bus="netdevsim")
     assert mode(number) == "legacy"
     subprocess.run(["udevadm", "settle"], check=True)
     assert not tuple(representors(host, uplink(number)))
     (BUS / "del_device").write_text(str(number))
-    return len(found)
+    return len(observed)
 
 
 with ThreadPoolExecutor() as together:

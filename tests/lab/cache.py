@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build products, each in a folder named after the hash of its recipe."""
+"""A cache of build products, each in a folder that is named by the hash of its recipe."""
 
 import fcntl
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Where everything that takes long to make is kept."""
+    """The folder of all build products."""
     default = Path.home() / ".cache" / "vfagent-lab"
     path = Path(os.environ.get("VFAGENT_LAB_CACHE") or default)
     path.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def recipe_hash(recipe: Mapping[str, object]) -> str:
 
 
 def sources(directory: Path, pattern: str = "**/*") -> dict[str, str]:
-    """The files a recipe is made of, by name."""
+    """The files of a recipe, by name."""
     files = sorted(path for path in directory.glob(pattern) if path.is_file())
     return {str(path.relative_to(directory)): path.read_text() for path in files}
 
@@ -44,7 +44,7 @@ def _locked(name: str) -> Iterator[None]:
 
 
 def built(name: str, recipe: Mapping[str, object], make: Callable[[Path], None]) -> Path:
-    """The folder of this recipe's product, made first if it is not there."""
+    """The folder of this recipe's product, built at the first use."""
     product = cache_dir() / f"{name}-{recipe_hash(recipe)}"
     with _locked(name):
         if not product.exists():
@@ -53,7 +53,7 @@ def built(name: str, recipe: Mapping[str, object], make: Callable[[Path], None])
 
 
 def _forget_old(name: str, product: Path) -> None:
-    """A disk image is large; the one before last serves nobody."""
+    """Disk images are large: only the newest old one is kept."""
     others = [path for path in cache_dir().glob(f"{name}-*") if path.is_dir() and path != product]
     for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
         shutil.rmtree(path, ignore_errors=True)

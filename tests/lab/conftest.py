@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every test here boots VMs: the images first, and evidence when one fails."""
+"""Fixtures that boot VMs: the images first, and evidence when a test fails."""
 
 import re
 from collections.abc import Callable, Generator, Iterator
@@ -35,7 +35,7 @@ def pytest_runtest_makereport(
 
 
 def _is_known(report: pytest.TestReport, failure: str) -> bool:
-    """Whether a test before this one failed on the same fixture: a file's VM that did not boot fails all its tests."""
+    """Whether an earlier test failed in the same fixture: if a file's VM does not boot, all its tests fail."""
     known = report.when == "setup" and failure in _setup_failures
     _setup_failures.add(failure)
     return known
@@ -62,7 +62,7 @@ def boot(lab_image: Image) -> Iterator[Callable[..., VM]]:
 
 @pytest.fixture
 def warm(lab_image: Image) -> Iterator[Callable[..., WarmVM]]:
-    """The same, from a host that has booted: for tests that do not look at the boot."""
+    """The same, from the saved state of a booted host: for tests that do not depend on the boot."""
     with ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(WarmVM(*args, **kwargs))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel module that one test alone wants, and that is therefore in no image."""
+"""A kernel module that only one test needs, so that it is in no image."""
 
 import shutil
 from dataclasses import asdict

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian roots: made by mmdebstrap, entered in a mount namespace of their own."""
+"""Debian roots: created by mmdebstrap, entered in a mount namespace."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ exec chroot "$root" "$@"
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What a root is made of; also its recipe."""
+    """The contents of a root; also its recipe."""
 
     suite: str
     packages: tuple[str, ...]
@@ -43,13 +43,13 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class StockRoot(Root):
-    """One that packages are installed in later, without a network: apt has the files of those that are needed."""
+    """A root in which packages are installed later without a network: apt has downloaded them."""
 
     downloaded: tuple[str, ...] = ()
 
 
 def install_commands() -> None:
-    """Gets the programs the lab runs on this machine, where they are missing."""
+    """Installs missing programs that the lab runs on this machine."""
     missing = sorted({package for name, package in COMMANDS.items() if not shutil.which(name)})
     if not missing:
         return
@@ -63,12 +63,12 @@ def install_commands() -> None:
 def mirror() -> str | None:
     """This machine's Debian mirror; None leaves the choice to mmdebstrap."""
     argv = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"]
-    found = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
-    return found[0] if found else None
+    uris = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
+    return uris[0] if uris else None
 
 
 def bootstrap(root: Root, target: Path) -> None:
-    """Makes the root in a folder."""
+    """Creates the root in a folder."""
     uri = mirror()
     source = [f"deb {uri} {root.suite} main"] if uri else []
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(root.packages)]
@@ -77,7 +77,7 @@ def bootstrap(root: Root, target: Path) -> None:
     else:
         argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
     argv += [f"--customize-hook={hook}" for hook in _hooks(root, uri)]
-    # The kernel package would make an initrd that nobody boots.
+    # The kernel package would create an initrd that is not used.
     env = os.environ | {"INITRD": "No"}
     done = subprocess.run(
         [*argv, root.suite, str(target), *source], env=env, check=False, capture_output=True, text=True
@@ -104,14 +104,14 @@ def _hooks(root: Root, uri: str | None) -> list[str]:
 
 
 def entry(root: Path, binds: Mapping[Path, str], *, network: bool) -> list[str]:
-    """The argv that puts a command into the root; the command's process stays the same one."""
+    """The argv that runs a command in the root, with exec: the process keeps its pid."""
     unshare = ["unshare", "--mount", "--propagation", "private", *([] if network else ["--net"])]
     pairs = [word for source, place in binds.items() for word in (str(source), place)]
     return [*unshare, "sh", "-c", _ENTER, "sh", str(root), *pairs, "--"]
 
 
 def run_in(root: Path, argv: Sequence[str], binds: Mapping[Path, str] | None = None) -> str:
-    """Runs a command in the root and gives its output."""
+    """Runs a command in the root and returns its output."""
     command = [*entry(root, binds or {}, network=False), *argv]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     if result.returncode:

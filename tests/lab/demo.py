@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent's main job, to look at: a host boots and has VFs and a guest on one; a NIC is plugged in and gets its own."""
+"""A demonstration: a host boots with VFs and a guest on one of them; a NIC is plugged in and gets its VFs."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.facts import vfs
-from tests.lab.guest_facts import wait_said
+from tests.lab.guest_facts import wait_printed
 from tests.lab.image import hypervisor
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
@@ -46,15 +46,15 @@ def _show_plan(vm: VM, times: list[tuple[str, float]]) -> None:
 def _show_boot(vm: VM, times: list[tuple[str, float]]) -> None:
     with _timed(times, "reboot, until the host takes commands"):
         vm.reboot()
-    with _timed(times, "from then to what its guest said, booted from an iSCSI disk through a VF"):
-        wait_said(vm, "cirros", MARK, timeout=120)
+    with _timed(times, "from then to the first line of its guest, booted from an iSCSI disk through a VF"):
+        wait_printed(vm, "cirros", MARK, timeout=120)
     vm.wait_boot()
     _title("The same host after its next boot: vfagent status")
     _print(vm, "vfagent status")
     _print(vm, "ip link show $(ls /sys/bus/pci/devices/0000:01:00.0/net)")
-    shown = vm.run("systemctl show --value --property ActiveEnterTimestampMonotonic vfagent.service").stdout
+    ready = vm.run("systemctl show --value --property ActiveEnterTimestampMonotonic vfagent.service").stdout
     begun = vm.run("systemctl show --value --property InactiveExitTimestampMonotonic vfagent.service").stdout
-    times.append(("of the boot: vfagent, from its start to READY", (int(shown) - int(begun)) / 1e6))
+    times.append(("of the boot: vfagent, from its start to READY", (int(ready) - int(begun)) / 1e6))
 
 
 def _show_hotplug(vm: VM, times: list[tuple[str, float]]) -> None:
@@ -68,8 +68,8 @@ def _show_hotplug(vm: VM, times: list[tuple[str, float]]) -> None:
 
 def _show_guest(vm: VM) -> None:
     _title("The guest's serial console: journalctl -u vfagent-guest-cirros")
-    said = vm.run("journalctl -a -o cat -u vfagent-guest-cirros").stdout
-    plain = re.sub(r"\x1b\[[0-9;=?]*[A-Za-z]", "", said).replace("\r", "").splitlines()
+    text = vm.run("journalctl -a -o cat -u vfagent-guest-cirros").stdout
+    plain = re.sub(r"\x1b\[[0-9;=?]*[A-Za-z]", "", text).replace("\r", "").splitlines()
     print("\n".join([line for line in plain if line.strip()][-12:]), flush=True)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a VM looked like when a test failed."""
+"""Evidence of a failed test: the VM's logs, units, links and processes."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ COMMANDS = {
     "lspci.txt": "lspci -nnk",
     "processes.txt": "ps axo pid,ppid,stat,wchan:32,args",
 }
-# For whoever sees only the test's output.
+# Printed with the test's output.
 SUMMARY = "systemctl --plain --no-legend --failed; journalctl --no-pager -o short-monotonic -b -p warning -n 25"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guest's kernel holds of a PF and its VFs, asked without vfagent."""
+"""The state of a PF and its VFs in the VM's kernel, read without vfagent."""
 
 import json
 from dataclasses import dataclass
@@ -29,32 +29,32 @@ def netdev(vm: VM, pf: str) -> str:
 
 
 def link(vm: VM, pf: str) -> dict[str, object]:
-    [found] = json.loads(vm.run(f"ip -j -d link show {netdev(vm, pf)}").stdout)
-    assert isinstance(found, dict)
-    return found
+    [facts] = json.loads(vm.run(f"ip -j -d link show {netdev(vm, pf)}").stdout)
+    assert isinstance(facts, dict)
+    return facts
 
 
 def hwmode(vm: VM, name: str) -> object:
-    """Of the switch of a card, by the netdev of its PF; None where its driver says nothing of it."""
-    found = json.loads(vm.run(f"bridge -j -d link show dev {name}", check=False).stdout or "[]")
-    return found[0].get("hwmode") if found else None
+    """The mode of a card's bridge, by the netdev of its PF; None if the driver does not report it."""
+    links = json.loads(vm.run(f"bridge -j -d link show dev {name}", check=False).stdout or "[]")
+    return links[0].get("hwmode") if links else None
 
 
 def vfs(vm: VM, pf: str) -> list[VfFacts]:
-    """Each VF by sysfs, and what its PF holds for it by netlink."""
+    """Each VF by sysfs, with its attributes by netlink from the PF."""
     lines = vm.run(_LINKS.format(base=f"{SYSFS}/{pf}")).stdout.splitlines()
     if not lines:
         return []
     infos = _infos(vm, pf)
-    # A VF that goes while it is read has an index and no more.
+    # A VF that is removed while it is read has only an index.
     return [_facts(words, infos) for line in lines if len(words := line.split()) > 1]
 
 
 def _infos(vm: VM, pf: str) -> dict[int, dict[str, object]]:
-    """By VF index; none of a PF that is no NIC."""
-    found = link(vm, pf).get("vfinfo_list", []) if netdev(vm, pf) else []
-    assert isinstance(found, list)
-    return {info["vf"]: info for info in found}
+    """By VF index; empty for a PF that is no NIC."""
+    infos = link(vm, pf).get("vfinfo_list", []) if netdev(vm, pf) else []
+    assert isinstance(infos, list)
+    return {info["vf"]: info for info in infos}
 
 
 def _facts(words: list[str], infos: dict[int, dict[str, object]]) -> VfFacts:
@@ -66,7 +66,7 @@ def _facts(words: list[str], infos: dict[int, dict[str, object]]) -> VfFacts:
 
 
 def journal(vm: VM, since: str = "") -> str:
-    """The agent's own lines."""
+    """The messages of the service's unit."""
     after = f"--since '{since}'" if since else ""
     return vm.run(f"journalctl --no-pager -o cat -u vfagent.service {after}").stdout
 
@@ -77,5 +77,5 @@ def now(vm: VM) -> str:
 
 def status(vm: VM) -> dict[str, dict[str, object]]:
     """Each PF's status by its address."""
-    found = json.loads(vm.run("vfagent status --json", check=False).stdout)
-    return {pf["address"]: pf for pf in found["pfs"]}
+    answer = json.loads(vm.run("vfagent status --json", check=False).stdout)
+    return {pf["address"]: pf for pf in answer["pfs"]}

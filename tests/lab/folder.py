@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VM's folder: removed with the VM, or by the next VM if nobody was left to do it."""
+"""A VM's folder: removed with the VM, or by the next VM if the process was killed."""
 
 import fcntl
 import shutil
@@ -11,7 +11,7 @@ PREFIX = "vfagent-vm-"
 
 
 class Folder:
-    """Holds a lock that ends with this process, however it ends."""
+    """Has a lock that ends with this process."""
 
     def __init__(self) -> None:
         _sweep()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels for the Multiboot protocol that halt, one after a word: guests that do nothing, and do not hear ACPI.
+"""Multiboot kernels that halt, one of them after it has printed a mark: guests that do nothing and ignore ACPI.
 
-To wait in iPXE would cost the way there, and a poll: nested emulation makes minutes of that.
+Waiting in iPXE would take minutes in nested emulation.
 """
 
 import struct

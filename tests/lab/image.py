@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds what a lab VM is made of: QEMU, kernel modules, the guest's disk."""
+"""Builds the parts of a lab VM: QEMU, kernel modules and the VM's disk."""
 
 import argparse
 import shutil
@@ -47,7 +47,7 @@ HOST_PACKAGES = (
     "python3-jeepney",
 )
 
-# What a host needs to run guests, and to serve their disks.
+# Packages to run guests, and to serve their disks.
 HYPERVISOR_PACKAGES = (
     "qemu-system-x86",
     "seabios",
@@ -92,7 +92,7 @@ GENERATORS = ("gpt-auto", "hibernate-resume", "rc-local", "run", "ssh", "system-
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a VM boots."""
+    """The files that a VM boots."""
 
     directory: Path
     tools: Path
@@ -109,15 +109,12 @@ def tools() -> Path:
 
 
 def base(suite: str) -> Path:
-    """The guest's root as the packages leave it."""
-    root = Root(suite, HOST_PACKAGES)
-    return built(f"base-{suite}", asdict(root), _root_maker(root)) / "root"
+    """The VM's root with its packages."""
+    return _built_root("base", Root(suite, HOST_PACKAGES))
 
 
-def hypervisor_base(suite: str) -> Path:
-    """The same, with QEMU in it."""
-    root = Root(suite, (*HOST_PACKAGES, *HYPERVISOR_PACKAGES))
-    return built(f"hypervisor-base-{suite}", asdict(root), _root_maker(root)) / "root"
+def _built_root(name: str, root: Root) -> Path:
+    return built(f"{name}-{root.suite}", asdict(root), _root_maker(root)) / "root"
 
 
 def kernel_of(root: Path) -> str:
@@ -126,21 +123,26 @@ def kernel_of(root: Path) -> str:
 
 def host(suite: str = "trixie") -> Image:
     """The VM's disk, kernel and initrd."""
-    return _together("host", suite, base)
+    return _in_parallel("host", suite, lambda: base(suite))
 
 
 def hypervisor(suite: str = "trixie") -> Image:
-    """A host's disk that can run guests: larger, and so not everybody's."""
-    return _together("hypervisor", suite, hypervisor_base)
+    """The disk of a host that can run guests. It is larger, so only some tests use it."""
+    return host_with("hypervisor", Root(suite, (*HOST_PACKAGES, *HYPERVISOR_PACKAGES)))
 
 
-def _together(name: str, suite: str, packages: Callable[[str], Path]) -> Image:
-    """What takes long side by side; the modules are built for the plain root's kernel."""
+def host_with(name: str, root: Root) -> Image:
+    """A host's disk with these packages, which include HOST_PACKAGES."""
+    return _in_parallel(name, root.suite, lambda: _built_root(f"{name}-base", root))
+
+
+def _in_parallel(name: str, suite: str, packages: Callable[[], Path]) -> Image:
+    """Builds the roots in parallel; the modules are built for the plain root's kernel."""
     install_commands()
-    with ThreadPoolExecutor() as together:
-        roots = [together.submit(make, suite) for make in (packages, _build_root, base)]
+    with ThreadPoolExecutor() as pool:
+        roots = [pool.submit(make) for make in (packages, lambda: _build_root(suite), lambda: base(suite))]
         qemu = tools()
-        root, *_ = [one.result() for one in roots]
+        root, *_ = [future.result() for future in roots]
     return _image(name, suite, root, qemu)
 
 
@@ -164,7 +166,7 @@ def _root_maker(root: Root) -> Callable[[Path], None]:
 
 
 def kernel_modules(suite: str) -> Path:
-    """Modules that Debian does not ship, for the guest's kernel."""
+    """Modules that Debian does not ship, for the VM's kernel."""
     kernel = kernel_of(base(suite))
     recipe = {"build": asdict(_build(suite)), "kernel": kernel, "sources": sources(HERE / "modules")}
     return built(f"modules-{suite}", recipe, lambda work: _modules(suite, kernel, work))
@@ -189,7 +191,7 @@ def _modules(suite: str, kernel: str, work: Path) -> None:
 
 
 def _populate(root: Path, modules: Path, work: Path) -> str:
-    """Turns the packages' root into the lab's."""
+    """Turns a root with packages into the lab's."""
     kernel = kernel_of(root)
     shutil.copytree(HERE / "guest/root", root, dirs_exist_ok=True)
     updates = root / "usr/lib/modules" / kernel / "updates"
@@ -242,7 +244,7 @@ def _host(packages: Path, modules: Path, work: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Builds the lab's images, where they are not built yet.")
+    parser = argparse.ArgumentParser(description="Builds the lab's images that are not in the cache.")
     parser.add_argument("--suite", default="trixie", choices=sorted(LINUX_SOURCE))
     image = host(parser.parse_args().suite)
     say(f"image {image.directory}")

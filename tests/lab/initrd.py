@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's initrd: busybox, four drivers and one script, not compressed."""
+"""The VM's initrd: busybox, four drivers and one script, uncompressed."""
 
 import lzma
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent as its Makefile installs it, as a payload for a VM's first boot."""
+"""vfagent as installed by its Makefile, as the payload of a VM's first boot."""
 
 import configparser
 import subprocess
@@ -19,7 +19,7 @@ PACKAGES = Path("usr/lib/python3/dist-packages")
 def vfagent_tree(
     policy: str | None, extra: Mapping[str, Content] | None = None, *, suite: str = "trixie", enabled: bool = True
 ) -> dict[str, Entry]:
-    """vfagent, its policy, its service enabled, and whatever else the test wants."""
+    """vfagent, its policy, its enabled service, and the test's extra files."""
     with tempfile.TemporaryDirectory(prefix="vfagent-lab-") as name:
         root = Path(name)
         make = ["make", "--no-print-directory", "-C", str(REPOSITORY), "install", f"DESTDIR={root}"]
@@ -34,14 +34,14 @@ def vfagent_tree(
 
 
 def _compile(root: Path, suite: str) -> None:
-    """By the guest's Python, as a package's installation does: in the guest it takes seconds."""
+    """With the VM's Python, as in a package's installation; in the VM it would take seconds."""
     options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", "/mnt"]
     command = ["python3", "-m", "compileall", *options, "-p", "/", f"/mnt/{PACKAGES}"]
     run_in(base(suite), command, {root: "/mnt"})
 
 
 def _wanted(root: Path) -> dict[str, Entry]:
-    """The links that systemctl enable would make."""
+    """The links of `systemctl enable`."""
     links: dict[str, Entry] = {}
     for unit in (root / UNITS).glob("*.service"):
         for target in _wanted_by(unit):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Linux for guests: Debian's kernel, its initramfs with open-iscsi, and a disk with an init of its own."""
+"""A Linux for guests: Debian's kernel, an initramfs with open-iscsi, and a disk with only an init."""
 
 import gzip
 import shutil
@@ -55,13 +55,13 @@ def _make(packages: Path, work: Path) -> None:
 
 
 def _unpacked(initrd: bytes) -> bytes:
-    """QEMU hands it over faster than an emulated guest in an emulated host unpacks it. Modules may stand before."""
+    """Uncompressed, because an emulated guest on an emulated host unpacks slowly. An early cpio may come before it."""
     packed = initrd.index(b"\x1f\x8b\x08", max(initrd.find(b"TRAILER!!!"), 0))
     return initrd[:packed] + gzip.decompress(initrd[packed:])
 
 
 def _unpack_kernel(root: Path, image: bytes) -> None:
-    """For the same reason. Where it lies in the image is in its header: Documentation/arch/x86/boot.rst."""
+    """For the same reason. The header has the payload's offset: Documentation/arch/x86/boot.rst."""
     setup = 512 * (image[0x1F1] + 1)
     offset, length = struct.unpack_from("<II", image, 0x248)
     (root / "lab/vmlinux.zst").write_bytes(image[setup + offset :][: length - 4])  # its size follows it
@@ -69,7 +69,7 @@ def _unpack_kernel(root: Path, image: bytes) -> None:
 
 
 def _arrange(root: Path) -> None:
-    # udev's coldplug takes as long as the kernel's whole boot; devtmpfs has the nodes, and the modules are listed.
+    # udev's coldplug takes as long as the kernel's boot; devtmpfs has the nodes, and the modules are listed.
     for udev in root.glob("usr/share/initramfs-tools/**/udev"):
         udev.unlink()
     place = root / "etc/initramfs-tools"
@@ -82,7 +82,7 @@ def _arrange(root: Path) -> None:
 
 
 def _make_disk(busybox: Path, work: Path) -> None:
-    """A root file system that is no more than an init."""
+    """A root file system with only an init."""
     tree = work / "tree"
     for name in ("bin", "sbin", "dev", "proc", "sys", "run", "etc"):
         (tree / name).mkdir(parents=True)

@@ -10,7 +10,7 @@ from tests.lab.qemu import IMAGE, SSH_PORT, VM
 
 PORTS = tuple(f"rp{number}" for number in range(1, 9))
 MANAGEMENT_MAC = "52:54:00:1a:b0:00"
-# no_timer_check: on a busy machine an emulated timer may look dead to the kernel, which then panics.
+# no_timer_check: on a busy machine the kernel may take an emulated timer for broken and panic.
 KERNEL = (
     "console=ttyS0 loglevel=4 root=/dev/vda rw intel_iommu=on iommu=pt mitigations=off nokaslr audit=0 no_timer_check"
     " fsck.mode=skip systemd.show_status=auto lsm=landlock,lockdown,yama,apparmor"
@@ -20,7 +20,7 @@ MEMORY_LIMIT_MIB = 2816
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One VM's hardware; cards by the port they are in."""
+    """The hardware of one VM. `cards` are by port."""
 
     accel: str
     memory_mib: int
@@ -60,7 +60,7 @@ class Machine:
     def _slots(self) -> list[str]:
         arguments: list[str] = []
         for number, name in enumerate(PORTS, 1):
-            # Chassis and slot of its own: each card is a card of its own, in IOMMU groups of its own.
+            # A chassis and a slot for each port: each card is in its own IOMMU groups.
             port: Options = {"driver": "pcie-root-port", "id": name, "bus": "pcie.0"}
             arguments += ["-device", json.dumps(port | {"chassis": number, "slot": number})]
         for bus, card in self.cards.items():

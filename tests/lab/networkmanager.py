@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NetworkManager, that leaves the way to the test alone."""
+"""NetworkManager, configured to leave the management NIC alone."""
 
 from tests.lab.machine import MANAGEMENT_MAC
 from tests.lab.packages import packages_tree

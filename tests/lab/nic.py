@@ -12,11 +12,11 @@ Options = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is given to QEMU, in this order."""
+    """QEMU options, in the order in which they are added."""
 
     netdevs: tuple[Options, ...]
     devices: tuple[Options, ...]
-    # QEMU 11.1 takes the PF away and never its VFs: the port cannot be used again.
+    # QEMU 11.1 removes the PF but never its VFs: the port cannot be used again.
     spends_port: bool = False
 
     @property
@@ -39,7 +39,7 @@ def _tap(name: str) -> Options:
 
 
 def _mac(name: str, function: int = 0) -> str:
-    """The same for the same name, so that a VM is like the one before."""
+    """The MAC depends on the name, so that each VM has the same MACs."""
     octets = sha256(name.encode()).digest()[:2]
     return f"52:54:00:{octets[0]:02x}:{octets[1]:02x}:{function:02x}"
 
@@ -70,9 +70,9 @@ class VirtioPf:
         return Parts(wires, tuple(functions), spends_port=True)
 
     def _function(self, bus: str, number: int) -> Options:
-        # The VFs that an unplugged PF leaves behind go on claiming the PF's id.
+        # The VFs of an unplugged PF remain, and still refer to the PF's id.
         pf = f"{self.name}-{bus}"
-        # Without iommu_platform the card's DMA goes past the IOMMU.
+        # Without iommu_platform the card's DMA bypasses the IOMMU.
         device: Options = {"driver": "virtio-net-pci", "bus": bus, "addr": f"0x0.0x{number:x}"}
         device |= {"netdev": f"{self.name}-{number}-wire", "mac": _mac(self.name, number)}
         device |= {"iommu_platform": True, "romfile": ""}
@@ -91,6 +91,6 @@ class NvmePf:
         subsystem: Options = {"driver": "nvme-subsys", "id": f"{self.name}-subsys"}
         device: Options = {"driver": "nvme", "id": self.name, "bus": bus, "serial": self.name}
         device |= {"subsys": f"{self.name}-subsys", "sriov_max_vfs": self.vfs}
-        # QEMU wants two queues and one interrupt per VF set aside.
+        # QEMU requires two queues and one interrupt per VF to be reserved.
         device |= {"sriov_vq_flexible": 2 * self.vfs, "sriov_vi_flexible": self.vfs}
         return Parts((), (subsystem, device))

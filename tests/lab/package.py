@@ -32,16 +32,16 @@ def builder() -> Path:
 
 
 def package(version: str) -> Path:
-    """A folder with the .deb and its .changes. Versions differ in nothing else."""
+    """A folder with the .deb and its .changes. Two versions differ only in their number."""
     root = builder()
     recipe = {"version": version, "sources": _sources(), "builder": root.parent.name}
     return built(f"deb-{version}", recipe, lambda work: _build(root, version, work))
 
 
 def _sources() -> dict[str, str]:
-    found = [path for name in TREES for path in sorted((REPOSITORY / name).rglob("*")) if path.is_file()]
-    found = [path for path in found if "__pycache__" not in path.parts]
-    everything = [*found, *(REPOSITORY / name for name in FILES)]
+    paths = [path for name in TREES for path in sorted((REPOSITORY / name).rglob("*")) if path.is_file()]
+    paths = [path for path in paths if "__pycache__" not in path.parts]
+    everything = [*paths, *(REPOSITORY / name for name in FILES)]
     return {str(path.relative_to(REPOSITORY)): hashlib.sha256(path.read_bytes()).hexdigest() for path in everything}
 
 
@@ -63,7 +63,7 @@ def _build(root: Path, version: str, work: Path) -> None:
 
 
 def lint(folder: Path) -> str:
-    """What lintian says of the package, pedantry included."""
+    """The output of lintian, pedantic tags included."""
     changes = next(folder.glob("*.changes")).name
     command = [
         "lintian",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packages laid over a host that has them not: the one test that wants them should not cost all others an image."""
+"""Packages that one test adds to a host, so that they are not in every image."""
 
 import shutil
 import subprocess
@@ -11,12 +11,12 @@ from tests.lab.debian import mirror
 from tests.lab.image import base
 from tests.lab.payload import Entry, tree_of
 
-# Their own state, and what only a reader needs.
+# State, and documentation.
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/bash-completion", "var", "dev", "boot")
 
 
 def packages_tree(*packages: str, suite: str = "trixie") -> dict[str, Entry]:
-    """The packages and what they depend on, less what the host has."""
+    """The packages and their dependencies, without the files that the host has."""
     host = base(suite)
     recipe = {"packages": packages, "suite": suite, "host": host.parent.name, "unused": _UNUSED}
     name = f"packages-{'-'.join(packages)}-{suite}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is laid over a VM's root before systemd starts."""
+"""Files that are added to a VM's root before systemd starts."""
 
 import io
 import os
@@ -44,9 +44,9 @@ def _from_path(path: Path) -> Entry:
 
 
 def _from_folder(folder: Path) -> dict[str, Entry]:
-    """Folders only where they are empty: the guest's own keep their modes."""
-    found = [path for path in sorted(folder.rglob("*")) if not _has_content(path)]
-    return {f"/{path.relative_to(folder)}": _from_path(path) for path in found}
+    """Only empty folders, so that the VM's own folders keep their modes."""
+    paths = [path for path in sorted(folder.rglob("*")) if not _has_content(path)]
+    return {f"/{path.relative_to(folder)}": _from_path(path) for path in paths}
 
 
 def _has_content(path: Path) -> bool:

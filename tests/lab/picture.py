@@ -61,11 +61,11 @@ def _story(vm: VM, prometheus: Prometheus) -> None:
 
 def _asked(prometheus: Prometheus, began: float, end: float) -> list[Panel]:
     panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
-    found: dict[int, list[Any]] = {}
+    results: dict[int, list[Any]] = {}
     for panel, target in dashboard_queries(**CHOSEN):
         result = prometheus.over(target["expr"], began, end, STEP_S)
-        found.setdefault(panel["id"], []).append({"target": target, "result": result})
-    return [panel | {"found": found.get(panel["id"], [])} for panel in panels]
+        results.setdefault(panel["id"], []).append({"target": target, "result": result})
+    return [panel | {"found": results.get(panel["id"], [])} for panel in panels]
 
 
 # How Grafana shows it
@@ -84,7 +84,7 @@ def shown(value: float, unit: str | None) -> str:
 
 
 def named(legend: str, labels: Row) -> str:
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), legend)
+    return re.sub(r"\{\{(\w+)\}\}", lambda placeholder: labels.get(placeholder[1], ""), legend)
 
 
 def last(series: dict[str, Any]) -> float:
@@ -93,11 +93,11 @@ def last(series: dict[str, Any]) -> float:
 
 def table(panel: Panel, end: float) -> list[Row]:
     """What is there at the end, after the panel's own transformations."""
-    steps = {one["id"]: one["options"] for one in panel["transformations"]}
+    steps = {item["id"]: item["options"] for item in panel["transformations"]}
     rows = _joined(panel, end, steps.get("joinByField", {}).get("byField"))
     names, renamed = steps["filterFieldsByName"]["include"]["names"], steps.get("organize", {}).get("renameByName", {})
     units = {
-        one["matcher"]["options"]: one["properties"][0]["value"] for one in panel["fieldConfig"].get("overrides", ())
+        item["matcher"]["options"]: item["properties"][0]["value"] for item in panel["fieldConfig"].get("overrides", ())
     }
     return [{renamed.get(name, name): _cell(row, name, units.get(renamed.get(name))) for name in names} for row in rows]
 
@@ -131,7 +131,11 @@ def draw(run: dict[str, Any], path: Path) -> None:
     mpl.rcParams.update({"font.size": 8, "axes.edgecolor": "#d0d7de", "axes.linewidth": 0.6, "text.color": _INK})
     panels = run["panels"]
     end = max(
-        point[0] for panel in panels for asked in panel["found"] for one in asked["result"] for point in one["values"]
+        point[0]
+        for panel in panels
+        for asked in panel["found"]
+        for series in asked["result"]
+        for point in series["values"]
     )
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     figure = pyplot.figure(figsize=(_WIDE_IN, height * _ROW_IN), dpi=_DPI, facecolor="white")
@@ -174,7 +178,9 @@ def _draw_stat(figure: Any, panel: Panel, box: tuple[float, float, float, float]
             text = shown(last(series), defaults.get("unit"))
             by_name = panel["options"].get("textMode") == "name"
             parts.append((legend if by_name else " ".join(filter(None, (legend, text))), last(series)))
-    limit = max((one["value"] for one in defaults.get("thresholds", {}).get("steps", ()) if one["value"]), default=None)
+    limit = max(
+        (step["value"] for step in defaults.get("thresholds", {}).get("steps", ()) if step["value"]), default=None
+    )
     bad = limit is not None and any(value >= limit for _, value in parts)
     left, bottom, width, height = box
     text = "   ".join(text for text, _ in parts) or "no data"

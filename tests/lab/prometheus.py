@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's Prometheus on the lab's host, under the configuration and the rules that vfagent ships."""
+"""Debian's Prometheus on the lab's host, with the shipped configuration and rules."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ MONITORING = REPOSITORY / "packaging/monitoring"
 INTERVAL_S = 2
 _CONFIG, _RULES, _UNIT = "/etc/prometheus/prometheus.yml", "/etc/prometheus/rules/vfagent.yml", "lab-prometheus.service"
 _PORT = 9090
-# As early as the agent itself: it is to see the boot.
+# It starts as early as the agent, so that it sees the boot.
 _SERVICE = f"""[Unit]
 DefaultDependencies=no
 After=local-fs.target
@@ -43,7 +43,7 @@ def prometheus_tree() -> dict[str, Content]:
 
 
 def configuration() -> str:
-    """What is shipped for a Prometheus on the host itself; only quicker, since a test does not last long."""
+    """The shipped configuration for a Prometheus on the host itself, with a shorter interval."""
     local, fleet, _ = (MONITORING / "prometheus.yml").read_text().partition("  # From elsewhere")
     assert fleet
     assert "scrape_interval: 15s" in local
@@ -78,16 +78,16 @@ class Prometheus:
             return False
 
     def page(self) -> bytes:
-        """What the agent answers now, to anybody."""
+        """The agent's present metrics page."""
         return _get(self._agent, "/metrics").read()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         return list(self._data("query", query=expression)["result"])
 
     def value(self, expression: str) -> float:
-        """Of the one series that there is."""
-        [found] = self.query(expression)
-        return float(found["value"][1])
+        """The value of the only series."""
+        [series] = self.query(expression)
+        return float(series["value"][1])
 
     def over(self, expression: str, start: float, end: float, step: float = INTERVAL_S) -> list[dict[str, Any]]:
         return list(self._data("query_range", query=expression, start=start, end=end, step=step)["result"])
@@ -99,7 +99,7 @@ class Prometheus:
             time.sleep(0.5)
 
     def alerts(self) -> dict[str, str]:
-        """The state of each alert that is not quiet: pending or firing."""
+        """The state of each alert that is pending or firing."""
         groups = self._data("rules", type="alert")["groups"]
         states = {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
         return {name: state for name, state in states.items() if state != "inactive"}
@@ -117,7 +117,7 @@ def _get(path: Path, target: str) -> http.client.HTTPResponse:
 
 
 def dashboard_queries(**chosen: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each panel with each of its targets, variables filled in."""
+    """Each panel with each of its targets, with variables replaced."""
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QEMU as a process: in the tools root, with mounts and a network of its own."""
+"""QEMU as a process, in the tools root, with its own mount and network namespaces."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ IMAGE = "/lab/image"
 WARM = "/lab/warm"
 SSH_PORT = 2222
 
-# One wire that all NICs hang on, in a network namespace that ends with QEMU.
+# A bridge that connects all NICs, in a network namespace that ends with QEMU.
 _WIRE = f"""
 set -e
 cat >{VM}/ifup <<'end'
@@ -33,7 +33,7 @@ exec "$@"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The root QEMU runs in, a VM's folder, and what else it is to see there."""
+    """The root of QEMU, the VM's folder, and further mounts."""
 
     root: Path
     folder: Path
@@ -46,7 +46,7 @@ class Place:
             return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def make_overlay(self, backing: str, form: str) -> None:
-        """A disk of the VM's own, over another."""
+        """A disk of the VM, on top of a backing file."""
         overlay = ["-b", backing, "-F", form, f"{VM}/root.qcow2"]
         argv = [*self._inside(), "qemu-img", "create", "-q", "-f", "qcow2", *overlay]
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)

@@ -15,7 +15,7 @@ class QmpError(RuntimeError):
 
 
 class Qmp:
-    """One connection; events that come in between are kept."""
+    """One connection. Events that arrive between answers are kept."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -40,7 +40,7 @@ class Qmp:
         self._socket.close()
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, timeout: float = 30) -> Any:
-        """Runs a command and gives what it returns."""
+        """Runs a command and returns its result."""
         request = {"execute": command, "arguments": arguments or {}}
         self._socket.sendall(json.dumps(request).encode() + b"\n")
         deadline = time.monotonic() + timeout
@@ -51,11 +51,11 @@ class Qmp:
         return message["return"]
 
     def wait_event(self, name: str, timeout: float, **data: object) -> dict[str, Any]:
-        """Takes the first event of this name whose data holds these values."""
+        """Waits for the first event of this name with these values in its data."""
         deadline = time.monotonic() + timeout
-        while not (found := self._taken(name, data)):
+        while not (event := self._taken(name, data)):
             self.events.append(self._receive(deadline))
-        return found
+        return event
 
     def _taken(self, name: str, data: dict[str, object]) -> dict[str, Any] | None:
         for event in self.events:

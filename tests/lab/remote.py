@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's shell, over one ssh connection that is kept open."""
+"""The VM's shell, over one ssh connection that stays open."""
 
 import subprocess
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.lab.qemu import SSH_PORT
 
-# Key exchanges are slow in software emulation: the cheapest, and only one.
+# Key exchanges are slow in software emulation: only one, with the cheapest algorithm.
 _OPTIONS = (
     "UserKnownHostsFile=/dev/null",
     "StrictHostKeyChecking=no",
@@ -26,7 +26,7 @@ def _options() -> list[str]:
 
 
 class Remote:
-    """Runs commands in the guest whose QEMU has this process id."""
+    """Runs commands in the VM whose QEMU has this process id."""
 
     def __init__(self, folder: Path, key: Path, pid: int) -> None:
         self._socket = folder / "ssh"
@@ -35,10 +35,10 @@ class Remote:
         self._master: subprocess.Popen[bytes] | None = None
 
     def connect(self, deadline: float) -> None:
-        """Tries until the guest answers."""
+        """Retries until the VM answers."""
         while not self.connected():
             if time.monotonic() > deadline:
-                raise TimeoutError("the guest does not answer on ssh")
+                raise TimeoutError("the VM does not answer on ssh")
             self._ensure_master()
             time.sleep(0.1)
 
@@ -69,7 +69,7 @@ class Remote:
         return subprocess.run(argv, check=False, capture_output=True, timeout=timeout, input=data or b"")
 
     def forward(self, path: Path, port: int) -> None:
-        """Makes a port of the guest's loopback a socket here, for as long as the connection lasts."""
+        """Forwards a port of the VM's loopback to a socket here, for as long as the connection lasts."""
         argv = self.argv("-O", "forward", "-L", f"{path}:127.0.0.1:{port}")
         subprocess.run(argv, check=True, capture_output=True)
 

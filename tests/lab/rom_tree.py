@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source tree that is built as iPXE's is, in a moment: its ROM says so on the serial port."""
+"""A small source tree that is built like iPXE's: its ROM prints a mark on the serial port."""
 
 from tests.lab.payload import Content, Entry
 
 SOURCE = "/usr/src/ipxe"
 MARK = "lab: the ROM that was built runs"
-# What the build sees of the world, for the test to read: who it is, whether it may write to the tree, its interfaces.
+# Commands that show the sandbox of the build to the test: its user, whether it may write to the tree, its interfaces.
 SEEN = ("id -u", "touch /usr/src/ipxe/src/mine 2>&1", "ls /sys/class/net", "ls /dev/vfio /dev/vda 2>&1")
 
 _PCIR, _ENTRY, _TEXT = 0x1C, 0x40, 0x80
@@ -41,5 +41,5 @@ def rom_tree() -> dict[str, Content]:
         f"{SOURCE}/src/Makefile": Entry(makefile.encode()),
         f"{SOURCE}/src/head": Entry(_image()),
         f"{SOURCE}/src/drivers/net/virtio-net.c": Entry(_DRIVER.encode()),
-        "/usr/local/bin/gcc": Entry(b"#!/bin/sh\nexit 1\n", 0o755),  # asked for, and not needed
+        "/usr/local/bin/gcc": Entry(b"#!/bin/sh\nexit 1\n", 0o755),  # must exist, but is not used
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""iSCSI targets on the lab's host, by the kernel's own LIO, with disks that say when they have been booted."""
+"""iSCSI targets on the lab's host (LIO), with disks whose boot sector prints a mark."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ _CODE = bytes.fromhex("fc31c08ed8be227cac84c0741288c4bafd03eca82074fb88e0baf803e
 
 
 def boot_sector() -> bytes:
-    """Says the mark on the serial port, and sleeps."""
+    """Prints the mark on the serial port and halts."""
     text = _CODE + f"{MARK}\r\n\0".encode()
     return text.ljust(510, b"\0") + b"\x55\xaa"
 
 
-_LEG = """
+_LINK = """
 set -e
 pf=/sys/bus/pci/devices/$1
-leg=$(ls $pf/net $pf/virtio*/net 2>/dev/null | grep -v : | head -1)
-ip link set $leg up
+link=$(ls $pf/net $pf/virtio*/net 2>/dev/null | grep -v : | head -1)
+ip link set $link up
 if [ "$2" != 0 ]; then
-    ip link add link $leg name vlan$2 type vlan id $2
-    leg=vlan$2
-    ip link set $leg up
+    ip link add link $link name vlan$2 type vlan id $2
+    link=vlan$2
+    ip link set $link up
 fi
 """
 _TARGET = f"""
-ip address replace {ADDRESS}/24 dev $leg
+ip address replace {ADDRESS}/24 dev $link
 modprobe -a target_core_mod target_core_file iscsi_target_mod
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 target=/sys/kernel/config/target
@@ -43,7 +43,7 @@ mkdir -p $target/iscsi
 
 # serve DISK IQN [USER SECRET]
 serve() {{
-    # iPXE's idea of a disk's geometry wants some cylinders.
+    # iPXE needs some cylinders for its disk geometry.
     truncate --size=64M /srv/$1
     mkdir -p $target/core/fileio_0/$1
     echo fd_dev_name=/srv/$1,fd_dev_size=67108864 >$target/core/fileio_0/$1/control
@@ -65,7 +65,7 @@ serve() {{
     echo 1 >$group/enable
 }}
 """
-# iPXE itself is an EFI program that says what it is told to.
+# The disk boots iPXE as an EFI program, whose script prints the mark.
 _EFI = f"""
 truncate --size=64M /srv/efi
 mkfs.vfat /srv/efi >/dev/null
@@ -80,7 +80,7 @@ serve efi {EFI_IQN}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Reached through the PF's own netdev, or through its leg in a VLAN. `login`: CHAP's user and secret."""
+    """Served on the PF's netdev, or on a VLAN interface of it. `login`: CHAP's user and secret."""
 
     pf: str
     vlan: int = 0
@@ -95,7 +95,7 @@ class Target:
         serve = " ".join(("serve disk", IQN, *(self.login or ())))
         return {
             "/srv/disk": Entry(self.disk),
-            "/usr/lib/lab-target": Entry("".join((_LEG, _TARGET, serve, "\n", _EFI if self.efi else "")).encode()),
+            "/usr/lib/lab-target": Entry("".join((_LINK, _TARGET, serve, "\n", _EFI if self.efi else "")).encode()),
             place: Entry(unit.encode()),
             "/etc/systemd/system/multi-user.target.wants/lab-target.service": Entry(target=place),
         }

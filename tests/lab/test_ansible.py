@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Ansible role, on two hosts: a rollout, a second one that changes nothing, and one that is refused."""
+"""The Ansible role on two hosts: a rollout, a repeated one, and policies that fail."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.lab.nic import Igb
 from tests.lab.package import deb, package
 from tests.lab.payload import Entry
 from tests.lab.test_one_card import hold
-from tests.lab.vf_user import HOLDER
+from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
 from vfagent import __version__
 
@@ -54,12 +54,12 @@ def run(programs: Path, program: str, *arguments: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def hosts(boot_module: Callable[..., VM]) -> dict[str, VM]:
-    tree = {"/usr/lib/hold.py": Entry(HOLDER)}
+    tree = {"/usr/lib/vf_user.py": Entry(VF_USER)}
     return {name: boot_module([Igb(f"igb-{name}")], tree, hypervisor=True, memory_mib=1536) for name in ("one", "two")}
 
 
 class Fleet:
-    """What ansible-playbook does with a policy on the hosts."""
+    """Runs ansible-playbook with a policy on the hosts."""
 
     def __init__(self, programs: Path, hosts: dict[str, VM], folder: Path) -> None:
         self._programs, self._folder = programs, folder
@@ -99,28 +99,26 @@ def test_ansible_lint_finds_nothing(programs: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_dry_run_on_hosts_that_have_nothing_passes_and_changes_nothing(fleet: Fleet, hosts: dict[str, VM]) -> None:
+def test_a_dry_run_on_new_hosts_passes_and_changes_nothing(fleet: Fleet, hosts: dict[str, VM]) -> None:
     done = fleet.roll_out(POLICY, "--check", "--diff")
     assert done.returncode == 0, done.stdout
     for vm in hosts.values():
         vm.run("! test -e /etc/vfagent && ! test -e /usr/bin/vfagent")
 
 
-def test_a_rollout_brings_each_host_to_the_policy(fleet: Fleet, hosts: dict[str, VM]) -> None:
+def test_after_a_rollout_each_host_has_converged(fleet: Fleet, hosts: dict[str, VM]) -> None:
     done = fleet.roll_out(POLICY)
     assert done.returncode == 0, done.stdout
     assert [drivers(vm) for vm in hosts.values()] == [["vfio-pci"] * 4] * 2
 
 
-def test_the_same_again_changes_nothing(fleet: Fleet) -> None:
+def test_a_repeated_rollout_changes_nothing(fleet: Fleet) -> None:
     done = fleet.roll_out(POLICY)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("changed=0") == 2
 
 
-def test_a_drop_in_alone_leaves_policy_toml_and_goes_when_it_is_given_no_more(
-    fleet: Fleet, hosts: dict[str, VM]
-) -> None:
+def test_a_drop_in_is_added_and_removed_without_policy_toml(fleet: Fleet, hosts: dict[str, VM]) -> None:
     resync = '[agent]\nresync = "10min"\n'
     done = fleet.roll_out(None, resync=resync)
     assert done.returncode == 0, done.stdout
@@ -132,20 +130,20 @@ def test_a_drop_in_alone_leaves_policy_toml_and_goes_when_it_is_given_no_more(
     assert [drop_ins(vm) for vm in hosts.values()] == ["", ""]
 
 
-def test_files_that_are_valid_one_by_one_and_not_together_are_taken_back(fleet: Fleet, hosts: dict[str, VM]) -> None:
+def test_files_that_are_invalid_only_together_are_restored(fleet: Fleet, hosts: dict[str, VM]) -> None:
     done = fleet.roll_out(POLICY, again=POLICY)
     assert done.returncode != 0
     assert [drop_ins(vm) for vm in hosts.values()] == ["", ""]
     assert [vm.get("/etc/vfagent/policy.toml").decode() for vm in hosts.values()] == [POLICY] * 2
 
 
-def test_a_policy_that_is_invalid_reaches_no_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
+def test_an_invalid_policy_reaches_no_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
     done = fleet.roll_out(POLICY.replace("vfs", "vsf"))
     assert done.returncode != 0
     assert [vm.get("/etc/vfagent/policy.toml").decode() for vm in hosts.values()] == [POLICY] * 2
 
 
-def test_a_policy_that_waits_for_a_guest_ends_the_rollout_at_the_first_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
+def test_a_policy_that_waits_for_a_guest_stops_at_the_first_host(fleet: Fleet, hosts: dict[str, VM]) -> None:
     first = hosts["one"]
     hold(first, vfs(first, PF)[0])
     done = fleet.roll_out(POLICY.replace("vfs = 4", "vfs = 2"))

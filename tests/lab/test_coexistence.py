@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NetworkManager and systemd-networkd, each five minutes beside vfagent on one card: nobody takes what another set."""
+"""NetworkManager and systemd-networkd, each five minutes beside vfagent on one card: neither changes the other's."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,15 +35,15 @@ index = "*"
 driver = "host"
 vlan = 20
 """
-# The leg has its own rule: a second card of the same kind could not have one of the same name.
-LEG = f"""
+# The VLAN interface has its own rule: a second card of the same kind could not have one with the same name.
+WITH_VLAN = f"""
 [[pf]]
-name = "leg"
+name = "with-vlan"
 match = {{ pci = "{PF}" }}
 vfs = 4
 mtu = 1600
 """ + POLICY.partition("mtu = 1600\n")[2]
-LEG += """
+WITH_VLAN += """
 [[pf.vlan]]
 id = 30
 name = "vlan30"
@@ -53,7 +53,7 @@ addresses = ["192.168.30.1/24"]
 [[bridge]]
 name = "virbr0"
 """
-# What many hosts have: whatever looks like a NIC is configured.
+# A common configuration: every NIC gets DHCP.
 EVERY_NIC = b"[Match]\nDriver=igb igbvf bridge\n[Network]\nDHCP=yes\nLinkLocalAddressing=ipv6\n"
 OTHERS = {"networkd": "systemd-networkd.service", "networkmanager": "NetworkManager.service"}
 
@@ -61,7 +61,7 @@ OTHERS = {"networkd": "systemd-networkd.service", "networkmanager": "NetworkMana
 @pytest.fixture(scope="module")
 def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
     extra: dict[str, Content] = {**networkmanager_tree(), "/etc/systemd/network/80-nics.network": EVERY_NIC}
-    machine = warm_module([Igb("igb0")], vfagent_tree(LEG + POLICY, extra))
+    machine = warm_module([Igb("igb0")], vfagent_tree(WITH_VLAN + POLICY, extra))
     machine.run("systemctl start vfagent.service", timeout=120)
     machine.wait_for(lambda: status(machine)[PF]["phase"] == "converged", 60)
     return machine
@@ -83,8 +83,8 @@ def _held(vm: VM) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_both_leave_alone_what_is_the_others_for_five_minutes(vm: WarmVM, other: str) -> None:
-    """A card that is plugged in meanwhile included."""
+def test_neither_manager_touches_what_the_other_set_for_five_minutes(vm: WarmVM, other: str) -> None:
+    """Including a card that is plugged in meanwhile."""
     before, since = _held(vm), now(vm)
     card = Igb(f"late-{other}")
     with _running(vm, OTHERS[other]):
@@ -93,8 +93,8 @@ def test_both_leave_alone_what_is_the_others_for_five_minutes(vm: WarmVM, other:
         vm.wait_for(lambda: LATE in status(vm) and status(vm)[LATE]["phase"] == "converged", 60)
         late = vfs(vm, LATE)
         vm.run(f"sleep {(MINUTES - 1) * 60}", timeout=MINUTES * 60)
-        said = journal(vm, since)
-        assert "drift" not in said, said
+        log = journal(vm, since)
+        assert "drift" not in log, log
         assert (_held(vm), vfs(vm, LATE)) == (before, late)
         assert [vf.driver for vf in late] == ["vfio-pci", "vfio-pci", "igbvf", "igbvf"]
         assert _not_left_alone(vm, other) == set()
@@ -102,7 +102,7 @@ def test_both_leave_alone_what_is_the_others_for_five_minutes(vm: WarmVM, other:
 
 
 def _not_left_alone(vm: VM, other: str) -> set[str]:
-    """Those of vfagent's links that the other program manages all the same."""
+    """vfagent's links that the other program manages too."""
     if other == "networkd":
         shown = vm.run("networkctl list --no-legend --no-pager").stdout.splitlines()
         managed = {words[1] for line in shown if (words := line.split()) and words[-1] != "unmanaged"}

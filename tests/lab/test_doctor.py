@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `doctor` says of faults made for real, on a host where hardly anything is right."""
+"""The findings of `doctor` about real faults, on a host with many of them."""
 
 import json
 from collections.abc import Callable
@@ -48,9 +48,9 @@ def checks(vm: VM) -> list[str]:
     return [finding["check"] for finding in doctor(vm)[1]]
 
 
-def found(vm: VM, check: str) -> dict[str, Any]:
+def only(vm: VM, check: str) -> dict[str, Any]:
     """The only finding of its kind."""
-    (finding,) = [one for one in doctor(vm)[1] if one["check"] == check]
+    (finding,) = [finding for finding in doctor(vm)[1] if finding["check"] == check]
     return finding
 
 
@@ -63,7 +63,7 @@ def bare(boot_module: Callable[..., VM]) -> VM:
     return machine
 
 
-def test_all_that_stands_in_the_way_is_told_in_the_order_in_which_to_mend_it(bare: VM) -> None:
+def test_errors_are_listed_in_the_order_in_which_to_fix_them(bare: VM) -> None:
     status, findings = doctor(bare)
     assert status == 1
     errors = [finding["check"] for finding in findings if finding["severity"] == "error"]
@@ -71,39 +71,39 @@ def test_all_that_stands_in_the_way_is_told_in_the_order_in_which_to_mend_it(bar
     assert "kvm-absent" in [finding["check"] for finding in findings if finding["severity"] == "warning"]
     assert bare.run("ls /sys/kernel/iommu_groups").stdout == ""
     iommu = findings[0]
-    assert "the kernel was told so: intel_iommu=off" in iommu["found"]
-    assert "take intel_iommu=off from the kernel's command line" in iommu["advice"]
+    assert "the kernel's command line has intel_iommu=off" in iommu["observed"]
+    assert "remove intel_iommu=off from it" in iommu["advice"]
     assert bare.run("vfagent plan", check=False).returncode == 3
 
 
-def test_what_is_mended_is_not_told_again(bare: VM) -> None:
-    assert "/etc/modprobe.d/hardening.conf forbids it" in found(bare, "vfio-absent")["found"]
+def test_a_fixed_problem_is_no_longer_reported(bare: VM) -> None:
+    assert "/etc/modprobe.d/hardening.conf blocks it" in only(bare, "vfio-absent")["observed"]
     bare.run("rm /etc/modprobe.d/hardening.conf; modprobe vfio-pci")
     assert "vfio-absent" not in checks(bare)
 
 
-def test_a_line_of_the_kernels_log_is_explained(bare: VM) -> None:
+def test_a_known_kernel_log_line_is_explained(bare: VM) -> None:
     bare.run(f"echo 'igb {PF}: not enough MMIO resources for SR-IOV' >/dev/kmsg")
-    finding = found(bare, "bar-space")
+    finding = only(bare, "bar-space")
     assert finding["severity"] == "error"
     assert finding["object"] == f"{PF} ({netdev(bare, PF)})"
     assert "pci=realloc" in finding["advice"]
 
 
-def test_a_link_file_that_makes_vfs_is_a_second_owner_and_udev_obeys_it(bare: VM) -> None:
+def test_a_link_file_that_creates_vfs_is_another_manager(bare: VM) -> None:
     name = netdev(bare, PF)
     bare.put("/etc/systemd/network/10-pf.link", b"[Match]\nDriver=igb\n[Link]\nSR-IOVVirtualFunctions=2\n")
-    finding = found(bare, "second-owner")
-    assert (finding["severity"], finding["found"]) == (
+    finding = only(bare, "other-manager")
+    assert (finding["severity"], finding["observed"]) == (
         "error",
-        "udev makes 2 VFs of it (/etc/systemd/network/10-pf.link)",
+        "udev creates 2 VFs on it (/etc/systemd/network/10-pf.link)",
     )
     bare.run(f"udevadm control --reload; udevadm trigger --settle --action=add /sys/class/net/{name}")
     assert len(vfs(bare, PF)) == 2
     bare.run(f"rm /etc/systemd/network/10-pf.link; echo 0 >{SYSFS}/{PF}/sriov_numvfs; udevadm settle")
 
 
-def test_networkmanager_that_owns_the_pf_is_a_second_owner_and_makes_vfs(bare: VM) -> None:
+def test_networkmanager_that_creates_vfs_is_another_manager(bare: VM) -> None:
     name = netdev(bare, PF)
     profile = (
         f"[connection]\nid=storage\nuuid=6c1b9b1e-0000-4000-8000-000000000001\ntype=ethernet\ninterface-name={name}\n"
@@ -113,19 +113,19 @@ def test_networkmanager_that_owns_the_pf_is_a_second_owner_and_makes_vfs(bare: V
     bare.put(path, profile.encode(), 0o600)
     bare.run("systemctl start NetworkManager.service", timeout=90)
     bare.wait_for(lambda: len(vfs(bare, PF)) == 3, 60)
-    findings = [one for one in doctor(bare)[1] if one["check"] == "second-owner"]
-    assert [(one["severity"], one["found"].partition(" (")[0]) for one in findings] == [
-        ("error", "NetworkManager keeps its VFs at 3"),
+    findings = [finding for finding in doctor(bare)[1] if finding["check"] == "other-manager"]
+    assert [(finding["severity"], finding["observed"].partition(" (")[0]) for finding in findings] == [
+        ("error", "NetworkManager sets its VF count to 3"),
         ("warning", "NetworkManager manages it"),
     ]
     bare.run(f"rm {path}; nmcli connection reload; nmcli device set {name} managed no")
-    bare.wait_for(lambda: "second-owner" not in checks(bare), 20)
+    bare.wait_for(lambda: "other-manager" not in checks(bare), 20)
 
 
-def test_without_root_it_says_what_it_did_not_see(bare: VM) -> None:
+def test_without_root_doctor_lists_what_it_did_not_check(bare: VM) -> None:
     done = bare.run("setpriv --reuid=65534 --regid=65534 --clear-groups vfagent doctor", check=False, timeout=90)
     assert done.returncode == 1
     assert "error: IOMMU: is off" in done.stdout
-    assert "not seen: kernel log" in done.stdout
-    assert done.stdout.endswith("as root it would see more\n")
+    assert "not checked: kernel log" in done.stdout
+    assert done.stdout.endswith("root can check more\n")
     assert "Traceback" not in done.stderr

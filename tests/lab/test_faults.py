@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong around the agent, on a real host: full disks, lost events, daemons that restart, clocks that jump."""
+"""Faults around the agent on a real host: full disks, lost events, restarts of daemons, clock jumps."""
 
 import re
 import time
@@ -42,7 +42,7 @@ def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
 @pytest.fixture(autouse=True)
 def left_converged(vm: WarmVM) -> Iterator[None]:
     yield
-    vm.wait_for("systemctl is-active vfagent.service", 30)  # not after a storm of reloads at once
+    vm.wait_for("systemctl is-active vfagent.service", 30)  # a storm of reloads takes a while
     vm.wait_for(lambda: is_as_wanted(vm) and status(vm)[PF]["phase"] == "converged", 30)
 
 
@@ -64,7 +64,7 @@ def restarts(vm: VM) -> int:
 
 @pytest.fixture
 def without_watchdog(vm: WarmVM) -> Iterator[None]:
-    """systemd gives an agent that is stopped thirty seconds."""
+    """systemd's watchdog would restart a stopped agent after thirty seconds."""
     vm.put(DROP_IN, b"[Service]\nWatchdogSec=0\n")
     vm.run("systemctl daemon-reload; systemctl restart vfagent.service", timeout=120)
     yield
@@ -73,17 +73,17 @@ def without_watchdog(vm: WarmVM) -> Iterator[None]:
 
 @pytest.mark.usefixtures("without_watchdog")
 def test_ten_thousand_events_overflow_the_socket_and_nothing_is_missed(vm: WarmVM) -> None:
-    """The agent is stopped meanwhile; the VLAN that somebody sets then comes without a uevent of its own."""
+    """The agent is stopped meanwhile; the VLAN that is changed then causes no uevent of its own."""
     pid, before = main_pid(vm), now(vm)
     storm = f"for i in $(seq 10000); do echo change; done >{SYSFS}/{PF}/uevent; udevadm settle --timeout=540"
     vm.run(f"kill -STOP {pid}; {set_vlan(vm, 77)}; {storm}; kill -CONT {pid}", timeout=600)
     vm.wait_for(lambda: is_as_wanted(vm), 60)
     vm.wait_for(lambda: "udev events were lost" in journal(vm, before), 20)
     assert main_pid(vm) == pid
-    assert len(re.findall(r"(?m)^PF 0000:01:00.0[^:]*: set ", journal(vm, before))) == 1
+    assert len(re.findall(r"(?im)^pf 0000:01:00\.0[^:]*: set ", journal(vm, before))) == 1
 
 
-def test_udevd_s_restart_is_not_noticed(vm: WarmVM) -> None:
+def test_a_restart_of_udevd_has_no_effect(vm: WarmVM) -> None:
     vm.run("systemctl restart systemd-udevd.service")
     card = Igb("late-udevd")
     assert vm.hotplug(card) == LATE
@@ -92,7 +92,7 @@ def test_udevd_s_restart_is_not_noticed(vm: WarmVM) -> None:
     vm.wait_for(lambda: LATE not in status(vm), 30)
 
 
-def test_the_bus_s_restart_is_survived(vm: WarmVM) -> None:
+def test_the_agent_survives_a_restart_of_the_bus(vm: WarmVM) -> None:
     pid = main_pid(vm)
     vm.run("systemctl restart dbus.service", check=False)
     vm.run(set_vlan(vm, 20))
@@ -101,8 +101,8 @@ def test_the_bus_s_restart_is_survived(vm: WarmVM) -> None:
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_where_nothing_can_be_stored_pfs_converge_all_the_same(vm: WarmVM, how: str) -> None:
-    """And what could not be stored is said; nothing is left written half."""
+def test_pfs_converge_where_no_state_can_be_written(vm: WarmVM, how: str) -> None:
+    """The failed writes are logged, and no partial file is left."""
     mount = "nr_inodes=1" if how == "full" else "ro"
     vm.run("systemctl stop vfagent.service")
     for folder in STATE.split():
@@ -121,7 +121,7 @@ def test_where_nothing_can_be_stored_pfs_converge_all_the_same(vm: WarmVM, how: 
 
 
 @pytest.mark.parametrize("damage", ["truncate -s 7", "sh -c 'echo garbage >$0'", "sh -c 'echo [[[[ >$0'"])
-def test_damaged_state_is_passed_over(vm: WarmVM, damage: str) -> None:
+def test_damaged_state_files_are_ignored(vm: WarmVM, damage: str) -> None:
     before = now(vm)
     vm.run("systemctl stop vfagent.service")
     vm.run(f"find {STATE} -type f | while read -r file; do {damage} $file; done")
@@ -131,7 +131,7 @@ def test_damaged_state_is_passed_over(vm: WarmVM, damage: str) -> None:
 
 
 @pytest.mark.parametrize("jump", ["1990-01-01", "2037-01-01"])
-def test_the_clock_may_jump(vm: WarmVM, jump: str) -> None:
+def test_a_clock_jump_has_no_effect(vm: WarmVM, jump: str) -> None:
     today, pid = vm.run("date +%s").stdout.strip(), main_pid(vm)
     vm.run(f"date -s {jump}; {set_vlan(vm, 20)}")
     vm.wait_for(lambda: is_as_wanted(vm), 20)
@@ -148,16 +148,16 @@ def test_a_storm_of_reloads_ends_with_the_last_policy(vm: WarmVM) -> None:
     assert main_pid(vm) == pid
 
 
-def test_a_policy_that_is_replaced_again_and_again_is_read_whole_or_not_at_all(vm: WarmVM) -> None:
+def test_a_policy_that_is_replaced_repeatedly_is_never_read_in_part(vm: WarmVM) -> None:
     before = now(vm)
     swap = "cp /etc/vfagent/policy.toml /run/p; for i in $(seq 30); do cp /run/p /etc/vfagent/policy.new; "
     swap += "mv /etc/vfagent/policy.new /etc/vfagent/policy.toml; systemctl kill -s HUP vfagent.service; done"
     vm.run(swap, timeout=90)
     vm.wait_for("sleep 3; systemctl is-active vfagent.service", 20)
-    assert "not loaded" not in journal(vm, before)
+    assert vm.run(f"journalctl -q -u vfagent.service -p err --since '{before}'").stdout == ""
 
 
-def test_an_agent_that_hangs_is_replaced_and_no_vf_is_touched(vm: WarmVM) -> None:
+def test_an_agent_that_hangs_is_restarted_and_no_vf_is_touched(vm: WarmVM) -> None:
     count, pid = restarts(vm), main_pid(vm)
     vm.run(f"kill -STOP {pid}")
     vm.wait_for(lambda: restarts(vm) == count + 1 and main_pid(vm) not in (0, pid), 90)
@@ -165,11 +165,11 @@ def test_an_agent_that_hangs_is_replaced_and_no_vf_is_touched(vm: WarmVM) -> Non
     # By its process: the tests that make the clock jump leave it some seconds behind.
     logged = vm.run(f"journalctl -q --no-pager -o cat _PID={main_pid(vm)}").stdout
     assert "converged" in logged
-    assert not re.search(r"pf \S+: (create|remove|bind|set) ", logged)
+    assert not re.search(r"(?im)^pf [0-9a-f:.]+[^:]*: (create|remove|bind|set) ", logged)
 
 
-def test_a_card_may_go_at_any_moment_of_its_convergence(vm: WarmVM) -> None:
-    """Pulled out ever later after it came; put back, it is set up."""
+def test_a_card_may_be_unplugged_at_any_moment_of_its_convergence(vm: WarmVM) -> None:
+    """Unplugged a little later each time; after the last hotplug it is configured."""
     before = now(vm)
     for number in range(8):
         card = Igb(f"pulled-{number}")
@@ -186,12 +186,12 @@ def test_a_card_may_go_at_any_moment_of_its_convergence(vm: WarmVM) -> None:
     vm.wait_for(lambda: LATE not in status(vm), 30)
 
 
-def test_a_driver_that_is_loaded_anew_gets_its_vfs_again(vm: WarmVM) -> None:
+def test_a_pf_whose_driver_is_rebound_gets_its_vfs_again(vm: WarmVM) -> None:
     vm.run(f"echo {PF} >/sys/bus/pci/drivers/igb/unbind; sleep 1; echo {PF} >/sys/bus/pci/drivers/igb/bind", timeout=90)
     vm.wait_for(lambda: is_as_wanted(vm), 60)
 
 
-def test_a_pf_that_is_renamed_is_the_same_pf(vm: WarmVM) -> None:
+def test_a_renamed_pf_is_the_same_pf(vm: WarmVM) -> None:
     name = netdev(vm, PF)
     vm.run(f"ip link set {name} down; ip link set {name} name other0; ip link set other0 up")
     vm.run(set_vlan(vm, 20))

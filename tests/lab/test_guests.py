@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest on a virtio VF boots from an iSCSI disk by iPXE, with nothing typed after the host's boot; then its life."""
+"""A guest on a virtio VF boots from an iSCSI disk by iPXE, with no command after the host's boot; and its lifecycle."""
 
 import re
 import time
@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import guest_facts
 from tests.lab.facts import hwmode, journal, netdev, now, status, vfs
-from tests.lab.guest_facts import wait_said
+from tests.lab.guest_facts import wait_printed
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.payload import Entry
@@ -53,12 +53,12 @@ POLICY = _PF.format(name="storage", match=f'pci = "{PF}"') + _GUEST.format(
 USER, SECRET = "cirros", "open-sesame-12"
 CHAP = f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
 POLICY += CHAP
-# Its target asks for no login, but its script has the variable that the secret is in.
+# Its target asks for no login, but its script contains the variable with the secret.
 EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN) + CHAP
 ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
     "[guest.ipxe]", '[guest.ipxe]\nloader = "rom"'
 )
-# Its iPXE finds nothing to boot, and goes on trying: enough of a guest to be there.
+# Its iPXE finds nothing to boot and retries, which is enough of a guest for these tests.
 LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
     name="late", vfs="late", firmware="bios", host=20, iqn="iqn.2016-01.com.example:none"
 )
@@ -75,9 +75,9 @@ guest = partial(guest_facts.guest, name="cirros")
 phase = partial(guest_facts.phase, name="cirros")
 
 
-def test_the_guest_boots_its_disk_through_the_vf(vm: VM) -> None:
+def test_a_guest_boots_from_its_disk_through_a_vf(vm: VM) -> None:
     vm.wait_boot()
-    wait_said(vm, "cirros", MARK)
+    wait_printed(vm, "cirros", MARK)
     assert phase(vm) == "running"
     assert guest(vm)["loader"] == "iPXE image"
     sockets = vm.run("ss -tnH state established '( sport = :3260 )'").stdout
@@ -87,7 +87,7 @@ def test_the_guest_boots_its_disk_through_the_vf(vm: VM) -> None:
     assert vm.run("vfagent status").returncode == 0
 
 
-def test_the_secret_it_logged_in_with_is_nowhere_to_be_read(vm: VM) -> None:
+def test_the_chap_secret_is_visible_nowhere(vm: VM) -> None:
     shown = vm.run(
         f"ps -ww -eo args; journalctl --no-pager; systemctl show {UNIT}; cat /run/vfagent/status.json"
     ).stdout
@@ -95,7 +95,7 @@ def test_the_secret_it_logged_in_with_is_nowhere_to_be_read(vm: VM) -> None:
     assert SECRET not in shown
 
 
-def test_qemu_is_nobody_and_opens_no_other_vf(vm: VM) -> None:
+def test_qemu_is_unprivileged_and_cannot_open_another_vf(vm: VM) -> None:
     pid = guest(vm)["pid"]
     facts = vm.run(f"cat /proc/{pid}/status").stdout
     assert not re.search(r"^Uid:\s+0\b", facts, re.MULTILINE)
@@ -106,20 +106,21 @@ def test_qemu_is_nobody_and_opens_no_other_vf(vm: VM) -> None:
         for vf in vfs(vm, PF)
     ]
     answers = [
-        vm.run(f"sh -c 'echo $$ >{CGROUP}/cgroup.procs; exec 3<>/dev/vfio/{one}'", check=False).stderr for one in groups
+        vm.run(f"sh -c 'echo $$ >{CGROUP}/cgroup.procs; exec 3<>/dev/vfio/{group}'", check=False).stderr
+        for group in groups
     ]
     assert "busy" in answers[0]
     assert "Operation not permitted" in answers[1]
 
 
-def test_machined_and_systemctl_show_it(vm: VM) -> None:
+def test_machined_and_systemctl_show_the_guest(vm: VM) -> None:
     vm.wait_for("machinectl list --no-legend | grep -q '^cirros .*vm.*vfagent'", 10)
     assert f"Guest cirros on {PF}/vf0" in vm.run(f"systemctl status {UNIT}").stdout
     assert f"Unit: {UNIT}" in vm.run("machinectl status cirros --no-pager").stdout
 
 
-def test_the_agents_end_is_not_the_guests(vm: VM) -> None:
-    """Nor is an upgrade, which lays new files over the old and restarts the service."""
+def test_the_end_of_the_agent_does_not_end_its_guests(vm: VM) -> None:
+    """Nor does an upgrade, which replaces files and restarts the service."""
     before = guest(vm)["pid"]
     vm.run("systemctl restart vfagent.service")
     vm.run("systemctl kill --signal=KILL vfagent.service")
@@ -131,7 +132,7 @@ def test_the_agents_end_is_not_the_guests(vm: VM) -> None:
 
 
 def refused_by(vm: VM, name: str, pf: str, policy: str) -> str:
-    """This policy waits for the guest, and is not applied either; the service is stopped then. Gives apply's words."""
+    """Loads a policy that waits for the guest, stops the service, and returns the error text of `vfagent apply`."""
     vm.put("/etc/vfagent/policy.toml", policy.encode())
     vm.run("systemctl reload vfagent.service")
     vm.wait_for(lambda: f"by guest {name}" in str(status(vm)[pf]["deferred"]), 20)
@@ -142,7 +143,7 @@ def refused_by(vm: VM, name: str, pf: str, policy: str) -> str:
     return applied.stderr
 
 
-def test_what_would_disturb_it_is_refused_with_its_name(vm: VM) -> None:
+def test_a_change_that_would_disturb_a_guest_is_refused_with_its_name(vm: VM) -> None:
     before, held = guest(vm)["pid"], vfs(vm, PF)
     released = vm.run(f"vfagent release {PF}", check=False)
     assert released.returncode == 5
@@ -154,7 +155,7 @@ def test_what_would_disturb_it_is_refused_with_its_name(vm: VM) -> None:
     assert (guest(vm)["pid"], vfs(vm, PF)) == (before, held)
 
 
-def test_a_guest_that_ignores_acpi_is_stopped_in_the_stated_time_and_stays_so(vm: VM) -> None:
+def test_a_guest_that_ignores_acpi_is_stopped_in_time_and_stays_stopped(vm: VM) -> None:
     started = time.monotonic()
     vm.run("vfagent guest stop cirros", timeout=60)
     assert 7 < time.monotonic() - started < 20
@@ -163,7 +164,7 @@ def test_a_guest_that_ignores_acpi_is_stopped_in_the_stated_time_and_stays_so(vm
     vm.wait_for(lambda: phase(vm) == "stopped", 30)
     since = now(vm)
     vm.run("vfagent guest start cirros", timeout=60)
-    wait_said(vm, "cirros", MARK, since=since)
+    wait_printed(vm, "cirros", MARK, since=since)
 
 
 def command_of(vm: VM, name: str) -> str:
@@ -171,10 +172,10 @@ def command_of(vm: VM, name: str) -> str:
 
 
 @pytest.mark.long
-def test_a_guest_boots_under_uefi_too(vm: VM) -> None:
+def test_a_guest_boots_under_uefi(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", (POLICY + EFI).encode())
     vm.run("systemctl reload vfagent.service")
-    wait_said(vm, "efi", EFI_MARK, timeout=240)
+    wait_printed(vm, "efi", EFI_MARK, timeout=240)
     assert guest_facts.guest(vm, "efi")["loader"] == "iPXE image"
     first, command = guest_facts.guest(vm, "efi")["pid"], command_of(vm, "efi")
     assert "$" in command
@@ -187,16 +188,16 @@ def test_a_guest_boots_under_uefi_too(vm: VM) -> None:
 
 
 @pytest.mark.long
-def test_a_rom_is_built_where_it_can_do_no_harm_and_the_guest_runs_it(vm: VM) -> None:
+def test_a_rom_is_built_in_a_sandbox_and_the_guest_runs_it(vm: VM) -> None:
     vm.put_tree(rom_tree())
     agent = f'[agent]\nipxe_source = "{SOURCE}"\n'
     vm.put("/etc/vfagent/policy.toml", (agent + POLICY + ROM).encode())
     assert "once that is built from" in vm.run("vfagent plan", check=False).stdout
     vm.run("systemctl reload vfagent.service")
-    wait_said(vm, "rom", ROM_MARK)
+    wait_printed(vm, "rom", ROM_MARK)
     assert guest_facts.guest(vm, "rom")["loader"] == "iPXE ROM"
     log = vm.get("/var/lib/vfagent/rom-cache/build.log").decode().splitlines()
-    uid, touched, links, devices = (next(line for line in log if line.startswith(f"{one}:")) for one in SEEN)
+    uid, touched, links, devices = (next(line for line in log if line.startswith(f"{key}:")) for key in SEEN)
     assert int(uid.rpartition(":")[2]) > 60000
     assert "Read-only file system" in touched
     assert links.endswith(": lo")
@@ -207,7 +208,7 @@ def test_a_rom_is_built_where_it_can_do_no_harm_and_the_guest_runs_it(vm: VM) ->
     vm.run("systemctl reload vfagent.service")
 
 
-def test_a_crash_is_followed_by_another_start(vm: VM) -> None:
+def test_a_guest_that_crashes_is_restarted(vm: VM) -> None:
     before = guest(vm)["pid"]
     vm.run(f"systemctl kill --signal=SEGV {UNIT}")
     vm.wait_for(lambda: phase(vm) == "running" and guest(vm)["pid"] != before, 60)
@@ -227,7 +228,7 @@ def test_a_crash_loop_ends_and_is_reported(vm: VM) -> None:
     assert phase(vm) == "running"
 
 
-def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm: VM) -> None:
+def test_a_hotplugged_nic_starts_its_guest_and_an_unplug_stops_it(vm: VM) -> None:
     vm.run("vfagent guest stop cirros", timeout=60)
     assert phase(vm) == "stopped"
     vm.put("/etc/vfagent/policy.toml", (POLICY + LATE).encode())
@@ -243,8 +244,8 @@ def test_a_nic_that_comes_late_gets_its_guest_and_takes_it_along_when_it_goes(vm
     assert "guest late: one of its VFs is being removed: stopping the guest" in journal(vm)
 
 
-def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_same(vm: VM) -> None:
-    """As at a boot, where hundreds of devices were announced before its VF."""
+def test_a_guest_starts_before_udev_has_its_vf_and_is_bound_to_it(vm: VM) -> None:
+    """As at a boot, where udev has hundreds of devices to process before the VF."""
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("systemctl reload vfagent.service")
     card, since = Igb("behind"), now(vm)
@@ -260,7 +261,7 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     group = vm.run(f"basename $(readlink /sys/bus/pci/devices/{vf}/iommu_group)").stdout.strip()
     assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:root 660\n"
     vm.run("systemctl daemon-reload; systemctl kill --signal=SEGV vfagent-guest-late.service")
-    vm.wait_for(lambda: (found := guest_facts.guest(vm, "late"))["phase"] == "running" and found["pid"] != before, 60)
+    vm.wait_for(lambda: (late := guest_facts.guest(vm, "late"))["phase"] == "running" and late["pid"] != before, 60)
     before = guest_facts.guest(vm, "late")["pid"]
     vm.run("udevadm control --start-exec-queue; udevadm settle")
     vm.wait_for(f"systemctl is-active --quiet {device}", 30)
@@ -268,7 +269,7 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
     as_kvm = "setpriv --reuid=nobody --regid=kvm --clear-groups test -w"
     vm.run(f"{as_kvm} /dev/vfio/{group} && ! {as_kvm.replace('kvm', 'nogroup')} /dev/vfio/{group}")
-    # Of a VF that really goes the kernel says so once its guest has let go of it; systemd's part is its device unit.
+    # The kernel announces the removal of a VF once its guest has closed it; for systemd its device unit ends.
     vm.run(f"echo remove >/sys/bus/pci/devices/{vf}/uevent")
     vm.wait_for("test $(systemctl is-active vfagent-guest-late.service) = inactive", 30)
     assert "a VF is being taken" not in journal(vm, since)
@@ -278,8 +279,8 @@ def test_a_guest_starts_though_udev_is_behind_and_is_bound_to_its_vf_all_the_sam
     vm.wait_for(lambda: guest_facts.phase(vm, "late") == "waiting", 30)
 
 
-def test_another_hwmode_waits_until_the_card_has_no_guest(vm: VM) -> None:
-    """The lab's module gives an 82576 the operation, with the rules of real drivers."""
+def test_a_change_of_hwmode_waits_until_the_card_has_no_guest(vm: VM) -> None:
+    """The lab's module adds hwmode to an 82576, with the rules of real drivers."""
     card = Igb("mode")
     pf = vm.hotplug(card)
     vm.wait_for(lambda: guest_facts.phase(vm, "late") == "running", 90)

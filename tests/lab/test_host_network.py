@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own network on a real card: a leg in a VLAN, its bridge, its address, and who reaches whom by them."""
+"""The host's network on a real card: a VLAN interface, its bridge and address, and the traffic through them."""
 
 import json
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from tests.lab.warm import WarmVM
 pytestmark = pytest.mark.long
 PF = "0000:01:00.0"
 ADDRESS = "192.168.10.1/24"
-LEG = f"""
+VLAN = f"""
 [[pf.vlan]]
 id = 10
 name = "vlan10"
 addresses = ["{ADDRESS}"]
 take_addresses_from = "old0"
 """
-BRIDGED = f"""{LEG}bridge = "virbr0"
+BRIDGED = f"""{VLAN}bridge = "virbr0"
 
 [[bridge]]
 name = "virbr0"
@@ -38,7 +38,7 @@ vfs = 2
 driver = "host"
 vlan = 10
 """
-# Two guests: one on a VF, one on a port of the bridge, as a tap of QEMU's would be.
+# Two guests: one on a VF, one on a bridge port, as with a tap of QEMU.
 GUESTS = f"""
 set -e
 ip netns add vf
@@ -56,9 +56,9 @@ ip -n virtio link set eth0 up
 """
 SERVES = {"host": "192.168.10.1", "vf": "192.168.10.10", "virtio": "192.168.10.20"}
 NETDEV = b"[NetDev]\nName=br9\nKind=bridge\n[Bridge]\nSTP=no\n"
-# An MTU that a bridge is only born with follows its ports.
+# A bridge's MTU follows its ports unless it is set after the bridge was created.
 NETWORK = b"[Match]\nName=br9\n[Link]\nMTUBytes=1400\n[Network]\nAddress=192.168.99.1/24\nConfigureWithoutCarrier=yes\n"
-# Sends so many MB to whoever connects; the receiver says how many came within its time.
+# Sends a number of MB; the receiver prints how many arrive within the limit.
 TRANSFER = b"""
 import socket, subprocess, sys, time
 listener, sender, address, megabytes, limit = *sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])
@@ -96,7 +96,7 @@ except subprocess.TimeoutExpired:
 client.kill()
 """
 
-# A VF guest sends to the host without end; beside it the kernel is asked each millisecond whether the address is here.
+# A VF guest sends to the host without pause; each millisecond a bind checks whether the address is on this host.
 STEADY = b"""
 import os, socket, subprocess, threading, time
 send = "import socket, time; s = socket.create_connection(('192.168.10.1', 7001))"
@@ -128,13 +128,13 @@ while True:
         os.rename("/run/steady.new", "/run/steady")
     time.sleep(0.001)
 """
-# The move by the agent's own code, with SIGKILL before one of its changes.
+# The move by vfagent's own code, with SIGKILL before one of its changes.
 MORTAL = f"""
 import os, signal, sys
 from dataclasses import replace
 from vfagent.store.identity import open_host
 from vfagent.model.network import Move
-from vfagent.move import move_addresses
+from vfagent.reconcile.move_addresses import move_addresses
 from vfagent.plan.steps import MoveAddresses
 class Mortal:
     def __init__(self, real):
@@ -148,8 +148,8 @@ move_addresses(MoveAddresses("{PF}", Move("old0", "vlan10", ("{ADDRESS}",))), ho
 """.encode()
 
 
-def _less(found: dict[str, object], key: str) -> dict[str, object]:
-    return {name: value for name, value in found.items() if name != key}
+def _less(facts: dict[str, object], key: str) -> dict[str, object]:
+    return {name: value for name, value in facts.items() if name != key}
 
 
 def policy(vm: VM, text: str) -> None:
@@ -162,13 +162,13 @@ def settled(vm: VM, timeout: float = 60) -> None:
 
 
 def addresses(vm: VM, name: str) -> set[str]:
-    found = json.loads(vm.run(f"ip -j -4 addr show dev {name}", check=False).stdout or "[]")
-    return {f"{one['local']}/{one['prefixlen']}" for link in found for one in link.get("addr_info", [])}
+    links = json.loads(vm.run(f"ip -j -4 addr show dev {name}", check=False).stdout or "[]")
+    return {f"{address['local']}/{address['prefixlen']}" for link in links for address in link.get("addr_info", [])}
 
 
 def link(vm: VM, name: str) -> dict[str, object]:
-    [found] = json.loads(vm.run(f"ip -j -d link show dev {name}").stdout)
-    return dict(found)
+    [facts] = json.loads(vm.run(f"ip -j -d link show dev {name}").stdout)
+    return dict(facts)
 
 
 def transfer(vm: VM, listener: str, sender: str, address: str, megabytes: int, limit: float) -> str:
@@ -189,7 +189,7 @@ def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
     return machine
 
 
-def test_one_policy_makes_leg_bridge_and_address(vm: WarmVM) -> None:
+def test_one_policy_creates_vlan_interface_bridge_and_address(vm: WarmVM) -> None:
     vlan_interface, bridge = link(vm, "vlan10"), link(vm, "virbr0")
     assert (vlan_interface["ifalias"], bridge["ifalias"], vlan_interface["master"]) == ("vfagent", "vfagent", "virbr0")
     assert vlan_interface["link"] == netdev(vm, PF)
@@ -205,19 +205,19 @@ def in_fdb(vm: VM, mac: object) -> bool:
     return str(mac) in vm.run(f"bridge fdb show dev {netdev(vm, PF)}").stdout
 
 
-def test_the_card_knows_the_bridge_and_the_guest_behind_it(vm: WarmVM) -> None:
+def test_the_fdb_of_the_card_has_the_bridge_and_the_guest_on_it(vm: WarmVM) -> None:
     transfer(vm, "host", "virtio", SERVES["host"], 1, 20)
     vm.wait_for(lambda: in_fdb(vm, link(vm, "virbr0")["address"]), 20)
     vm.wait_for(lambda: in_fdb(vm, guest_mac(vm)), 20)
 
 
 @pytest.mark.parametrize(("listener", "sender"), [("host", "vf"), ("vf", "host"), ("virtio", "vf"), ("vf", "virtio")])
-def test_100_mb_go_between_a_vf_guest_and_the_others(vm: WarmVM, listener: str, sender: str) -> None:
+def test_100_mb_are_sent_between_a_vf_guest_and_the_others(vm: WarmVM, listener: str, sender: str) -> None:
     assert transfer(vm, listener, sender, SERVES[listener], 100, 120) == "100"
 
 
 @pytest.mark.parametrize("listener", ["host", "virtio"])
-def test_without_its_entries_in_the_card_the_same_stalls(vm: WarmVM, listener: str) -> None:
+def test_without_fdb_entries_in_the_card_the_same_transfer_stalls(vm: WarmVM, listener: str) -> None:
     vm.run("systemctl stop vfagent")
     mac = link(vm, "virbr0")["address"] if listener == "host" else guest_mac(vm)
     vm.run(f"bridge fdb del {mac} dev {netdev(vm, PF)}")
@@ -227,21 +227,21 @@ def test_without_its_entries_in_the_card_the_same_stalls(vm: WarmVM, listener: s
     assert transfer(vm, listener, "vf", SERVES[listener], 20, 60) == "20"
 
 
-def test_an_entry_taken_out_by_hand_comes_back(vm: WarmVM) -> None:
+def test_an_fdb_entry_removed_by_hand_comes_back(vm: WarmVM) -> None:
     mac = link(vm, "virbr0")["address"]
     vm.run(f"bridge fdb del {mac} dev {netdev(vm, PF)}")
     vm.wait_for(lambda: in_fdb(vm, mac), 10)
 
 
-def test_what_was_learnt_from_the_wire_is_not_in_the_card(vm: WarmVM) -> None:
-    [vf] = (one for one in vfs(vm, PF) if one.index == 0)
+def test_addresses_learnt_from_the_wire_are_not_in_the_fdb_of_the_card(vm: WarmVM) -> None:
+    [vf] = (vf for vf in vfs(vm, PF) if vf.index == 0)
     learned = vm.run("bridge fdb show br virbr0 brport vlan10").stdout
     mac = json.loads(vm.run("ip -n vf -j link show eth0").stdout)[0]["address"]
     assert mac in learned, vf
     assert not in_fdb(vm, mac)
 
 
-def test_a_guest_that_leaves_its_bridge_leaves_the_card(vm: WarmVM) -> None:
+def test_a_guest_that_leaves_its_bridge_leaves_the_fdb_of_the_card(vm: WarmVM) -> None:
     mac = guest_mac(vm)
     vm.run("ip link set vnet0 nomaster")
     vm.wait_for(lambda: not in_fdb(vm, mac), 20)
@@ -260,7 +260,7 @@ def test_a_guest_that_leaves_its_bridge_leaves_the_card(vm: WarmVM) -> None:
         ("ip addr del 192.168.10.1/24 dev virbr0", "ip addr show virbr0 | grep -q 192.168.10.1/24"),
     ],
 )
-def test_what_is_changed_by_hand_comes_back_and_is_logged(vm: WarmVM, harm: str, held: str) -> None:
+def test_a_change_by_hand_is_reverted_and_logged(vm: WarmVM, harm: str, held: str) -> None:
     settled(vm)
     since = now(vm)
     vm.run(harm)
@@ -269,7 +269,7 @@ def test_what_is_changed_by_hand_comes_back_and_is_logged(vm: WarmVM, harm: str,
     settled(vm)
 
 
-def test_the_bridge_comes_back_with_all_it_had(vm: WarmVM) -> None:
+def test_a_bridge_removed_by_hand_comes_back_with_its_settings(vm: WarmVM) -> None:
     vm.run("ip link del virbr0")
     vm.wait_for("ip addr show virbr0 | grep -q 192.168.10.1/24", 5)
     vm.run("ip link set vnet0 master virbr0")
@@ -277,14 +277,14 @@ def test_the_bridge_comes_back_with_all_it_had(vm: WarmVM) -> None:
     vm.wait_for(lambda: in_fdb(vm, link(vm, "virbr0")["address"]), 10)
 
 
-def test_somebody_s_bridge_is_used_and_neither_altered_nor_removed(vm: WarmVM) -> None:
-    """Made by systemd-networkd, with settings that are not the policy's."""
+def test_a_foreign_bridge_is_used_and_neither_altered_nor_removed(vm: WarmVM) -> None:
+    """Created by systemd-networkd, with settings that differ from the policy."""
     vm.put("/etc/systemd/network/br9.netdev", NETDEV)
     vm.put("/etc/systemd/network/br9.network", NETWORK)
     vm.run("systemctl start systemd-networkd && networkctl reload")
     vm.wait_for("ip link show br9 | grep -q UP", 20)
     before = {key: link(vm, "br9")[key] for key in ("mtu", "address", "linkinfo")}
-    policy(vm, CARD + LEG + 'bridge = "br9"\n[[bridge]]\nname = "br9"\nmtu = 1500\n')
+    policy(vm, CARD + VLAN + 'bridge = "br9"\n[[bridge]]\nname = "br9"\nmtu = 1500\n')
     vm.wait_for("ip link show vlan10 | grep -q 'master br9'", 20)
     settled(vm)
     assert {key: link(vm, "br9")[key] for key in before if key != "linkinfo"} == _less(before, "linkinfo")
@@ -297,8 +297,8 @@ def test_somebody_s_bridge_is_used_and_neither_altered_nor_removed(vm: WarmVM) -
     vm.run("systemctl stop systemd-networkd.socket systemd-networkd; ip link del br9; rm /etc/systemd/network/br9.*")
 
 
-def test_without_a_bridge_the_vlan_device_holds_the_address(vm: WarmVM) -> None:
-    policy(vm, CARD + LEG)
+def test_without_a_bridge_the_vlan_interface_has_the_address(vm: WarmVM) -> None:
+    policy(vm, CARD + VLAN)
     vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 20)
     settled(vm)
     assert (addresses(vm, "vlan10"), addresses(vm, "old0")) == ({ADDRESS}, set())
@@ -308,7 +308,7 @@ def test_without_a_bridge_the_vlan_device_holds_the_address(vm: WarmVM) -> None:
     assert transfer(vm, "host", "vf", "192.168.10.1", 100, 120) == "100"
 
 
-def test_the_seed_s_address_on_an_enslaved_port_is_refused_with_the_reason(vm: WarmVM) -> None:
+def test_an_address_on_a_bridge_port_is_rejected_with_the_reason(vm: WarmVM) -> None:
     bad = (CARD + BRIDGED).replace("old0", "vlan10")
     vm.put("/root/bad.toml", bad.encode())
     done = vm.run("vfagent check /root/bad.toml", check=False)
@@ -316,25 +316,25 @@ def test_the_seed_s_address_on_an_enslaved_port_is_refused_with_the_reason(vm: W
     assert "frames that reach a bridge port belong to the bridge" in done.stderr
 
 
-def test_a_leg_of_802_1ad_has_the_mtu_of_its_rule(vm: WarmVM) -> None:
+def test_an_802_1ad_vlan_interface_has_the_mtu_of_its_rule(vm: WarmVM) -> None:
     policy(vm, CARD + '[[pf.vlan]]\nid = 30\nname = "prov30"\nprotocol = "802.1ad"\nmtu = 1400\n')
     vm.wait_for("ip link show prov30", 20)
     settled(vm)
-    found = link(vm, "prov30")
-    assert (found["mtu"], found["linkinfo"]["info_data"]["protocol"]) == (1400, "802.1ad")  # type: ignore[index]
+    facts = link(vm, "prov30")
+    assert (facts["mtu"], facts["linkinfo"]["info_data"]["protocol"]) == (1400, "802.1ad")  # type: ignore[index]
     vm.wait_for("! ip link show vlan10", 20)
 
 
-def test_a_bridge_that_no_leg_needs_is_there_and_goes_with_its_rule(vm: WarmVM) -> None:
+def test_a_bridge_without_ports_exists_as_long_as_its_rule(vm: WarmVM) -> None:
     policy(vm, CARD + '[[bridge]]\nname = "lonely0"\nvlan_filtering = true\n')
     vm.wait_for("ip -d link show lonely0 | grep -q 'vlan_filtering 1'", 20)
     policy(vm, CARD)
     vm.wait_for("! ip link show lonely0", 20)
 
 
-def test_an_open_connection_lives_through_moves_and_its_address_is_never_gone(vm: WarmVM) -> None:
-    """From the VLAN device to a new bridge that it becomes a port of, and back, while a VF guest sends."""
-    policy(vm, CARD + LEG)
+def test_an_open_connection_survives_moves_of_its_address(vm: WarmVM) -> None:
+    """From the VLAN interface to a new bridge above it, and back, while a VF guest sends."""
+    policy(vm, CARD + VLAN)
     vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 20)
     settled(vm)
     vm.run("systemd-run --unit steady python3 /usr/lib/steady.py")
@@ -343,18 +343,18 @@ def test_an_open_connection_lives_through_moves_and_its_address_is_never_gone(vm
     vm.wait_for("ip addr show virbr0 | grep -q 192.168.10.1/24", 20)
     settled(vm)
     vm.wait_for("sleep 1; grep -q 'alive yes' /run/steady", 60)
-    policy(vm, CARD + LEG)
+    policy(vm, CARD + VLAN)
     vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 20)
     settled(vm)
-    vm.wait_for("sleep 1; grep -q 'alive yes' /run/steady", 60)  # TCP asks again ever more seldom
+    vm.wait_for("sleep 1; grep -q 'alive yes' /run/steady", 60)  # TCP retransmits less and less often
     logged = dict(line.split() for line in vm.run("cat /run/steady").stdout.splitlines())
     vm.run("systemctl stop steady")
     assert float(logged["gap"]) <= 0.05
     assert int(logged["samples"]) > 100
 
 
-@pytest.mark.parametrize("before", ["take", "keep", "add_address", "put", "remove_address", "ask_for", "forget"])
-def test_killed_in_the_middle_of_a_move_it_is_ended_by_the_next_start(vm: WarmVM, before: str) -> None:
+@pytest.mark.parametrize("before", ["borrow", "keep", "add_address", "put", "remove_address", "ask_for", "forget"])
+def test_a_move_that_was_killed_is_finished_by_the_next_start(vm: WarmVM, before: str) -> None:
     vm.run("systemctl stop vfagent")
     vm.run(f"ip addr del {ADDRESS} dev vlan10; ip addr add {ADDRESS} dev old0; ip link set old0 up")
     vm.run("ip route replace 198.51.100.0/24 via 192.168.10.77 dev old0")
@@ -367,28 +367,28 @@ def test_killed_in_the_middle_of_a_move_it_is_ended_by_the_next_start(vm: WarmVM
     assert not vm.run("ls /var/lib/vfagent/moves", check=False).stdout
 
 
-def test_a_move_whose_probe_fails_is_taken_back_and_said_and_not_tried_again(vm: WarmVM) -> None:
+def test_a_move_whose_probe_fails_is_reverted_and_not_retried(vm: WarmVM) -> None:
     policy(vm, CARD)
     vm.wait_for("! ip link show vlan10", 20)
     assert addresses(vm, "old0") == {ADDRESS}
     since = now(vm)
-    policy(vm, CARD + LEG + 'probe = "192.168.10.99"\n')
+    policy(vm, CARD + VLAN + 'probe = "192.168.10.99"\n')
     vm.wait_for(lambda: status(vm)[PF]["phase"] == "failed", 40)
     assert (addresses(vm, "old0"), addresses(vm, "vlan10")) == ({ADDRESS}, set())
     assert "192.168.10.99 does not answer by vlan10; they are back where they were" in journal(vm, since)
     vm.run("sleep 15")
     assert journal(vm, since).count("does not answer") == 1
-    policy(vm, CARD + LEG + 'probe = "192.168.10.10"\n')
+    policy(vm, CARD + VLAN + 'probe = "192.168.10.10"\n')
     vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 30)
     settled(vm)
 
 
-def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where_it_has(vm: WarmVM) -> None:
-    """The lab's module gives one of two 82576s the operation, with the rules of real drivers."""
+def test_hwmode_is_set_again_with_the_vfs_or_noted_as_unsupported(vm: WarmVM) -> None:
+    """The lab's module adds hwmode to one of two 82576, with the rules of real drivers."""
     vm.run("systemctl stop vfagent; ip -n vf link set eth0 netns 1; ip netns del vf; sleep 1")
     card = Igb("late")
     late = vm.hotplug(card)
-    vm.wait_for(lambda: (netdev(vm, late) or "eth").startswith("en"), 20)  # udev has named it
+    vm.wait_for(lambda: (netdev(vm, late) or "eth").startswith("en"), 20)  # renamed by udev
     name = netdev(vm, late)
     vm.run(f"modprobe hwmode pf={name} && test -e /sys/module/hwmode/parameters/pf")
     policy(vm, CARD.replace("vfs = 2", 'vfs = 2\nhwmode = "vepa"'))
@@ -396,7 +396,7 @@ def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where
     settled(vm)
     assert (hwmode(vm, name), status(vm)[late]["hwmode"]) == ("VEPA", "vepa")
     assert "hwmode" in str(status(vm)[PF]["unsupported"])
-    assert journal(vm).count(f"{PF}: set hwmode") <= 1
+    assert journal(vm).count(f"set hwmode of {PF}") <= 1
     vm.run(f"echo 0 >{SYSFS}/{late}/sriov_numvfs", timeout=90)
     vm.wait_for(lambda: len(vfs(vm, late)) == 2 and hwmode(vm, name) == "VEPA", 60)
     vm.run(f"bridge link set dev {name} hwmode veb")
@@ -404,8 +404,8 @@ def test_hwmode_is_noted_where_the_card_has_none_and_set_anew_with_the_vfs_where
     vm.unplug(card)
 
 
-def test_released_the_pf_has_no_leg_of_ours(vm: WarmVM) -> None:
-    policy(vm, CARD + LEG)
+def test_a_released_pf_has_no_managed_vlan_interface(vm: WarmVM) -> None:
+    policy(vm, CARD + VLAN)
     vm.wait_for("ip addr show vlan10 | grep -q 192.168.10.1/24", 30)
     settled(vm)
     done = vm.run(f"vfagent release --force {PF}", timeout=120)

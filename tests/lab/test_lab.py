@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab itself: what the other tests here lean on."""
+"""The lab itself, on which the other tests depend."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def vm(boot_module: Callable[..., VM]) -> VM:
 
 
 def create_vfs(vm: VM, pf: str, count: int) -> list[str]:
-    """Creates VFs that no driver takes, and gives their addresses."""
+    """Creates VFs without a driver, and returns their addresses."""
     folder = f"/sys/bus/pci/devices/{pf}"
     vm.run(f"cd {folder}; echo 0 >sriov_drivers_autoprobe; echo 0 >sriov_numvfs; echo {count} >sriov_numvfs")
     links = vm.run(f"for n in $(seq 0 {count - 1}); do readlink {folder}/virtfn$n; done").stdout.split()
@@ -53,13 +53,13 @@ def test_addresses(vm: VM) -> None:
     assert [vm.address(card) for card in vm.cards.values()] == [IGB, VIRTIO, NVME]
 
 
-def test_payload_is_there_when_systemd_starts(vm: VM) -> None:
+def test_the_payload_exists_when_systemd_starts(vm: VM) -> None:
     assert vm.get("/etc/lab/link") == b"from the payload\n"
     assert vm.run("/etc/lab/program").stdout == "runs\n"
     assert vm.run("systemctl is-active lab-early.service").stdout == "active\n"
 
 
-def test_files_go_in_and_out(vm: VM) -> None:
+def test_files_are_copied_in_and_out(vm: VM) -> None:
     vm.put("/tmp/a b/file", b"\x00binary\xff", 0o600)
     assert vm.get("/tmp/a b/file") == b"\x00binary\xff"
     vm.put_tree({"/tmp/tree/one": b"1", "/tmp/tree/two/three": b"3"})
@@ -85,7 +85,7 @@ def test_vfs_are_isolated_and_bind_to_vfio(vm: VM, pf: str, ids: str) -> None:
     vm.run(f"echo 0 >/sys/bus/pci/devices/{pf}/sriov_numvfs")
 
 
-def test_vf_settings_are_taken_by_the_pf(vm: VM) -> None:
+def test_the_pf_accepts_vf_settings(vm: VM) -> None:
     create_vfs(vm, IGB, 1)
     netdev = vm.run(f"ls /sys/bus/pci/devices/{IGB}/net").stdout.strip()
     vm.run(f"ip link set {netdev} up; ip link set {netdev} vf 0 mac 52:54:00:bb:00:01 vlan 10")
@@ -131,7 +131,7 @@ def hwmode(vm: VM, mode: str) -> str:
     return str(link["hwmode"])
 
 
-def test_a_virtio_card_is_plugged_again_elsewhere(vm: VM) -> None:
+def test_a_virtio_card_is_plugged_into_another_port(vm: VM) -> None:
     card = VirtioPf("virtio1", vfs=2)
     for _ in range(2):
         pf = vm.hotplug(card)

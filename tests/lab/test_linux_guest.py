@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Linux on an 82576's VF, with its root on an iSCSI disk, in the VLAN and by the MAC that the PF has set."""
+"""A Linux guest on a VF of an 82576, with its root on an iSCSI disk, with the VLAN and the MAC that the PF has set."""
 
 from collections.abc import Callable
 
 import pytest
 
 from tests.lab.facts import vfs
-from tests.lab.guest_facts import phase, wait_said
+from tests.lab.guest_facts import phase, wait_printed
 from tests.lab.install import vfagent_tree
 from tests.lab.linux_guest import MARK, linux_guest
 from tests.lab.nic import Igb
@@ -17,7 +17,7 @@ from tests.lab.vm import VM
 PF = "0000:01:00.0"
 MAC = "52:54:00:bb:00:00"
 USER, SECRET = "linux", "open-sesame-12"
-# What a kernel tries of itself costs an emulated guest in an emulated host half its boot (initcall_debug tells).
+# The kernel's self-tests take half the boot of an emulated guest on an emulated host (see initcall_debug).
 SELF_TESTS = (
     "crypto_kdf108_init",
     "jent_mod_init",
@@ -61,7 +61,7 @@ secret = "/etc/vfagent/linux.chap"
 
 
 @pytest.mark.long
-def test_a_linux_reaches_its_init_from_an_iscsi_disk_in_the_vlan_of_its_vf(boot: Callable[..., VM]) -> None:
+def test_a_linux_boots_from_an_iscsi_disk_in_the_vlan_of_its_vf(boot: Callable[..., VM]) -> None:
     linux = linux_guest()
     files: dict[str, Content] = {
         "/srv/linux/vmlinux": linux.kernel,
@@ -70,7 +70,7 @@ def test_a_linux_reaches_its_init_from_an_iscsi_disk_in_the_vlan_of_its_vf(boot:
     }
     target = Target(PF, vlan=10, disk=linux.disk.read_bytes(), login=(USER, SECRET))
     vm = boot([Igb("igb0")], vfagent_tree(POLICY, {**files, **target.tree()}), hypervisor=True)
-    wait_said(vm, "linux", f"{MARK} *by igbvf {MAC}", timeout=2700)
+    wait_printed(vm, "linux", f"{MARK} *by igbvf {MAC}", timeout=2700)
     assert phase(vm, "linux") == "running"
     [mine] = [vf for vf in vfs(vm, PF) if vf.index == 0]
     assert (mine.driver, mine.mac, mine.vlan) == ("vfio-pci", MAC, 10)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Prometheus on the host watches a boot, a hotplug, a guest and failures: what it has is what the host says.
+"""Prometheus on the host during a boot, a hotplug, a guest and failures: its data matches the host.
 
-One story, in this order. The alerts are the shipped ones, with their own times; promtool tries those that take longer.
+The tests follow each other. The alerts are the shipped ones, with their own times; promtool tests the slower ones.
 """
 
 import json
@@ -74,7 +74,7 @@ def prometheus(vm: VM) -> Prometheus:
 
 @pytest.fixture(scope="module")
 def began(vm: VM) -> float:
-    """By the host's clock, which is Prometheus' too."""
+    """The time of the boot by the host's clock, which Prometheus uses too."""
     return clock(vm) - float(vm.run("cut -d' ' -f1 /proc/uptime").stdout)
 
 
@@ -99,7 +99,7 @@ def guest(name: str) -> str:
     return f'vfagent_guest_phase{{guest="disk",phase="{name}"}} == 1'
 
 
-def test_the_boot_is_seen_as_systemd_has_it(vm: VM, prometheus: Prometheus) -> None:
+def test_the_metrics_of_the_boot_match_systemd(vm: VM, prometheus: Prometheus) -> None:
     prometheus.until("vfagent_ready == 1")
     prometheus.until(phase(PF, "converged"))
     ready_s = int(systemd(vm, "vfagent.service", "ActiveEnterTimestampMonotonic")) / 1e6
@@ -110,7 +110,7 @@ def test_the_boot_is_seen_as_systemd_has_it(vm: VM, prometheus: Prometheus) -> N
     assert prometheus.value("vfagent_convergence_duration_seconds_sum") < ready_s
 
 
-def test_a_guest_is_seen_with_its_vf_as_systemd_has_it(vm: VM, prometheus: Prometheus) -> None:
+def test_the_metrics_of_a_guest_match_systemd(vm: VM, prometheus: Prometheus) -> None:
     prometheus.until(guest("running"))
     [held] = prometheus.query(
         "vfagent_vf_guest_info * on (instance, pf, vf) group_left (pci_address) vfagent_vf_info",
@@ -124,7 +124,7 @@ def test_a_guest_is_seen_with_its_vf_as_systemd_has_it(vm: VM, prometheus: Prome
     assert str(int(prometheus.value('vfagent_guest_restarts_total{guest="disk"}'))) == systemd(vm, UNIT, "NRestarts")
 
 
-def test_a_hotplug_is_seen(vm: VM, prometheus: Prometheus) -> None:
+def test_a_hotplug_is_counted(vm: VM, prometheus: Prometheus) -> None:
     before = prometheus.value("vfagent_convergence_duration_seconds_count")
     events = prometheus.value("vfagent_uevents_total")
     assert vm.hotplug(Igb("igb1")) == LATE
@@ -135,7 +135,7 @@ def test_a_hotplug_is_seen(vm: VM, prometheus: Prometheus) -> None:
     assert prometheus.value('vfagent_steps_total{step="set_numvfs"}') == 2
 
 
-def test_pfs_are_what_sysfs_and_ip_say(vm: VM, prometheus: Prometheus) -> None:
+def test_the_metrics_of_pfs_match_sysfs_and_ip(vm: VM, prometheus: Prometheus) -> None:
     for pf in (PF, LATE):
         seen, name = link(vm, pf), netdev(vm, pf)
         [info] = prometheus.query(f'vfagent_pf_info{{pf="{pf}"}}')
@@ -151,15 +151,17 @@ def test_pfs_are_what_sysfs_and_ip_say(vm: VM, prometheus: Prometheus) -> None:
         assert {fact: prometheus.value(f'vfagent_pf_{fact}{{pf="{pf}"}}') for fact in facts} == facts
 
 
-def test_vfs_are_what_sysfs_and_ip_say(vm: VM, prometheus: Prometheus) -> None:
+def test_the_metrics_of_vfs_match_sysfs_and_ip(vm: VM, prometheus: Prometheus) -> None:
     for pf in (PF, LATE):
-        infos = {one["metric"]["vf"]: one["metric"] for one in prometheus.query(f'vfagent_vf_info{{pf="{pf}"}}')}
+        infos = {
+            series["metric"]["vf"]: series["metric"] for series in prometheus.query(f'vfagent_vf_info{{pf="{pf}"}}')
+        }
         for vf in vfs(vm, pf):
             group = vm.run(f"basename $(readlink {SYSFS}/{vf.address}/iommu_group)").stdout.strip()
             facts = {"pci_address": vf.address, "driver": vf.driver, "mac": vf.mac, "vlan": str(vf.vlan)}
             assert infos.pop(str(vf.index)).items() >= {**facts, "iommu_group": group}.items()
         assert infos == {}
-    held = {one["metric"]["vf"] for one in prometheus.query(f'vfagent_vf_in_use{{pf="{PF}"}} == 1')}
+    held = {series["metric"]["vf"] for series in prometheus.query(f'vfagent_vf_in_use{{pf="{PF}"}} == 1')}
     assert held == {str(vf.index) for vf in vfs(vm, PF) if vf.driver == "vfio-pci" and enabled(vm, vf.address)} == {"0"}
 
 
@@ -167,7 +169,7 @@ def enabled(vm: VM, address: str) -> bool:
     return vm.run(f"cat {SYSFS}/{address}/enable").stdout != "0\n"
 
 
-def test_a_host_that_is_as_it_should_be_raises_nothing(vm: VM, prometheus: Prometheus, began: float) -> None:
+def test_a_converged_host_raises_no_alert(vm: VM, prometheus: Prometheus, began: float) -> None:
     vm.wait_for(lambda: prometheus.alerts() == {}, 30)
     assert prometheus.over('ALERTS{alertstate="firing"}', began, clock(vm)) == []
 
@@ -181,8 +183,8 @@ for _ in range({PACKETS}):
 """
 
 
-def test_a_card_that_counts_nothing_of_its_vfs_has_no_counters_instead_of_zeros(vm: VM, prometheus: Prometheus) -> None:
-    """The 82576's driver has no counters for VFs. The kernel fills in zeros, also after a transfer."""
+def test_a_driver_without_vf_counters_has_no_metrics_instead_of_zeros(vm: VM, prometheus: Prometheus) -> None:
+    """The driver of the 82576 has no VF counters. The kernel reports zeros, also after a transfer."""
     own = netdev(vm, PF)
     inside = vm.run(f"ls {SYSFS}/{PF}/virtfn3/net").stdout.strip()
     vm.run(f"ip netns add other; ip link set {inside} netns other; ip -n other link set {inside} up")
@@ -197,8 +199,8 @@ def test_a_card_that_counts_nothing_of_its_vfs_has_no_counters_instead_of_zeros(
     vm.run(f"ip address del 192.0.2.1/24 dev {own}; ip netns del other")
 
 
-def test_where_a_driver_counts_its_counters_rise_by_what_was_sent(vm: VM) -> None:
-    """A module of the lab's counts, and sends back what its VF receives. The kernel's netlink is the real one."""
+def test_vf_counters_increase_by_the_traffic_that_was_sent(vm: VM) -> None:
+    """The lab's module counts, and sends back what its VF receives. Netlink is the kernel's own."""
     vm.put("/run/counting.ko", counting_module(vm.suite))
     vm.put("/run/counters.py", (Path(__file__).parent / "adapter_counters.py").read_bytes())
     vm.run("insmod /run/counting.ko; echo 1 >/proc/sys/net/ipv6/conf/counting0/disable_ipv6")
@@ -220,13 +222,13 @@ def counters(vm: VM) -> dict[str, int]:
 
 
 def received(vm: VM, arguments: str, vf: int | None = None) -> tuple[int, int]:
-    """Packets and bytes by `ip -s`: the netdev's own, or what its PF counts for a VF."""
-    [found] = json.loads(vm.run(f"ip -j {arguments}").stdout)
-    stats = found["stats64"]["rx"] if vf is None else found["vfinfo_list"][vf]["stats"]["rx"]
+    """Packets and bytes by `ip -s`: the netdev's own, or the PF's counters of a VF."""
+    [link_facts] = json.loads(vm.run(f"ip -j {arguments}").stdout)
+    stats = link_facts["stats64"]["rx"] if vf is None else link_facts["vfinfo_list"][vf]["stats"]["rx"]
     return stats["packets"], stats["bytes"]
 
 
-def test_drift_that_comes_back_raises_its_alert(vm: VM, prometheus: Prometheus) -> None:
+def test_repeated_drift_raises_its_alert(vm: VM, prometheus: Prometheus) -> None:
     for number in range(1, 6):
         vm.wait_for(lambda: status(vm)[PF]["phase"] == "converged", 30)
         vm.run(f"ip link set {netdev(vm, PF)} vf 1 vlan 20")
@@ -235,7 +237,7 @@ def test_drift_that_comes_back_raises_its_alert(vm: VM, prometheus: Prometheus) 
     vm.wait_for(lambda: prometheus.alerts() == {"VfagentDriftRepeats": "firing"}, 20)
 
 
-def test_what_a_guest_holds_up_is_seen_as_different_and_deferred(vm: VM, prometheus: Prometheus) -> None:
+def test_changes_that_a_guest_blocks_are_exported_as_deferred(vm: VM, prometheus: Prometheus) -> None:
     reload_with(vm, MORE)
     vm.run(f"ip link set {netdev(vm, PF)} vf 0 vlan 30")
     prometheus.until(phase(PF, "deferred"))
@@ -245,7 +247,7 @@ def test_what_a_guest_holds_up_is_seen_as_different_and_deferred(vm: VM, prometh
     assert isinstance(deferred, list)
     assert prometheus.value(f'vfagent_pf_deferred_changes{{pf="{PF}"}}') == len(deferred)
     assert prometheus.alerts().items() >= {"VfagentChangesDeferred": "pending", "VfagentVfsMissing": "pending"}.items()
-    # A guest that crashes would let the change be made, and be started anew instead of restarted.
+    # After a crash of the guest the change would be made, and the guest started instead of restarted.
     vm.run(f"ip link set {netdev(vm, PF)} vf 0 vlan 10")
     reload_with(vm, POLICY)
     prometheus.until(phase(PF, "converged"))
@@ -268,7 +270,7 @@ def test_a_guest_that_crashes_raises_its_alerts(vm: VM, prometheus: Prometheus) 
     vm.wait_for(lambda: "VfagentGuestFailed" not in prometheus.alerts(), 20)
 
 
-def test_a_policy_that_cannot_be_met_and_one_that_is_invalid_are_told_apart(vm: VM, prometheus: Prometheus) -> None:
+def test_invalid_and_unmet_policies_raise_different_alerts(vm: VM, prometheus: Prometheus) -> None:
     reload_with(vm, POLICY.replace("vfs = 2", "vfs = 9"))
     prometheus.until(phase(LATE, "failed"))
     vm.put("/etc/vfagent/policy.toml", b"[[pf]]\nvfs = many\n")
@@ -288,10 +290,10 @@ def test_a_policy_that_cannot_be_met_and_one_that_is_invalid_are_told_apart(vm: 
 def test_no_other_alert_has_fired(vm: VM, prometheus: Prometheus, began: float) -> None:
     fired = prometheus.over('ALERTS{alertstate="firing"}', began, clock(vm))
     expected = {"VfagentDriftRepeats", "VfagentGuestRestarts", "VfagentGuestFailed"}
-    assert {one["metric"]["alertname"] for one in fired} == expected
+    assert {series["metric"]["alertname"] for series in fired} == expected
 
 
-# What the 82576's driver does not count, and what did not go wrong here.
+# Not counted by the driver of the 82576, or not failed in this test.
 WITHOUT_DATA = re.compile(
     r"vfagent_vf_(receive|transmit)_|vfagent_(step|guest_start)_failures_total",
 )
@@ -305,7 +307,7 @@ def test_every_query_of_the_dashboard_returns_data(vm: VM, prometheus: Prometheu
     assert [query for query in empty if not WITHOUT_DATA.search(query)] == []
 
 
-def test_promtool_has_nothing_to_say_of_the_page(prometheus: Prometheus) -> None:
+def test_promtool_accepts_the_metrics_page(prometheus: Prometheus) -> None:
     page = prometheus.page()
     assert page.count(b"\n") > 300
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)

@@ -69,7 +69,7 @@ def vm(boot_module: Callable[..., VM]) -> VM:
     return machine
 
 
-def test_every_attribute_that_virtio_lacks_is_noted_once_and_its_vfs_are_ready(vm: VM) -> None:
+def test_each_attribute_that_virtio_lacks_is_noted_once(vm: VM) -> None:
     pf = status(vm)[VIRTIO]
     assert pf["phase"] == "converged"
     assert [vf.driver for vf in vfs(vm, VIRTIO)] == ["vfio-pci"] * 4
@@ -78,7 +78,7 @@ def test_every_attribute_that_virtio_lacks_is_noted_once_and_its_vfs_are_ready(v
     assert [journal(vm).count(f"{name} is not supported by virtio-pci") for name in missing] == [1] * 6
 
 
-def test_a_pf_that_is_no_nic_gets_its_vfs_too(vm: VM) -> None:
+def test_a_pf_that_is_no_nic_gets_its_vfs(vm: VM) -> None:
     assert status(vm)[NVME]["phase"] == "converged"
     assert [vf.driver for vf in vfs(vm, NVME)] == ["vfio-pci"] * 2
 
@@ -97,7 +97,7 @@ def test_a_rate_is_set_once_there_is_a_link(vm: VM) -> None:
     assert "max_tx_rate 500Mbps" in vm.run(f"ip link show {netdev(vm, IGB)}").stdout
 
 
-def test_a_host_vf_that_is_up_keeps_its_pf_from_being_changed(vm: VM) -> None:
+def test_a_host_vf_that_is_up_defers_changes_of_its_pf(vm: VM) -> None:
     before = vfs(vm, IGB)
     vm.run(f"ip link set $(ls {SYSFS}/{before[1].address}/net) up")
     vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 3", "vfs = 4").encode())
@@ -116,7 +116,7 @@ def test_every_attribute_is_set_and_read_back_on_netdevsim(vm: VM, count: int) -
 
 
 @pytest.mark.long
-def test_two_eswitches_of_64_vfs_go_to_switchdev_and_back_with_their_representors(vm: VM) -> None:
+def test_two_eswitches_of_64_vfs_change_to_switchdev_and_back(vm: VM) -> None:
     done = vm.run("modprobe netdevsim && python3 /usr/lib/switchdev.py 64", timeout=120)
     assert done.stdout == "representors: 64 64\n"
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package's life on a host: installed, booted with, upgraded, downgraded, removed, purged.
+"""The Debian package on a host: installed, booted, upgraded, downgraded, removed, purged.
 
-The tests follow each other on one host. From the boot on, a guest runs on one card and a process holds a VF of another.
+The tests follow each other on one host. From the reboot on, a guest runs on one card, and a process has a VF of another
+card open.
 """
 
 import json
@@ -19,7 +20,7 @@ from tests.lab.package import deb, package
 from tests.lab.payload import Entry
 from tests.lab.target import ADDRESS, IQN, MARK, Target
 from tests.lab.test_one_card import hold
-from tests.lab.vf_user import HOLDER
+from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
 from vfagent import __version__
 
@@ -64,9 +65,17 @@ address = "192.168.10.10/24"
 sanboot = "iscsi:192.168.10.1::::{IQN}"
 """
 ABSENT = '[[pf]]\nname = "absent"\nmatch = { driver = "mlx5_core" }\nvfs = 8\n'
-# The packages themselves, what the lab put there, and what udev remembers until the next boot.
-NOT_OURS = ("/root/", "/usr/lib/hold.py", "/usr/lib/lab-target", "/proc/", "/sys/", "/var/log/journal/", "/run/udev/")
-# Nobody is there to say yes.
+# The packages themselves, the lab's files, and udev's database, which lasts until the next boot.
+NOT_OF_THE_PACKAGE = (
+    "/root/",
+    "/usr/lib/vf_user.py",
+    "/usr/lib/lab-target",
+    "/proc/",
+    "/sys/",
+    "/var/log/journal/",
+    "/run/udev/",
+)
+# apt must not ask.
 APT = {"/etc/apt/apt.conf.d/90lab": b'APT::Get::Assume-Yes "true";\n'}
 SCRAPE = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:9862/metrics\").read().decode())'"
 
@@ -77,15 +86,15 @@ pytestmark = pytest.mark.long  # apt and Python's compiler take their time in em
 @pytest.fixture(scope="module", params=["trixie", "bookworm"])
 def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> Iterator[VM]:
     files = [deb(package(version)) for version in (__version__, NEWER)]
-    lab = {**APT, "/usr/lib/hold.py": Entry(HOLDER)}
+    lab = {**APT, "/usr/lib/vf_user.py": Entry(VF_USER)}
     payload = {**lab, **{f"/root/build/{path.name}": path for path in files}}
     cards = [VirtioPf("virtio0", vfs=3), Igb("igb0")]
     machine = boot_module(cards, payload, suite=request.param, hypervisor=True)
     assert machine.wait_boot() == "running"
-    # The lab's images leave documents out, and the examples are some.
+    # The lab's images exclude /usr/share/doc, where the examples are.
     machine.run("rm /etc/dpkg/dpkg.cfg.d/*")
     yield machine
-    machine.kill()  # not beside the other release's
+    machine.kill()  # before the other release's VM starts
 
 
 def apt(vm: VM, command: str) -> str:
@@ -93,7 +102,7 @@ def apt(vm: VM, command: str) -> str:
 
 
 def readme_commands() -> list[str]:
-    """What README says after the package was built."""
+    """The commands in README after the build of the package."""
     section = (REPOSITORY / "README.md").read_text().partition("## Install it on a host\n")[2].partition("\n## ")[0]
     lines = [line.partition("#")[0].strip() for line in section.splitlines() if line.startswith("    ")]
     return lines[lines.index("make deb") + 1 :]
@@ -114,7 +123,7 @@ def wait_converged(vm: VM) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What must be the same after whatever is done to the package."""
+    """State that no operation on the package may change."""
 
     guest: tuple[str, str]
     user: str
@@ -125,13 +134,13 @@ class Running:
 def running(vm: VM) -> Running:
     guest = (shown(vm, GUEST, "MainPID"), shown(vm, GUEST, "InvocationID"))
     assert guest[0] != "0"
-    user = shown(vm, "holder.service", "MainPID")
+    user = shown(vm, "vf-user.service", "MainPID")
     assert user != "0"
     return Running(guest, user, tuple(vfs(vm, VIRTIO)), tuple(vfs(vm, IGB)))
 
 
 def send_traffic(vm: VM) -> None:
-    """From a VF in a network of its own to the PF's leg, five times a second."""
+    """From a VF in a network namespace to the PF's address, five times a second."""
     vf = f"$(ls /sys/bus/pci/devices/{vfs(vm, VIRTIO)[2].address}/virtio*/net)"
     vm.run(
         f"ip netns add beside; ip link set {vf} netns beside name vf up; ip -n beside address add {BESIDE}/24 dev vf"
@@ -145,14 +154,14 @@ def replies(vm: VM) -> int:
 
 
 def lost(vm: VM) -> int:
-    """Of all packets so far; the last may be on its way."""
+    """Lost packets so far; the reply to the last may still come."""
     last = vm.run("journalctl -q -u traffic.service -o cat --no-pager -g seq= -n 1").stdout
-    found = re.search(r"seq=(\d+)", last)
-    assert found
-    return max(0, int(found[1]) + 1 - replies(vm))
+    match = re.search(r"seq=(\d+)", last)
+    assert match
+    return max(0, int(match[1]) + 1 - replies(vm))
 
 
-def test_as_readme_says_it_is_installed_and_no_card_is_touched(vm: VM) -> None:
+def test_the_readme_commands_install_it_and_touch_no_card(vm: VM) -> None:
     commands = readme_commands()
     assert commands[0].startswith("apt install ./build/")
     for command in commands:
@@ -160,44 +169,44 @@ def test_as_readme_says_it_is_installed_and_no_card_is_touched(vm: VM) -> None:
     assert vm.run("systemctl is-active vfagent; systemctl is-enabled vfagent").stdout.split() == ["active", "enabled"]
     assert vfs(vm, VIRTIO) == vfs(vm, IGB) == []
     assert seconds_to_ready(vm) < READY_S
-    said = vm.run("vfagent status")
-    assert "no policy: every NIC is left as it is" in said.stdout
+    text = vm.run("vfagent status")
+    assert "no policy: every NIC is left as it is" in text.stdout
     assert vm.run("lsmod | grep -c ^vfio_pci").stdout.strip() != "0"
 
 
-def test_the_package_s_own_test_passes(vm: VM) -> None:
+def test_the_autopkgtest_passes(vm: VM) -> None:
     vm.put("/tmp/idle", (REPOSITORY / "packaging/debian/tests/idle").read_bytes(), 0o755)
     vm.run("/tmp/idle 2>&1", timeout=120)
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit_and_little_exposed(vm: VM) -> None:
+def test_systemd_analyze_accepts_the_installed_unit(vm: VM) -> None:
     verified = vm.run("systemd-analyze verify --man=no vfagent.service 2>&1")
     assert "vfagent" not in verified.stdout
     table = vm.run("systemd-analyze security --no-pager vfagent.service").stdout
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
-    assert found
-    assert float(found[1]) <= MOST_EXPOSED
+    match = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
+    assert match
+    assert float(match[1]) <= MOST_EXPOSED
 
 
-@pytest.mark.parametrize(("policy", "said"), [("", "rule"), (ABSENT, "rule 'absent': waits for a PF that it matches")])
-def test_without_its_hardware_it_is_ready_at_once_and_idle(vm: VM, policy: str, said: str) -> None:
+@pytest.mark.parametrize(("policy", "text"), [("", "rule"), (ABSENT, "rule 'absent': waits for a PF that it matches")])
+def test_without_its_hardware_the_service_is_ready_at_once_and_idle(vm: VM, policy: str, text: str) -> None:
     vm.put("/etc/vfagent/policy.toml", policy.encode())
     vm.run("systemctl restart vfagent.service")
     assert seconds_to_ready(vm) < READY_S
     status = vm.run("vfagent status").stdout
-    assert (said in status) == bool(policy)
+    assert (text in status) == bool(policy)
     assert vm.run("vfagent plan", check=False).returncode == 0
     assert vfs(vm, VIRTIO) == vfs(vm, IGB) == []
 
 
-def test_needrestart_is_told_to_leave_guests_alone(vm: VM) -> None:
+def test_needrestart_leaves_guests_alone(vm: VM) -> None:
     conf = "/etc/needrestart/conf.d/50-vfagent.conf"
     logged = f'map {{ "{GUEST}" =~ $_ ? "no" : "" }} keys %{{$nrconf{{override_rc}}}}'
     ask = f'undef $/; open F, "{conf}"; eval <F>; print {logged}'
     assert vm.run(f"perl -e {shlex.quote(ask)}").stdout == "no"
 
 
-def test_a_policy_and_a_reboot_are_all_it_takes(vm: VM) -> None:
+def test_a_policy_and_a_reboot_suffice(vm: VM) -> None:
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("vfagent check")
     vm.put_tree(Target(VIRTIO).tree())
@@ -237,27 +246,27 @@ def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
     assert lost(vm) == 0
 
 
-def test_after_its_removal_vfs_and_guests_are_as_they_were(vm: VM) -> None:
+def test_a_removal_leaves_vfs_and_guests_unchanged(vm: VM) -> None:
     before = running(vm)
     files = vm.run("dpkg -L vfagent | grep -v ^/etc/").stdout.split()
-    said = apt(vm, "remove vfagent")
-    assert f"guests go on running: {GUEST}" in said
+    output = apt(vm, "remove vfagent")
+    assert f"guests keep running: {GUEST}" in output
     assert vm.run(f"for file in {' '.join(files)}; do [ ! -f $file ] || echo $file; done").stdout == ""
     assert shown(vm, "vfagent", "ActiveState") == "inactive"
-    # Whatever makes udev look again: the guest is bound to a device unit that our rule makes.
+    # udev processes all devices again: the guest is bound to a device unit that exists because of vfagent's rule.
     vm.run("udevadm control --reload; udevadm trigger; udevadm settle")
     assert running(vm) == before
     assert lost(vm) == 0
 
 
-def test_a_purge_leaves_nothing_of_ours_but_the_vfs(vm: VM) -> None:
-    vm.run(f"systemctl stop {GUEST} holder.service traffic.service")
+def test_a_purge_removes_everything_except_the_vfs(vm: VM) -> None:
+    vm.run(f"systemctl stop {GUEST} vf-user.service traffic.service")
     before = vfs(vm, VIRTIO), vfs(vm, IGB)
     apt(vm, "purge vfagent")
-    found = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
-    left = [path for path in found if not path.startswith(NOT_OURS)]
+    paths = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
+    left = [path for path in paths if not path.startswith(NOT_OF_THE_PACKAGE)]
     assert left == [], left
-    # systemd 252 remembers the name of a unit that others named.
+    # systemd 252 keeps a unit's name while another unit refers to it.
     units = vm.run("systemctl list-units --all --plain --no-legend '*vfagent*' | grep -v not-found", check=False)
     assert units.stdout == ""
     assert (vfs(vm, VIRTIO), vfs(vm, IGB)) == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package in a stock Debian without a kernel: lintian, what apt brings along, what a purge leaves."""
+"""The Debian package in a stock Debian without a kernel: lintian, dependencies, purge."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def test_lintian_finds_nothing() -> None:
 
 @pytest.fixture(params=["trixie", "bookworm"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A Debian that vfagent has never been in; apt has the packages that it may want, and no network."""
+    """A Debian without vfagent. apt has downloaded its dependencies, and has no network."""
     stock = StockRoot(request.param, ("systemd", "udev"), downloaded=packages_of("Depends"))
     made = built(f"stock-{request.param}", asdict(stock), lambda work: bootstrap(stock, work / "root"))
     subprocess.run(["cp", "-a", "--reflink=auto", str(made / "root"), str(tmp_path / "root")], check=True)
@@ -40,7 +40,7 @@ def install(root: Path, version: str) -> None:
     shell(root, f"apt-get install --yes --no-install-recommends --allow-downgrades ./vfagent_{version}_all.deb")
 
 
-def test_it_comes_with_what_it_needs_and_goes_without_a_trace(root: Path) -> None:
+def test_the_package_brings_its_dependencies_and_purges_cleanly(root: Path) -> None:
     before = shell(root, FIND)
     install(root, __version__)
     assert shell(root, "vfagent --version; systemctl is-enabled vfagent") == f"vfagent {__version__}\nenabled\n"

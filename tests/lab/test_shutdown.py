@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host goes down on which VFs are in use."""
+"""Shutdown of a host whose VFs are in use."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.lab.payload import Entry
 from tests.lab.test_faults import PF, is_as_wanted
 from tests.lab.test_faults import POLICY as ONE_CARD
 from tests.lab.test_one_card import hold, reload_with
-from tests.lab.vf_user import HOLDER
+from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
 from tests.lab.warm import WarmVM
 
@@ -50,11 +50,11 @@ TimeoutStopSec = "{DEADLINE_S}s"
 
 def _running(vm: VM) -> int:
     guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
-    return sum(one["phase"] == "running" for one in guests)
+    return sum(entry["phase"] == "running" for entry in guests)
 
 
 def _try_to_disturb(vm: VM) -> None:
-    """All that is not allowed to: a release, other counts, restarts, a kill, `apply`."""
+    """Requests that must not affect the VF: release, other VF counts, restarts, a kill, apply."""
     assert vm.run(f"vfagent release {PF}", check=False).returncode == 5
     for count in (2, 7, 0):
         reload_with(vm, ONE_CARD.replace("vfs = 3", f"vfs = {count}"))
@@ -66,13 +66,13 @@ def _try_to_disturb(vm: VM) -> None:
     vm.run("systemctl start vfagent.service", timeout=120)
 
 
-def test_a_held_vf_is_kept_whatever_is_asked_for_and_the_host_goes_down_in_time(warm: Callable[..., WarmVM]) -> None:
-    vm = warm([Igb("igb0")], vfagent_tree(ONE_CARD, {"/usr/lib/hold.py": Entry(HOLDER)}))
+def test_a_vf_in_use_is_kept_and_the_host_shuts_down_in_time(warm: Callable[..., WarmVM]) -> None:
+    vm = warm([Igb("igb0")], vfagent_tree(ONE_CARD, {"/usr/lib/vf_user.py": Entry(VF_USER)}))
     vm.run("systemctl start vfagent.service", timeout=120)
     vm.wait_for(lambda: is_as_wanted(vm), 60)
     before = vfs(vm, PF)
     hold(vm, before[1])
-    user = "systemctl show -P MainPID holder.service"
+    user = "systemctl show -P MainPID vf-user.service"
     pid = vm.run(user).stdout
     _try_to_disturb(vm)
     assert vfs(vm, PF) == before
@@ -83,7 +83,7 @@ def test_a_held_vf_is_kept_whatever_is_asked_for_and_the_host_goes_down_in_time(
 
 
 @pytest.mark.long
-def test_twenty_guests_stop_side_by_side_when_the_host_goes_down(boot: Callable[..., VM]) -> None:
+def test_twenty_guests_stop_in_parallel_when_the_host_shuts_down(boot: Callable[..., VM]) -> None:
     cards = [Igb(f"igb{number}") for number in range(CARDS)]
     vm = boot(cards, vfagent_tree(POLICY, {"/var/log/journal/.keep": b"", "/srv/halt": HALT}), hypervisor=True)
     vm.wait_for(lambda: _running(vm) == GUESTS, 700)
@@ -92,11 +92,11 @@ def test_twenty_guests_stop_side_by_side_when_the_host_goes_down(boot: Callable[
     begun = _times(logged, "Stopping")
     ended = _times(logged, "Stopped")
     assert (len(begun), len(ended)) == (GUESTS, GUESTS)
-    # One after the other they take 200 s.
+    # Sequentially they would take 200 s.
     assert max(ended) - min(begun) < 5 * DEADLINE_S
-    assert max(begun) < min(ended), "each is asked before the first has gone"
+    assert max(begun) < min(ended), "all are asked before the first has ended"
 
 
 def _times(logged: str, word: str) -> list[float]:
     lines = (re.match(rf"\[ *([0-9.]+)\] .*: {word} vfagent-guest-node", line) for line in logged.splitlines())
-    return [float(found[1]) for found in lines if found]
+    return [float(match[1]) for match in lines if match]

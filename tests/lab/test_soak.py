@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that may happen to a host, at random and for a while: in the end it is as the policy says, and nothing has grown.
+"""Random events on a host for some minutes: in the end it has converged, and the service has not grown.
 
-VFAGENT_SOAK_MINUTES and VFAGENT_SOAK_SEED set how long, and repeat a run.
+VFAGENT_SOAK_MINUTES sets the duration, VFAGENT_SOAK_SEED repeats a run.
 """
 
 import os
@@ -40,7 +40,7 @@ TimeoutStopSec = "5s"
 """
 INVALID = POLICY.replace("vlan = 10", "vlan = 5000")
 SCRAPE = "import urllib.request as r; [r.urlopen('http://127.0.0.1:9862/metrics').read() for _ in range(20)]"
-# What the actions explain.
+# Warnings that the actions cause.
 EXPLAINED = r"drift: |policy: |storage|deferred|guest node|: its |no PF|reloading"
 MOST_GROWTH = 1.05
 
@@ -56,12 +56,12 @@ class Footprint:
 
 
 def footprint(vm: VM) -> Footprint | None:
-    """None where a worker has ended meanwhile: something was looked at."""
+    """None if a worker ended meanwhile: the service was not at rest."""
     pids = "$(cat /sys/fs/cgroup$(systemctl show -P ControlGroup vfagent.service)/cgroup.procs)"
     of_each = "cd /proc/$p && echo $(grep ^Pss: smaps_rollup) $(ls fd | wc -l) $(ls task | wc -l)"
-    said = vm.run(f"for p in {pids}; do {of_each} || exit; done", check=False)
-    each = [line.split() for line in said.stdout.splitlines()]
-    if said.returncode or any(len(words) != 5 for words in each):
+    result = vm.run(f"for p in {pids}; do {of_each} || exit; done", check=False)
+    each = [line.split() for line in result.stdout.splitlines()]
+    if result.returncode or any(len(words) != 5 for words in each):
         return None
     kib, descriptors, threads = (sum(int(words[at]) for words in each) for at in (1, 3, 4))
     return Footprint(kib, descriptors, threads, len(each))
@@ -112,23 +112,23 @@ class Soak:
         self.vm.wait_for(lambda: LATE not in status(self.vm), 60)
 
     def rest(self) -> Footprint:
-        """After a look, so that the worker that is kept ready is always as old: the longer ago it was forked, the less
-        it shares with the service, 0.6 MiB after a few scrapes."""
+        """After a reload, so that the standby worker always has the same age: the older it is, the fewer pages it
+        shares with the service, 0.6 MiB after a few scrapes."""
         for _ in range(5):
             self.vm.wait_for(lambda: at_rest(self.vm), 90)
             self.vm.run("systemctl reload vfagent.service")
             self.vm.wait_for(lambda: at_rest(self.vm), 90)
-            self.vm.run("sleep 4")  # until that worker is there, and has rehearsed
-            if found := footprint(self.vm):
-                return found
-        raise AssertionError("it comes to no rest")
+            self.vm.run("sleep 4")  # until the standby worker has warmed up
+            if measured := footprint(self.vm):
+                return measured
+        raise AssertionError("the service does not come to rest")
 
 
 def at_rest(vm: VM) -> bool:
     return is_as_wanted(vm) and status(vm)[PF]["phase"] == "converged" and phase(vm, "node") == "running"
 
 
-def test_after_all_that_may_happen_to_a_host_it_is_as_before_and_nothing_has_grown(boot: Callable[..., VM]) -> None:
+def test_after_random_events_the_host_converges_and_nothing_has_grown(boot: Callable[..., VM]) -> None:
     vm = boot([Igb("igb0")], vfagent_tree(POLICY, {"/srv/halt": HALT}), hypervisor=True)
     soak, samples = Soak(vm), list[Footprint]()
     vm.wait_for(lambda: at_rest(vm), 180)
@@ -158,7 +158,7 @@ def _flat(samples: list[Footprint]) -> None:
 
 
 def _medians(samples: list[Footprint]) -> list[float]:
-    return [statistics.median(column) for column in zip(*(astuple(one) for one in samples), strict=True)]
+    return [statistics.median(column) for column in zip(*(astuple(sample) for sample in samples), strict=True)]
 
 
 def _warnings(vm: VM, since: str) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tutorial, typed as it stands: each command does what the page shows.
+"""Runs each command of the tutorial and compares its output with the page.
 
-In what is shown, `…` stands for any text; spaces and line ends count alike.
+In the page's output, `…` stands for any text, and each white space for any other.
 """
 
 import re
@@ -13,7 +13,7 @@ import pytest
 from tests.lab.install import REPOSITORY, vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
-from tests.lab.vf_user import HOLDER
+from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
 
 PAGE = REPOSITORY / "docs/tutorial.md"
@@ -25,9 +25,9 @@ class Typed:
     command: str
     shown: str
 
-    def fits(self, said: str) -> bool:
+    def fits(self, output: str) -> bool:
         parts = [re.escape(" ".join(part.split())) for part in self.shown.split("…")]
-        return re.fullmatch(r"\s*" + r".*".join(parts) + r"\s*", " ".join(said.split()), re.DOTALL) is not None
+        return re.fullmatch(r"\s*" + r".*".join(parts) + r"\s*", " ".join(output.split()), re.DOTALL) is not None
 
 
 def typed(page: str) -> Iterator[Typed]:
@@ -42,26 +42,26 @@ def typed(page: str) -> Iterator[Typed]:
 
 @pytest.fixture
 def vm(warm: Callable[..., VM]) -> VM:
-    """What `make lab` gives."""
+    """The VM of `make lab`."""
     policy = (REPOSITORY / "config/examples/lab.toml").read_text()
-    hold = {"/usr/local/bin/hold-vf": Entry(HOLDER, 0o755)}
+    hold = {"/usr/local/bin/hold-vf": Entry(VF_USER, 0o755)}
     machine = warm([Igb("igb0")], vfagent_tree(policy, hold))
     machine.run("systemctl start vfagent.service")
     return machine
 
 
 @pytest.mark.long
-def test_each_command_of_the_tutorial_does_what_it_shows(vm: VM) -> None:
+def test_each_command_of_the_tutorial_prints_what_the_page_shows(vm: VM) -> None:
     commands = list(typed(PAGE.read_text()))
     assert len(commands) > 15
-    for one in commands:
-        # A terminal has both in their order.
-        said = vm.run(f"exec 2>&1; cd; {one.command}\n", check=False, timeout=120).stdout
-        assert one.fits(said), f"{PROMPT}{one.command}\n{said}\n--- is shown as:\n{one.shown}"
+    for step in commands:
+        # Both streams in their order, as on a terminal.
+        output = vm.run(f"exec 2>&1; cd; {step.command}\n", check=False, timeout=120).stdout
+        assert step.fits(output), f"{PROMPT}{step.command}\n{output}\n--- the page shows:\n{step.shown}"
 
 
 @pytest.mark.parametrize(
-    ("shown", "said", "fits"),
+    ("shown", "output", "fits"),
     [
         ("a  b\n", "a b\n", True),
         ("pid …, ready", "pid 123, ready\n", True),
@@ -70,5 +70,5 @@ def test_each_command_of_the_tutorial_does_what_it_shows(vm: VM) -> None:
         ("a b", "a b c", False),
     ],
 )
-def test_what_is_shown_is_compared(shown: str, said: str, fits: bool) -> None:  # noqa: FBT001
-    assert Typed("x", shown).fits(said) is fits
+def test_the_output_is_compared_with_the_page(shown: str, output: str, fits: bool) -> None:  # noqa: FBT001
+    assert Typed("x", shown).fits(output) is fits

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two 82576, one of them plugged and unplugged: each card goes its own way, whatever the other does."""
+"""Two 82576, one of them plugged and unplugged: neither card affects the other."""
 
 from collections.abc import Callable
 from itertools import product
@@ -10,7 +10,7 @@ from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
-from tests.lab.vf_user import HOLDER
+from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
 
 FIRST = "0000:01:00.0"
@@ -30,7 +30,7 @@ vlan = 10
 
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
-    machine = boot_module([Igb("igb0")], vfagent_tree(POLICY, {"/usr/lib/hold.py": Entry(HOLDER)}))
+    machine = boot_module([Igb("igb0")], vfagent_tree(POLICY, {"/usr/lib/vf_user.py": Entry(VF_USER)}))
     assert machine.wait_boot() == "running"
     return machine
 
@@ -47,8 +47,8 @@ def second(vm: VM) -> str:
 
 def wait_converged(vm: VM, pf: str, count: int = 4, timeout: float = 60) -> None:
     def done() -> bool:
-        found = vfs(vm, pf)
-        return len(found) == count and all(vf.driver == "vfio-pci" and vf.vlan == 10 for vf in found)
+        facts = vfs(vm, pf)
+        return len(facts) == count and all(vf.driver == "vfio-pci" and vf.vlan == 10 for vf in facts)
 
     vm.wait_for(done, timeout)
 
@@ -61,7 +61,7 @@ def footprint(vm: VM) -> tuple[str, str]:
 
 
 def footprint_at_rest(vm: VM) -> tuple[str, str]:
-    """Once the worker that is kept ready is there: while it is made, it is one task, and then two."""
+    """With the standby worker, which is one task at first and two later."""
     readings: list[tuple[str, str]] = []
 
     def rests() -> bool:
@@ -102,18 +102,18 @@ def test_two_cards_converge_at_the_same_time(vm: VM, second: str) -> None:
         wait_converged(vm, pf)
 
 
-def test_a_stuck_card_keeps_no_other_from_its_work(vm: VM, second: str) -> None:
+def test_a_stuck_card_does_not_delay_another(vm: VM, second: str) -> None:
     before, taken = now(vm), vfs(vm, second)[1]
-    vm.run(f"systemd-run --quiet --unit=holder python3 /usr/lib/hold.py {taken.address}")
+    vm.run(f"systemd-run --quiet --unit=vf-user python3 /usr/lib/vf_user.py {taken.address}")
     vm.wait_for(f"grep -q 1 {SYSFS}/{taken.address}/enable")
-    # Somebody removes the VFs all the same. That write waits for the holder and keeps the PF's lock: whoever
-    # writes sriov_numvfs then waits too, beyond SIGKILL.
+    # Another program removes the VFs. That write waits for the VF's user with the PF's device lock held: any other
+    # write of sriov_numvfs then waits too, and ignores SIGKILL.
     vm.run(f"systemd-run --quiet --unit=remover sh -c 'echo 0 >{SYSFS}/{second}/sriov_numvfs'")
     vm.wait_for(lambda: status(vm)[second]["phase"] == "stuck", 120)
     vm.run(f"ip link set {netdev(vm, FIRST)} vf 0 vlan 20")
     vm.wait_for(lambda: vfs(vm, FIRST)[0].vlan == 10, 5)
     assert status(vm)[second]["phase"] == "stuck"
     assert "stuck" in journal(vm, before)
-    vm.run("systemctl stop holder.service")
+    vm.run("systemctl stop vf-user.service")
     wait_converged(vm, second, timeout=60)
     vm.wait_for(lambda: status(vm)[second]["phase"] == "converged", 20)

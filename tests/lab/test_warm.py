@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMs that go on from a saved state are hosts like others."""
+"""VMs that start from a saved state behave like others."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def test_cards_and_payload_come_after_the_boot(warm: Callable[..., WarmVM]) -> N
     vm.wait_for(f"test -e /sys/bus/pci/devices/{vm.address(igb)}/net")
 
 
-def test_each_starts_from_the_same_state(lab_image: object) -> None:
+def test_each_vm_starts_from_the_same_state(lab_image: object) -> None:
     boots = []
     for _ in range(2):
         with WarmVM() as vm:

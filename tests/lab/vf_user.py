@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest, as far as a VF is concerned: a program that holds one open as a VMM does."""
+"""A program that opens a VF's VFIO group as a VMM does."""
 
-HOLDER = b"""#!/usr/bin/python3
+VF_USER = b"""#!/usr/bin/python3
 import ctypes, fcntl, os, struct, sys, time
 address = sys.argv[1]
 group = os.path.basename(os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group"))

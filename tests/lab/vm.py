@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lab VM: boots, takes commands, gets cards plugged and unplugged."""
+"""A lab VM: boots, runs commands, plugs and unplugs cards."""
 
 import contextlib
 import shlex
@@ -24,11 +24,11 @@ from tests.lab.remote import Remote
 
 
 class CommandError(RuntimeError):
-    """A command in the guest failed."""
+    """A command in the VM failed."""
 
 
 class VM:
-    """Use it as a context manager: QEMU ends with it, or with this process."""
+    """A context manager: QEMU ends with it, or with this process."""
 
     alive: ClassVar[list["VM"]] = []
 
@@ -39,12 +39,13 @@ class VM:
         *,
         suite: str = "trixie",
         hypervisor: bool = False,
+        image: Image | None = None,
         memory_mib: int = 2560,
         extra_qemu: Sequence[str] = (),
         extra_kernel: str = "",
     ) -> None:
         self.suite = suite
-        self.image: Image = hypervisor_image(suite) if hypervisor else host(suite)
+        self.image = image or (hypervisor_image(suite) if hypervisor else host(suite))
         self._folder = Folder()
         self.folder = self._folder.path
         self.console = self.folder / "console.log"
@@ -69,7 +70,7 @@ class VM:
         return self
 
     def _arrange(self) -> None:
-        """What is left to do once commands can be run."""
+        """Runs after ssh is up and before the VM is used."""
 
     def __exit__(
         self,
@@ -93,11 +94,11 @@ class VM:
 
     @property
     def machine(self) -> Machine:
-        """What it is started with."""
+        """The hardware that QEMU starts with."""
         return replace(self._machine, payload=bool(self.payload), cards=self.cards)
 
     def start(self) -> None:
-        """Starts QEMU, and returns before the guest has booted."""
+        """Starts QEMU, and returns before the VM has booted."""
         if self.payload:
             (self.folder / "payload.tar").write_bytes(archive(self.payload))
         place = Place(self.image.tools, self.folder, {self.image.directory: IMAGE})
@@ -115,7 +116,7 @@ class VM:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             self._check_runs()
-            # The socket's file is there a moment before QEMU listens.
+            # The socket's file exists a moment before QEMU listens.
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 return Qmp(self.folder / "qmp")
             time.sleep(0.02)
@@ -126,10 +127,10 @@ class VM:
             raise RuntimeError(f"QEMU does not run: {(self.folder / 'qemu.log').read_text()}")
 
     def wait_ssh(self, timeout: float = 180) -> None:
-        """Until commands can be run; the boot may still go on."""
+        """Waits until commands can be run; the boot may not be finished."""
         deadline = time.monotonic() + timeout
         try:
-            # An attempt that comes too early costs its whole time limit.
+            # An attempt before sshd listens takes its whole time limit.
             self.wait_for(self._announced, timeout)
             self.remote.connect(deadline)
         except TimeoutError as error:
@@ -140,7 +141,7 @@ class VM:
         return b"lab: ssh is up" in self.console.read_bytes()[self._boot_begin :]
 
     def wait_boot(self, timeout: float = 180) -> str:
-        """Until systemd has no jobs left; gives its state, running or degraded."""
+        """Waits until systemd has no jobs left; returns its state, running or degraded."""
         return self.run("systemctl is-system-running --wait", check=False, timeout=timeout).stdout.strip()
 
     def console_tail(self, lines: int = 40) -> str:
@@ -150,7 +151,7 @@ class VM:
     def run(
         self, command: str, *, check: bool = True, timeout: float = 60, data: bytes | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command in the guest."""
+        """Runs a shell command in the VM."""
         done = self.remote.run(command, data, timeout)
         result = subprocess.CompletedProcess(command, done.returncode, _text(done.stdout), _text(done.stderr))
         if check and done.returncode:
@@ -167,13 +168,13 @@ class VM:
         return done.stdout
 
     def put_tree(self, tree: Mapping[str, Content] | Path) -> None:
-        """Lays files over the guest's root."""
+        """Copies files into the VM's root."""
         self.run("tar -x -C /", data=archive(tree_of(tree)))
 
     def wait_for(self, condition: str | Callable[[], object], timeout: float = 60) -> None:
-        """Polls a command in the guest until it succeeds, or a function until it gives something true."""
+        """Polls a command in the VM until it succeeds, or a function until it returns something true."""
         if isinstance(condition, str):
-            # Each turn costs an emulated processor its while.
+            # Each turn takes CPU time of the emulated VM.
             loop = f"until {{ {condition}; }} >/dev/null 2>&1; do sleep 0.3; done"
             self.run(f"timeout {timeout} sh -c {shlex.quote(loop)}", timeout=timeout + 30)
             return
@@ -191,13 +192,13 @@ class VM:
         return next(port for port, other in self.cards.items() if other.name == card.name)
 
     def hotplug(self, card: Card, timeout: float = 60) -> str:
-        """Puts a card into a free port, and gives its PF's address once the guest's kernel has it."""
+        """Plugs a card into a free port, and returns its PF's address once the VM's kernel has it."""
         self.plug(card)
         self.wait_for(f"test -e /sys/bus/pci/devices/{self.address(card)}", timeout)
         return self.address(card)
 
     def plug(self, card: Card) -> None:
-        """Puts a card into a free port, and asks the guest nothing."""
+        """Plugs a card into a free port, and runs no command in the VM."""
         bus = next(port for port in PORTS if port not in self.cards and port not in self._spent)
         parts = card.parts(bus)
         for netdev in parts.netdevs:
@@ -207,7 +208,7 @@ class VM:
         self.cards[bus] = card
 
     def unplug(self, card: Card, timeout: float = 60) -> None:
-        """Asks the guest for the card, and waits until it is gone."""
+        """Requests the card from the VM, and waits until it is gone."""
         port = self._port(card)
         parts = card.parts(port)
         self.qmp.execute("device_del", {"id": parts.pf})
@@ -219,7 +220,7 @@ class VM:
             self._spent.add(port)
 
     def reboot(self, timeout: float = 180) -> None:
-        """Until ssh answers again."""
+        """Reboots, and waits until ssh answers again."""
         self.run("systemctl reboot", check=False)
         self.qmp.wait_event("RESET", timeout, guest=True)
         self._boot_begin = self.console.stat().st_size
@@ -227,20 +228,20 @@ class VM:
         self.wait_ssh(timeout)
 
     def power_cycle(self, timeout: float = 180) -> None:
-        """Off, and on again with the same disk and cards, until ssh answers.
+        """Power off and on, with the same disk and cards, until ssh answers.
 
-        What is timed boots so: a QEMU that goes on through a reboot has translated the old kernel's code, has to throw
-        that away piece by piece, and every second or third time all of it at once: 7.3 to 8.3 s beside 10 to 11.4.
+        For measured boots: a QEMU that runs through a reboot has the translated code of the old kernel, and drops it
+        piece by piece, every second or third time all of it at once: 10 to 11.4 s instead of 7.3 to 8.3.
         """
         self.shutdown(timeout)
         self._disconnect()
-        self.payload, self._boot_begin = {}, 0  # it is on the disk by now
+        self.payload, self._boot_begin = {}, 0  # the disk has it
         assert self._place is not None
         self._launch(self._place, self.machine.arguments())
         self.wait_ssh(timeout)
 
     def shutdown(self, timeout: float = 120) -> None:
-        """Powers the guest off, and waits for QEMU's end."""
+        """Powers the VM off, and waits for QEMU's end."""
         self.run("systemctl poweroff", check=False)
         if self._process:
             self._process.wait(timeout)

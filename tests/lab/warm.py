@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMs that go on from a host that has booted: seconds instead of half a minute."""
+"""VMs that start from the saved state of a booted host: in seconds instead of half a minute."""
 
 import shutil
 import time
@@ -13,21 +13,21 @@ from tests.lab.qemu import VM as VM_FOLDER
 from tests.lab.qmp import Qmp
 from tests.lab.vm import VM
 
-# Read once, so that the state has them in its page cache.
+# Imported once, so that they are in the saved page cache.
 PRELOAD = "import asyncio, jeepney, prometheus_client, pyroute2, pyudev, systemd.daemon, tomli"
 STATE_LIMIT_S = 120
 
 
 class WarmVM(VM):
-    """Like VM, but payload and cards come after the boot, in this order, and nothing of the payload is started."""
+    """Like VM, but payload and cards are added after the boot, in this order, and no unit of the payload is started."""
 
     def start(self) -> None:
-        """Goes on from the state of a VM that has booted without cards and payload."""
+        """Starts from the saved state of a VM without cards and payload."""
         bare = replace(self._machine, cards={}, payload=False)
         recipe = {"image": self.image.directory.name, "machine": asdict(bare), "preload": PRELOAD}
-        self._go_on(built(f"warm-{self.suite}", recipe, self._boot_once))
+        self._resume(built(f"warm-{self.suite}", recipe, self._boot_once))
 
-    def _go_on(self, state: Path) -> None:
+    def _resume(self, state: Path) -> None:
         bare = replace(self._machine, cards={}, payload=False)
         binds = {self.image.directory: IMAGE, state: WARM}
         place = Place(self.image.tools, self.folder, binds)
@@ -36,14 +36,14 @@ class WarmVM(VM):
         self.qmp.execute("migrate-incoming", {"uri": f"file:{WARM}/state"})
         _await_status(self.qmp, "query-status", "paused")
         self.qmp.execute("cont")
-        # The console said that ssh is up when the state was made.
+        # ssh was up when the state was saved.
         self._boot_begin = -1
 
     def _announced(self) -> bool:
         return self._boot_begin < 0 or super()._announced()
 
     def _arrange(self) -> None:
-        """Lays the payload over the root, and puts the cards in."""
+        """Copies the payload into the root, and plugs the cards in."""
         self.run(f"date --set @{time.time()}")
         if self.payload:
             self.put_tree(self.payload)
@@ -68,7 +68,7 @@ class WarmVM(VM):
             _await_status(vm.qmp, "query-migrate", "completed")
             for name in ("state", "root.qcow2"):
                 shutil.copy(vm.folder / name, work)
-        # One was made on a busy machine that never answered again, and would have been kept for ever.
+        # A state that was saved on a busy machine never answered again, and would be kept in the cache.
         with _Trial(
             work, suite=self.suite, memory_mib=bare.memory_mib, extra_qemu=bare.extra, extra_kernel=bare.kernel
         ):
@@ -76,14 +76,14 @@ class WarmVM(VM):
 
 
 class _Trial(WarmVM):
-    """Goes on from this state, until it takes commands."""
+    """Starts from this state, until it runs commands."""
 
     def __init__(self, state: Path, **options: Any) -> None:
         super().__init__([], **options)
         self._state = state
 
     def start(self) -> None:
-        self._go_on(self._state)
+        self._resume(self._state)
 
 
 def _await_status(qmp: Qmp, query: str, wanted: str) -> None:

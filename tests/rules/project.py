@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The source tree as the rules see it."""
+"""The source tree, for the tests of its rules."""
 
 import ast
 import functools
@@ -14,17 +14,17 @@ PACKAGE = ROOT / "vfagent"
 
 
 def passes(*argv: str | Path, cwd: Path = ROOT) -> None:
-    """The tool's own words are all there is to read when it finds something."""
+    """Runs a tool. If it finds something, the failure shows only the tool's output."""
     __tracebackhide__ = True
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode or done.stderr:
         pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
 
 
-def none_of(found: list[str]) -> None:
+def none_of(problems: list[str]) -> None:
     __tracebackhide__ = True
-    if found:
-        pytest.fail("\n".join(found), pytrace=False)
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every module that is imported, also inside functions: line and full name."""
+    """Every imported module, late imports included: line and full name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, name.name) for name in node.names)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the documents show is true: policies are valid, links lead somewhere, options exist."""
+"""The documents are true: their policies are valid, their links resolve, their commands and tests exist."""
 
 import re
 from pathlib import Path
@@ -16,13 +16,13 @@ LINK = re.compile(r"\]\(([^)#]+)\)")
 
 
 def policies() -> list[tuple[str, str]]:
-    found = [
+    texts = [
         (f"{path.relative_to(ROOT)}-{number}", text)
         for path in DOCUMENTS
         for number, text in enumerate(re.findall(r"(?ms)^```toml\n(.*?)^```$", path.read_text()), 1)
     ]
     example = MANUAL.read_text().partition("# EXAMPLE\n")[2]
-    return [*found, (MANUAL.name, "\n".join(line[4:] for line in example.splitlines() if line.startswith("    ")))]
+    return [*texts, (MANUAL.name, "\n".join(line[4:] for line in example.splitlines() if line.startswith("    ")))]
 
 
 @pytest.mark.parametrize("text", [text for _, text in policies()], ids=[name for name, _ in policies()])
@@ -31,11 +31,11 @@ def test_a_policy_in_the_documents_is_valid(text: str, tmp_path: Path) -> None:
     assert load_files([tmp_path / "policy.toml"]).pf
 
 
-def test_there_are_policies_in_the_documents() -> None:
+def test_the_documents_have_policies() -> None:
     assert len(policies()) > 8
 
 
-def test_every_link_leads_to_a_file() -> None:
+def test_every_link_resolves() -> None:
     targets = [(path, target) for path in DOCUMENTS for target in LINK.findall(path.read_text())]
     assert targets
     none_of(
@@ -55,19 +55,19 @@ def test_every_document_is_in_the_table_of_contents() -> None:
 
 
 def test_every_command_in_the_documents_exists() -> None:
-    """In code, where a command begins with the program's name."""
+    """In code, where a command starts with the program's name."""
     code = re.compile(r"(?m)(?:^    |^[a-z]+# |`)vfagent ([a-z]+)")
     named = [(path, verb) for path in DOCUMENTS for verb in code.findall(path.read_text())]
     assert len(named) > 20
     none_of([f"{path.relative_to(ROOT)}: vfagent {verb}" for path, verb in named if verb not in VERBS])
 
 
-def test_every_test_that_the_documents_name_exists_in_the_tier_they_name() -> None:
+def test_every_test_that_the_documents_name_exists_in_its_tier() -> None:
     rows = [line.split(" | ") for line in (ROOT / "docs/faults.md").read_text().splitlines() if "test_" in line]
     named = [(name, row[2]) for row in rows if len(row) == 4 for name in re.findall(r"test_\w+", row[3])]
     assert len(named) > 60
     tiers = {tier: _tests_of(tier) for tier in ("unit", "model", "host", "lab")}
-    none_of([name for name, said in named if not any(name in tiers[tier] for tier in said.split(", "))])
+    none_of([name for name, tier_names in named if not any(name in tiers[tier] for tier in tier_names.split(", "))])
 
 
 def _tests_of(tier: str) -> set[str]:

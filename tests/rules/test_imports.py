@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom."""
+"""Which module may import which."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 
 from tests.rules.project import ROOT, imports, modules, none_of
 
-# From the bottom up. A room imports from itself, from the rooms before it, and from the files of `vfagent/` itself.
-ROOMS = (
+# From the bottom up. A package imports from itself, from those before it, and from the files of `vfagent/` itself.
+PACKAGES = (
     "vfagent.model",
     "vfagent.policy",
     "vfagent.plan",
@@ -33,8 +33,8 @@ SHIM = "vfagent.host"
 SHIM_FILES = {"vfagent/host/__init__.py", "vfagent/host/qmp.py"}
 PURE = ("vfagent.model", "vfagent.policy", "vfagent.plan", "vfagent.guests.spec", "vfagent.doctor.checks")
 
-# Where the time of day is asked for: to be shown. It jumps (by hand, by NTP, by a guest's resume), so nothing is
-# reckoned by it; what takes time or is due is by the monotonic clock.
+# Modules that read the time of day, to show it. It jumps (an administrator, NTP, a VM's resume), so durations and
+# deadlines use the monotonic clock.
 SHOWS_THE_TIME = {
     "vfagent/service/agent.py",
     "vfagent/guests/rom_build.py",
@@ -44,7 +44,7 @@ SHOWS_THE_TIME = {
 TIME_OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.today", "datetime.utcnow", "date.today"}
 EFFECTS = {"os", "asyncio", "subprocess", "socket", "threading", "multiprocessing", "signal", "fcntl", "select"}
 
-# Where each library from outside may be imported.
+# Where each third-party library may be imported.
 LIBRARIES = {
     "vfagent/kernel/": {"pyudev", "pyroute2"},
     "vfagent/systemd/": {"systemd", "jeepney"},
@@ -56,10 +56,10 @@ LIBRARIES = {
 HEAVY = {"pyroute2", "pyudev", "asyncio", "rich", "tomli", "tomllib", "systemd", "jeepney", "prometheus_client"}
 
 
-def room(name: str) -> int:
-    """The place in ROOMS of a module, by its full name; -1 for the files of `vfagent/` itself."""
-    inside = [number for number, package in enumerate(ROOMS) if f"{name}.".startswith(f"{package}.")]
-    return max(inside, key=lambda number: len(ROOMS[number]), default=-1)
+def layer(name: str) -> int:
+    """The index in PACKAGES of a module, by its full name; -1 for the files of `vfagent/` itself."""
+    inside = [number for number, package in enumerate(PACKAGES) if f"{name}.".startswith(f"{package}.")]
+    return max(inside, key=lambda number: len(PACKAGES[number]), default=-1)
 
 
 def module_name(path: str) -> str:
@@ -67,11 +67,11 @@ def module_name(path: str) -> str:
 
 
 def upward(path: str, tree: ast.Module) -> Iterator[str]:
-    """`vfagent/__main__.py` and the shim are entry points: they alone are outside of the rooms and import from any."""
+    """`vfagent/__main__.py` and the shim are entry points: they alone are in no package, and import from any."""
     entry = path == "vfagent/__main__.py" or path in SHIM_FILES
-    mine = len(ROOMS) if entry else room(module_name(path))
+    own = len(PACKAGES) if entry else layer(module_name(path))
     for line, name in imports(tree):
-        if name.split(".")[0] == "vfagent" and room(name) > mine:
+        if name.split(".")[0] == "vfagent" and layer(name) > own:
             yield f"{path}:{line}: imports {name}, which is above it"
 
 
@@ -94,24 +94,26 @@ def _reachable(start: str, graph: Mapping[str, Set[str]]) -> set[str]:
 
 
 def file_imports() -> dict[str, set[str]]:
-    """Each module of the package with the modules it imports, late imports included."""
+    """Each module of vfagent with the modules it imports, late imports included."""
     names = {module_name(path): tree for path, tree in modules().items()}
-    return {name: {found for _, found in imports(tree) if found in names} - {name} for name, tree in names.items()}
+    return {
+        name: {imported for _, imported in imports(tree) if imported in names} - {name} for name, tree in names.items()
+    }
 
 
 def impure(path: str, tree: ast.Module) -> Iterator[str]:
     for line, name in imports(tree):
         top = name.split(".")[0]
-        if top in EFFECTS or name.startswith("logging.handlers") or not _ours_or_standard(top):
-            yield f"{path}:{line}: imports {name}, and is to stay pure"
+        if top in EFFECTS or name.startswith("logging.handlers") or not _is_own_or_standard(top):
+            yield f"{path}:{line}: imports {name}, but must stay pure"
 
 
 def misplaced(path: str, tree: ast.Module) -> Iterator[str]:
     allowed = set[str]().union(*(names for folder, names in LIBRARIES.items() if path.startswith(folder)))
     for line, name in imports(tree):
         top = name.split(".")[0]
-        if not _ours_or_standard(top) and top not in allowed:
-            yield f"{path}:{line}: imports {name} from outside"
+        if not _is_own_or_standard(top) and top not in allowed:
+            yield f"{path}:{line}: imports the third-party library {name}"
 
 
 def by_the_time_of_day(path: str, tree: ast.Module) -> Iterator[str]:
@@ -122,28 +124,28 @@ def by_the_time_of_day(path: str, tree: ast.Module) -> Iterator[str]:
 
 
 def _named(node: ast.AST) -> Iterator[str]:
-    """`of.name`, however it is written."""
+    """`of.name`, in any spelling."""
     match node:
         case ast.Attribute(attr=name, value=ast.Name(id=of) | ast.Attribute(attr=of)):
             yield f"{of}.{name}"
         case ast.ImportFrom(module=str(of), names=names):
-            yield from (f"{of}.{one.name}" for one in names)
+            yield from (f"{of}.{alias.name}" for alias in names)
 
 
-def _ours_or_standard(top: str) -> bool:
+def _is_own_or_standard(top: str) -> bool:
     return top == "vfagent" or top in sys.stdlib_module_names
 
 
-def test_no_room_imports_from_a_room_above_it() -> None:
+def test_no_package_imports_from_one_above_it() -> None:
     none_of([problem for path, tree in modules().items() for problem in upward(path, tree)])
 
 
-def test_every_file_is_in_a_room() -> None:
-    assert len(ROOMS) <= 15
+def test_every_file_is_in_a_package() -> None:
+    assert len(PACKAGES) <= 15
     files = [path for path in modules() if path.count("/") == 1]
     assert len(files) <= 6, files
     none_of(
-        [path for path in modules() if path.count("/") > 1 and room(module_name(path)) < 0 and path not in SHIM_FILES]
+        [path for path in modules() if path.count("/") > 1 and layer(module_name(path)) < 0 and path not in SHIM_FILES]
     )
 
 
@@ -166,7 +168,7 @@ def test_a_circle_of_files_is_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
-def test_the_planning_half_is_pure() -> None:
+def test_the_pure_packages_import_nothing_with_effects() -> None:
     none_of(
         [
             problem
@@ -181,7 +183,7 @@ def test_kernel_and_bus_libraries_stay_behind_their_adapters() -> None:
     none_of([problem for path, tree in modules().items() for problem in misplaced(path, tree)])
 
 
-def test_nothing_is_reckoned_by_the_time_of_day() -> None:
+def test_only_modules_that_show_the_time_read_it() -> None:
     none_of([problem for path, tree in modules().items() for problem in by_the_time_of_day(path, tree)])
 
 
@@ -195,7 +197,7 @@ def test_nothing_is_reckoned_by_the_time_of_day() -> None:
         "from time import time_ns as now",
     ],
 )
-def test_a_reckoning_by_the_time_of_day_is_found(line: str) -> None:
+def test_a_use_of_the_time_of_day_is_found(line: str) -> None:
     assert list(by_the_time_of_day("vfagent/reconcile/throttle.py", ast.parse(line)))
 
 
@@ -225,7 +227,7 @@ def test_a_misplaced_library_is_found(line: str) -> None:
     assert list(misplaced("vfagent/reconcile/observe.py", ast.parse(line)))
 
 
-def test_the_service_does_not_load_what_only_other_verbs_want() -> None:
+def test_the_service_does_not_load_what_only_other_verbs_need() -> None:
     program = "import sys; import vfagent.cli.main, vfagent.service, vfagent.service.agent; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
@@ -234,7 +236,7 @@ def test_the_service_does_not_load_what_only_other_verbs_want() -> None:
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["plan", "--help"]])
-def test_help_waits_for_no_library(argv: list[str]) -> None:
+def test_help_loads_no_slow_library(argv: list[str]) -> None:
     program = (
         "import sys; from vfagent.cli.main import main\n"
         "try: main(sys.argv[1:])\n"

@@ -29,21 +29,21 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted((folder / "man").iterdir())
 
 
-def test_all_three_are_made(pages: list[Path]) -> None:
+def test_all_three_pages_are_built(pages: list[Path]) -> None:
     assert [page.name for page in pages] == ["vfagent-metrics.7", "vfagent.8", "vfagent.toml.5"]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_they_render_without_a_warning(pages: list[Path], width: str) -> None:
+def test_the_pages_render_without_a_warning(pages: list[Path], width: str) -> None:
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": width}
     for page in pages:
         shown = ["man", "--warnings=w", "--encoding=UTF-8", "--local-file", "-Tutf8", "--ditroff", str(page)]
         strict = ["groff", "-ww", "-mandoc", "-Tutf8", "-z", str(page)]
-        done = [subprocess.run(argv, env=environment, capture_output=True, text=True) for argv in (shown, strict)]
-        none_of([one.stderr for one in done if one.stderr or one.returncode])
+        results = [subprocess.run(argv, env=environment, capture_output=True, text=True) for argv in (shown, strict)]
+        none_of([result.stderr for result in results if result.stderr or result.returncode])
 
 
-def test_a_mistake_in_a_page_would_be_told(tmp_path: Path) -> None:
+def test_a_mistake_in_a_page_is_found(tmp_path: Path) -> None:
     page = tmp_path / "wrong.8"
     page.write_text(".TH WRONG 8\n.SH NAME\nwrong \\*[nothing] \\- wrong\n")
     done = subprocess.run(["groff", "-ww", "-mandoc", "-Tutf8", "-z", str(page)], capture_output=True, text=True)
@@ -51,14 +51,14 @@ def test_a_mistake_in_a_page_would_be_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vfagent.8", "vfagent.toml.5", "vfagent-metrics.7"])
-def test_whatis_can_read_its_name(pages: list[Path], name: str) -> None:
+def test_whatis_can_read_the_name_of_each_page(pages: list[Path], name: str) -> None:
     page = next(page for page in pages if page.name == name)
-    said = subprocess.run(["lexgrog", str(page)], capture_output=True, text=True, check=True).stdout
-    assert f'"{name.rpartition(".")[0]} - ' in said
+    output = subprocess.run(["lexgrog", str(page)], capture_output=True, text=True, check=True).stdout
+    assert f'"{name.rpartition(".")[0]} - ' in output
 
 
 def leaves(command: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The commands that do something, by their words."""
+    """The commands without subcommands, by their words."""
     inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
     if not inner:
         yield path, command
@@ -79,9 +79,9 @@ def section(title: str) -> str:
 
 
 def terms(title: str) -> list[str]:
-    """The definition list's terms as they are typed: `guest stop NAME`."""
-    found = re.findall(r"(?m)^(\*\*.*)\n:   ", section(title))
-    return [re.sub(r"\*|\\", "", term) for term in found]
+    """The terms of a definition list as they are typed: `guest stop NAME`."""
+    entries = re.findall(r"(?m)^(\*\*.*)\n:   ", section(title))
+    return [re.sub(r"\*|\\", "", term) for term in entries]
 
 
 def usage(path: str, command: argparse.ArgumentParser) -> str:
@@ -92,33 +92,35 @@ def usage(path: str, command: argparse.ArgumentParser) -> str:
     return " ".join(words)
 
 
-def test_it_has_every_command_with_its_arguments_and_no_other() -> None:
+def test_the_page_has_exactly_the_commands_with_their_arguments() -> None:
     assert sorted(terms("COMMANDS")) == sorted(usage(path, command) for path, command in leaves(parser()))
 
 
-def test_its_synopsis_names_every_command() -> None:
+def test_the_synopsis_names_every_command() -> None:
     synopsis = re.sub(r"\*|\\", "", section("SYNOPSIS"))
     none_of([path for path, _ in leaves(parser()) if not all(word in synopsis.split() for word in path.split())])
 
 
-def test_it_has_every_option_and_no_other() -> None:
-    actions = [action for one in every_parser(parser()) for action in one._actions if action.option_strings]
-    there_are = {action.option_strings[-1] for action in actions}
-    assert {word for term in terms("OPTIONS") for word in re.findall(r"--[a-z-]+", term)} == there_are
+def test_the_page_has_exactly_the_options() -> None:
+    actions = [action for command in every_parser(parser()) for action in command._actions if action.option_strings]
+    options = {action.option_strings[-1] for action in actions}
+    assert {word for term in terms("OPTIONS") for word in re.findall(r"--[a-z-]+", term)} == options
 
 
-def test_it_says_which_command_takes_which_option() -> None:
+def test_the_page_names_the_commands_of_each_option() -> None:
     described = dict(re.findall(r"(?m)^\*\*.*?\\-\\-([a-z]+)\*\*.*\n:   ((?:.+\n)+)", section("OPTIONS")))
-    takers = [(path, action) for path, one in leaves(parser()) for action in one._actions if action.option_strings]
+    takers = [
+        (path, action) for path, command in leaves(parser()) for action in command._actions if action.option_strings
+    ]
     own = [(path, action.dest) for path, action in takers if action.dest not in ("help", "root")]
     none_of([f"{path} --{option}" for path, option in own if f"**{path}**" not in described[option]])
 
 
-def test_it_has_every_exit_status() -> None:
+def test_the_page_has_every_exit_status() -> None:
     assert sorted(terms("EXIT STATUS")) == sorted(str(int(status)) for status in Exit)
 
 
-def test_it_explains_every_phase() -> None:
+def test_the_page_explains_every_phase() -> None:
     assert sorted(terms("PHASES")) == sorted(Phase)
 
 
@@ -134,15 +136,15 @@ def test_it_explains_every_phase() -> None:
         ("pfs of list", Pf),
     ],
 )
-def test_it_names_every_key_of_the_json(term: str, kind: type) -> None:
+def test_the_page_names_every_key_of_the_json(term: str, kind: type) -> None:
     entries = re.findall(r"(?m)^(\*\*.*)\n:   ((?:.+\n)+)", section("JSON"))
     described = {re.sub(r"\*", "", name): text for name, text in entries}
-    assert re.findall(r"\*([a-z_]+)\*[^*]", described[term]) == [one.name for one in fields(kind)]
+    assert re.findall(r"\*([a-z_]+)\*[^*]", described[term]) == [field.name for field in fields(kind)]
 
 
-def test_it_names_every_variable_that_is_read() -> None:
+def test_the_page_names_every_environment_variable() -> None:
     read = re.compile(r"""environ(?:\.get\(|\[)"([A-Z_]+)"|"([A-Z_]+)" not in os\.environ""")
     texts = [path.read_text() for path in (ROOT / "vfagent").rglob("*.py")]
-    names = {one or other for text in texts for one, other in read.findall(text)}
+    names = {name or other for text in texts for name, other in read.findall(text)}
     assert len(names) > 4
     none_of([name for name in sorted(names) if f"**{name}**" not in section("ENVIRONMENT")])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the RPM, the wheel and `make install-host` hold; the Debian package is built and installed in the lab."""
+"""The contents of the RPM, of the wheel and of `make install-host`. The lab builds and installs the Debian package."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def files(root: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the spec installs it."""
+    """Installed as the spec does."""
     folder = tmp_path_factory.mktemp("installed")
     places = ("PYTHON_LIB=/usr/lib/python/site-packages", "ZSH=/usr/share/zsh/site-functions")
     make("install", f"DESTDIR={folder}", *places)
@@ -47,14 +47,14 @@ def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / f"vfagent-{__version__}-1.noarch.rpm"
 
 
-def asked(rpm: Path, *query: str) -> list[str]:
-    done = subprocess.run(["rpm", "-qp", *query, str(rpm)], capture_output=True, text=True, check=True)
+def query(rpm: Path, *options: str) -> list[str]:
+    done = subprocess.run(["rpm", "-qp", *options, str(rpm)], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.wide
-def test_the_rpm_holds_what_is_installed_and_its_licence(rpm: Path, installed: Path) -> None:
-    listed = asked(rpm, "--queryformat", "[%{FILEMODES:perms} %{FILENAMES}\\n]")
+def test_the_rpm_has_the_installed_files_and_the_licence(rpm: Path, installed: Path) -> None:
+    listed = query(rpm, "--queryformat", "[%{FILEMODES:perms} %{FILENAMES}\\n]")
     held = {line.split()[1].replace(_python(), "/usr/lib/python/") for line in listed if line[0] in "-l"}
     assert {re.sub(r"(/man/.*)\.gz$", r"\1", path) for path in held} == files(installed) | {
         f"/usr/share/licenses/vfagent-{__version__}/LICENSE"
@@ -66,21 +66,23 @@ def _python() -> str:
 
 
 @pytest.mark.wide
-def test_the_rpm_says_nothing_to_systemd_that_would_end_a_guest(rpm: Path) -> None:
-    scripts = "\n".join(asked(rpm, "--scripts"))
+def test_the_rpm_scripts_stop_no_unit(rpm: Path) -> None:
+    scripts = "\n".join(query(rpm, "--scripts"))
     assert "udevadm trigger" in scripts
     assert not re.search(r"systemctl\s+(--\S+\s+)*(stop|kill|restart)", scripts)
 
 
 @pytest.mark.parametrize("text", [CONTROL, SPEC], ids=["Debian", "RPM"])
 def test_each_library_is_a_dependency_of_the_package(text: str) -> None:
-    names = [re.match(r"[a-z0-9-]+", one) for one in PROJECT["dependencies"]]
+    names = [re.match(r"[a-z0-9-]+", dependency) for dependency in PROJECT["dependencies"]]
     packages = {f"python3-{name[0]}".replace("systemd-python", "systemd") for name in names if name}
-    there = set(re.findall(r"python3-[a-z0-9_]+(?:-client)?", text.replace("prometheus_client", "prometheus-client")))
-    none_of([f"{name} is not a dependency" for name in packages - there])
+    dependencies = set(
+        re.findall(r"python3-[a-z0-9_]+(?:-client)?", text.replace("prometheus_client", "prometheus-client"))
+    )
+    none_of([f"{name} is not a dependency" for name in packages - dependencies])
 
 
-def test_all_tell_the_same_version() -> None:
+def test_all_packages_have_the_same_version() -> None:
     changelog = (ROOT / "packaging/debian/changelog").read_text()
     assert PROJECT["version"] == __version__
     assert changelog.startswith(f"vfagent ({__version__}) ")
@@ -88,7 +90,7 @@ def test_all_tell_the_same_version() -> None:
 
 
 @pytest.mark.wide
-def test_a_wheel_is_the_program_and_its_libraries(tmp_path: Path) -> None:
+def test_the_wheel_has_the_modules_and_the_entry_point(tmp_path: Path) -> None:
     source = tmp_path / "source"
     make(f"{source}/vfagent-{__version__}", f"BUILD={source}")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir", str(tmp_path)]
@@ -115,7 +117,7 @@ def test_the_stop_helper_runs_by_the_python_that_pip_installed_into(tmp_path: Pa
 
 
 @pytest.mark.wide
-def test_beside_a_wheel_the_rest_is_installed_by_make(tmp_path: Path) -> None:
+def test_make_install_host_completes_a_wheel(tmp_path: Path) -> None:
     make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent", "INTERPRETER=/usr/bin/python3")
     unit = (tmp_path / "usr/lib/systemd/system/vfagent.service").read_text()
     assert "ExecStart=/usr/local/bin/vfagent run\n" in unit

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large things are, and what they are called."""
+"""Sizes of files and functions, names of modules, and dataclasses."""
 
 import ast
 from collections.abc import Iterator
@@ -41,11 +41,11 @@ def _first_line(text: str) -> str:
     return lines[0] if lines else ""
 
 
-def test_modules_are_named_for_what_they_hold() -> None:
+def test_no_module_has_an_empty_name() -> None:
     none_of([str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.stem in EMPTY_NAMES])
 
 
-def test_a_shebang_may_stand_before_the_licence() -> None:
+def test_a_shebang_may_come_before_the_licence() -> None:
     assert _first_line(f"#!/usr/bin/python3\n{SPDX}\n") == SPDX
     assert _first_line(f'"""Doc."""\n{SPDX}\n') != SPDX
 
@@ -54,20 +54,23 @@ def decorated(tree: ast.Module) -> Iterator[tuple[ast.ClassDef, str]]:
     """Each class with each of its decorators."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            yield from ((node, ast.unparse(one)) for one in node.decorator_list)
+            yield from ((node, ast.unparse(decorator)) for decorator in node.decorator_list)
 
 
-def test_each_dataclass_says_what_it_is() -> None:
-    """To one that does not, `dataclasses` gives its signature, which it looks up with `inspect` at each start."""
-    made = ("dataclass", "frozen")
+def test_each_dataclass_has_a_docstring() -> None:
+    """Without one, `dataclasses` makes one from the signature, with `inspect`, at each start."""
+    decorators = ("dataclass", "frozen")
     classes = [
-        (path, node) for path, tree in modules().items() for node, how in decorated(tree) if how.split("(")[0] in made
+        (path, node)
+        for path, tree in modules().items()
+        for node, how in decorated(tree)
+        if how.split("(")[0] in decorators
     ]
     assert classes
     none_of([f"{path}:{node.lineno}: {node.name}" for path, node in classes if not ast.get_docstring(node)])
 
 
-def test_frozen_dataclasses_are_those_that_load_fast() -> None:
+def test_frozen_dataclasses_use_vfagent_frozen() -> None:
     slow = [
         f"{path}:{node.lineno}: {node.name}: @{how}: use vfagent.frozen"
         for path, tree in modules().items()

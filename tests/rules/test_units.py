@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unit, the udev rules and what `make install` puts where."""
+"""The systemd units, the udev rules, and where `make install` puts files."""
 
 import re
 import subprocess
@@ -12,14 +12,14 @@ import pytest
 from tests.rules.project import PACKAGE, ROOT, none_of, passes
 
 UNIT = ROOT / "systemd/vfagent.service"
-VF_KNOWN = ROOT / "systemd/vfagent-vf@.target"
+VF_TARGET = ROOT / "systemd/vfagent-vf@.target"
 COLDPLUG, SETTLE = ROOT / "systemd/vfagent-coldplug.service", ROOT / "systemd/vfagent-coldplug-settle.service"
 RULES = ROOT / "udev/70-vfagent.rules"
 HINTS = ROOT / "udev/71-vfagent-networks.rules"
 NETWORK = ROOT / "systemd/10-vfagent.network"
 MOST_EXPOSED = 1.7
 
-# key, attribute, operator, value (udev(7)); those that only read what the kernel sent or a harmless attribute.
+# Key, attribute, operator and value (udev(7)). MATCHES read only the uevent or a harmless attribute.
 TOKEN = re.compile(
     r'(?P<key>[A-Z]+)(?:\{(?P<name>[^}]+)\})?(?P<operator>==|!=|\+=|-=|:=|=)"(?P<value>[^"]*)"(?:,\s*|$)'
 )
@@ -57,7 +57,7 @@ def _line_problems(line: str) -> list[str]:
     for token in tokens:
         matching = token["operator"] in ("==", "!=")
         if token["key"] not in (MATCHES if matching else ASSIGNS):
-            problems.append(f"{token['key']}{token['operator']} is not to be used")
+            problems.append(f"{token['key']}{token['operator']} must not be used")
         if TAKES_THE_DEVICE_LOCK in (token["name"] or "") + token["value"]:
             problems.append(f"reads {TAKES_THE_DEVICE_LOCK}")
     if tokens[-1]["operator"] in ("==", "!="):
@@ -70,7 +70,7 @@ def test_the_udev_rules_run_nothing_and_never_read_numvfs() -> None:
 
 
 @pytest.mark.parametrize("subsystem", ["pci", "net"])
-def test_the_udev_rules_tag_what_the_agent_must_hear_of(subsystem: str) -> None:
+def test_the_udev_rules_tag_the_devices_that_the_agent_needs(subsystem: str) -> None:
     lines = RULES.read_text().splitlines()
     assert any(f'SUBSYSTEM=="{subsystem}"' in line and 'TAG+="vfagent"' in line for line in lines)
 
@@ -96,7 +96,7 @@ def test_a_dangerous_udev_rule_is_found(rule: str) -> None:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit with its program in place: verify looks for it."""
+    """The unit with a program that exists: systemd-analyze verify checks that."""
     program = tmp_path / "vfagent"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -107,21 +107,21 @@ def unit(tmp_path: Path) -> Path:
     return copy
 
 
-def test_systemd_takes_the_unit_without_a_word(unit: Path) -> None:
+def test_systemd_analyze_accepts_the_service(unit: Path) -> None:
     passes("systemd-analyze", "verify", "--man=no", unit)
 
 
-def test_systemd_takes_the_units_of_the_coldplug_without_a_word() -> None:
+def test_systemd_analyze_accepts_the_coldplug_units() -> None:
     passes("systemd-analyze", "verify", "--man=no", COLDPLUG, SETTLE)
 
 
-def test_systemd_takes_the_target_for_a_guest_beside_a_busy_udev_without_a_word(tmp_path: Path) -> None:
-    copy = tmp_path / VF_KNOWN.name.replace("@", "@sys-devices-x")
-    copy.write_text(VF_KNOWN.read_text())
+def test_systemd_analyze_accepts_the_vf_target(tmp_path: Path) -> None:
+    copy = tmp_path / VF_TARGET.name.replace("@", "@sys-devices-x")
+    copy.write_text(VF_TARGET.read_text())
     passes("systemd-analyze", "verify", "--man=no", copy)
 
 
-def test_no_card_holds_up_other_devices_for_long() -> None:
+def test_no_card_delays_other_devices_for_long() -> None:
     """udev's coldplug, and with it the host's disks, waits for these units."""
     for unit in (COLDPLUG, SETTLE):
         assert int(re.findall(r"^TimeoutStartSec=(\d+)$", unit.read_text(), re.MULTILINE)[0]) <= 5
@@ -131,7 +131,7 @@ def test_no_card_holds_up_other_devices_for_long() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_systemd_would_tell_of_a_mistake_in_the_unit(unit: Path) -> None:
+def test_systemd_analyze_finds_a_mistake_in_the_unit(unit: Path) -> None:
     unit.write_text(unit.read_text().replace("[Service]", "[Service]\nProtectSystm=strict"))
     with pytest.raises(pytest.fail.Exception, match="ProtectSystm"):
         passes("systemd-analyze", "verify", "--man=no", unit)
@@ -140,14 +140,14 @@ def test_systemd_would_tell_of_a_mistake_in_the_unit(unit: Path) -> None:
 def test_the_service_is_hardened() -> None:
     argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
     table = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
-    assert found
-    open_doors = [line for line in table.splitlines() if line.startswith("✗")]
-    none_of([found[0], *open_doors] if float(found[1]) > MOST_EXPOSED else [])
+    score = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
+    assert score
+    exposed = [line for line in table.splitlines() if line.startswith("✗")]
+    none_of([score[0], *exposed] if float(score[1]) > MOST_EXPOSED else [])
 
 
-def test_the_network_does_not_wait_for_the_journals_flush() -> None:
-    """PrivateTmp= is an ordering after systemd-tmpfiles-setup.service, which comes after it (systemd.exec(5))."""
+def test_the_network_does_not_wait_for_the_journal_flush() -> None:
+    """PrivateTmp= implies After=systemd-tmpfiles-setup.service, which is after the flush (systemd.exec(5))."""
     assert not re.search("^PrivateTmp=|^After=.*(tmpfiles|journal)", UNIT.read_text(), re.MULTILINE)
 
 
@@ -158,7 +158,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_a_boot_announces_cards_first_where_the_service_is_enabled(installed: Path) -> None:
+def test_the_coldplug_runs_only_if_the_service_is_enabled(installed: Path) -> None:
     link = installed / "usr/lib/systemd/system/sysinit.target.wants/vfagent-coldplug.service"
     assert link.resolve().read_bytes() == COLDPLUG.read_bytes()
     (enabled,) = re.findall(r"^WantedBy=(.*)$", UNIT.read_text(), re.MULTILINE)
@@ -166,7 +166,7 @@ def test_a_boot_announces_cards_first_where_the_service_is_enabled(installed: Pa
         assert f"ConditionPathExists=/etc/systemd/system/{enabled}.wants/vfagent.service\n" in unit.read_text()
 
 
-def test_install_puts_every_file_of_the_package(installed: Path) -> None:
+def test_install_copies_every_module(installed: Path) -> None:
     target = installed / "usr/lib/python3/dist-packages"
     sources = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     missing = [path for path in sources if not (target / path.relative_to(ROOT)).exists()]
@@ -178,7 +178,7 @@ def test_install_puts_every_file_of_the_package(installed: Path) -> None:
     none_of([f"{path} is not installed" for path in missing] + [f"{path} differs" for path in changed])
 
 
-def test_what_is_installed_starts(installed: Path) -> None:
+def test_the_installed_program_starts(installed: Path) -> None:
     program = installed / "usr/bin/vfagent"
     environment = {"PYTHONPATH": str(installed / "usr/lib/python3/dist-packages")}
     done = subprocess.run(
@@ -199,11 +199,11 @@ def test_what_is_installed_starts(installed: Path) -> None:
         (UNIT, "usr/lib/systemd/system/vfagent.service"),
         (COLDPLUG, "usr/lib/systemd/system/vfagent-coldplug.service"),
         (SETTLE, "usr/lib/systemd/system/vfagent-coldplug-settle.service"),
-        (VF_KNOWN, "usr/lib/systemd/system/vfagent-vf@.target"),
+        (VF_TARGET, "usr/lib/systemd/system/vfagent-vf@.target"),
         (RULES, "usr/lib/udev/rules.d/70-vfagent.rules"),
         (HINTS, "usr/lib/udev/rules.d/71-vfagent-networks.rules"),
         (NETWORK, "usr/lib/systemd/network/10-vfagent.network"),
     ],
 )
-def test_install_puts_the_unit_and_the_rules_where_they_are_read(installed: Path, source: Path, target: str) -> None:
+def test_install_puts_units_and_rules_in_their_folders(installed: Path, source: Path, target: str) -> None:
     assert (installed / target).read_bytes() == source.read_bytes()

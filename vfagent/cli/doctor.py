@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `doctor`: what on this host stands in the way, and what to do about it."""
+"""`vfagent doctor`: problems of this host, and how to fix them."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vfagent.cli.text import printable
-from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity, Unseen
+from vfagent.doctor.checks.finding import Diagnosis, Finding, NotChecked, Severity
 from vfagent.doctor.checks.registry import diagnose
 from vfagent.doctor.gather import gather_facts
 from vfagent.exit_status import Exit
@@ -23,25 +23,25 @@ def doctor(root: Path, *, as_json: bool) -> int:
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
     lines = [line for finding in found.findings for line in _finding(finding)]
-    lines += [printable(f"not seen: {one.object}: {one.why}") for one in _grouped(found.unseen)]
+    lines += [printable(f"not checked: {entry.object}: {entry.reason}") for entry in _grouped(found.not_checked)]
     return [*lines, _summary(found)]
 
 
 def _finding(finding: Finding) -> Iterator[str]:
-    yield printable(f"{finding.severity}: {finding.object}: {finding.found}")
-    yield printable(f"  therefore: {finding.follows}")
+    yield printable(f"{finding.severity}: {finding.object}: {finding.observed}")
+    yield printable(f"  therefore: {finding.consequence}")
     yield printable(f"  to do: {finding.advice}")
 
 
-def _grouped(unseen: tuple[Unseen, ...]) -> Iterator[Unseen]:
+def _grouped(not_checked: tuple[NotChecked, ...]) -> Iterator[NotChecked]:
     """One line for each reason."""
-    for why in dict.fromkeys(one.why for one in unseen):
-        yield Unseen(", ".join(one.object for one in unseen if one.why == why), why)
+    for reason in dict.fromkeys(entry.reason for entry in not_checked):
+        yield NotChecked(", ".join(entry.object for entry in not_checked if entry.reason == reason), reason)
 
 
 def _summary(found: Diagnosis) -> str:
     counts = Counter(one.severity for one in found.findings)
     said = [f"{counts[kind]} {kind}{'s' if counts[kind] > 1 else ''}" for kind in Severity if counts[kind]]
-    verdict = "nothing stands in the way" if found.healthy else "mend them in this order"
-    partly = "; as root it would see more" if found.unseen and os.geteuid() != 0 else ""
+    verdict = "no errors" if found.healthy else "fix them in this order"
+    partly = "; root can check more" if found.not_checked and os.geteuid() != 0 else ""
     return f"{', '.join(said)}: {verdict}{partly}" if said else f"{verdict}{partly}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's log since boot: from its ring buffer, or from the journal where that has forgotten the beginning."""
+"""The kernel log since boot: from the ring buffer, or from the journal if the ring buffer has lost its beginning."""
 
 import os
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from vfagent.store.host_files import HostFiles
 
-_RECORD = 8192  # the kernel refuses a read that its record does not fit into
+_RECORD = 8192  # a read fails with EINVAL if the record does not fit
 _RECORDED = ("var/log/dmesg", "var/log/kern.log")
 
 
 def kernel_log(root: Path = Path("/")) -> tuple[str, ...]:
-    """Lines, oldest first. Raises OSError where it may not be read. Of another root: what `dmesg` left there."""
+    """Lines, oldest first. Raises OSError if reading is denied. Below another root: a saved dmesg."""
     if root != Path("/"):
         texts = (HostFiles(root).read(path) for path in _RECORDED)
         return tuple(next((text for text in texts if text), "").splitlines())
@@ -31,7 +31,7 @@ def _ring_buffer() -> Iterator[tuple[int, str]]:
             except BlockingIOError:
                 return
             except BrokenPipeError:
-                continue  # overwritten while it was being read: the next one is there
+                continue  # EPIPE: the record was overwritten; the next read continues
             head, _, text = record.decode("utf-8", "replace").partition(";")
             yield int(head.split(",")[1]), text.partition("\n")[0]
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files in which others are told about NICs, VFs and their drivers: only those that speak of SR-IOV."""
+"""The files that configure PFs, VFs or their drivers for other programs. Only those that mention SR-IOV."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from vfagent.store.host_files import HostFiles
 
 @frozen(slots=True)
 class _Place:
-    """Folders in the order of their precedence: a file hides those of its name in later ones, as systemd has it."""
+    """Folders by precedence: a file hides files of the same name in later folders, as in systemd."""
 
     source: Source
     folders: tuple[str, ...]
@@ -63,14 +63,14 @@ _PLACES = (
     _Place(Source.OPERATOR, ("etc/pcidp",), "config.json"),
 )
 _PROGRAM = re.compile(r"(?m)^Exec\w+=[-@:+!]*(?:/\S*/(?:ba|da)?sh\s+)?(/\S+)")
-# What a distribution puts there is no administrator's script.
-_READABLE = ("/usr/local/", "/opt/", "/etc/", "/root/", "/srv/", "/home/")
+# Where administrators put scripts. A distribution's programs elsewhere are not read.
+_SCRIPT_FOLDERS = ("/usr/local/", "/opt/", "/etc/", "/root/", "/srv/", "/home/")
 
 
 def other_managers(files: HostFiles) -> Iterator[tuple[Source, TextFile]]:
     for place in _PLACES:
         for path in _visible(files, place):
-            text = _whole(files, path, place)
+            text = _with_drop_ins(files, path, place)
             if text is not None and (not place.marker or re.search(place.marker, text)):
                 yield place.source, TextFile(f"/{path}", text)
     yield from ((Source.SCRIPT, file) for file in _programs_of_units(files))
@@ -84,23 +84,23 @@ def _visible(files: HostFiles, place: _Place) -> list[str]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def _whole(files: HostFiles, path: str, place: _Place) -> str | None:
-    """With its drop-ins, which are read after it."""
+def _with_drop_ins(files: HostFiles, path: str, place: _Place) -> str | None:
+    """Drop-ins are read after the file."""
     text = files.read(path)
     if text is None or not place.drop_ins:
         return text
     name = path.rpartition("/")[2]
-    more = [files.read(one) or "" for folder in place.folders for one in files.matching(f"{folder}/{name}.d", "*.conf")]
-    return "\n".join([text, *more])
+    drop_ins = [path for folder in place.folders for path in files.matching(f"{folder}/{name}.d", "*.conf")]
+    return "\n".join([text, *(files.read(path) or "" for path in drop_ins)])
 
 
 def _programs_of_units(files: HostFiles) -> Iterator[TextFile]:
-    """The administrator's own programs that the administrator's own units start."""
+    """The administrator's scripts that the administrator's units start."""
     seen: set[str] = set()
     for folder in _UNITS:
         for unit in files.matching(folder, "*.service"):
             for path in _PROGRAM.findall(files.read(unit) or ""):
-                if path not in seen and path.startswith(_READABLE):
+                if path not in seen and path.startswith(_SCRIPT_FOLDERS):
                     seen.add(path)
                     text = files.read(path.lstrip("/"))
                     if text and _NUMVFS in text:

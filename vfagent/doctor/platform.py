@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host's files tell of its kernel, IOMMU, KVM, memory and addresses."""
+"""Reads the host's kernel, IOMMU, KVM, memory and addresses from its files."""
 
 import grp
 import ipaddress
@@ -13,15 +13,15 @@ from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.store.guest_records import GuestRecords
 from vfagent.store.host_files import HostFiles
 
-_INTERRUPTS_MOST = 1 << 25  # thousands of vectors, times hundreds of processors
+_INTERRUPTS_LIMIT = 1 << 25  # thousands of vectors times hundreds of processors
 
 
 def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
     release = (files.read("proc/sys/kernel/osrelease") or "").strip()
     cpuinfo = files.read("proc/cpuinfo") or ""
     cpu = re.search(r"(?m)^vendor_id\s*:\s*(\S+)", cpuinfo)
-    found = re.search(r"(?m)^flags\s*:(.*)", cpuinfo)
-    flags = set(found[1].split()) if found else set[str]()
+    flag_line = re.search(r"(?m)^flags\s*:(.*)", cpuinfo)
+    flags = set(flag_line[1].split()) if flag_line else set[str]()
     return Kernel(
         version=_version(files.read("proc/version") or "", release),
         release=release,
@@ -36,20 +36,20 @@ def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
 
 
 def _version(banner: str, release: str) -> tuple[int, ...]:
-    """Debian's release is an ABI's (6.1.0-25-amd64); the banner ends in the true one: `Debian 6.1.106-3`."""
-    found = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
-    return tuple(int(part) for part in found[1].split(".")) if found else ()
+    """Debian's release names the ABI (6.1.0-25-amd64); the banner has the version: `Debian 6.1.106-3`."""
+    match = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
+    return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
 def _has_module(files: HostFiles, release: str, name: str) -> bool:
-    """Where there is no list of modules, nothing is said."""
+    """True if there is no list of modules."""
     lists = [files.read(f"lib/modules/{release}/modules.{kind}") for kind in ("dep", "builtin")]
     return all(text is None for text in lists) or any(f"/{name}.ko" in (text or "") for text in lists)
 
 
 def read_iommu(files: HostFiles, cpu: str) -> Iommu:
     tables = files.names("sys/firmware/acpi/tables")
-    # By the table, not by the processor: a VM may have Intel's IOMMU beside AMD's processor.
+    # Not by the processor: a VM may have Intel's IOMMU and AMD's processor.
     table = next((name for name in ("DMAR", "IVRS") if name in tables), "")
     return Iommu(
         on=bool(files.names("sys/kernel/iommu_groups")),
@@ -61,8 +61,8 @@ def read_iommu(files: HostFiles, cpu: str) -> Iommu:
 
 
 def _remaps_interrupts(files: HostFiles) -> bool | None:
-    """x86 names the controller of each vector, with IR- before those that the IOMMU remaps."""
-    text = files.read_bytes("proc/interrupts", _INTERRUPTS_MOST)
+    """On x86, /proc/interrupts names the controller of each vector, with the prefix IR- if the IOMMU remaps it."""
+    text = files.read_bytes("proc/interrupts", _INTERRUPTS_LIMIT)
     return None if not text else b" IR-" in text
 
 
@@ -73,7 +73,7 @@ def _is_set(files: HostFiles, parameter: str) -> bool:
 def read_kvm(files: HostFiles, root: Path) -> Kvm:
     group = _group(files, root, "kvm")
     device = files.exists("sys/class/misc/kvm")
-    permitted = root != Path("/") or not device or _open_to(group, "/dev/kvm")
+    permitted = root != Path("/") or not device or _is_open_to(group, "/dev/kvm")
     return Kvm(device=device, permitted=permitted, group=group is not None, works=GuestRecords(root).kvm())
 
 
@@ -83,18 +83,18 @@ def _group(files: HostFiles, root: Path, name: str) -> int | None:
             return grp.getgrnam(name).gr_gid
         except KeyError:
             return None
-    found = re.search(rf"(?m)^{name}:[^:]*:(\d+)", files.read("etc/group") or "")
-    return int(found[1]) if found else None
+    match = re.search(rf"(?m)^{name}:[^:]*:(\d+)", files.read("etc/group") or "")
+    return int(match[1]) if match else None
 
 
-def _open_to(group: int | None, path: str) -> bool:
+def _is_open_to(group: int | None, path: str) -> bool:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return False
-    everybody = stat.S_IROTH | stat.S_IWOTH
-    theirs = stat.S_IRGRP | stat.S_IWGRP
-    return found.st_mode & everybody == everybody or (found.st_gid == group and found.st_mode & theirs == theirs)
+    others, members = stat.S_IROTH | stat.S_IWOTH, stat.S_IRGRP | stat.S_IWGRP
+    by_group = status.st_gid == group and status.st_mode & members == members
+    return by_group or status.st_mode & others == others
 
 
 def read_memory(files: HostFiles) -> Memory:
@@ -105,7 +105,7 @@ def read_memory(files: HostFiles) -> Memory:
 
 
 def listening_ports(files: HostFiles) -> frozenset[int]:
-    """TCP ports that somebody waits at: state 0A in /proc/net/tcp."""
+    """TCP ports in state LISTEN, which is 0A in /proc/net/tcp."""
     tables = (files.read(f"proc/net/{name}") or "" for name in ("tcp", "tcp6"))
     lines = (line.split() for table in tables for line in table.splitlines())
     return frozenset(int(words[1].rpartition(":")[2], 16) for words in lines if len(words) > 3 and words[3] == "0A")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that the kernel, systemd or QEMU may never answer: each in a worker of its own, with a deadline."""
+"""Calls that may hang in the kernel, in systemd or in QEMU: each in its own worker, with a deadline."""
 
 import select
 import time
@@ -15,82 +15,79 @@ from vfagent.process import worker
 K = TypeVar("K")
 T = TypeVar("T")
 
-_AT_ONCE = 8
+_MOST_WORKERS = 8
 _REAP_S = 1.0
 
 
 @frozen(slots=True)
-class NoAnswer:
-    """What there is instead of an answer."""
+class NoResult:
+    """Why a call has no result."""
 
-    why: str
-    late: bool = False  # it was not refused: there was none in time
+    reason: str
+    timed_out: bool = False
 
 
 @dataclass(slots=True)
-class _Asked(Generic[K]):
-    """A question on its way. `end`: when it is given up, by the monotonic clock."""
+class _Call(Generic[K]):
+    """A call in its worker. `deadline` is on the monotonic clock."""
 
     key: K
     child: worker.Worker
-    end: float
+    deadline: float
     reports: list[Any] = field(default_factory=list)
 
 
-def ask(question: Callable[[], T], within_s: float) -> T | NoAnswer:
-    return call_all({None: question}, within_s)[None]
+def call(function: Callable[[], T], timeout_s: float) -> T | NoResult:
+    return call_all({None: function}, timeout_s)[None]
 
 
-def call_all(questions: Mapping[K, Callable[[], T]], within_s: float) -> dict[K, T | NoAnswer]:
-    """A few at once. A worker that not even SIGKILL ends is left behind: its question has no answer."""
-    answers: dict[K, T | NoAnswer] = {}
-    todo, running = list(questions.items()), list[_Asked[K]]()
-    while todo or running:
-        while todo and len(running) < _AT_ONCE:
-            key, question = todo.pop(0)
-            running.append(_Asked(key, worker.start(partial(_report, question)), _now() + within_s))
+def call_all(functions: Mapping[K, Callable[[], T]], timeout_s: float) -> dict[K, T | NoResult]:
+    """A few at once. A worker that survives SIGKILL is left behind: its call has no result."""
+    results: dict[K, T | NoResult] = {}
+    pending, running = list(functions.items()), list[_Call[K]]()
+    while pending or running:
+        while pending and len(running) < _MOST_WORKERS:
+            key, function = pending.pop(0)
+            running.append(_Call(key, worker.start(partial(_send_result, function)), time.monotonic() + timeout_s))
         _wait(running)
-        for one in [one for one in running if one.reports or _ended(one.child) or _now() > one.end]:
-            running.remove(one)
-            answers[one.key] = _answer(one, within_s)
-    return {key: answers[key] for key in questions}
+        for worker_call in [worker_call for worker_call in running if _is_over(worker_call)]:
+            running.remove(worker_call)
+            results[worker_call.key] = _result(worker_call, timeout_s)
+    return {key: results[key] for key in functions}
 
 
-def _report(question: Callable[[], Any], send: worker.Send) -> None:
-    send(_guarded(question))
-
-
-def _guarded(question: Callable[[], T]) -> T | NoAnswer:
+def _send_result(function: Callable[[], Any], send: worker.Send) -> None:
     try:
-        return question()
+        result = function()
     except VfagentError as error:
-        return NoAnswer(str(error))
+        result = NoResult(str(error))
     except OSError as error:
-        return NoAnswer(error.strerror or str(error))
+        result = NoResult(error.strerror or str(error))
+    send(result)
 
 
-def _wait(running: list[_Asked[K]]) -> None:
-    fds = [fd for one in running for fd in (one.child.reports, one.child.pidfd)]
-    select.select(fds, [], [], max(0.0, min(one.end for one in running) - _now()))
-    for one in running:
-        one.reports.extend(one.child.read())
+def _is_over(worker_call: _Call[Any]) -> bool:
+    return bool(worker_call.reports) or _ended(worker_call.child) or time.monotonic() > worker_call.deadline
 
 
-def _answer(one: _Asked[K], within_s: float) -> Any:
-    late = not one.reports and not _ended(one.child)
-    if late:
-        one.child.kill()
-    if _ended(one.child, _REAP_S):
-        one.reports.extend(one.child.read())
-        one.child.close()
-    if one.reports:
-        return one.reports[0]
-    return NoAnswer(f"no answer within {within_s:.0f} s" if late else "its worker died", late)
+def _wait(running: list[_Call[K]]) -> None:
+    fds = [fd for worker_call in running for fd in (worker_call.child.reports, worker_call.child.pidfd)]
+    select.select(fds, [], [], max(0.0, min(worker_call.deadline for worker_call in running) - time.monotonic()))
+    for worker_call in running:
+        worker_call.reports.extend(worker_call.child.read())
 
 
-def _ended(child: worker.Worker, within_s: float = 0.0) -> bool:
-    return bool(select.select([child.pidfd], [], [], within_s)[0])
+def _result(worker_call: _Call[K], timeout_s: float) -> Any:
+    timed_out = not worker_call.reports and not _ended(worker_call.child)
+    if timed_out:
+        worker_call.child.kill()
+    if _ended(worker_call.child, _REAP_S):
+        worker_call.reports.extend(worker_call.child.read())
+        worker_call.child.close()
+    if worker_call.reports:
+        return worker_call.reports[0]
+    return NoResult(f"no answer within {timeout_s:.0f} s" if timed_out else "the worker died", timed_out)
 
 
-def _now() -> float:
-    return time.monotonic()
+def _ended(child: worker.Worker, timeout_s: float = 0.0) -> bool:
+    return bool(select.select([child.pidfd], [], [], timeout_s)[0])

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# VFs and their settings; driverctl, which knows their addresses, binds them when they come.
+# Creates and configures VFs; driverctl has overrides for their addresses and binds them.
 set -e
 PCI=$1
 COUNT=$2

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: waits for PFs to appear and for their VFs to be ready, and prints when they were.
+"""Runs in the VM: waits for PFs to appear and for their VFs to be ready, and prints when they were.
 
     recorder.py COUNT SECONDS PF...
 
-It takes no part: kernel and udev events, link notifications and the driver's own log lines carry the times. Ready
-is when the last of these has happened: COUNT VFs bound to vfio-pci, each with MAC and VLAN, and the PF up.
+It only listens: kernel and udev events, link notifications and the driver's log lines give the times. A PF is ready
+when COUNT VFs are bound to vfio-pci, each has its MAC and VLAN, and the PF is up.
 
-One thing it does where BENCH_GUEST names a unit: it starts that when the first PF's first VF is ready.
+If BENCH_GUEST names a unit, it starts that unit when the first PF's first VF is ready.
 """
 
 import json
@@ -41,7 +41,7 @@ def links() -> socket.socket:
 
 
 def processor_time() -> dict[str, float]:
-    """Seconds so far: of vfagent's processes, if they run, and what no process wanted of any processor."""
+    """CPU seconds so far: user and system time of vfagent's processes, and the idle time of all CPUs."""
     try:
         with open(_SERVICE) as file:
             stat = dict(line.split() for line in file)
@@ -53,7 +53,7 @@ def processor_time() -> dict[str, float]:
 
 
 def kernel_log() -> int:
-    """Its descriptor, at the end."""
+    """A descriptor of /dev/kmsg, positioned at its end."""
     fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     os.lseek(fd, 0, os.SEEK_END)
     return fd
@@ -65,7 +65,7 @@ class Pf:
         self.appeared = self.announced = self.up = self.set_last = self.bound_last = 0.0
         self.settings, self.bound = set[tuple[bytes, bool]](), set[str]()
         self.ifindex = 0
-        self.first = f"{address[:8]}10.0"  # an 82576's VFs begin there
+        self.first = f"{address[:8]}10.0"  # the first VF of an 82576
 
     @property
     def done(self) -> bool:
@@ -79,7 +79,7 @@ class Pf:
     def ready(self) -> float:
         return max(self.up, self.set_last, self.bound_last)
 
-    def found(self) -> dict[str, object]:
+    def times(self) -> dict[str, object]:
         return {
             "done": self.done,
             "ready": self.ready,
@@ -126,8 +126,8 @@ class Record:
 
     def _new_netdev(self, data: bytes) -> Pf | None:
         """The PF whose netdev this event announces."""
-        found = _PF.search(data) if b"SUBSYSTEM=net" in data and b"ACTION=add" in data else None
-        return self.pfs.get(found[1].decode()) if found else None
+        match = _PF.search(data) if b"SUBSYSTEM=net" in data and b"ACTION=add" in data else None
+        return self.pfs.get(match[1].decode()) if match else None
 
     def _take_uevent(self, data: bytes, at: float) -> None:
         if (pf := self._new_netdev(data)) and not pf.appeared:
@@ -137,7 +137,7 @@ class Record:
             self._bound(data.split(b"\0")[0].decode().rpartition("/")[2], at)
 
     def _bound(self, vf: str, at: float) -> None:
-        # An 82576's VFs share its bus.
+        # The VFs of an 82576 are on its own bus.
         for pf in self.pfs.values():
             if pf.address[:7] == vf[:7]:
                 pf.bound.add(vf)
@@ -151,9 +151,9 @@ class Record:
                 pf.up = at
 
     def _take_log(self, line: bytes, at: float) -> None:
-        found = _SET.match(line)
-        if found and (pf := self.pfs.get(found[1].decode())):
-            pf.settings.add((found[2], b"MAC" in line))
+        match = _SET.match(line)
+        if match and (pf := self.pfs.get(match[1].decode())):
+            pf.settings.add((match[2], b"MAC" in line))
             pf.set_last = at
 
 
@@ -166,11 +166,11 @@ print(
     json.dumps(
         {
             "all_s": max(pf.ready for pf in pfs) - first,
-            **next(iter(pfs)).found(),
+            **next(iter(pfs)).times(),
             "all": all(pf.done for pf in pfs),
             "cpu": {name: record.after[name] - was for name, was in record.before.items()},
         }
     )
 )
 if record.starting:
-    record.starting.wait()  # it would end with this program
+    record.starting.wait()  # systemd would end it with this unit

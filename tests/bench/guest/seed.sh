@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The manual procedure's steps S1 to S5, as a person would put them into a script.
+# The manual procedure's steps S1 to S5 as a script.
 set -e
 PCI=$1
 COUNT=$2

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in the guest: the same kernel calls in a straight line, in the best order known. Knows its PFs by heart.
+"""Runs in the VM: the same kernel calls one after the other, in the best known order, for PFs that it is given.
 
     straight.py COUNT PF...
 
-Everything is imported and open before a PF comes, so that nothing but the calls is measured. Each PF has a process.
+Everything is imported and open before a PF appears, so that only the calls are measured. Each PF has a process.
 """
 
 import os
@@ -26,7 +26,7 @@ def announced(pf: str, data: bytes) -> bool:
 
 
 def wait_for(pf: str, events: socket.socket) -> None:
-    """Until udev has announced its netdev; not at all where that is there already, as it may be at boot."""
+    """Waits until udev announces its netdev, unless it exists already, as at boot."""
     if not os.path.exists(f"/sys/bus/pci/devices/{pf}/net"):
         while not announced(pf, events.recv(1 << 16)):
             pass
@@ -56,9 +56,9 @@ def serve(pf: str) -> None:
 
 
 children = []
-for one in PFS:
+for pf in PFS:
     if not (pid := os.fork()):
-        serve(one)
+        serve(pf)
         os._exit(0)
     children.append(pid)
 for pid in children:

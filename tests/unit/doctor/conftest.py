@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The watch over leaks and time is that of the host tier: `doctor` has workers."""
+"""The checks for leaks and time are those of tests/host: `doctor` has workers."""
 
 from tests.host.conftest import leaves_nothing_behind, time_limit
 

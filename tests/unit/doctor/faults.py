@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with a host: each is one change to the tree of a healthy one."""
+"""Faults of a host: each is one change to the tree of a healthy one."""
 
 import os
 import shutil
@@ -65,13 +65,13 @@ def rule_with_a_typo(tree: Tree) -> None:
 
 
 @fault
-def rule_behind_a_wider_one(tree: Tree) -> None:
+def rule_after_a_wider_one(tree: Tree) -> None:
     tree.policy(POLICY + f'[[pf]]\nname = "late"\nmatch = {{ pci = "{PF}" }}\nvfs = 1\n')
 
 
 @fault
 def policy_of_another_host(tree: Tree) -> None:
-    """What that host needs is nothing to this one."""
+    """What another host needs causes no finding on this one."""
     edit(tree, '{ driver = "igb" }', '{ driver = "igb", host = "not-this-one" }')
     no_qemu_and_no_ipxe(tree)
     vfio_pci_not_loaded(tree)
@@ -81,7 +81,7 @@ def policy_of_another_host(tree: Tree) -> None:
 
 
 @fault
-def iommu_without_its_word_on_the_command_line(tree: Tree) -> None:
+def intel_iommu_missing_on_the_command_line(tree: Tree) -> None:
     without_vfs(tree)
     _no_groups(tree)
     write(tree, "proc/cmdline", "root=/dev/sda1 quiet\n")
@@ -97,7 +97,7 @@ def iommu_off_in_the_firmware_of_an_amd_host(tree: Tree) -> None:
 
 
 @fault
-def iommu_switched_off_by_hand(tree: Tree) -> None:
+def iommu_off_on_the_command_line(tree: Tree) -> None:
     without_vfs(tree)
     _no_groups(tree)
     write(tree, "proc/cmdline", "root=/dev/sda1 intel_iommu=on iommu=off\n")
@@ -122,7 +122,7 @@ def _no_groups(tree: Tree) -> None:
 
 @fault
 def intels_iommu_beside_amds_processor(tree: Tree) -> None:
-    iommu_without_its_word_on_the_command_line(tree)
+    intel_iommu_missing_on_the_command_line(tree)
     write(tree, "proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm hypervisor\n")
 
 
@@ -149,7 +149,7 @@ def group_shared_by_a_vf_and_its_pf(tree: Tree) -> None:
 
 
 @fault
-def group_that_vfs_to_come_will_share(tree: Tree) -> None:
+def group_that_future_vfs_will_share(tree: Tree) -> None:
     without_vfs(tree)
     tree.add_device("0000:02:00.0", **{"class": "0x010601"})
     tree.bind("0000:02:00.0", "ahci")
@@ -176,7 +176,7 @@ def vfio_pci_not_loaded(tree: Tree) -> None:
 
 
 @fault
-def vfio_pci_forbidden(tree: Tree) -> None:
+def vfio_pci_blocked(tree: Tree) -> None:
     vfio_pci_not_loaded(tree)
     write(tree, "etc/modprobe.d/hardening.conf", "# no passthrough\nblacklist vfio_pci\n")
 
@@ -188,7 +188,7 @@ def vfio_pci_not_in_this_kernel(tree: Tree) -> None:
 
 
 @fault
-def pf_driver_forbidden(tree: Tree) -> None:
+def pf_driver_blocked(tree: Tree) -> None:
     tree.bind(PF, None)
     without_vfs(tree)
     edit(tree, '{ driver = "igb" }', f'{{ driver = "igb", pci = "{PF}" }}')
@@ -203,7 +203,7 @@ def pf_without_a_driver(tree: Tree) -> None:
 
 
 @fault
-def pf_taken_by_vfio(tree: Tree) -> None:
+def pf_bound_to_vfio_pci(tree: Tree) -> None:
     without_vfs(tree)
     tree.bind(PF, "vfio-pci")
     edit(tree, '{ driver = "igb" }', f'{{ pci = "{PF}" }}')
@@ -211,7 +211,7 @@ def pf_taken_by_vfio(tree: Tree) -> None:
 
 
 @fault
-def vfio_takes_vfs_by_id(tree: Tree) -> None:
+def vfio_pci_binds_vfs_by_id(tree: Tree) -> None:
     write(tree, "proc/cmdline", "intel_iommu=on vfio-pci.ids=8086:10ca\n")
 
 
@@ -220,10 +220,10 @@ def driverctl_overrides_a_vf(tree: Tree) -> None:
     write(tree, f"etc/driverctl.d/pci-{tree.vfs(PF)[1]}", "igbvf\n")
 
 
-# Firmware, and room for VFs
+# Firmware, BARs and bus numbers
 
 
-def _dark(tree: Tree, vendor: str, device: str, config: bytes | None) -> None:
+def _without_sriov(tree: Tree, vendor: str, device: str, config: bytes | None) -> None:
     """The PF's card shows no SR-IOV."""
     without_vfs(tree)
     for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_drivers_autoprobe", "sriov_vf_device"):
@@ -235,35 +235,35 @@ def _dark(tree: Tree, vendor: str, device: str, config: bytes | None) -> None:
 
 @fault
 def sriov_off_in_the_cards_firmware(tree: Tree) -> None:
-    _dark(tree, "0x15b3", "0x1017", config_space(None))
+    _without_sriov(tree, "0x15b3", "0x1017", config_space(None))
     tree.bind(PF, "mlx5_core")
     tree.policy(MLX5_POLICY)
 
 
 @fault
 def firmware_that_offers_no_vfs(tree: Tree) -> None:
-    _dark(tree, "0x8086", "0x10c9", config_space(0))
+    _without_sriov(tree, "0x8086", "0x10c9", config_space(0))
 
 
 @fault
-def kernel_that_takes_no_vfs(tree: Tree) -> None:
-    _dark(tree, "0x8086", "0x10c9", config_space(7))
+def kernel_that_refuses_sriov(tree: Tree) -> None:
+    _without_sriov(tree, "0x8086", "0x10c9", config_space(7))
 
 
 @fault
-def card_that_never_had_vfs(tree: Tree) -> None:
+def card_without_sriov(tree: Tree) -> None:
     tree.add_device("0000:03:00.0", vendor="0x8086", device="0x100e", **{"class": "0x020000"})
     (tree.device("0000:03:00.0") / "config").write_bytes(config_space(None))
 
 
 @fault
-def rule_for_a_card_that_never_had_vfs(tree: Tree) -> None:
-    card_that_never_had_vfs(tree)
+def rule_for_a_card_without_sriov(tree: Tree) -> None:
+    card_without_sriov(tree)
     edit(tree, '{ driver = "igb" }', '{ pci = "0000:03:00.0" }')
 
 
 @fault
-def dark_card_without_a_policy(tree: Tree) -> None:
+def sriov_off_without_a_policy(tree: Tree) -> None:
     sriov_off_in_the_cards_firmware(tree)
     no_policy(tree)
 
@@ -276,7 +276,7 @@ def vf_without_a_group(tree: Tree) -> None:
 
 
 @fault
-def no_room_for_the_vfs_registers(tree: Tree) -> None:
+def no_bar_space_for_the_vfs(tree: Tree) -> None:
     without_vfs(tree)
     bar = f"[    1.10] pci {PF}: VF BAR 0 [mem size 0x0001c000 64bit pref]: can't assign; no space\n"
     write(tree, "var/log/dmesg", f"{bar}[    9.20] igb {PF}: not enough MMIO resources for SR-IOV\n")
@@ -291,17 +291,17 @@ def no_bus_numbers_for_the_vfs(tree: Tree) -> None:
 
 
 @fault
-def no_room_at_first_and_vfs_by_now(tree: Tree) -> None:
+def vfs_created_after_a_lack_of_bar_space(tree: Tree) -> None:
     write(tree, "var/log/dmesg", f"[    9.20] igb {PF}: not enough MMIO resources for SR-IOV\n")
 
 
 @fault
-def a_driver_that_makes_no_more_vfs(tree: Tree) -> None:
+def driver_that_creates_no_more_vfs(tree: Tree) -> None:
     write(tree, "var/log/dmesg", f"[    2.50] i40e {PF}: Limited to 32 VFs due to device resource constraints\n")
 
 
 @fault
-def other_lines_of_the_kernel(tree: Tree) -> None:
+def other_kernel_log_lines(tree: Tree) -> None:
     lines = (
         f"igb {PF}: Only 0 MSI-X interrupts available for SR-IOV. Not enough to support minimum of 2 MSI-X",
         f"igb {PF}: Direct firmware load for intel/igb.pkg failed with error -2",
@@ -323,11 +323,11 @@ def more_vfs_than_the_card_has(tree: Tree) -> None:
     edit(tree, "vfs = 2", "vfs = 9")
 
 
-# Others at the same card
+# Other managers of the card
 
 
 @fault
-def networkd_makes_vfs(tree: Tree) -> None:
+def networkd_creates_vfs(tree: Tree) -> None:
     write(
         tree,
         "etc/systemd/network/10-ens1.link",
@@ -339,13 +339,13 @@ def networkd_makes_vfs(tree: Tree) -> None:
 
 
 @fault
-def netplan_makes_vfs(tree: Tree) -> None:
+def netplan_creates_vfs(tree: Tree) -> None:
     ethernets = "    ens1:\n      virtual-function-count: 4\n    ens2:\n      virtual-function-count: 8\n"
     write(tree, "etc/netplan/50-nic.yaml", f"network:\n  version: 2\n  ethernets:\n{ethernets}")
 
 
 @fault
-def networkmanager_makes_vfs(tree: Tree) -> None:
+def networkmanager_creates_vfs(tree: Tree) -> None:
     profile = "[connection]\nid=storage\ninterface-name=ens1\n[ethernet]\n[sriov]\ntotal-vfs=4\n"
     write(tree, "etc/NetworkManager/system-connections/storage.nmconnection", profile)
     write(tree, "run/NetworkManager/devices/1", "[device]\nmanaged=true\nconnection-uuid=0\n")
@@ -353,7 +353,7 @@ def networkmanager_makes_vfs(tree: Tree) -> None:
 
 
 @fault
-def udev_rules_make_vfs(tree: Tree) -> None:
+def udev_rules_create_vfs(tree: Tree) -> None:
     rules = (
         '# ATTR{device/sriov_numvfs}="9"\n'
         'ACTION=="add", SUBSYSTEM=="net", KERNEL=="ens1", ATTR{device/sriov_numvfs}="4"\n'
@@ -364,7 +364,7 @@ def udev_rules_make_vfs(tree: Tree) -> None:
 
 
 @fault
-def scripts_make_vfs(tree: Tree) -> None:
+def scripts_create_vfs(tree: Tree) -> None:
     write(tree, "etc/rc.local", "#!/bin/sh\n# echo 9 > /sys/class/net/ens1/device/sriov_numvfs\n")
     write(tree, "etc/systemd/system/vfs.service", "[Service]\nExecStart=/bin/bash /usr/local/sbin/vfs ens1\n")
     write(tree, "usr/local/sbin/vfs", '#!/bin/bash\necho 4 > "/sys/class/net/$1/device/sriov_numvfs"\n')
@@ -385,13 +385,13 @@ def libvirt_uses_the_vfs(tree: Tree) -> None:
 
 
 @fault
-def operators_at_work(tree: Tree) -> None:
+def kubernetes_operators(tree: Tree) -> None:
     write(tree, "etc/systemd/system/sriov-config.service", "[Unit]\n")
     write(tree, "etc/pcidp/config.json", "{}\n")
 
 
 @fault
-def pf_below_a_bridge(tree: Tree) -> None:
+def pf_in_a_bridge(tree: Tree) -> None:
     write(tree, "sys/class/net/br0/ifindex", "9\n")
     own = tree.device(PF) / "net/ens1"
     point(own / "master", os.path.relpath(tree.root / "sys/class/net/br0", own))
@@ -464,19 +464,19 @@ def no_kvm(tree: Tree) -> None:
 
 
 @fault
-def kvm_forbidden_by_the_firmware(tree: Tree) -> None:
+def kvm_disabled_by_the_firmware(tree: Tree) -> None:
     no_kvm(tree)
     write(tree, "var/log/dmesg", "[    5.0] kvm: disabled by bios\n")
 
 
 @fault
-def kvm_that_runs_nothing(tree: Tree) -> None:
+def kvm_that_runs_no_guest(tree: Tree) -> None:
     write(tree, "run/vfagent/kvm.json", "false")
     write(tree, "etc/group", "root:x:0:\n")
 
 
 @fault
-def vf_that_ipxe_does_not_drive(tree: Tree) -> None:
+def vf_without_an_ipxe_driver(tree: Tree) -> None:
     tree.add_device(PF, vendor="0x15b3", sriov_vf_device="1018")
 
 
@@ -513,17 +513,17 @@ def uefi_rom_on_an_82599_with_the_spoof_check(tree: Tree) -> None:
 
 
 @fault
-def more_memory_than_there_is(tree: Tree) -> None:
+def guests_with_more_memory_than_the_host(tree: Tree) -> None:
     edit(tree, 'memory = "512M"', 'memory = "20G"\nhugepages = true')
 
 
 @fault
-def own_target_that_does_not_listen(tree: Tree) -> None:
+def local_target_that_does_not_listen(tree: Tree) -> None:
     write(tree, "proc/net/fib_trie", "Local:\n  |-- 192.168.10.1\n        /32 host LOCAL\n")
     write(tree, "proc/net/tcp", "  sl  local rem st\n   0: 00000000:0016 00000000:0000 0A 0\n")
 
 
 @fault
-def own_target_that_listens(tree: Tree) -> None:
-    own_target_that_does_not_listen(tree)
+def local_target_that_listens(tree: Tree) -> None:
+    local_target_that_does_not_listen(tree)
     write(tree, "proc/net/tcp", "  sl  local rem st\n   0: 00000000:0CBC 00000000:0000 0A 0\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host on which nothing stands in the way, as files; each case takes one thing from it."""
+"""A host without findings, as files. Each case changes one thing."""
 
 import struct
 from pathlib import Path
@@ -71,7 +71,7 @@ def rom(hardware: str, code: int = 0) -> bytes:
 
 
 def config_space(total_vfs: int | None) -> bytes:
-    """An extended capability, and behind it, unless `total_vfs` is None, that of SR-IOV."""
+    """An extended capability, and after it that of SR-IOV, unless `total_vfs` is None."""
     space = bytearray(4096)
     space[0x100:0x104] = (0x0001 | 1 << 16 | (0 if total_vfs is None else 0x160) << 20).to_bytes(4, "little")
     if total_vfs is not None:

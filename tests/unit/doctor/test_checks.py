@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings from facts that no copied tree holds: systemd's answers, permissions, what the kernel did not say."""
+"""Findings from facts that a copied tree does not have: unit states, permissions, stuck kernel calls."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ from vfagent.model.pci import PciAddress
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
-    """Of a host on which nothing stands in the way."""
+    """The facts of a host without findings."""
     return gather_facts(healthy(tmp_path_factory.mktemp("host")).root)
 
 
@@ -36,7 +36,7 @@ def only(facts: Facts) -> Finding:
         (Service(active="active", enabled="disabled"), "service-disabled", "systemctl enable vfagent"),
     ],
 )
-def test_a_service_that_does_not_run_is_told_with_its_command(
+def test_a_service_that_does_not_run_is_reported_with_a_command(
     facts: Facts, service: Service, check: str, advice: str
 ) -> None:
     finding = only(replace(facts, service=service))
@@ -45,32 +45,34 @@ def test_a_service_that_does_not_run_is_told_with_its_command(
 
 
 @pytest.mark.parametrize("active", ["active", "activating", "reloading", None])
-def test_a_service_that_runs_or_was_not_asked_is_no_finding(facts: Facts, active: str | None) -> None:
+def test_a_running_service_or_one_in_an_unknown_state_is_no_finding(facts: Facts, active: str | None) -> None:
     assert diagnose(replace(facts, service=Service(active=active, enabled="enabled"))).findings == ()
 
 
-def test_an_idle_service_without_a_policy_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_an_inactive_service_without_a_policy_is_no_error(tmp_path: Path) -> None:
     tree = healthy(tmp_path)
     (tree.root / "etc/vfagent/policy.toml").unlink()
-    found = diagnose(replace(gather_facts(tree.root), service=Service(active="inactive", enabled="disabled")))
-    assert found.healthy
-    assert [one.check for one in found.findings] == ["policy-absent"]
+    diagnosis = diagnose(replace(gather_facts(tree.root), service=Service(active="inactive", enabled="disabled")))
+    assert diagnosis.healthy
+    assert [finding.check for finding in diagnosis.findings] == ["policy-absent"]
 
 
-def test_a_pf_of_which_the_kernel_says_nothing_is_an_error(facts: Facts) -> None:
+def test_a_pf_whose_kernel_call_does_not_return_is_an_error(facts: Facts) -> None:
     finding = only(replace(facts, stuck=(PciAddress(PF),)))
     assert (finding.check, finding.severity, finding.object) == ("pf-stuck", Severity.ERROR, PF)
 
 
-def test_kvm_that_guests_may_not_open_is_a_warning(facts: Facts) -> None:
+def test_a_kvm_that_guests_cannot_open_is_a_warning(facts: Facts) -> None:
     finding = only(replace(facts, kvm=Kvm(permitted=False)))
     assert (finding.check, finding.severity) == ("kvm-denied", Severity.WARNING)
 
 
 @pytest.mark.parametrize(("version", "checks"), [((6, 1), ["qemu-old"]), ((7, 2), []), ((10, 0), []), (None, [])])
-def test_a_qemu_that_takes_no_json_is_too_old(facts: Facts, version: tuple[int, ...] | None, checks: list[str]) -> None:
-    found = diagnose(replace(facts, programs=Programs(qemu=version)))
-    assert [one.check for one in found.findings] == checks
+def test_a_qemu_without_json_devices_is_too_old(
+    facts: Facts, version: tuple[int, ...] | None, checks: list[str]
+) -> None:
+    diagnosis = diagnose(replace(facts, programs=Programs(qemu=version)))
+    assert [finding.check for finding in diagnosis.findings] == checks
 
 
 @pytest.mark.parametrize(
@@ -87,51 +89,51 @@ def test_a_qemu_that_takes_no_json_is_too_old(facts: Facts, version: tuple[int, 
         ((), False),
     ],
 )
-def test_the_mlx5_bug_is_told_by_the_kernels_release(facts: Facts, version: tuple[int, ...], broken: bool) -> None:  # noqa: FBT001
-    pfs = tuple(replace(one, pf=replace(one.pf, driver="mlx5_core")) for one in facts.pfs)
-    found = list(mlx5_without_its_fix(replace(facts, pfs=pfs, kernel=Kernel(version=version))))
-    assert bool(found) is broken
+def test_the_mlx5_bug_depends_on_the_kernel_version(facts: Facts, version: tuple[int, ...], broken: bool) -> None:  # noqa: FBT001
+    pfs = tuple(replace(entry, pf=replace(entry.pf, driver="mlx5_core")) for entry in facts.pfs)
+    findings = list(mlx5_without_its_fix(replace(facts, pfs=pfs, kernel=Kernel(version=version))))
+    assert bool(findings) is broken
 
 
-def test_a_pf_that_administers_the_host_is_named_with_the_key_that_permits_it(tmp_path: Path) -> None:
+def test_a_management_pf_is_reported_with_the_key_that_permits_it(tmp_path: Path) -> None:
     tree = healthy(tmp_path)
     tree.make_vfs(PF, 0)
     facts = gather_facts(tree.root)
-    (one,) = facts.pfs
-    assert one.pf.netdev is not None
-    assert one.desired is not None
+    (pf_facts,) = facts.pfs
+    assert pf_facts.pf.netdev is not None
+    assert pf_facts.desired is not None
     from vfagent.model.driver_state import DriverState
     from vfagent.plan.planner import plan_pf
 
-    pf = replace(one.pf, netdev=replace(one.pf.netdev, management="carries the default route"))
-    finding = only(replace(facts, pfs=(replace(one, pf=pf, plan=plan_pf(one.desired, pf, DriverState())),)))
+    pf = replace(pf_facts.pf, netdev=replace(pf_facts.pf.netdev, management="carries the default route"))
+    finding = only(replace(facts, pfs=(replace(pf_facts, pf=pf, plan=plan_pf(pf_facts.desired, pf, DriverState())),)))
     assert finding.check == "management-pf"
-    assert "create 2 VFs" in finding.follows
+    assert "create 2 VFs" in finding.consequence
     assert "allow_management = true in rule 'storage'" in finding.advice
 
 
 # The order
 
 
-def _says(check: str, severity: Severity) -> Callable[[Facts], list[Finding]]:
+def _check_that_finds(check: str, severity: Severity) -> Callable[[Facts], list[Finding]]:
     return lambda _: [Finding(check, severity, "", "", "", "")]
 
 
-def test_errors_come_first_and_among_them_what_others_hang_on(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_come_first_in_the_order_of_the_checks(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = (
-        _says("a", Severity.NOTE),
-        _says("b", Severity.ERROR),
-        _says("c", Severity.WARNING),
-        _says("d", Severity.ERROR),
+        _check_that_finds("a", Severity.NOTE),
+        _check_that_finds("b", Severity.ERROR),
+        _check_that_finds("c", Severity.WARNING),
+        _check_that_finds("d", Severity.ERROR),
     )
     monkeypatch.setattr("vfagent.doctor.checks.registry.CHECKS", checks)
-    assert [one.check for one in diagnose(facts).findings] == ["b", "d", "c", "a"]
+    assert [finding.check for finding in diagnose(facts).findings] == ["b", "d", "c", "a"]
 
 
 @pytest.mark.parametrize("severity", Severity)
-def test_only_errors_stand_in_the_way(severity: Severity) -> None:
+def test_only_errors_make_a_host_unhealthy(severity: Severity) -> None:
     assert Diagnosis((Finding("a", severity, "", "", "", ""),)).healthy is (severity is not Severity.ERROR)
 
 
-def test_each_check_is_run_once() -> None:
+def test_each_check_runs_once() -> None:
     assert len(set(CHECKS)) == len(CHECKS)

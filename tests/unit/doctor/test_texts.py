@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes and lines that hardware, the kernel and others write, and what is read in them."""
+"""How doctor reads kernel log lines, configuration space, ROMs and netplan files."""
 
 import pytest
 
 from tests.unit.doctor.hosts import config_space, rom
-from vfagent.doctor.checks.kernel_log import KNOWN
+from vfagent.doctor.checks.kernel_log import KNOWN_LINES
 from vfagent.doctor.checks.other_managers import blocks
 from vfagent.doctor.pci_config import total_vfs
 from vfagent.guests.spec.rom import RomImage, rom_images
@@ -22,7 +22,7 @@ LINES = [
     ("ice 0000:b1:00.0: only 0 MSI-X interrupts available for SR-IOV. Not enough to support 8 VFs", "no-vectors"),
     ("bnxt_en 0000:5e:00.0: Direct firmware load for bnxt/x.bin failed with error -2", "firmware-file"),
     ("vfio-pci 0000:01:10.0: BAR 0: can't reserve [mem 0xf0000000-0xf0003fff 64bit]", "vf-registers"),
-    # A PF's own registers are no VF's, and what went well is no trouble.
+    # A PF's own BARs, and successes.
     ("pci 0000:01:00.0: BAR 0: no space for [mem size 0x00100000 64bit pref]", None),
     ("pci 0000:01:00.0: VF BAR 0 [mem 0x100000-0x1fffff 64bit pref]: assigned", None),
     ("igb 0000:01:00.0: 7 VFs allocated", None),
@@ -30,30 +30,30 @@ LINES = [
 
 
 @pytest.mark.parametrize(("line", "check"), LINES)
-def test_a_line_of_the_kernel_is_known_by_its_text(line: str, check: str | None) -> None:
-    found = [kind.check for kind in KNOWN if kind.pattern.search(f"[   12.345678] {line}")]
-    assert found == ([check] if check else [])
+def test_a_kernel_log_line_is_recognized_by_its_text(line: str, check: str | None) -> None:
+    checks = [kind.check for kind in KNOWN_LINES if kind.pattern.search(f"[   12.345678] {line}")]
+    assert checks == ([check] if check else [])
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 256])
-def test_the_sriov_capability_is_found_behind_others(count: int) -> None:
+def test_the_sriov_capability_is_found_after_another(count: int) -> None:
     assert total_vfs(config_space(count)) == count
 
 
-def test_no_capability_is_not_none_offered() -> None:
+def test_a_missing_sriov_capability_is_not_zero_vfs() -> None:
     assert total_vfs(config_space(None)) is None
     assert total_vfs(config_space(7)[:64]) is None
     assert total_vfs(b"") is None
 
 
-def test_a_chain_of_capabilities_that_bites_its_tail_ends() -> None:
+def test_a_circular_list_of_capabilities_ends() -> None:
     space = bytearray(config_space(None))
     space[0x100:0x104] = (0x0001 | 1 << 16 | 0x100 << 20).to_bytes(4, "little")
     assert total_vfs(bytes(space)) is None
     assert total_vfs(b"\xff" * 4096) is None
 
 
-def test_a_rom_names_its_device_and_the_firmware_that_runs_it() -> None:
+def test_a_rom_names_its_device_and_its_firmware() -> None:
     (image,) = rom_images(rom("8086:10ca"))
     assert image == RomImage(0x8086, 0x10CA, 0)
     assert image.hardware == "8086:10ca"
@@ -70,12 +70,12 @@ def test_every_image_of_a_rom_is_read() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x55\xaa", b"\x55\xaa" * 300, rom("8086:10ca")[:40], b"\x7fELF" + b"\0" * 600]
 )
-def test_what_is_no_rom_has_no_images(content: bytes) -> None:
+def test_a_file_that_is_not_a_rom_has_no_images(content: bytes) -> None:
     assert rom_images(content) == ()
 
 
 def test_a_netplan_definition_ends_where_the_next_begins() -> None:
     text = "network:\n  ethernets:\n    ens1:\n      mtu: 9000\n    'ens2':\n      link: ens1\n  version: 2\n"
-    found = dict(blocks(text))
-    assert found["ens1"].split() == ["mtu:", "9000"]
-    assert found["ens2"].split() == ["link:", "ens1"]
+    definitions = dict(blocks(text))
+    assert definitions["ens1"].split() == ["mtu:", "9000"]
+    assert definitions["ens2"].split() == ["link:", "ens1"]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that `doctor` knows of a host, as one frozen value. Gathered by `gather_facts`, judged by the checks."""
+"""The facts about a host, as one frozen value: `gather_facts` reads them, the checks judge them."""
 
 from collections.abc import Iterator
 from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from vfagent.doctor.checks.finding import Severity, Unseen
+from vfagent.doctor.checks.finding import NotChecked, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.placement import ManagedPf
 from vfagent.guests.spec.rom import RomImage
@@ -21,14 +21,14 @@ from vfagent.policy.types import GuestRule, PfRule, Policy
 
 @frozen(slots=True)
 class TextFile:
-    """A file of the host's, as it was read."""
+    """A file of the host and its text."""
 
     path: str
     text: str
 
 
 class Source(StrEnum):
-    """Where somebody else may have been told about PFs or VFs."""
+    """A kind of file that configures PFs, VFs or their drivers for another program."""
 
     MODPROBE = "modprobe.d"
     DRIVERCTL = "driverctl"
@@ -45,7 +45,7 @@ class Source(StrEnum):
 
 @frozen(slots=True)
 class Service:
-    """`active` and `enabled` are systemd's words; None where systemd could not be asked."""
+    """vfagent.service. `active` and `enabled` are systemd's words; None if systemd could not be asked."""
 
     unit: bool = True
     udev_rules: bool = True
@@ -54,31 +54,31 @@ class Service:
     result: str | None = None
     enabled: str | None = None
     version: str | None = None  # of the running process
-    digest: str | None = None  # of the policy in force
-    troubles: tuple[tuple[str, str, str | None], ...] = ()  # PF, what failed, what to do
+    digest: str | None = None  # of the active policy
+    failures: tuple[tuple[str, str, str | None], ...] = ()  # PF, text, hint
 
 
 @frozen(slots=True)
 class Kernel:
-    """The running kernel, its processor and its log, as far as VFs and guests need them."""
+    """The running kernel, the processor and the kernel log."""
 
     version: tuple[int, ...] = ()
     release: str = ""
     cmdline: str = ""
     cpu: str = ""  # vendor_id, as in /proc/cpuinfo
-    virtualizes: bool = True  # the CPU says that it can run guests
-    virtual: bool = False  # this host is a guest itself
+    virtualizes: bool = True  # the CPU has VT-x or SVM
+    virtual: bool = False  # this host is a VM
     log: tuple[str, ...] = ()
-    has_vfio: bool = True  # the driver vfio-pci is there
+    has_vfio: bool = True  # the driver vfio-pci is registered
     can_load_vfio: bool = True
 
 
 @frozen(slots=True)
 class Iommu:
-    """What the firmware and the kernel say of the IOMMU; None where they say nothing."""
+    """The IOMMU, according to the firmware and the kernel. None: unknown."""
 
     on: bool = True  # there are IOMMU groups
-    table: str | None = None  # in which ACPI table the firmware describes it; "" in none, None where that is not known
+    table: str | None = None  # the ACPI table that describes it; "" if there is none
     remaps_interrupts: bool | None = None
     unsafe_interrupts: bool = False
     no_iommu: bool = False
@@ -86,17 +86,17 @@ class Iommu:
 
 @frozen(slots=True)
 class Kvm:
-    """`works` is the answer of a trial; None where none was made."""
+    """`works` is the result of the KVM probe; None if it has not run."""
 
     device: bool = True
-    permitted: bool = True  # the group kvm may open it
-    group: bool = True  # there is a group kvm
+    permitted: bool = True  # the group kvm may open /dev/kvm
+    group: bool = True  # the group kvm exists
     works: bool | None = None
 
 
 @frozen(slots=True)
 class Memory:
-    """What the host has in all, and set aside in huge pages."""
+    """The host's memory, and the part of it that is in huge pages."""
 
     total_mib: int = 0
     huge_mib: int = 0
@@ -104,14 +104,14 @@ class Memory:
 
 @frozen(slots=True)
 class PfFacts:
-    """A PF, what the policy wants of it, and the plan. `companions`: devices of other cards in the PF's own group."""
+    """A PF, its desired state and its plan. `companions`: devices of other cards in the PF's IOMMU group."""
 
     pf: Pf
     desired: DesiredPf | None = None
     plan: Plan = Plan()
     companions: tuple[PciAddress, ...] = ()
     ari: bool | None = None
-    vf_device: str | None = None  # the device ID that its VFs have
+    vf_device: str | None = None  # device ID of its VFs
 
     @property
     def vf_hardware(self) -> str:
@@ -120,27 +120,27 @@ class PfFacts:
 
 @frozen(slots=True)
 class Card:
-    """A NIC that offers no VFs. `offered`: TotalVFs in its SR-IOV capability; None where it shows none."""
+    """A NIC without VFs. `offered`: TotalVFs in its SR-IOV capability; None if it has no such capability."""
 
     pf: Pf
     offered: int | None = None
-    seen: bool = True  # the configuration space could be read
+    readable: bool = True  # the extended configuration space could be read
 
 
 @frozen(slots=True)
 class Programs:
-    """`qemu`: its version; None where it is not there, or says none. `absent`: of the files that guests need."""
+    """`qemu`: its version; None if unknown. `absent`: missing files that guests need."""
 
     qemu: tuple[int, ...] | None = None
     absent: frozenset[str] = frozenset()
     roms: tuple[tuple[str, tuple[RomImage, ...]], ...] = ()
-    listening: frozenset[int] = frozenset()  # TCP ports
-    addresses: frozenset[str] = frozenset()  # the host's own
+    listening: frozenset[int] = frozenset()  # TCP ports on this host
+    addresses: frozenset[str] = frozenset()  # of this host
 
 
 @frozen(slots=True, kw_only=True)
 class Facts:
-    """`policy` is None where it is invalid."""
+    """All that the checks judge. `policy` is None if it is invalid."""
 
     policy: Policy | None
     policy_problems: tuple[str, ...] = ()
@@ -154,26 +154,26 @@ class Facts:
     programs: Programs = Programs()
     pfs: tuple[PfFacts, ...] = ()
     cards: tuple[Card, ...] = ()
-    stuck: tuple[PciAddress, ...] = ()  # PFs of which the kernel did not answer
-    others: tuple[tuple[Source, TextFile], ...] = ()
-    unseen: tuple[Unseen, ...] = field(default=())
+    stuck: tuple[PciAddress, ...] = ()  # PFs whose kernel call did not return
+    others: tuple[tuple[Source, TextFile], ...] = ()  # files of other managers
+    not_checked: tuple[NotChecked, ...] = field(default=())
 
     @property
     def managed(self) -> Iterator[tuple[PfFacts, DesiredPf]]:
-        return ((one, one.desired) for one in self.pfs if one.desired)
+        return ((pf_facts, pf_facts.desired) for pf_facts in self.pfs if pf_facts.desired)
 
     @property
     def rules(self) -> tuple[PfRule, ...]:
-        """Those that are not for another host alone."""
+        """The rules for this host."""
         rules = self.policy.pf if self.policy else ()
         return tuple(rule for rule in rules if fnmatchcase(self.identity.hostname, rule.match.host or "*"))
 
     @property
     def guests(self) -> tuple[GuestRule, ...]:
-        """Those of which no VF is of a rule for another host."""
-        here = {rule.name for rule in self.rules}
+        """The guests whose VFs all come from rules for this host."""
+        names = {rule.name for rule in self.rules}
         guests = self.policy.guest if self.policy else ()
-        return tuple(guest for guest in guests if _labels(guest) <= here)
+        return tuple(guest for guest in guests if _labels(guest) <= names)
 
     @property
     def wants_vfio(self) -> bool:
@@ -192,10 +192,10 @@ def _labels(guest: GuestRule) -> set[str]:
     return {vf_reference(text).label for text in texts}
 
 
-def needed(*, wanted: bool) -> Severity:
-    """What the policy does not ask for stands in nobody's way yet."""
+def error_if(*, wanted: bool) -> Severity:
+    """Only what the policy asks for is an error."""
     return Severity.ERROR if wanted else Severity.WARNING
 
 
 def managed_pfs(facts: Facts) -> tuple[ManagedPf, ...]:
-    return tuple(ManagedPf(one.pf, desired, one.plan) for one, desired in facts.managed)
+    return tuple(ManagedPf(pf_facts.pf, desired, pf_facts.plan) for pf_facts, desired in facts.managed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `doctor` says: findings, and what could not be looked at."""
+"""The result of `doctor`: findings, and what it could not check."""
 
 from enum import StrEnum
 
@@ -7,38 +7,38 @@ from vfagent.frozen import frozen
 
 
 class Severity(StrEnum):
-    ERROR = "error"  # stands in the way of what the policy says
-    WARNING = "warning"  # works, and may not stay so, or would stand in the way of a policy yet to come
-    NOTE = "note"  # good to know
+    ERROR = "error"  # blocks this policy
+    WARNING = "warning"  # works today but may break, or would block another policy
+    NOTE = "note"  # information
 
 
 @frozen(slots=True)
 class Finding:
-    """`check` is a word for programs. The rest is for people: what was found, what follows, what to do."""
+    """`check` is an identifier for programs. The rest is for people."""
 
     check: str
     severity: Severity
     object: str
-    found: str
-    follows: str
+    observed: str
+    consequence: str
     advice: str
 
 
 @frozen(slots=True)
-class Unseen:
-    """What could not be asked about, so that nothing is known of it."""
+class NotChecked:
+    """Something that `doctor` could not read or ask about."""
 
     object: str
-    why: str
+    reason: str
 
 
 @frozen(slots=True)
 class Diagnosis:
-    """Findings in the order in which to mend them."""
+    """Findings in the order in which to fix them."""
 
     findings: tuple[Finding, ...]
-    unseen: tuple[Unseen, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()
 
     @property
     def healthy(self) -> bool:
-        return not any(one.severity is Severity.ERROR for one in self.findings)
+        return not any(finding.severity is Severity.ERROR for finding in self.findings)

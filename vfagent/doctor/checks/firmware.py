@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NICs that could have VFs and offer none: SR-IOV is off in the card's firmware, or the platform hides it."""
+"""NICs that support SR-IOV and offer no VFs: it is off in the card's firmware, or the platform hides it."""
 
 from collections.abc import Iterator
 
@@ -24,45 +24,47 @@ CAPABLE = {
     **{f"15b3:{device}": "mellanox" for device in _MELLANOX.split()},
     **{f"14e4:{device}": "broadcom" for device in _BROADCOM.split()},
 }
-_HOW = {
-    "intel": "in the card's own setup (HII, at boot) or with Intel's BootUtil, and SR-IOV in the firmware's setup",
+_ENABLE = {
+    "intel": "in the card's own setup (HII, at boot) or with Intel's BootUtil, and SR-IOV in the host's firmware setup",
     "mellanox": "mstconfig -d {address} set SRIOV_EN=1 NUM_OF_VFS=16, then a cold start (package mstflint)",
-    "broadcom": "in the card's own setup at boot, or with Broadcom's niccli, and SR-IOV in the firmware's setup",
-    "": "in the card's own setup or its vendor's tool, and SR-IOV in the firmware's setup",
+    "broadcom": "in the card's own setup at boot, or with Broadcom's niccli, and SR-IOV in the host's firmware setup",
+    "": "in the card's own setup or its vendor's tool, and SR-IOV in the host's firmware setup",
 }
-_TAKE = (
-    "switch SR-IOV and 'above 4G decoding' on in the firmware's setup; journalctl -k -b tells where the kernel "
-    "refused it; a kernel without CONFIG_PCI_IOV takes none"
+_ENABLE_IN_KERNEL = (
+    "enable SR-IOV and 'above 4G decoding' in the host's firmware setup; journalctl -k -b shows why the kernel "
+    "refused it; a kernel without CONFIG_PCI_IOV has no SR-IOV"
 )
 
 
 def sriov_off(facts: Facts) -> Iterator[Finding]:
-    """Of cards that no rule is for, only where there is no policy yet."""
+    """Cards without a rule are reported only while there is no policy."""
     policy = facts.policy or Policy()
     for card in facts.cards:
-        found = why_dark(card)
+        problem = why_no_vfs(card)
         rule = next((rule for rule in facts.rules if matches(rule.match, card.pf, facts.identity)), None)
-        if found is None or (rule is None and policy.files) or (rule and rule.vfs and rule.vfs.number == 0):
+        if problem is None or (rule is None and policy.files) or (rule and rule.vfs and rule.vfs.number == 0):
             continue
         yield Finding(
             "sriov-off",
             Severity.ERROR if rule else Severity.NOTE,
             card.pf.name,
-            found,
-            f"rule {rule.name!r} can make no VFs on it" if rule else "it could have VFs, and the policy asks for none",
-            _TAKE if card.offered else f"switch SR-IOV on: {_HOW[_maker(card.pf)].format(address=card.pf.address)}",
+            problem,
+            f"rule {rule.name!r} cannot create VFs on it" if rule else "no VFs can be created on it",
+            _ENABLE_IN_KERNEL
+            if card.offered
+            else f"enable SR-IOV: {_ENABLE[_maker(card.pf)].format(address=card.pf.address)}",
         )
 
 
-def why_dark(card: Card) -> str | None:
-    """What keeps a card from having VFs that could; None for one that never had any."""
+def why_no_vfs(card: Card) -> str | None:
+    """Why a card that supports SR-IOV has no VFs; None for a card without SR-IOV."""
     if card.offered == 0:
         return "its firmware offers 0 VFs"
     if card.offered:
-        return f"offers {card.offered} VFs, and the kernel does not take them"
+        return f"offers {card.offered} VFs, but the kernel did not enable SR-IOV for it"
     if _maker(card.pf):
-        unsure = "" if card.seen else " (its configuration space could not be read)"
-        return f"is a model with SR-IOV, and shows no such capability{unsure}"
+        unsure = "" if card.readable else " (its configuration space could not be read)"
+        return f"is a model with SR-IOV, but has no SR-IOV capability{unsure}"
     return None
 
 
@@ -70,15 +72,15 @@ def _maker(pf: Pf) -> str:
     return CAPABLE.get(f"{pf.vendor}:{pf.device}".replace("0x", ""), "")
 
 
-def offers_none(facts: Facts) -> Iterator[Finding]:
-    """The capability is there, and its driver or firmware says 0."""
-    for one, desired in facts.managed:
-        if one.pf.totalvfs == 0 and desired.numvfs != 0:
+def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
+    """The card has the capability, but sriov_totalvfs is 0."""
+    for pf_facts, desired in facts.managed:
+        if pf_facts.pf.totalvfs == 0 and desired.numvfs != 0:
             yield Finding(
                 "sriov-off",
                 Severity.ERROR,
-                one.pf.name,
+                pf_facts.pf.name,
                 "its firmware offers 0 VFs",
-                f"rule {desired.rule!r} can make no VFs on it",
-                f"switch SR-IOV on: {_HOW[_maker(one.pf)].format(address=one.pf.address)}",
+                f"rule {desired.rule!r} cannot create VFs on it",
+                f"enable SR-IOV: {_ENABLE[_maker(pf_facts.pf)].format(address=pf_facts.pf.address)}",
             )

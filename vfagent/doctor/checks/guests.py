@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What guests need: QEMU, KVM, memory, and something that boots through their VF."""
+"""What guests need: QEMU, KVM, memory, their files, and a loader that boots through their VF."""
 
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Kernel, managed_pfs, needed
+from vfagent.doctor.checks.facts import Facts, Kernel, error_if, managed_pfs
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import Boot, Loader, boot_of, iscsi_url
@@ -13,7 +13,7 @@ from vfagent.guests.spec.qemu import QEMU
 from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule
 
-# -device takes JSON from 6.2 on, -blockdev and memfd are older.
+# -device accepts JSON since 6.2; -blockdev and memfd are older.
 _OLDEST_QEMU = (6, 2)
 # iPXE's UEFI driver for it gets no DHCP answer while the spoof check is on (ipxe#646).
 _SPOOF_CHECK_STOPS_UEFI = "8086:10ed"
@@ -21,7 +21,7 @@ _SPOOF_CHECK_STOPS_UEFI = "8086:10ed"
 
 @frozen(slots=True)
 class WantedGuest:
-    """A guest, the hardware of the VFs it is to have (as far as its PFs are here), and how it boots."""
+    """A guest, the hardware of its VFs ("" if the PF is absent), and how it boots."""
 
     rule: GuestRule
     hardware: tuple[str, ...]
@@ -29,11 +29,11 @@ class WantedGuest:
 
 
 def wanted_guests(facts: Facts) -> tuple[WantedGuest, ...]:
-    hardware = {desired.rule: one.vf_hardware for one, desired in facts.managed}
+    hardware = {desired.rule: pf_facts.vf_hardware for pf_facts, desired in facts.managed}
     guests = []
     for rule in expand(facts.guests, managed_pfs(facts)):
-        found = tuple(hardware.get(vf_reference(text).label, "") for text in rule.vfs)
-        guests.append(WantedGuest(rule, found, boot_of(rule, found) if all(found) else None))
+        vfs = tuple(hardware.get(vf_reference(text).label, "") for text in rule.vfs)
+        guests.append(WantedGuest(rule, vfs, boot_of(rule, vfs) if all(vfs) else None))
     return tuple(guests)
 
 
@@ -43,8 +43,8 @@ def qemu_absent(facts: Facts) -> Iterator[Finding]:
             "qemu-absent",
             Severity.ERROR if facts.wants_guests else Severity.NOTE,
             QEMU,
-            "is not there",
-            "no guest can start" if facts.wants_guests else "the policy has no guests; VFs are made all the same",
+            "is missing",
+            "no guest can start" if facts.wants_guests else "the policy has no guests; VFs are not affected",
             "apt install qemu-system-x86",
         )
 
@@ -54,10 +54,10 @@ def qemu_too_old(facts: Facts) -> Iterator[Finding]:
     if version and version < _OLDEST_QEMU:
         yield Finding(
             "qemu-old",
-            needed(wanted=facts.wants_guests),
+            error_if(wanted=facts.wants_guests),
             QEMU,
             f"is version {'.'.join(map(str, version))}",
-            "it does not take devices as JSON: no guest can start",
+            "it does not accept devices as JSON: no guest can start",
             "install QEMU 6.2 or later; Debian 12 has 7.2",
         )
 
@@ -69,28 +69,28 @@ def kvm_absent(facts: Facts) -> Iterator[Finding]:
             "kvm-absent",
             Severity.WARNING,
             "/dev/kvm",
-            f"is not there: {cause}",
-            "guests are emulated: they run ten times slower and more",
+            f"is missing: {cause}",
+            "guests are emulated and at least ten times slower",
             advice,
         )
 
 
 def _why_no_kvm(kernel: Kernel) -> tuple[str, str]:
     if any("disabled by bios" in line.lower() for line in kernel.log if "kvm" in line.lower()):
-        return "the firmware forbids it", "switch VT-x or SVM on in the firmware's setup"
+        return "the firmware disabled it", "enable VT-x or SVM in the firmware setup"
     if not kernel.virtualizes:
         return (
             "the CPU does not offer it",
-            "this host is a VM: let its own host give it nested virtualization"
+            "this host is a VM: enable nested virtualization for it"
             if kernel.virtual
-            else "switch VT-x or SVM on in the firmware's setup",
+            else "enable VT-x or SVM in the firmware setup",
         )
     module = "kvm_amd" if kernel.cpu == "AuthenticAMD" else "kvm_intel"
-    return f"module {module} is not loaded", f"modprobe {module}; journalctl -k -b | grep kvm says what it says"
+    return f"module {module} is not loaded", f"modprobe {module}; journalctl -k -b | grep kvm shows why it fails"
 
 
 def kvm_unusable(facts: Facts) -> Iterator[Finding]:
-    """A guest whose KVM hangs is not started with it: the service tries before."""
+    """The service probes KVM before its first guest: some KVMs hang."""
     kvm = facts.kvm
     if not kvm.device or not facts.wants_guests or (kvm.permitted and kvm.works is not False):
         return
@@ -99,13 +99,13 @@ def kvm_unusable(facts: Facts) -> Iterator[Finding]:
         "kvm-denied" if denied else "kvm-broken",
         Severity.WARNING,
         "/dev/kvm",
-        "is not open to the group kvm" if denied else "opens, and does not run a guest of 512 bytes",
-        "guests are emulated: they run ten times slower and more",
-        "udev's 50-udev-default.rules gives it GROUP=kvm MODE=0660: see what overrides that; then udevadm trigger "
+        "the group kvm cannot open it" if denied else "does not run a guest of 512 bytes",
+        "guests are emulated and at least ten times slower",
+        "udev's 50-udev-default.rules sets GROUP=kvm MODE=0660: find the rule that overrides it; then udevadm trigger "
         "/dev/kvm"
         if denied
-        else "journalctl -u vfagent-kvm-probe says what QEMU said; this host may be a VM whose own KVM is broken. The "
-        "trial is made once a boot: rm /run/vfagent/kvm.json and restart vfagent to repeat it",
+        else "journalctl -u vfagent-kvm-probe shows QEMU's messages; nested KVM may be broken on this host. KVM is "
+        "probed once per boot: rm /run/vfagent/kvm.json and restart vfagent to repeat it",
     )
 
 
@@ -116,7 +116,7 @@ def kvm_group_absent(facts: Facts) -> Iterator[Finding]:
             Severity.ERROR,
             "group kvm",
             "does not exist",
-            "no guest's unit can start: it asks for that group, which opens VFs and KVM to it",
+            "no guest's unit can start: it needs that group to open VFs and KVM",
             "groupadd --system kvm, then: udevadm control --reload && udevadm trigger",
         )
 
@@ -129,8 +129,8 @@ def cannot_boot(facts: Facts) -> Iterator[Finding]:
                 Severity.ERROR,
                 f"guest {guest.rule.name}",
                 guest.boot.problem,
-                "it is not started",
-                "[guest.kernel], [[guest.disk]] and the loaders are in vfagent.toml(5)",
+                "the guest is not started",
+                "vfagent.toml(5) describes [guest.kernel], [[guest.disk]] and the loaders",
             )
 
 
@@ -146,7 +146,7 @@ def files_absent(facts: Facts) -> Iterator[Finding]:
             "guest-file-absent",
             Severity.ERROR,
             path,
-            f"{what} is not there",
+            f"{what} is missing",
             f"cannot start: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}",
             what_to_do(path),
         )
@@ -162,19 +162,19 @@ def rom_unfit(facts: Facts) -> Iterator[Finding]:
             continue
         images, wanted = roms[path], guest.hardware[0]
         if not images:
-            found = "is no PCI ROM"
+            problem = "is not a PCI ROM"
         elif wanted and not any(image.hardware == wanted for image in images):
-            found = f"is for {', '.join(sorted({image.hardware for image in images}))}; the VF is {wanted}"
+            problem = f"is for {', '.join(sorted({image.hardware for image in images}))}; the VF is {wanted}"
         elif not any(image.runs_under(firmware) for image in images):
-            found = f"has no image that runs under {firmware}"
+            problem = f"has no image that runs under {firmware}"
         else:
             continue
         yield Finding(
             "rom-unfit",
             Severity.ERROR,
             path,
-            found,
-            f"guest {guest.rule.name} finds nothing to boot from",
+            problem,
+            f"guest {guest.rule.name} has nothing to boot from",
             f"build it for the VF, not the PF: make bin{'-x86_64-efi' if firmware == 'uefi' else ''}/"
             f"{wanted.replace(':', '') or 'VENDORDEVICE'}.{'efirom' if firmware == 'uefi' else 'rom'} in iPXE's src",
         )
@@ -192,9 +192,9 @@ def spoof_check_stops_rom(facts: Facts) -> Iterator[Finding]:
                 "spoof-check-uefi",
                 Severity.WARNING,
                 f"guest {guest.rule.name}",
-                "boots an 82599 VF by a UEFI ROM, with the spoof check on",
-                "iPXE was seen to get no DHCP answer that way (ipxe#646)",
-                "spoof_check = false for that VF, or firmware bios",
+                "boots from an 82599 VF with a UEFI ROM and the spoof check on",
+                "iPXE was seen to get no DHCP answer in this case (ipxe#646)",
+                'spoof_check = false for that VF, or firmware = "bios"',
             )
 
 
@@ -207,8 +207,8 @@ def memory_short(facts: Facts) -> Iterator[Finding]:
             "hugepages-short",
             Severity.ERROR,
             "huge pages",
-            f"guests ask for {huge} MiB, the host has set aside {facts.memory.huge_mib} MiB",
-            "the last of them do not start",
+            f"guests need {huge} MiB, the host has {facts.memory.huge_mib} MiB",
+            "the last guests do not start",
             "vm.nr_hugepages in /etc/sysctl.d, or hugepages= on the kernel's command line",
         )
     if facts.memory.total_mib and whole > facts.memory.total_mib:
@@ -216,14 +216,14 @@ def memory_short(facts: Facts) -> Iterator[Finding]:
             "memory-short",
             Severity.ERROR,
             "memory",
-            f"guests ask for {whole} MiB, the host has {facts.memory.total_mib} MiB",
-            "vfio pins all of a guest's memory: the last of them do not start, or the kernel ends something",
-            "give them less, or run fewer",
+            f"guests need {whole} MiB, the host has {facts.memory.total_mib} MiB",
+            "vfio pins all of a guest's memory: the last guests do not start, or the OOM killer ends processes",
+            "reduce the guests' memory, or run fewer",
         )
 
 
 def target_silent(facts: Facts) -> Iterator[Finding]:
-    """Only where the disk's server is this host itself; nothing is sent to anybody."""
+    """Only if the iSCSI server is this host; no packet is sent."""
     for guest in wanted_guests(facts):
         url = guest.rule.ipxe.sanboot if guest.rule.ipxe else None
         if not url or not url.startswith("iscsi:"):
@@ -237,7 +237,7 @@ def target_silent(facts: Facts) -> Iterator[Finding]:
                 "target-silent",
                 Severity.WARNING,
                 f"guest {guest.rule.name}",
-                f"its iSCSI server {disk.server} is this host, and nothing listens on port {disk.port}",
-                "the guest's iPXE goes on trying until something does",
-                "start the target: targetcli or tgt, enabled at boot",
+                f"its iSCSI server {disk.server} is this host, where nothing listens on port {disk.port}",
+                "the guest's iPXE retries until the target is up",
+                "start the target (targetcli or tgt), and enable it at boot",
             )

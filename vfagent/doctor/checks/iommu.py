@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The IOMMU, without which no VF can be given to a guest."""
+"""The IOMMU, without which no VF can be assigned to a guest."""
 
 import re
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, needed
+from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
 
 _FAULT = re.compile(
@@ -21,10 +21,10 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
     cause, advice = _why_off(facts.kernel, facts.iommu.table)
     yield Finding(
         "iommu-off",
-        needed(wanted=facts.wants_vfio),
+        error_if(wanted=facts.wants_vfio),
         "IOMMU",
         f"is off: there are no IOMMU groups; {cause}",
-        "no VF can be bound to vfio-pci, so none can be given to a guest",
+        "no VF can be bound to vfio-pci or assigned to a guest",
         advice,
     )
 
@@ -35,24 +35,24 @@ def _why_off(kernel: Kernel, table: str | None) -> tuple[str, str]:
     option = options.get(table or kernel.cpu, "iommu")
     if table == "" and kernel.virtual:
         return (
-            "this host is a VM without one",
-            "let its own host give it a virtual IOMMU (QEMU: intel-iommu,intremap=on)",
+            "this host is a VM without an IOMMU",
+            "give this VM a virtual IOMMU (QEMU: intel-iommu,intremap=on)",
         )
     if table == "":
         firmware = "VT-d" if option == "intel_iommu" else "IOMMU (AMD-Vi)" if option == "amd_iommu" else "IOMMU"
-        return "the firmware describes none", f"switch {firmware} on in the firmware's setup, and boot again"
+        return "the firmware describes none", f"enable {firmware} in the firmware setup, and reboot"
     off = [word for word in words if word in (f"{option}=off", "iommu=off", "intremap=off")]
     if off:
         return (
-            f"the kernel was told so: {' '.join(off)}",
-            f"take {' '.join(off)} from the kernel's command line ({_GRUB}), and boot again",
+            f"the kernel's command line has {' '.join(off)}",
+            f"remove {' '.join(off)} from it ({_GRUB}), and reboot",
         )
     if option == "intel_iommu" and "intel_iommu=on" not in words:
         return (
             "the kernel's command line has no intel_iommu=on",
-            f"add intel_iommu=on iommu=pt to it ({_GRUB}), and boot again",
+            f"add intel_iommu=on iommu=pt to it ({_GRUB}), and reboot",
         )
-    return "the kernel did not start it", "journalctl -k -b | grep -iE 'dmar|amd-vi|iommu' says why"
+    return "the kernel did not start it", "journalctl -k -b | grep -iE 'dmar|amd-vi|iommu' shows why"
 
 
 def interrupts_not_remapped(facts: Facts) -> Iterator[Finding]:
@@ -60,12 +60,12 @@ def interrupts_not_remapped(facts: Facts) -> Iterator[Finding]:
         return
     yield Finding(
         "interrupts-not-remapped",
-        needed(wanted=facts.wants_vfio),
+        error_if(wanted=facts.wants_vfio),
         "IOMMU",
         "does not remap interrupts",
-        "vfio refuses to give devices to guests: one could raise any interrupt of the host",
-        "switch x2APIC or interrupt remapping on in the firmware's setup, and remove nointremap or intremap=off from "
-        "the kernel's command line; only where guests are trusted: vfio_iommu_type1.allow_unsafe_interrupts=1",
+        "vfio refuses to assign devices: a guest could inject any interrupt into the host",
+        "enable x2APIC or interrupt remapping in the firmware setup, and remove nointremap or intremap=off from "
+        "the kernel's command line; only with trusted guests: vfio_iommu_type1.allow_unsafe_interrupts=1",
     )
 
 
@@ -76,8 +76,8 @@ def interrupts_unsafe(facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             "vfio_iommu_type1",
             "allow_unsafe_interrupts is set, and interrupts are not remapped",
-            "a guest with a VF can raise any interrupt of the host",
-            "remove the option where the platform can remap interrupts, or trust the guests",
+            "a guest with a VF can inject any interrupt into the host",
+            "remove the option if the platform can remap interrupts; keep it only with trusted guests",
         )
 
 
@@ -88,78 +88,78 @@ def no_iommu_mode(facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             "vfio",
             "enable_unsafe_noiommu_mode is set",
-            "whoever holds such a VF can read and write all of the host's memory",
-            "remove the option, and switch the IOMMU on",
+            "a process with such a VF can read and write all of the host's memory",
+            "remove the option, and enable the IOMMU",
         )
 
 
 def group_shared(facts: Facts) -> Iterator[Finding]:
-    """What the plan says of VFs that are there. Without an IOMMU that is said already."""
-    for one, _ in facts.managed if facts.iommu.on else ():
-        if problems := _problems(one, grouped=True):
+    """The plan's problems with existing VFs. Without an IOMMU, iommu_off reports it."""
+    for pf_facts, _ in facts.managed if facts.iommu.on else ():
+        if problems := _problems(pf_facts, grouped=True):
             yield Finding(
                 "group-shared",
                 Severity.ERROR,
-                one.pf.name,
+                pf_facts.pf.name,
                 _shortened(problems),
-                "vfio takes a group whole or not at all: these VFs cannot be given to guests",
-                "put the card into a slot behind a port with ACS (lspci -vvv: ACSCtl: SrcValid+), or switch ACS on in "
-                "the firmware's setup",
+                "vfio assigns only whole groups: these VFs cannot be assigned to guests",
+                "put the card into a slot behind a port with ACS (lspci -vvv: ACSCtl: SrcValid+), or enable ACS in "
+                "the firmware setup",
             )
 
 
 def group_absent(facts: Facts) -> Iterator[Finding]:
-    for one, _ in facts.managed if facts.iommu.on else ():
-        if problems := _problems(one, grouped=False):
+    for pf_facts, _ in facts.managed if facts.iommu.on else ():
+        if problems := _problems(pf_facts, grouped=False):
             yield Finding(
                 "group-absent",
                 Severity.ERROR,
-                one.pf.name,
+                pf_facts.pf.name,
                 _shortened(problems),
-                "the card is not behind the IOMMU: these VFs cannot be given to guests",
-                "put the card into another slot; journalctl -k -b | grep -iE 'dmar|amd-vi' tells what is",
+                "the card is not behind the IOMMU: these VFs cannot be assigned to guests",
+                "put the card into another slot; journalctl -k -b | grep -iE 'dmar|amd-vi' lists devices behind it",
             )
 
 
-def _problems(one: PfFacts, *, grouped: bool) -> list[str]:
-    """The plan's words on those of its VFs that have a group, or that have none."""
-    indices = {vf.index for vf in one.pf.vfs if (vf.iommu_group is not None) is grouped}
-    return [str(problem) for problem in one.plan.problems if problem.vf in indices]
+def _problems(pf_facts: PfFacts, *, grouped: bool) -> list[str]:
+    """The plan's problems with those of its VFs that have a group, or that have none."""
+    indices = {vf.index for vf in pf_facts.pf.vfs if (vf.iommu_group is not None) is grouped}
+    return [str(problem) for problem in pf_facts.plan.problems if problem.vf in indices]
 
 
 def _shortened(problems: list[str]) -> str:
-    more = f"; and {len(problems) - 2} VFs more" if len(problems) > 2 else ""
+    more = f"; and {len(problems) - 2} more VFs" if len(problems) > 2 else ""
     return "; ".join(problems[:2]) + more
 
 
 def group_will_be_shared(facts: Facts) -> Iterator[Finding]:
-    """A port without ACS puts all that is behind it into one group, VFs to come included."""
-    for one in facts.pfs:
-        if one.companions and not one.pf.vfs and (one.desired or not facts.wants_vfio):
-            wanted = bool(one.desired and any(vf.driver == "vfio-pci" for vf in one.desired.vfs))
+    """A port without ACS puts all devices behind it into one group, future VFs included."""
+    for pf_facts in facts.pfs:
+        if pf_facts.companions and not pf_facts.pf.vfs and (pf_facts.desired or not facts.wants_vfio):
+            wanted = bool(pf_facts.desired and any(vf.driver == "vfio-pci" for vf in pf_facts.desired.vfs))
             yield Finding(
                 "group-shared-ahead",
-                needed(wanted=wanted),
-                one.pf.name,
-                f"its IOMMU group holds other cards too: {', '.join(one.companions)}",
-                "its VFs will be in that group, and vfio takes a group whole or not at all",
-                "put the card into another slot, or switch ACS on in the firmware's setup",
+                error_if(wanted=wanted),
+                pf_facts.pf.name,
+                f"its IOMMU group contains other cards too: {', '.join(pf_facts.companions)}",
+                "its VFs will be in that group, and vfio assigns only whole groups",
+                "put the card into another slot, or enable ACS in the firmware setup",
             )
 
 
 def iommu_faults(facts: Facts) -> Iterator[Finding]:
-    found = [
+    faults = [
         (next(group for group in match.groups() if group), match[0])
         for match in map(_FAULT.search, facts.kernel.log)
         if match
     ]
-    for device in dict.fromkeys(device for device, _ in found):
-        lines = [line for name, line in found if name == device]
+    for device in dict.fromkeys(device for device, _ in faults):
+        lines = [line for name, line in faults if name == device]
         yield Finding(
             "iommu-fault",
             Severity.WARNING,
             device,
             f"the IOMMU refused its DMA {len(lines)} times, last: {lines[-1]}",
-            "what it sent or received was lost",
-            "look into the guest that has it: its driver asks for memory that it was not given",
+            "that data was lost",
+            "check the guest that has the device: its driver uses memory that is not mapped for it",
         )

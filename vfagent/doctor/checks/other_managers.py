@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other programs that are told to make VFs or to set them: two managers of one card undo each other's work. Pure."""
+"""Other programs that are configured to create or change VFs: two managers of one card undo each other's work. Pure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,18 +8,17 @@ from fnmatch import fnmatchcase
 from vfagent.doctor.checks.facts import Facts, PfFacts, Source, TextFile
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
-from vfagent.model.inventory import Netdev
 
 
 @frozen(slots=True)
 class Conflict:
-    """What somebody else wants of a card, and where that is written."""
+    """What another program does with a card, and the file that says so."""
 
-    who: str
+    program: str
     path: str
-    what: str
+    action: str
     advice: str
-    writes: bool = True  # VFs are made or set; else only used
+    writes: bool = True  # it creates or changes VFs; else it only uses them
 
 
 def _ini(file: TextFile) -> dict[str, list[tuple[str, str]]]:
@@ -37,25 +36,25 @@ def _ini(file: TextFile) -> dict[str, list[tuple[str, str]]]:
     return sections
 
 
-def by_systemd(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
+def by_systemd(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
     """systemd.link(5) and systemd.network(5)."""
     sections = _ini(file)
     count = next((value for key, value in sections.get("Link", []) if key == "SR-IOVVirtualFunctions"), None)
-    if (count is None and "SR-IOV" not in sections) or not _systemd_matches(sections.get("Match", []), one):
+    if (count is None and "SR-IOV" not in sections) or not _systemd_matches(sections.get("Match", []), pf_facts):
         return
-    who = "udev" if file.path.endswith(".link") else "systemd-networkd"
-    what = f"makes {count} VFs of it" if count else "sets its VFs"
-    yield Conflict(who, file.path, what, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
+    program = "udev" if file.path.endswith(".link") else "systemd-networkd"
+    action = f"creates {count} VFs on it" if count else "configures its VFs"
+    yield Conflict(program, file.path, action, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
 
 
-def _systemd_matches(match: list[tuple[str, str]], one: PfFacts) -> bool:
-    """A key that is not known here is taken as met: better one word too many."""
-    netdev = one.pf.netdev
+def _systemd_matches(match: list[tuple[str, str]], pf_facts: PfFacts) -> bool:
+    """An unknown key counts as met: a false warning is better than none."""
+    netdev = pf_facts.pf.netdev
     known = {
         "Name": netdev.name if netdev else None,
         "OriginalName": netdev.name if netdev else None,
-        "Driver": one.pf.driver,
-        "Path": one.pf.path,
+        "Driver": pf_facts.pf.driver,
+        "Path": pf_facts.pf.path,
         "MACAddress": netdev.mac if netdev else None,
         "PermanentMACAddress": (netdev.permanent_mac or netdev.mac) if netdev else None,
     }
@@ -63,58 +62,55 @@ def _systemd_matches(match: list[tuple[str, str]], one: PfFacts) -> bool:
     return all(have is None or any(fnmatchcase(have.lower(), glob) for glob in globs) for have, globs in asked)
 
 
-def by_netplan(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
-    """Each definition is a block of its own, deeper than its name; `link: ens1` makes it a VF of that PF."""
-    netdev = one.pf.netdev
+def by_netplan(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+    """Each definition is an indented block; `link: ens1` makes it a VF of that PF."""
+    netdev = pf_facts.pf.netdev
     for name, block in blocks(file.text):
         mine = netdev is not None and (
             name == netdev.name or re.search(rf"set-name:\s*{re.escape(netdev.name)}\b", block)
         )
         mine = mine or bool(netdev and netdev.mac and netdev.mac in block.lower())
-        if mine and (found := re.search(r"(virtual-function-count|embedded-switch-mode):\s*(\S+)", block)):
+        if mine and (match := re.search(r"(virtual-function-count|embedded-switch-mode):\s*(\S+)", block)):
             advice = f"remove it from {file.path}, then: netplan generate"
-            yield Conflict("netplan", file.path, f"has {found[1]}: {found[2]} for it", advice)
+            yield Conflict("netplan", file.path, f"sets {match[1]}: {match[2]} for it", advice)
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     for number, line in enumerate(lines):
-        if found := re.fullmatch(r"(\s+)[\"']?([\w.-]+)[\"']?:\s*", line):
+        if match := re.fullmatch(r"(\s+)[\"']?([\w.-]+)[\"']?:\s*", line):
             inner = []
             for other in lines[number + 1 :]:
-                if len(other) - len(other.lstrip()) <= len(found[1]):
+                if len(other) - len(other.lstrip()) <= len(match[1]):
                     break
                 inner.append(other)
-            yield found[2], "\n".join(inner)
+            yield match[2], "\n".join(inner)
 
 
-def by_nm_profile(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
+def by_nm_profile(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
     sections = _ini(file)
     if "sriov" not in sections:
         return
     name = dict(sections.get("connection", [])).get("interface-name")
     mac = dict(sections.get("ethernet", sections.get("802-3-ethernet", []))).get("mac-address", "").lower()
-    netdev = one.pf.netdev
+    netdev = pf_facts.pf.netdev
     if netdev and (name in (None, "", netdev.name)) and mac in ("", netdev.mac, netdev.permanent_mac):
         total = dict(sections["sriov"]).get("total-vfs", "0")
-        advice = "nmcli connection modify PROFILE remove sriov; or leave the card to vfagent: nmcli device set "
-        yield Conflict("NetworkManager", file.path, f"keeps its VFs at {total}", f"{advice}{netdev.name} managed no")
+        advice = f"nmcli connection modify PROFILE remove sriov; or: nmcli device set {netdev.name} managed no"
+        yield Conflict("NetworkManager", file.path, f"sets its VF count to {total}", advice)
 
 
-def by_nm_state(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
-    """/run/NetworkManager/devices/IFINDEX: what NetworkManager keeps of each device."""
-    netdev = one.pf.netdev
+def by_nm_state(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+    """NetworkManager's state of each device is in /run/NetworkManager/devices/IFINDEX."""
+    netdev = pf_facts.pf.netdev
     if netdev is None or file.path.rpartition("/")[2] != str(netdev.ifindex):
         return
     if dict(_ini(file).get("device", [])).get("managed") == "true":
-        yield Conflict("NetworkManager", file.path, "manages it", _unmanage(netdev), writes=False)
-
-
-def _unmanage(netdev: Netdev) -> str:
-    return (
-        f"where it need not: [keyfile] unmanaged-devices=interface-name:{netdev.name} in a file in "
-        "/etc/NetworkManager/conf.d, then: systemctl reload NetworkManager"
-    )
+        advice = (
+            f"if it does not have to: [keyfile] unmanaged-devices=interface-name:{netdev.name} in a file in "
+            "/etc/NetworkManager/conf.d, then: systemctl reload NetworkManager"
+        )
+        yield Conflict("NetworkManager", file.path, "manages it", advice, writes=False)
 
 
 _PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
@@ -124,78 +120,78 @@ _ANY_CARD = re.compile(r"/(?:net|devices)/[$*%{]|\$\{?\w")
 
 
 def _code(text: str, marker: str) -> list[str]:
-    """The lines that hold the marker, comments left out."""
+    """The lines with the marker, without comments."""
     lines = (line.strip() for line in text.splitlines() if marker in line)
     return [line for line in lines if not line.startswith(("#", ";"))]
 
 
-def by_script(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
-    """Scripts, units, tmpfiles: by one of the card's names, or for no card in particular."""
-    mine = [line for line in _code(file.text, _NUMVFS) if _is_about(line, file.text, one)]
+def by_script(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+    """Scripts, units and tmpfiles that name the card, or that name no card."""
+    mine = [line for line in _code(file.text, _NUMVFS) if _is_about(line, file.text, pf_facts)]
     if mine:
-        what = f"writes its number of VFs: {mine[0][:120]}"
-        yield Conflict("a script or unit", file.path, what, f"remove that from {file.path}, or disable it")
+        action = f"writes its sriov_numvfs: {mine[0][:120]}"
+        yield Conflict("a script or unit", file.path, action, f"remove that line from {file.path}, or disable it")
 
 
-def _is_about(line: str, whole: str, one: PfFacts) -> bool:
-    own = [str(one.pf.address), one.pf.netdev.name if one.pf.netdev else ""]
+def _is_about(line: str, whole: str, pf_facts: PfFacts) -> bool:
+    own = [str(pf_facts.pf.address), pf_facts.pf.netdev.name if pf_facts.pf.netdev else ""]
     if any(name and re.search(rf"(?<![\w:]){re.escape(name)}(?![\w:])", line) for name in own):
         return True
     named = _PCI.findall(whole)
-    return _ANY_CARD.search(line) is not None and (not named or one.pf.address in named)
+    return _ANY_CARD.search(line) is not None and (not named or pf_facts.pf.address in named)
 
 
-def by_udev(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
+def by_udev(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
     for line in _code(file.text.replace("\\\n", " "), _NUMVFS):
-        if not _udev_matches(line, one):
+        if not _udev_matches(line, pf_facts):
             continue
         if re.search(rf"{_NUMVFS}\}}\s*(?:==|!=)", line):
-            what = f"reads {_NUMVFS}, which hangs udev for as long as a guest does not let go of a VF"
-            yield Conflict("a udev rule", file.path, what, f"remove that from {file.path}", writes=False)
+            action = f"reads {_NUMVFS}, which blocks udev while a removal of VFs waits for a guest"
+            yield Conflict("a udev rule", file.path, action, f"remove that line from {file.path}", writes=False)
         else:
-            yield Conflict("a udev rule", file.path, "writes its number of VFs", f"remove that from {file.path}")
+            yield Conflict("a udev rule", file.path, "writes its sriov_numvfs", f"remove that line from {file.path}")
 
 
-def _udev_matches(line: str, one: PfFacts) -> bool:
-    """A key that is not known here is taken as met: better one word too many."""
-    netdev = one.pf.netdev
-    names = [str(one.pf.address), netdev.name if netdev else ""]
+def _udev_matches(line: str, pf_facts: PfFacts) -> bool:
+    """An unknown key counts as met: a false warning is better than none."""
+    netdev = pf_facts.pf.netdev
+    names = [str(pf_facts.pf.address), netdev.name if netdev else ""]
     known = {
         "KERNEL": names,
         "KERNELS": names,
         "NAME": names,
-        "DRIVER": [one.pf.driver or ""],
-        "DRIVERS": [one.pf.driver or ""],
-        "ENV{ID_PATH}": [one.pf.path or ""],
+        "DRIVER": [pf_facts.pf.driver or ""],
+        "DRIVERS": [pf_facts.pf.driver or ""],
+        "ENV{ID_PATH}": [pf_facts.pf.path or ""],
         "ENV{INTERFACE}": names,
         "ATTR{address}": [netdev.mac if netdev else ""],
-        "ATTR{vendor}": [one.pf.vendor],
-        "ATTRS{vendor}": [one.pf.vendor],
-        "ATTR{device}": [one.pf.device],
-        "ATTRS{device}": [one.pf.device],
+        "ATTR{vendor}": [pf_facts.pf.vendor],
+        "ATTRS{vendor}": [pf_facts.pf.vendor],
+        "ATTR{device}": [pf_facts.pf.device],
+        "ATTRS{device}": [pf_facts.pf.device],
     }
     asked = re.findall(r'([A-Z]+(?:\{\w+\})?)\s*==\s*"([^"]*)"', line)
     pairs = [(known[key], value.split("|")) for key, value in asked if key in known]
     return all(any(fnmatchcase(name, glob) for name in have for glob in globs) for have, globs in pairs)
 
 
-def by_option(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
-    """`options igb max_vfs=7`: the driver makes VFs as soon as it is loaded."""
-    driver = re.escape(one.pf.driver or "-")
-    if found := re.search(rf"^\s*options\s+{driver}\s.*\bmax_vfs=([1-9][\d,]*)", file.text, re.MULTILINE):
-        what = f"makes VFs of it at probe: max_vfs={found[1]}"
-        yield Conflict("a module option", file.path, what, f"remove max_vfs from {file.path}")
+def by_option(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+    """`options igb max_vfs=7`: the driver creates VFs when it probes the card."""
+    driver = re.escape(pf_facts.pf.driver or "-")
+    if match := re.search(rf"^\s*options\s+{driver}\s.*\bmax_vfs=([1-9][\d,]*)", file.text, re.MULTILINE):
+        action = f"creates VFs on it at probe: max_vfs={match[1]}"
+        yield Conflict("a module option", file.path, action, f"remove max_vfs from {file.path}")
 
 
-def by_libvirt(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
-    netdev, text = one.pf.netdev, file.text
+def by_libvirt(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+    netdev, text = pf_facts.pf.netdev, file.text
     if netdev and re.search(rf"<pf\s+dev=['\"]{re.escape(netdev.name)}['\"]", text):
-        advice = "let it have the PF alone, or address VFs by their own addresses with managed='no'"
-        yield Conflict("libvirt", file.path, "hands its VFs out in a network", advice, writes=False)
-    for vf in one.pf.vfs:
+        advice = "leave the whole PF to libvirt, or name VFs by their PCI addresses with managed='no'"
+        yield Conflict("libvirt", file.path, "assigns its VFs from a network", advice, writes=False)
+    for vf in pf_facts.pf.vfs:
         if re.search(_xml_address(vf.address), text):
-            advice = "let one of the two give it away"
-            yield Conflict("libvirt", file.path, f"gives vf{vf.index} to a domain", advice, writes=False)
+            advice = "assign it in libvirt or in the policy, not in both"
+            yield Conflict("libvirt", file.path, f"assigns vf{vf.index} to a domain", advice, writes=False)
 
 
 def _xml_address(address: str) -> str:
@@ -206,20 +202,20 @@ def _xml_address(address: str) -> str:
     return r"<address\s" + r"[^>]*".join(rf"\b{key}=['\"]0x0*{int(value, 16):x}['\"]" for key, value in parts)
 
 
-# By the end of their path: who reads the file, what that does, and how to share a host with it.
+# End of the file's path, the program that reads it, whether it creates VFs, and how to share a host with it.
 _OPERATORS = (
     ("sriov-config.service", "the SR-IOV network operator", True, "mark the PF externallyManaged in its policy"),
     ("os-net-config/sriov_config.yaml", "os-net-config", True, "remove the PF from it"),
     ("oci-kvm-config.service", "oci-utils", True, "systemctl disable oci-kvm-config"),
-    ("pcidp/config.json", "the SR-IOV device plugin", False, "select VFs there that the policy gives to no guest"),
+    ("pcidp/config.json", "the SR-IOV device plugin", False, "select VFs there that the policy assigns to no guest"),
 )
 
 
-def by_operator(file: TextFile, one: PfFacts) -> Iterator[Conflict]:
-    for end, who, writes, advice in _OPERATORS:
+def by_operator(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+    for end, program, writes, advice in _OPERATORS:
         if file.path.endswith(end):
-            what = "makes VFs on the cards of this host" if writes else "hands VFs of this host to containers"
-            yield Conflict(who, file.path, what, advice, writes=writes)
+            action = "creates VFs on this host's cards" if writes else "assigns VFs of this host to containers"
+            yield Conflict(program, file.path, action, advice, writes=writes)
 
 
 READERS: dict[Source, Callable[[TextFile, PfFacts], Iterator[Conflict]]] = {
@@ -237,21 +233,21 @@ READERS: dict[Source, Callable[[TextFile, PfFacts], Iterator[Conflict]]] = {
 
 
 def other_manager(facts: Facts) -> Iterator[Finding]:
-    for one, desired in facts.managed:
-        for claim in _conflicts(facts, one):
+    for pf_facts, desired in facts.managed:
+        for conflict in _conflicts(facts, pf_facts):
             yield Finding(
-                "second-owner",
-                Severity.ERROR if claim.writes else Severity.WARNING,
-                one.pf.name,
-                f"{claim.who} {claim.what} ({claim.path})",
-                f"rule {desired.rule!r} says what its VFs are: each of the two undoes what the other does"
-                if claim.writes
-                else f"rule {desired.rule!r} says what its VFs are: two have a hand in it",
-                claim.advice,
+                "other-manager",
+                Severity.ERROR if conflict.writes else Severity.WARNING,
+                pf_facts.pf.name,
+                f"{conflict.program} {conflict.action} ({conflict.path})",
+                f"rule {desired.rule!r} configures its VFs too: each program undoes what the other does"
+                if conflict.writes
+                else f"rule {desired.rule!r} configures its VFs too: two programs use the same VFs",
+                conflict.advice,
             )
 
 
-def _conflicts(facts: Facts, one: PfFacts) -> Iterator[Conflict]:
+def _conflicts(facts: Facts, pf_facts: PfFacts) -> Iterator[Conflict]:
     for source, read in READERS.items():
         for file in facts.of(source):
-            yield from read(file, one)
+            yield from read(file, pf_facts)

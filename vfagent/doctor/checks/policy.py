@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether there is a policy, and whether what it names is there."""
+"""Whether there is a policy, whether it is valid, and whether its rules match a PF."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Finding, Severity
-from vfagent.doctor.checks.firmware import why_dark
+from vfagent.doctor.checks.firmware import why_no_vfs
 from vfagent.model.inventory import Pf
 from vfagent.policy.match import matches
 from vfagent.policy.spelling import nearest
@@ -21,8 +21,8 @@ def policy_invalid(facts: Facts) -> Iterator[Finding]:
             Severity.ERROR,
             place if text else "policy",
             text or problem,
-            "the whole policy is refused: what was in force before stays in force, after a restart nothing is",
-            "mend it, then: vfagent check && systemctl reload vfagent",
+            "the policy is rejected as a whole: the previous one stays active; after a restart no policy is active",
+            "correct it, then: vfagent check && systemctl reload vfagent",
         )
 
 
@@ -33,61 +33,67 @@ def policy_absent(facts: Facts) -> Iterator[Finding]:
             Severity.NOTE,
             "/etc/vfagent/policy.toml",
             "no policy file",
-            "vfagent changes nothing on this host; what is found here is judged as if VFs were for guests",
+            "vfagent changes nothing on this host; doctor assumes that VFs are for guests",
             "write one: vfagent.toml(5), and the examples in /usr/share/doc/vfagent",
         )
 
 
 def no_pf(facts: Facts) -> Iterator[Finding]:
-    hidden = facts.stuck or any(why_dark(card) for card in facts.cards)
+    hidden = facts.stuck or any(why_no_vfs(card) for card in facts.cards)
     if not facts.pfs and not hidden and not (facts.policy and facts.policy.pf):
         yield Finding(
             "no-pf",
             Severity.NOTE,
             "PCI",
-            "no function with SR-IOV found",
-            "there is nothing here to make VFs on",
-            "plug a card in; where one is in, switch SR-IOV on in its firmware and in the host's",
+            "no function has SR-IOV",
+            "no VFs can be created",
+            "plug in a card with SR-IOV; if it is plugged in, enable SR-IOV in its firmware and in the host's",
         )
 
 
 def rule_matches_nothing(facts: Facts) -> Iterator[Finding]:
-    """A rule for another host is not meant for this one; a card whose SR-IOV is off has its own finding."""
+    """A rule for another host is skipped; a card whose SR-IOV is off has its own finding."""
     for rule in facts.rules:
-        if any(matches(rule.match, one.pf, facts.identity) for one in facts.pfs):
+        if any(matches(rule.match, pf_facts.pf, facts.identity) for pf_facts in facts.pfs):
             continue
-        dark = [card for card in facts.cards if matches(rule.match, card.pf, facts.identity)]
-        if not any(why_dark(card) for card in dark):
-            yield _nothing(rule, [one.pf for one in facts.pfs], [card.pf for card in dark])
+        cards = [card for card in facts.cards if matches(rule.match, card.pf, facts.identity)]
+        if not any(why_no_vfs(card) for card in cards):
+            yield _unmatched(rule, [pf_facts.pf for pf_facts in facts.pfs], [card.pf for card in cards])
 
 
 def rule_shadowed(facts: Facts) -> Iterator[Finding]:
-    taken = {desired.rule for _, desired in facts.managed}
+    used = {desired.rule for _, desired in facts.managed}
     for rule in facts.rules:
-        theirs = [(one, want) for one, want in facts.managed if matches(rule.match, one.pf, facts.identity)]
-        if rule.name not in taken and theirs:
+        first = next(
+            ((entry.pf, desired) for entry, desired in facts.managed if matches(rule.match, entry.pf, facts.identity)),
+            None,
+        )
+        if rule.name not in used and first:
+            pf, desired = first
             yield Finding(
                 "rule-shadowed",
                 Severity.WARNING,
                 f"rule {rule.name!r}",
-                f"rule {theirs[0][1].rule!r} comes first and matches {theirs[0][0].pf.name} as well",
-                "the first rule that matches wins: this one does nothing",
+                f"rule {desired.rule!r} comes first and matches {pf.name} too",
+                "the first matching rule wins: this one does nothing",
                 "put the narrower rule first",
             )
 
 
-def _nothing(rule: PfRule, known: list[Pf], dark: list[Pf]) -> Finding:
-    here = f"; here are: {_names(known)}" if known else "; there is no PF at all"
-    found = (
-        f"matches {_names(dark)}, which has no SR-IOV" if dark else f"no PF here matches{_culprit(rule.match, known)}"
+def _unmatched(rule: PfRule, known: list[Pf], without_sriov: list[Pf]) -> Finding:
+    present = f"; this host has {_names(known)}" if known else "; this host has no PF"
+    problem = (
+        f"matches {_names(without_sriov)}, which has no SR-IOV"
+        if without_sriov
+        else f"matches no PF{_unmet_key(rule.match, known)}"
     )
     return Finding(
         "rule-unmatched",
         Severity.WARNING,
         f"rule {rule.name!r}",
-        f"{found}{here}",
+        f"{problem}{present}",
         "the rule does nothing until such a card is plugged in",
-        "compare it with `vfagent list --json`",
+        "compare its match with `vfagent list --json`",
     )
 
 
@@ -95,9 +101,9 @@ def _names(pfs: list[Pf]) -> str:
     return ", ".join(pf.name for pf in pfs)
 
 
-def _culprit(match: PfMatch, known: list[Pf]) -> str:
-    """The key that no PF meets, and what it may have been meant to be."""
-    values: dict[str, list[str | None]] = {
+def _unmet_key(match: PfMatch, known: list[Pf]) -> str:
+    """The first key that no PF meets, with the nearest value of a PF."""
+    candidates: dict[str, list[str | None]] = {
         "driver": [pf.driver for pf in known],
         "path": [pf.path for pf in known],
         "pci": [str(pf.address) for pf in known],
@@ -106,9 +112,9 @@ def _culprit(match: PfMatch, known: list[Pf]) -> str:
         "mac": [(pf.netdev.permanent_mac or pf.netdev.mac) if pf.netdev else None for pf in known],
         "interface": [pf.netdev.name if pf.netdev else None for pf in known],
     }
-    for key, found in values.items():
-        pattern, there = getattr(match, key), sorted({one for one in found if one})
-        if pattern is not None and there and not any(fnmatchcase(one, pattern) for one in there):
-            meant = nearest(pattern, there)
-            return f" {key} = {pattern!r}" + (f" (did you mean {meant!r}?)" if meant else "")
+    for key, candidate in candidates.items():
+        pattern, values = getattr(match, key), sorted({value for value in candidate if value})
+        if pattern is not None and values and not any(fnmatchcase(value, pattern) for value in values):
+            meant = nearest(pattern, values)
+            return f": {key} = {pattern!r}" + (f" (did you mean {meant!r}?)" if meant else "")
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks, in the order in which to mend what they find: what others hang on comes first. Pure."""
+"""The checks, in the order in which to fix their findings: causes before their consequences. Pure."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,9 +11,9 @@ Check = Callable[[Facts], Iterable[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     policy.policy_invalid,
-    # The firmware and the kernel's command line: all that takes another boot.
+    # Firmware and kernel command line: a fix needs a reboot.
     firmware.sriov_off,
-    firmware.offers_none,
+    firmware.no_vfs_offered,
     iommu.iommu_off,
     iommu.interrupts_not_remapped,
     kernel_log.known_lines,
@@ -24,14 +24,14 @@ CHECKS: tuple[Check, ...] = (
     vfio.vfio_absent,
     vfio.pf_driver_blocked,
     vfio.pf_on_vfio,
-    # Who else is at the card.
+    # Other programs that use the card.
     other_managers.other_manager,
     vfio.driver_overridden,
-    # The service, and what it could not do.
+    # The service, and its failures.
     service.service_absent,
     service.udev_rules_absent,
     service.service_down,
-    service.pf_in_trouble,
+    service.pf_failed,
     pfs.pf_stuck,
     pfs.pf_not_ready,
     pfs.too_many_vfs,
@@ -49,7 +49,7 @@ CHECKS: tuple[Check, ...] = (
     guests.kvm_unusable,
     guests.spoof_check_stops_rom,
     guests.target_silent,
-    # What works, and may not stay so.
+    # Warnings and notes: it works today.
     policy.rule_matches_nothing,
     policy.rule_shadowed,
     service.service_outdated,
@@ -61,7 +61,7 @@ CHECKS: tuple[Check, ...] = (
     pfs.mlx5_without_its_fix,
     pfs.vlans_that_meet,
     pfs.no_machine_id,
-    vfio.vfio_grabs_ids,
+    vfio.vfio_binds_ids,
     pfs.bridged_pf,
     pfs.vepa_needs_a_switch,
     policy.policy_absent,
@@ -73,5 +73,5 @@ _ORDER = list(Severity)
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    found = [finding for check in CHECKS for finding in check(facts)]
-    return Diagnosis(tuple(sorted(found, key=lambda one: _ORDER.index(one.severity))), facts.unseen)
+    findings = [finding for check in CHECKS for finding in check(facts)]
+    return Diagnosis(tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))), facts.not_checked)

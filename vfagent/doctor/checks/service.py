@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the service runs, and as what."""
+"""Whether the service is installed, enabled and running, with this version and this policy."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def service_absent(facts: Facts) -> Iterator[Finding]:
             Severity.NOTE if facts.policy is not None and not facts.policy.files else Severity.ERROR,
             _UNIT,
             "the unit is not installed",
-            "nothing is done at boot or when a card comes",
+            "the policy is not applied at boot or when a card is plugged in",
             "install the package, or `make install && systemctl daemon-reload`",
         )
 
@@ -34,7 +34,7 @@ def service_down(facts: Facts) -> Iterator[Finding]:
         _UNIT,
         f"failed: {service.result}" if failed else f"is {service.active}{', and masked' if masked else ''}",
         "the policy is not applied; VFs stay as they are",
-        "journalctl -u vfagent -b says why; then systemctl restart vfagent"
+        "journalctl -u vfagent -b shows why; then systemctl restart vfagent"
         if failed
         else f"{'systemctl unmask vfagent && ' if masked else ''}systemctl enable --now vfagent",
     )
@@ -48,7 +48,7 @@ def service_not_enabled(facts: Facts) -> Iterator[Finding]:
             Severity.WARNING,
             _UNIT,
             "runs, but is not enabled",
-            "after the next boot nothing applies the policy",
+            "after the next boot the policy is not applied",
             "systemctl enable vfagent",
         )
 
@@ -60,35 +60,35 @@ def service_outdated(facts: Facts) -> Iterator[Finding]:
             "service-outdated",
             Severity.WARNING,
             _UNIT,
-            f"the process is vfagent {running}, installed is {facts.version}",
-            "what you read in this version's manual need not hold for it",
-            "systemctl restart vfagent: that disturbs no VF and no guest",
+            f"the running process is vfagent {running}, the installed version is {facts.version}",
+            "the running version is older than its documentation",
+            "systemctl restart vfagent: no VF and no guest is affected",
         )
 
 
 def policy_not_loaded(facts: Facts) -> Iterator[Finding]:
-    """A file that is invalid is another matter."""
-    in_force = facts.service.digest
-    if in_force is not None and facts.policy is not None and in_force != facts.policy.digest:
+    """An invalid policy file has its own finding."""
+    active = facts.service.digest
+    if active is not None and facts.policy is not None and active != facts.policy.digest:
         yield Finding(
             "policy-not-loaded",
             Severity.WARNING,
             "policy",
-            "was changed since the service read it",
-            "the service goes by the older text",
-            "vfagent plan shows what would follow; then systemctl reload vfagent",
+            "has changed since the service loaded it",
+            "the previous version is active",
+            "vfagent plan shows what would change; then systemctl reload vfagent",
         )
 
 
-def pf_in_trouble(facts: Facts) -> Iterator[Finding]:
-    for pf, text, hint in facts.service.troubles:
+def pf_failed(facts: Facts) -> Iterator[Finding]:
+    for pf, text, hint in facts.service.failures:
         yield Finding(
             "pf-failed",
             Severity.ERROR,
             pf,
             text,
-            "the service has given up on this until something changes, or a reload",
-            hint or "vfagent status shows the rest; journalctl -u vfagent -b the whole of it",
+            "the service does not retry until something changes or it is reloaded",
+            hint or "vfagent status shows all failures; journalctl -u vfagent -b has their history",
         )
 
 
@@ -98,9 +98,9 @@ def udev_rules_absent(facts: Facts) -> Iterator[Finding]:
             "udev-rules-absent",
             Severity.ERROR,
             "70-vfagent.rules",
-            "udev has no such rule",
-            "the service hears of no card that comes or changes, and guests may not open their VFs",
-            "install the package again; then udevadm control --reload && udevadm trigger",
+            "the udev rules file is missing",
+            "the service gets no event when a card is added or changes, and guests cannot open their VFs",
+            "reinstall the package; then udevadm control --reload && udevadm trigger",
         )
 
 
@@ -111,6 +111,6 @@ def hwdb_absent(facts: Facts) -> Iterator[Finding]:
             Severity.NOTE,
             "udev's hardware database",
             "there is no hwdb.bin",
-            "cards are shown by numbers instead of names; nothing else depends on it",
+            "cards are shown with IDs instead of names; nothing else depends on it",
             "systemd-hwdb update",
         )
