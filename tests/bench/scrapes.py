@@ -178,7 +178,7 @@ def _settled(files: FakeKernel, service: Service, count: int) -> bool:
     service.hear()
     pf = service.pf()
     bound = all(vf["driver"] == "vfio-pci" for vf in pf["vfs"])
-    return pf["phase"] == "converged" and pf["vfs_found"] == pf["vfs_wanted"] == count and bound
+    return pf["phase"] == "converged" and pf["vfs_actual"] == pf["vfs_desired"] == count and bound
 
 
 def _resident_kib(service: Service) -> int:

@@ -127,6 +127,6 @@ def test_fish_offers_what_the_others_do(folder: Path) -> None:
 
 
 def test_every_command_is_completed(folder: Path) -> None:
-    from vfagent.cli.commands import VERBS
+    from vfagent.cli.main import VERBS
 
     assert fish(folder, "vfagent ") == set(VERBS)

@@ -95,7 +95,7 @@ def test_a_write_that_hangs_does_not_slow_a_scrape(files: FakeKernel, service: S
     until = files.hang(PF, "sriov_numvfs")
     files.tree.make_vfs(PF, 0)
     send(message(f"/devices/pci0000:00/{PF}"))
-    service.until(lambda: service.pf()["doing"])
+    service.until(lambda: service.pf()["running_steps"])
     times = []
     for _ in range(10):
         began = time.monotonic()
@@ -115,7 +115,7 @@ def test_workers_hold_neither_the_port_nor_anybody_s_connection(files: FakeKerne
     files.tree.make_vfs(PF, 0)
     with socket.create_connection(("127.0.0.1", PORT)):
         send(message(f"/devices/pci0000:00/{PF}"))
-        service.until(lambda: service.pf()["doing"])
+        service.until(lambda: service.pf()["running_steps"])
         (worker,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
         held = {os.readlink(fd) for fd in Path(f"/proc/{worker}/fd").iterdir()}
         table = Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]

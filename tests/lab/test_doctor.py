@@ -71,13 +71,13 @@ def test_all_that_stands_in_the_way_is_told_in_the_order_in_which_to_mend_it(bar
     assert "kvm-absent" in [finding["check"] for finding in findings if finding["severity"] == "warning"]
     assert bare.run("ls /sys/kernel/iommu_groups").stdout == ""
     iommu = findings[0]
-    assert "the kernel was told so: intel_iommu=off" in iommu["found"]
+    assert "the kernel was told so: intel_iommu=off" in iommu["observed"]
     assert "take intel_iommu=off from the kernel's command line" in iommu["advice"]
     assert bare.run("vfagent plan", check=False).returncode == 3
 
 
 def test_what_is_mended_is_not_told_again(bare: VM) -> None:
-    assert "/etc/modprobe.d/hardening.conf forbids it" in found(bare, "vfio-absent")["found"]
+    assert "/etc/modprobe.d/hardening.conf forbids it" in found(bare, "vfio-absent")["observed"]
     bare.run("rm /etc/modprobe.d/hardening.conf; modprobe vfio-pci")
     assert "vfio-absent" not in checks(bare)
 
@@ -94,7 +94,7 @@ def test_a_link_file_that_makes_vfs_is_a_second_owner_and_udev_obeys_it(bare: VM
     name = netdev(bare, PF)
     bare.put("/etc/systemd/network/10-pf.link", b"[Match]\nDriver=igb\n[Link]\nSR-IOVVirtualFunctions=2\n")
     finding = found(bare, "second-owner")
-    assert (finding["severity"], finding["found"]) == (
+    assert (finding["severity"], finding["observed"]) == (
         "error",
         "udev makes 2 VFs of it (/etc/systemd/network/10-pf.link)",
     )
@@ -114,7 +114,7 @@ def test_networkmanager_that_owns_the_pf_is_a_second_owner_and_makes_vfs(bare: V
     bare.run("systemctl start NetworkManager.service", timeout=90)
     bare.wait_for(lambda: len(vfs(bare, PF)) == 3, 60)
     findings = [one for one in doctor(bare)[1] if one["check"] == "second-owner"]
-    assert [(one["severity"], one["found"].partition(" (")[0]) for one in findings] == [
+    assert [(one["severity"], one["observed"].partition(" (")[0]) for one in findings] == [
         ("error", "NetworkManager keeps its VFs at 3"),
         ("warning", "NetworkManager manages it"),
     ]
@@ -126,6 +126,6 @@ def test_without_root_it_says_what_it_did_not_see(bare: VM) -> None:
     done = bare.run("setpriv --reuid=65534 --regid=65534 --clear-groups vfagent doctor", check=False, timeout=90)
     assert done.returncode == 1
     assert "error: IOMMU: is off" in done.stdout
-    assert "not seen: kernel log" in done.stdout
+    assert "not checked: kernel log" in done.stdout
     assert done.stdout.endswith("as root it would see more\n")
     assert "Traceback" not in done.stderr

@@ -1,47 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verb `doctor`: what on this host stands in the way, and what to do about it."""
+"""`vfagent doctor`: problems of this host, and how to fix them."""
 
+import argparse
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 from vfagent.cli.text import printable
 from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity, Unseen
 from vfagent.doctor.checks.registry import diagnose
 from vfagent.doctor.gather import gather_facts
 from vfagent.exit_status import Exit
-from vfagent.model.codec import encode
 
 
-def doctor(root: Path, *, as_json: bool) -> int:
-    found = diagnose(gather_facts(root))
-    print(json.dumps(encode(found), indent=2) if as_json else "\n".join(diagnosis_lines(found)))
-    return Exit.OK if found.healthy else Exit.ERROR
+def doctor(args: argparse.Namespace) -> int:
+    diagnosis = diagnose(gather_facts(args.root))
+    if args.json:
+        print(json.dumps(_diagnosis_json(diagnosis), indent=2))
+    else:
+        print("\n".join(diagnosis_lines(diagnosis)))
+    return Exit.OK if diagnosis.healthy else Exit.ERROR
 
 
-def diagnosis_lines(found: Diagnosis) -> list[str]:
-    lines = [line for finding in found.findings for line in _finding(finding)]
-    lines += [printable(f"not seen: {one.object}: {one.why}") for one in _grouped(found.unseen)]
-    return [*lines, _summary(found)]
+def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
+    lines = [line for finding in diagnosis.findings for line in _finding_lines(finding)]
+    lines += [printable(f"not checked: {unseen.object}: {unseen.why}") for unseen in _group_by_reason(diagnosis.unseen)]
+    return [*lines, _summary(diagnosis)]
 
 
-def _finding(finding: Finding) -> Iterator[str]:
+def _finding_lines(finding: Finding) -> Iterator[str]:
     yield printable(f"{finding.severity}: {finding.object}: {finding.found}")
     yield printable(f"  therefore: {finding.follows}")
     yield printable(f"  to do: {finding.advice}")
 
 
-def _grouped(unseen: tuple[Unseen, ...]) -> Iterator[Unseen]:
-    """One line for each reason."""
-    for why in dict.fromkeys(one.why for one in unseen):
-        yield Unseen(", ".join(one.object for one in unseen if one.why == why), why)
+def _group_by_reason(unseen: tuple[Unseen, ...]) -> Iterator[Unseen]:
+    objects = dict[str, list[str]]()
+    for item in unseen:
+        objects.setdefault(item.why, []).append(item.object)
+    yield from (Unseen(", ".join(names), reason) for reason, names in objects.items())
 
 
-def _summary(found: Diagnosis) -> str:
-    counts = Counter(one.severity for one in found.findings)
-    said = [f"{counts[kind]} {kind}{'s' if counts[kind] > 1 else ''}" for kind in Severity if counts[kind]]
-    verdict = "nothing stands in the way" if found.healthy else "mend them in this order"
-    partly = "; as root it would see more" if found.unseen and os.geteuid() != 0 else ""
-    return f"{', '.join(said)}: {verdict}{partly}" if said else f"{verdict}{partly}"
+def _summary(diagnosis: Diagnosis) -> str:
+    numbers = Counter(finding.severity for finding in diagnosis.findings)
+    counts = [f"{numbers[kind]} {kind}{'s' if numbers[kind] > 1 else ''}" for kind in Severity if numbers[kind]]
+    verdict = "no errors" if diagnosis.healthy else "fix them in this order"
+    not_root = "; root can check more" if diagnosis.unseen and os.geteuid() != 0 else ""
+    return f"{', '.join(counts)}: {verdict}{not_root}" if counts else f"{verdict}{not_root}"
+
+
+def _diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "findings": [
+            {
+                "check": finding.check,
+                "severity": finding.severity,
+                "object": finding.object,
+                "observed": finding.found,
+                "consequence": finding.follows,
+                "advice": finding.advice,
+            }
+            for finding in diagnosis.findings
+        ],
+        "not_checked": [{"object": unseen.object, "reason": unseen.why} for unseen in diagnosis.unseen],
+    }

@@ -23,7 +23,7 @@ def collect(view: View) -> list[Metric]:
     for guest in view.status.guests:
         labels = {"guest": label(guest.name)}
         sheet.put(INFO, 1, {**labels, "unit": guest.unit, "loader": label(guest.loader)})
-        for place in (places[address] for address in guest.holds if address in places):
+        for place in (places[address] for address in guest.vf_addresses if address in places):
             sheet.put(VF_INFO, 1, {**place, **labels})
         for phase in GuestPhase:
             sheet.put(PHASE, guest.phase is phase, {**labels, "phase": phase})

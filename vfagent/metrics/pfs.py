@@ -75,14 +75,14 @@ def _put_what_it_is(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
 
 def _put_numbers(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
     reconciled_at = pf.totalvfs is not None
-    sheet.put(VFS_DESIRED, pf.vfs_wanted, labels)
-    sheet.put(VFS_ACTUAL, pf.vfs_found if reconciled_at else None, labels)
+    sheet.put(VFS_DESIRED, pf.vfs_desired, labels)
+    sheet.put(VFS_ACTUAL, pf.vfs_actual if reconciled_at else None, labels)
     sheet.put(VFS_LIMIT, pf.totalvfs, labels)
     sheet.put(MTU, pf.mtu, labels)
     sheet.put(ADMIN_UP, pf.admin_up, labels)
     sheet.put(CARRIER, pf.carrier, labels)
     sheet.put(STUCK, pf.phase is Phase.STUCK, labels)
     sheet.put(DEFERRED, len(pf.deferred), labels)
-    sheet.put(PENDING, len(pf.to_do), labels)
+    sheet.put(PENDING, len(pf.pending_steps), labels)
     sheet.put(PROBLEMS, len(pf.problems), labels)
     sheet.put(FAILURES, pf.attempts, labels)

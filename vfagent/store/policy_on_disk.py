@@ -19,7 +19,7 @@ def not_active(root: Path, policy: PolicyStatus) -> str | None:
         return None
     if digest is None:
         return "on disk is another policy, and it is invalid: see vfagent check"
-    return "on disk is another policy: see vfagent plan; systemctl reload vfagent takes it"
+    return "on disk is another policy: see vfagent plan; systemctl reload vfagent loads it"
 
 
 def _stamp(root: Path) -> _Stamp:

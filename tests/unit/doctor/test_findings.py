@@ -49,9 +49,9 @@ def test_in_json_a_finding_has_a_word_for_programs(tmp_path: Path, capsys: pytes
     FAULTS["interrupts_are_not_remapped"](tree)
     assert main(["doctor", "--json", "--root", str(tree.root)]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"findings", "unseen"}
+    assert set(found) == {"findings", "not_checked"}
     (finding,) = found["findings"]
-    assert set(finding) == {"check", "severity", "object", "found", "follows", "advice"}
+    assert set(finding) == {"check", "severity", "object", "observed", "consequence", "advice"}
     assert (finding["check"], finding["severity"]) == ("interrupts-not-remapped", "error")
 
 
