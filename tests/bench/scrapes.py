@@ -32,7 +32,7 @@ from vfagent.metrics.address import listen
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
-from vfagent.metrics.vf_traffic import written
+from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
 from vfagent.reconcile.pf_state import PfState
@@ -58,7 +58,7 @@ def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
         assert state.pf
         state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
         states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
-        traffic[address] = written(address, {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)})
+        traffic[address] = traffic_lines(address, {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)})
     return states, traffic
 
 
@@ -66,7 +66,7 @@ async def _serve_large_pages() -> None:
     counters = Counters()
     states, traffic = _many_pfs()
     kept = StatusCache()
-    kept.of(states)  # as when status.json was last written
+    kept.of(states)  # as when status.json was last traffic_lines
 
     def view() -> View:
         return View(snapshot(kept.of(states), views.POLICY, "1", ready=True), counters, traffic)

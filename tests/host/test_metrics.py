@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/metrics over real sockets: who is served, who is turned away, and what hostile clients cost the others."""
+"""/metrics over real sockets: served and refused clients, and the cost of hostile ones."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ def endpoint(counters: Counters | None = None) -> Endpoint:
 
 
 def serving(body: Callable[[Endpoint], Coroutine[Any, Any, None]], metrics: str = WHERE, **rule: Any) -> None:
-    """Run `body` beside a server; at the end nothing of either may be left."""
+    """Run `body` beside a server; nothing of either may be left at the end."""
 
     async def run() -> None:
         served = endpoint()
@@ -82,14 +82,14 @@ def test_the_page_is_served() -> None:
         (b"GET /metrics HTTP/1.1\r\nX: " + b"a" * 8200, 431),
     ],
 )
-def test_all_else_is_refused(request_: bytes, status: int) -> None:
+def test_any_other_request_is_refused(request_: bytes, status: int) -> None:
     async def body(_: Endpoint) -> None:
         assert (await ask(request_)).status == status
 
     serving(body)
 
 
-def test_the_page_is_made_by_another_process() -> None:
+def test_the_page_is_rendered_by_another_process() -> None:
     async def run() -> None:
         status = views.view().status
         served = Endpoint(lambda: replace(status, version=str(os.getpid())), views.counters(), dict)
@@ -113,14 +113,14 @@ def test_scrapes_in_parallel_share_one_page(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def body(_: Endpoint) -> None:
         answers = await asyncio.gather(*(ask() for _ in range(100)))
-        assert {one.status for one in answers} == {200}
-        assert len({one.body for one in answers}) == 1
+        assert {answer.status for answer in answers} == {200}
+        assert len({answer.body for answer in answers}) == 1
         assert len(made) == 1
 
     serving(body)
 
 
-def test_a_page_is_made_again_only_when_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_rendered_again_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_FRESH_S", 0.0)
     counters = views.counters()
 
@@ -128,7 +128,7 @@ def test_a_page_is_made_again_only_when_something_changed(monkeypatch: pytest.Mo
         served = endpoint(counters)
         served.configure(AgentRule(metrics=WHERE))
         before = (await ask()).text
-        counters.uevents += 1  # no new generation: what is shown is the page that was kept
+        counters.uevents += 1  # without a new generation, the previous page is served
         assert (await ask()).text == before
         counters.changed()
         assert value((await ask()).text, "vfagent_uevents_total") == counters.uevents
@@ -137,7 +137,7 @@ def test_a_page_is_made_again_only_when_something_changed(monkeypatch: pytest.Mo
     run_to_end(run())
 
 
-def test_a_machine_without_room_for_a_child_answers_503_and_later_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scrape_gets_503_while_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refused(*_: Any, **__: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -151,7 +151,7 @@ def test_a_machine_without_room_for_a_child_answers_503_and_later_the_page(monke
 
 
 async def flood(size: int) -> None:
-    """A header without end, until the server has had enough."""
+    """An endless header, until the server closes the connection."""
     reader, writer = await connect()
     try:
         writer.write(b"GET /metrics HTTP/1.1\r\nX: ")
@@ -184,8 +184,8 @@ def test_headers_of_a_megabyte_are_cut_off_and_cost_no_memory() -> None:
     serving(body)
 
 
-def test_what_a_crowd_of_clients_took_goes_back_to_the_kernel() -> None:
-    """Memory that is free below something that stays; glibc keeps it unless it is told."""
+def test_the_memory_of_many_clients_is_returned_to_the_kernel() -> None:
+    """Freed memory below an allocation that stays: glibc keeps it without malloc_trim."""
 
     async def body(served: Endpoint) -> None:
         taken = [bytearray(4000) for _ in range(4000)]
@@ -226,7 +226,7 @@ async def _end(reader: asyncio.StreamReader) -> bytes:
 
 
 def test_slow_clients_do_not_keep_the_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times as many as there are places, each with a byte every 50 ms; they are let go for those who wait."""
+    """Three times as many as the limit, each with a byte every 50 ms; they make room for waiting clients."""
     monkeypatch.setattr(server, "READ_S", 2.0)
 
     async def crawl() -> None:
@@ -250,7 +250,7 @@ def test_slow_clients_do_not_keep_the_others_out(monkeypatch: pytest.MonkeyPatch
     serving(body)
 
 
-def test_a_client_that_reads_nothing_is_left_and_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_disconnected_and_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "WRITE_S", 0.5)
     text = b"x" * (8 << 20)
 
@@ -279,7 +279,7 @@ def test_a_client_that_reads_nothing_is_left_and_costs_no_memory(monkeypatch: py
     serving(body)
 
 
-def test_a_client_that_is_done_speaking_gets_its_answer() -> None:
+def test_a_client_that_closes_its_sending_side_gets_its_answer() -> None:
     async def body(_: Endpoint) -> None:
         reader, writer = await connect()
         writer.write(REQUEST)
@@ -290,7 +290,7 @@ def test_a_client_that_is_done_speaking_gets_its_answer() -> None:
     serving(body)
 
 
-def test_a_client_that_vanishes_takes_nothing_with_it() -> None:
+def test_a_client_that_resets_the_connection_leaves_nothing_behind() -> None:
     async def body(served: Endpoint) -> None:
         for sent in (b"", b"GET", REQUEST):
             _, writer = await connect()
@@ -307,14 +307,14 @@ def test_a_client_that_vanishes_takes_nothing_with_it() -> None:
 # Where it is served
 
 
-def test_nothing_is_served_where_the_policy_says_nowhere() -> None:
+def test_without_an_address_in_the_policy_nothing_is_served() -> None:
     async def body(served: Endpoint) -> None:
         assert served.descriptors == ()
 
     serving(body, "")
 
 
-def test_ipv6_and_names_of_this_host_are_served() -> None:
+def test_ipv6_and_localhost_are_served() -> None:
     async def body(served: Endpoint) -> None:
         reader, writer = await asyncio.open_connection("::1", PORT)
         writer.write(REQUEST)
@@ -326,7 +326,7 @@ def test_ipv6_and_names_of_this_host_are_served() -> None:
     serving(body, f"[::1]:{PORT}")
 
 
-def test_an_address_that_is_not_there_yet_is_waited_for() -> None:
+def test_an_address_that_is_added_later_is_served() -> None:
     async def body(_: Endpoint) -> None:
         ip("address", "add", "192.0.2.1/32", "dev", "lo")
         reader, writer = await asyncio.open_connection("192.0.2.1", PORT)
@@ -367,7 +367,7 @@ def test_a_port_in_use_is_told_and_tried_again(caplog: pytest.LogCaptureFixture)
         serving(body)
 
 
-def test_a_port_that_wants_privileges_is_told(
+def test_a_privileged_port_is_reported_with_a_hint(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -377,7 +377,7 @@ def test_a_port_that_wants_privileges_is_told(
 
     async def body(_: Endpoint) -> None:
         assert "cannot listen on 127.0.0.1:80: EACCES" in caplog.text
-        assert "ports below 1024" in caplog.text
+        assert "a port below 1024" in caplog.text
 
     serving(body, "127.0.0.1:80")
 
@@ -388,7 +388,7 @@ def path(tmp_path: Path) -> Iterator[str]:
     assert not os.path.lexists(tmp_path / "metrics.sock")
 
 
-def test_a_unix_socket_is_for_its_owner_and_group_and_goes_with_the_agent(path: str) -> None:
+def test_a_unix_socket_has_mode_0660_and_is_removed_at_the_end(path: str) -> None:
     async def body(_: Endpoint) -> None:
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
         assert (await ask(path=path)).status == 200
@@ -399,8 +399,8 @@ def test_a_unix_socket_is_for_its_owner_and_group_and_goes_with_the_agent(path: 
 
 
 def test_the_socket_of_a_killed_agent_is_replaced(path: str) -> None:
-    with socket.socket(socket.AF_UNIX) as abandoned:
-        abandoned.bind(path)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
 
     async def body(_: Endpoint) -> None:
         assert (await ask(path=path)).status == 200
@@ -420,7 +420,7 @@ def test_the_socket_of_another_program_is_left_alone(path: str, caplog: pytest.L
         os.unlink(path)
 
 
-def test_a_file_in_the_socket_s_place_is_left_alone(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_at_the_path_of_the_socket_is_left_alone(path: str, caplog: pytest.LogCaptureFixture) -> None:
     Path(path).write_text("precious")
 
     async def body(_: Endpoint) -> None:
@@ -431,7 +431,7 @@ def test_a_file_in_the_socket_s_place_is_left_alone(path: str, caplog: pytest.Lo
     os.unlink(path)
 
 
-def test_promtool_has_nothing_to_say_of_what_is_served() -> None:
+def test_promtool_accepts_the_served_page() -> None:
     async def body(_: Endpoint) -> None:
         page = (await ask()).body
         done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VF's phase and what it differs in, from its PF's state."""
+"""The phase and the differences of a VF, from the state of its PF."""
 
 from dataclasses import replace
 
@@ -22,20 +22,20 @@ def phases(state: PfState) -> list[Phase]:
 
 
 def state(plan: Plan) -> PfState:
-    found = views.converging()
-    found.plan = plan
-    return found
+    pf = views.converging()
+    pf.plan = plan
+    return pf
 
 
 def planned(index: int) -> Planned:
     return Planned(ConfigureVf(views.STORAGE, 2, index, VfSettings(trust=True)), "found off")
 
 
-def one_chain(*steps: Planned) -> Plan:
+def one_group(*steps: Planned) -> Plan:
     return Plan(batches=((steps,),))
 
 
-def test_each_vf_has_its_own() -> None:
+def test_each_vf_has_its_own_phase() -> None:
     assert phases(views.converging()) == [Phase.DEFERRED, Phase.CONVERGING, Phase.CONVERGED, Phase.CONVERGING]
 
 
@@ -43,26 +43,26 @@ def test_vfs_of_a_converged_pf_are_converged() -> None:
     assert set(phases(state(Plan()))) == {Phase.CONVERGED}
 
 
-def test_a_step_that_was_given_up_fails_its_vf_alone() -> None:
-    found = state(one_chain(planned(1)))
-    found.suspended, found.failures = Suspended(found.plan.steps), (Failure("x", "x"),)
-    assert phases(found) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
+def test_a_suspended_step_fails_only_its_vf() -> None:
+    pf = state(one_group(planned(1)))
+    pf.suspended, pf.failures = Suspended(pf.plan.steps), (Failure("x", "x"),)
+    assert phases(pf) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
 
 
-def test_a_problem_of_a_vf_fails_it_alone() -> None:
-    found = phases(state(Plan(problems=("vf2: shares IOMMU group 4 with 0000:00:01.0",))))
-    assert found == [Phase.CONVERGED, Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED]
+def test_a_problem_of_a_vf_fails_only_that_vf() -> None:
+    vf_phases = phases(state(Plan(problems=("vf2: shares IOMMU group 4 with 0000:00:01.0",))))
+    assert vf_phases == [Phase.CONVERGED, Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED]
 
 
-def test_a_problem_of_the_pf_fails_all() -> None:
+def test_a_problem_of_the_pf_fails_all_its_vfs() -> None:
     text = "9 VFs are wanted, and 8 are possible"
-    found = state(Plan(problems=(text,)))
-    assert found.desired
-    found.desired = replace(found.desired, problem=text)
-    assert set(phases(found)) == {Phase.FAILED}
+    pf = state(Plan(problems=(text,)))
+    assert pf.desired
+    pf.desired = replace(pf.desired, problem=text)
+    assert set(phases(pf)) == {Phase.FAILED}
 
 
-def test_a_problem_of_the_host_s_own_network_fails_no_vf() -> None:
+def test_a_problem_of_the_host_network_fails_no_vf() -> None:
     assert set(phases(state(Plan(problems=("vlan10: is there, made by somebody else",))))) == {Phase.CONVERGED}
 
 
@@ -75,30 +75,30 @@ def test_a_problem_of_the_host_s_own_network_fails_no_vf() -> None:
         ({"plan": Plan(waiting=("no driver",))}, Phase.WAITING),
     ],
 )
-def test_what_is_said_of_the_pf_as_a_whole_holds_for_its_vfs(change: dict[str, object], phase: Phase) -> None:
+def test_a_phase_of_the_whole_pf_is_that_of_its_vfs(change: dict[str, object], phase: Phase) -> None:
     assert set(phases(replace(views.converging(), **change))) == {phase}  # type: ignore[arg-type]
 
 
-def test_a_step_that_runs_keeps_its_vf_converging() -> None:
-    found = state(Plan())
-    found.running = {planned(0).step: 1.0}
-    assert phases(found)[0] is Phase.CONVERGING
+def test_a_running_step_keeps_its_vf_converging() -> None:
+    pf = state(Plan())
+    pf.running = {planned(0).step: 1.0}
+    assert phases(pf)[0] is Phase.CONVERGING
 
 
-def test_differences_are_the_plan_s_deferred_ones_included() -> None:
-    found = pf_status(views.converging())
-    assert [vf.differs for vf in found.vfs] == [("link_state",), ("trust", "vlan"), (), ("driver",)]
-    assert found.differs == ("mtu",)
+def test_differences_include_deferred_steps() -> None:
+    status = pf_status(views.converging())
+    assert [vf.differs for vf in status.vfs] == [("link_state",), ("trust", "vlan"), (), ("driver",)]
+    assert status.differs == ("mtu",)
     deferred = Deferred(SetNumvfs(views.STORAGE, 6), "found 4 VFs", "vf0: in use")
     assert pf_status(state(Plan(deferred=(deferred,)))).differs == ("numvfs",)
 
 
-def test_a_look_that_has_ended_leaves_nothing_at_work() -> None:
+def test_no_step_runs_after_a_reconcile_has_finished() -> None:
     """Steps begun together and refused are done singly, without what the driver does not support: as other steps."""
-    found = state(Plan())
+    pf = state(Plan())
     for settings in (VfSettings(trust=True, link_state=LinkState.ENABLE), VfSettings(trust=True)):
-        found.take(StepStarted(ConfigureVf(views.STORAGE, 2, 1, settings), "found off", 1.0))
-    found.take(StepEnded(ConfigureVf(views.STORAGE, 2, 1, VfSettings(trust=True)), 2.0))
-    assert phases(found)[1] is Phase.CONVERGING
-    found.take(Finished(found.driver_state))
-    assert set(phases(found)) == {Phase.CONVERGED}
+        pf.take(StepStarted(ConfigureVf(views.STORAGE, 2, 1, settings), "found off", 1.0))
+    pf.take(StepEnded(ConfigureVf(views.STORAGE, 2, 1, VfSettings(trust=True)), 2.0))
+    assert phases(pf)[1] is Phase.CONVERGING
+    pf.take(Finished(pf.driver_state))
+    assert set(phases(pf)) == {Phase.CONVERGED}
