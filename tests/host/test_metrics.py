@@ -203,7 +203,7 @@ def test_the_memory_of_many_clients_is_returned_to_the_kernel() -> None:
     serving(body)
 
 
-def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "READ_S", 0.3)
 
     async def body(_: Endpoint) -> None:
@@ -355,7 +355,7 @@ def test_a_reload_moves_the_server() -> None:
     serving(body)
 
 
-def test_a_port_in_use_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_in_use_is_reported_and_retried(caplog: pytest.LogCaptureFixture) -> None:
     async def body(served: Endpoint) -> None:
         assert f"metrics: cannot listen on {WHERE}: EADDRINUSE" in caplog.text
         assert f"sport = :{PORT}" in caplog.text

@@ -147,7 +147,7 @@ def test_a_reload_moves_the_server_to_a_unix_socket(files: FakeKernel, service: 
     assert not path.exists()
 
 
-def test_the_port_in_use_keeps_nothing_else_from_working(files: FakeKernel, tmp_path: Path) -> None:
+def test_a_port_in_use_does_not_stop_the_service(files: FakeKernel, tmp_path: Path) -> None:
     files.tree.add_pf(PF)
     with (
         socket.create_server(("127.0.0.1", PORT)) as other,
@@ -164,7 +164,7 @@ def test_the_port_in_use_keeps_nothing_else_from_working(files: FakeKernel, tmp_
         assert service.stop() == 0
 
 
-def test_a_storm_of_scrapes_changes_neither_the_work_nor_the_memory(files: FakeKernel, service: Service) -> None:
+def test_many_scrapes_change_neither_reconciling_nor_memory(files: FakeKernel, service: Service) -> None:
     service.ready()
 
     async def storm() -> set[int]:

@@ -83,7 +83,7 @@ def _tree(root: Path) -> Path:
 def require_own_host(verb: str, root: Path) -> None:
     """A copy of another host's files is evidence, and is only read."""
     if root != Path("/"):
-        hint = f"vfagent plan --root {root} shows what would be done"
+        hint = f"vfagent plan --root {root} shows the steps that would be executed"
         raise VfagentError(f"--root {root}: cannot {verb} there: another host's tree is only read", hint=hint)
 
 

@@ -115,6 +115,6 @@ def test_a_copied_tree_is_never_changed(tree: Tree, capsys: pytest.CaptureFixtur
     assert main([words[0], "--root", str(tree.root), *words[1:]]) == 1
     assert capsys.readouterr().err == (
         f"vfagent: --root {tree.root}: cannot {words[0]} there: another host's tree is only read\n"
-        f"  (vfagent plan --root {tree.root} shows what would be done)\n"
+        f"  (vfagent plan --root {tree.root} shows the steps that would be executed)\n"
     )
     assert sorted(tree.root.rglob("*")) == before

@@ -149,7 +149,12 @@ def test_rendering_is_not_imported_before_the_first_client() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "vfagent.metrics.endpoint" in loaded
-    assert not loaded & {"prometheus_client", "vfagent.metrics.serving", "vfagent.metrics.server", "vfagent.metrics.page"}
+    assert not loaded & {
+        "prometheus_client",
+        "vfagent.metrics.serving",
+        "vfagent.metrics.server",
+        "vfagent.metrics.page",
+    }
 
 
 WATCHED_RENDERING = """
