@@ -220,7 +220,7 @@ def test_roms_can_be_built_before_there_are_vfs(root: Path, capsys: pytest.Captu
     assert "; the source tree has a driver for it" in shown
     say(root, "rom", "list", "--json")
     found = json.loads(capsys.readouterr().out)
-    assert found["vfs"] == [{"device": "8086:10ca", "driver": "igbvf", "in_source": True}]
+    assert found["vfs"] == [{"hardware": "8086:10ca", "driver": "igbvf", "in_source": True}]
     assert [one["hardware"] for one in found["roms"]] == ["8086:10ca"]
 
 

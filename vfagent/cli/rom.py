@@ -152,7 +152,7 @@ def _drivers(ids: set[str], source: str | None, root: Path) -> list[dict[str, st
         print(f"vfagent: {error}", file=sys.stderr)
         in_tree = None
     return [
-        {"device": device, "driver": DRIVERS.get(device), "in_source": None if in_tree is None else device in in_tree}
+        {"hardware": device, "driver": DRIVERS.get(device), "in_source": None if in_tree is None else device in in_tree}
         for device in sorted(ids)
     ]
 
@@ -174,7 +174,7 @@ def _lines(
         in_source = ""
         if vf["in_source"] is not None:
             in_source = f"; the source tree has {'a' if vf['in_source'] else 'no'} driver for it"
-        yield printable(f"VF {vf['device']}: {driver} ({DRIVERS_SOURCE}){in_source}")
+        yield printable(f"VF {vf['hardware']}: {driver} ({DRIVERS_SOURCE}){in_source}")
 
 
 def _built_at(rom: RomFacts) -> str:

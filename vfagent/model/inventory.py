@@ -9,7 +9,7 @@ from vfagent.model.vf_settings import VfSettings
 
 @frozen
 class Netdev:
-    """A netdev of a PF or VF. `settled`: udev has run its rules, so its name will not change under us."""
+    """A netdev of a PF or VF. `initialized`: by udev, so its name will not change any more."""
 
     name: str
     ifindex: int
@@ -18,7 +18,7 @@ class Netdev:
     mtu: int
     admin_up: bool
     carrier: bool = True
-    settled: bool = True
+    initialized: bool = True
     master: str | None = None
     addressed: bool = False
     management: str | None = None  # why cutting it could cut off whoever administers the host
@@ -59,8 +59,8 @@ class Pf:
     numa_node: int | None = None
     eswitch: str | None = None
     hwmode: str | None = None
-    settled: bool = True  # udev has handled the PCI device, its driver's module included
-    unready: str | None = None  # what could not be observed, and why
+    initialized: bool = True  # udev has handled the PCI device, its driver's module included
+    unobserved: str | None = None  # what could not be observed, and why
     network: HostNetwork | None = None  # where its rule, or what vfagent made on it, asks for a look at it
 
     @property
