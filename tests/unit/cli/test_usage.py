@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wrong usage, help, and output that nobody reads."""
+"""Verbs, wrong usage, help, and a closed pipe."""
 
+import argparse
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.host.tree import Tree
-from vfagent.cli.main import main
+from vfagent.cli.main import CHANGE_THE_HOST, VERBS, main
+from vfagent.cli.parser import parser
 
 
 @pytest.mark.parametrize("argv", [[], ["listt"], ["list", "--jsn"], ["release"], ["check", "--json"]])
@@ -50,3 +53,12 @@ def test_a_closed_pipe_is_no_error(tree: Tree) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(10) == 0
+
+
+def test_every_verb_of_the_parser_has_a_function() -> None:
+    (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert set(verbs.choices) == set(VERBS)
+    assert set(VERBS) >= CHANGE_THE_HOST
+    for target in VERBS.values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
