@@ -27,7 +27,7 @@ def status_path(root: Path) -> Path:
 
 
 def service_runs(root: Path) -> bool:
-    """The service holds a lock for as long as it runs. The copied tree of another host does not tell: yes."""
+    """By the lock that the service holds while it runs. A copy of another host has none: assume that it runs."""
     return root != Path("/") or lock_is_held(root)
 
 
