@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completion for bash, fish and zsh, from the command line's own parser: `python3 packaging/completion.py SHELL`.
+"""Completion for bash, fish and zsh, generated from the parser: `python3 packaging/completion.py SHELL`.
 
-shtab, the known generator, has no fish in Debian 12 and 13, and cannot ask the host for its PFs.
+shtab does not generate fish in Debian 12 and 13, and cannot complete the PFs of the host.
 """
 
 import argparse
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vfagent.cli.parser import parser
 
-# What each placeholder stands for, as a command that lists it; these words mean the same to all three shells.
+# Commands that list the values of a placeholder; their syntax is the same in all three shells.
 LISTS = {
     "PF": "sh -c 'for pf in /sys/bus/pci/devices/*/sriov_totalvfs; do pf=${pf%/sriov_totalvfs};"
     " test -d $pf && echo ${pf##*/} && ls $pf/net; done 2>/dev/null'",
@@ -24,11 +24,11 @@ LISTS = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`path` is "guest start", and "" for the program itself; `value` the placeholder of its arguments."""
+    """`path`: "guest start", or "" for the program itself; `value`: the placeholder of its arguments."""
 
     path: str
     options: tuple[tuple[str, str], ...]
-    takes: tuple[tuple[str, str], ...]  # options that a value follows, and its placeholder
+    takes: tuple[tuple[str, str], ...]  # options with a value, and its placeholder
     commands: tuple[tuple[str, str], ...] = ()
     value: str = ""
 

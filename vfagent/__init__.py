@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent: SR-IOV NICs, their VFs and the guests on them, as a policy says."""
+"""vfagent configures SR-IOV NICs, their VFs and the guests on them from a policy."""
 
 __version__ = "0.1.0"

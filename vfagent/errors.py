@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error tree. A message says object, attempt and cause on one line; the hint says what to do."""
+"""The error classes. A message has object, action and cause on one line; the hint says what to do."""
 
 import errno as _errno
 import os as _os
 
 
 class VfagentError(Exception):
-    """Any failure that vfagent reports; `str()` gives `<object>: cannot <attempt>: <cause>`."""
+    """An error that vfagent reports; `str()` is `<object>: cannot <action>: <cause>`."""
 
     def __init__(self, message: str, *, hint: str | None = None, retryable: bool = True) -> None:
         super().__init__(message)
@@ -15,7 +15,7 @@ class VfagentError(Exception):
 
 
 class PolicyError(VfagentError):
-    """The policy cannot be used. `problems` are lines `file:line:col: key.path: text`."""
+    """The policy is invalid. `problems`: lines `file:line:col: key.path: text`."""
 
     def __init__(self, problems: tuple[str, ...], *, hint: str | None = None) -> None:
         super().__init__("\n".join(problems), hint=hint, retryable=False)
@@ -23,7 +23,7 @@ class PolicyError(VfagentError):
 
 
 class FewerError(VfagentError):
-    """The driver made VFs, and fewer than it was asked for: `made`."""
+    """The driver created fewer VFs than requested: `made`."""
 
     def __init__(self, message: str, *, made: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -31,11 +31,11 @@ class FewerError(VfagentError):
 
 
 class PolicyUnreadError(PolicyError):
-    """The system did not give a file of the policy, so that nothing is known of the whole."""
+    """A file of the policy cannot be read, so the whole cannot be checked."""
 
 
 class StepError(VfagentError):
-    """A kernel interface refused; `errno` is its answer (0 where there was none)."""
+    """A kernel interface returned an error, `errno`; 0 without one."""
 
     def __init__(self, message: str, *, errno: int = 0, hint: str | None = None, retryable: bool = True) -> None:
         super().__init__(message, hint=hint, retryable=retryable)
@@ -47,7 +47,7 @@ class StepError(VfagentError):
 
 
 class RefusedError(VfagentError):
-    """What was asked for would disturb a VF in use."""
+    """The request would disturb a VF in use."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint, retryable=False)

@@ -169,7 +169,7 @@ def measure(count: int) -> Cost:
 
 def _settled(service: Service, count: int) -> bool:
     pfs = service.status["pfs"]
-    return len(pfs) == count and all(pf["phase"] == "converged" and pf["vfs_found"] == VFS for pf in pfs)
+    return len(pfs) == count and all(pf["phase"] == "converged" and pf["vfs_actual"] == VFS for pf in pfs)
 
 
 def _event(agent: Measured, files: FakeKernel, pfs: list[str]) -> tuple[float, int]:

@@ -32,7 +32,7 @@ from vfagent.metrics.address import listen
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
-from vfagent.metrics.vf_traffic import written
+from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
 from vfagent.reconcile.pf_state import PfState
@@ -58,7 +58,7 @@ def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
         assert state.pf
         state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
         states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
-        traffic[address] = written(address, {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)})
+        traffic[address] = traffic_lines(address, {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)})
     return states, traffic
 
 
@@ -178,7 +178,7 @@ def _settled(files: FakeKernel, service: Service, count: int) -> bool:
     service.hear()
     pf = service.pf()
     bound = all(vf["driver"] == "vfio-pci" for vf in pf["vfs"])
-    return pf["phase"] == "converged" and pf["vfs_found"] == pf["vfs_wanted"] == count and bound
+    return pf["phase"] == "converged" and pf["vfs_actual"] == pf["vfs_desired"] == count and bound
 
 
 def _resident_kib(service: Service) -> int:

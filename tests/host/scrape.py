@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients of /metrics, well-behaved and not."""
+"""Clients of /metrics."""
 
 import asyncio
 import gzip
@@ -52,5 +52,5 @@ async def ask(
 def value(page: str, name: str, *labels: str) -> float:
     """Of the one sample that has these labels."""
     lines = [line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
-    (found,) = (line for line in lines if all(label in line for label in labels))
-    return float(found.rpartition(" ")[2])
+    (sample,) = (line for line in lines if all(label in line for label in labels))
+    return float(sample.rpartition(" ")[2])

@@ -374,7 +374,7 @@ def test_a_worker_that_outlives_the_service_does_not_listen(files: FakeKernel, s
     files.tree.add_pf(PF)
     files.slow_down(PF, "sriov_numvfs", 5.0)
     service = start()
-    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["doing"])
+    service.until(lambda: (files.tree.root / "run/vfagent/status.json").exists() and service.pf()["running_steps"])
     service.signal(signal.SIGKILL)
     service.process.wait()
     with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):

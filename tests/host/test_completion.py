@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Tab key gives, in the shells themselves."""
+"""The Tab key in the shells themselves."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vfagent.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 GUESTS = json.dumps([{"name": "cirros", "phase": "running"}, {"name": "node1", "phase": "waiting"}], indent=2)
@@ -62,10 +64,10 @@ def _completion(shell: str) -> str:
 
 
 class Terminal:
-    """A shell that somebody types into."""
+    """A shell with typed input."""
 
     def __init__(self, shell: str, folder: Path) -> None:
-        self._shell, self._said = shell, ""
+        self._shell, self._output = shell, ""
         self._pid, self._fd = pty.fork()
         if not self._pid:
             environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "TERM": "xterm", "HOME": str(folder)}
@@ -77,19 +79,19 @@ class Terminal:
         os.write(self._fd, keys.encode())
 
     def completed(self, line: str) -> str:
-        """The line after Tab; `echo` in front of it makes the shell say what it has."""
+        """The line after Tab; `echo` in front of it makes the shell print the line."""
         self.type(line + "\t\x01echo GOT \r")
         return self._read_until(r"[\r\n]GOT (.*?)\s*\r?\n")[1]
 
     def _read_until(self, pattern: str) -> re.Match[str]:
         end = time.monotonic() + LIMIT_S
-        while not (found := re.search(pattern, self._said)):
+        while not (match := re.search(pattern, self._output)):
             if time.monotonic() > end:
-                raise TimeoutError(f"{self._shell} does not say {pattern}: {self._said!r}")
+                raise TimeoutError(f"{self._shell} does not say {pattern}: {self._output!r}")
             if select.select([self._fd], [], [], 0.2)[0]:
-                self._said += os.read(self._fd, 65536).decode(errors="replace")
-        self._said = self._said[found.end() :]
-        return found
+                self._output += os.read(self._fd, 65536).decode(errors="replace")
+        self._output = self._output[match.end() :]
+        return match
 
     def close(self) -> None:
         os.close(self._fd)
@@ -98,9 +100,9 @@ class Terminal:
 
 @pytest.fixture(params=sorted(START))
 def terminal(request: pytest.FixtureRequest, folder: Path) -> Iterator[Terminal]:
-    one = Terminal(request.param, folder)
-    yield one
-    one.close()
+    opened = Terminal(request.param, folder)
+    yield opened
+    opened.close()
 
 
 def test_tab_completes_commands_options_pfs_guests_and_files(terminal: Terminal, folder: Path) -> None:
@@ -113,10 +115,10 @@ def fish(folder: Path, line: str) -> set[str]:
     script = f"source {folder}/vfagent.fish; complete --do-complete '{line}'"
     done = subprocess.run(["fish", "-N", "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert not done.stderr
-    return {one.partition("\t")[0] for one in done.stdout.splitlines()}
+    return {line.partition("\t")[0] for line in done.stdout.splitlines()}
 
 
-def test_fish_offers_what_the_others_do(folder: Path) -> None:
+def test_fish_completes_the_same_words(folder: Path) -> None:
     assert fish(folder, "vfagent rel") == {"release"}
     assert fish(folder, "vfagent guest ") == {"list", "start", "stop"}
     assert fish(folder, "vfagent guest --root /usr stop ") == {"cirros", "node1"}
@@ -127,6 +129,4 @@ def test_fish_offers_what_the_others_do(folder: Path) -> None:
 
 
 def test_every_command_is_completed(folder: Path) -> None:
-    from vfagent.cli.commands import VERBS
-
     assert fish(folder, "vfagent ") == set(VERBS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus scrapes the service; the dashboard's queries are asked of it."""
+"""A real Prometheus scrapes the service, and runs the queries of the dashboard."""
 
 import json
 import re
@@ -43,11 +43,10 @@ class Prometheus:
         self.log.close()
 
     def query(self, expression: str) -> list[Any]:
-        found = self._get(f"query?query={urllib.parse.quote(expression)}")["result"]
-        return list(found)
+        return list(self._get(f"query?query={urllib.parse.quote(expression)}")["result"])
 
     def alerts(self) -> set[str]:
-        return {one["labels"]["alertname"] for one in self._get("alerts")["alerts"]}
+        return {alert["labels"]["alertname"] for alert in self._get("alerts")["alerts"]}
 
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:9090/api/v1/{path}", timeout=5) as answer:
@@ -93,13 +92,11 @@ def prometheus(service: Service, tmp_path: Path) -> Iterator[Prometheus]:
     started.stop()
 
 
-# What the fake kernel's PFs, which are no NICs and count nothing, have nothing of; and what nothing has happened of.
-NOT_HERE = re.compile(r"_bytes_total|_packets_total|vf_differs|pf_differs|pf_unsupported|boot_to_ready|drift|guest")
+# Without data here: the fake kernel's PFs have no counters, and some events have not happened.
+WITHOUT_DATA = re.compile(r"_bytes_total|_packets_total|vf_differs|pf_differs|pf_unsupported|boot_to_ready|drift|guest")
 
 
-def test_a_prometheus_scrapes_and_the_dashboard_s_queries_find_data(
-    files: FakeKernel, service: Service, prometheus: Prometheus
-) -> None:
+def test_the_queries_of_the_dashboard_return_data(files: FakeKernel, service: Service, prometheus: Prometheus) -> None:
     prometheus.until('vfagent_pf_phase{phase="converged"} == 1')
     files.tree.policy(POLICY.replace("2", "3"))  # so that rates have something to show
     reload(service)
@@ -112,7 +109,7 @@ def test_a_prometheus_scrapes_and_the_dashboard_s_queries_find_data(
         for target in panel.get("targets", ())
         if not prometheus.query(query := _with(target["expr"], chosen))
     ]
-    assert [query for query in empty if not NOT_HERE.search(query) and "> 0" not in query] == []
+    assert [query for query in empty if not WITHOUT_DATA.search(query) and "> 0" not in query] == []
     assert prometheus.query("count(vfagent_vf_info)")[0]["value"][1] == "6"
     assert prometheus.query("instance:vfagent_pf_converged:ratio")[0]["value"][1] == "1"
     assert prometheus.query("scrape_duration_seconds < 1")
@@ -124,9 +121,7 @@ def _with(query: str, chosen: dict[str, str]) -> str:
     return query
 
 
-def test_alerts_are_pending_for_what_is_wrong_and_for_nothing_else(
-    files: FakeKernel, service: Service, prometheus: Prometheus
-) -> None:
+def test_only_the_expected_alerts_are_pending(files: FakeKernel, service: Service, prometheus: Prometheus) -> None:
     prometheus.until('vfagent_pf_phase{phase="converged"} == 1')
     prometheus.until("instance:vfagent_pf_converged:ratio")
     assert prometheus.alerts() == set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service's /metrics: what it tells of PFs and VFs, and that neither disturbs the other."""
+"""/metrics of the service: its values, and that scraping and reconciling do not disturb each other."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ def files(tmp_path: Path) -> FakeKernel:
 
 @pytest.fixture
 def service(files: FakeKernel, tmp_path: Path) -> Iterator[Service]:
-    """Started with two PFs, and not waited for."""
+    """Started with two PFs, and perhaps not ready yet."""
     for address in (PF, OTHER):
         files.tree.add_pf(address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -52,11 +52,11 @@ def scrape(*, port: int = PORT, path: str = "") -> Answer:
 
 def phase(page: str, address: str) -> str:
     phases = [line for line in page.splitlines() if line.startswith("vfagent_pf_phase") and address in line]
-    (found,) = (line for line in phases if line.endswith(" 1.0"))
-    return found.partition('phase="')[2].partition('"')[0]
+    (active,) = (line for line in phases if line.endswith(" 1.0"))
+    return active.partition('phase="')[2].partition('"')[0]
 
 
-def test_the_page_tells_what_the_status_tells(service: Service) -> None:
+def test_the_page_shows_the_same_as_the_status(service: Service) -> None:
     service.ready()
     page = scrape().text
     assert phase(page, PF) == phase(page, OTHER) == "converged"
@@ -70,7 +70,7 @@ def test_the_page_tells_what_the_status_tells(service: Service) -> None:
     assert value(page, "vfagent_ready") == 1
 
 
-def test_promtool_has_nothing_to_say_of_the_live_page(service: Service) -> None:
+def test_promtool_accepts_the_page_of_the_service(service: Service) -> None:
     page = scrape_when_ready(service).body
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -95,7 +95,7 @@ def test_a_write_that_hangs_does_not_slow_a_scrape(files: FakeKernel, service: S
     until = files.hang(PF, "sriov_numvfs")
     files.tree.make_vfs(PF, 0)
     send(message(f"/devices/pci0000:00/{PF}"))
-    service.until(lambda: service.pf()["doing"])
+    service.until(lambda: service.pf()["running_steps"])
     times = []
     for _ in range(10):
         began = time.monotonic()
@@ -108,14 +108,14 @@ def test_a_write_that_hangs_does_not_slow_a_scrape(files: FakeKernel, service: S
     until.touch()
 
 
-def test_workers_hold_neither_the_port_nor_anybody_s_connection(files: FakeKernel, service: Service) -> None:
-    """One may hang for ever: the port would stay taken for the agent that follows."""
+def test_workers_inherit_neither_the_listener_nor_a_connection(files: FakeKernel, service: Service) -> None:
+    """A worker may hang for ever: the next agent could not listen on the port."""
     service.ready()
     files.hang(PF, "sriov_numvfs")
     files.tree.make_vfs(PF, 0)
     with socket.create_connection(("127.0.0.1", PORT)):
         send(message(f"/devices/pci0000:00/{PF}"))
-        service.until(lambda: service.pf()["doing"])
+        service.until(lambda: service.pf()["running_steps"])
         (worker,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
         held = {os.readlink(fd) for fd in Path(f"/proc/{worker}/fd").iterdir()}
         table = Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]
@@ -125,7 +125,7 @@ def test_workers_hold_neither_the_port_nor_anybody_s_connection(files: FakeKerne
     os.kill(int(worker), signal.SIGKILL)
 
 
-def test_a_bad_policy_is_seen_and_so_is_the_mended_one(files: FakeKernel, service: Service) -> None:
+def test_an_invalid_policy_and_its_correction_are_shown(files: FakeKernel, service: Service) -> None:
     assert value(scrape_when_ready(service).text, "vfagent_policy_last_reload_successful") == 1
     files.tree.policy(POLICY.replace("vfs", "vsf"))
     reload(service)
@@ -135,9 +135,7 @@ def test_a_bad_policy_is_seen_and_so_is_the_mended_one(files: FakeKernel, servic
     service.until(lambda: value(scrape().text, "vfagent_policy_last_reload_successful") == 1)
 
 
-def test_a_reload_moves_the_server_to_a_socket_and_takes_it_away(
-    files: FakeKernel, service: Service, tmp_path: Path
-) -> None:
+def test_a_reload_moves_the_server_to_a_unix_socket(files: FakeKernel, service: Service, tmp_path: Path) -> None:
     service.ready()
     path = tmp_path / "metrics.sock"
     files.tree.policy(f'agent.metrics = "unix:{path}"\n{POLICY}')
@@ -149,7 +147,7 @@ def test_a_reload_moves_the_server_to_a_socket_and_takes_it_away(
     assert not path.exists()
 
 
-def test_the_port_in_use_keeps_nothing_else_from_working(files: FakeKernel, tmp_path: Path) -> None:
+def test_a_port_in_use_does_not_stop_the_service(files: FakeKernel, tmp_path: Path) -> None:
     files.tree.add_pf(PF)
     with (
         socket.create_server(("127.0.0.1", PORT)) as other,
@@ -166,11 +164,11 @@ def test_the_port_in_use_keeps_nothing_else_from_working(files: FakeKernel, tmp_
         assert service.stop() == 0
 
 
-def test_a_storm_of_scrapes_changes_neither_the_work_nor_the_memory(files: FakeKernel, service: Service) -> None:
+def test_many_scrapes_change_neither_reconciling_nor_memory(files: FakeKernel, service: Service) -> None:
     service.ready()
 
     async def storm() -> set[int]:
-        return {one.status for one in await asyncio.gather(*(ask(REQUEST) for _ in range(100)))}
+        return {answer.status for answer in await asyncio.gather(*(ask(REQUEST) for _ in range(100)))}
 
     run_to_end(storm())
     before = _resident_kib(service)

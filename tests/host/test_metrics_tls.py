@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/metrics with certificates."""
+"""/metrics over TLS."""
 
 import asyncio
 import contextlib
@@ -78,7 +78,7 @@ def serving(agent_rule: AgentRule, body: Callable[[Endpoint], Coroutine[Any, Any
     run_to_end(run())
 
 
-def test_the_page_is_served_with_a_certificate_and_not_without(authority: Authority) -> None:
+def test_the_page_is_served_over_tls_only(authority: Authority) -> None:
     async def body(_: Endpoint) -> None:
         assert (await ask(tls=trusting(authority))).status == 200
         with pytest.raises((ConnectionError, AssertionError, ValueError, KeyError)):
@@ -87,15 +87,13 @@ def test_the_page_is_served_with_a_certificate_and_not_without(authority: Author
     serving(rule(authority), body)
 
 
-def test_a_client_must_show_a_certificate_where_the_policy_names_its_authority(
-    authority: Authority, tmp_path: Path
-) -> None:
-    stranger = Authority(tmp_path / "other")
+def test_with_client_ca_a_client_needs_a_certificate(authority: Authority, tmp_path: Path) -> None:
+    other_authority = Authority(tmp_path / "other")
 
     async def body(_: Endpoint) -> None:
         known = trusting(authority, authority.sign("client"))
         assert (await ask(tls=known)).status == 200
-        for client in (None, stranger.sign("client")):
+        for client in (None, other_authority.sign("client")):
             with pytest.raises((OSError, KeyError)):
                 await ask(tls=trusting(authority, client))
 
@@ -111,7 +109,7 @@ async def _subject(authority: Authority) -> object:
     return shown[0][0][1]
 
 
-def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(
+def test_a_renewed_certificate_is_loaded_and_a_broken_one_ignored(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body(_: Endpoint) -> None:
@@ -121,14 +119,14 @@ def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(
         cert.write_text("broken")
         assert await _subject(authority) == "renewed"
         assert await _subject(authority) == "renewed"
-        assert caplog.text.count("cannot read the certificate anew") == 1
+        assert caplog.text.count("cannot reload the certificate") == 1
         authority.sign("server", "again")
         assert await _subject(authority) == "again"
 
     serving(rule(authority), body)
 
 
-def test_files_that_are_no_good_are_told_and_nothing_is_served_without_them(
+def test_a_missing_certificate_is_reported_and_nothing_is_served(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body(served: Endpoint) -> None:
@@ -141,7 +139,7 @@ def test_files_that_are_no_good_are_told_and_nothing_is_served_without_them(
     serving(AgentRule(metrics=f"127.0.0.1:{PORT}", metrics_tls=files), body)
 
 
-def test_a_client_that_never_shakes_hands_is_left(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_without_a_handshake_is_disconnected(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "READ_S", 0.3)
 
     async def body(served: Endpoint) -> None:

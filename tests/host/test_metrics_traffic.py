@@ -14,7 +14,7 @@ from tests.host.namespace import add_veth
 from vfagent.kernel.vf_counters import VfCounters, read_counters
 from vfagent.metrics import traffic_reader
 from vfagent.metrics.traffic_reader import TrafficReader
-from vfagent.metrics.vf_traffic import written
+from vfagent.metrics.vf_traffic import traffic_lines
 
 PF, OTHER = "0000:01:00.0", "0000:02:00.0"
 NONE = VfCounters(*[0] * 8)
@@ -27,7 +27,7 @@ async def within(seconds: float, condition: Callable[[], object]) -> None:
 
 
 class Reads:
-    """What a card counts, in a file, since a worker reads it; and how often it was read."""
+    """The counters of a card, in a file because a worker reads them, and a log of the reads."""
 
     def __init__(self, folder: Path) -> None:
         self.packets, self.log = folder / "packets", folder / "log"
@@ -46,7 +46,7 @@ class Reads:
         return {0: VfCounters(packets, *[0] * 7), 1: NONE}
 
     @property
-    def made(self) -> list[str]:
+    def reads(self) -> list[str]:
         return self.log.read_text().split()
 
 
@@ -66,13 +66,13 @@ def reader(reads: Reads, changes: list[float], netdevs: dict[str, int]) -> Traff
 
 def test_counters_are_read_for_the_next_scrape(reads: Reads, changes: list[float]) -> None:
     async def run() -> None:
-        found = reader(reads, changes, {PF: 1, OTHER: 2})
+        traffic = reader(reads, changes, {PF: 1, OTHER: 2})
         reads.count(5)
-        found.scraped()
-        assert found.found == {}
+        traffic.scraped()
+        assert traffic.by_pf == {}
         await within(5, lambda: changes)
-        assert found.found == {PF: written(PF, {0: VfCounters(5, *[0] * 7), 1: NONE})}
-        await found.stop()
+        assert traffic.by_pf == {PF: traffic_lines(PF, {0: VfCounters(5, *[0] * 7), 1: NONE})}
+        await traffic.stop()
 
     run_to_end(run())
 
@@ -82,11 +82,11 @@ def test_counters_are_read_and_decoded_by_another_process() -> None:
         return {0: VfCounters(rx_packets=os.getpid())}
 
     async def run() -> None:
-        found = TrafficReader(lambda: {PF: 1}, lambda: None, tuple, who)
-        found.scraped()
-        await within(5, lambda: found.found)
-        assert f" {os.getpid()}.0\n" not in found.found[PF].lines["vfagent_vf_receive_packets_total"]
-        await found.stop()
+        traffic = TrafficReader(lambda: {PF: 1}, lambda: None, tuple, who)
+        traffic.scraped()
+        await within(5, lambda: traffic.by_pf)
+        assert f" {os.getpid()}.0\n" not in traffic.by_pf[PF].lines["vfagent_vf_receive_packets_total"]
+        await traffic.stop()
 
     run_to_end(run())
 
@@ -98,74 +98,74 @@ def test_zeros_are_not_shown_until_the_driver_has_counted_something(
     monkeypatch.setattr(traffic_reader, "_SILENT_PAUSE_S", 0.0)
 
     async def run() -> None:
-        found = reader(reads, changes, {PF: 1})
+        traffic = reader(reads, changes, {PF: 1})
         for packets, shown in ((0, False), (1, True), (0, True)):
             reads.count(packets)
-            found.scraped()
-            await within(5, lambda: not found._busy)
-            assert bool(found.found) == shown
-        await found.stop()
+            traffic.scraped()
+            await within(5, lambda: not traffic._busy)
+            assert bool(traffic.by_pf) == shown
+        await traffic.stop()
 
     run_to_end(run())
 
 
-def test_cards_that_count_nothing_are_hardly_ever_asked(reads: Reads, changes: list[float]) -> None:
+def test_a_card_that_counts_nothing_is_rarely_read(reads: Reads, changes: list[float]) -> None:
     async def run() -> None:
-        found = reader(reads, changes, {PF: 1})
+        traffic = reader(reads, changes, {PF: 1})
         for _ in range(50):
-            found.scraped()
+            traffic.scraped()
             await asyncio.sleep(0.01)
-        assert len(reads.made) == 1
+        assert len(reads.reads) == 1
         assert not changes
-        await found.stop()
+        await traffic.stop()
 
     run_to_end(run())
 
 
-def test_a_worker_that_hangs_is_not_joined_by_others(
+def test_no_second_worker_is_started_while_one_hangs(
     reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traffic_reader, "_DEADLINE_S", 0.3)
     monkeypatch.setattr(traffic_reader, "_SILENT_PAUSE_S", 0.0)
 
     async def run() -> None:
-        found = reader(reads, changes, {PF: 9})
+        traffic = reader(reads, changes, {PF: 9})
         began = time.monotonic()
-        found.scraped()
+        traffic.scraped()
         assert time.monotonic() - began < 0.2
         while time.monotonic() - began < 1.0:
-            found.scraped()
+            traffic.scraped()
             await asyncio.sleep(0.01)
-        assert 1 <= len(reads.made) <= 4
-        await found.stop()
-        await asyncio.sleep(0.3)  # for the end of the last one, which was killed, to be collected
+        assert 1 <= len(reads.reads) <= 4
+        await traffic.stop()
+        await asyncio.sleep(0.3)  # until the last worker, which was killed, has been reaped
 
     run_to_end(run())
 
 
-def test_what_was_read_long_ago_and_pfs_that_are_gone_are_not_shown(
+def test_old_counters_and_those_of_removed_pfs_are_omitted(
     reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
         netdevs = {PF: 1}
-        found = reader(reads, changes, netdevs)
+        traffic = reader(reads, changes, netdevs)
         reads.count(5)
-        found.scraped()
-        await within(5, lambda: found.found)
+        traffic.scraped()
+        await within(5, lambda: traffic.by_pf)
         monkeypatch.setattr(traffic_reader, "_OUTDATED_S", 0.0)
-        found.scraped()
-        assert found.found == {}
-        await within(5, lambda: found.found)
+        traffic.scraped()
+        assert traffic.by_pf == {}
+        await within(5, lambda: traffic.by_pf)
         netdevs.clear()
-        found.scraped()
-        assert found.found == {}
-        await found.stop()
+        traffic.scraped()
+        assert traffic.by_pf == {}
+        await traffic.stop()
 
     run_to_end(run())
 
 
 @pytest.mark.usefixtures("kernel")
-def test_the_kernel_is_asked_in_words_that_it_understands() -> None:
+def test_the_kernel_accepts_the_request() -> None:
     assert read_counters(add_veth("one", "two")) == {}
     with pytest.raises(OSError, match="No such device"):
         read_counters(4711)

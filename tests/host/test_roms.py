@@ -215,12 +215,12 @@ def test_roms_can_be_built_before_there_are_vfs(root: Path, capsys: pytest.Captu
     say(root, "rom", "list")
     shown = capsys.readouterr().out
     assert "iPXE 2.0.1" in shown
-    assert "guest x: boots by " in shown
+    assert "guest x: boots from " in shown
     assert "VF 8086:10ca: iPXE's igbvf drives it" in shown
-    assert "; the source tree says so too" in shown
+    assert "; the source tree has a driver for it" in shown
     say(root, "rom", "list", "--json")
     listed = json.loads(capsys.readouterr().out)
-    assert listed["vfs"] == [{"vf": "8086:10ca", "driver": "igbvf", "in_tree": True}]
+    assert listed["vfs"] == [{"hardware": "8086:10ca", "driver": "igbvf", "in_source": True}]
     assert [rom["hardware"] for rom in listed["roms"]] == ["8086:10ca"]
 
 

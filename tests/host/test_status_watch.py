@@ -26,7 +26,7 @@ OPENED, CLOSED = b"\x1b[?1049h", b"\x1b[?25h\x1b[?1049l"
 
 
 class Watch:
-    """The verb, and what it has written to its terminal since it was last asked."""
+    """The command, and its unread output on the terminal."""
 
     def __init__(self, root: Path, **environment: str) -> None:
         self.terminal, other = pty.openpty()
@@ -52,7 +52,7 @@ class Watch:
         self._unread = b""
 
     def until(self, text: bytes) -> bytes:
-        """All up to this text; what follows is left for the next."""
+        """All output up to this text; the rest is for the next call."""
         end = time.monotonic() + 15
         while text not in self._unread:
             assert time.monotonic() < end, self._unread
@@ -97,13 +97,13 @@ def test_the_screen_follows_the_status(root: Path, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_terminal_is_left_as_it_was(watch: Watch, number: int, status: int) -> None:
+def test_the_terminal_is_restored_at_the_end(watch: Watch, number: int, status: int) -> None:
     watch.until(b"cirros")
     assert watch.end(number) == status
     watch.until(CLOSED)
 
 
-def test_a_service_that_stops_is_waited_for(root: Path, watch: Watch) -> None:
+def test_the_screen_stays_while_the_service_is_stopped(root: Path, watch: Watch) -> None:
     watch.until(b"cirros")
     (root / "run/vfagent/status.json").unlink()
     watch.until(b"\x1b[Hthe service is not running")
@@ -112,7 +112,7 @@ def test_a_service_that_stops_is_waited_for(root: Path, watch: Watch) -> None:
     watch.until(b"\x1b[Hvfagent 1.2.3")
 
 
-def test_no_color_is_obeyed(root: Path) -> None:
+def test_no_color_disables_colour(root: Path) -> None:
     watch = Watch(root, NO_COLOR="1")
     written = watch.until(b"cirros")
     assert b"\x1b[3" not in written
@@ -121,7 +121,7 @@ def test_no_color_is_obeyed(root: Path) -> None:
     os.close(watch.terminal)
 
 
-def test_elsewhere_than_on_a_terminal_it_writes_plain_lines(root: Path) -> None:
+def test_without_a_terminal_it_writes_plain_lines(root: Path) -> None:
     argv = [sys.executable, "-m", "vfagent", "status", "--watch", "--root", str(root)]
     with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE) as process:
         assert process.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.rules.project import ROOT, none_of
-from vfagent.cli.commands import VERBS
+from vfagent.cli.main import VERBS
 from vfagent.store.policy_files import load_files
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "packaging").rglob("*.md"))]

@@ -2,6 +2,7 @@
 """Which module may import which."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Set
@@ -134,6 +135,57 @@ def _named(node: ast.AST) -> Iterator[str]:
 
 def _is_own_or_standard(top: str) -> bool:
     return top == "vfagent" or top in sys.stdlib_module_names
+
+
+# How much an import inside a function saves, on its line or in the comment above it: "12 ms", "0.3 MiB".
+SAVING = re.compile(r"#.*\d\s?(ms|MiB)\b")
+
+
+def unmeasured_late_imports(path: str, source: str) -> Iterator[str]:
+    """Imports of vfagent inside functions without the time or memory that they save."""
+    lines = source.splitlines()
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for line, name in imports(ast.Module(function.body, [])):
+            if name.split(".")[0] == "vfagent" and not SAVING.search(_with_comment_above(lines, line)):
+                yield f"{path}:{line}: imports {name} inside a function, without a measured reason"
+
+
+def _with_comment_above(lines: list[str], line: int) -> str:
+    """The line, and the comment above it or above the block of imports that it belongs to."""
+    start = line - 1
+    while lines[start - 1].lstrip().startswith(("from ", "import ")):
+        start -= 1
+    comment = start
+    while lines[comment - 1].lstrip().startswith("#"):
+        comment -= 1
+    return " ".join([*(text.strip() for text in lines[comment:start]), lines[line - 1]])
+
+
+def test_late_imports_have_a_measured_reason() -> None:
+    problems = (problem for path in modules() for problem in unmeasured_late_imports(path, (ROOT / path).read_text()))
+    none_of(sorted(set(problems)))
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        ("from vfagent.errors import VfagentError", True),
+        ("if TYPE_CHECKING:\n    from vfagent.metrics.server import Server", True),
+        ("def f():\n    import ssl", True),
+        ("def f():\n    from vfagent.errors import VfagentError", False),
+        ("def f():\n    from vfagent.errors import VfagentError  # late: it is slow", False),
+        ("def f():\n    if late:\n        import vfagent.errors", False),
+        ("def f():\n    from vfagent.errors import VfagentError  # late: 12 ms", True),
+        ("async def f():\n    # 0.3 MiB that the\n    # service does not need\n    import vfagent.errors", True),
+        ("def f():\n    # 3 ms\n    import vfagent.frozen\n    import vfagent.errors", True),
+        ("def f():\n    import vfagent.frozen  # 3 ms\n    import vfagent.errors", False),
+        ("def f():\n    x = 1  # 3 ms\n    import vfagent.errors", False),
+    ],
+)
+def test_a_late_import_without_a_measured_reason_is_found(source: str, allowed: bool) -> None:  # noqa: FBT001
+    assert (list(unmeasured_late_imports("x.py", source)) == []) is allowed
 
 
 def test_no_package_imports_from_one_above_it() -> None:

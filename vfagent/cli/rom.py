@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from vfagent.cli.text import columns, printable
+from vfagent.cli.text import columns
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.frozen import frozen
@@ -24,10 +24,12 @@ from vfagent.guests.spec.rom import RomFacts, RomWish
 from vfagent.kernel.protocols import Host
 from vfagent.model.codec import encode
 from vfagent.model.inventory import Pf
+from vfagent.model.printable import printable
 from vfagent.policy.references import vf_reference
 from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import DEVICES
+from vfagent.reconcile.reports import Observed
 from vfagent.store.identity import open_host
 from vfagent.store.policy_files import load
 
@@ -36,7 +38,7 @@ _TERMINAL_S, _PLAIN_S = 0.5, 10.0
 
 @frozen(slots=True)
 class WantedRom:
-    """`wish` is None where no card tells what the VFs will be."""
+    """`wish` is None where no PF is here whose VFs the guest gets."""
 
     guest: str
     wish: RomWish | None
@@ -47,34 +49,43 @@ def rom(args: argparse.Namespace) -> int:
 
 
 def wanted(policy: Policy, host: Host, pfs: Iterable[ManagedPf]) -> Iterator[WantedRom]:
-    """The ROMs that guests of the policy need on the cards that are there, with VFs or before."""
+    """The ROMs that the policy's guests need on the PFs that are here, also before there are VFs."""
     known_pfs = list(pfs)
     for rule in expand(policy.guest, known_pfs):
         if rule.ipxe is None or rule.ipxe.loader != "rom":
             continue
         label = vf_reference(rule.vfs[0]).label
-        kinds = {_vf_hardware(one.pf, host) for one in known_pfs if one.desired.rule == label}
+        kinds = {_vf_hardware(managed.pf, host) for managed in known_pfs if managed.desired.rule == label}
         for hardware in sorted(kinds) or [""]:
             yield WantedRom(rule.name, boot_of(rule, (hardware,)).rom if hardware else None)
 
 
 def _vf_hardware(pf: Pf, host: Host) -> str:
-    """All of a PF's VFs are of one kind, which its SR-IOV capability tells before there are any."""
+    """All VFs of a PF have the device ID of its SR-IOV capability, which is known before there are VFs."""
     device = host.sysfs.read(f"{DEVICES}/{pf.address}/sriov_vf_device") or "0"
     return f"{pf.vendor.removeprefix('0x')}:{int(device, 16):04x}"
 
 
 def _build(args: argparse.Namespace) -> int:
     policy, host = load(args.root), open_host(args.root)
-    looks = dry_runs(policy, host, args.root)
-    pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
+    pfs = _managed_pfs(dry_runs(policy, host, args.root))
     _check_names(args.guests, [rule.name for rule in expand(policy.guest, pfs)])
-    found = [one for one in wanted(policy, host, pfs) if not args.guests or one.guest in args.guests]
-    if not found:
-        whom = f"guest {', '.join(args.guests)}: boots by no ROM" if args.guests else "no guest boots by a ROM"
-        raise VfagentError(whom, hint='a guest does with ipxe.loader = "rom"')
-    failed = [one for one in found if not _provide(one, policy.agent.ipxe_source, args.root)]
+    roms = [rom for rom in wanted(policy, host, pfs) if not args.guests or rom.guest in args.guests]
+    if not roms:
+        text = (
+            f"guest {', '.join(args.guests)}: does not boot from a ROM" if args.guests else "no guest boots from a ROM"
+        )
+        raise VfagentError(text, hint='a guest does with ipxe.loader = "rom"')
+    failed = [rom for rom in roms if not _provide(rom, policy.agent.ipxe_source, args.root)]
     return Exit.ERROR if failed else Exit.OK
+
+
+def _managed_pfs(observations: Iterable[Observed]) -> list[ManagedPf]:
+    return [
+        ManagedPf(observed.pf, observed.desired, observed.plan)
+        for observed in observations
+        if observed.pf and observed.desired
+    ]
 
 
 def _check_names(asked: list[str], known: list[str]) -> None:
@@ -84,88 +95,88 @@ def _check_names(asked: list[str], known: list[str]) -> None:
             raise VfagentError(f"guest {name}: there is no such guest, {allowed}{suggestion(name, known)}")
 
 
-def _provide(one: WantedRom, source: str | None, root: Path) -> bool:
-    if one.wish is None:
-        print(f"guest {one.guest}: no card here tells what its VF will be", file=sys.stderr)
+def _provide(rom: WantedRom, source: str | None, root: Path) -> bool:
+    if rom.wish is None:
+        print(f"guest {rom.guest}: no PF of its rule is here, so the device ID of its VF is unknown", file=sys.stderr)
         return False
-    wish, before = one.wish, time.monotonic()
-    with ThreadPoolExecutor(1) as aside:
-        work = aside.submit(provide, "SYSTEM", wish, source, root)
-        _show_progress(work, one.guest, wish, RomStore(root))
+    wish, before = rom.wish, time.monotonic()
+    with ThreadPoolExecutor(1) as executor:
+        work = executor.submit(provide, "SYSTEM", wish, source, root)
+        _show_progress(work, rom.guest, wish, RomStore(root))
     if isinstance(error := work.exception(), VfagentError):
         hint = f"\n  ({error.hint})" if error.hint else ""
-        print(f"guest {one.guest}: {error}{hint}", file=sys.stderr)
+        print(f"guest {rom.guest}: {error}{hint}", file=sys.stderr)
         return False
-    print(printable(f"{work.result()}: for guest {one.guest}, {time.monotonic() - before:.0f} s"))
+    print(printable(f"{work.result()}: for guest {rom.guest}, {time.monotonic() - before:.0f} s"))
     return True
 
 
 def _show_progress(work: "Future[Path]", guest: str, wish: RomWish, store: RomStore) -> None:
     terminal = sys.stderr.isatty()
-    begun, logged = time.monotonic(), time.monotonic()
+    started = shown = time.monotonic()
     while not work.done():
         time.sleep(0.1)
-        if (now := time.monotonic()) - logged < (_TERMINAL_S if terminal else _PLAIN_S):
+        if (now := time.monotonic()) - shown < (_TERMINAL_S if terminal else _PLAIN_S):
             continue
-        logged = now
-        text = f"guest {guest}: {wish.target}: {store.progress()} steps done, {now - begun:.0f} s"
+        shown = now
+        text = f"guest {guest}: {wish.target}: {store.progress()} steps done, {now - started:.0f} s"
         print(f"\r{text}\x1b[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-    if terminal and logged != begun:
+    if terminal and shown != started:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _list(args: argparse.Namespace) -> int:
     policy, host, store = load(args.root), open_host(args.root), RomStore(args.root)
-    looks = dry_runs(policy, host, args.root)
-    pfs = [ManagedPf(one.pf, one.desired, one.plan) for one in looks if one.pf and one.desired]
-    needs = [_need(one, policy, args.root) for one in wanted(policy, host, pfs)]
-    drives = _drives({_vf_hardware(one.pf, host) for one in looks if one.pf}, policy.agent.ipxe_source, args.root)
+    observations = dry_runs(policy, host, args.root)
+    needs = [_need(rom, policy, args.root) for rom in wanted(policy, host, _managed_pfs(observations))]
+    ids = {_vf_hardware(observed.pf, host) for observed in observations if observed.pf}
+    drivers = _drivers(ids, policy.agent.ipxe_source, args.root)
     if args.json:
-        print(json.dumps({"roms": encode(store.roms()), "guests": needs, "vfs": drives}, indent=2))
+        print(json.dumps({"roms": encode(store.roms()), "guests": needs, "vfs": drivers}, indent=2))
         return Exit.OK
-    print("\n".join(_lines(store.roms(), needs, drives)))
+    print("\n".join(_lines(store.roms(), needs, drivers)))
     return Exit.OK
 
 
-def _need(one: WantedRom, policy: Policy, root: Path) -> dict[str, str | None]:
-    path = known(one.wish, policy.agent.ipxe_source, root) if one.wish and not one.wish.file else None
-    file = one.wish.file if one.wish else None
-    target = one.wish.target if one.wish else None
-    return {"guest": one.guest, "target": target, "rom": file or (str(path) if path else None)}
+def _need(rom: WantedRom, policy: Policy, root: Path) -> dict[str, str | None]:
+    if rom.wish is None:
+        return {"guest": rom.guest, "target": None, "rom": None}
+    path = rom.wish.file or known(rom.wish, policy.agent.ipxe_source, root)
+    return {"guest": rom.guest, "target": rom.wish.target, "rom": str(path) if path else None}
 
 
-def _drives(kinds: set[str], source: str | None, root: Path) -> list[dict[str, str | bool | None]]:
-    """What iPXE can do for each kind of VF here, by vfagent's table and by the source tree."""
+def _drivers(ids: set[str], source: str | None, root: Path) -> list[dict[str, str | bool | None]]:
+    """iPXE's driver for each `vendor:device` of VFs here, by vfagent's table and by the source tree."""
     try:
-        listed = devices_of(open_tree(root / source.lstrip("/"))) if source else None
+        in_tree = devices_of(open_tree(root / source.lstrip("/"))) if source else None
     except VfagentError as error:
         print(f"vfagent: {error}", file=sys.stderr)
-        listed = None
+        in_tree = None
     return [
-        {"vf": kind, "driver": DRIVERS.get(kind), "in_tree": None if listed is None else kind in listed}
-        for kind in sorted(kinds)
+        {"hardware": device, "driver": DRIVERS.get(device), "in_source": None if in_tree is None else device in in_tree}
+        for device in sorted(ids)
     ]
 
 
 def _lines(
-    roms: list[RomFacts], needs: list[dict[str, str | None]], drives: list[dict[str, str | bool | None]]
+    roms: list[RomFacts], needs: list[dict[str, str | None]], drivers: list[dict[str, str | bool | None]]
 ) -> Iterator[str]:
     yield "built:" if roms else "no ROM has been built"
     yield from columns(
-        ((one.key, f"iPXE {one.version}", one.source, _when(one), f"{one.size} bytes") for one in roms), "  "
+        ((rom.key, f"iPXE {rom.version}", rom.source, _built_at(rom), f"{rom.size} bytes") for rom in roms), "  "
     )
     for need in needs:
         state = (
-            f"boots by {need['rom']}" if need["rom"] else f"needs {need['target'] or 'a ROM'}, which is not built yet"
+            f"boots from {need['rom']}" if need["rom"] else f"needs {need['target'] or 'a ROM'}, which is not built yet"
         )
         yield printable(f"guest {need['guest']}: {state}")
-    for one in drives:
-        driver = f"iPXE's {one['driver']} drives it" if one["driver"] else "iPXE has no driver for it"
-        tree = {None: "", True: "; the source tree says so too", False: "; the source tree lists no driver for it"}
-        differs = one["in_tree"] is True and not one["driver"]
-        said = "; the source tree has one" if differs else tree[one["in_tree"]]  # type: ignore[index]
-        yield printable(f"VF {one['vf']}: {driver} ({DRIVERS_SOURCE}){said}")
+    for vf in drivers:
+        driver = f"iPXE's {vf['driver']} drives it" if vf["driver"] else "iPXE has no driver for it"
+        in_source = ""
+        if vf["in_source"] is not None:
+            in_source = f"; the source tree has {'a' if vf['in_source'] else 'no'} driver for it"
+        yield printable(f"VF {vf['hardware']}: {driver} ({DRIVERS_SOURCE}){in_source}")
 
 
-def _when(one: RomFacts) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(one.built_at))
+def _built_at(rom: RomFacts) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(rom.built_at))

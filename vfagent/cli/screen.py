@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status as a screen: what matters first, no line wider than the terminal, and readable without colour."""
+"""The status as a screen: the most important first, no line wider than the terminal, readable without colour."""
 
 import textwrap
 import time
@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from vfagent.cli.text import attempts, printable
+from vfagent.cli.text import attempts
 from vfagent.frozen import frozen
+from vfagent.model.printable import printable
 from vfagent.model.status import GuestPhase, GuestStatus, PfStatus, Phase, Status, TimedStep, VfStatus
 
 _GREEN, _YELLOW, _RED, _BOLD, _PLAIN = ("\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[1m", "\x1b[0m")
@@ -18,7 +19,7 @@ _COLOURS: dict[str, str] = {
     **dict.fromkeys((GuestPhase.STARTING, GuestPhase.STOPPING), _YELLOW),
     **dict.fromkeys((Phase.FAILED, Phase.STUCK), _RED),
 }
-_LATELY = 4
+_RECENT_STEPS = 4
 
 Row = tuple[str, ...]
 
@@ -34,15 +35,15 @@ class Terminal:
 
 
 def screen(status: Status, terminal: Terminal, remark: str | None = None) -> list[str]:
-    """Errors and what is done now stand above the tables; of what does not fit, the end is left out."""
+    """Errors and running steps are above the tables. Lines that do not fit are left out at the end."""
     sections = (
         _head(status, terminal),
-        _said("policy", (remark,) if remark else (), terminal),
-        _said("errors", _errors(status), terminal),
-        _said("now", _now(status), terminal),
+        _section("policy", (remark,) if remark else (), terminal),
+        _section("errors", _errors(status), terminal),
+        _section("now", _now(status), terminal),
         _pfs(status.pfs, terminal),
         _table(("guest", "phase", "pid", "VFs, or what it waits for"), map(_guest, status.guests), terminal),
-        _said("lately", _lately(status, terminal.now), terminal),
+        _section("recent", _recent_steps(status, terminal.now), terminal),
         _table(("VF", "driver", "VLAN", "phase", "used by"), _vfs(status), terminal),
     )
     lines = [line for section in sections for line in section]
@@ -64,13 +65,13 @@ def _head(status: Status, terminal: Terminal) -> Iterator[str]:
     clock = time.strftime("%H:%M:%S", time.localtime(status.written_at))
     yield _cut(f"{about}{clock:>{max(terminal.columns - len(about), len(clock) + 1)}}", terminal)
     guests = f"; {running} of {len(status.guests)} guests run" if status.guests else ""
-    yield _cut(f"PFs: {pfs}; {sum(pf.vfs_found for pf in status.pfs)} VFs, {used} in use{guests}", terminal)
+    yield _cut(f"PFs: {pfs}; {sum(pf.vfs_actual for pf in status.pfs)} VFs, {used} in use{guests}", terminal)
 
 
 def _errors(status: Status) -> Iterator[str]:
     yield from (f"policy refused: {problem}" for problem in status.policy.problems)
     for pf in status.pfs:
-        yield from (f"{one.text} ({one.hint})" if one.hint else one.text for one in pf.failures)
+        yield from (f"{error.text} ({error.hint})" if error.hint else error.text for error in pf.failures)
         yield from (f"{pf.address}: {problem}" for problem in pf.problems)
     yield from (f"bridges: {problem}" for problem in status.bridges)
     for guest in status.guests:
@@ -80,15 +81,15 @@ def _errors(status: Status) -> Iterator[str]:
 
 def _now(status: Status) -> Iterator[str]:
     for pf in status.pfs:
-        yield from pf.doing
-    on_the_way = (GuestPhase.STARTING, GuestPhase.STOPPING)
-    yield from (f"{one.phase} guest {one.name}" for one in status.guests if one.phase in on_the_way)
+        yield from pf.running_steps
+    changing = (GuestPhase.STARTING, GuestPhase.STOPPING)
+    yield from (f"{guest.phase} guest {guest.name}" for guest in status.guests if guest.phase in changing)
 
 
-def _lately(status: Status, now: float) -> Iterator[str]:
-    """The last steps, and those that failed before they went well."""
+def _recent_steps(status: Status, now: float) -> Iterator[str]:
+    """The last steps, with failed attempts."""
     done = [(step.ended, step) for pf in status.pfs for step in pf.timeline if step.ended and step.ended <= now]
-    for ended, step in sorted(done, key=lambda one: one[0], reverse=True)[:_LATELY]:
+    for ended, step in sorted(done, key=lambda ended_step: ended_step[0], reverse=True)[:_RECENT_STEPS]:
         yield f"{_age(now - ended):>5} ago: {_outcome(step, ended)}"
 
 
@@ -103,8 +104,8 @@ def _age(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _said(title: str, texts: Iterable[str], terminal: Terminal) -> Iterator[str]:
-    """What people and the kernel say is never cut."""
+def _section(title: str, texts: Iterable[str], terminal: Terminal) -> Iterator[str]:
+    """Texts are wrapped, never cut: the end of an error is what matters."""
     lines = [line for text in texts for line in _wrapped(text, terminal, "  ")]
     if lines:
         yield from ("", _heading(title, terminal), *lines)
@@ -128,40 +129,40 @@ def _pfs(pfs: tuple[PfStatus, ...], terminal: Terminal) -> Iterator[str]:
     yield from (head, rows[0])
     for pf, row in zip(pfs, rows[1:], strict=True):
         yield row
-        said = [text for text in (attempts(pf),) if text]
-        said += [f"deferred: {text}" for text in pf.deferred] + [f"waits: {text}" for text in pf.waiting]
-        yield from (line for text in said for line in _wrapped(text, terminal, "  "))
+        remarks = [text for text in (attempts(pf),) if text]
+        remarks += [f"deferred: {text}" for text in pf.deferred] + [f"waits: {text}" for text in pf.waiting]
+        yield from (line for text in remarks for line in _wrapped(text, terminal, "  "))
 
 
 def _pf(pf: PfStatus) -> Row:
-    count = f"{pf.vfs_found} of {pf.vfs_wanted}" if pf.vfs_wanted is not None else str(pf.vfs_found)
+    count = f"{pf.vfs_actual} of {pf.vfs_desired}" if pf.vfs_desired is not None else str(pf.vfs_actual)
     return pf.address, pf.interface or "", pf.phase, count, pf.rule or ""
 
 
 def _guest(guest: GuestStatus) -> Row:
     remark = guest.detail or " ".join(guest.vfs)
-    return guest.name, guest.phase, str(guest.pid or ""), remark + (" (by an older rule)" if guest.outdated else "")
+    return guest.name, guest.phase, str(guest.pid or ""), remark + (" (with an older rule)" if guest.outdated else "")
 
 
 def _vfs(status: Status) -> Iterator[Row]:
-    """VFs in a row that are alike share a line."""
-    holders = {address: f"guest {guest.name}" for guest in status.guests for address in guest.holds}
+    """Adjacent VFs with the same values share a line."""
+    users = {address: f"guest {guest.name}" for guest in status.guests for address in guest.vf_addresses}
     for pf in status.pfs:
-        for about, alike in groupby(pf.vfs, key=lambda vf: _vf(vf, holders)):
+        for about, alike in groupby(pf.vfs, key=lambda vf: _vf(vf, users)):
             first, *others = alike
             last = f"-{others[-1].index}" if others else ""
             yield (f"{pf.address}/vf{first.index}{last}", *about)
 
 
-def _vf(vf: VfStatus, holders: dict[str, str]) -> Row:
+def _vf(vf: VfStatus, users: dict[str, str]) -> Row:
     vlan = str(vf.settings.vlan.id) if vf.settings and vf.settings.vlan and vf.settings.vlan.id else ""
     differs = f"differs: {', '.join(vf.differs)}" if vf.differs else ""
-    remarks = (holders.get(vf.address) or vf.in_use or "", differs)
+    remarks = (users.get(vf.address) or vf.in_use or "", differs)
     return vf.driver or "none", vlan, vf.phase, "; ".join(filter(None, remarks))
 
 
 def _table(titles: Row, rows: Iterable[Row], terminal: Terminal) -> list[str]:
-    """An empty line, the titles, and the rows; nothing where there are none. The last column takes what is left."""
+    """An empty line, the titles and the rows; nothing without rows. The last column is as wide as it can be."""
     cells = [titles, *(tuple(printable(cell) for cell in row) for row in rows)]
     if len(cells) == 1:
         return []

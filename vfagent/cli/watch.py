@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`status --watch` on a terminal: the screen of the last status, drawn again as it changes."""
+"""`status --watch` on a terminal: the last status as a screen, redrawn as it changes."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ from vfagent.frozen import frozen
 from vfagent.model.status import Status
 
 _EVERY_S = 1.0
-_OTHER_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # and no cursor on it
+_ALTERNATE_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # without a cursor
 _HOME, _END_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 @frozen(slots=True)
 class Source:
-    """What is shown: the status, whether the service runs, and what is to be said beside the status."""
+    """The status, whether the service runs, and a remark on the policy on disk."""
 
     read: Callable[[], Status | None]
     alive: Callable[[], bool]
@@ -30,28 +30,28 @@ class Source:
 
 
 def watch(file: Path, source: Source, out: TextIO) -> None:
-    """Until interrupted; a service that stops is waited for. `file` is read when it has been replaced."""
+    """Until interrupted, also while the service is stopped. `file` is read each time it has been replaced."""
     status, seen = None, None
-    with _screen_of_its_own(out):
+    with _alternate_screen(out):
         while True:
-            if (found := _stamp(file)) != seen:
-                status, seen = source.read() or status, found
+            if (stamp := _stamp(file)) != seen:
+                status, seen = source.read() or status, stamp
             remark = source.remark(status) if status else None
-            out.write(_drawn(status, remark, running=found is not None and source.alive()))
+            out.write(_draw(status, remark, running=stamp is not None and source.alive()))
             out.flush()
             time.sleep(_EVERY_S)
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        info = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return info.st_ino, info.st_mtime_ns
 
 
-def _drawn(status: Status | None, remark: str | None, *, running: bool) -> str:
-    """Over what is there: a screen that is cleared first flickers."""
+def _draw(status: Status | None, remark: str | None, *, running: bool) -> str:
+    """Written over the old screen: clearing it first would flicker."""
     size = shutil.get_terminal_size()
     terminal = Terminal(size.columns, size.lines - (not running), not os.environ.get("NO_COLOR"), time.monotonic())
     lines = screen(status, terminal, remark) if status else []
@@ -61,10 +61,10 @@ def _drawn(status: Status | None, remark: str | None, *, running: bool) -> str:
 
 
 @contextmanager
-def _screen_of_its_own(out: TextIO) -> Iterator[None]:
-    """What was on the terminal is there again afterwards, also after SIGTERM."""
+def _alternate_screen(out: TextIO) -> Iterator[None]:
+    """The terminal's alternate screen; the first one comes back at the end, also after SIGTERM."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    out.write(_OTHER_SCREEN)
+    out.write(_ALTERNATE_SCREEN)
     try:
         yield
     finally:

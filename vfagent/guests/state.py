@@ -103,7 +103,7 @@ class GuestState:
             pid=self.unit.pid or None if self.unit else None,
             detail=detail,
             outdated=self.running and self.placement is not None and self.unit_rule != self.digest,
-            holds=self.held,
+            vf_addresses=self.held,
             starts=self.starts,
             start_failures=self.start_failures,
             restarts=self.unit.restarts if self.unit else None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where metrics are served, from the policy's words to a listening socket."""
+"""The listening socket of the address in the policy."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ import stat
 from vfagent.errors import VfagentError, errno_text
 
 _QUEUE = 128
-_UNREAD = 1 << 14  # bytes that a client may send ahead of us: a request is shorter (http.LONGEST_HEAD)
+_RECEIVE_BUFFER = 1 << 14  # bytes that the kernel keeps for us; a request is shorter (http.LONGEST_HEAD)
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 
 
@@ -32,11 +32,11 @@ def _hint(number: int | None, where: str) -> str | None:
         case errno.EADDRINUSE if where.startswith("unix:"):
             return "another program listens there"
         case errno.EADDRINUSE:
-            return f"another program listens there; `ss -ltnp sport = :{port}` names it; a reload tries again"
+            return f"another program listens there; `ss -ltnp sport = :{port}` names it; a reload retries"
         case errno.EACCES | errno.EPERM if not where.startswith("unix:"):
-            return "ports below 1024 want a capability that vfagent does not have"
+            return "a port below 1024 requires CAP_NET_BIND_SERVICE, which the service does not have"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return "the service may write below /run/vfagent; elsewhere it needs ReadWritePaths= in a drop-in"
+            return "the service can write below /run/vfagent; elsewhere it needs ReadWritePaths= in a drop-in"
     return None
 
 
@@ -45,7 +45,7 @@ def _listen_at_port(host: str, port: int) -> socket.socket:
     listener = _socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # The agent is up before the network is: an address may come later.
+        # The service starts before the network: the address may not be configured yet.
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
@@ -60,18 +60,18 @@ def _listen_at_port(host: str, port: int) -> socket.socket:
 
 
 def _socket(family: int) -> socket.socket:
-    """What it accepts has its sizes: asyncio reads all there is, up to 256 KiB, and the kernel's default is 128."""
-    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
-    return made
+    """Accepted sockets inherit the size: asyncio reads up to 256 KiB at once, and the kernel's default is 128 KiB."""
+    new = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    new.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return new
 
 
 def _listen_at_path(path: str) -> socket.socket:
     listener = _socket(socket.AF_UNIX)
     try:
-        _remove_abandoned(path)
+        _remove_stale(path)
         listener.bind(path)
-        os.chmod(path, 0o660)  # whom its folder lets in by group may connect; a umask cannot give, only take
+        os.chmod(path, 0o660)  # the group of its folder may connect; a umask can only remove permissions
         listener.listen(_QUEUE)
     except OSError:
         listener.close()
@@ -79,8 +79,8 @@ def _listen_at_path(path: str) -> socket.socket:
     return listener
 
 
-def _remove_abandoned(path: str) -> None:
-    """A socket that nobody listens at any more is what a killed agent leaves. Anything else is not ours."""
+def _remove_stale(path: str) -> None:
+    """A socket without a listener was left by a killed agent. Anything else belongs to another program."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "not a socket", path)
@@ -91,8 +91,8 @@ def _remove_abandoned(path: str) -> None:
                 os.unlink(path)
 
 
-def forget(listener: socket.socket) -> None:
-    """Remove the path of a socket that is about to be closed."""
+def remove_path(listener: socket.socket) -> None:
+    """Remove the path of a Unix socket, before it is closed."""
     if listener.family == socket.AF_UNIX and (path := listener.getsockname()):
         with contextlib.suppress(OSError):
             os.unlink(path)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""prometheus-client's types without the rest of prometheus-client.
+"""The types of prometheus-client without the rest of it.
 
-The package's own __init__, and its exposition module, import http.server, wsgiref and email: 2 MiB and nine tenths
-of the time. A bare package in its place lets the types be imported; they are the same from 0.16 to 0.26.
+Its __init__ and its exposition module import http.server, wsgiref and email: 2 MiB, and nine tenths of the time. An
+empty package in its place lets the types be imported. They are the same from 0.16 to 0.26.
 """
 
 import importlib.util

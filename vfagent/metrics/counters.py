@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent has counted since it started, and how long things took.
+"""Counters and durations since the start of the agent.
 
-It grows with the kinds of steps there are, and with nothing else.
+Their size depends on the number of step kinds only.
 """
 
 import time
@@ -15,7 +15,7 @@ from vfagent.plan.steps import KINDS, Step
 
 STEP_BOUNDS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 RECONCILE_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-BOOT_S = 300.0  # an agent that starts later was not started by the boot
+BOOT_S = 300.0  # an agent that starts later than this was not started by the boot
 CONVERGENCE_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
@@ -34,12 +34,12 @@ class Histogram:
         return sum(self._counts)
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
-        """Each upper bound, the last of them `+Inf`, and how many were at most that."""
+        """Each upper bound, the last one `+Inf`, with the number of values up to it."""
         return zip((*map(str, self.bounds_s), "+Inf"), accumulate(self._counts), strict=True)
 
 
 class Counters:
-    """`generation` changes with every change of what metrics show, the PFs' own states included."""
+    """`generation` increases with every change of the page, also of the state of a PF."""
 
     def __init__(self) -> None:
         self.generation = 0
@@ -55,7 +55,7 @@ class Counters:
         self.boot_to_ready_s: float | None = None
 
     def ready_after(self, waited_s: float) -> None:
-        """Since the kernel's start, if the agent was started in the course of the boot."""
+        """Time since the start of the kernel, if the boot started the agent. `waited_s`: since the agent's start."""
         uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.boot_to_ready_s = uptime if uptime - waited_s < BOOT_S else None
         self.generation += 1
@@ -64,7 +64,7 @@ class Counters:
         self.generation += 1
 
     def asked(self, *, again: bool) -> None:
-        """Somebody wants a PF to be looked at; `again`, where a look was due already."""
+        """A request to reconcile a PF; `again`: one was already pending."""
         self.coalesced += again
         self.generation += 1
 

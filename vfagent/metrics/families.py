@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a family of metrics is, and how the samples of one subject's families are put together."""
+"""Metric families, and the samples of one collector."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
 @frozen(slots=True)
 class Family:
-    """As vfagent-metrics(7) documents it."""
+    """A metric family; vfagent-metrics(7) lists them all."""
 
     name: str
     kind: Kind
@@ -48,7 +48,7 @@ NO_LABELS: Labels = {}
 
 
 class SharedLabels(dict[str, str]):
-    """A VF's, of many samples; `text` is what the page says for them. Both come from the kernel's numbers."""
+    """The labels that all samples of a VF share; `text`: as on the page. Numbers need no escapes."""
 
     __slots__ = ("text",)
 
@@ -58,26 +58,26 @@ class SharedLabels(dict[str, str]):
 
 
 class Sheet:
-    """The samples of some families; those of one family stay together, as the format wants it."""
+    """The samples by family: the format requires that those of one family stand together."""
 
     def __init__(self, families: tuple[Family, ...]) -> None:
         self._samples: dict[str, list[Sample]] = {family.name: [] for family in families}
         self._families = families
 
     def put(self, family: Family, value: float | None, labels: Labels = NO_LABELS) -> None:
-        """None is not known, and so not there: never 0."""
+        """None is unknown: such a sample is omitted, never exported as 0."""
         if value is not None:
             self._samples[family.name].append(Sample(family.name, labels, value))  # type: ignore[arg-type]
 
-    def put_histogram(self, family: Family, found: Histogram, labels: Labels = NO_LABELS) -> None:
+    def put_histogram(self, family: Family, histogram: Histogram, labels: Labels = NO_LABELS) -> None:
         samples = self._samples[family.name]
-        for bound, count in found.cumulative():
+        for bound, count in histogram.cumulative():
             samples.append(Sample(f"{family.name}_bucket", {**labels, "le": bound}, count))
-        samples.append(Sample(f"{family.name}_count", dict(labels), found.count))
-        samples.append(Sample(f"{family.name}_sum", dict(labels), found.sum_s))
+        samples.append(Sample(f"{family.name}_count", dict(labels), histogram.count))
+        samples.append(Sample(f"{family.name}_sum", dict(labels), histogram.sum_s))
 
     def metrics(self) -> list[Metric]:
-        """Families without samples are left out."""
+        """Families without samples are omitted."""
         return [self._metric(family) for family in self._families if self._samples[family.name]]
 
     def _metric(self, family: Family) -> Metric:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of HTTP as a scrape needs: one request, one answer, and the connection is closed."""
+"""The part of HTTP that a scrape needs: one request, one response, and the connection is closed."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -21,7 +21,7 @@ class RefusedRequestError(Exception):
 
 @frozen(slots=True)
 class Request:
-    """What of a scraper's request matters."""
+    """The request of a client."""
 
     path: str
     gzip: bool
@@ -29,13 +29,13 @@ class Request:
 
 @frozen(slots=True)
 class Answer:
-    """What a scraper gets."""
+    """The response to a client."""
 
     status: HTTPStatus
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def packed(self) -> bytes:
+    def encode(self) -> bytes:
         return head(self.status, {"Content-Length": str(len(self.body)), **self.headers}) + self.body
 
 
@@ -45,7 +45,7 @@ def head(status: HTTPStatus, headers: Mapping[str, str]) -> bytes:
 
 
 def parse(data: bytes) -> Request:
-    """A request's head, up to its empty line. Raises RefusedRequestError."""
+    """A request's head, up to the empty line. Raises RefusedRequestError."""
     first, *fields = data.decode("latin-1").split("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/"):
@@ -57,10 +57,10 @@ def parse(data: bytes) -> Request:
         raise RefusedRequestError(HTTPStatus.NOT_IMPLEMENTED)
     if method != "GET":
         raise RefusedRequestError(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET"})
-    return Request(target.partition("?")[0], gzip=any(_takes_gzip(line) for line in fields))
+    return Request(target.partition("?")[0], gzip=any(_accepts_gzip(line) for line in fields))
 
 
-def _takes_gzip(line: str) -> bool:
+def _accepts_gzip(line: str) -> bool:
     name, _, value = line.partition(":")
     if name.lower() != "accept-encoding":
         return False

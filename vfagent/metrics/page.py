@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page as text, in Prometheus' format 0.0.4.
 
-prometheus-client has a writer of its own. It takes six times as long for 1,024 VFs, and would bring an
-HTTP server and email with it; tests hold the two to the same numbers.
+prometheus-client's own writer takes six times as long for 1,024 VFs, and imports an HTTP server and email. A test
+compares the two.
 """
 
 import re
@@ -19,20 +19,20 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SUBJECTS = (agent, policy, pfs, vfs, guests)
 FAMILIES = (*(family for subject in SUBJECTS for family in subject.FAMILIES), *vf_traffic.FAMILIES)
 
-_EXACT = 1 << 53  # from here on, a double rounds
+_EXACT = 1 << 53  # larger integers are rounded by a double
 _SPECIAL = re.compile(r'[\\\n"]')
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 @frozen(slots=True)
 class Page:
-    """Kept compressed: a tenth of the size, and Prometheus asks for it so."""
+    """Compressed: a tenth of the size, and Prometheus accepts it so."""
 
     packed: bytes
     size: int
 
     def unpacked(self) -> Iterator[bytes]:
-        """In pieces, so that many clients at once do not take many times the whole."""
+        """In pieces: many clients at once must not take many times the memory of a page."""
         unpacker = zlib.decompressobj(wbits=31)
         data = self.packed
         while data:
@@ -42,7 +42,7 @@ class Page:
 
 
 def render(view: View) -> Page:
-    """One family after the other, so that the same memory serves them all."""
+    """One family after the other, so that all of them use the same memory."""
     packer = zlib.compressobj(level=1, wbits=31)
     packed, size = bytearray(), 0
     for piece in text(view):
@@ -53,19 +53,19 @@ def render(view: View) -> Page:
 
 
 def text(view: View) -> Iterator[str]:
-    """In pieces, a family each."""
+    """One piece for each family."""
     for metric in collect(view):
-        yield written(metric)
+        yield metric_text(metric)
     yield from vf_traffic.text(view)
 
 
 def collect(view: View) -> Iterator[Metric]:
-    """All but the VFs' traffic."""
+    """All but the VF traffic."""
     for subject in SUBJECTS:
         yield from subject.collect(view)
 
 
-def written(metric: Metric) -> str:
+def metric_text(metric: Metric) -> str:
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
     lines = [_line(sample) for sample in metric.samples]
     return header(name, metric.documentation, metric.type) + "".join(lines)

@@ -1,56 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One page for all who ask: rendered in a child, at most twice a second, and only when something has changed."""
+"""One page for all clients: rendered by a child process, at most twice a second, and only after a change."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from vfagent.metrics.page import Page, render
+from vfagent.metrics.view import View
 from vfagent.metrics.worker_calls import UnansweredError, worker_call
-
-if TYPE_CHECKING:
-    from vfagent.metrics.page import Page
-    from vfagent.metrics.view import View
 
 log = logging.getLogger(__name__)
 
-_FRESH_S = 0.5  # scrapes in parallel, and storms of them, share a page
+_FRESH_S = 0.5  # parallel and frequent scrapes share a page
 _DEADLINE_S = 10.0
 
 
 class Renderer:
-    """`view` is called in the child: what it copies and sorts costs the event loop nothing."""
+    """`view` is called in the child, so that its copying and sorting does not block the event loop."""
 
     def __init__(
-        self, view: "Callable[[], View]", generation: Callable[[], int], keep: Callable[[], tuple[int, ...]]
+        self, view: Callable[[], View], generation: Callable[[], int], keep: Callable[[], tuple[int, ...]]
     ) -> None:
         self._view, self._generation, self._keep = view, generation, keep
         self._page: Page | None = None
-        self._shown, self._rendered_at = -1, float("-inf")
-        self._under_way: asyncio.Task[None] | None = None
+        self._page_generation, self._rendered_at = -1, float("-inf")
+        self._rendering: asyncio.Task[None] | None = None
 
-    async def page(self) -> "Page | None":
-        """None where the machine has no room for a child."""
+    async def page(self) -> Page | None:
+        """None if no child could be started, or did not answer."""
         fresh = time.monotonic() - self._rendered_at < _FRESH_S
-        if self._page is None or not (fresh or self._shown == self._generation()):
-            if self._under_way is None or self._under_way.done():
-                self._under_way = asyncio.create_task(self._render())
-            await asyncio.wait({self._under_way})
+        if self._page is None or not (fresh or self._page_generation == self._generation()):
+            if self._rendering is None or self._rendering.done():
+                self._rendering = asyncio.create_task(self._render())
+            await asyncio.wait({self._rendering})
         return self._page
 
     async def _render(self) -> None:
-        from vfagent.metrics.page import render  # not before somebody asks; here, so that each child has it
-
         generation, now, view = self._generation(), time.monotonic(), self._view
         try:
             self._page = await worker_call(lambda: render(view()), close=self._keep(), deadline_s=_DEADLINE_S)
-            self._shown, self._rendered_at = generation, now
+            self._page_generation, self._rendered_at = generation, now
         except (OSError, UnansweredError) as error:
             log.error("metrics: cannot render the page: %s", error)
             self._page = None
 
     async def stop(self) -> None:
-        if self._under_way and not self._under_way.done():
-            self._under_way.cancel()
-            await asyncio.wait({self._under_way})
+        if self._rendering and not self._rendering.done():
+            self._rendering.cancel()
+            await asyncio.wait({self._rendering})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections: few at a time, none for long, whatever the other end does."""
+"""Client connections: limited in number and in time, whatever the client does."""
 
 import asyncio
 import socket
@@ -10,19 +10,18 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from vfagent.metrics import http
+from vfagent.metrics.page import CONTENT_TYPE, Page
 from vfagent.process import memory
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from vfagent.metrics.page import Page
-
 MOST_CONNECTIONS = 64
 READ_S = 5.0
 WRITE_S = 10.0
-_UNDER_PRESSURE_S = 1.0  # how long each may stay while others have no place
+_CROWDED_S = 1.0  # how long a client may keep the server waiting while others wait to connect
 _PIECE = 1 << 15
-_CROWD = 8  # clients at once: what they took is given back when they are gone
+_MANY = 8  # parallel clients: their memory is returned to the kernel when all of them are gone
 
 
 Context = Callable[[], "SSLContext | None"]
@@ -30,35 +29,35 @@ Context = Callable[[], "SSLContext | None"]
 
 @dataclass(slots=True)
 class _Client:
-    """`since`: when its turn to do something came; None while it is ours."""
+    """`since`: when the server began to wait for the client; None while the client waits for the server."""
 
     socket: socket.socket
     since: float | None
 
 
 class Server:
-    """Serves one listening socket. `context` gives the TLS context of the day, or None."""
+    """Serves one listening socket. `context` returns the current TLS context, or None."""
 
     def __init__(
         self,
         listener: socket.socket,
-        page: "Callable[[], Awaitable[Page | None]]",
+        page: Callable[[], Awaitable[Page | None]],
         context: Context,
     ) -> None:
         self.listener = listener
         self._page, self._context = page, context
         self._clients: dict[asyncio.Task[None], _Client] = {}
-        self._crowded = False
+        self._had_many = False
         self._accepting = asyncio.create_task(self._accept())
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What no child may keep open."""
+        """Those that no child may inherit."""
         sockets = (self.listener, *(client.socket for client in self._clients.values()))
-        return tuple(fd for one in sockets if (fd := one.fileno()) >= 0)
+        return tuple(fd for sock in sockets if (fd := sock.fileno()) >= 0)
 
     def close(self) -> None:
-        """The listening socket is its maker's to close."""
+        """The listening socket is closed by its owner."""
         self._accepting.cancel()
         for task in self._clients:
             task.cancel()
@@ -69,36 +68,36 @@ class Server:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._room()
+            await self._wait_for_room()
             try:
                 connection, _ = await loop.sock_accept(self.listener)
             except OSError:
-                await asyncio.sleep(1.0)  # no descriptors left: what is open ends soon
+                await asyncio.sleep(1.0)  # no descriptors left until a connection ends
                 continue
             client = _Client(connection, loop.time())
             task = asyncio.create_task(self._serve(client))
             self._clients[task] = client
-            self._crowded |= len(self._clients) >= _CROWD
+            self._had_many |= len(self._clients) >= _MANY
             task.add_done_callback(self._gone)
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         del self._clients[task]
-        if self._crowded and not self._clients:
-            self._crowded = False
+        if self._had_many and not self._clients:
+            self._had_many = False
             memory.give_back()
 
-    async def _room(self) -> None:
-        """A place for one more. Until there is one, further clients wait in the kernel's queue."""
+    async def _wait_for_room(self) -> None:
+        """Wait until one more may connect; until then, clients wait in the kernel's queue."""
         loop = asyncio.get_running_loop()
         while len(self._clients) >= MOST_CONNECTIONS:
             since = {task: client.since for task, client in self._clients.items() if client.since is not None}
             slowest = min(since, key=lambda task: since[task], default=None)
-            patience = since[slowest] + _UNDER_PRESSURE_S - loop.time() if slowest else _UNDER_PRESSURE_S
+            patience = since[slowest] + _CROWDED_S - loop.time() if slowest else _CROWDED_S
             await asyncio.wait(self._clients, timeout=max(patience, 0.0), return_when=asyncio.FIRST_COMPLETED)
             if slowest and patience <= 0:
                 slowest.cancel()
                 await asyncio.wait({slowest})
-            await asyncio.sleep(0)  # the callbacks of those that ended make room
+            await asyncio.sleep(0)  # for the callbacks of the connections that ended
 
     async def _serve(self, client: _Client) -> None:
         writer = None
@@ -114,9 +113,9 @@ class Server:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError, EOFError):
-            pass  # the other end's affair; ssl's errors are OSErrors
+            pass  # the client's problem; ssl's errors are OSErrors
         finally:
-            # At once and for all, whatever is still to be sent; after a proper end this does nothing.
+            # Also with unsent data; after a clean close this does nothing.
             writer.transport.abort() if writer else client.socket.close()
 
     async def _streams(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -140,18 +139,16 @@ class Server:
             case http.Request(path="/metrics"):
                 return await self._page_for(request)
             case http.Request(path="/"):
-                return (http.index().packed(),)
+                return (http.index().encode(),)
             case http.Request():
-                return (http.refusal(http.RefusedRequestError(HTTPStatus.NOT_FOUND)).packed(),)
+                return (http.refusal(http.RefusedRequestError(HTTPStatus.NOT_FOUND)).encode(),)
             case http.RefusedRequestError():
-                return (http.refusal(request).packed(),)
+                return (http.refusal(request).encode(),)
 
     async def _page_for(self, request: http.Request) -> Iterable[bytes | memoryview]:
         page = await self._page()
         if page is None:
-            return (http.refusal(http.RefusedRequestError(HTTPStatus.SERVICE_UNAVAILABLE)).packed(),)
-        from vfagent.metrics.page import CONTENT_TYPE
-
+            return (http.refusal(http.RefusedRequestError(HTTPStatus.SERVICE_UNAVAILABLE)).encode(),)
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if request.gzip:
             headers |= {"Content-Encoding": "gzip", "Content-Length": str(len(page.packed))}
@@ -167,7 +164,7 @@ def _pieces(data: bytes) -> Iterable[memoryview]:
 
 
 async def _send(writer: asyncio.StreamWriter, pieces: Iterable[bytes | memoryview]) -> None:
-    """Never more than a few pieces in memory: asyncio's transports copy what they cannot send at once."""
+    """Only a few pieces are in memory: asyncio's transports copy what they cannot send at once."""
     for piece in pieces:
         writer.write(piece)
         await writer.drain()

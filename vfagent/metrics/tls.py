@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The certificate that metrics are served with, read again when its files change."""
+"""The TLS certificate for metrics, reloaded when its files change."""
 
 import logging
 import os
-from typing import TYPE_CHECKING
+import ssl
 
 from vfagent.policy.types import MetricsTls
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +26,8 @@ class Certificate:
     def _now(self) -> Stamp:
         return tuple(_stamp(path) for path in self._files)
 
-    def _load(self) -> "SSLContext":
-        """Raises OSError, which ssl's errors are."""
-        import ssl  # not before somebody wants it
-
+    def _load(self) -> ssl.SSLContext:
+        """Raises OSError; ssl's errors are OSErrors."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self._rule.cert, self._rule.private_key)
@@ -41,21 +36,21 @@ class Certificate:
             context.load_verify_locations(self._rule.client_ca)
         return context
 
-    def context(self) -> "SSLContext":
-        """The files as they are now; while they are no good, as they were."""
+    def context(self) -> ssl.SSLContext:
+        """From the files as they are now; while these are invalid, as they were before."""
         if (stamp := self._now()) != self._stamp:
             self._stamp = stamp
             try:
                 self._context = self._load()
-                log.info("metrics: the certificate was read anew")
+                log.info("metrics: certificate reloaded")
             except OSError as error:
-                log.error("metrics: cannot read the certificate anew, going on with the one before: %s", error)
+                log.error("metrics: cannot reload the certificate, still using the previous one: %s", error)
         return self._context
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(path)
+        info = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return info.st_ino, info.st_size, info.st_mtime_ns

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VF traffic counters, read when somebody scrapes, for the next scrape.
+"""VF traffic counters: each scrape starts a read for the next scrape.
 
-Reading them takes the kernel's rtnl lock, which a port that comes up holds for a second and a broken driver for
-ever. So a worker reads them, one at a time, and no scrape waits for it.
+Reading them takes the kernel's rtnl lock. A port that comes up holds it for a second, a broken driver for ever. So a
+worker reads them, one at a time, and no scrape waits for it.
 """
 
 import asyncio
@@ -10,38 +10,36 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vfagent.frozen import frozen
 from vfagent.kernel.vf_counters import VfCounters, read_counters
+from vfagent.metrics.vf_traffic import traffic_lines
+from vfagent.metrics.view import PfTraffic
 from vfagent.metrics.worker_calls import UnansweredError, worker_call
-
-if TYPE_CHECKING:
-    from vfagent.metrics.view import PfTraffic
 
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 5.0
-_SILENT_PAUSE_S = 60.0  # for PFs whose drivers have shown nothing yet
-_OUTDATED_S = 150.0  # nobody scraped in between: rather nothing than what was true long ago
+_SILENT_PAUSE_S = 60.0  # for PFs whose drivers have not counted anything yet
+_OUTDATED_S = 150.0  # older values are omitted: there was no scrape to refresh them
 _DEADLINE_S = 10.0
 
 Read = Callable[[int], dict[int, VfCounters]]
 
 
 @frozen(slots=True)
-class _Found:
-    """What a driver answered for a PF's VFs."""
+class _Answer:
+    """The counters that a driver returned for the VFs of a PF."""
 
-    traffic: "PfTraffic"
-    counted: bool  # whether anything but zeros
+    traffic: PfTraffic
+    nonzero: bool
 
 
 @dataclass(slots=True)
 class _Pf:
-    """What is known of one PF's counters, and since when."""
+    """The counters of one PF, and when they were read."""
 
-    traffic: "PfTraffic | None" = None  # None until its driver has counted something
+    traffic: PfTraffic | None = None  # None until its driver has counted something
     read_at: float = float("-inf")
 
     def due(self, now: float) -> bool:
@@ -60,11 +58,11 @@ class TrafficReader:
     ) -> None:
         self._netdevs, self._changed, self._keep, self._read = netdevs, changed, keep, read
         self._pfs: dict[str, _Pf] = {}
-        self._under_way: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._stuck: asyncio.Future[None] | None = None
 
     @property
-    def found(self) -> "dict[str, PfTraffic]":
+    def by_pf(self) -> dict[str, PfTraffic]:
         return {address: pf.traffic for address, pf in self._pfs.items() if pf.traffic}
 
     def scraped(self) -> None:
@@ -74,12 +72,12 @@ class TrafficReader:
             address: ifindex for address, ifindex in netdevs.items() if self._pfs.setdefault(address, _Pf()).due(now)
         }
         if due and not self._busy:
-            self._under_way = asyncio.create_task(self._read_all(due))
+            self._reading = asyncio.create_task(self._read_all(due))
 
     @property
     def _busy(self) -> bool:
-        """A worker is reading, or hangs in the kernel: then another would, too."""
-        return any(one is not None and not one.done() for one in (self._under_way, self._stuck))
+        """A worker is reading, or hangs in the kernel, where another one would hang too."""
+        return any(future is not None and not future.done() for future in (self._reading, self._stuck))
 
     def _drop_outdated(self, netdevs: Mapping[str, int], now: float) -> None:
         for address, pf in list(self._pfs.items()):
@@ -91,43 +89,37 @@ class TrafficReader:
     async def _read_all(self, netdevs: Mapping[str, int]) -> None:
         read = self._read
         try:
-            found = await worker_call(lambda: _each(netdevs, read), close=self._keep(), deadline_s=_DEADLINE_S)
+            answers = await worker_call(lambda: _read_each(netdevs, read), close=self._keep(), deadline_s=_DEADLINE_S)
         except (OSError, UnansweredError) as error:
             log.warning("metrics: cannot read VF counters: %s", error)
             self._stuck = error.ended if isinstance(error, UnansweredError) else None
-            found = {}
+            answers = {}
         now = time.monotonic()
         for address in netdevs:
-            self._take(self._pfs.setdefault(address, _Pf()), found.get(address), now)
+            self._update(self._pfs.setdefault(address, _Pf()), answers.get(address), now)
 
-    def _take(self, pf: _Pf, found: "_Found | None", now: float) -> None:
+    def _update(self, pf: _Pf, answer: _Answer | None, now: float) -> None:
         pf.read_at = now
-        traffic = found.traffic if found else None
-        # Once a driver has counted anything, a zero is a number: until then it only means that nothing is known.
-        if traffic != pf.traffic and (pf.traffic or (found and found.counted)):
+        traffic = answer.traffic if answer else None
+        # The kernel fills in zeros for a driver that counts nothing: a zero is a value after the first other number.
+        if traffic != pf.traffic and (pf.traffic or (answer and answer.nonzero)):
             pf.traffic = traffic
             self._changed()
 
     async def stop(self) -> None:
-        if self._under_way and not self._under_way.done():
-            self._under_way.cancel()
-            await asyncio.wait({self._under_way})
+        if self._reading and not self._reading.done():
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
 
 
-def _counted(found: VfCounters) -> bool:
-    return any(getattr(found, name) for name in found.__slots__)
-
-
-def _each(netdevs: Mapping[str, int], read: Read) -> dict[str, _Found]:
+def _read_each(netdevs: Mapping[str, int], read: Read) -> dict[str, _Answer]:
     """In the worker."""
-    from vfagent.metrics.vf_traffic import written
-
-    found: dict[str, _Found] = {}
+    answers: dict[str, _Answer] = {}
     for address, ifindex in netdevs.items():
         try:
             counters = read(ifindex)
         except OSError:
-            continue  # it is gone, or has too many VFs for one message
-        counted = any(_counted(one) for one in counters.values())
-        found[address] = _Found(written(address, counters), counted)
-    return found
+            continue  # the netdev is gone, or its VFs do not fit into one message
+        nonzero = any(getattr(vf, name) for vf in counters.values() for name in vf.__slots__)
+        answers[address] = _Answer(traffic_lines(address, counters), nonzero)
+    return answers

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What VFs carried.
+"""Traffic counters of VFs.
 
-Whoever reads the counters writes their lines too: a page of a thousand VFs has eight thousand of them, and no scrape
-should wait while they are written.
+The worker that reads the counters also formats their lines: 1,024 VFs have 8,000 of them, and a scrape must not wait
+for that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ _DIRECTIONS = {"rx": ("receive", "received by"), "tx": ("transmit", "sent by")}
 TRAFFIC = {
     **{
         f"{way}_{what}": counter(
-            f"vf_{word}_{what}", f"{what.capitalize()} {done} the VF, as its PF counts them.", "pf", "vf"
+            f"vf_{word}_{what}", f"{what.capitalize()} {done} the VF, counted by its PF.", "pf", "vf"
         )
         for way, (word, done) in _DIRECTIONS.items()
         for what in ("bytes", "packets")
     },
     **{
         f"{way}_dropped": counter(
-            f"vf_{word}_dropped_packets", f"Packets that were to be {done} the VF and were dropped.", "pf", "vf"
+            f"vf_{word}_dropped_packets", f"Packets to be {done} the VF that were dropped.", "pf", "vf"
         )
         for way, (word, done) in _DIRECTIONS.items()
     },
@@ -33,15 +33,15 @@ TRAFFIC = {
 FAMILIES = tuple(TRAFFIC.values())
 
 
-def written(pf: str, counters: Mapping[int, VfCounters]) -> PfTraffic:
+def traffic_lines(pf: str, counters: Mapping[int, VfCounters]) -> PfTraffic:
     return PfTraffic(
         frozenset(counters),
         {
             family.name: "".join(
                 [
                     f'{family.name}{{pf="{pf}",vf="{index}"}} {value}.0\n'
-                    for index, one in counters.items()
-                    if (value := getattr(one, name)) is not None
+                    for index, vf in counters.items()
+                    if (value := getattr(vf, name)) is not None
                 ]
             )
             for name, family in TRAFFIC.items()
@@ -50,12 +50,12 @@ def written(pf: str, counters: Mapping[int, VfCounters]) -> PfTraffic:
 
 
 def text(view: View) -> Iterator[str]:
-    """Of a PF that has lost VFs since nothing is shown until it is read again."""
+    """Without PFs that have lost VFs since their counters were read."""
     present = [
-        found
+        traffic
         for pf in view.status.pfs
-        if (found := view.traffic.get(pf.address)) and found.vfs <= {vf.index for vf in pf.vfs}
+        if (traffic := view.traffic.get(pf.address)) and traffic.vfs <= {vf.index for vf in pf.vfs}
     ]
     for family in FAMILIES:
-        if lines := "".join([found.lines[family.name] for found in present]):
+        if lines := "".join([traffic.lines[family.name] for traffic in present]):
             yield header(family.name, family.help, family.kind) + lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VFs: what they are, whether somebody uses them, and where they differ from the policy."""
+"""VFs: whether they are in use, and where they differ from the policy."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from vfagent.model.status import VfStatus
 
 INFO = gauge(
     "vf_info",
-    "What the VF is; labels are empty where nothing is known.",
+    "The VF; unknown labels are empty.",
     "pf",
     "vf",
     "pci_address",
@@ -20,11 +20,9 @@ INFO = gauge(
     "mac",
     "vlan",
 )
-IN_USE = gauge("vf_in_use", "Whether somebody uses the VF, so that it must not be taken away.", "pf", "vf")
-PHASE = gauge("vf_phase", "1 for the phase that the VF is in; the others are absent.", "pf", "vf", "phase")
-DIFFERS = gauge(
-    "vf_differs", "1 for each attribute of the VF that is not what the policy says.", "pf", "vf", "attribute"
-)
+IN_USE = gauge("vf_in_use", "Whether the VF is in use, so that vfagent does not remove or change it.", "pf", "vf")
+PHASE = gauge("vf_phase", "1 for the phase of the VF; the others are absent.", "pf", "vf", "phase")
+DIFFERS = gauge("vf_differs", "1 for each attribute of the VF that differs from the policy.", "pf", "vf", "attribute")
 
 FAMILIES = (INFO, IN_USE, PHASE, DIFFERS)
 

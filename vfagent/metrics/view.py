@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that a page is made from: frozen, and with nothing of the kernel in it."""
+"""The values that a page shows."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -11,7 +11,7 @@ from vfagent.model.status import Status
 
 @frozen(slots=True)
 class PfTraffic:
-    """What a PF's VFs carried: the lines of each family, by its name."""
+    """The traffic of the VFs of a PF: formatted lines, by the name of their family."""
 
     vfs: frozenset[int]
     lines: Mapping[str, str]
@@ -19,8 +19,8 @@ class PfTraffic:
 
 @frozen(slots=True)
 class View:
-    """What a page is made of."""
+    """The status, the counters and the traffic at one time."""
 
     status: Status
     counters: Counters
-    traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by address, of PFs whose drivers count
+    traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by PF address

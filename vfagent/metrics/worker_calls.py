@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Something to be worked out in a disposable child process, awaited with a deadline."""
+"""Calls of a function in a child process, with a deadline."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class UnansweredError(Exception):
-    """The child ended without an answer, or did not end in time; `ended` is done when it has."""
+    """The child ended without an answer, or not within the deadline. `ended`: done when it has ended."""
 
     def __init__(self, ended: asyncio.Future[None]) -> None:
         super().__init__("no answer from the worker")
@@ -20,16 +20,16 @@ class UnansweredError(Exception):
 
 
 async def worker_call(body: Callable[[], T], *, close: tuple[int, ...] = (), deadline_s: float) -> T:
-    """What `body` returns in a child that is forked now, and so sees everything as it is now. Raises OSError."""
+    """The result of `body` in a child that is forked now, with the state of now. Raises OSError."""
 
     def answer(send: worker.Send) -> None:
-        gc.disable()  # it would write to pages that are shared with the parent
+        gc.disable()  # a collection would write to pages that are shared with the parent
         send(body())
 
-    return await _Waiting(worker.start(answer, close=close)).answer(deadline_s)  # type: ignore[no-any-return]
+    return await _Call(worker.start(answer, close=close)).answer(deadline_s)  # type: ignore[no-any-return]
 
 
-class _Waiting:
+class _Call:
     def __init__(self, child: worker.Worker) -> None:
         self._child = child
         self._answers: list[Any] = []
@@ -44,7 +44,7 @@ class _Waiting:
         finally:
             if not self._done.done():
                 self._child.kill()
-                await asyncio.wait({self._done}, timeout=1.0)  # one that hangs in the kernel is collected later
+                await asyncio.wait({self._done}, timeout=1.0)  # one that hangs in the kernel is reaped later
         if not self._answers:
             raise UnansweredError(self._done)
         return self._answers[0]

@@ -9,7 +9,7 @@ from vfagent.model.vf_settings import VfSettings
 
 @frozen
 class Netdev:
-    """A netdev of a PF or VF. `settled`: udev has run its rules, so its name will not change any more."""
+    """A netdev of a PF or VF. `initialized`: by udev, so its name will not change any more."""
 
     name: str
     ifindex: int
@@ -18,7 +18,7 @@ class Netdev:
     mtu: int
     admin_up: bool
     carrier: bool = True
-    settled: bool = True
+    initialized: bool = True
     master: str | None = None
     addressed: bool = False
     management: str | None = None  # why the host may be administered through it
@@ -61,8 +61,8 @@ class Pf:
     numa_node: int | None = None
     eswitch: str | None = None
     hwmode: str | None = None
-    settled: bool = True  # udev has processed the PCI device, including its driver's module
-    unready: str | None = None  # what could not be observed and why
+    initialized: bool = True  # udev has processed the PCI device, including its driver's module
+    unobserved: str | None = None  # what could not be observed and why
     network: HostNetwork | None = None  # observed only if its rule or something vfagent made on it needs it
 
     @property

@@ -64,11 +64,11 @@ class PfStatus:
     model: str | None
     rule: str | None
     phase: Phase
-    vfs_wanted: int | None
-    vfs_found: int
+    vfs_desired: int | None
+    vfs_actual: int
     totalvfs: int | None
-    doing: tuple[str, ...] = ()
-    to_do: tuple[str, ...] = ()
+    running_steps: tuple[str, ...] = ()
+    pending_steps: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class GuestPhase(StrEnum):
 class GuestStatus:
     """`detail`: why it is in this phase, if that is not obvious. `outdated`: it runs with an older rule.
 
-    `holds`: the addresses of the VFs reserved for it. `starts` are vfagent's, `restarts` systemd's.
+    `vf_addresses`: the VFs that no other guest gets. `starts` are the agent's, `restarts` systemd's.
     """
 
     name: str
@@ -123,7 +123,7 @@ class GuestStatus:
     pid: int | None = None
     detail: str | None = None
     outdated: bool = False
-    holds: tuple[str, ...] = ()
+    vf_addresses: tuple[str, ...] = ()
     starts: int = 0
     start_failures: int = 0
     restarts: int | None = None

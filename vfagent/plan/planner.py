@@ -131,15 +131,15 @@ def plan_leftovers(nothing: DesiredPf, pf: Pf, driver_state: DriverState) -> Pla
 
 
 def _waiting(pf: Pf) -> str | None:
-    if pf.unready:
-        return pf.unready
+    if pf.unobserved:
+        return pf.unobserved
     if pf.driver == VFIO_DRIVER:
         return "the PF itself is on vfio-pci, for a guest"
     if pf.driver is None:
-        return "no driver is bound to the PF" if pf.settled else UDEV_NOT_DONE
+        return "no driver is bound to the PF" if pf.initialized else UDEV_NOT_DONE
     if pf.is_nic and pf.netdev is None:
         return f"driver {pf.driver} shows no netdev here yet"
-    if pf.netdev and not pf.netdev.settled:
+    if pf.netdev and not pf.netdev.initialized:
         return f"udev has not finished with {pf.netdev.name}"
     return None
 

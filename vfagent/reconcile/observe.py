@@ -43,7 +43,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     stored = host.udev.properties("pci", address)
     properties = stored or {}
-    link, unready = _pf_link(host, base)
+    link, unobserved = _pf_link(host, base)
     driver = sysfs.link(f"{base}/driver")
     return Pf(
         address=address,
@@ -62,8 +62,8 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
         # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
-        settled=_settled(host, driver, stored=stored is not None),
-        unready=unready,
+        initialized=_initialized(host, driver, stored=stored is not None),
+        unobserved=unobserved,
     )
 
 
@@ -76,7 +76,7 @@ def udev_pending(host: Host, address: PciAddress) -> bool:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     if not (sysfs.exists(QUEUE) and sysfs.exists(f"{base}/sriov_totalvfs")):
         return False
-    return not _settled(host, sysfs.link(f"{base}/driver"), stored=sysfs.exists(f"{STORED}/+pci:{address}"))
+    return not _initialized(host, sysfs.link(f"{base}/driver"), stored=sysfs.exists(f"{STORED}/+pci:{address}"))
 
 
 def udev_is_done(host: Host, address: PciAddress) -> bool:
@@ -89,7 +89,7 @@ def udev_is_done(host: Host, address: PciAddress) -> bool:
     return complete and known and sysfs.exists(f"{STORED}/+pci:{address}") and sysfs.exists(f"{base}/driver")
 
 
-def _settled(host: Host, driver: str | None, *, stored: bool) -> bool:
+def _initialized(host: Host, driver: str | None, *, stored: bool) -> bool:
     """udev stores what it knows of a device, and loads its driver after that (80-drivers.rules, RUN)."""
     return stored and (driver is not None or not host.sysfs.exists(QUEUE))
 
@@ -168,7 +168,7 @@ def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management:
         mtu=link.mtu,
         admin_up=link.admin_up,
         carrier=link.carrier,
-        settled=host.udev.properties("net", link.name) is not None,
+        initialized=host.udev.properties("net", link.name) is not None,
         master=host.sysfs.link(f"{NETDEVS}/{link.name}/master") if link.master else None,
         addressed=addressed,
         management=management,

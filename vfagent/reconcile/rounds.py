@@ -116,7 +116,7 @@ def _plan_without_rule(task: Task, pf: Pf, driver_state: DriverState) -> Plan:
 
 def _rule_pending(task: Task, pf: Pf) -> bool:
     complete = pf.driver is not None and (pf.netdev is not None or not pf.is_nic)
-    if complete or (pf.settled and pf.driver is None):
+    if complete or (pf.initialized and pf.driver is None):
         return False
     return any(may_match_later(rule.match, pf, task.identity) for rule in task.policy.pf)
 

@@ -44,7 +44,7 @@ def summary(status: Status) -> str:
     policy = "; the policy on disk is invalid" if status.policy.problems else ""
     running = sum(guest.phase is GuestPhase.RUNNING for guest in status.guests)
     guests = f"; {running} of {len(status.guests)} guests run" if status.guests else ""
-    return f"PFs: {', '.join(parts)}; {sum(pf.vfs_found for pf in status.pfs)} VFs{guests}{policy}"
+    return f"PFs: {', '.join(parts)}; {sum(pf.vfs_actual for pf in status.pfs)} VFs{guests}{policy}"
 
 
 def pf_status(state: PfState) -> PfStatus:
@@ -57,11 +57,11 @@ def pf_status(state: PfState) -> PfStatus:
         model=pf.device_name if pf else None,
         rule=state.desired.rule if state.desired else None,
         phase=state.phase,
-        vfs_wanted=state.desired.numvfs if state.desired else None,
-        vfs_found=len(pf.vfs) if pf else 0,
+        vfs_desired=state.desired.numvfs if state.desired else None,
+        vfs_actual=len(pf.vfs) if pf else 0,
         totalvfs=pf.totalvfs if pf else None,
-        doing=tuple(started.step.describe() for started in state.running.values()),
-        to_do=tuple(f"{planned.step.describe()} ({planned.reason})" for planned in plan.steps),
+        running_steps=tuple(started.step.describe() for started in state.running.values()),
+        pending_steps=tuple(f"{planned.step.describe()} ({planned.reason})" for planned in plan.steps),
         deferred=tuple(f"{item.step.describe()} ({item.reason}): {item.blocker}" for item in plan.deferred),
         waiting=plan.waiting,
         problems=tuple(map(str, plan.problems)),

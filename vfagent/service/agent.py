@@ -262,7 +262,7 @@ class Agent:
         if self.scheduler.host.sysfs.exists(QUEUE):
             return
         for state in self.scheduler.pfs.values():
-            if state.pf and not (state.pf.settled or state.dirty or state.reconciling):
+            if state.pf and not (state.pf.initialized or state.dirty or state.reconciling):
                 self.scheduler.mark_dirty(state.address, now=True)
 
     def _check_ready_again(self) -> None:

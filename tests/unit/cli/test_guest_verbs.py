@@ -47,84 +47,80 @@ def tree(tmp_path: Path) -> Tree:
     return tree
 
 
-def say(tree: Tree, verb: str, *options: str) -> int:
+def command(tree: Tree, verb: str, *options: str) -> int:
     return main([verb, "--root", str(tree.root), *options])
 
 
-def status(tree: Tree) -> None:
-    found = Status(1, "0", 1, 0.0, ready=True, policy=PolicyStatus((), "", 0.0), pfs=(), guests=(RUNNING, WAITING))
-    write_json(tree.root / "run/vfagent/status.json", encode(found))
+def write_status(tree: Tree) -> None:
+    status = Status(1, "0", 1, 0.0, ready=True, policy=PolicyStatus((), "", 0.0), pfs=(), guests=(RUNNING, WAITING))
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
 
 
-def test_plan_tells_what_a_guest_cannot_start_without(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_names_the_file_that_a_guest_lacks(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     put(tree.root / "usr/bin/qemu-system-x86_64", "")
-    assert say(tree, "plan") == 3
+    assert command(tree, "plan") == 3
     wanted = "guest x: waits: /usr/lib/ipxe/ipxe.lkrn (the iPXE image) does not exist (apt install ipxe)"
     assert wanted in capsys.readouterr().out
 
 
-def test_plan_tells_what_would_start_where(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    assert say(tree, "plan") == 3
+def test_plan_prints_the_vfs_that_a_guest_would_start_on(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(tree, "plan") == 3
     assert f"guest x: start on {PF}/vf0 ({tree.vfs(PF)[0]}) by its iPXE image" in capsys.readouterr().out
-    say(tree, "plan", "--json")
+    command(tree, "plan", "--json")
     guest = json.loads(capsys.readouterr().out)[-1]
     assert (guest["guest"], guest["argv"][0]) == ("x", "/usr/bin/qemu-system-x86_64")
 
 
-def test_plan_tells_what_cannot_boot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_why_a_guest_cannot_boot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.add_device(tree.vfs(PF)[0], vendor="0x15b3", device="0x1018")
-    assert say(tree, "plan") == 3
+    assert command(tree, "plan") == 3
     assert "guest x: waits: iPXE has no driver for VFs 15b3:1018" in capsys.readouterr().out
 
 
-def test_plan_knows_guests_that_run_and_guests_that_were_stopped(
-    tree: Tree, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_leaves_running_and_stopped_guests_as_they_are(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     records = GuestRecords(tree.root)
     records.keep("x", Record(rule_digest(load(tree.root).guest[0]), "it was stopped by hand"))
-    assert say(tree, "plan") == 0
+    assert command(tree, "plan") == 0
     assert "guest x: is not started: it was stopped by hand" in capsys.readouterr().out
     records.set_vf_users({PciAddress(tree.vfs(PF)[0]): "x"})
     (tree.root / "sys/fs/cgroup/machine.slice/vfagent-guest-x.service").mkdir(parents=True)
-    assert say(tree, "plan") == 0
+    assert command(tree, "plan") == 0
     assert "guest x: runs on" in capsys.readouterr().out
 
 
-def test_guest_list_shows_each_with_what_it_waits_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    status(tree)
-    assert say(tree, "guest", "list") == 0
+def test_guest_list_shows_what_each_guest_waits_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    write_status(tree)
+    assert command(tree, "guest", "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["x", "running", f"{PF}/vf0", "iPXE", "image", "pid", "4711"]
     assert lines[1].endswith("its PF is\\x1b stuck")
-    assert say(tree, "guest", "list", "--json") == 0
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["x", "y"]
+    assert command(tree, "guest", "list", "--json") == 0
+    assert [guest["name"] for guest in json.loads(capsys.readouterr().out)] == ["x", "y"]
 
 
 def test_status_shows_guests_and_is_not_converged_while_one_waits(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status(tree)
-    assert say(tree, "status") == 3
+    write_status(tree)
+    assert command(tree, "status") == 3
     assert "guests:" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("argv", [("list",), ("start", "x"), ("stop", "x")])
-def test_without_the_service_the_exit_status_says_so(
+def test_guest_commands_without_the_service_exit_with_6(
     tree: Tree, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]
 ) -> None:
-    assert say(tree, "guest", *argv) == 6
+    assert command(tree, "guest", *argv) == 6
     assert "the service is not running" in capsys.readouterr().err
 
 
-def test_a_rom_for_a_guest_that_is_not_there_names_those_that_are(
-    tree: Tree, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rom_build_for_an_unknown_guest_suggests_a_name(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.policy(POLICY.replace('name = "x"', 'name = "cirros"'))
-    assert say(tree, "rom", "build", "cirrso") == 1
-    said = 'vfagent: guest cirrso: there is no such guest, allowed are cirros, did you mean "cirros"?\n'
-    assert capsys.readouterr().err == said
+    assert command(tree, "rom", "build", "cirrso") == 1
+    message = 'vfagent: guest cirrso: there is no such guest, allowed are cirros, did you mean "cirros"?\n'
+    assert capsys.readouterr().err == message
 
 
-def test_a_rom_for_a_guest_that_needs_none_says_so(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    assert say(tree, "rom", "build", "x") == 1
-    assert capsys.readouterr().err.splitlines()[0] == "vfagent: guest x: boots by no ROM"
+def test_rom_build_for_a_guest_that_needs_no_rom_is_an_error(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(tree, "rom", "build", "x") == 1
+    assert capsys.readouterr().err.splitlines()[0] == "vfagent: guest x: does not boot from a ROM"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`status` beside a policy that was changed and not taken."""
+"""`status` after the policy on disk was changed and not loaded."""
 
 import time
 from pathlib import Path
@@ -26,44 +26,44 @@ def tree(tmp_path: Path) -> Tree:
     return tree
 
 
-def status(tree: Tree, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def status_lines(tree: Tree, capsys: pytest.CaptureFixture[str]) -> list[str]:
     main(["status", "--root", str(tree.root)])
     return capsys.readouterr().out.splitlines()
 
 
-def in_force(tree: Tree, digest: str, *problems: str) -> Status:
+def write_status(tree: Tree, digest: str, *problems: str) -> Status:
     policy = PolicyStatus(("/etc/vfagent/policy.toml",), digest, 0.0, problems)
-    found = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=())
-    write_json(tree.root / "run/vfagent/status.json", encode(found))
-    return found
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=())
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+    return status
 
 
-def test_status_says_when_the_policy_on_disk_is_not_the_one_in_force(
+def test_status_says_when_the_policy_on_disk_is_not_the_active_one(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    in_force(tree, load(tree.root).digest)
-    assert "on disk" not in "\n".join(status(tree, capsys))
+    write_status(tree, load(tree.root).digest)
+    assert "on disk" not in "\n".join(status_lines(tree, capsys))
     tree.policy(POLICY.replace("vfs = 2", "vfs = 3"))
     line = "  the policy on disk is not the active one: see vfagent plan; systemctl reload vfagent loads it"
-    assert status(tree, capsys)[2] == line
+    assert status_lines(tree, capsys)[2] == line
     assert main(["status", "--root", str(tree.root)]) == 0
     capsys.readouterr()
     tree.policy(POLICY)
-    assert "on disk" not in "\n".join(status(tree, capsys))
+    assert "on disk" not in "\n".join(status_lines(tree, capsys))
 
 
 def test_status_says_once_that_the_policy_on_disk_is_invalid(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    in_force(tree, load(tree.root).digest)
+    write_status(tree, load(tree.root).digest)
     tree.policy("[[pf")
-    assert "  the policy on disk is not the active one, and is invalid: see vfagent check" in status(tree, capsys)
-    in_force(tree, "abc", "policy.toml:1: not TOML")
-    assert "on disk" not in "\n".join(status(tree, capsys))
+    assert "  the policy on disk is not the active one, and is invalid: see vfagent check" in status_lines(tree, capsys)
+    write_status(tree, "abc", "policy.toml:1: not TOML")
+    assert "on disk" not in "\n".join(status_lines(tree, capsys))
 
 
 def test_a_screen_reads_the_policy_again_only_when_its_files_change(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = in_force(tree, load(tree.root).digest).policy
+    policy = write_status(tree, load(tree.root).digest).policy
     read: list[Path] = []
 
     def counted(root: Path) -> Policy:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`status --watch`: what is on the screen, at 80 columns and fewer, and what is not."""
+"""`status --watch`: the screen at different sizes, and its colours."""
 
 import re
 from dataclasses import replace
@@ -20,19 +20,19 @@ FAILURE = FailureStatus(
 
 
 def status() -> Status:
-    """Much at once: a PF at work, one stuck, one fresh, a guest that runs and one that waits."""
-    found = views.view().status
-    working, stuck, fresh = found.pfs
+    """A PF that converges, one stuck, one unknown, a guest that runs and one that waits."""
+    base = views.view().status
+    working, stuck, fresh = base.pfs
     steps = (
         TimedStep(f"bind {views.STORAGE}/vf1 to vfio-pci", NOW - 13.5, NOW - 13.0, "bind vf1: EBUSY"),
         TimedStep(f"create 4 VFs on {views.STORAGE}", NOW - 70.25, NOW - 70.0),
     )
-    working = replace(working, doing=(f"set MTU of {views.STORAGE} to 9000",), timeline=steps)
-    return replace(found, pfs=(working, replace(stuck, failures=(FAILURE,)), fresh))
+    working = replace(working, running_steps=(f"set MTU of {views.STORAGE} to 9000",), timeline=steps)
+    return replace(base, pfs=(working, replace(stuck, failures=(FAILURE,)), fresh))
 
 
-def shown(found: Status, terminal: Terminal = PLAIN) -> str:
-    return "\n".join(screen(found, terminal))
+def shown(status: Status, terminal: Terminal = PLAIN) -> str:
+    return "\n".join(screen(status, terminal))
 
 
 def flat(text: str) -> str:
@@ -63,10 +63,10 @@ PF            interface  phase       VFs     rule
 0000:86:00.0             unknown     0
 
 guest   phase    pid   VFs, or what it waits for
-cirros  running  4711  0000:3b:00.0/vf0 (by an older rule)
+cirros  running  4711  0000:3b:00.0/vf0 (with an older rule)
 late    waiting        no PF of rule 'late' is here
 
-lately
+recent
    13 s ago: bind vf1: EBUSY
     1 m ago: create 4 VFs on 0000:3b:00.0, in 0.25 s
 
@@ -87,12 +87,12 @@ def test_no_line_is_wider_than_the_terminal_and_no_screen_longer(columns: int, r
     assert len(lines) < rows
 
 
-def test_a_policy_that_is_not_in_force_is_told_above_the_errors() -> None:
+def test_a_policy_that_is_not_active_is_reported_above_the_errors() -> None:
     lines = screen(status(), PLAIN, "the policy on disk is not the active one")
     assert lines[2:6] == ["", "policy", "  the policy on disk is not the active one", ""]
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_lines_that_do_not_fit_are_counted() -> None:
     lines = screen(status(), Terminal(80, 24, colour=False, now=NOW))
     assert re.fullmatch(r"… \d+ more lines: vfagent status has them", lines[-1])
     assert any(line.startswith("cirros") for line in lines)
@@ -106,7 +106,7 @@ def test_errors_are_never_cut() -> None:
         assert FAILURE.hint in text
 
 
-def test_without_colour_there_is_no_escape_and_with_it_the_same_text() -> None:
+def test_colour_adds_only_escapes_to_the_text() -> None:
     plain = shown(status())
     coloured = shown(status(), replace(PLAIN, colour=True))
     assert "\x1b" not in plain
@@ -115,35 +115,35 @@ def test_without_colour_there_is_no_escape_and_with_it_the_same_text() -> None:
     assert "\x1b[32mrunning\x1b[0m" in coloured
 
 
-def test_colour_goes_by_the_phase_not_by_a_name_that_looks_like_one() -> None:
+def test_colour_depends_on_the_phase_column_only() -> None:
     guest = GuestStatus("failed", GuestPhase.RUNNING, "vfagent-guest-failed.service", ("stuck",))
     text = shown(replace(status(), guests=(guest,)), replace(PLAIN, colour=True))
     assert "failed  \x1b[32mrunning\x1b[0m" in text
 
 
-def test_vfs_that_are_alike_share_a_line() -> None:
-    found = views.converging()
-    assert found.pf
-    found.pf = replace(found.pf, vfs=tuple(views.vf(index, enabled=index == 5) for index in range(128)))
-    found.plan = replace(found.plan, batches=(), deferred=())
-    pf = replace(status().pfs[0], vfs=pf_status(found).vfs)
+def test_adjacent_equal_vfs_share_a_line() -> None:
+    state = views.converging()
+    assert state.pf
+    state.pf = replace(state.pf, vfs=tuple(views.vf(index, enabled=index == 5) for index in range(128)))
+    state.plan = replace(state.plan, batches=(), deferred=())
+    pf = replace(status().pfs[0], vfs=pf_status(state).vfs)
     lines = [line.rstrip() for line in screen(replace(status(), pfs=(pf,), guests=()), PLAIN) if "/vf" in line]
     assert [line.split()[0] for line in lines[-3:]] == [f"{views.STORAGE}/{vfs}" for vfs in ("vf0-4", "vf5", "vf6-127")]
     assert "held open" in lines[-2]
 
 
-def test_names_of_hardware_and_people_do_no_harm() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     pf = replace(status().pfs[0], interface="a\x1b[2Jb\n", rule="ä" * 300, problems=("x\x07y",))
     text = shown(replace(status(), pfs=(pf,)))
     assert all(char.isprintable() or char == "\n" for char in text)
     assert r"a\x1b[2Jb\x0a" in text
 
 
-def test_a_refused_policy_a_failed_guest_and_a_pf_s_problem_are_errors() -> None:
+def test_errors_include_policy_pf_and_guest_problems() -> None:
     guest = GuestStatus("x", GuestPhase.FAILED, "vfagent-guest-x.service", detail="its unit failed: signal")
     pf = replace(status().pfs[2], phase=Phase.FAILED, problems=("9 VFs are wanted, and 8 are possible",))
-    found = replace(status(), pfs=(pf,), guests=(guest,), policy=PolicyStatus((), "", 0.0, ("policy.toml:3: no",)))
-    text = shown(found)
+    failed = replace(status(), pfs=(pf,), guests=(guest,), policy=PolicyStatus((), "", 0.0, ("policy.toml:3: no",)))
+    text = shown(failed)
     errors = text.partition("errors\n")[2].partition("\n\n")[0]
     assert errors.splitlines() == [
         "  policy refused: policy.toml:3: no",
@@ -152,7 +152,7 @@ def test_a_refused_policy_a_failed_guest_and_a_pf_s_problem_are_errors() -> None
     ]
 
 
-def test_a_quiet_host_has_no_errors_and_nothing_to_do() -> None:
+def test_empty_sections_are_left_out() -> None:
     pf = replace(status().pfs[2], phase=Phase.CONVERGED)
     text = shown(replace(status(), pfs=(pf,), guests=()))
-    assert not re.search(r"^(errors|now|lately|guest|VF)", text, re.MULTILINE)
+    assert not re.search(r"^(errors|now|recent|guest|VF)", text, re.MULTILINE)

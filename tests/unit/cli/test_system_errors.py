@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the system refuses is one line that says what, never a traceback."""
+"""A system error is one line with object and cause, never a traceback."""
 
 import subprocess
 import sys
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.tree import Tree, put
-from vfagent.cli.commands import VERBS
-from vfagent.cli.main import main
+from vfagent.cli.main import VERBS, main
 from vfagent.model.pci import PciAddress
 from vfagent.store.state import State
 
@@ -34,7 +33,7 @@ def program(*argv: str, stdout: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("pfs", [1, 200])
-def test_output_that_finds_no_room_is_an_error_of_one_line(tree: Tree, pfs: int) -> None:
+def test_output_to_a_full_disk_is_an_error_of_one_line(tree: Tree, pfs: int) -> None:
     for index in range(2, pfs + 1):
         tree.add_pf(f"0000:{index:02x}:00.0", vfs=8)
     done = program("list", "--root", str(tree.root), stdout="/dev/full")
@@ -42,16 +41,16 @@ def test_output_that_finds_no_room_is_an_error_of_one_line(tree: Tree, pfs: int)
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-@pytest.mark.parametrize(("name", "found"), [("absent", "nothing"), ("file", "a file")])
-def test_a_root_that_is_no_folder_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, name: str, found: str
+@pytest.mark.parametrize(("name", "kind"), [("absent", "nothing"), ("file", "a file")])
+def test_a_root_that_is_not_a_folder_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, name: str, kind: str
 ) -> None:
     put(tmp_path / "file", "")
     words = needs_words.get(verb, [])
     assert main([verb, "--root", str(tmp_path / name), *words]) == 1
     out, err = capsys.readouterr()
     line, _, hint = err.partition("\n")
-    assert (out, line) == ("", f"vfagent: --root {tmp_path}/{name}: found {found}, allowed is a folder")
+    assert (out, line) == ("", f"vfagent: --root {tmp_path}/{name}: found {kind}, allowed is a folder")
     assert hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
@@ -63,7 +62,7 @@ Refuse = Callable[[type[OSError], int, str], None]
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     """Makes the first write of `release` fail."""
 
-    monkeypatch.setattr("vfagent.cli.commands.only_here", lambda _: None)
+    monkeypatch.setattr("vfagent.cli.main.require_own_host", lambda *_: None)
 
     def refused(kind: type[OSError], number: int, text: str) -> None:
         def fail(_: State, address: PciAddress) -> None:
@@ -74,7 +73,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     return refused
 
 
-def test_release_without_the_right_to_says_whose_right_it_is(
+def test_release_without_permission_hints_at_root(
     tree: Tree, refuse: Refuse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refuse(PermissionError, 13, "Permission denied")

@@ -64,30 +64,30 @@ STEPS: dict[Step, tuple[str, ...]] = {
 }
 
 
-def test_a_duration_falls_into_the_first_bucket_that_holds_it() -> None:
-    found = Histogram((0.1, 1.0))
+def test_a_duration_is_counted_in_the_first_bucket_it_fits() -> None:
+    histogram = Histogram((0.1, 1.0))
     for seconds in (0.1, 0.2, 1.0, 5.0):
-        found.observe(seconds)
-    assert list(found.cumulative()) == [("0.1", 1), ("1.0", 3), ("+Inf", 4)]
-    assert found.count == 4
-    assert found.sum_s == pytest.approx(6.3)
+        histogram.observe(seconds)
+    assert list(histogram.cumulative()) == [("0.1", 1), ("1.0", 3), ("+Inf", 4)]
+    assert histogram.count == 4
+    assert histogram.sum_s == pytest.approx(6.3)
 
 
-def test_every_step_there_is_has_a_kind_and_attributes() -> None:
+def test_every_step_has_a_kind_and_attributes() -> None:
     assert {type(step) for step in STEPS} == set(get_args(Step))
     assert {step.KIND for step in STEPS} == set(KINDS)
     assert all(step.changes == names for step, names in STEPS.items())
     assert {name for names in STEPS.values() for name in names} <= set(ATTRIBUTES)
 
 
-def test_differences_are_told_by_vf_and_of_the_pf() -> None:
+def test_differences_are_grouped_by_vf() -> None:
     settings = ConfigureVf(PF, 1, 3, VfSettings(trust=True))
-    found = differing([SetMtu(PF, 1, 9000), settings, BindDriver(PF, 3, VF, None)])
-    assert found == {None: ("mtu",), 3: ("driver", "trust")}
+    differences = differing([SetMtu(PF, 1, 9000), settings, BindDriver(PF, 3, VF, None)])
+    assert differences == {None: ("mtu",), 3: ("driver", "trust")}
     assert vf_index(settings) == 3
 
 
-def test_counting_the_same_again_makes_nothing_larger() -> None:
+def test_counters_do_not_grow_with_the_number_of_steps() -> None:
     counters = Counters()
     before = (len(counters.steps), len(counters.drifts), len(counters.step_failures))
     for step in STEPS:
@@ -97,7 +97,7 @@ def test_counting_the_same_again_makes_nothing_larger() -> None:
     assert sum(counters.step_failures.values()) == len(STEPS)
 
 
-def test_each_change_is_a_generation() -> None:
+def test_each_change_increases_the_generation() -> None:
     counters = Counters()
     for change in (
         counters.changed,
@@ -112,7 +112,7 @@ def test_each_change_is_a_generation() -> None:
 
 
 @pytest.mark.parametrize(("uptime", "expected"), [(20.0, 20.0), (86_400.0, None)])
-def test_the_boot_s_length_is_told_by_the_agent_that_the_boot_started(
+def test_boot_to_ready_is_set_only_if_the_boot_started_the_agent(
     uptime: float, expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "clock_gettime", lambda clock: uptime)

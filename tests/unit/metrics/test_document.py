@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent-metrics(7) documents every family that there is."""
+"""vfagent-metrics(7) documents every family."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vfagent.plan.steps import KINDS
 PAGE = Path(__file__).parents[3] / "packaging/man/vfagent-metrics.7.md"
 
 
-def test_the_page_has_the_reference_of_this_code() -> None:
+def test_the_page_has_the_generated_reference() -> None:
     """If not: python3 -m vfagent.metrics.document <PAGE >new, and read the difference."""
     assert page_with_reference(PAGE.read_text()) == PAGE.read_text()
 
@@ -26,15 +26,15 @@ def test_every_phase_is_explained() -> None:
 
 
 def values(term: str) -> list[str]:
-    """What the page says that a label can be: the list in its first sentence."""
+    """The values of a label, which the first sentence lists."""
     entry = PAGE.read_text().replace("\\_", "_").partition(f"\n{term}\n:   ")[2].partition("\n\n")[0]
     return " ".join(entry.split()).partition(": ")[2].partition(".")[0].split(", ")
 
 
-def test_every_value_that_a_label_can_have_is_listed() -> None:
+def test_every_value_of_a_label_is_listed() -> None:
     assert values("**step**") == list(KINDS)
     assert values("**attribute**") == list(ATTRIBUTES)
-    assert values("**attribute** of *vfagent_pf_unsupported*") == [str(one) for one in Attribute]
+    assert values("**attribute** of *vfagent_pf_unsupported*") == [str(attribute) for attribute in Attribute]
     assert values("**source**") == list(Counters().overflows)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of HTTP is understood, and what is answered to the rest."""
+"""Requests that are accepted, and the responses to the rest."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from vfagent.metrics.http import RefusedRequestError, Request, index, parse, ref
         ("GET / HTTP/1.1\r\nX: gzip\r\n\r\n", Request("/", gzip=False)),
     ],
 )
-def test_a_request_is_read(head: str, request_: Request) -> None:
+def test_a_valid_request_is_parsed(head: str, request_: Request) -> None:
     assert parse(head.encode()) == request_
 
 
@@ -42,17 +42,17 @@ def test_a_request_is_read(head: str, request_: Request) -> None:
         ("CONNECT a:443 HTTP/1.1", 405),
     ],
 )
-def test_a_request_is_refused(first: str, status: int) -> None:
+def test_an_invalid_request_is_refused(first: str, status: int) -> None:
     with pytest.raises(RefusedRequestError) as caught:
         parse(f"{first}\r\n\r\n".encode("latin-1"))
     assert caught.value.status == status
-    answer = refusal(caught.value).packed().decode()
+    answer = refusal(caught.value).encode().decode()
     assert answer.startswith(f"HTTP/1.1 {status} ")
     assert ("Allow: GET\r\n" in answer) == (status == 405)
     assert "\r\nConnection: close\r\n\r\n" in answer
 
 
-def test_the_index_leads_to_the_metrics() -> None:
-    head, _, body = index().packed().partition(b"\r\n\r\n")
+def test_the_index_page_links_to_the_metrics() -> None:
+    head, _, body = index().encode().partition(b"\r\n\r\n")
     assert b'href="/metrics"' in body
     assert f"Content-Length: {len(body)}".encode() in head

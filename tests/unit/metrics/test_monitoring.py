@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules, alerts, runbook and dashboard: sound by promtool, and about metrics that there are."""
+"""Rules, alerts, runbook and dashboard: promtool accepts them, and their metrics exist."""
 
 import json
 import re
@@ -21,21 +21,21 @@ NUMBERS = {f"{family.name}{suffix}" for family in FAMILIES for suffix in ("", "_
 VARIABLES = {"$datasource": "x", "$instance": "a", "$job": "vfagent", "$pf": "0000:3b:00.0"}
 
 
-def test_the_scrape_configuration_is_sound() -> None:
+def test_promtool_accepts_the_scrape_configuration() -> None:
     passes("promtool", "check", "config", "--syntax-only", FOLDER / "prometheus.yml")
 
 
-def test_the_rules_are_sound() -> None:
+def test_promtool_accepts_the_rules() -> None:
     passes("promtool", "check", "rules", FOLDER / "rules/vfagent.yml")
 
 
 @pytest.mark.wide
-def test_alerts_fire_when_they_should_and_not_else() -> None:
+def test_alerts_fire_when_they_should() -> None:
     passes("promtool", "test", "rules", FOLDER / "rules_test.yml")
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_is_explained_and_tried_both_ways(name: str) -> None:
+def test_every_alert_is_in_the_runbook_and_tested_both_ways(name: str) -> None:
     runbook, tests = (FOLDER / "runbook.md").read_text(), (FOLDER / "rules_test.yml").read_text()
     assert f"\n## {name}\n\n**Means:** " in runbook
     assert f"runbook.md#{name.lower()}\n" in RULES
@@ -43,7 +43,7 @@ def test_every_alert_is_explained_and_tried_both_ways(name: str) -> None:
     assert re.search(rf"alertname: {name}}}", tests)
 
 
-def test_the_runbook_explains_no_alert_that_is_gone() -> None:
+def test_the_runbook_has_exactly_the_alerts() -> None:
     assert re.findall(r"^## (\S+)$", (FOLDER / "runbook.md").read_text(), re.MULTILINE) == ALERTS
 
 
@@ -52,14 +52,14 @@ def names_in(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("file", ["rules/vfagent.yml", "rules_test.yml", "dashboard.json", "README.md", "runbook.md"])
-def test_only_metrics_that_there_are_are_spoken_of(file: str) -> None:
+def test_every_metric_named_here_exists(file: str) -> None:
     text = (FOLDER / file).read_text().replace("vfagent_pf_vfs_*", "")
     for name in sorted(RECORDED, key=len, reverse=True):
         text = text.replace(name, "")
     none_of([f"{file}: {name}" for name in sorted(names_in(text) - NUMBERS)])
 
 
-def test_every_recording_is_tried() -> None:
+def test_every_recording_rule_is_tested() -> None:
     tests = (FOLDER / "rules_test.yml").read_text()
     assert all(f"- expr: {name}\n" in tests for name in RECORDED)
 
@@ -72,13 +72,13 @@ def queries() -> Iterator[str]:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
 
-def test_the_dashboard_is_chosen_by_source_host_and_pf() -> None:
-    assert [one["name"] for one in DASHBOARD["templating"]["list"]] == ["datasource", "job", "instance", "pf"]
+def test_the_dashboard_has_variables_for_source_host_and_pf() -> None:
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "job", "instance", "pf"]
     sources = [panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel]
     assert set(sources) == {"${datasource}"}
 
 
-def test_the_dashboard_s_panels_do_not_overlap() -> None:
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -88,7 +88,7 @@ def test_the_dashboard_s_panels_do_not_overlap() -> None:
         taken |= cells
 
 
-def test_the_dashboard_s_queries_are_queries(tmp_path: Path) -> None:
+def test_promtool_accepts_the_queries_of_the_dashboard(tmp_path: Path) -> None:
     """As rules, which promtool reads, with values in place of the variables."""
     lines = ["groups:", "  - name: dashboard", "    rules:"]
     for number, query in enumerate(queries()):
@@ -100,7 +100,7 @@ def test_the_dashboard_s_queries_are_queries(tmp_path: Path) -> None:
     passes("promtool", "check", "rules", rules)
 
 
-def test_the_dashboard_shows_what_matters() -> None:
+def test_the_dashboard_shows_every_other_metric() -> None:
     shown = names_in("\n".join(queries()))
     left_out = KNOWN - {name.removesuffix("_bucket") for name in shown}
     assert left_out <= {

@@ -29,20 +29,20 @@ def counters_of(message: bytes) -> dict[int, VfCounters]:
 
 
 def test_each_vf_s_counters_are_read() -> None:
-    found = counters_of(link_message(2, "eth0", info(0, 1, 2, 3, 4, 5, 6, 7, 8), info(1, *[0] * 8)))
-    assert found[0] == VfCounters(
+    counters = counters_of(link_message(2, "eth0", info(0, 1, 2, 3, 4, 5, 6, 7, 8), info(1, *[0] * 8)))
+    assert counters[0] == VfCounters(
         rx_packets=1, tx_packets=2, rx_bytes=3, tx_bytes=4, broadcast=5, multicast=6, rx_dropped=7, tx_dropped=8
     )
-    assert found[1] == VfCounters(*[0] * 8)
+    assert counters[1] == VfCounters(*[0] * 8)
 
 
-def test_a_number_of_64_bits_is_whole() -> None:
+def test_a_64_bit_counter_is_not_truncated() -> None:
     assert counters_of(link_message(2, "eth0", info(0, 2**64 - 1)))[0].rx_packets == 2**64 - 1
 
 
-def test_a_counter_that_an_older_kernel_lacks_is_not_zero() -> None:
-    found = counters_of(link_message(2, "eth0", info(0, 1, 2, 3, 4, 5, 6)))
-    assert (found[0].multicast, found[0].rx_dropped) == (6, None)
+def test_a_counter_missing_in_an_older_kernel_is_none() -> None:
+    counters = counters_of(link_message(2, "eth0", info(0, 1, 2, 3, 4, 5, 6)))
+    assert (counters[0].multicast, counters[0].rx_dropped) == (6, None)
 
 
 def test_a_pf_without_vfs_or_without_counters_has_none() -> None:
@@ -51,23 +51,23 @@ def test_a_pf_without_vfs_or_without_counters_has_none() -> None:
 
 
 @pytest.mark.parametrize("cut", range(16, 400, 7))
-def test_a_list_that_is_cut_is_not_believed(cut: int) -> None:
+def test_a_truncated_list_is_ignored(cut: int) -> None:
     whole = link_message(2, "eth0", info(0, *range(1, 9)), info(1, *range(1, 9)))
-    found = counters_of(whole[: 32 + cut])
-    assert set(found) in (set(), {0})
-    assert all(one == VfCounters(*range(1, 9)) for one in found.values())
+    counters = counters_of(whole[: 32 + cut])
+    assert set(counters) in (set(), {0})
+    assert all(vf == VfCounters(*range(1, 9)) for vf in counters.values())
 
 
-def test_a_vf_that_the_driver_does_not_tell_of_takes_no_other_s_counters() -> None:
-    found = counters_of(link_message(2, "eth0", info(0, 1), info(2, 3)))
-    assert {index: one.rx_packets for index, one in found.items()} == {0: 1, 2: 3}
+def test_a_vf_that_the_driver_omits_gets_no_other_vfs_counters() -> None:
+    counters = counters_of(link_message(2, "eth0", info(0, 1), info(2, 3)))
+    assert {index: vf.rx_packets for index, vf in counters.items()} == {0: 1, 2: 3}
 
 
 def longer(message: bytes, rest: bytes) -> bytes:
     return struct.pack("=I", len(message) + len(rest)) + message[4:] + rest
 
 
-def test_a_message_whose_list_has_wrapped_its_length_is_refused() -> None:
+def test_a_list_longer_than_its_16_bit_length_is_refused() -> None:
     whole = link_message(2, "eth0", info(0, *range(1, 9)))
     rest = attribute(NUM_VF, struct.pack("=I", 340)) + attribute(0x7FF, bytes(0xFF00)) * 2
     with pytest.raises(OSError, match="Message too long") as caught:
@@ -75,13 +75,13 @@ def test_a_message_whose_list_has_wrapped_its_length_is_refused() -> None:
     assert caught.value.errno == errno.EMSGSIZE
 
 
-def test_a_message_that_is_long_for_other_reasons_is_read() -> None:
+def test_a_long_message_with_a_short_list_is_read() -> None:
     whole = link_message(2, "eth0", info(0, 1))
     rest = attribute(NUM_VF, struct.pack("=I", 1)) + attribute(0x7FF, bytes(0xFF00)) * 2
     assert counters_of(longer(whole, rest))[0].rx_packets == 1
 
 
-def test_the_kernel_s_error_is_an_oserror() -> None:
+def test_a_netlink_error_is_an_oserror() -> None:
     header = struct.pack("=IHHII", 36, 2, 0, 1, 0)
     with pytest.raises(OSError) as caught:
         counters_of(header + struct.pack("=i", -errno.ENODEV) + bytes(16))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VF's phase and what it differs in, from its PF's state."""
+"""The phase and the differences of a VF, from the state of its PF."""
 
 from dataclasses import replace
 
@@ -22,9 +22,9 @@ def phases(state: PfState) -> list[Phase]:
 
 
 def state(plan: Plan) -> PfState:
-    found = views.converging()
-    found.plan = plan
-    return found
+    pf = views.converging()
+    pf.plan = plan
+    return pf
 
 
 def planned(index: int) -> Planned:
@@ -35,7 +35,7 @@ def one_group(*steps: Planned) -> Plan:
     return Plan(batches=((steps,),))
 
 
-def test_each_vf_has_its_own() -> None:
+def test_each_vf_has_its_own_phase() -> None:
     assert phases(views.converging()) == [Phase.DEFERRED, Phase.CONVERGING, Phase.CONVERGED, Phase.CONVERGING]
 
 
@@ -43,23 +43,23 @@ def test_vfs_of_a_converged_pf_are_converged() -> None:
     assert set(phases(state(Plan()))) == {Phase.CONVERGED}
 
 
-def test_a_step_that_was_given_up_fails_its_vf_alone() -> None:
-    found = state(one_group(planned(1)))
-    found.suspended, found.failures = Suspended(found.plan.steps), (Failure("x", "x"),)
-    assert phases(found) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
+def test_a_suspended_step_fails_only_its_vf() -> None:
+    pf = state(one_group(planned(1)))
+    pf.suspended, pf.failures = Suspended(pf.plan.steps), (Failure("x", "x"),)
+    assert phases(pf) == [Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED, Phase.CONVERGED]
 
 
-def test_a_problem_of_a_vf_fails_it_alone() -> None:
-    found = phases(state(Plan(problems=(Problem("shares IOMMU group 4 with 0000:00:01.0", vf=2),))))
-    assert found == [Phase.CONVERGED, Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED]
+def test_a_problem_of_a_vf_fails_only_that_vf() -> None:
+    vf_phases = phases(state(Plan(problems=(Problem("shares IOMMU group 4 with 0000:00:01.0", vf=2),))))
+    assert vf_phases == [Phase.CONVERGED, Phase.CONVERGED, Phase.FAILED, Phase.CONVERGED]
 
 
-def test_a_problem_of_the_pf_fails_all() -> None:
+def test_a_problem_of_the_pf_fails_all_its_vfs() -> None:
     text = "9 VFs are wanted, and 8 are possible"
-    found = state(Plan(problems=(Problem(text),)))
-    assert found.desired
-    found.desired = replace(found.desired, problem=text)
-    assert set(phases(found)) == {Phase.FAILED}
+    pf = state(Plan(problems=(Problem(text),)))
+    assert pf.desired
+    pf.desired = replace(pf.desired, problem=text)
+    assert set(phases(pf)) == {Phase.FAILED}
 
 
 @pytest.mark.parametrize("name", ["vlan10", "vf0"])
@@ -77,44 +77,44 @@ def test_a_problem_of_a_vlan_interface_fails_no_vf_whatever_its_name(name: str) 
         ({"plan": Plan(waiting=("no driver",))}, Phase.WAITING),
     ],
 )
-def test_what_is_said_of_the_pf_as_a_whole_holds_for_its_vfs(change: dict[str, object], phase: Phase) -> None:
+def test_a_phase_of_the_whole_pf_is_that_of_its_vfs(change: dict[str, object], phase: Phase) -> None:
     assert set(phases(replace(views.converging(), **change))) == {phase}  # type: ignore[arg-type]
 
 
-def test_a_step_that_runs_keeps_its_vf_converging() -> None:
-    found = state(Plan())
-    found.take(StepStarted(planned(0).step, "found off", 1.0))
-    assert phases(found)[0] is Phase.CONVERGING
+def test_a_running_step_keeps_its_vf_converging() -> None:
+    pf = state(Plan())
+    pf.take(StepStarted(planned(0).step, "found off", 1.0))
+    assert phases(pf)[0] is Phase.CONVERGING
 
 
-def test_differences_are_the_plan_s_deferred_ones_included() -> None:
-    found = pf_status(views.converging())
-    assert [vf.differs for vf in found.vfs] == [("link_state",), ("trust", "vlan"), (), ("driver",)]
-    assert found.differs == ("mtu",)
+def test_differences_include_deferred_steps() -> None:
+    status = pf_status(views.converging())
+    assert [vf.differs for vf in status.vfs] == [("link_state",), ("trust", "vlan"), (), ("driver",)]
+    assert status.differs == ("mtu",)
     deferred = Deferred(SetNumvfs(views.STORAGE, 6), "found 4 VFs", "vf0: in use")
     assert pf_status(state(Plan(deferred=(deferred,)))).differs == ("numvfs",)
 
 
 def test_a_vf_set_without_what_its_driver_refuses_is_done() -> None:
     """A message for several VFs is refused for one attribute; then each VF is set alone and without it."""
-    pf_state = state(one_group(planned(1)))
-    planned_step = pf_state.plan.steps[0].step
+    pf = state(one_group(planned(1)))
+    planned_step = pf.plan.steps[0].step
     assert isinstance(planned_step, ConfigureVf)
     reduced = replace(planned_step, settings=VfSettings(trust=True))
     for step in (planned_step, reduced):
-        pf_state.take(StepStarted(step, "found off", 1.0))
-    assert len(pf_state.running) == 1
-    pf_state.take(StepEnded(reduced, 2.0))
-    assert pf_state.running == {}
-    assert pf_status(pf_state).doing == ()
+        pf.take(StepStarted(step, "found off", 1.0))
+    assert len(pf.running) == 1
+    pf.take(StepEnded(reduced, 2.0))
+    assert pf.running == {}
+    assert pf_status(pf).running_steps == ()
 
 
 def test_what_remains_of_a_plan_is_what_failed_or_was_not_begun() -> None:
-    pf_state = state(one_group(planned(0), planned(1), planned(2)))
-    steps = [item.step for item in pf_state.plan.steps]
+    pf = state(one_group(planned(0), planned(1), planned(2)))
+    steps = [item.step for item in pf.plan.steps]
     for number, step in enumerate(steps[:2]):
         assert isinstance(step, ConfigureVf)
         reduced = replace(step, settings=VfSettings(trust=True))
-        pf_state.take(StepStarted(reduced, "found off", 1.0))
-        pf_state.take(StepEnded(reduced, 2.0, Failure("configure_vf", "EBUSY") if number else None))
-    assert [item.step for item in pf_state.remaining] == steps[1:]
+        pf.take(StepStarted(reduced, "found off", 1.0))
+        pf.take(StepEnded(reduced, 2.0, Failure("configure_vf", "EBUSY") if number else None))
+    assert [item.step for item in pf.remaining] == steps[1:]

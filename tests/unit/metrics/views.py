@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pages are made from. `python -m tests.unit.metrics.views` prints the golden page."""
+"""Example states for pages. `python -m tests.unit.metrics.views` prints the golden page."""
 
 import sys
 from dataclasses import replace
@@ -7,7 +7,7 @@ from dataclasses import replace
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics import page
 from vfagent.metrics.counters import Counters
-from vfagent.metrics.vf_traffic import written
+from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import View
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
@@ -35,7 +35,7 @@ def vf(index: int, *, driver: str | None = "vfio-pci", enabled: bool = False, vl
 
 
 def converging() -> PfState:
-    """One VF in use, for which a change waits, one with a change to make, one that is as it should be, one bare."""
+    """One VF in use with a deferred change, one with a pending change, one converged, one without a driver."""
     netdev = Netdev("eth0", 2, "02:00:00:00:01:00", None, mtu=1500, admin_up=True, carrier=False)
     bare = Vf(3, PciAddress("0000:3b:02.3"))
     pf = Pf(
@@ -72,25 +72,25 @@ def converging() -> PfState:
 
 
 def stuck() -> PfState:
-    one = replace(vf(0, driver=None), address=PciAddress("0000:5e:10.0"))
-    pf = Pf(STUCK, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(one,))
+    only = replace(vf(0, driver=None), address=PciAddress("0000:5e:10.0"))
+    pf = Pf(STUCK, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(only,))
     failure = Failure("remove all VFs", "no answer")
     return PfState(STUCK, pf=pf, known=True, stuck=True, failures=(failure,), attempts=1)
 
 
 def counters() -> Counters:
-    found = Counters()
-    found.started_at, found.boot_to_ready_s = 1_767_225_600.0, 7.25
-    found.rounds, found.uevents, found.link_events, found.coalesced = 1234567, 12, 5, 3
-    found.overflowed("udev")
+    result = Counters()
+    result.started_at, result.boot_to_ready_s = 1_767_225_600.0, 7.25
+    result.rounds, result.uevents, result.link_events, result.coalesced = 1234567, 12, 5, 3
+    result.overflowed("udev")
     step = SetNumvfs(STORAGE, 4)
-    found.step_ended(step, 0.75, failed=False)
-    found.step_ended(step, 200.0, failed=True)
-    found.drifted([ConfigureVf(STORAGE, 2, 0, VfSettings(vlan=Vlan(10), trust=True))])
-    found.reconciles.observe(0.25)
-    found.round_s.observe(0.125)
-    found.convergences.observe(1.5)
-    return found
+    result.step_ended(step, 0.75, failed=False)
+    result.step_ended(step, 200.0, failed=True)
+    result.drifted([ConfigureVf(STORAGE, 2, 0, VfSettings(vlan=Vlan(10), trust=True))])
+    result.reconciles.observe(0.25)
+    result.round_s.observe(0.125)
+    result.convergences.observe(1.5)
+    return result
 
 
 GUESTS = (
@@ -102,7 +102,7 @@ GUESTS = (
         loader="iPXE image",
         pid=4711,
         outdated=True,
-        holds=("0000:3b:02.0",),
+        vf_addresses=("0000:3b:02.0",),
         starts=2,
         start_failures=1,
         restarts=3,
@@ -117,7 +117,7 @@ def view() -> View:
         StatusCache().of([converging(), stuck(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
     )
     traffic = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
-    return View(status, counters(), {STORAGE: written(STORAGE, {0: traffic, 1: VfCounters(*[0] * 8)})})
+    return View(status, counters(), {STORAGE: traffic_lines(STORAGE, {0: traffic, 1: VfCounters(*[0] * 8)})})
 
 
 def text(of: View) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.cli.text import plan_lines
+from vfagent.cli.plan import plan_lines
 from vfagent.model.codec import decode
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Inventory, Pf

@@ -30,7 +30,9 @@ def pf_not_ready(facts: Facts) -> Iterator[Finding]:
         pf = pf_facts.pf
         if pf.driver == VFIO_DRIVER or not pf_facts.plan.waiting:
             continue
-        dead = pf.unready is not None or (pf.settled and (pf.driver is None or (pf.is_nic and pf.netdev is None)))
+        dead = pf.unobserved is not None or (
+            pf.initialized and (pf.driver is None or (pf.is_nic and pf.netdev is None))
+        )
         yield Finding(
             "pf-not-ready",
             Severity.ERROR if dead else Severity.NOTE,

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`list` and `plan` on trees of files: output and exit status."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.tree import Tree, put
+from tests.unit.cli.trees import ELSEWHERE, PF, POLICY, SHADOWED
+from tests.unit.metrics import views
+from vfagent.cli.plan import inventory_lines
+from vfagent.model.inventory import Inventory
+
+
+def test_list_shows_each_pf_and_its_vfs(command: Any, tree: Tree) -> None:
+    result = command("list")
+    first, facts, match, *vfs = result.out.splitlines()
+    assert (result.status, result.err) == (0, "")
+    assert first == f"{PF} (ens1): 8086:10c9"
+    assert facts == "  driver igb, 2 of 8 VFs, mtu 1500, up, mac 02:00:00:00:00:01"
+    assert match == "  vendor 8086, device 10c9, path pci-0000:01:00.0"
+    assert vfs == [f"  vf{n}  {address}  vfio-pci  group {100 + n}" for n, address in enumerate(tree.vfs(PF))]
+
+
+def test_list_shows_what_a_rule_can_match_in_80_columns() -> None:
+    pf = views.converging().pf
+    assert pf
+    pf = replace(pf, path="pci-0000:3b:00.0", eswitch="switchdev", hwmode="vepa", numa_node=1)
+    lines = inventory_lines(Inventory((pf,)))
+    assert "  vendor 8086, device 1592, path pci-0000:3b:00.0" in lines
+    assert lines[0] == f"{pf.name}: Ethernet Controller E810-C"
+    assert max(map(len, lines[:4])) <= 80
+
+
+def test_list_reports_a_host_without_sriov(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = command("list", "--root", str(tmp_path / "empty"))
+    assert (result.status, result.out) == (0, "no PCI function with SR-IOV found\n")
+
+
+def test_list_in_json_is_the_inventory(command: Any, tree: Tree) -> None:
+    result = command("list", "--json")
+    (pf,) = result.json["pfs"]
+    assert result.status == 0
+    assert (pf["address"], pf["driver"], pf["totalvfs"], pf["netdev"]["name"]) == (PF, "igb", 8, "ens1")
+    assert [vf["address"] for vf in pf["vfs"]] == tree.vfs(PF)
+
+
+def test_list_shows_why_a_vf_is_in_use(command: Any, tree: Tree) -> None:
+    (tree.device(tree.vfs(PF)[1]) / "enable").write_text("1\n")
+    assert command("list").out.splitlines()[4].endswith("its VFIO group is held open")
+
+
+@pytest.mark.parametrize("verb", ["list", "plan"])
+def test_control_characters_in_names_do_not_reach_the_terminal(command: Any, tree: Tree, verb: str) -> None:
+    tree.bind(PF, "evil\x1b]0;owned\x07")
+    tree.policy(POLICY.replace('driver = "igb"', 'pci = "*"').replace("vfs = 2", "vfs = 3"))
+    tree.bind(tree.vfs(PF)[0], "\x1b[2J")
+    result = command(verb)
+    assert "\x1b" not in result.out + result.err
+    assert "\x07" not in result.out + result.err
+
+
+def test_escaped_characters_are_shown(command: Any, tree: Tree) -> None:
+    tree.bind(PF, "evil\x1b[31m")
+    assert "driver evil\\x1b[31m," in command("list").out
+
+
+def test_plan_of_a_converged_host_is_empty(command: Any) -> None:
+    result = command("plan")
+    assert result.status == 0
+    assert result.out == f"{PF} (ens1): rule all\n  nothing to do\n"
+
+
+def test_plan_prints_the_steps_and_executes_none(command: Any, tree: Tree) -> None:
+    tree.make_vfs(PF, 0)
+    result = command("plan")
+    assert result.status == 3
+    assert result.out.splitlines()[1].split() == ["1.", "create", "2", "VFs", "on", PF, "found", "0", "VFs"]
+    assert tree.vfs(PF) == []
+
+
+def test_plan_in_json_has_the_steps(command: Any, tree: Tree) -> None:
+    tree.make_vfs(PF, 0)
+    result = command("plan", "--json")
+    (pf,) = result.json
+    assert result.status == 3
+    assert (pf["pf"], pf["settled"], pf["more_steps_follow"]) == (PF, False, True)
+    assert pf["steps"][0] == {
+        "kind": "set_numvfs", "text": f"create 2 VFs on {PF}", "reason": "found 0 VFs", "pf": PF, "count": 2
+    }  # fmt: skip
+    assert [step["text"] for step in pf["steps"][1:]] == [f"bind {PF}/vf{index} to vfio-pci" for index in range(2)]
+    assert set(pf) == {
+        "pf",
+        "desired",
+        "settled",
+        "more_steps_follow",
+        "steps",
+        "deferred",
+        "waiting",
+        "problems",
+        "notes",
+    }
+
+
+def test_plan_prints_changes_deferred_by_a_vf_in_use(command: Any, tree: Tree) -> None:
+    tree.policy(POLICY.replace("vfs = 2", "vfs = 4"))
+    (tree.device(tree.vfs(PF)[0]) / "enable").write_text("1\n")
+    result = command("plan")
+    assert result.status == 3
+    assert f"  deferred: create 4 VFs on {PF} (found 2 VFs): vf0: its VFIO group is held open" in result.out
+
+
+def test_plan_names_a_rule_that_matches_nothing(command: Any, tree: Tree) -> None:
+    tree.policy(POLICY.replace("igb", "ice"))
+    result = command("plan")
+    assert (result.status, result.out) == (0, "rule 'all': no PF here matches\n")
+
+
+@pytest.mark.parametrize("match", ['host = "other*"', f'path = "pci-{PF}"', 'host = "other1", path = "pci-0000:01:*"'])
+def test_plan_of_a_copied_tree_matches_host_and_path_there(command: Any, tree: Tree, match: str) -> None:
+    tree.policy(POLICY.replace('driver = "igb"', match))
+    put(tree.root / "etc/hostname", "# the host's name\nother1\n")
+    assert command("plan").out == f"{PF} (ens1): rule all\n  nothing to do\n"
+
+
+def test_plan_of_a_copied_tree_without_a_hostname_ignores_this_hosts_name(command: Any, tree: Tree) -> None:
+    tree.policy(POLICY.replace('driver = "igb"', f'host = "{os.uname().nodename}"'))
+    assert command("plan").out == "rule 'all': no PF here matches\n"
+
+
+def test_plan_names_the_rule_that_shadows_a_later_one(command: Any, tree: Tree) -> None:
+    tree.policy(SHADOWED + ELSEWHERE)
+    result = command("plan")
+    assert result.status == 0
+    assert result.out.splitlines()[2:] == [
+        "rule 'one': its PFs are taken by earlier rules: 'all'",
+        "rule 'elsewhere': no PF here matches",
+    ]
+
+
+def test_plan_in_json_has_the_unused_rules(command: Any, tree: Tree) -> None:
+    tree.policy(SHADOWED + ELSEWHERE)
+    assert command("plan", "--json").json[1:] == [
+        {"rule": "one", "shadowed_by": ["all"]},
+        {"rule": "elsewhere", "shadowed_by": []},
+    ]
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply", "check"])
+def test_an_invalid_policy_is_reported_with_file_and_line(command: Any, tree: Tree, verb: str) -> None:
+    tree.policy(POLICY.replace("vfs =", "vsf ="))
+    result = command(verb)
+    assert (result.status, result.out) == (4, "")
+    assert f"{tree.root}/etc/vfagent/policy.toml:4:1: " in result.err
+    assert "did you mean" in result.err
+    assert "Traceback" not in result.err

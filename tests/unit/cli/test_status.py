@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`status`: output and exit status."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.host.tree import Tree, put
+from tests.unit.cli.trees import PF, SHADOWED, observed
+from vfagent import __version__
+from vfagent.cli.screen import Terminal, screen
+from vfagent.cli.status import status_lines
+from vfagent.model.codec import decode, encode
+from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
+from vfagent.policy.match import HostIdentity, desired_pf
+from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.status import pf_status
+from vfagent.store.policy_files import load
+from vfagent.store.state import write_json
+
+
+def status_of(tree: Tree, *phases: Phase, name: str = "ens1", bridges: tuple[str, ...] = ()) -> None:
+    failures = (FailureStatus(f"{PF}: cannot create 2 VFs: EBUSY", "wait"),)
+    pfs = tuple(
+        PfStatus(PF, name, "igb", None, "all", phase, 2, 2, 8, failures=failures if phase is Phase.FAILED else ())
+        for phase in phases
+    )
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0)
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=pfs, bridges=bridges)
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+
+
+def test_status_without_a_service_says_so(command: Any) -> None:
+    result = command("status")
+    assert (result.status, result.out) == (6, "")
+    assert "not running" in result.err
+
+
+@pytest.mark.parametrize(
+    ("phase", "status"),
+    [(Phase.CONVERGED, 0), (Phase.UNMANAGED, 0), (Phase.FAILED, 3), (Phase.CONVERGING, 3), (Phase.STUCK, 3)],
+)
+def test_status_exits_with_0_only_if_every_pf_is_done(command: Any, tree: Tree, phase: Phase, status: int) -> None:
+    status_of(tree, phase)
+    result = command("status")
+    assert result.status == status
+    assert f"{PF} (ens1): {phase}, rule all, 2 of 2 VFs" in result.out
+
+
+def test_status_with_a_bridge_problem_is_not_converged(command: Any, tree: Tree) -> None:
+    status_of(tree, Phase.CONVERGED, bridges=("br8: is there, and is no bridge but a bond",))
+    result = command("status")
+    assert result.status == 3
+    assert "bridges: br8: is there, and is no bridge but a bond" in result.out
+
+
+def test_status_shows_errors_with_their_hints(command: Any, tree: Tree) -> None:
+    status_of(tree, Phase.FAILED)
+    assert f"  error: {PF}: cannot create 2 VFs: EBUSY (wait)" in command("status").out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("phase", "line"),
+    [
+        (Phase.CONVERGING, "  attempt 3 of 8 failed; retrying"),
+        (Phase.FAILED, "  suspended after 3 attempts; a reload retries"),
+        (Phase.STUCK, None),
+    ],
+)
+def test_status_says_which_attempt_failed(phase: Phase, line: str | None) -> None:
+    failure = FailureStatus(f"{PF}: cannot create 2 VFs: EBUSY", None)
+    pf = PfStatus(PF, "ens1", "igb", None, "all", phase, 2, 0, 8, failures=(failure,), attempts=3)
+    status = Status(1, __version__, 1, 0.0, ready=True, policy=PolicyStatus((), "", 0.0), pfs=(pf,))
+    lines = status_lines(status)
+    assert [text for text in lines if "attempt" in text] == ([line] if line else [])
+    assert any("attempt" in text for text in screen(status, Terminal(80, 100, colour=False, now=0.0))) == bool(line)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_reads_and_decodes_its_file_once(
+    command: Any, tree: Tree, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    decoded: list[object] = []
+
+    def counted(kind: type[Status], data: object) -> Status:
+        decoded.append(data)
+        return decode(kind, data)
+
+    status_of(tree, Phase.CONVERGED)
+    monkeypatch.setattr("vfagent.model.codec.decode", counted)
+    monkeypatch.setattr("vfagent.cli.status_file.decode", counted)
+    assert command("status", *options).status == 0
+    assert len(decoded) == 1
+
+
+def test_status_in_json_is_the_file(command: Any, tree: Tree) -> None:
+    status_of(tree, Phase.CONVERGED)
+    assert command("status", "--json").json == json.loads((tree.root / "run/vfagent/status.json").read_text())
+
+
+def test_status_without_a_policy_says_that_every_nic_is_left_as_it_is(command: Any, tree: Tree) -> None:
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=PolicyStatus((), "", 0.0), pfs=())
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+    result = command("status")
+    assert result.status == 0
+    assert "no policy: every NIC is left as it is" in result.out.splitlines()
+
+
+def test_status_names_a_rule_that_waits_for_its_hardware(command: Any, tree: Tree) -> None:
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0, rules=("all", "absent"))
+    pf = PfStatus(PF, "ens1", "igb", None, "all", Phase.CONVERGED, 2, 2, 8)
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=(pf,))
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+    result = command("status")
+    assert result.status == 0
+    assert [line for line in result.out.splitlines() if "rule '" in line] == [
+        "rule 'absent': waits for a PF that it matches"
+    ]
+
+
+def test_status_names_the_rule_that_shadows_a_later_one(command: Any, tree: Tree) -> None:
+    tree.policy(SHADOWED)
+    policy = load(tree.root)
+    desired = desired_pf(policy, observed(tree), HostIdentity("host", ""))
+    state = PfState(PF, pf=observed(tree), desired=desired, known=True)
+    of_policy = PolicyStatus(policy.files, "abc", 0.0, rules=tuple(rule.name for rule in policy.pf))
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=of_policy, pfs=(pf_status(state),))
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+    assert "rule 'one': its PFs are taken by earlier rules: 'all'" in command("status").out.splitlines()
+
+
+def test_status_escapes_control_characters(command: Any, tree: Tree) -> None:
+    status_of(tree, Phase.CONVERGED, name="ens\x1b[2J")
+    assert f"{PF} (ens\\x1b[2J): converged" in command("status").out
+
+
+@pytest.mark.parametrize("text", ["", "{", "\0", '{"format": 1}', '{"pfs": 7}', "[" * 100_000])
+def test_a_damaged_status_is_an_error_of_one_line(command: Any, tree: Tree, text: str) -> None:
+    put(tree.root / "run/vfagent/status.json", text)
+    result = command("status")
+    assert result.status == 1
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 1

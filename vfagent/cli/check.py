@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vfagent check` and `vfagent schema`."""
+
+import argparse
+import json
+
+from vfagent.exit_status import Exit
+from vfagent.policy.json_schema import schema as policy_schema
+from vfagent.store.policy_files import load, load_files
+
+
+def check(args: argparse.Namespace) -> int:
+    policy = load_files(args.files) if args.files else load(args.root)
+    files = ", ".join(policy.files) or "no policy file"
+    counts = f"{len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges"
+    print(f"{files}: valid: {counts}; digest {policy.digest}")
+    return Exit.OK
+
+
+def schema(_: argparse.Namespace) -> int:
+    print(json.dumps(policy_schema(), indent=2))
+    return Exit.OK

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vfagent list` and `vfagent plan`: what there is, and what would be done. They change nothing."""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vfagent.cli.text import (
+    NO_POLICY,
+    NOTHING_MATCHES,
+    UnusedRule,
+    columns,
+    describe_differing_settings,
+    print_result,
+    unused_rules,
+)
+from vfagent.exit_status import Exit
+from vfagent.guests.dry_run import PlannedGuest, dry_runs, plan_guests
+from vfagent.model.codec import encode
+from vfagent.model.inventory import Inventory, Pf, vf_in_use
+from vfagent.model.printable import printable
+from vfagent.plan.vf import Deferred, Planned
+from vfagent.policy.types import Policy
+from vfagent.reconcile.observe import observe
+from vfagent.reconcile.reports import Observed
+from vfagent.service.bridges import plan_bridges
+from vfagent.store.identity import open_host
+from vfagent.store.policy_files import load
+
+
+def list_(args: argparse.Namespace) -> int:
+    inventory = observe(open_host(args.root))
+    print_result(encode(inventory) if args.json else inventory_lines(inventory))
+    return Exit.OK
+
+
+def plan(args: argparse.Namespace) -> int:
+    policy, host = load(args.root), open_host(args.root)
+    observations = dry_runs(policy, host, args.root)
+    guests = list(plan_guests(policy, observations, host, args.root))
+    bridges = bridge_lines(plan_bridges(policy, host), observations)
+    if args.json:
+        rules = [rule.encode() for rule in _unused_rules(observations, policy)]
+        others = [_guest_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
+        print_result([*(_pf_json(observed) for observed in observations), *rules, *others])
+    else:
+        print_result(plan_lines(observations, policy) + bridges + [printable(guest.describe()) for guest in guests])
+    pfs_settled = all(observed.plan.settled for observed in observations)
+    settled = pfs_settled and not bridges and not any(guest.to_do for guest in guests)
+    return Exit.OK if settled else Exit.NOT_CONVERGED
+
+
+# The text of `list`
+
+
+def inventory_lines(inventory: Inventory) -> list[str]:
+    if not inventory.pfs:
+        return ["no PCI function with SR-IOV found"]
+    return [line for pf in inventory.pfs for line in _inventory_pf(pf)]
+
+
+def _inventory_pf(pf: Pf) -> Iterator[str]:
+    model = f": {pf.device_name}" if pf.device_name else f": {_short_id(pf.vendor)}:{_short_id(pf.device)}"
+    yield printable(f"{pf.name}{model}")
+    netdev = pf.netdev
+    facts = [f"driver {pf.driver or 'none'}", f"{len(pf.vfs)} of {pf.totalvfs} VFs"]
+    if netdev:
+        facts += [f"mtu {netdev.mtu}", "up" if netdev.admin_up else "down", f"mac {netdev.permanent_mac or netdev.mac}"]
+    yield printable("  " + ", ".join(facts))
+    ids = (("vendor", _short_id(pf.vendor)), ("device", _short_id(pf.device)), ("path", pf.path))
+    yield printable("  " + _known(*ids))
+    if modes := _known(("eswitch", pf.eswitch), ("hwmode", pf.hwmode), ("numa", pf.numa_node)):
+        yield printable("  " + modes)
+    rows = (
+        (
+            f"vf{vf.index}",
+            vf.address,
+            vf.driver or "no driver",
+            "no group" if vf.iommu_group is None else f"group {vf.iommu_group}",
+            describe_differing_settings(vf.settings),
+            vf_in_use(vf, nic=pf.is_nic) or "",
+        )
+        for vf in pf.vfs
+    )
+    yield from columns(rows, "  ")
+
+
+def _known(*facts: tuple[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in facts if value is not None)
+
+
+def _short_id(hardware_id: str) -> str:
+    """As `lspci -nn` and a rule's `match` have it."""
+    return hardware_id.removeprefix("0x")
+
+
+# The text of `plan`
+
+
+def plan_lines(observations: list[Observed], policy: Policy) -> list[str]:
+    lines = [
+        line
+        for observed in observations
+        if observed.pf and (observed.desired or observed.plan.steps)
+        for line in _pf_lines(observed.pf, observed)
+    ]
+    lines += [rule.describe("no PF here matches") for rule in _unused_rules(observations, policy)]
+    return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
+
+
+def _pf_lines(pf: Pf, observed: Observed) -> Iterator[str]:
+    plan = observed.plan
+    yield printable(f"{pf.name}: {f'rule {observed.desired.rule}' if observed.desired else 'no rule'}")
+    if plan.settled:
+        yield "  nothing to do"
+    numbered = columns((f"{n}.", p.step.describe(), p.reason) for n, p in enumerate(plan.steps, 1))
+    yield from (f"  {line}" for line in numbered)
+    for title, lines in (
+        ("waits", plan.waiting),
+        ("problem", tuple(map(str, plan.problems))),
+        ("note", plan.notes),
+        ("deferred", tuple(f"{d.step.describe()} ({d.reason}): {d.blocker}" for d in plan.deferred)),
+    ):
+        yield from (printable(f"  {title}: {line}") for line in lines)
+
+
+def _unused_rules(observations: list[Observed], policy: Policy) -> list[UnusedRule]:
+    pfs = [(observed.desired.rule, observed.desired.shadowed_rules) for observed in observations if observed.desired]
+    return unused_rules([rule.name for rule in policy.pf], pfs)
+
+
+def bridge_lines(items: Iterable[Planned | Deferred | str], observations: list[Observed]) -> list[str]:
+    """The changes of the policy's bridges that no PF's plan contains."""
+    of_pfs = {planned.step.describe() for observed in observations for planned in observed.plan.steps}
+    others = (item for item in items if not isinstance(item, Planned) or item.step.describe() not in of_pfs)
+    return [printable(f"bridges: {_describe_bridge(item)}") for item in others]
+
+
+def _describe_bridge(item: Planned | Deferred | str) -> str:
+    match item:
+        case Planned():
+            return f"{item.step.describe()} ({item.reason})"
+        case Deferred():
+            return f"deferred: {item.step.describe()} ({item.reason}): {item.blocker}"
+        case _:
+            return item
+
+
+# The JSON of `plan`
+
+
+def _pf_json(observed: Observed) -> dict[str, Any]:
+    plan = observed.plan
+    return {
+        "pf": observed.pf.address if observed.pf else None,
+        "desired": encode(observed.desired),
+        "settled": plan.settled,
+        "more_steps_follow": plan.horizon,
+        "steps": [
+            {"kind": p.step.KIND, "text": p.step.describe(), "reason": p.reason, **encode(p.step)} for p in plan.steps
+        ],
+        "deferred": [{"text": d.step.describe(), "reason": d.reason, "blocker": d.blocker} for d in plan.deferred],
+        "waiting": list(plan.waiting),
+        "problems": list(map(str, plan.problems)),
+        "notes": list(plan.notes),
+    }
+
+
+def _guest_json(guest: PlannedGuest) -> dict[str, Any]:
+    return {"guest": guest.name, "text": guest.text, "settled": not guest.to_do, "argv": list(guest.argv)}

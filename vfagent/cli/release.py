@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vfagent release`: a worker restores a PF to what it was before vfagent changed it."""
+
+import argparse
+import contextlib
+import select
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vfagent.errors import VfagentError
+from vfagent.exit_status import Exit
+from vfagent.kernel.protocols import Host
+from vfagent.model.pci import PciAddress, pci_address
+from vfagent.process import worker
+from vfagent.reconcile.observe import observe_pf, pf_addresses
+from vfagent.reconcile.release import release as release_in_worker
+from vfagent.reconcile.reports import StepEnded, StepStarted
+from vfagent.store.identity import open_host
+from vfagent.store.state import State
+
+_DEADLINE_S, _LOCK_WAIT_S = 200.0, 90.0
+
+
+def release(args: argparse.Namespace) -> int:
+    root: Path = args.root
+    host, state = open_host(root), State(root)
+    address = _find_pf(host, args.pf)
+    if address in state.released():
+        print(f"{address}: already released; `systemctl reload vfagent` manages it again", file=sys.stderr)
+        return Exit.OK
+    state.release(address)  # first, so that a running service leaves the PF alone
+    try:
+        _run_worker(host, state, address, force=args.force)
+    except VfagentError:
+        state.take_back(address)
+        raise
+    print(f"{address}: released; `systemctl reload vfagent` or `vfagent apply` manages it again", file=sys.stderr)
+    return Exit.OK
+
+
+def _find_pf(host: Host, name: str) -> PciAddress:
+    addresses = pf_addresses(host)
+    for address in addresses:
+        pf = observe_pf(host, address)
+        if pf and pf.netdev and pf.netdev.name == name:
+            return address
+    with contextlib.suppress(ValueError):
+        if (address := pci_address(name)) in addresses:
+            return address
+    raise VfagentError(f"{name}: there is no such PF", hint="vfagent list shows those that are there")
+
+
+def _run_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:
+    def body(send: worker.Send) -> None:
+        try:
+            with state.to_itself(address, _LOCK_WAIT_S):  # the service may be reconciling the PF
+                release_in_worker(address, host, state, send, force=force)
+        except VfagentError as error:
+            send(error)
+
+    child, errors = worker.start(body), list[VfagentError]()
+    end = time.monotonic() + _DEADLINE_S
+    while not select.select([child.pidfd], [], [], 0.0)[0]:
+        select.select([child.reports, child.pidfd], [], [], 1.0)
+        errors += _print_reports(child)
+        if time.monotonic() > end:
+            child.kill()
+            raise VfagentError(f"{address}: cannot release it: no answer from the kernel within {_DEADLINE_S:.0f} s")
+    errors += _print_reports(child)
+    status = child.close()
+    if errors:
+        raise errors[0]
+    if status != 0:
+        raise VfagentError(f"{address}: cannot release it: worker exited with status {status}")
+
+
+def _print_reports(child: worker.Worker) -> Iterator[VfagentError]:
+    """Errors are for the caller."""
+    for report in child.read():
+        match report:
+            case StepStarted():
+                print(f"{report.step.describe()} ({report.reason})", file=sys.stderr)
+            case StepEnded() if report.failure:
+                print(f"failed: {report.failure.text}", file=sys.stderr)
+            case VfagentError():
+                yield report

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vfagent run` with options; without any, main starts the service itself."""
+
+import argparse
+
+from vfagent.service.main import serve
+
+
+def run(args: argparse.Namespace) -> int:
+    return serve(debug=args.debug)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service's status file, read and decoded once for each use."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vfagent.errors import VfagentError
+from vfagent.exit_status import Exit
+from vfagent.frozen import frozen
+from vfagent.model.codec import decode
+from vfagent.model.status import Status
+from vfagent.store.locks import is_locked
+
+
+@frozen(slots=True)
+class StatusFile:
+    """`data`: the JSON as it is in the file, with the keys of the version that wrote it."""
+
+    data: dict[str, Any]
+    status: Status
+
+
+def status_path(root: Path) -> Path:
+    return root / "run/vfagent/status.json"
+
+
+def service_runs(root: Path) -> bool:
+    """By the lock that the service holds while it runs. A copy of another host has none: assume that it runs."""
+    return root != Path("/") or lock_is_held(root)
+
+
+def lock_is_held(root: Path) -> bool:
+    return is_locked(root / "run/vfagent")
+
+
+def read_status(root: Path) -> StatusFile | None:
+    """None while the service does not run. A file of another version may lack a key, and is an error."""
+    try:
+        data = json.loads(status_path(root).read_bytes())
+        status = decode(Status, data)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise VfagentError(f"{error.filename}: cannot read it: {error.strerror}", hint="run it as root") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise VfagentError(f"status.json: cannot read it: {error}") from error
+    return StatusFile(data, status) if service_runs(root) else None
+
+
+def report_no_service() -> int:
+    print("vfagent: the service is not running (systemctl start vfagent)", file=sys.stderr)
+    return Exit.NO_SERVICE
