@@ -119,7 +119,7 @@ def test_what_cannot_be_done_about_a_bridge_is_told_until_it_can(host: Host) -> 
         logged: list[tuple[str, ...]] = []
         monitored = HostBridges(host, lambda: logged.append(monitored.found.problems))
         monitored.set_policy(WITH_RULE)
-        await until(lambda: logged == [("br0: is there, and is no bridge but a veth",)])
+        await until(lambda: logged == [("br0: exists already, but is a veth, not a bridge",)])
         ip("link", "del", "br0")
         monitored.look()
         await until(lambda: logged[1:] == [()])

@@ -59,7 +59,7 @@ def test_of_a_driver_that_makes_fewer_vfs_those_are_ready_and_it_is_not_asked_ag
     agent = Agent(kernel, policy_of(4, VfRule(driver=VFIO, vlan=10)))
     run = agent.settle(pf.address)
     assert [(vf.driver, vf.settings.vlan) for vf in pf.vfs] == [(VFIO, Vlan(10))] * 2
-    assert tuple(map(str, run.plan.problems)) == ("the driver makes only 2 of the 4 VFs that rule 'rule' asks for",)
+    assert tuple(map(str, run.plan.problems)) == ("the driver creates only 2 of the 4 VFs that rule 'rule' asks for",)
     assert agent.converge(pf.address).done == []
 
 

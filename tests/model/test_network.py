@@ -300,7 +300,7 @@ def test_a_full_table_leaves_the_card_converged_with_a_note() -> None:
     run = agent.settle(pf.address)
     assert not run.failures
     assert run.plan.settled
-    assert "4 MACs of local bridge ports find no place in the card's FDB: VFs do not reach them" in run.plan.notes
+    assert "the card's FDB is full: VFs cannot reach 4 MACs of local bridge ports" in run.plan.notes
     assert pf.netdev is not None
     assert bridge.mac in links.fdb[pf.netdev.ifindex]
 

@@ -310,10 +310,10 @@ def test_status_tells_by_its_exit_whether_all_is_done(say: Any, tree: Tree, phas
 
 
 def test_a_bridge_that_cannot_be_had_is_shown_and_not_done(say: Any, tree: Tree) -> None:
-    status_of(tree, Phase.CONVERGED, bridges=("br8: is there, and is no bridge but a bond",))
+    status_of(tree, Phase.CONVERGED, bridges=("br8: exists already, but is a bond, not a bridge",))
     said = say("status")
     assert said.status == 3
-    assert "bridges: br8: is there, and is no bridge but a bond" in said.out
+    assert "bridges: br8: exists already, but is a bond, not a bridge" in said.out
 
 
 def test_status_shows_errors_with_their_hints(say: Any, tree: Tree) -> None:
