@@ -49,18 +49,18 @@ def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
         differences.append(f"MTU {pf.netdev.mtu}")
     if pf.netdev and pf.vfs and count and not pf.netdev.admin_up:
         differences.append("down")
-    wanted = {want.index: want for want in desired.vfs}
+    wanted = {desired_vf.index: desired_vf for desired_vf in desired.vfs}
     return differences + [
         text for vf in pf.vfs if vf.index in wanted for text in _vf_differences(pf, vf, wanted[vf.index])
     ]
 
 
-def _vf_differences(pf: PfDevice, vf: VfDevice, want: DesiredVf) -> Iterator[str]:
+def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterator[str]:
     name = f"vf{vf.index}"
-    if not _driver_is(pf, vf, want.driver):
-        yield f"{name}: driver {vf.driver}, not {want.driver}"
-    possible = _possible(pf, want.settings) if pf.kind.is_nic else VfSettings()
-    hosts = want.driver in ("host", vf.driver)  # not one that should be bound to vfio-pci and cannot
+    if not _driver_is(pf, vf, desired_vf.driver):
+        yield f"{name}: driver {vf.driver}, not {desired_vf.driver}"
+    possible = _possible(pf, desired_vf.settings) if pf.kind.is_nic else VfSettings()
+    hosts = desired_vf.driver in ("host", vf.driver)  # not one that should be bound to vfio-pci and cannot
     if hosts and vf.netdev and possible.mac and vf.netdev.mac != possible.mac:
         yield f"{name}: its netdev's mac {vf.netdev.mac}, not {possible.mac}"
     for attribute in VfSettings.__dataclass_fields__:

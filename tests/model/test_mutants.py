@@ -26,8 +26,8 @@ class Mutant:
 MUTANTS = {
     "VFs in use are re-created": Mutant(
         "plan/planner.py",
-        'return "; ".join(pf_in_use(pf)) or _administers(desired, pf)',
-        "return _administers(desired, pf)",
+        'return "; ".join(pf_in_use(pf)) or _management_blocker(desired, pf)',
+        "return _management_blocker(desired, pf)",
         "test_vf_users.py",
     ),
     "a VF in use is configured all the same": Mutant(

@@ -93,7 +93,7 @@ def plan_addresses(
 
 
 def plan_way_back(vlan_interface: DesiredVlanInterface, pf: PciAddress, network: HostNetwork) -> Iterator[Planned]:
-    """The way back of an interrupted move that the policy does not allow to be completed."""
+    """Roll back an interrupted move that cannot be completed with this policy."""
     for move in _interrupted_moves(vlan_interface, network):
         yield Planned(RollBackMove(pf, move), "interrupted, and cannot be completed with this policy")
 
@@ -106,7 +106,7 @@ def _interrupted_moves(vlan_interface: DesiredVlanInterface, network: HostNetwor
 def _sources(
     vlan_interface: DesiredVlanInterface, desired: DesiredPf, network: HostNetwork
 ) -> dict[str, tuple[str, ...]]:
-    """The interfaces that wanted addresses may be moved from, each with those of them that it has."""
+    """The interfaces from which wanted addresses may be moved, each with the addresses to move."""
     kept, sources = set(desired.kept_addresses), dict[str, tuple[str, ...]]()
     for link in network.links:
         if link.name == vlan_interface.address_owner:

@@ -20,7 +20,7 @@ ParallelGroup = tuple[Planned, ...]
 
 @frozen(slots=True)
 class NetworkPlan:
-    """`groups` are done one after the other; when one fails, the next is done all the same."""
+    """`groups` are done one after the other; if one fails, the next is done all the same."""
 
     groups: tuple[ParallelGroup, ...] = ()
     deferred: tuple[Deferred, ...] = ()

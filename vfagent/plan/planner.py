@@ -52,9 +52,8 @@ class Plan:
     problems: tuple[Problem, ...] = ()  # what the policy asks for and this host cannot provide
     notes: tuple[str, ...] = ()  # what is left out without being a problem
     horizon: bool = False  # VFs are created: the next round observes them
-    independent: tuple[
-        ParallelGroup, ...
-    ] = ()  # the host's network, after the batches; each group even if another fails
+    # The host's network, after the batches: one group after the other, also when one fails.
+    independent: tuple[ParallelGroup, ...] = ()
     lacking: tuple[str, ...] = ()  # problems and deferred steps of the host's network; guests wait for them
 
     @property
@@ -89,7 +88,7 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
     if not recreate and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
         return with_network(_plan_rest(desired, pf, driver_state, (), notes), desired, pf, driver_state)
     reason = f"found eswitch {pf.eswitch}" if recreate else f"found {len(pf.vfs)} VFs"
-    if blocker := _forbidden(desired, pf):
+    if blocker := _blocker(desired, pf):
         step = SetEswitch(pf.address, mode or "") if recreate else SetNumvfs(pf.address, desired.numvfs or 0)
         deferred = Deferred(step, reason, blocker)
         return with_network(_plan_rest(desired, pf, driver_state, (deferred,), notes), desired, pf, driver_state)
@@ -108,7 +107,7 @@ def _fewer(desired: DesiredPf, driver_state: DriverState) -> DesiredPf | None:
 
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
     """The plan, with the host's network on this PF, hwmode and FDB."""
-    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _forbidden(desired, pf))
+    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _blocker(desired, pf))
     entries, note = plan_fdb(desired, pf, driver_state, quirks_of(pf.driver))
     mode = (hwmode,) if isinstance(hwmode, Planned) else ()
     groups = (mode, *network.groups, plan_representors(desired, pf), entries)
@@ -127,9 +126,9 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverSta
     )
 
 
-def plan_leftovers(nothing: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
+def plan_leftovers(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
     """The plan for a PF without a rule: managed interfaces on it are removed; its VFs are not touched."""
-    return Plan() if _waiting(pf) else with_network(Plan(), nothing, pf, driver_state)
+    return Plan() if _waiting(pf) else with_network(Plan(), desired, pf, driver_state)
 
 
 def _waiting(pf: Pf) -> str | None:
@@ -158,8 +157,8 @@ def _creation(
         return ((create,),)
     driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
-    settings = tuple(item for want in desired.vfs for item in plan_new_settings(pf, want, driver_state, quirks))
-    drivers = tuple(item for want in desired.vfs for item in plan_new_driver(pf, want))
+    settings = tuple(item for wanted in desired.vfs for item in plan_new_settings(pf, wanted, driver_state, quirks))
+    drivers = tuple(item for wanted in desired.vfs for item in plan_new_driver(pf, wanted))
     return _not_empty(((*mtu, *create),), *_batches(up, settings, drivers, quirks))
 
 
@@ -177,19 +176,19 @@ def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[ParallelGroup
 def _count_steps(wanted: int, pf: Pf, quirks: Quirks, mode: str | None) -> list[Step]:
     steps: list[Step] = []
     if wanted and pf.autoprobe:
-        # The host driver must not probe VFs that go to vfio-pci: not to do so halves the time with 7 VFs.
+        # The host driver must not probe VFs that go to vfio-pci: with 7 VFs that halves the time.
         steps.append(SetAutoprobe(pf.address, on=False))
     if quirks.up_before_vfs and pf.netdev and not pf.netdev.admin_up:
         steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=True))
     return [*steps, *count_steps_with_mode(wanted, pf, mode, quirks)]
 
 
-def _forbidden(desired: DesiredPf, pf: Pf) -> str | None:
+def _blocker(desired: DesiredPf, pf: Pf) -> str | None:
     """What blocks re-creating this PF's VFs and resetting its port."""
-    return "; ".join(pf_in_use(pf)) or _administers(desired, pf)
+    return "; ".join(pf_in_use(pf)) or _management_blocker(desired, pf)
 
 
-def _administers(desired: DesiredPf, pf: Pf) -> str | None:
+def _management_blocker(desired: DesiredPf, pf: Pf) -> str | None:
     netdev = pf.netdev
     if netdev and netdev.management and not desired.allow_management:
         return f"{netdev.name} {netdev.management} (allow_management = true permits it)"
@@ -201,14 +200,14 @@ def _plan_rest(
 ) -> Plan:
     quirks = quirks_of(pf.driver)
     present = {vf.index: vf for vf in pf.vfs}
-    pairs = [(present[want.index], want) for want in desired.vfs if want.index in present]
+    pairs = [(present[wanted.index], wanted) for wanted in desired.vfs if wanted.index in present]
     port = _port_items(desired, pf, quirks)
-    settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, driver_state, quirks)]
+    settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
     groups = _drivers_by_group(pairs)
-    blocked = {vf.index: reason for vf, want in pairs if (reason := _not_assignable(vf, want, groups))}
-    drivers = [item for vf, want in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, want))]
+    blocked = {vf.index: reason for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups))}
+    drivers = [item for vf, wanted in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, wanted))]
     mode = wanted_eswitch(desired, pf, driver_state)
-    switch = mode_change_in_place(pf, mode, _forbidden(desired, pf)) if mode and not deferred else ()
+    switch = mode_change_in_place(pf, mode, _blocker(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
         drivers, settings = [], []  # they follow in the next round
     first = _ready(list(switch)) or _unbound_for_mac(pf, pairs, settings)
@@ -224,10 +223,12 @@ def _plan_rest(
 
 
 def _unbound_for_mac(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> ParallelGroup:
-    """VFs whose host driver must read a new MAC: mlx5 passes it to no bound driver (sriov-cni). The next round binds
-    them again."""
+    """VFs whose host driver must read a new MAC, to be bound again in the next round.
+
+    mlx5 passes a new MAC to no bound driver (sriov-cni).
+    """
     macs = {item.step.index: item.step.settings.mac for item in _ready(settings) if isinstance(item.step, ConfigureVf)}
-    hosts = (vf for vf, want in pairs if vf.netdevs and want.driver in (HOST_DRIVER, vf.driver))
+    hosts = (vf for vf, wanted in pairs if vf.netdevs and wanted.driver in (HOST_DRIVER, vf.driver))
     stale = (vf for vf in hosts if macs.get(vf.index) not in (None, vf.netdevs[0].mac))
     return tuple(
         Planned(UnbindDriver(pf.address, vf.index, vf.address), "its driver reads the new MAC when it is bound")
@@ -278,20 +279,20 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
 def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned | Deferred:
     assert pf.netdev is not None
     step, reason = SetMtu(pf.address, pf.netdev.ifindex, mtu), f"found {pf.netdev.mtu}"
-    blocker = _forbidden(desired, pf) if quirks.mtu_resets_vfs else _administers(desired, pf)
+    blocker = _blocker(desired, pf) if quirks.mtu_resets_vfs else _management_blocker(desired, pf)
     return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
 
 
 def _drivers_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
     groups: _Groups = {}
-    for vf, want in pairs:
-        groups.setdefault(vf.iommu_group, {})[vf.address] = want.driver
+    for vf, wanted in pairs:
+        groups.setdefault(vf.iommu_group, {})[vf.address] = wanted.driver
     return groups
 
 
-def _not_assignable(vf: Vf, want: DesiredVf, groups: _Groups) -> str | None:
+def _not_assignable(vf: Vf, wanted: DesiredVf, groups: _Groups) -> str | None:
     """vfio needs the whole IOMMU group: any other device in it that has, or will have, a host driver blocks the VF."""
-    if want.driver != VFIO_DRIVER:
+    if wanted.driver != VFIO_DRIVER:
         return None
     if vf.iommu_group is None:
         no_iommu_mode = vf.driver == VFIO_DRIVER  # enable_unsafe_noiommu_mode of vfio

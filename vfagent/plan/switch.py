@@ -48,18 +48,18 @@ def count_steps_with_mode(wanted: int, pf: Pf, mode: str | None, quirks: Quirks)
     return steps
 
 
-def mode_change_in_place(pf: Pf, mode: str, forbidden: str | None) -> tuple[Planned | Deferred, ...]:
+def mode_change_in_place(pf: Pf, mode: str, blocker: str | None) -> tuple[Planned | Deferred, ...]:
     """While the VFs exist: they are unbound for the change, and bound again in the next round."""
     reason = f"found {pf.eswitch}"
-    if forbidden:
-        return (Deferred(SetEswitch(pf.address, mode), reason, forbidden),)
+    if blocker:
+        return (Deferred(SetEswitch(pf.address, mode), reason, blocker),)
     bound = (vf for vf in pf.vfs if vf.driver)
     unbound = (Planned(UnbindDriver(pf.address, vf.index, vf.address), "eswitch mode change") for vf in bound)
     return (*unbound, Planned(SetEswitch(pf.address, mode), reason))
 
 
 def plan_hwmode(
-    desired: DesiredPf, pf: Pf, driver_state: DriverState, forbidden: str | None
+    desired: DesiredPf, pf: Pf, driver_state: DriverState, blocker: str | None
 ) -> Planned | Deferred | None:
     """Only with VFs: drivers refuse it without, or worse. i40e resets its port for it (i40e_ndo_bridge_setlink)."""
     if desired.hwmode is None or not pf.vfs or pf.netdev is None or Attribute.HWMODE in driver_state.unsupported:
@@ -68,7 +68,7 @@ def plan_hwmode(
     if present == desired.hwmode:
         return None
     step, reason = SetHwmode(pf.address, pf.netdev.ifindex, desired.hwmode), f"found {present or 'not reported'}"
-    return Deferred(step, reason, forbidden) if forbidden else Planned(step, reason)
+    return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
 
 
 def plan_representors(desired: DesiredPf, pf: Pf) -> tuple[Planned, ...]:
