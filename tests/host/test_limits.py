@@ -168,9 +168,9 @@ def test_a_pf_released_during_a_reconcile_is_not_changed_any_more(kernel_files: 
         await rig.until(lambda: bool(rig.pf().running))
         rig.state.release(PciAddress(PF))
         with rig.state.to_itself(PciAddress(PF), 10.0):
-            made = len(kernel_files.writes())
+            before = len(kernel_files.writes())
             await rig.until(lambda: not rig.pf().reconciling)
-            assert len(kernel_files.writes()) == made
+            assert len(kernel_files.writes()) == before
 
     converge(kernel_files, body)
 

@@ -52,18 +52,18 @@ class VfDevice:
     group: int | None
     driver: str | None = None
     override: str | None = None
-    held: bool = False  # a process has its VFIO group open
+    group_open: bool = False  # a process has its VFIO group open
     netdev: NetDevice | None = None
     away: bool = False  # its netdev is in another network namespace
     settings: VfSettings = UNTOUCHED
 
     @property
     def in_use(self) -> bool:
-        return self.held or self.away or (self.netdev is not None and self.netdev.in_use)
+        return self.group_open or self.away or (self.netdev is not None and self.netdev.in_use)
 
     @property
     def enabled(self) -> bool:
-        return self.held if self.driver == VFIO else self.driver is not None
+        return self.group_open if self.driver == VFIO else self.driver is not None
 
 
 @dataclass(slots=True)

@@ -10,17 +10,17 @@ from vfagent.model.vf_settings import Vlan
 
 def opens_group(vf: VfDevice) -> None:
     if vf.driver == VFIO:
-        vf.held = True
+        vf.group_open = True
 
 
 def closes_group(vf: VfDevice) -> None:
-    vf.held = False
+    vf.group_open = False
 
 
 def stops_all_use(kernel: Kernel) -> None:
     """No VF is in use any more."""
     for _, vf in kernel.pf_vfs():
-        vf.held = False
+        vf.group_open = False
         moves_netdev_back(kernel, vf)
         if vf.netdev:
             vf.netdev.admin_up, vf.netdev.addressed, vf.netdev.master = False, False, None
@@ -31,7 +31,7 @@ def sets_vlan(vf: VfDevice, vlan: int) -> None:
 
 
 def unbinds(kernel: Kernel, vf: VfDevice) -> None:
-    if vf.driver and not vf.held:
+    if vf.driver and not vf.group_open:
         kernel.unbind(vf)
 
 
@@ -80,7 +80,7 @@ def moves_netdev_back(kernel: Kernel, vf: VfDevice) -> None:
 def unplugs(kernel: Kernel, pf: PfDevice) -> None:
     """The users of its VFs release them first, as vfio-pci asks them to."""
     for vf in pf.vfs:
-        vf.held = False
+        vf.group_open = False
     kernel.remove_vfs(pf)
     if pf.netdev:
         del kernel.netdevs[pf.netdev.name]

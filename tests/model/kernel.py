@@ -114,7 +114,7 @@ class Kernel:
             self.probe(pf, vf)
 
     def remove_vfs(self, pf: PfDevice) -> None:
-        if any(vf.held for vf in pf.vfs):
+        if any(vf.group_open for vf in pf.vfs):
             raise KernelHang(f"sriov_numvfs of {pf.address} is set to 0 while a VF is in use")
         for vf in pf.vfs:
             self._leave(vf)
@@ -156,7 +156,7 @@ class Kernel:
         self.probe(*pf_and_vf)
 
     def unbind(self, vf: VfDevice) -> None:
-        if vf.held:
+        if vf.group_open:
             raise KernelHang(f"{vf.address} is unbound from {vf.driver} while it is in use")
         self._leave(vf)
 

@@ -16,7 +16,7 @@ def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str 
         case Kind.OTHER:
             return "vfagent must not write there"
         case Kind.LINK:
-            link = kernel.links.made.get(effect.target)
+            link = kernel.links.created.get(effect.target)
             return "it is foreign" if link and not link.managed else None
         case Kind.HWMODE if pf:
             return "it has no VFs" if not pf.vfs else "its VFs are in use" if pf.in_use else None

@@ -63,7 +63,7 @@ def policies(draw: st.DrawFn) -> Policy:
         allow_management=draw(st.booleans()),
     )
     second = VlanRule(id=30, name="vlan30")
-    made = (BridgeRule(name="virbr0", vlan_filtering=draw(st.booleans())),) if draw(st.booleans()) else ()
+    bridges = (BridgeRule(name="virbr0", vlan_filtering=draw(st.booleans())),) if draw(st.booleans()) else ()
     hwmode = draw(st.sampled_from((None, HwMode.VEPA)))
     rule = PfRule(
         name="rule",
@@ -72,7 +72,7 @@ def policies(draw: st.DrawFn) -> Policy:
         hwmode=hwmode,
         vlan=(vlan, second)[:vlan_interfaces],
     )
-    return Policy(pf=(rule,), bridge=made, digest="read")
+    return Policy(pf=(rule,), bridge=bridges, digest="read")
 
 
 def make(before: Before) -> tuple[Kernel, PfDevice]:
@@ -81,9 +81,9 @@ def make(before: Before) -> tuple[Kernel, PfDevice]:
     links.add(Link("lan0", 0, kind="dummy", admin_up=True))
     if before.bridge:
         links.add(replace(links.add_bridge("seed"), name="virbr0", admin_up=True, mac="02:00:00:00:ff:01"))
-        links.delete(links.made["seed"].ifindex)
+        links.delete(links.created["seed"].ifindex)
     if before.user:
-        ifindex = links.made[before.user].ifindex
+        ifindex = links.created[before.user].ifindex
         links.add_address(ifindex, ADDRESS, managed=False)
         if before.routed:
             links.put_route(ifindex, DEFAULT)
@@ -95,23 +95,25 @@ def make(before: Before) -> tuple[Kernel, PfDevice]:
 
 def state(kernel: Kernel) -> object:
     """The whole network, without ifindexes and MACs."""
-    links, names = kernel.links, {link.ifindex: link.name for link in kernel.links.made.values()}
-    plain = [replace(link, ifindex=0, mac="", lower=None, master=None) for link in links.made.values()]
-    masters = sorted((link.name, names.get(link.master or 0, "")) for link in links.made.values())
-    held = sorted((names[ifindex], text) for ifindex, texts in links.held.items() for text in texts)
+    links, names = kernel.links, {link.ifindex: link.name for link in kernel.links.created.values()}
+    plain = [replace(link, ifindex=0, mac="", lower=None, master=None) for link in links.created.values()]
+    masters = sorted((link.name, names.get(link.master or 0, "")) for link in links.created.values())
+    addresses = sorted((names[ifindex], text) for ifindex, texts in links.assigned.items() for text in texts)
     routes = sorted((names[ifindex], route) for ifindex, by_link in links.routes.items() for route in by_link)
-    return sorted(plain, key=lambda link: link.name), masters, held, routes, dict(links.journal)
+    return sorted(plain, key=lambda link: link.name), masters, addresses, routes, dict(links.journal)
 
 
 def foreign(kernel: Kernel) -> object:
     """The links that vfagent did not create and must not change."""
     return sorted(
-        (link for link in kernel.links.made.values() if link.alias != MANAGED_ALIAS), key=lambda link: link.name
+        (link for link in kernel.links.created.values() if link.alias != MANAGED_ALIAS), key=lambda link: link.name
     )
 
 
 def managed_addresses(kernel: Kernel) -> list[str]:
-    return sorted(address.text for held in kernel.links.addresses().values() for address in held if address.managed)
+    return sorted(
+        address.text for by_link in kernel.links.addresses().values() for address in by_link if address.managed
+    )
 
 
 @given(before=hosts(), policy=policies())
@@ -124,7 +126,7 @@ def test_a_host_s_network_converges_and_is_not_changed_again(before: Before, pol
     run = agent.settle(pf.address)
     second = agent.converge(pf.address)
     assert foreign(kernel) == foreign_links
-    lan0 = kernel.links.made["lan0"].ifindex
+    lan0 = kernel.links.created["lan0"].ifindex
     assert not any(address.managed for address in kernel.links.addresses().get(lan0, ()))
     if run.failures:
         assert not kernel.links.journal
@@ -139,10 +141,10 @@ def test_a_host_s_network_converges_and_is_not_changed_again(before: Before, pol
 def _check_the_policy_holds(kernel: Kernel, policy: Policy) -> None:
     links = kernel.links
     for vlan in policy.pf[0].vlan:
-        link = links.made[vlan.name]
+        link = links.created[vlan.name]
         assert link.vlan == VlanTag(vlan.id)
         assert link.admin_up
-        assert link.master == (links.made[vlan.bridge].ifindex if vlan.bridge else None)
+        assert link.master == (links.created[vlan.bridge].ifindex if vlan.bridge else None)
         for address in vlan.addresses:
             assert links.links_with(address) == [vlan.bridge or vlan.name]
     assert not links.journal
@@ -205,7 +207,7 @@ def test_without_rules_only_what_vfagent_created_is_removed(before: Before, poli
     run = agent.settle(pf.address)
     assert foreign(kernel) == foreign_links
     assert all(deferred.blocker for deferred in run.plan.deferred)
-    left = [name for name in kernel.links.managed() if kernel.links.made[name].kind == "vlan"]
+    left = [name for name in kernel.links.managed() if kernel.links.created[name].kind == "vlan"]
     steps = [deferred.step for deferred in run.plan.deferred]
     assert left == [step.name for step in steps if isinstance(step, DeleteLink)]
     assert managed_addresses(kernel) == [address for step in steps for address in _addresses_of(step)]
@@ -258,7 +260,7 @@ def test_the_fdb_follows_the_bridge_and_its_local_ports() -> None:
     links, agent = kernel.links, Agent(kernel, _policy())
     tap = links.add(Link("vnet0", 0, kind="tun"))
     uplink = links.add(Link("bond0", 0, kind="bond"))
-    bridge = links.made["virbr0"]
+    bridge = links.created["virbr0"]
     links.learnt[bridge.ifindex] = {(tap.ifindex, "52:54:00:00:00:01"), (uplink.ifindex, "52:54:00:00:00:02")}
     agent.settle(pf.address)
     assert pf.netdev is not None
@@ -284,7 +286,7 @@ def test_fdb_entries_are_removed_with_their_vlan_interface(after: Policy | None)
     agent.settle(pf.address)
     assert pf.netdev is not None
     entries = kernel.links.fdb[pf.netdev.ifindex]
-    assert entries == {kernel.links.made["virbr0"].mac}
+    assert entries == {kernel.links.created["virbr0"].mac}
     entries.add("02:00:00:00:00:99")  # foreign
     agent.restart(forget=False)
     if after is None:
@@ -298,7 +300,7 @@ def test_fdb_entries_are_removed_with_their_vlan_interface(after: Policy | None)
 def test_a_full_fdb_is_a_note_and_the_pf_is_converged() -> None:
     kernel, pf = make(Before(bridge=True, kind=I40E))
     links, agent = kernel.links, Agent(kernel, _policy())
-    tap, bridge = links.add(Link("vnet0", 0, kind="tun")), links.made["virbr0"]
+    tap, bridge = links.add(Link("vnet0", 0, kind="tun")), links.created["virbr0"]
     links.learnt[bridge.ifindex] = {(tap.ifindex, f"52:54:00:00:00:{number:02x}") for number in range(6)}
     run = agent.settle(pf.address)
     assert not run.failures
@@ -323,7 +325,7 @@ def test_hwmode_is_not_changed_while_a_vf_is_in_use() -> None:
     kernel, pf = make(Before(kind=I40E))
     agent = Agent(kernel, _policy())
     agent.settle(pf.address)
-    pf.vfs[0].driver, pf.vfs[0].netdev, pf.vfs[0].held = "vfio-pci", None, True
+    pf.vfs[0].driver, pf.vfs[0].netdev, pf.vfs[0].group_open = "vfio-pci", None, True
     agent.policy = _policy(hwmode=HwMode.VEPA)
     run = agent.settle(pf.address)
     assert pf.hwmode == "veb"

@@ -17,12 +17,12 @@ from vfagent.model.vf_settings import Rate, Vlan
 from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile.reports import Report, StepStarted
 
-USES = ("held", "up", "port", "addressed", "away")
+USES = ("group open", "up", "port", "addressed", "away")
 VFIO_VFS = VfRule(driver="vfio-pci", vlan=10)
 
 
 def use_vf(kernel: Kernel, vf: VfDevice, how: str) -> None:
-    if how == "held":
+    if how == "group open":
         foreign.opens_group(vf)
     elif how == "away":
         foreign.moves_netdev_away(kernel, vf)
@@ -72,7 +72,7 @@ def test_a_new_policy_is_deferred_while_vfs_are_in_use(
     at=st.integers(0, 25),
     index=st.integers(0, 4),
     # Not "away": a VF whose netdev has moved away cannot be told from one whose netdev is still to come.
-    how=st.sampled_from(("held", "up", "port", "addressed")),
+    how=st.sampled_from(("group open", "up", "port", "addressed")),
 )
 @examples(200)
 def test_a_vf_opened_between_plan_and_step_is_not_changed(
