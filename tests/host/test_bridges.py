@@ -123,7 +123,7 @@ def test_a_problem_of_a_bridge_is_reported_until_it_is_solved(host: Host) -> Non
         logged: list[tuple[str, ...]] = []
         bridge_monitor = HostBridges(host, lambda: logged.append(bridge_monitor.report.problems))
         bridge_monitor.set_policy(WITH_RULE)
-        await until(lambda: logged == [("br0: is there, and is no bridge but a veth",)])
+        await until(lambda: logged == [("br0: exists already, but is a veth, not a bridge",)])
         ip("link", "del", "br0")
         bridge_monitor.reconcile_soon()
         await until(lambda: logged[1:] == [()])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where convergence ends: fights, failures that come back, and what cannot even begin."""
+"""Limits of retries: fights with other programs, repeated failures, and workers that cannot start."""
 
 import errno
 import logging
@@ -35,13 +35,13 @@ def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def set_by_hand(kernel: FakeKernel, vlan: int) -> None:
-    found = kernel.settings(PF, 0) or VfSettings()
-    kernel.keep_settings(PF, 0, replace(found, vlan=Vlan(vlan)))
+    settings = kernel.settings(PF, 0) or VfSettings()
+    kernel.keep_settings(PF, 0, replace(settings, vlan=Vlan(vlan)))
 
 
 def vlan_of(kernel: FakeKernel) -> int | None:
-    found = kernel.settings(PF, 0)
-    return found.vlan.id if found and found.vlan else None
+    settings = kernel.settings(PF, 0)
+    return settings.vlan.id if settings and settings.vlan else None
 
 
 @pytest.mark.usefixtures("no_deadline")
@@ -58,13 +58,13 @@ def test_a_fight_with_another_program_ends_and_is_reported(
         await rig.converged(PF)
         while rig.pf().phase is not Phase.FAILED:
             set_by_hand(kernel_files, OTHER_VLAN)
-            rig.look(PF)
+            rig.mark_dirty(PF)
             await rig.until(lambda: vlan_of(kernel_files) == 10 or rig.pf().phase is Phase.FAILED)
             await rig.until(lambda: not rig.pf().reconciling)
             repairs += 1
             assert repairs < 60
         set_by_hand(kernel_files, OTHER_VLAN)
-        await rig.looked_again()
+        await rig.reconciled_again()
         assert vlan_of(kernel_files) == OTHER_VLAN
         assert "was done ten times in a minute and reverted each time" in rig.pf().failures[0].text
         rig.scheduler.set_policy(load(kernel_files.tree.root))
@@ -74,7 +74,7 @@ def test_a_fight_with_another_program_ends_and_is_reported(
     assert repairs > MOST_REPAIRS
 
 
-def test_a_few_repairs_in_a_row_are_no_fight(kernel_files: FakeKernel) -> None:
+def test_a_few_repairs_in_a_row_are_not_a_fight(kernel_files: FakeKernel) -> None:
     kernel_files.tree.policy(VLAN_POLICY)
     kernel_files.tree.add_pf(PF, interface="ens1")
 
@@ -82,13 +82,13 @@ def test_a_few_repairs_in_a_row_are_no_fight(kernel_files: FakeKernel) -> None:
         await rig.converged(PF)
         for _ in range(4):
             set_by_hand(kernel_files, OTHER_VLAN)
-            await rig.looked_again()
+            await rig.reconciled_again()
             assert (vlan_of(kernel_files), rig.pf().phase) == (10, Phase.CONVERGED)
 
     converge(kernel_files, body)
 
 
-def test_a_look_for_which_there_is_no_process_is_made_a_little_later(
+def test_a_worker_that_cannot_be_forked_is_started_later(
     kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel_files.tree.add_pf(PF)
@@ -104,7 +104,7 @@ def test_a_look_for_which_there_is_no_process_is_made_a_little_later(
     monkeypatch.setattr(worker, "start", start)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(rig.pf().failures))
         assert "cannot start a worker" in rig.pf().failures[0].text
         await rig.until_phase(Phase.CONVERGED, PF)
@@ -113,12 +113,12 @@ def test_a_look_for_which_there_is_no_process_is_made_a_little_later(
 
 
 @pytest.mark.usefixtures("no_deadline")
-def test_a_look_that_dies_each_time_is_given_up_and_ready_does_not_wait_for_it(kernel_files: FakeKernel) -> None:
+def test_a_pf_whose_worker_always_dies_is_suspended_and_ready_is_sent(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     (kernel_files.tree.device(PF) / "sriov_totalvfs").write_text("nonsense\n")
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         assert not rig.pf().unfinished(time.monotonic(), udev_busy_at=0.0)
         attempts = rig.pf().attempts
@@ -129,24 +129,24 @@ def test_a_look_that_dies_each_time_is_given_up_and_ready_does_not_wait_for_it(k
 
 
 @pytest.mark.usefixtures("no_deadline")
-def test_a_driver_that_is_loaded_anew_is_tried_again(kernel_files: FakeKernel) -> None:
+def test_a_reloaded_driver_is_tried_again(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.ERANGE)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         kernel_files.behave(PF, NUMVFS)
         kernel_files.tree.bind(PF, None)
-        await rig.looked_again()
+        await rig.reconciled_again()
         kernel_files.tree.bind(PF, "igb")
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
 
 
-def test_until_it_was_looked_at_by_the_new_policy_a_pf_has_not_converged(kernel_files: FakeKernel) -> None:
+def test_after_a_reload_a_pf_is_converging_until_it_is_reconciled(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
@@ -158,47 +158,47 @@ def test_until_it_was_looked_at_by_the_new_policy_a_pf_has_not_converged(kernel_
     converge(kernel_files, body)
 
 
-def test_a_pf_that_is_released_in_the_middle_of_a_look_is_not_changed_any_more(kernel_files: FakeKernel) -> None:
+def test_a_pf_released_during_a_reconcile_is_not_changed_any_more(kernel_files: FakeKernel) -> None:
     kernel_files.tree.policy(VLAN_POLICY)
     kernel_files.tree.add_pf(PF, interface="ens1")
     kernel_files.slow_down(PF, NUMVFS, 1.0)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(rig.pf().running))
         rig.state.release(PciAddress(PF))
         with rig.state.to_itself(PciAddress(PF), 10.0):
-            made = len(kernel_files.writes())
+            before = len(kernel_files.writes())
             await rig.until(lambda: not rig.pf().reconciling)
-            assert len(kernel_files.writes()) == made
+            assert len(kernel_files.writes()) == before
 
     converge(kernel_files, body)
 
 
-def test_a_first_failure_that_is_tried_again_is_no_error_yet(
+def test_a_first_failure_that_is_retried_is_not_logged_as_an_error(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a card that is pulled out whatever is under way fails."""
+    """Steps that are running when a card is removed fail."""
     caplog.set_level(logging.INFO)
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.EAGAIN, times=2)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
-    logged = [one.levelno for one in caplog.records if "EAGAIN" in one.message]
+    logged = [record.levelno for record in caplog.records if "EAGAIN" in record.message]
     assert logged == [logging.INFO, logging.ERROR]
 
 
-def test_the_events_that_a_card_leaves_behind_do_not_say_again_that_it_is_gone(
+def test_late_events_of_a_removed_card_do_not_log_it_as_gone_again(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: PF not in rig.scheduler.pfs)
 
     converge(kernel_files, body)

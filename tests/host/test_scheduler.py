@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at PFs: their order, their deadlines, their failures, and what is said of them."""
+"""Reconciles of PFs: their order, deadlines, failures, status and log."""
 
 import asyncio
 import errno
@@ -60,12 +60,12 @@ def kernel_files(tmp_path: Path) -> FakeKernel:
 
 
 @pytest.fixture(autouse=True)
-def said(caplog: pytest.LogCaptureFixture) -> None:
+def info_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
 class Rig:
-    """The convergence of a host, and means to wait for what becomes of it."""
+    """A scheduler on a host, and means to wait for its results."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel = kernel
@@ -80,7 +80,7 @@ class Rig:
     def pf(self, address: PciAddress = PF) -> PfState:
         return self.scheduler.pfs[address]
 
-    def look(self, *addresses: PciAddress) -> None:
+    def mark_dirty(self, *addresses: PciAddress) -> None:
         for address in addresses:
             self.scheduler.mark_dirty(address)
 
@@ -90,17 +90,17 @@ class Rig:
             assert time.monotonic() < end, list(self.scheduler.pfs.values())
             await asyncio.sleep(0.01)
 
-    async def looked_again(self, address: PciAddress = PF) -> None:
-        """After an event, to the end of the look that it causes."""
+    async def reconciled_again(self, address: PciAddress = PF) -> None:
+        """After an event, to the end of the reconcile that it causes."""
         rounds = self.pf(address).rounds
-        self.look(address)
+        self.mark_dirty(address)
         await self.until(lambda: self.pf(address).rounds > rounds and not self.pf(address).reconciling)
 
     async def until_phase(self, phase: Phase, *addresses: PciAddress) -> None:
-        await self.until(lambda: all(self.pf(one).phase is phase and not self.pf(one).reconciling for one in addresses))
+        await self.until(lambda: all(self.pf(pf).phase is phase and not self.pf(pf).reconciling for pf in addresses))
 
     async def converged(self, *addresses: PciAddress) -> None:
-        self.look(*addresses)
+        self.mark_dirty(*addresses)
         await self.until_phase(Phase.CONVERGED, *addresses)
 
     async def idle(self) -> None:
@@ -112,27 +112,27 @@ def converge(kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, spee
 
     async def run() -> None:
         if speed != 1.0:
-            hasten(speed)
+            speed_up(speed)
         rig = Rig(kernel)
         await body(rig)
         rig.scheduler.stop()
         end = time.monotonic() + 10
         while rig.scheduler.working:
-            assert time.monotonic() < end, "a worker does not end"
+            assert time.monotonic() < end, "a worker does not exit"
             await asyncio.sleep(0.01)
 
     run_to_end(run())
 
 
-def hasten(speed: float) -> None:
-    """Make the loop's clock run faster than time, so that long delays can be waited for."""
+def speed_up(speed: float) -> None:
+    """Make the loop's clock run faster, so that tests can wait for long delays."""
     loop = asyncio.get_running_loop()
     select = loop._selector.select  # type: ignore[attr-defined]
     loop._selector.select = lambda timeout: select(timeout and timeout / speed)  # type: ignore[attr-defined]
     loop.time = lambda: time.monotonic() * speed  # type: ignore[method-assign]
 
 
-def test_a_pf_gets_what_the_policy_says(kernel_files: FakeKernel) -> None:
+def test_a_pf_converges_with_the_policy(kernel_files: FakeKernel) -> None:
     tree = kernel_files.tree
     tree.policy(VLAN_POLICY)
     tree.add_pf(PF, interface="ens1")
@@ -142,15 +142,15 @@ def test_a_pf_gets_what_the_policy_says(kernel_files: FakeKernel) -> None:
 
     converge(kernel_files, body)
     assert [tree.bound(vf) for vf in tree.vfs(PF)] == ["vfio-pci", "vfio-pci"]
-    held = [kernel_files.settings(PF, index) for index in range(2)]
-    assert [one and one.vlan for one in held] == [Vlan(10), Vlan(10)]
+    settings = [kernel_files.settings(PF, index) for index in range(2)]
+    assert [vf and vf.vlan for vf in settings] == [Vlan(10), Vlan(10)]
     assert (tree.root / "sys/class/net/ens1/flags").read_text() == "0x1003\n"
 
 
-def test_a_vf_that_another_driver_has_in_hand_is_bound_in_the_same_look(
+def test_a_vf_that_another_driver_probes_is_bound_in_the_same_reconcile(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lab: udev had igbvf loaded while VFs were made, and a look later was 0.9 s of a boot."""
+    """In the lab udev loaded igbvf while VFs were created; another reconcile took 0.9 s of a boot."""
     kernel_files.tree.add_pf(PF, interface="ens1")
     kernel_files.pass_over("0000:01:10.0", "drivers_probe", times=1)
 
@@ -169,7 +169,7 @@ def test_a_converged_pf_is_not_written_to(kernel_files: FakeKernel) -> None:
         await rig.converged(PF)
         before = rig.kernel.writes()
         rounds = rig.pf().rounds
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: rig.pf().rounds > rounds)
         await rig.idle()
         assert rig.kernel.writes() == before
@@ -177,7 +177,7 @@ def test_a_converged_pf_is_not_written_to(kernel_files: FakeKernel) -> None:
     converge(kernel_files, body)
 
 
-def test_pfs_of_one_card_take_turns_and_cards_do_not_wait_for_each_other(kernel_files: FakeKernel) -> None:
+def test_pfs_of_a_card_run_one_by_one_and_cards_in_parallel(kernel_files: FakeKernel) -> None:
     for address in (PF, SIBLING, OTHER):
         kernel_files.tree.add_pf(address)
         kernel_files.slow_down(address, NUMVFS, 0.5)
@@ -193,7 +193,7 @@ def test_pfs_of_one_card_take_turns_and_cards_do_not_wait_for_each_other(kernel_
 
 
 @pytest.fixture
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step may take half a second."""
     monkeypatch.setattr(PfState, "deadline_s", property(lambda state: 0.5 if state.running else 30.0))
     monkeypatch.setattr(scheduler_module, "_DYING_S", 0.2)
@@ -201,19 +201,19 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in D state: SIGKILL is remembered, and does nothing yet."""
+    """As in D state: SIGKILL is pending."""
     monkeypatch.setattr(worker.Worker, "kill", lambda self: None)
 
 
-@pytest.mark.usefixtures("impatience")
-def test_a_write_that_hangs_is_ended_at_its_deadline_and_reported(
+@pytest.mark.usefixtures("short_deadline")
+def test_a_worker_with_a_hanging_write_is_killed_at_its_deadline(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(rig.pf().failures))
         (failure,) = rig.pf().failures
         assert failure.text == f"{PF}: cannot create 2 VFs on {PF}: no answer from the kernel within 0 s"
@@ -225,21 +225,21 @@ def test_a_write_that_hangs_is_ended_at_its_deadline_and_reported(
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
-@pytest.mark.usefixtures("impatience", "unkillable")
-def test_a_stuck_pf_holds_up_no_other_card(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("short_deadline", "unkillable")
+def test_a_stuck_pf_does_not_delay_other_cards(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
     for address in (PF, OTHER):
         kernel_files.tree.add_pf(address)
     release = kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF, OTHER)
+        rig.mark_dirty(PF, OTHER)
         await rig.until(lambda: rig.pf().phase is Phase.STUCK and rig.pf(OTHER).phase is Phase.CONVERGED)
         (failure,) = rig.pf().failures
         assert "no answer from the kernel" in failure.text
         assert failure.hint
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await asyncio.sleep(0.3)
-        assert len([one for one in caplog.records if "stuck" in one.message]) == 1
+        assert len([record for record in caplog.records if "stuck" in record.message]) == 1
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
@@ -247,14 +247,14 @@ def test_a_stuck_pf_holds_up_no_other_card(kernel_files: FakeKernel, caplog: pyt
     assert len(kernel_files.tree.vfs(OTHER)) == len(kernel_files.tree.vfs(PF)) == 2
 
 
-@pytest.mark.usefixtures("impatience", "unkillable")
-def test_a_stuck_pf_holds_up_no_other_pf_of_its_card(kernel_files: FakeKernel) -> None:
+@pytest.mark.usefixtures("short_deadline", "unkillable")
+def test_a_stuck_pf_does_not_delay_other_pfs_of_its_card(kernel_files: FakeKernel) -> None:
     for address in (PF, SIBLING):
         kernel_files.tree.add_pf(address)
     release = kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF, SIBLING)
+        rig.mark_dirty(PF, SIBLING)
         await rig.until(lambda: rig.pf().phase is Phase.STUCK)
         await rig.until_phase(Phase.CONVERGED, SIBLING)
         release.touch()
@@ -263,18 +263,18 @@ def test_a_stuck_pf_holds_up_no_other_pf_of_its_card(kernel_files: FakeKernel) -
     converge(kernel_files, body)
 
 
-@pytest.mark.usefixtures("impatience", "unkillable")
-def test_a_stuck_pf_stays_explained_through_a_reload(kernel_files: FakeKernel) -> None:
+@pytest.mark.usefixtures("short_deadline", "unkillable")
+def test_a_stuck_pf_keeps_its_failure_through_a_reload(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     release = kernel_files.hang(PF, NUMVFS)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: rig.pf().phase is Phase.STUCK)
         rig.scheduler.set_policy(load(kernel_files.tree.root))
         await asyncio.sleep(0.1)
         assert rig.pf().phase is Phase.STUCK
-        assert [one.text for one in rig.pf().failures]
+        assert rig.pf().failures
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
@@ -283,12 +283,12 @@ def test_a_stuck_pf_stays_explained_through_a_reload(kernel_files: FakeKernel) -
 
 @pytest.fixture
 def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests with a hastened clock: the workers' time is not hastened."""
+    """For tests with a faster clock, which workers do not have."""
     monkeypatch.setattr(PfState, "deadline_s", 1e6)
 
 
 @pytest.mark.usefixtures("no_deadline")
-def test_failures_are_tried_again_ever_later_and_given_up_in_the_end(
+def test_failures_are_retried_with_back_off_and_then_suspended(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel_files.tree.add_pf(PF)
@@ -296,7 +296,7 @@ def test_failures_are_tried_again_ever_later_and_given_up_in_the_end(
     speed = 50.0
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         await rig.idle()
 
@@ -307,20 +307,20 @@ def test_failures_are_tried_again_ever_later_and_given_up_in_the_end(
     for number, pause in enumerate(pauses):
         expected = min(2.0**number, 60.0) / speed
         assert expected <= pause <= expected + 1.0, pauses
-    assert len([one for one in caplog.records if "suspended after 8 attempts" in one.message]) == 1
-    assert len([one for one in caplog.records if "EAGAIN" in one.message]) == 8
+    assert len([record for record in caplog.records if "suspended after 8 attempts" in record.message]) == 1
+    assert len([record for record in caplog.records if "EAGAIN" in record.message]) == 8
 
 
 @pytest.mark.usefixtures("no_deadline")
-def test_what_was_given_up_is_left_alone_until_a_reload(kernel_files: FakeKernel) -> None:
+def test_suspended_steps_are_not_tried_until_a_reload(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.EAGAIN)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         kernel_files.behave(PF, NUMVFS)
-        await rig.looked_again()
+        await rig.reconciled_again()
         assert rig.pf().phase is Phase.FAILED
         assert rig.pf().failures
         assert len(kernel_files.writes(PF, NUMVFS)) == MOST_ATTEMPTS
@@ -331,12 +331,12 @@ def test_what_was_given_up_is_left_alone_until_a_reload(kernel_files: FakeKernel
     converge(kernel_files, body, speed=200)
 
 
-def test_what_cannot_succeed_is_not_tried_twice(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_permanent_failure_is_not_retried(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.ERANGE)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         await asyncio.sleep(0.2)
 
@@ -345,16 +345,16 @@ def test_what_cannot_succeed_is_not_tried_twice(kernel_files: FakeKernel, caplog
     assert "more than the card's totalvfs" in caplog.text
 
 
-def test_nor_is_it_when_what_came_before_it_succeeded(kernel_files: FakeKernel) -> None:
-    """The plan of the next look is shorter then, but asks for the same."""
+def test_a_permanent_failure_after_successful_steps_is_not_retried(kernel_files: FakeKernel) -> None:
+    """The next plan is shorter, but has the same failing step."""
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.ERANGE)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         steps = len(rig.pf().plan.steps)
-        await rig.looked_again()
+        await rig.reconciled_again()
         assert len(rig.pf().plan.steps) < steps
         assert rig.pf().phase is Phase.FAILED
 
@@ -362,7 +362,7 @@ def test_nor_is_it_when_what_came_before_it_succeeded(kernel_files: FakeKernel) 
     assert len(kernel_files.writes(PF, NUMVFS)) == 1
 
 
-def test_a_passing_failure_is_got_over(kernel_files: FakeKernel) -> None:
+def test_a_temporary_failure_is_retried_and_the_pf_converges(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.refuse(PF, NUMVFS, errno.EAGAIN, times=2)
 
@@ -374,7 +374,7 @@ def test_a_passing_failure_is_got_over(kernel_files: FakeKernel) -> None:
     assert [write.errno for write in kernel_files.writes(PF, NUMVFS)] == [errno.EAGAIN, errno.EAGAIN, 0]
 
 
-def test_a_worker_that_dies_is_a_failure_and_is_got_over(
+def test_a_worker_that_dies_is_a_failure_and_is_retried(
     kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     kernel_files.tree.add_pf(PF)
@@ -390,7 +390,7 @@ def test_a_worker_that_dies_is_a_failure_and_is_got_over(
     monkeypatch.setattr(scheduler_module, "converge", die_once)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(rig.pf().failures))
         assert rig.pf().failures[0].text == f"{PF}: reconcile failed: worker exited with status 1"
         await rig.until_phase(Phase.CONVERGED, PF)
@@ -399,10 +399,10 @@ def test_a_worker_that_dies_is_a_failure_and_is_got_over(
     assert "RuntimeError: a bug" in capfd.readouterr().err
 
 
-def test_what_is_deferred_is_done_as_soon_as_the_guest_lets_go(
+def test_deferred_steps_are_done_as_soon_as_the_vf_is_free(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing tells when a VFIO file is closed: it has to be looked at."""
+    """No event tells when a VFIO group is closed: the PF has to be observed again."""
     tree = kernel_files.tree
     tree.add_pf(PF, vfs=1)
     (guests_vf,) = tree.vfs(PF)
@@ -410,7 +410,7 @@ def test_what_is_deferred_is_done_as_soon_as_the_guest_lets_go(
     (tree.device(guests_vf) / "enable").write_text("1\n")
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.DEFERRED, PF)
         await asyncio.sleep(1)
         assert tree.vfs(PF) == [guests_vf]
@@ -420,12 +420,12 @@ def test_what_is_deferred_is_done_as_soon_as_the_guest_lets_go(
 
     converge(kernel_files, body, speed=10)
     assert len(tree.vfs(PF)) == 2
-    deferred = [one.message for one in caplog.records if "deferred" in one.message]
+    deferred = [record.message for record in caplog.records if "deferred" in record.message]
     assert len(deferred) == 1
     assert "vf0: its VFIO group is held open" in deferred[0]
 
 
-def test_drift_is_told_once_with_what_was_found_and_what_is_wanted(
+def test_drift_is_logged_once_with_found_and_wanted_values(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel_files.tree.policy(VLAN_POLICY)
@@ -433,19 +433,19 @@ def test_drift_is_told_once_with_what_was_found_and_what_is_wanted(
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
-        held = kernel_files.settings(PF, 1)
-        assert held is not None
-        kernel_files.refuse(PF, "vf1", errno.EBUSY, times=4)  # two attempts, each at once and then singly
-        kernel_files.keep_settings(PF, 1, replace(held, vlan=Vlan(99)))
+        wanted = kernel_files.settings(PF, 1)
+        assert wanted is not None
+        kernel_files.refuse(PF, "vf1", errno.EBUSY, times=4)  # two attempts, each with all settings and then one by one
+        kernel_files.keep_settings(PF, 1, replace(wanted, vlan=Vlan(99)))
         await rig.converged(PF)
-        await rig.until(lambda: kernel_files.settings(PF, 1) == held)
+        await rig.until(lambda: kernel_files.settings(PF, 1) == wanted)
 
     converge(kernel_files, body, speed=5)
-    (drift,) = [one.message for one in caplog.records if "drift" in one.message]
+    (drift,) = [record.message for record in caplog.records if "drift" in record.message]
     assert drift == f"PF {PF} (ens1): drift: found vlan 99, wanted: set {PF}/vf1 vlan 10"
 
 
-def test_a_first_convergence_is_no_drift(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_first_convergence_is_not_drift(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
     kernel_files.tree.add_pf(PF, vfs=1)
 
     async def body(rig: Rig) -> None:
@@ -455,12 +455,12 @@ def test_a_first_convergence_is_no_drift(kernel_files: FakeKernel, caplog: pytes
     assert "drift" not in caplog.text
 
 
-def test_a_released_pf_is_looked_at_and_left_alone(kernel_files: FakeKernel) -> None:
+def test_a_released_pf_is_observed_and_not_changed(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF, vfs=1)
 
     async def body(rig: Rig) -> None:
         rig.state.release(PF)
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: rig.pf().phase is Phase.RELEASED and rig.pf().known)
         await rig.idle()
         assert kernel_files.writes() == []
@@ -471,13 +471,13 @@ def test_a_released_pf_is_looked_at_and_left_alone(kernel_files: FakeKernel) -> 
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
-def test_a_pf_that_is_gone_is_forgotten(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_removed_pf_is_forgotten(kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         shutil.rmtree(kernel_files.tree.device(PF))
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: PF not in rig.scheduler.pfs)
         assert rig.scheduler.idle
 
@@ -485,14 +485,14 @@ def test_a_pf_that_is_gone_is_forgotten(kernel_files: FakeKernel, caplog: pytest
     assert f"PF {PF}: gone" in caplog.text
 
 
-def test_a_pf_that_comes_back_is_set_up_again(kernel_files: FakeKernel) -> None:
+def test_a_pf_that_is_inserted_again_is_configured_again(kernel_files: FakeKernel) -> None:
     tree = kernel_files.tree
     tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         shutil.rmtree(tree.device(PF))
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: PF not in rig.scheduler.pfs)
         tree.add_pf(PF)
         await rig.converged(PF)
@@ -501,29 +501,29 @@ def test_a_pf_that_comes_back_is_set_up_again(kernel_files: FakeKernel) -> None:
     assert len(tree.vfs(PF)) == 2
 
 
-def test_a_pf_that_changes_during_a_look_is_looked_at_again(kernel_files: FakeKernel) -> None:
+def test_a_pf_that_changes_during_a_reconcile_is_reconciled_again(kernel_files: FakeKernel) -> None:
     tree = kernel_files.tree
     tree.add_pf(PF)
     kernel_files.slow_down(PF, NUMVFS, 0.3)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(rig.pf().running))
-        rig.look(PF)
-        await rig.until(lambda: rig.pf().rounds == 2)  # made and seen to hold
+        rig.mark_dirty(PF)
+        await rig.until(lambda: rig.pf().rounds == 2)  # executed and verified
         await rig.idle()
         assert rig.pf().rounds > 2
 
     converge(kernel_files, body)
 
 
-def test_a_policy_that_changes_during_a_look_has_the_last_word(kernel_files: FakeKernel) -> None:
+def test_a_policy_that_is_loaded_during_a_reconcile_is_applied_after_it(kernel_files: FakeKernel) -> None:
     tree = kernel_files.tree
     tree.add_pf(PF)
     kernel_files.slow_down(PF, NUMVFS, 0.3)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(rig.pf().running))
         tree.policy(POLICY.replace("vfs = 2", "vfs = 5"))
         rig.scheduler.set_policy(load(tree.root))
@@ -534,14 +534,14 @@ def test_a_policy_that_changes_during_a_look_has_the_last_word(kernel_files: Fak
     assert len(tree.vfs(PF)) == 5
 
 
-def test_ten_thousand_calls_for_a_look_are_three_looks_at_most(kernel_files: FakeKernel) -> None:
+def test_ten_thousand_requests_cause_at_most_three_reconciles(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         rounds = rig.pf().rounds
         for number in range(10_000):
-            rig.look(PF)
+            rig.mark_dirty(PF)
             if number % 100 == 0:
                 await asyncio.sleep(0)
         await rig.until(lambda: rig.pf().rounds > rounds)
@@ -551,28 +551,28 @@ def test_ten_thousand_calls_for_a_look_are_three_looks_at_most(kernel_files: Fak
     converge(kernel_files, body)
 
 
-def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Each observation takes that long, as it does on a busy host."""
+def slow_observation(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Each observation takes that long, as on a busy host."""
 
-    def observed(host: Host, address: PciAddress) -> Pf | None:
+    def slow(host: Host, address: PciAddress) -> Pf | None:
         time.sleep(seconds)
         return observe_pf(host, address)
 
-    monkeypatch.setattr(rounds, "observe_pf", observed)
+    monkeypatch.setattr(rounds, "observe_pf", slow)
 
 
-def test_events_that_come_for_seconds_are_a_look_a_second(
+def test_a_stream_of_events_causes_one_reconcile_per_second(
     kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lab: two cards that came at once were looked at seven times each, which held up udev."""
+    """In the lab two cards that appeared together were reconciled seven times each, which delayed udev."""
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
-        slowly(monkeypatch, 0.4)
+        slow_observation(monkeypatch, 0.4)
         rounds = rig.pf().rounds
         for _ in range(60):
-            rig.look(PF)
+            rig.mark_dirty(PF)
             await asyncio.sleep(0.05)
         await rig.idle()
         assert 2 <= rig.pf().rounds - rounds <= 4
@@ -580,19 +580,17 @@ def test_events_that_come_for_seconds_are_a_look_a_second(
     converge(kernel_files, body)
 
 
-def test_what_is_asked_for_now_does_not_wait_for_the_rest(
-    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it is asked for during a look."""
+def test_an_immediate_request_skips_the_delay(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is requested during a reconcile."""
     monkeypatch.setattr(pf_state, "_LONGEST_DELAY_S", 60.0)
     monkeypatch.setattr(pf_state, "_REST", 1000.0)
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
-        slowly(monkeypatch, 0.4)
+        slow_observation(monkeypatch, 0.4)
         rounds = rig.pf().rounds
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await asyncio.sleep(0.5)
         assert not rig.pf().reconciling
         rig.scheduler.mark_dirty(PF, now=True)
@@ -603,37 +601,35 @@ def test_what_is_asked_for_now_does_not_wait_for_the_rest(
     converge(kernel_files, body)
 
 
-# The worker that is kept ready.
+# The standby worker.
 
 
-def spare_of(rig: Rig) -> worker.Worker:
+def standby_of(rig: Rig) -> worker.Worker:
     standby = rig.scheduler.workers.standby
     assert standby is not None
     return standby.worker
 
 
-async def with_spare(rig: Rig) -> worker.Worker:
+async def with_standby(rig: Rig) -> worker.Worker:
     rig.scheduler.workers.renew_soon()
     await rig.until(lambda: rig.scheduler.workers.standby is not None)
-    return spare_of(rig)
+    return standby_of(rig)
 
 
-def test_a_pf_that_arrives_gets_the_worker_that_was_kept_ready(
-    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_pf_gets_the_standby_worker(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
-        await with_spare(rig)
-        monkeypatch.setattr(worker, "start", None)  # another one would fail
-        rig.look(PF)
+        await with_standby(rig)
+        monkeypatch.setattr(worker, "start", None)  # starting another worker would fail
+        rig.mark_dirty(PF)
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
-def test_the_worker_is_ready_before_udev_has_done_with_a_pf(kernel_files: FakeKernel) -> None:
+def test_the_standby_worker_is_ready_before_udev_finishes_a_pf(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.tree.bind(PF, None)
     put(kernel_files.tree.root / QUEUE, "")
@@ -641,9 +637,9 @@ def test_the_worker_is_ready_before_udev_has_done_with_a_pf(kernel_files: FakeKe
     async def body(rig: Rig) -> None:
         rig.scheduler.mark_dirty(PF, now=True)
         await rig.until(lambda: rig.scheduler.workers.standby is not None, within_s=0.9)
-        ready = spare_of(rig)
+        standby = standby_of(rig)
         await asyncio.sleep(1.2)
-        assert spare_of(rig) is ready  # no look has taken it
+        assert standby_of(rig) is standby  # no reconcile has used it
         put(kernel_files.tree.root / STORED / f"+pci:{PF}", "")
         kernel_files.tree.bind(PF, "igb")
         rig.scheduler.mark_dirty(PF, now=True)
@@ -653,15 +649,13 @@ def test_the_worker_is_ready_before_udev_has_done_with_a_pf(kernel_files: FakeKe
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
-def test_only_workers_ask_the_kernel_of_what_a_driver_may_hold_up(
-    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """libudev reads `uevent`, which waits on some kernels for the device's lock."""
-    service, asked = os.getpid(), NoUdevDatabase.properties
+def test_only_workers_read_what_a_driver_may_block(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libudev reads `uevent`, which waits on some kernels for the device lock."""
+    service, original = os.getpid(), NoUdevDatabase.properties
 
     def properties(self: NoUdevDatabase, subsystem: str, name: str) -> Mapping[str, str]:
         assert os.getpid() != service
-        return asked(self, subsystem, name)
+        return original(self, subsystem, name)
 
     monkeypatch.setattr(NoUdevDatabase, "properties", properties)
     kernel_files.tree.add_pf(PF)
@@ -670,8 +664,8 @@ def test_only_workers_ask_the_kernel_of_what_a_driver_may_hold_up(
     converge(kernel_files, lambda rig: rig.converged(PF))
 
 
-def test_udev_is_not_waited_for_without_end(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event of another device may hang for three minutes, and udev may have died and left its queue."""
+def test_the_wait_for_udev_has_a_limit(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event of another device may hang for three minutes, or udev may have died and left its queue file."""
     monkeypatch.setattr(pf_state, "_WAITING_GRACE_S", 1.5)
     kernel_files.tree.add_pf(PF)
     put(kernel_files.tree.root / QUEUE, "")
@@ -685,55 +679,55 @@ def test_udev_is_not_waited_for_without_end(kernel_files: FakeKernel, monkeypatc
     converge(kernel_files, body)
 
 
-def test_a_pf_that_is_pulled_out_is_forgotten_whatever_udev_has_to_do(kernel_files: FakeKernel) -> None:
+def test_a_removed_pf_is_forgotten_while_udev_is_busy(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         put(kernel_files.tree.root / QUEUE, "")
         shutil.rmtree(kernel_files.tree.device(PF))
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: PF not in rig.scheduler.pfs)
-        rig.look(PF)  # by what its end left behind
+        rig.mark_dirty(PF)  # a late event of the removed PF
         await rig.until(lambda: PF not in rig.scheduler.pfs, within_s=5.0)
 
     converge(kernel_files, body)
 
 
-def test_a_pf_converges_also_when_the_worker_that_was_kept_ready_has_died(kernel_files: FakeKernel) -> None:
+def test_a_pf_converges_when_the_standby_worker_has_died(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
-        child = await with_spare(rig)
+        child = await with_standby(rig)
         child.kill()
         assert select.select([child.pidfd], [], [], 5)[0]
         await rig.converged(PF)
-        await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())  # and is no zombie
+        await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())  # and not a zombie
 
     converge(kernel_files, body)
     assert len(kernel_files.tree.vfs(PF)) == 2
 
 
-def test_no_worker_is_made_ready_beside_one_that_is_at_work(kernel_files: FakeKernel) -> None:
+def test_no_standby_worker_is_started_while_a_worker_runs(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
     kernel_files.slow_down(PF, "sriov_numvfs", 4.0)
 
     async def body(rig: Rig) -> None:
-        rig.look(PF)
+        rig.mark_dirty(PF)
         await rig.until(lambda: bool(kernel_files.writes(PF, "sriov_drivers_autoprobe")))
         rig.scheduler.workers.renew_soon()
         await asyncio.sleep(1.5)
         assert rig.scheduler.working
         assert rig.scheduler.workers.standby is None
         await rig.until_phase(Phase.CONVERGED, PF)
-        child = await with_spare(rig)
+        child = await with_standby(rig)
         rig.scheduler.stop()
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
 
     converge(kernel_files, body)
 
 
-def test_no_worker_is_made_ready_while_udev_needs_the_processors(kernel_files: FakeKernel) -> None:
+def test_no_standby_worker_is_started_while_udev_is_busy(kernel_files: FakeKernel) -> None:
     put(kernel_files.tree.root / QUEUE, "")
 
     async def body(rig: Rig) -> None:
@@ -742,15 +736,15 @@ def test_no_worker_is_made_ready_while_udev_needs_the_processors(kernel_files: F
         assert rig.scheduler.workers.standby is None
         (kernel_files.tree.root / QUEUE).unlink()
         await rig.until(lambda: rig.scheduler.workers.standby is not None, within_s=2.0)
-        child = spare_of(rig)
+        child = standby_of(rig)
         rig.scheduler.stop()
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
 
     converge(kernel_files, body)
 
 
-def test_events_of_a_converged_pfs_vfs_wait_until_udev_has_done_with_them_all(kernel_files: FakeKernel) -> None:
-    """At a boot each would cost a look, in the seconds in which guests wait for udev to come to their VFs."""
+def test_events_of_a_converged_pf_wait_while_udev_is_busy(kernel_files: FakeKernel) -> None:
+    """At a boot each would cost a reconcile, while guests wait for udev to handle their VFs."""
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
@@ -758,7 +752,7 @@ def test_events_of_a_converged_pfs_vfs_wait_until_udev_has_done_with_them_all(ke
         put(kernel_files.tree.root / QUEUE, "")
         rounds = rig.pf().rounds
         for _ in range(10):
-            rig.look(PF)
+            rig.mark_dirty(PF)
             await asyncio.sleep(0.2)
         assert rig.pf().rounds == rounds
         (kernel_files.tree.root / QUEUE).unlink()
@@ -768,7 +762,7 @@ def test_events_of_a_converged_pfs_vfs_wait_until_udev_has_done_with_them_all(ke
 
 
 @pytest.mark.parametrize("hurried", [False, True])
-def test_drift_is_repaired_however_long_udev_is_at_work(kernel_files: FakeKernel, *, hurried: bool) -> None:
+def test_drift_is_repaired_while_udev_is_busy(kernel_files: FakeKernel, *, hurried: bool) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
@@ -782,7 +776,7 @@ def test_drift_is_repaired_however_long_udev_is_at_work(kernel_files: FakeKernel
     converge(kernel_files, body)
 
 
-def test_a_card_that_is_pulled_out_before_the_loop_takes_its_look_over_is_forgotten(kernel_files: FakeKernel) -> None:
+def test_a_card_removed_before_its_worker_is_adopted_is_forgotten(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
@@ -795,11 +789,11 @@ def test_a_card_that_is_pulled_out_before_the_loop_takes_its_look_over_is_forgot
     converge(kernel_files, body)
 
 
-def test_a_stopped_convergence_leaves_no_worker_behind(kernel_files: FakeKernel) -> None:
+def test_a_stopped_scheduler_leaves_no_worker_behind(kernel_files: FakeKernel) -> None:
     left: list[worker.Worker] = []
 
     async def body(rig: Rig) -> None:
-        left.append(await with_spare(rig))
+        left.append(await with_standby(rig))
         rig.scheduler.stop()
         rig.scheduler.workers.renew_soon()
         await rig.until(lambda: not Path(f"/proc/{left[0].pid}").exists())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent on the fake kernel, over looks, restarts and policies, with what it keeps on disk."""
+"""vfagent on the fake kernel, over reconciles, restarts and policies, with the state that it keeps on disk."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from tests.model.effects import Effect
 from tests.model.kernel import Kernel, KernelHang
 from tests.model.never import Violation
 from tests.model.process import Fault, Kill, Killed, Process, no_fault
-from tests.model.stored import KeptState
+from tests.model.stored import MemoryState
 from vfagent.model.driver_state import DriverState
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
@@ -26,10 +26,10 @@ MOST_ATTEMPTS = 8
 
 @dataclass(slots=True)
 class Run:
-    """One `converge`: what it saw, did and reported."""
+    """One `converge`: what it observed, did and reported."""
 
     done: list[Effect] = field(default_factory=list)
-    looks: list[Observed] = field(default_factory=list)
+    observations: list[Observed] = field(default_factory=list)
     finished: Finished | None = None
 
     @property
@@ -38,7 +38,7 @@ class Run:
 
     @property
     def plan(self) -> Plan:
-        return self.looks[-1].plan
+        return self.observations[-1].plan
 
     @property
     def killed(self) -> bool:
@@ -53,11 +53,11 @@ def quiet(report: Report) -> None:
 class Agent:
     kernel: Kernel
     policy: Policy
-    state: KeptState = field(default_factory=KeptState)
+    state: MemoryState = field(default_factory=MemoryState)
     driver_state: dict[PciAddress, DriverState] = field(default_factory=dict)
 
     def restart(self, *, forget: bool) -> None:
-        """A new process knows what is on disk; after a boot, /run is empty."""
+        """A new process has the state on disk; after a boot (`forget`), /run is empty."""
         self.driver_state = (
             {} if forget else {pf.address: self.state.driver_state(pf.address) for pf in self.kernel.present()}
         )
@@ -71,12 +71,12 @@ class Agent:
         def emit(report: Report) -> None:
             watch(report)
             if isinstance(report, Observed):
-                run.looks.append(report)
+                run.observations.append(report)
             elif isinstance(report, Finished):
                 run.finished = report
 
         task = Task(address, self.policy, IDENTITY, self.driver_state.get(address, DriverState()))
-        _judged(lambda: converge(task, process.host(), self.state, emit))
+        _checked(lambda: converge(task, process.host(), self.state, emit))
         if run.finished:
             self.driver_state[address] = run.finished.driver_state
             self.state.keep_driver_state(address, run.finished.driver_state)
@@ -86,7 +86,7 @@ class Agent:
         return {pf.address: self.converge(pf.address) for pf in self.kernel.present()}
 
     def settle(self, address: PciAddress) -> Run:
-        """Looks as the service makes them: again after a failure, and when time has passed."""
+        """Reconcile as the service does: again after a failure, and while the plan waits for something."""
         for _ in range(MOST_ATTEMPTS):
             run = self.converge(address)
             if not run.failures and not run.plan.waiting:
@@ -96,8 +96,8 @@ class Agent:
 
     def release(self, address: PciAddress, *, kill: Kill | None = None, fault: Fault = no_fault) -> Process:
         """Raises VfagentError as `vfagent release` does."""
-        process = Process(self.kernel, address, allow_management=True, gives_back=True, kill=kill, fault=fault)
-        _judged(lambda: release(address, process.host(), self.state, quiet, force=False))
+        process = Process(self.kernel, address, allow_management=True, releasing=True, kill=kill, fault=fault)
+        _checked(lambda: release(address, process.host(), self.state, quiet, force=False))
         return process
 
     def _allows_management(self, address: PciAddress) -> bool:
@@ -106,7 +106,7 @@ class Agent:
         return rule is not None and rule.allow_management
 
 
-def _judged(body: Callable[[], None]) -> None:
+def _checked(body: Callable[[], None]) -> None:
     ledger.counted["processes"] += 1
     try:
         body()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many examples, and whether the same ones each time.
+"""How many examples each test runs, and whether they are the same each time.
 
-VFAGENT_MODEL_FACTOR multiplies what each test names: a half in `make check`, many in `make test`.
-VFAGENT_MODEL_RANDOM=1 tries others each time. VFAGENT_MODEL_SHRINK=0 is for who only asks whether a test fails.
+VFAGENT_MODEL_FACTOR multiplies the number that each test names: 0.5 in `make check`, 7 in `make test`.
+VFAGENT_MODEL_RANDOM=1 generates other examples each time. VFAGENT_MODEL_SHRINK=0 does not shrink failing examples.
 """
 
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lanes run in turn, so that a history can be replayed; and the count of histories at the end."""
+"""Parallel groups run one after the other, so that a history can be replayed. The end shows how many were tried."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ def _groups_in_turn() -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """What a process of pytest-xdist has counted goes to the one that tells it."""
+    """A worker of pytest-xdist passes its counters to the process that prints them."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["model"] = dict(ledger.counted)
 

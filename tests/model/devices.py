@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake kernel's devices: PFs, VFs and netdevs, as they stand."""
+"""The fake kernel's devices: PFs, VFs and netdevs, with their current state."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +14,7 @@ UNTOUCHED = VfSettings(NO_MAC, Vlan(0), Rate(0, 0), spoof_check=True, trust=Fals
 
 
 class Groups(StrEnum):
-    """How the platform makes IOMMU groups."""
+    """How the platform groups devices into IOMMU groups."""
 
     OWN = "own"
     WITH_PF = "with the PF"
@@ -52,18 +52,18 @@ class VfDevice:
     group: int | None
     driver: str | None = None
     override: str | None = None
-    held: bool = False  # somebody has its VFIO file open
+    group_open: bool = False  # a process has its VFIO group open
     netdev: NetDevice | None = None
     away: bool = False  # its netdev is in another network namespace
     settings: VfSettings = UNTOUCHED
 
     @property
     def in_use(self) -> bool:
-        return self.held or self.away or (self.netdev is not None and self.netdev.in_use)
+        return self.group_open or self.away or (self.netdev is not None and self.netdev.in_use)
 
     @property
     def enabled(self) -> bool:
-        return self.held if self.driver == VFIO else self.driver is not None
+        return self.group_open if self.driver == VFIO else self.driver is not None
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class PfDevice:
     netdev: NetDevice | None = None
     vfs: list[VfDevice] = field(default_factory=list)
     plugged: bool = True
-    hwmode: str | None = None  # goes back to the driver's own with the last VF
+    hwmode: str | None = None  # the driver resets it when the last VF is removed
 
     @property
     def in_use(self) -> bool:

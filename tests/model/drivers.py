@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What PF drivers do differently, as facts of the kernel's sources: written apart from what the planner believes."""
+"""Differences between PF drivers, as facts of the kernel's sources: independent of the planner's quirks."""
 
 import errno
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ _ALL = frozenset(Attribute)
 class PfDriver:
     name: str
     vf_driver: str
-    refuses: Mapping[Attribute, int] = field(default_factory=dict)  # and with which errno
-    unreported: frozenset[Attribute] = frozenset()  # taken, but ndo_get_vf_config leaves it out
-    reports: bool = True  # it has ndo_get_vf_config
-    vfs_need_up: bool = False  # while the netdev is down no VFs are made, and none removed
-    down_errno: int = 0  # what sriov_numvfs answers then
-    most_vfs: int | None = None  # as many does it make, without a word, where it is asked for more
+    refuses: Mapping[Attribute, int] = field(default_factory=dict)  # attribute -> errno
+    unreported: frozenset[Attribute] = frozenset()  # accepted, but not reported by ndo_get_vf_config
+    reports: bool = True  # the driver has ndo_get_vf_config
+    vfs_need_up: bool = False  # while the netdev is down, VFs are neither created nor removed
+    down_errno: int = 0  # what a write to sriov_numvfs returns then
+    most_vfs: int | None = None  # creates that many, and returns success, when asked for more
     rate_needs_carrier: bool = False
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
     is_nic: bool = True
-    virtio: bool = False  # netdevs hang below virtioN
-    hwmode: str | None = None  # what it starts with; None: it has none
-    fdb: int | None = None  # how many entries its table takes
+    virtio: bool = False  # netdevs are below virtioN
+    hwmode: str | None = None  # the initial mode; None: not supported
+    fdb: int | None = None  # the size of its FDB
 
     def __repr__(self) -> str:
         return self.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process asks of the fake kernel to change: parsed once, so that it can be judged, recorded and carried out."""
+"""The changes that a process asks the fake kernel for: parsed once, then checked, recorded and executed."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -32,11 +32,11 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Effect:
     kind: Kind
-    target: str  # a PCI address, or the path of what is not known
+    target: str  # a PCI address, or the path of an unknown file
     value: str
     index: int | None = None
     settings: VfSettings = VfSettings()
-    carry: Callable[[], object] | None = field(default=None, compare=False)  # on the host's network
+    carry: Callable[[], object] | None = field(default=None, compare=False)  # for the host's network
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.target}{'' if self.index is None else f'/vf{self.index}'}: {self.value}"
@@ -63,8 +63,7 @@ def subject(kernel: Kernel, effect: Effect) -> tuple[PfDevice | None, VfDevice |
     """The PF, and for an effect on one VF that VF."""
     if pf := kernel.pf(effect.target):
         return pf, None if effect.index is None else next((vf for vf in pf.vfs if vf.index == effect.index), None)
-    found = kernel.vf(effect.target)
-    return found or (None, None)
+    return kernel.vf(effect.target) or (None, None)
 
 
 def carry_out(kernel: Kernel, effect: Effect) -> None:
@@ -115,7 +114,7 @@ _KERNEL_ORDER = ("mac", "vlan", "rate", "spoof_check", "link_state", "trust")  #
 
 
 def _set_vf(pf: PfDevice, vf: VfDevice, settings: VfSettings) -> None:
-    """One attribute after the other; the first that is refused ends it, those before it hold."""
+    """One attribute after the other. The first refused one ends the call; those before it stay set."""
     for name in _KERNEL_ORDER:
         value = getattr(settings, name)
         if value is not None:
@@ -125,7 +124,9 @@ def _set_vf(pf: PfDevice, vf: VfDevice, settings: VfSettings) -> None:
 
 
 def attributes_of(settings: VfSettings) -> Iterator[Attribute]:
-    yield from (Attribute(one.name) for one in fields(settings) if getattr(settings, one.name) is not None)
+    yield from (
+        Attribute(attribute.name) for attribute in fields(settings) if getattr(settings, attribute.name) is not None
+    )
     if settings.vlan and settings.vlan.protocol is not VlanProtocol.DOT1Q and settings.vlan.id:
         yield Attribute.VLAN_PROTOCOL
     if settings.rate and settings.rate.min_mbit:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake kernel's state as one value, to compare; and what a policy lets one expect of it."""
+"""The fake kernel's state as one value to compare, and what a policy and the driver lead to."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,31 +40,33 @@ def facts(kernel: Kernel) -> tuple[PfFacts, ...]:
 
 
 def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
-    """What this PF lacks of what was asked for and this driver could do. Nobody uses its VFs."""
+    """Differences from what was asked for and this driver can do, while no VF is in use."""
     count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
     if count > pf.totalvfs:
         return []
-    found = [] if len(pf.vfs) == count else [f"{len(pf.vfs)} VFs, not {count}"]
+    differences = [] if len(pf.vfs) == count else [f"{len(pf.vfs)} VFs, not {count}"]
     if pf.netdev and desired.mtu and pf.netdev.mtu < desired.mtu:
-        found.append(f"MTU {pf.netdev.mtu}")
+        differences.append(f"MTU {pf.netdev.mtu}")
     if pf.netdev and pf.vfs and count and not pf.netdev.admin_up:
-        found.append("down")
-    wanted = {want.index: want for want in desired.vfs}
-    return found + [text for vf in pf.vfs if vf.index in wanted for text in _vf_lacks(pf, vf, wanted[vf.index])]
+        differences.append("down")
+    wanted = {desired_vf.index: desired_vf for desired_vf in desired.vfs}
+    return differences + [
+        text for vf in pf.vfs if vf.index in wanted for text in _vf_differences(pf, vf, wanted[vf.index])
+    ]
 
 
-def _vf_lacks(pf: PfDevice, vf: VfDevice, want: DesiredVf) -> Iterator[str]:
+def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterator[str]:
     name = f"vf{vf.index}"
-    if not _driver_is(pf, vf, want.driver):
-        yield f"{name}: driver {vf.driver}, not {want.driver}"
-    possible = _possible(pf, want.settings) if pf.kind.is_nic else VfSettings()
-    hosts = want.driver in ("host", vf.driver)  # not one that is to go to vfio and cannot
+    if not _driver_is(pf, vf, desired_vf.driver):
+        yield f"{name}: driver {vf.driver}, not {desired_vf.driver}"
+    possible = _possible(pf, desired_vf.settings) if pf.kind.is_nic else VfSettings()
+    hosts = desired_vf.driver in ("host", vf.driver)  # not one that should be bound to vfio-pci and cannot
     if hosts and vf.netdev and possible.mac and vf.netdev.mac != possible.mac:
         yield f"{name}: its netdev's mac {vf.netdev.mac}, not {possible.mac}"
     for attribute in VfSettings.__dataclass_fields__:
-        value, found = getattr(possible, attribute), getattr(vf.settings, attribute)
-        if value is not None and value != found and not (attribute == "vlan" and value.id == found.id == 0):
-            yield f"{name}: {attribute} {found}, not {value}"
+        value, present = getattr(possible, attribute), getattr(vf.settings, attribute)
+        if value is not None and value != present and not (attribute == "vlan" and value.id == present.id == 0):
+            yield f"{name}: {attribute} {present}, not {value}"
 
 
 def _driver_is(pf: PfDevice, vf: VfDevice, word: str) -> bool:
@@ -90,31 +92,31 @@ def _possible(pf: PfDevice, settings: VfSettings) -> VfSettings:
     return replace(possible, **{name: None for name in VfSettings.__dataclass_fields__ if Attribute(name) in refused})
 
 
-def as_before(pf: PfDevice, before: PfFacts) -> list[str]:
-    """In what a PF differs from before vfagent."""
+def differences_from(pf: PfDevice, before: PfFacts) -> list[str]:
+    """The differences of a PF from its state before vfagent."""
     now = pf_facts(pf)
-    found = [
+    differences = [
         f"{name}: {getattr(now, name)}, was {getattr(before, name)}"
         for name in ("autoprobe", "mtu", "admin_up")
         if getattr(now, name) != getattr(before, name)
     ]
     if len(now.vfs) != len(before.vfs):
-        return [*found, f"{len(now.vfs)} VFs, were {len(before.vfs)}"]
+        return [*differences, f"{len(now.vfs)} VFs, were {len(before.vfs)}"]
     pairs = [(_returnable(pf, a, b), b) for a, b in zip(now.vfs, before.vfs, strict=True)]
-    return found + [f"{a}, was {b}" for a, b in pairs if a != b]
+    return differences + [f"{a}, was {b}" for a, b in pairs if a != b]
 
 
 def _returnable(pf: PfDevice, now: VfFacts, before: VfFacts) -> VfFacts:
-    """Without what cannot be given back: drivers take no MAC of zeros, and what they do not report is not known."""
+    """Without what cannot be restored: drivers refuse a MAC of zeros, and what they do not report is not known."""
     lost = {attribute.value: getattr(before.settings, attribute) for attribute in pf.kind.unreported}
     settings = replace(now.settings, **lost)
     return replace(now, settings=replace(settings, mac=NO_MAC) if before.settings.mac == NO_MAC else settings)
 
 
-def without_probe_window(found: PfFacts, wanted: PfFacts, policy: Policy) -> PfFacts:
-    """Known, and not mended: a kill or failure while a host driver is probed can leave autoprobe on.
+def without_probe_window(present: PfFacts, wanted: PfFacts, policy: Policy) -> PfFacts:
+    """A known limitation: a kill or a failure while a host driver is probed can leave autoprobe on.
 
-    Where the rule names a count, the next look turns it off. Where it names none, autoprobe is not vfagent's to judge.
+    Where the rule has a VF count, the next reconcile turns it off. Without one, autoprobe is not managed.
     """
-    window = policy.pf[0].vfs is None and found.autoprobe and not wanted.autoprobe
-    return replace(found, autoprobe=False) if window else found
+    window = policy.pf[0].vfs is None and present.autoprobe and not wanted.autoprobe
+    return replace(present, autoprobe=False) if window else present

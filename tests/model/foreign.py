@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What others do on the host beside vfagent: guests, the administrator, the hardware. None of it is recorded."""
+"""What other programs, the administrator and the hardware do on the host. None of it is recorded."""
 
 from dataclasses import replace
 
@@ -10,18 +10,18 @@ from vfagent.model.vf_settings import Vlan
 
 def opens_group(vf: VfDevice) -> None:
     if vf.driver == VFIO:
-        vf.held = True
+        vf.group_open = True
 
 
 def closes_group(vf: VfDevice) -> None:
-    vf.held = False
+    vf.group_open = False
 
 
-def lets_go(kernel: Kernel) -> None:
-    """Everybody does."""
+def stops_all_use(kernel: Kernel) -> None:
+    """No VF is in use any more."""
     for _, vf in kernel.pf_vfs():
-        vf.held = False
-        bring_home(kernel, vf)
+        vf.group_open = False
+        moves_netdev_back(kernel, vf)
         if vf.netdev:
             vf.netdev.admin_up, vf.netdev.addressed, vf.netdev.master = False, False, None
 
@@ -31,7 +31,7 @@ def sets_vlan(vf: VfDevice, vlan: int) -> None:
 
 
 def unbinds(kernel: Kernel, vf: VfDevice) -> None:
-    if vf.driver and not vf.held:
+    if vf.driver and not vf.group_open:
         kernel.unbind(vf)
 
 
@@ -47,7 +47,7 @@ def sets_autoprobe(pf: PfDevice, *, on: bool) -> None:
 
 
 def sets_down(pf: PfDevice) -> None:
-    """Its routes go with it."""
+    """Its routes are removed with it."""
     if pf.netdev:
         pf.netdev.admin_up, pf.netdev.default_route = False, False
 
@@ -65,22 +65,22 @@ def uses_netdev(vf: VfDevice, how: str) -> None:
 
 
 def moves_netdev_away(kernel: Kernel, vf: VfDevice) -> None:
-    """Into another network namespace: nothing of it is seen here."""
+    """Into another network namespace, where this host does not see it."""
     if vf.netdev:
         del kernel.netdevs[vf.netdev.name]
         vf.netdev, vf.away = None, True
 
 
-def bring_home(kernel: Kernel, vf: VfDevice) -> None:
+def moves_netdev_back(kernel: Kernel, vf: VfDevice) -> None:
     if vf.away:
         vf.away = False
         vf.netdev = kernel.add_netdev(f"{vf.address}n", vf.settings.mac or "")
 
 
 def unplugs(kernel: Kernel, pf: PfDevice) -> None:
-    """Its holders are made to let go first, as the kernel's request to them does."""
+    """The users of its VFs release them first, as vfio-pci asks them to."""
     for vf in pf.vfs:
-        vf.held = False
+        vf.group_open = False
     kernel.remove_vfs(pf)
     if pf.netdev:
         del kernel.netdevs[pf.netdev.name]
@@ -95,6 +95,6 @@ def replugs(kernel: Kernel, pf: PfDevice) -> None:
 
 
 def resets(pf: PfDevice) -> None:
-    """The driver starts anew, and forgets what was set of its VFs."""
+    """The driver starts again, without the settings of its VFs."""
     for vf in pf.vfs:
         vf.settings = UNTOUCHED

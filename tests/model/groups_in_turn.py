@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage's lanes without threads: real ones interleave differently each time, so no failure could be replayed."""
+"""Parallel groups without threads: these interleave differently each time, so that no failure could be replayed."""
 
 from vfagent.reconcile.parallel import _GroupRun
 
 
 class GroupInTurn(_GroupRun):
     early = True
-    """Whether a lane beside the first runs whole before it, or after it."""
+    """Whether the other groups of a batch run before its first group, or after it."""
 
     def start(self) -> None:
         if self.early:

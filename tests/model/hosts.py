@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts, generated: cards with ports, as they were before vfagent."""
+"""Generated hosts: cards with ports, in their state before vfagent."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LARGEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One PF before vfagent. A value, so that one host can be made many times."""
+    """One PF before vfagent. A value, so that the same host can be created many times."""
 
     kind: PfDriver = IGB
     totalvfs: int = LARGEST

@@ -11,7 +11,7 @@ from tests.model.network import Links
 
 
 class KernelHang(BaseException):
-    """The real kernel would wait here for whoever holds the VF, beyond the reach of SIGKILL."""
+    """The real kernel would wait here, even after SIGKILL, until the VF is released."""
 
 
 def refuse(number: int) -> NoReturn:
@@ -24,7 +24,7 @@ class Kernel:
         self._vfs: dict[str, tuple[PfDevice, VfDevice]] = {}
         self.loaded: set[str] = {VFIO}
         self.netdevs: dict[str, NetDevice] = {}
-        self.late_netdevs = False  # VFs' netdevs come some time after the probe
+        self.late_netdevs = False  # netdevs of VFs appear some time after the probe
         self._ifindex = 1
         self.links = Links(self)
         self._late: list[tuple[PfDevice, VfDevice]] = []
@@ -50,8 +50,8 @@ class Kernel:
         return [pf for pf in self.pfs.values() if pf.plugged]
 
     def pf(self, address: str) -> PfDevice | None:
-        found = self.pfs.get(address)
-        return found if found and found.plugged else None
+        pf = self.pfs.get(address)
+        return pf if pf and pf.plugged else None
 
     def vf(self, address: str) -> tuple[PfDevice, VfDevice] | None:
         return self._vfs.get(address)
@@ -99,7 +99,7 @@ class Kernel:
         if pf.kind.vfs_need_up and not (pf.netdev and pf.netdev.admin_up):
             if pf.kind.down_errno:
                 refuse(pf.kind.down_errno)  # bnx2x_sriov_configure
-            return  # bnxt_sriov_configure says 0 all the same
+            return  # bnxt_sriov_configure returns 0 all the same
         if count:
             self._create(pf, count if pf.kind.most_vfs is None else min(count, pf.kind.most_vfs))
         else:
@@ -114,8 +114,8 @@ class Kernel:
             self.probe(pf, vf)
 
     def remove_vfs(self, pf: PfDevice) -> None:
-        if any(vf.held for vf in pf.vfs):
-            raise KernelHang(f"sriov_numvfs of {pf.address} is set to 0 while a VF is held")
+        if any(vf.group_open for vf in pf.vfs):
+            raise KernelHang(f"sriov_numvfs of {pf.address} is set to 0 while a VF is in use")
         for vf in pf.vfs:
             self._leave(vf)
             del self._vfs[vf.address]
@@ -136,7 +136,7 @@ class Kernel:
                 self.let_time_pass()
 
     def let_time_pass(self) -> None:
-        """Probes end, and udev catches up."""
+        """Probes end, and udev handles its events."""
         for pf, vf in self._late:
             if vf.driver == pf.kind.vf_driver and vf.netdev is None and vf in pf.vfs:
                 vf.netdev = self.add_netdev(self._vf_name(pf, vf), vf.settings.mac or "")
@@ -149,15 +149,15 @@ class Kernel:
         return f"{pf.netdev.name if pf.netdev else pf.address}v{vf.index}"
 
     def probe_address(self, address: str) -> None:
-        """drivers_probe_store: a device that no driver takes is no error."""
-        found = self.vf(address)
-        if found is None:
+        """drivers_probe_store: that no driver binds the device is no error."""
+        pf_and_vf = self.vf(address)
+        if pf_and_vf is None:
             refuse(errno.ENODEV)
-        self.probe(*found)
+        self.probe(*pf_and_vf)
 
     def unbind(self, vf: VfDevice) -> None:
-        if vf.held:
-            raise KernelHang(f"{vf.address} is unbound from {vf.driver} while it is held")
+        if vf.group_open:
+            raise KernelHang(f"{vf.address} is unbound from {vf.driver} while it is in use")
         self._leave(vf)
 
     def _leave(self, vf: VfDevice) -> None:

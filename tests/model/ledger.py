@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much the model tier has tried, for the line at its end."""
+"""How much the model tests have tried, for the line at their end."""
 
 from collections import Counter
 
@@ -7,4 +7,4 @@ counted: Counter[str] = Counter()
 
 
 def line() -> str:
-    return ", ".join(f"{number} {what}" for what, number in sorted(counted.items()))
+    return ", ".join(f"{number} {name}" for name, number in sorted(counted.items()))

@@ -14,46 +14,46 @@ _NO_GROUP = 0
 
 
 class Links:
-    """VLAN devices and bridges; the netdevs of cards are the kernel's own."""
+    """VLAN interfaces and bridges. The netdevs of cards belong to `Kernel`."""
 
     def __init__(self, kernel: "Kernel") -> None:
         self._kernel = kernel
-        self.made: dict[str, Link] = {}
-        self.held: dict[int, dict[str, bool]] = {}  # by ifindex: addresses, and whether they are marked
+        self.created: dict[str, Link] = {}
+        self.assigned: dict[int, dict[str, bool]] = {}  # ifindex -> address -> managed
         self.routes: dict[int, list[Route]] = {}
         self.fdb: dict[int, set[str]] = {}
         self.learnt: dict[int, set[tuple[int, str]]] = {}
-        self.journal: dict[str, Move] = {}  # outlives the process
-        self.borrowed: dict[str, Borrowed] = {}  # and so does this
-        self.reachable: set[tuple[str, str]] = set()  # (interface's name, address)
+        self.journal: dict[str, Move] = {}  # outlives a process
+        self.borrowed: dict[str, Borrowed] = {}  # outlives a process
+        self.reachable: set[tuple[str, str]] = set()  # (interface, address)
 
     def named(self, name: str) -> Link | None:
-        if name in self.made:
-            return self.made[name]
+        if name in self.created:
+            return self.created[name]
         netdev = self._kernel.netdevs.get(name)
         if netdev is None:
             return None
         return Link(name, netdev.ifindex, netdev.mac, netdev.mtu, netdev.admin_up)
 
     def at(self, ifindex: int) -> Link:
-        names = (*self.made, *self._kernel.netdevs)
-        found = next((link for name in names if (link := self.named(name)) and link.ifindex == ifindex), None)
-        if found is None:
+        names = (*self.created, *self._kernel.netdevs)
+        link = next((link for name in names if (link := self.named(name)) and link.ifindex == ifindex), None)
+        if link is None:
             raise OSError(errno.ENODEV, "no such link")
-        return found
+        return link
 
     def uppers(self, ifindex: int) -> list[str]:
-        return [link.name for link in self.made.values() if link.lower == ifindex]
+        return [link.name for link in self.created.values() if link.lower == ifindex]
 
     def add(self, link: Link) -> Link:
         if self.named(link.name):
-            raise OSError(errno.EEXIST, "the name is taken")
-        if link.vlan and any((one.lower, one.vlan) == (link.lower, link.vlan) for one in self.made.values()):
+            raise OSError(errno.EEXIST, "the name exists")
+        if link.vlan and any((other.lower, other.vlan) == (link.lower, link.vlan) for other in self.created.values()):
             raise OSError(errno.EEXIST, "vlan_check_real_dev")
-        self.made[link.name] = replace(
-            link, ifindex=self._kernel.next_ifindex(), mac=f"02:00:00:00:00:{len(self.made):02x}"
+        self.created[link.name] = replace(
+            link, ifindex=self._kernel.next_ifindex(), mac=f"02:00:00:00:00:{len(self.created):02x}"
         )
-        return self.made[link.name]
+        return self.created[link.name]
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag, group: int = _NO_GROUP) -> Link:
         below = self.at(parent)
@@ -64,17 +64,17 @@ class Links:
 
     def change(self, ifindex: int, **fields: object) -> None:
         link = self.at(ifindex)
-        if link.name not in self.made:
+        if link.name not in self.created:
             raise AssertionError(f"{link.name} is a card's own netdev")
         self._check(link, **fields)  # type: ignore[arg-type]
-        self.made[link.name] = replace(link, **fields)  # type: ignore[arg-type]
+        self.created[link.name] = replace(link, **fields)  # type: ignore[arg-type]
 
     def _check(self, link: Link, *, mtu: int | None = None, master: int | None = None, **_: object) -> None:
         below = self.at(link.lower) if link.lower else None
         if mtu and below and mtu > below.mtu:
             raise OSError(errno.ERANGE, "vlan_dev_change_mtu")
         if master and self.at(master).kind != "bridge":
-            raise OSError(errno.EINVAL, "no bridge")
+            raise OSError(errno.EINVAL, "not a bridge")
 
     def bring_up(self, ifindex: int) -> None:
         link = self.at(ifindex)
@@ -84,44 +84,47 @@ class Links:
 
     def delete(self, ifindex: int) -> None:
         link = self.at(ifindex)
-        del self.made[link.name]
-        self.held.pop(ifindex, None)
+        del self.created[link.name]
+        self.assigned.pop(ifindex, None)
         self.routes.pop(ifindex, None)
-        for name, other in list(self.made.items()):
+        for name, other in list(self.created.items()):
             if other.master == ifindex:
-                self.made[name] = replace(other, master=None)
+                self.created[name] = replace(other, master=None)
 
     def parent_gone(self, ifindex: int) -> None:
-        """A VLAN device goes with what it is on."""
+        """A VLAN interface is removed with its parent."""
         self.fdb.pop(ifindex, None)
         for name in self.uppers(ifindex):
-            self.delete(self.made[name].ifindex)
+            self.delete(self.created[name].ifindex)
 
     def add_address(self, ifindex: int, address: str, *, managed: bool) -> None:
-        held = self.held.setdefault(self.at(ifindex).ifindex, {})
-        if address in held:
-            raise OSError(errno.EEXIST, "the address is there")
-        held[address] = managed
+        addresses = self.assigned.setdefault(self.at(ifindex).ifindex, {})
+        if address in addresses:
+            raise OSError(errno.EEXIST, "the address exists")
+        addresses[address] = managed
 
     def remove_address(self, ifindex: int, address: str) -> None:
-        held = self.held.get(self.at(ifindex).ifindex, {})
-        if address not in held:
+        addresses = self.assigned.get(self.at(ifindex).ifindex, {})
+        if address not in addresses:
             raise OSError(errno.EADDRNOTAVAIL, "no such address")
-        del held[address]
+        del addresses[address]
 
     def addresses(self) -> dict[int, tuple[Address, ...]]:
-        return {at: tuple(Address(text, managed) for text, managed in held.items()) for at, held in self.held.items()}
+        return {
+            ifindex: tuple(Address(text, managed) for text, managed in addresses.items())
+            for ifindex, addresses in self.assigned.items()
+        }
 
     def put_route(self, ifindex: int, route: Route) -> None:
         for routes in self.routes.values():
-            routes[:] = [one for one in routes if one.destination != route.destination]
+            routes[:] = [kept for kept in routes if kept.destination != route.destination]
         self.routes.setdefault(ifindex, []).append(route)
 
-    def holders(self, address: str) -> list[str]:
-        return sorted(self.at(ifindex).name for ifindex, held in self.held.items() if address in held)
+    def links_with(self, address: str) -> list[str]:
+        return sorted(self.at(ifindex).name for ifindex, addresses in self.assigned.items() if address in addresses)
 
-    def route_by(self, route: Route) -> str | None:
-        return next((self.at(ifindex).name for ifindex, found in self.routes.items() if route in found), None)
+    def link_of_route(self, route: Route) -> str | None:
+        return next((self.at(ifindex).name for ifindex, routes in self.routes.items() if route in routes), None)
 
     def managed(self) -> list[str]:
-        return sorted(name for name, link in self.made.items() if link.alias == MANAGED_ALIAS)
+        return sorted(name for name, link in self.created.items() if link.alias == MANAGED_ALIAS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake kernel's links and vfagent's journal as `Host` shows them."""
+"""The network and the move journal of `Host`, on the fake kernel."""
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +17,8 @@ class NetworkView:
     def __init__(self, kernel: Kernel, act: Act) -> None:
         self._kernel, self._links, self._act = kernel, kernel.links, act
 
-    def _do(self, kind: Kind, target: str, what: str, carry: Callable[[], object]) -> None:
-        self._act(Effect(kind, target, what, carry=carry))
+    def _do(self, kind: Kind, target: str, value: str, carry: Callable[[], object]) -> None:
+        self._act(Effect(kind, target, value, carry=carry))
 
     def _name(self, ifindex: int) -> str:
         return self._links.at(ifindex).name
@@ -83,7 +83,7 @@ class NetworkView:
     def _add_fdb(self, ifindex: int, mac: str) -> None:
         entries, pf = self._links.fdb.setdefault(ifindex, set()), self._kernel.pf_by_ifindex(ifindex)
         if mac in entries:
-            raise OSError(errno.EEXIST, "the entry is there")
+            raise OSError(errno.EEXIST, "the entry exists")
         if pf and pf.kind.fdb is not None and len(entries) >= pf.kind.fdb:
             raise OSError(errno.ENOMEM, "ixgbe_ndo_fdb_add")
         entries.add(mac)
@@ -118,7 +118,7 @@ class NetworkView:
 
 
 class JournalView:
-    """Of one process: nobody else moves addresses meanwhile."""
+    """For one process: no other one moves addresses at the same time."""
 
     alone = staticmethod(nullcontext)
 
@@ -141,9 +141,9 @@ class JournalView:
 
     def borrow(self, borrowed: Borrowed) -> None:
         carry = lambda: self._borrowed.__setitem__(borrowed.address, borrowed)  # noqa: E731
-        self._act(Effect(Kind.JOURNAL, borrowed.address, "take", carry=carry))
+        self._act(Effect(Kind.JOURNAL, borrowed.address, "borrow", carry=carry))
 
     def give_back(self, address: str) -> None:
         if address in self._borrowed:
             carry = lambda: self._borrowed.pop(address)  # noqa: E731
-            self._act(Effect(Kind.JOURNAL, address, "give", carry=carry))
+            self._act(Effect(Kind.JOURNAL, address, "return", carry=carry))

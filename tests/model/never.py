@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vfagent must never do: each effect is judged by what is true at that moment, before it takes hold."""
+"""What vfagent must never do: each effect is checked against the state at that moment, before it is executed."""
 
 from tests.model.devices import PfDevice, VfDevice
 from tests.model.effects import Effect, Kind, attributes_of, subject
@@ -7,21 +7,21 @@ from tests.model.kernel import Kernel
 
 
 class Violation(BaseException):
-    """No error handling of vfagent's can swallow this."""
+    """Not an Exception, so that no error handling of vfagent catches it."""
 
 
 def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str | None:
     pf, vf = subject(kernel, effect)
     match effect.kind:
         case Kind.OTHER:
-            return "vfagent has no business there"
+            return "vfagent must not write there"
         case Kind.LINK:
-            link = kernel.links.made.get(effect.target)
-            return "it is somebody else's" if link and not link.managed else None
+            link = kernel.links.created.get(effect.target)
+            return "it is foreign" if link and not link.managed else None
         case Kind.HWMODE if pf:
             return "it has no VFs" if not pf.vfs else "its VFs are in use" if pf.in_use else None
     if pf is None:
-        return None  # gone meanwhile: the kernel will say so
+        return None  # removed in the meantime: the kernel returns an error
     match effect.kind:
         case Kind.NUMVFS:
             return _numvfs(pf, int(effect.value)) or _management(pf, allowed=allow_management)
@@ -40,15 +40,15 @@ def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str 
 
 def _numvfs(pf: PfDevice, count: int) -> str | None:
     if count == len(pf.vfs):
-        return "the value stands already"
+        return "the value is set already"
     if count and pf.vfs:
-        return "0 must be between two counts"
+        return "0 must be written between two counts"
     return "it destroys a VF in use" if pf.in_use else None
 
 
 def _management(pf: PfDevice, *, allowed: bool) -> str | None:
     cuts = pf.netdev is not None and pf.netdev.default_route and not allowed
-    return "the host is administered through this PF" if cuts else None
+    return "this PF carries the default route" if cuts else None
 
 
 def _down(pf: PfDevice, *, allowed: bool) -> str | None:

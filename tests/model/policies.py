@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies, generated as values: such as validation lets through, for the hosts of this tier."""
+"""Generated policies, as values that validation accepts, for the generated hosts."""
 
 from hypothesis import strategies as st
 
@@ -69,7 +69,7 @@ def policies() -> st.SearchStrategy[Policy]:
 
 
 def one_rule() -> st.SearchStrategy[Policy]:
-    """For every PF there is."""
+    """For every PF."""
     return pf_rules(st.just(PfMatch(pci="*"))).map(lambda rule: Policy(pf=(rule,)))
 
 

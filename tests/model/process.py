@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process of vfagent's on the fake kernel: it can be killed or refused at any effect, and all it does is recorded."""
+"""A vfagent process on the fake kernel: any effect can fail or be its last, and all effects are recorded."""
 
 import os
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from vfagent.kernel.protocols import Host
 
 
 class Killed(BaseException):
-    """SIGKILL: no handler runs. Whatever the process tries after this is not done."""
+    """SIGKILL: no handler runs. Later effects of the process are not executed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """At the effect of this number, before or after it takes hold."""
+    """A kill before or after the effect of this number is executed."""
 
     number: int
     after: bool
@@ -37,9 +37,9 @@ def no_fault(number: int, effect: Effect) -> int:
 @dataclass(slots=True)
 class Process:
     kernel: Kernel
-    subject: str | None = None  # the PF that is looked at: nothing else may be touched
+    subject: str | None = None  # the PF that is reconciled: no other PF may be changed
     allow_management: bool = False
-    gives_back: bool = False
+    releasing: bool = False
     kill: Kill | None = None
     fault: Fault = no_fault
     done: list[Effect] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Process:
         number = len(self.done)
         if self.dead:
             raise Killed
-        self._judge(effect)
+        self._check(effect)
         self.done.append(effect)
         self._die_if(Kill(number, after=False))
         try:
@@ -70,12 +70,12 @@ class Process:
             self.dead = True
             raise Killed
 
-    def _judge(self, effect: Effect) -> None:
-        why = objection(self.kernel, effect, allow_management=self.allow_management)
+    def _check(self, effect: Effect) -> None:
+        reason = objection(self.kernel, effect, allow_management=self.allow_management)
         pf, _ = effects.subject(self.kernel, effect)
-        if effect.kind is Kind.MTU and pf and pf.netdev and not self.gives_back and int(effect.value) <= pf.netdev.mtu:
-            why = "the MTU is raised, never lowered"
-        if why is None and pf is not None and self.subject not in (None, pf.address):
-            why = f"{self.subject} is looked at, no other PF"
-        if why:
-            raise Violation(f"{effect}: {why}")
+        if effect.kind is Kind.MTU and pf and pf.netdev and not self.releasing and int(effect.value) <= pf.netdev.mtu:
+            reason = "the MTU is raised, never lowered"
+        if reason is None and pf is not None and self.subject not in (None, pf.address):
+            reason = f"{self.subject} is reconciled, no other PF"
+        if reason:
+            raise Violation(f"{effect}: {reason}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vfagent keeps between its processes, without the files: there are thousands of histories."""
+"""The state that vfagent keeps on disk, in memory: there are thousands of histories."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.store.state import Baseline, State
 
 
-class KeptState(State):
+class MemoryState(State):
     def __init__(self) -> None:
         super().__init__()
         self.baselines: dict[PciAddress, Baseline] = {}

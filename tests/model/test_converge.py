@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every host and every policy come together, and then nothing is done any more."""
+"""Every host converges with every policy, and a converged host is not changed."""
 
 from collections.abc import Mapping
 
@@ -22,14 +22,14 @@ from vfagent.reconcile.rounds import MOST_ROUNDS
 
 
 def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:
-    """It is as the policy wants it, and a further look finds nothing to do."""
-    desired = run.looks[-1].desired
+    """The PF is as the policy wants it, and another reconcile has nothing to do."""
+    desired = run.observations[-1].desired
     assert not run.failures
     assert not run.plan.steps
     assert desired is None or not shortcomings(pf, desired)
     before = pf_facts(pf)
-    again = agent.converge(pf.address)
-    assert (again.done, len(again.looks), again.failures) == ([], 1, ())
+    second = agent.converge(pf.address)
+    assert (second.done, len(second.observations), second.failures) == ([], 1, ())
     assert pf_facts(pf) == before
 
 
@@ -39,31 +39,33 @@ def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:
     late=st.booleans(),
 )
 @examples(200)
-def test_converges_in_one_look(host: tuple[Card, ...], policy: Policy, late: bool) -> None:  # noqa: FBT001
+def test_any_host_converges_with_any_policy_in_one_reconcile(
+    *, host: tuple[Card, ...], policy: Policy, late: bool
+) -> None:
     ledger.counted["histories"] += 1
     kernel = make_host(*host, late_netdevs=late)
     kernel.let_time_pass()
     agent = Agent(kernel, policy)
     for pf in kernel.present():
         run = agent.converge(pf.address)
-        assert len(run.looks) <= MOST_ROUNDS
-        if run.looks[-1].desired is None:
+        assert len(run.observations) <= MOST_ROUNDS
+        if run.observations[-1].desired is None:
             assert not run.done
         kernel.let_time_pass()
         check_settled(agent, pf, run)
 
 
-def test_of_a_driver_that_makes_fewer_vfs_those_are_ready_and_it_is_not_asked_again() -> None:
+def test_fewer_vfs_than_asked_for_are_configured_and_not_created_again() -> None:
     kernel = make_host((Port(FEW, totalvfs=8),))
     (pf,) = kernel.present()
     agent = Agent(kernel, policy_of(4, VfRule(driver=VFIO, vlan=10)))
     run = agent.settle(pf.address)
     assert [(vf.driver, vf.settings.vlan) for vf in pf.vfs] == [(VFIO, Vlan(10))] * 2
-    assert tuple(map(str, run.plan.problems)) == ("the driver makes only 2 of the 4 VFs that rule 'rule' asks for",)
+    assert tuple(map(str, run.plan.problems)) == ("the driver creates only 2 of the 4 VFs that rule 'rule' asks for",)
     assert agent.converge(pf.address).done == []
 
 
-def test_a_driver_that_says_yes_while_its_port_is_down_and_makes_none_has_its_port_brought_up_first() -> None:
+def test_a_port_is_brought_up_first_where_its_driver_needs_that_for_vfs() -> None:
     kernel = make_host((Port(BNXT, totalvfs=8),))
     (pf,) = kernel.present()
     agent = Agent(kernel, policy_of(2))
@@ -75,15 +77,15 @@ def test_a_driver_that_says_yes_while_its_port_is_down_and_makes_none_has_its_po
 
 
 @pytest.mark.parametrize(("driver", "sizes"), [(IGB, [8, 2]), (I40E, [1] * 10)], ids=["igb", "i40e"])
-def test_vfs_are_set_together_but_where_the_driver_waits_for_a_reset_of_each(
+def test_vfs_are_configured_in_few_messages_unless_the_driver_resets_each(
     driver: PfDriver, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     messages: list[int] = []
-    one_message = RtnlView.set_vfs
+    set_vfs = RtnlView.set_vfs
 
     def counted(view: RtnlView, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
         messages.append(len(settings))
-        one_message(view, ifindex, settings)
+        set_vfs(view, ifindex, settings)
 
     monkeypatch.setattr(RtnlView, "set_vfs", counted)
     kernel = make_host((Port(driver, totalvfs=10),))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any effect fails, once or for ever."""
+"""Any effect fails, once or each time."""
 
 import errno
 
@@ -30,8 +30,8 @@ ERRNOS = (
     errno.ETIMEDOUT,
     errno.EROFS,
 )
-# Once is taken for ever: a driver that has answered so is not asked again.
-LEARNT = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+# The driver does not support the attribute: it is not tried again.
+UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
 MOST_EFFECTS_A_PORT = 10
 MOST_EFFECTS_A_VF = 14  # all attributes at once and one by one, a bind and an unbind
 
@@ -46,7 +46,9 @@ def always(kind: Kind, failure: int) -> Fault:
 
 @given(port=ports(), policy=one_rule(), failure=st.sampled_from(ERRNOS), number=st.integers(0, 30))
 @examples(150)
-def test_a_single_failure_is_overcome(*, port: Port, policy: Policy, failure: int, number: int) -> None:
+def test_after_a_single_failure_the_same_state_is_reached(
+    *, port: Port, policy: Policy, failure: int, number: int
+) -> None:
     ledger.counted["histories"] += 1
     wanted = goal(port, None, policy)
     agent, pf = at_work(port, None, policy)
@@ -61,16 +63,16 @@ def test_a_single_failure_is_overcome(*, port: Port, policy: Policy, failure: in
     port=ports(),
     policy=one_rule(),
     kind=st.sampled_from([kind for kind in Kind if kind is not Kind.OTHER]),
-    failure=st.sampled_from((*ERRNOS, *LEARNT)),
+    failure=st.sampled_from((*ERRNOS, *UNSUPPORTED)),
 )
 @examples(150)
-def test_what_always_fails_ends_each_look(*, port: Port, policy: Policy, kind: Kind, failure: int) -> None:
+def test_a_step_that_always_fails_ends_the_reconcile(*, port: Port, policy: Policy, kind: Kind, failure: int) -> None:
     ledger.counted["histories"] += 1
     agent, pf = at_work(port, None, policy)
     for _ in range(MOST_ATTEMPTS):
         run = agent.converge(pf.address, fault=always(kind, failure))
         tried = [effect for effect in run.done if effect.kind is kind]
         assert len(run.done) <= 10 + MOST_EFFECTS_A_VF * max(
-            len(pf.vfs), len(run.looks[0].pf.vfs if run.looks[0].pf else ())
+            len(pf.vfs), len(run.observations[0].pf.vfs if run.observations[0].pf else ())
         )
         assert run.failures or not tried or kind is Kind.VF

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Histories of everything at once: vfagent, its restarts, guests, the administrator and the hardware, in any order."""
+"""Histories: vfagent, its restarts, guests, other programs, the administrator and the hardware, in any order."""
 
 import errno
 
@@ -17,41 +17,41 @@ from tests.model.hosts import Card, cards, make_host, ports
 from tests.model.policies import policies
 from tests.model.process import Kill
 from tests.model.test_converge import check_settled
-from tests.model.test_vf_users import USES, take
+from tests.model.test_vf_users import USES, use_vf
 from vfagent.errors import VfagentError
 from vfagent.policy.types import Policy
 
-# What a driver does not report is not missed when somebody else takes it away.
+# A change by another program of what the driver does not report stays unnoticed.
 KINDS = tuple(kind for kind in DRIVERS if kind is not SILENT)
 NUMBERS = st.integers(0, 9)
-MEANWHILE = ("unplugs", "resets", "unbinds", "sets a VLAN")
+CONCURRENT = ("unplugs", "resets", "unbinds", "sets a VLAN")
 
 
 class Histories(RuleBasedStateMachine):
-    """Each effect is judged as it is made; at the end all let go, and the policy comes true."""
+    """Each effect is checked when it is made; at the end no VF is in use any more, and each PF converges."""
 
     @initialize(
         host=cards(ports(KINDS, cable=(True, False), groups=(Groups.OWN, Groups.NONE, Groups.WITH_PF))),
         policy=policies(),
         late=st.booleans(),
-        early_lanes=st.booleans(),
+        early_groups=st.booleans(),
     )
-    def begin(self, *, host: tuple[Card, ...], policy: Policy, late: bool, early_lanes: bool) -> None:
+    def begin(self, *, host: tuple[Card, ...], policy: Policy, late: bool, early_groups: bool) -> None:
         ledger.counted["histories"] += 1
-        GroupInTurn.early = early_lanes
+        GroupInTurn.early = early_groups
         self.kernel = make_host(*host, late_netdevs=late)
         self.agent = Agent(self.kernel, policy)
 
     def pf(self, number: int) -> PfDevice:
-        every = list(self.kernel.pfs.values())
-        return every[number % len(every)]
+        pfs = list(self.kernel.pfs.values())
+        return pfs[number % len(pfs)]
 
     def vf(self, number: int) -> VfDevice | None:
         vfs = [vf for _, vf in self.kernel.pf_vfs()]
         return vfs[number % len(vfs)] if vfs else None
 
     @rule()
-    def agent_looks_at_all(self) -> None:
+    def agent_reconciles_all_pfs(self) -> None:
         self.agent.converge_all()
 
     @rule(number=NUMBERS, at=st.integers(0, 20), after=st.booleans(), forget=st.booleans())
@@ -60,23 +60,23 @@ class Histories(RuleBasedStateMachine):
         self.agent.restart(forget=forget)
 
     @rule(number=NUMBERS, at=st.integers(0, 12), failure=st.sampled_from((errno.EBUSY, errno.EIO, errno.EAGAIN)))
-    def kernel_refuses_once(self, number: int, at: int, failure: int) -> None:
+    def kernel_call_fails_once(self, number: int, at: int, failure: int) -> None:
         def fault(at_now: int, effect: Effect) -> int:
             return failure if at_now == at else 0
 
         self.agent.converge(self.pf(number).address, fault=fault)
 
-    @rule(number=NUMBERS, at=st.integers(0, 20), index=NUMBERS, what=st.sampled_from(MEANWHILE))
-    def somebody_acts_in_the_middle_of_a_look(self, number: int, at: int, index: int, what: str) -> None:
-        """Right before an effect takes hold, so that the one before it is undone as soon as it was made."""
+    @rule(number=NUMBERS, at=st.integers(0, 20), index=NUMBERS, what=st.sampled_from(CONCURRENT))
+    def another_program_acts_during_a_reconcile(self, number: int, at: int, index: int, what: str) -> None:
+        """Right before an effect is executed, so that the effect before it can be reverted at once."""
         pf = self.pf(number)
 
-        def meanwhile(at_now: int, effect: Effect) -> int:
+        def concurrent(at_now: int, effect: Effect) -> int:
             if at_now == at and pf.plugged:
                 self.act(pf, index, what)
             return 0
 
-        self.agent.converge(pf.address, fault=meanwhile)
+        self.agent.converge(pf.address, fault=concurrent)
 
     def act(self, pf: PfDevice, index: int, what: str) -> None:
         vf = pf.vfs[index % len(pf.vfs)] if pf.vfs else None
@@ -102,39 +102,39 @@ class Histories(RuleBasedStateMachine):
             return
 
     @rule(number=NUMBERS, how=st.sampled_from(USES))
-    def somebody_takes_a_vf(self, number: int, how: str) -> None:
+    def another_program_opens_a_vf(self, number: int, how: str) -> None:
         if vf := self.vf(number):
-            take(self.kernel, vf, how)
+            use_vf(self.kernel, vf, how)
 
     @rule()
-    def all_let_go(self) -> None:
-        foreign.lets_go(self.kernel)
+    def all_use_ends(self) -> None:
+        foreign.stops_all_use(self.kernel)
 
     @rule(number=NUMBERS, vlan=st.sampled_from((0, 7)))
-    def somebody_sets_a_vlan(self, number: int, vlan: int) -> None:
+    def another_program_sets_a_vlan(self, number: int, vlan: int) -> None:
         if vf := self.vf(number):
             foreign.sets_vlan(vf, vlan)
 
     @rule(number=NUMBERS)
-    def somebody_unbinds(self, number: int) -> None:
+    def another_program_unbinds_a_vf(self, number: int) -> None:
         if vf := self.vf(number):
             foreign.unbinds(self.kernel, vf)
 
     @rule(number=NUMBERS, count=st.integers(0, 4))
-    def somebody_sets_numvfs(self, number: int, count: int) -> None:
+    def another_program_sets_numvfs(self, number: int, count: int) -> None:
         if self.pf(number).plugged:
             foreign.sets_numvfs(self.kernel, self.pf(number), count)
 
     @rule(number=NUMBERS, on=st.booleans())
-    def somebody_sets_autoprobe(self, number: int, *, on: bool) -> None:
+    def another_program_sets_autoprobe(self, number: int, *, on: bool) -> None:
         foreign.sets_autoprobe(self.pf(number), on=on)
 
     @rule(number=NUMBERS)
-    def somebody_sets_a_pf_down(self, number: int) -> None:
+    def another_program_sets_a_pf_down(self, number: int) -> None:
         foreign.sets_down(self.pf(number))
 
     @rule(number=NUMBERS)
-    def card_is_plugged_out_or_in(self, number: int) -> None:
+    def card_is_removed_or_inserted(self, number: int) -> None:
         pf = self.pf(number)
         if pf.plugged:
             foreign.unplugs(self.kernel, pf)
@@ -146,7 +146,7 @@ class Histories(RuleBasedStateMachine):
         foreign.resets(self.pf(number))
 
     @rule(number=NUMBERS, cable=st.booleans())
-    def cable_is_plugged(self, number: int, *, cable: bool) -> None:
+    def cable_is_inserted_or_removed(self, number: int, *, cable: bool) -> None:
         if netdev := self.pf(number).netdev:
             netdev.cable = cable
 
@@ -157,7 +157,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "agent"):
             return
-        foreign.lets_go(self.kernel)
+        foreign.stops_all_use(self.kernel)
         for pf in self.kernel.present():
             self.agent.settle(pf.address)
             self.kernel.let_time_pass()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake kernel keeps the real one's rules: what it lets through, vfagent's tests would miss."""
+"""The fake kernel has the real one's rules: what it wrongly permits, the other tests would miss."""
 
 import errno
 from collections.abc import Callable
@@ -46,14 +46,14 @@ def test_sriov_numvfs_refuses(port: Port, text: str, number: int) -> None:
     assert refused(lambda: kernel.write_numvfs(pf, text)) == number
 
 
-def test_sriov_numvfs_takes_what_stands_without_doing_anything() -> None:
+def test_sriov_numvfs_accepts_its_current_value_without_any_change() -> None:
     kernel, pf = host_with(Port(vfs=2))
     before = [id(vf) for vf in pf.vfs]
     kernel.write_numvfs(pf, "2\n")
     assert [id(vf) for vf in pf.vfs] == before
 
 
-def test_removal_hangs_while_a_vf_is_held() -> None:
+def test_removal_and_unbind_hang_while_a_vf_is_in_use() -> None:
     kernel, pf = host_with(Port(vfs=1, autoprobe=False))
     pf.vfs[0].override = "vfio-pci"
     kernel.probe_address(pf.vfs[0].address)
@@ -76,14 +76,14 @@ def test_a_vf_is_probed_with_autoprobe_or_an_override() -> None:
     assert second.driver == "igbvf"
 
 
-def test_a_probe_that_binds_nothing_is_no_error() -> None:
+def test_a_probe_that_binds_no_driver_is_not_an_error() -> None:
     kernel, pf = host_with(Port(vfs=1, autoprobe=False))
     pf.vfs[0].override = "absent"
     kernel.probe_address(pf.vfs[0].address)
     assert pf.vfs[0].driver is None
 
 
-def test_addresses_move_with_the_count() -> None:
+def test_pci_addresses_of_vfs_change_with_their_count() -> None:
     kernel, pf = host_with(Port(vfs=4, moving=True))
     first = pf.vfs[0].address
     kernel.write_numvfs(pf, "0")
@@ -101,13 +101,13 @@ def test_addresses_move_with_the_count() -> None:
         (Port(VIRTIO, vfs=1), VfSettings(mac="02:00:00:00:00:01"), errno.EOPNOTSUPP),
     ],
 )
-def test_vf_settings_refused(port: Port, settings: VfSettings, number: int) -> None:
+def test_unsupported_vf_settings_are_refused(port: Port, settings: VfSettings, number: int) -> None:
     kernel, pf = host_with(port)
     effect = Effect(Kind.VF, pf.address, "", 0, settings)
     assert refused(lambda: effects.carry_out(kernel, effect)) == number
 
 
-def test_what_comes_before_a_refused_attribute_holds() -> None:
+def test_attributes_before_a_refused_one_stay_set() -> None:
     kernel, pf = host_with(Port(IGB, vfs=1))
     settings = VfSettings(vlan=Vlan(5), link_state=LinkState.ENABLE, trust=True)
     refused(lambda: effects.carry_out(kernel, Effect(Kind.VF, pf.address, "", 0, settings)))
@@ -123,18 +123,18 @@ def test_what_comes_before_a_refused_attribute_holds() -> None:
         ("sys/bus/pci/rescan", "1"),
     ],
 )
-def test_what_vfagent_must_never_write_is_objected_to(path: str, text: str) -> None:
+def test_a_forbidden_write_is_a_violation(path: str, text: str) -> None:
     process = Process(make_host((Port(vfs=2),)))
     with pytest.raises(never.Violation):
         process.host().sysfs.write(path, text)
 
 
-def test_reading_sriov_numvfs_is_objected_to() -> None:
+def test_a_read_of_sriov_numvfs_hangs() -> None:
     with pytest.raises(KernelHang):
         Process(make_host((Port(),))).host().sysfs.read(f"{DEVICE}/sriov_numvfs")
 
 
-def test_a_vf_of_a_pf_that_is_not_looked_at_is_not_to_be_touched() -> None:
+def test_a_change_of_a_pf_that_is_not_reconciled_is_a_violation() -> None:
     kernel = make_host((Port(vfs=1), Port()))
     process = Process(kernel, "0000:10:00.1")
     with pytest.raises(never.Violation, match="no other PF"):

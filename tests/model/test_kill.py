@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent is killed at every single effect, before and after it takes hold, and started again."""
+"""vfagent is killed before and after every effect, and started again."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from vfagent.policy.types import Policy, VfRule
 
 
 def at_work(port: Port, earlier: Policy | None, policy: Policy) -> tuple[Agent, PfDevice]:
-    """A host that follows an earlier policy, where there is one, and is now given another."""
+    """A host that converged with an earlier policy, if there is one, and now gets another."""
     kernel = make_host((port,))
     (pf,) = kernel.present()
     agent = Agent(kernel, policy if earlier is None else earlier)
@@ -59,8 +59,8 @@ def test_after_a_kill_the_same_state_is_reached(
         assert without_probe_window(pf_facts(pf), wanted, agent.policy) == wanted, kill
 
 
-def test_what_was_set_of_removed_vfs_is_not_believed_of_those_in_their_place() -> None:
-    """The driver does not tell, and the process died that would have told that the VFs are others now."""
+def test_settings_of_removed_vfs_are_not_assumed_for_new_ones() -> None:
+    """The driver does not report trust, and the process died before it could store that these are new VFs."""
     trusted = VfRule(driver="vfio-pci", trust=True)
     case = Port(SILENT), policy_of(2, trusted), policy_of(3, trusted)
     for kill in kills(*case):

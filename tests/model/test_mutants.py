@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vfagent with a mistake in what keeps guests and addresses safe: the model's tests must see each."""
+"""vfagent with a bug in what protects guests and addresses: the model tests must find each."""
 
 import os
 import shutil
@@ -24,28 +24,28 @@ class Mutant:
 
 
 MUTANTS = {
-    "VFs are re-created under whoever uses them": Mutant(
+    "VFs in use are re-created": Mutant(
         "plan/planner.py",
-        'return "; ".join(pf_in_use(pf)) or _administers(desired, pf)',
-        "return _administers(desired, pf)",
+        'return "; ".join(pf_in_use(pf)) or _management_blocker(desired, pf)',
+        "return _management_blocker(desired, pf)",
         "test_vf_users.py",
     ),
-    "a VF in use is set all the same": Mutant(
+    "a VF in use is configured all the same": Mutant(
         "plan/vf.py", "use = vf_in_use(vf, nic=pf.is_nic)", "use = None", "test_vf_users.py"
     ),
-    "a step does not ask again whether the VF is in use": Mutant(
+    "a step does not check again whether the VF is in use": Mutant(
         "reconcile/execute_bind.py",
         "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):",
         "if False:",
         "test_vf_users.py",
     ),
-    "what lies beyond the horizon is not observed": Mutant(
+    "nothing is done beyond the horizon": Mutant(
         "reconcile/rounds.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
     ),
-    "a move is in the journal only when it has been made": Mutant(
+    "a move is not in the journal while it is made": Mutant(
         "reconcile/move_addresses.py", "        host.moves.keep(move)\n", "", "test_network.py"
     ),
-    "the source gives an address up before the target holds it": Mutant(
+    "the source loses an address before the target has it": Mutant(
         "reconcile/move_addresses.py",
         "    for address in _missing(move.addresses, to, host):",
         "    if away is not None:\n        _remove(move.addresses, away, host)\n"
@@ -68,7 +68,7 @@ def plant(mutant: Mutant, folder: Path) -> None:
 
 @pytest.mark.wide
 @pytest.mark.parametrize("name", MUTANTS)
-def test_this_mistake_would_be_caught(name: str, tmp_path: Path) -> None:
+def test_a_model_test_fails_with_this_bug(name: str, tmp_path: Path) -> None:
     mutant = MUTANTS[name]
     plant(mutant, tmp_path)
     argv = [sys.executable, "-m", "pytest", "-x", "--no-header", "-p", "no:cacheprovider"]

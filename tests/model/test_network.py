@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VLAN devices, bridges, addresses, FDB and hwmode, on every host and policy, with a kill at every effect."""
+"""VLAN interfaces, bridges, addresses, FDB and hwmode, on any host with any policy, with a kill at every effect."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,12 +27,12 @@ TAG = VlanTag(10)
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What others made of the host before vfagent."""
+    """The host's network before vfagent."""
 
-    bridge: bool = False  # virbr0 is somebody's
-    user: str | None = None  # who has ADDRESS
-    routed: bool = False  # and the default route goes by it
-    answering: bool = True
+    bridge: bool = False  # virbr0 exists and is foreign
+    user: str | None = None  # the interface with ADDRESS
+    routed: bool = False  # the default route goes through that interface
+    answering: bool = True  # GATEWAY answers a probe
     kind: PfDriver = IGB
     vfs: int = 2
 
@@ -63,7 +63,7 @@ def policies(draw: st.DrawFn) -> Policy:
         allow_management=draw(st.booleans()),
     )
     second = VlanRule(id=30, name="vlan30")
-    made = (BridgeRule(name="virbr0", vlan_filtering=draw(st.booleans())),) if draw(st.booleans()) else ()
+    bridges = (BridgeRule(name="virbr0", vlan_filtering=draw(st.booleans())),) if draw(st.booleans()) else ()
     hwmode = draw(st.sampled_from((None, HwMode.VEPA)))
     rule = PfRule(
         name="rule",
@@ -72,7 +72,7 @@ def policies(draw: st.DrawFn) -> Policy:
         hwmode=hwmode,
         vlan=(vlan, second)[:vlan_interfaces],
     )
-    return Policy(pf=(rule,), bridge=made, digest="read")
+    return Policy(pf=(rule,), bridge=bridges, digest="read")
 
 
 def make(before: Before) -> tuple[Kernel, PfDevice]:
@@ -81,9 +81,9 @@ def make(before: Before) -> tuple[Kernel, PfDevice]:
     links.add(Link("lan0", 0, kind="dummy", admin_up=True))
     if before.bridge:
         links.add(replace(links.add_bridge("seed"), name="virbr0", admin_up=True, mac="02:00:00:00:ff:01"))
-        links.delete(links.made["seed"].ifindex)
+        links.delete(links.created["seed"].ifindex)
     if before.user:
-        ifindex = links.made[before.user].ifindex
+        ifindex = links.created[before.user].ifindex
         links.add_address(ifindex, ADDRESS, managed=False)
         if before.routed:
             links.put_route(ifindex, DEFAULT)
@@ -94,62 +94,65 @@ def make(before: Before) -> tuple[Kernel, PfDevice]:
 
 
 def state(kernel: Kernel) -> object:
-    """All of the network, less what numbers and MACs were given out."""
-    links, names = kernel.links, {link.ifindex: link.name for link in kernel.links.made.values()}
-    plain = [replace(link, ifindex=0, mac="", lower=None, master=None) for link in links.made.values()]
-    masters = sorted((link.name, names.get(link.master or 0, "")) for link in links.made.values())
-    held = sorted((names[at], text) for at, found in links.held.items() for text in found)
-    routes = sorted((names[at], one) for at, found in links.routes.items() for one in found)
-    return sorted(plain, key=lambda link: link.name), masters, held, routes, dict(links.journal)
+    """The whole network, without ifindexes and MACs."""
+    links, names = kernel.links, {link.ifindex: link.name for link in kernel.links.created.values()}
+    plain = [replace(link, ifindex=0, mac="", lower=None, master=None) for link in links.created.values()]
+    masters = sorted((link.name, names.get(link.master or 0, "")) for link in links.created.values())
+    addresses = sorted((names[ifindex], text) for ifindex, texts in links.assigned.items() for text in texts)
+    routes = sorted((names[ifindex], route) for ifindex, by_link in links.routes.items() for route in by_link)
+    return sorted(plain, key=lambda link: link.name), masters, addresses, routes, dict(links.journal)
 
 
 def foreign(kernel: Kernel) -> object:
-    """What vfagent did not make, and must leave as it is."""
+    """The links that vfagent did not create and must not change."""
     return sorted(
-        (link for link in kernel.links.made.values() if link.alias != MANAGED_ALIAS), key=lambda link: link.name
+        (link for link in kernel.links.created.values() if link.alias != MANAGED_ALIAS), key=lambda link: link.name
     )
 
 
-def addresses_of_ours(kernel: Kernel) -> list[str]:
-    return sorted(one.text for held in kernel.links.addresses().values() for one in held if one.managed)
+def managed_addresses(kernel: Kernel) -> list[str]:
+    return sorted(
+        address.text for by_link in kernel.links.addresses().values() for address in by_link if address.managed
+    )
 
 
 @given(before=hosts(), policy=policies())
 @examples(150)
-def test_a_host_s_network_converges_and_then_rests(before: Before, policy: Policy) -> None:
+def test_a_host_s_network_converges_and_is_not_changed_again(before: Before, policy: Policy) -> None:
     ledger.counted["histories"] += 1
     kernel, pf = make(before)
-    others = foreign(kernel)
+    foreign_links = foreign(kernel)
     agent = Agent(kernel, policy)
     run = agent.settle(pf.address)
-    again = agent.converge(pf.address)
-    assert foreign(kernel) == others
-    assert not any(one.managed for one in kernel.links.addresses().get(kernel.links.made["lan0"].ifindex, ()))
+    second = agent.converge(pf.address)
+    assert foreign(kernel) == foreign_links
+    lan0 = kernel.links.created["lan0"].ifindex
+    assert not any(address.managed for address in kernel.links.addresses().get(lan0, ()))
     if run.failures:
         assert not kernel.links.journal
         assert all("does not answer" in failure.text for failure in run.failures)
         return
-    assert not again.done
-    assert not again.plan.steps
-    if again.plan.settled:
-        _check_as_asked(kernel, policy)
+    assert not second.done
+    assert not second.plan.steps
+    if second.plan.settled:
+        _check_the_policy_holds(kernel, policy)
 
 
-def _check_as_asked(kernel: Kernel, policy: Policy) -> None:
+def _check_the_policy_holds(kernel: Kernel, policy: Policy) -> None:
     links = kernel.links
     for vlan in policy.pf[0].vlan:
-        link = links.made[vlan.name]
+        link = links.created[vlan.name]
         assert link.vlan == VlanTag(vlan.id)
         assert link.admin_up
-        assert link.master == (links.made[vlan.bridge].ifindex if vlan.bridge else None)
+        assert link.master == (links.created[vlan.bridge].ifindex if vlan.bridge else None)
         for address in vlan.addresses:
-            assert links.holders(address) == [vlan.bridge or vlan.name]
+            assert links.links_with(address) == [vlan.bridge or vlan.name]
     assert not links.journal
 
 
 @given(before=hosts(), policy=policies(), after=st.none() | policies())
 @examples(40)
-def test_after_a_kill_at_any_effect_addresses_are_where_the_policy_says_or_where_they_were(
+def test_after_a_kill_addresses_are_at_the_source_or_the_target(
     before: Before, policy: Policy, after: Policy | None
 ) -> None:
     kernel, pf = make(before)
@@ -163,58 +166,58 @@ def test_after_a_kill_at_any_effect_addresses_are_where_the_policy_says_or_where
         agent = Agent(kernel, policy)
         agent.converge(pf.address, kill=kill)
         if before.user:
-            assert kernel.links.holders(ADDRESS), kill
+            assert kernel.links.links_with(ADDRESS), kill
         agent.restart(forget=False)
         agent.policy = after or policy
         run = agent.settle(pf.address)
         assert not kernel.links.journal, kill
-        assert len(kernel.links.holders(ADDRESS)) <= 1, kill
+        assert len(kernel.links.links_with(ADDRESS)) <= 1, kill
         if before.user and after is None:
-            assert kernel.links.holders(ADDRESS), kill
-        if before.routed and kernel.links.holders(ADDRESS):
-            assert [kernel.links.route_by(DEFAULT)] == kernel.links.holders(ADDRESS), kill
+            assert kernel.links.links_with(ADDRESS), kill
+        if before.routed and kernel.links.links_with(ADDRESS):
+            assert [kernel.links.link_of_route(DEFAULT)] == kernel.links.links_with(ADDRESS), kill
         if not run.failures:
             assert not agent.converge(pf.address).done, kill
 
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("number", range(14))
-def test_killed_in_a_move_whose_rule_then_goes_all_is_back_where_it_was(number: int, *, late: bool) -> None:
+def test_a_move_interrupted_by_a_kill_is_rolled_back_if_its_rule_is_removed(number: int, *, late: bool) -> None:
     kernel, pf = make(Before(user="lan0", routed=True))
     agent = Agent(kernel, _policy(take_addresses_from="lan0", allow_management=True))
     agent.converge(pf.address, kill=Kill(number, after=late))
-    begun = bool(kernel.links.journal)
+    interrupted = bool(kernel.links.journal)
     agent.restart(forget=False)
     agent.policy = Policy(digest="read")
     agent.settle(pf.address)
     assert not kernel.links.journal
-    assert kernel.links.holders(ADDRESS) == [kernel.links.route_by(DEFAULT)]
-    assert kernel.links.holders(ADDRESS) == ["lan0"] or not begun
+    assert kernel.links.links_with(ADDRESS) == [kernel.links.link_of_route(DEFAULT)]
+    assert kernel.links.links_with(ADDRESS) == ["lan0"] or not interrupted
 
 
 @given(before=hosts(), policy=policies())
 @examples(60)
-def test_with_the_rules_gone_only_what_vfagent_made_goes(before: Before, policy: Policy) -> None:
+def test_without_rules_only_what_vfagent_created_is_removed(before: Before, policy: Policy) -> None:
     ledger.counted["histories"] += 1
     kernel, pf = make(before)
-    others = foreign(kernel)
+    foreign_links = foreign(kernel)
     agent = Agent(kernel, policy)
     agent.settle(pf.address)
     agent.policy = Policy(bridge=policy.bridge, digest="read")
     run = agent.settle(pf.address)
-    assert foreign(kernel) == others
-    assert all(one.blocker for one in run.plan.deferred)
-    left = [name for name in kernel.links.managed() if kernel.links.made[name].kind == "vlan"]
-    steps = [one.step for one in run.plan.deferred]
+    assert foreign(kernel) == foreign_links
+    assert all(deferred.blocker for deferred in run.plan.deferred)
+    left = [name for name in kernel.links.managed() if kernel.links.created[name].kind == "vlan"]
+    steps = [deferred.step for deferred in run.plan.deferred]
     assert left == [step.name for step in steps if isinstance(step, DeleteLink)]
-    assert addresses_of_ours(kernel) == [one for step in steps for one in _addresses_of(step)]
+    assert managed_addresses(kernel) == [address for step in steps for address in _addresses_of(step)]
     if before.user and not steps:
-        assert kernel.links.holders(ADDRESS) == [before.user]
-        assert kernel.links.route_by(DEFAULT) == (before.user if before.routed else None)
+        assert kernel.links.links_with(ADDRESS) == [before.user]
+        assert kernel.links.link_of_route(DEFAULT) == (before.user if before.routed else None)
 
 
-def test_an_address_that_may_not_go_yet_is_not_forgotten_with_its_leg() -> None:
-    """On somebody's bridge, which carries the default route by now."""
+def test_a_deferred_address_removal_outlives_its_vlan_interface() -> None:
+    """On a foreign bridge, which carries the default route."""
     kernel, pf = make(Before(bridge=True, user="virbr0", routed=True))
     (rule,) = _policy().pf
     vlan_interface = replace(rule.vlan[0], addresses=("192.168.10.2/24",))
@@ -222,8 +225,8 @@ def test_an_address_that_may_not_go_yet_is_not_forgotten_with_its_leg() -> None:
     agent.settle(pf.address)
     agent.policy = Policy(digest="read")
     agent.settle(pf.address)
-    (late,) = agent.settle(pf.address).plan.deferred
-    assert late.blocker == "virbr0 carries the default route"
+    (deferred,) = agent.settle(pf.address).plan.deferred
+    assert deferred.blocker == "virbr0 carries the default route"
 
 
 def _addresses_of(step: object) -> tuple[str, ...]:
@@ -236,7 +239,7 @@ def _addresses_of(step: object) -> tuple[str, ...]:
             return ()
 
 
-def test_without_a_policy_that_could_be_read_nothing_is_taken_away() -> None:
+def test_without_a_readable_policy_nothing_is_removed() -> None:
     kernel, pf = make(Before())
     agent = Agent(kernel, _policy())
     agent.settle(pf.address)
@@ -252,37 +255,39 @@ def _policy(hwmode: HwMode | None = None, **more: Any) -> Policy:
     return Policy(pf=(rule,), bridge=(BridgeRule(name="virbr0"),), digest="read")
 
 
-def test_the_card_learns_the_bridge_and_its_local_ports_and_forgets_what_left() -> None:
+def test_the_fdb_follows_the_bridge_and_its_local_ports() -> None:
     kernel, pf = make(Before(bridge=True, kind=IGB))
     links, agent = kernel.links, Agent(kernel, _policy())
     tap = links.add(Link("vnet0", 0, kind="tun"))
     uplink = links.add(Link("bond0", 0, kind="bond"))
-    bridge = links.made["virbr0"]
+    bridge = links.created["virbr0"]
     links.learnt[bridge.ifindex] = {(tap.ifindex, "52:54:00:00:00:01"), (uplink.ifindex, "52:54:00:00:00:02")}
     agent.settle(pf.address)
     assert pf.netdev is not None
     assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "52:54:00:00:00:01"}
-    links.fdb[pf.netdev.ifindex].add("02:00:00:00:00:99")  # somebody's own
+    links.fdb[pf.netdev.ifindex].add("02:00:00:00:00:99")  # foreign
     links.learnt.clear()
     agent.restart(forget=False)
     agent.settle(pf.address)
     assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "02:00:00:00:00:99"}
 
 
-def _without_legs() -> Policy:
+def _without_vlan_interfaces() -> Policy:
     policy = _policy()
     return replace(policy, pf=tuple(replace(rule, vlan=()) for rule in policy.pf))
 
 
-@pytest.mark.parametrize("after", [_without_legs(), Policy(digest="read"), None], ids=["leg", "rule", "release"])
-def test_what_the_card_was_told_is_taken_back_with_what_it_was_told_for(after: Policy | None) -> None:
+@pytest.mark.parametrize(
+    "after", [_without_vlan_interfaces(), Policy(digest="read"), None], ids=["vlan interface", "rule", "release"]
+)
+def test_fdb_entries_are_removed_with_their_vlan_interface(after: Policy | None) -> None:
     kernel, pf = make(Before(bridge=True, kind=IGB))
     agent = Agent(kernel, _policy())
     agent.settle(pf.address)
     assert pf.netdev is not None
     entries = kernel.links.fdb[pf.netdev.ifindex]
-    assert entries == {kernel.links.made["virbr0"].mac}
-    entries.add("02:00:00:00:00:99")  # somebody's own
+    assert entries == {kernel.links.created["virbr0"].mac}
+    entries.add("02:00:00:00:00:99")  # foreign
     agent.restart(forget=False)
     if after is None:
         agent.release(pf.address)
@@ -292,20 +297,20 @@ def test_what_the_card_was_told_is_taken_back_with_what_it_was_told_for(after: P
     assert entries == {"02:00:00:00:00:99"}
 
 
-def test_a_full_table_leaves_the_card_converged_with_a_note() -> None:
+def test_a_full_fdb_is_a_note_and_the_pf_is_converged() -> None:
     kernel, pf = make(Before(bridge=True, kind=I40E))
     links, agent = kernel.links, Agent(kernel, _policy())
-    tap, bridge = links.add(Link("vnet0", 0, kind="tun")), links.made["virbr0"]
+    tap, bridge = links.add(Link("vnet0", 0, kind="tun")), links.created["virbr0"]
     links.learnt[bridge.ifindex] = {(tap.ifindex, f"52:54:00:00:00:{number:02x}") for number in range(6)}
     run = agent.settle(pf.address)
     assert not run.failures
     assert run.plan.settled
-    assert "4 MACs of local bridge ports find no place in the card's FDB: VFs do not reach them" in run.plan.notes
+    assert "the card's FDB is full: VFs cannot reach 4 MACs of local bridge ports" in run.plan.notes
     assert pf.netdev is not None
     assert bridge.mac in links.fdb[pf.netdev.ifindex]
 
 
-def test_hwmode_comes_back_when_the_vfs_do() -> None:
+def test_hwmode_is_set_again_when_vfs_are_created_again() -> None:
     kernel, pf = make(Before(kind=I40E))
     agent = Agent(kernel, _policy(hwmode=HwMode.VEPA))
     agent.settle(pf.address)
@@ -316,18 +321,18 @@ def test_hwmode_comes_back_when_the_vfs_do() -> None:
     assert (len(pf.vfs), pf.hwmode) == (2, "vepa")
 
 
-def test_hwmode_is_left_alone_while_a_guest_uses_a_vf() -> None:
+def test_hwmode_is_not_changed_while_a_vf_is_in_use() -> None:
     kernel, pf = make(Before(kind=I40E))
     agent = Agent(kernel, _policy())
     agent.settle(pf.address)
-    pf.vfs[0].driver, pf.vfs[0].netdev, pf.vfs[0].held = "vfio-pci", None, True
+    pf.vfs[0].driver, pf.vfs[0].netdev, pf.vfs[0].group_open = "vfio-pci", None, True
     agent.policy = _policy(hwmode=HwMode.VEPA)
     run = agent.settle(pf.address)
     assert pf.hwmode == "veb"
-    assert [one.step.describe() for one in run.plan.deferred if "hwmode" in one.step.describe()]
+    assert [deferred for deferred in run.plan.deferred if "hwmode" in deferred.step.describe()]
 
 
-def test_a_card_without_hwmode_is_converged_with_one_note() -> None:
+def test_unsupported_hwmode_is_a_note_and_the_pf_is_converged() -> None:
     kernel, pf = make(Before(kind=IGB))
     run = Agent(kernel, _policy(hwmode=HwMode.VEPA)).settle(pf.address)
     assert run.plan.settled

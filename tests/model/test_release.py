@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PF is given back as it was found, whatever happened in between; but not while somebody uses a VF."""
+"""`vfagent release` restores a PF to its state before vfagent, but not while a VF is in use."""
 
 import pytest
 from hypothesis import given
@@ -8,25 +8,25 @@ from hypothesis import strategies as st
 from tests.model import ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
-from tests.model.facts import as_before, pf_facts
+from tests.model.facts import differences_from, pf_facts
 from tests.model.hosts import Port, make_host, ports
 from tests.model.policies import one_rule, policy_of
 from tests.model.process import Kill
-from tests.model.test_vf_users import USES, take
+from tests.model.test_vf_users import USES, use_vf
 from vfagent.errors import RefusedError, VfagentError
 from vfagent.model.pci import PciAddress
 from vfagent.policy.types import Policy
 
 
 def release(agent: Agent, address: PciAddress) -> None:
-    """There is nothing to give back where nothing was changed."""
+    """A PF that was not changed has no baseline to restore."""
     if agent.state.baseline(address):
         agent.release(address)
 
 
 @given(port=ports(), policies=st.lists(one_rule(), min_size=1, max_size=2), kill=st.none() | st.integers(0, 30))
 @examples(150)
-def test_a_pf_is_given_back_as_it_was_found(*, port: Port, policies: list[Policy], kill: int | None) -> None:
+def test_a_release_restores_the_pf(*, port: Port, policies: list[Policy], kill: int | None) -> None:
     ledger.counted["histories"] += 1
     kernel = make_host((port,))
     (pf,) = kernel.present()
@@ -36,13 +36,13 @@ def test_a_pf_is_given_back_as_it_was_found(*, port: Port, policies: list[Policy
         agent.policy = policy
         agent.converge(pf.address, kill=None if kill is None else Kill(kill, after=True))
     release(agent, pf.address)
-    assert as_before(pf, before) == []
+    assert differences_from(pf, before) == []
     assert agent.state.baseline(pf.address) is None
 
 
 @given(port=ports(), policy=one_rule(), number=st.integers(0, 25), after=st.booleans())
 @examples(120)
-def test_a_release_that_is_killed_can_be_done_again(*, port: Port, policy: Policy, number: int, after: bool) -> None:
+def test_a_release_that_was_killed_can_be_run_again(*, port: Port, policy: Policy, number: int, after: bool) -> None:
     ledger.counted["histories"] += 1
     kernel = make_host((port,))
     (pf,) = kernel.present()
@@ -52,34 +52,34 @@ def test_a_release_that_is_killed_can_be_done_again(*, port: Port, policy: Polic
     if agent.state.baseline(pf.address):
         agent.release(pf.address, kill=Kill(number, after=after))
     release(agent, pf.address)
-    assert as_before(pf, before) == []
+    assert differences_from(pf, before) == []
 
 
 @given(port=ports(), policy=one_rule(), index=st.integers(0, 4), how=st.sampled_from(USES))
 @examples(120)
-def test_nothing_is_given_back_while_a_vf_is_in_use(*, port: Port, policy: Policy, index: int, how: str) -> None:
+def test_a_release_is_refused_while_a_vf_is_in_use(*, port: Port, policy: Policy, index: int, how: str) -> None:
     ledger.counted["histories"] += 1
     kernel = make_host((port,))
     (pf,) = kernel.present()
     agent = Agent(kernel, policy)
     agent.settle(pf.address)
     for vf in pf.vfs[index : index + 1]:
-        take(kernel, vf, how)
-    as_it_was = pf_facts(pf)
+        use_vf(kernel, vf, how)
+    before = pf_facts(pf)
     if pf.in_use and agent.state.baseline(pf.address):
         with pytest.raises(RefusedError):
             agent.release(pf.address)
-        assert pf_facts(pf) == as_it_was
+        assert pf_facts(pf) == before
 
 
-def test_a_pf_that_was_not_changed_is_not_given_back() -> None:
+def test_a_release_of_an_unchanged_pf_is_an_error() -> None:
     kernel = make_host((Port(),))
     (pf,) = kernel.present()
     with pytest.raises(VfagentError, match="vfagent has not changed it"):
         Agent(kernel, Policy()).release(pf.address)
 
 
-def test_a_port_that_somebody_uses_by_now_stays_up() -> None:
+def test_a_port_in_use_stays_up_through_a_release() -> None:
     kernel = make_host((Port(),))
     (pf,) = kernel.present()
     agent = Agent(kernel, policy_of(2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would disturb whoever uses a VF waits until they let go, and is done then."""
+"""A change that would disturb a VF in use is deferred until the VF is not in use any more."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,12 +17,12 @@ from vfagent.model.vf_settings import Rate, Vlan
 from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile.reports import Report, StepStarted
 
-USES = ("held", "up", "port", "addressed", "away")
+USES = ("group open", "up", "port", "addressed", "away")
 VFIO_VFS = VfRule(driver="vfio-pci", vlan=10)
 
 
-def take(kernel: Kernel, vf: VfDevice, how: str) -> None:
-    if how == "held":
+def use_vf(kernel: Kernel, vf: VfDevice, how: str) -> None:
+    if how == "group open":
         foreign.opens_group(vf)
     elif how == "away":
         foreign.moves_netdev_away(kernel, vf)
@@ -45,22 +45,22 @@ def converged(port: Port, policy: Policy) -> tuple[Agent, PfDevice]:
     uses=st.lists(st.tuples(st.integers(0, 7), st.sampled_from(USES)), min_size=1, max_size=3),
 )
 @examples(150)
-def test_a_new_policy_waits_for_those_who_use_a_vf(
+def test_a_new_policy_is_deferred_while_vfs_are_in_use(
     *, port: Port, first: Policy, then: Policy, uses: list[tuple[int, str]]
 ) -> None:
     ledger.counted["histories"] += 1
     agent, pf = converged(port, first)
     for index, how in uses:
         for vf in pf.vfs[index : index + 1]:
-            take(agent.kernel, vf, how)
+            use_vf(agent.kernel, vf, how)
     agent.policy = then
     run = agent.settle(pf.address)
     assert not run.failures
     if pf.in_use and not run.plan.deferred:
         assert agent.converge(pf.address).done == []
-    foreign.lets_go(agent.kernel)
+    foreign.stops_all_use(agent.kernel)
     run = agent.settle(pf.address)
-    desired = run.looks[-1].desired
+    desired = run.observations[-1].desired
     assert not run.plan.deferred
     assert desired is None or not shortcomings(pf, desired)
 
@@ -71,11 +71,11 @@ def test_a_new_policy_waits_for_those_who_use_a_vf(
     policy=one_rule(),
     at=st.integers(0, 25),
     index=st.integers(0, 4),
-    # Not "away": a VF that shows no netdev any more looks like one that does not show it yet.
-    how=st.sampled_from(("held", "up", "port", "addressed")),
+    # Not "away": a VF whose netdev has moved away cannot be told from one whose netdev is still to come.
+    how=st.sampled_from(("group open", "up", "port", "addressed")),
 )
 @examples(200)
-def test_a_vf_is_left_alone_that_is_taken_between_plan_and_step(
+def test_a_vf_opened_between_plan_and_step_is_not_changed(
     *, port: Port, earlier: Policy | None, policy: Policy, at: int, index: int, how: str
 ) -> None:
     ledger.counted["histories"] += 1
@@ -87,48 +87,48 @@ def test_a_vf_is_left_alone_that_is_taken_between_plan_and_step(
         if isinstance(report, StepStarted):
             steps.append(report)
             if len(steps) == at + 1 and index < len(pf.vfs):
-                take(agent.kernel, pf.vfs[index], how)
+                use_vf(agent.kernel, pf.vfs[index], how)
 
     agent.converge(pf.address, watch=watch)
-    foreign.lets_go(agent.kernel)
-    desired = agent.settle(pf.address).looks[-1].desired
+    foreign.stops_all_use(agent.kernel)
+    desired = agent.settle(pf.address).observations[-1].desired
     assert desired is None or not shortcomings(pf, desired)
 
 
-def test_six_vfs_for_four_while_nobody_holds_one() -> None:
+def test_six_vfs_replace_four_that_are_not_in_use() -> None:
     agent, pf = converged(Port(), policy_of(4, VFIO_VFS))
     agent.policy = policy_of(6, VFIO_VFS)
     agent.converge(pf.address)
     assert [vf.driver for vf in pf.vfs] == ["vfio-pci"] * 6
 
 
-def test_six_vfs_for_four_while_one_is_held() -> None:
+def test_six_vfs_do_not_replace_four_while_one_is_in_use() -> None:
     agent, pf = converged(Port(), policy_of(4, VFIO_VFS))
     foreign.opens_group(pf.vfs[3])
     agent.policy = policy_of(6, VFIO_VFS)
     run = agent.converge(pf.address)
-    (waiting,) = run.plan.deferred
+    (deferred,) = run.plan.deferred
     assert (run.done, len(pf.vfs)) == ([], 4)
-    assert waiting.blocker == "vf3: its VFIO group is held open"
+    assert deferred.blocker == "vf3: its VFIO group is held open"
     foreign.closes_group(pf.vfs[3])
     agent.converge(pf.address)
     assert len(pf.vfs) == 6
 
 
-def test_what_disturbs_nobody_is_set_on_a_held_vf() -> None:
+def test_settings_that_do_not_disturb_are_set_on_a_vf_in_use() -> None:
     agent, pf = converged(Port(up=True), policy_of(2, VFIO_VFS))
     foreign.opens_group(pf.vfs[0])
     agent.policy = policy_of(2, VfRule(driver="vfio-pci", vlan=20, spoof_check=False, max_tx_rate=500))
     run = agent.converge(pf.address)
     assert [item.step.describe() for item in run.plan.deferred] == ["set 0000:10:00.0/vf0 vlan 20"]
-    held, free = pf.vfs[0].settings, pf.vfs[1].settings
-    assert (held.vlan, held.spoof_check, held.rate) == (Vlan(10), False, Rate(0, 500))
+    used, free = pf.vfs[0].settings, pf.vfs[1].settings
+    assert (used.vlan, used.spoof_check, used.rate) == (Vlan(10), False, Rate(0, 500))
     assert (free.vlan, free.spoof_check, free.rate) == (Vlan(20), False, Rate(0, 500))
 
 
 @given(port=ports(NIC_DRIVERS, management=(True,)), policy=one_rule())
 @examples(100)
-def test_the_pf_that_administers_the_host_is_left_alone(*, port: Port, policy: Policy) -> None:
+def test_the_management_pf_is_not_changed(*, port: Port, policy: Policy) -> None:
     ledger.counted["histories"] += 1
     kernel = make_host((port,))
     (pf,) = kernel.present()
@@ -138,13 +138,13 @@ def test_the_pf_that_administers_the_host_is_left_alone(*, port: Port, policy: P
     assert not run.failures
 
 
-def test_the_pf_that_administers_the_host_is_changed_where_the_rule_says_so() -> None:
+def test_the_management_pf_is_changed_with_allow_management() -> None:
     _, pf = converged(Port(management=True), policy_of(3, VFIO_VFS, mtu=9000, allow_management=True))
     assert pf.netdev
     assert (len(pf.vfs), pf.netdev.mtu) == (3, 9000)
 
 
-def test_an_unsupported_attribute_is_learnt_and_noted_once() -> None:
+def test_an_unsupported_attribute_is_tried_once_and_noted() -> None:
     agent, pf = converged(Port(IGB), policy_of(2, VfRule(link_state=None, max_tx_rate=100, min_tx_rate=50)))
     run = agent.converge(pf.address)
     assert run.done == []
@@ -152,14 +152,14 @@ def test_an_unsupported_attribute_is_learnt_and_noted_once() -> None:
     assert pf.vfs[0].settings.rate == Rate(0, 100)
 
 
-def test_what_a_driver_does_not_report_is_set_again_where_what_it_reports_was_lost() -> None:
+def test_unreported_settings_are_set_again_after_a_reset() -> None:
     agent, pf = converged(Port(SILENT), policy_of(2, VfRule(driver="vfio-pci", vlan=10, trust=True)))
     foreign.resets(pf)
     agent.converge(pf.address)
     assert [(vf.settings.vlan, vf.settings.trust) for vf in pf.vfs] == [(Vlan(10), True)] * 2
 
 
-def test_what_a_driver_does_not_report_is_set_once_while_the_rest_is_deferred() -> None:
+def test_unreported_settings_are_set_once_while_others_are_deferred() -> None:
     agent, pf = converged(Port(SILENT), policy_of(2, VfRule(driver="vfio-pci", vlan=10, spoof_check=False)))
     foreign.opens_group(pf.vfs[0])
     foreign.sets_vlan(pf.vfs[0], 7)

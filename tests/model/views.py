@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake kernel as `Host` shows a kernel: sysfs, rtnetlink, devlink and udev's database."""
+"""The adapters of `Host` on the fake kernel: sysfs, rtnetlink, devlink and the udev database."""
 
 import errno
 from collections.abc import Callable, Mapping
@@ -41,18 +41,17 @@ class SysfsView:
 
     def _link_file(self, name: str, file: str) -> str | None:
         link = self._kernel.links.named(name)
-        logged = (
-            {"ifindex": str(link.ifindex), "ifalias": link.alias or "", "netdev_group": str(link.group)} if link else {}
-        )
-        return logged.get(file)
+        if link is None:
+            return None
+        return {"ifindex": str(link.ifindex), "ifalias": link.alias or "", "netdev_group": str(link.group)}.get(file)
 
     def _device_file(self, address: str, file: str) -> str | None:
         if file == "sriov_numvfs":
             raise KernelHang("sriov_numvfs is read, which takes the device lock")
         if pf := self._kernel.pf(address):
             return _pf_file(pf, file)
-        found = self._kernel.vf(address)
-        return _vf_file(found[1], file) if found else None
+        pf_and_vf = self._kernel.vf(address)
+        return _vf_file(pf_and_vf[1], file) if pf_and_vf else None
 
     def link(self, path: str) -> str | None:
         match path.split("/")[1:]:
@@ -69,10 +68,10 @@ class SysfsView:
             if name.startswith("virtfn"):
                 return next((vf.address for vf in pf.vfs if name == f"virtfn{vf.index}"), None)
             return {"driver": pf.driver, "iommu_group": _text(self._kernel.pf_group(pf))}.get(name)
-        found = self._kernel.vf(address)
-        if found is None:
+        pf_and_vf = self._kernel.vf(address)
+        if pf_and_vf is None:
             return None
-        pf, vf = found
+        pf, vf = pf_and_vf
         return {"driver": vf.driver, "iommu_group": _text(vf.group), "physfn": pf.address}.get(name)
 
     def names(self, path: str) -> list[str]:
@@ -97,9 +96,9 @@ class SysfsView:
         if rest == ["iommu_group", "devices"]:
             return self._kernel.group_members(self._group(address))
         pf = self._kernel.pf(address)
-        found = self._kernel.vf(address)
-        netdev = pf.netdev if pf else found[1].netdev if found else None
-        kind = pf.kind if pf else found[0].kind if found else None
+        pf_and_vf = self._kernel.vf(address)
+        netdev = pf.netdev if pf else pf_and_vf[1].netdev if pf_and_vf else None
+        kind = pf.kind if pf else pf_and_vf[0].kind if pf_and_vf else None
         below = ["virtio1", "net"] if kind and kind.virtio else ["net"]
         if rest == below:
             return [netdev.name] if netdev else []
@@ -110,8 +109,8 @@ class SysfsView:
     def _group(self, address: str) -> int | None:
         if pf := self._kernel.pf(address):
             return self._kernel.pf_group(pf)
-        found = self._kernel.vf(address)
-        return found[1].group if found else None
+        pf_and_vf = self._kernel.vf(address)
+        return pf_and_vf[1].group if pf_and_vf else None
 
 
 def _pf_file(pf: PfDevice, file: str) -> str | None:
@@ -184,22 +183,23 @@ class RtnlView:
         return frozenset(netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.addressed)
 
     def management(self) -> Mapping[int, str]:
-        ways = {netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.default_route}
-        routes = self._kernel.links.routes
-        ways |= {at for at, found in routes.items() if any(one.destination is None for one in found)}
-        return dict.fromkeys(ways, "carries the default route")
+        ifindexes = {netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.default_route}
+        for ifindex, routes in self._kernel.links.routes.items():
+            if any(route.destination is None for route in routes):
+                ifindexes.add(ifindex)
+        return dict.fromkeys(ifindexes, "carries the default route")
 
 
 def reported(pf: PfDevice, vf: VfDevice) -> VfSettings:
-    """rtnl_fill_vfinfo: what a driver leaves out reads -1, but the link state reads auto."""
-    found = vf.settings
+    """rtnl_fill_vfinfo: what a driver does not report reads -1, but the link state reads auto."""
+    settings = vf.settings
     if Attribute.TRUST in pf.kind.unreported:
-        found = replace(found, trust=None)
+        settings = replace(settings, trust=None)
     if Attribute.SPOOF_CHECK in pf.kind.unreported:
-        found = replace(found, spoof_check=None)
+        settings = replace(settings, spoof_check=None)
     if Attribute.LINK_STATE in pf.kind.unreported:
-        found = replace(found, link_state=LinkState.AUTO)
-    return found
+        settings = replace(settings, link_state=LinkState.AUTO)
+    return settings
 
 
 class DevlinkView:

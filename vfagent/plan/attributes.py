@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What steps change, by VF: for status and metrics, in words that do not grow with what they count."""
+"""What steps change, by VF: for status and metrics, as a fixed set of words."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -15,7 +15,7 @@ ATTRIBUTES: tuple[str, ...] = (
 
 
 def vf_index(step: Step) -> int | None:
-    """The VF the step is about; None for what concerns the PF as a whole."""
+    """The VF that the step is about; None for a step about the PF as a whole."""
     index = getattr(step, "index", None)
     return index if isinstance(index, int) else None
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PF's own forwarding table: which MACs of the host's bridges the card's switch must know. Pure.
+"""The PF's FDB: which MACs of the host's bridges the card's switch must know. Pure.
 
-A VF's frame to a MAC that the card does not know leaves by the wire and never comes back, so a bridge on the PF's
-leg, and what is behind its local ports, cannot be reached by VFs until the card is told (sriov-mac-sync).
+A VF's frame to a MAC that the card does not know leaves on the wire and never comes back. So VFs reach a bridge on a
+VLAN interface of the PF, and what is behind its local ports, only with an FDB entry on the card (sriov-mac-sync).
 """
 
 from vfagent.model.desired import DesiredPf
@@ -19,7 +19,7 @@ _NO_MAC = "00:00:00:00:00:00"
 def plan_fdb(
     desired: DesiredPf, pf: Pf, driver_state: DriverState, quirks: Quirks
 ) -> tuple[tuple[Planned, ...], str | None]:
-    """The steps, and a note where not all MACs find a place."""
+    """The steps, and a note where the FDB has no room for all MACs."""
     if pf.netdev is None or pf.network is None:
         return (), None
     wanted, entries, ifindex = _wanted(desired, pf), pf.network.fdb, pf.netdev.ifindex
@@ -30,7 +30,7 @@ def plan_fdb(
     missing = () if Attribute.FDB in driver_state.unsupported else tuple(mac for mac in kept if mac not in entries)
     additions = [Planned(AddFdb(pf.address, ifindex, mac), "VFs could not reach it") for mac in missing]
     beyond = len(wanted) - len(kept)
-    note = f"{beyond} MACs of local bridge ports find no place in the card's FDB: VFs do not reach them"
+    note = f"the card's FDB is full: VFs cannot reach {beyond} MACs of local bridge ports"
     return (*removals, *additions), note if beyond else None
 
 
@@ -41,7 +41,7 @@ def _limit(driver_state: DriverState, quirks: Quirks, others: int) -> int | None
 
 
 def _wanted(desired: DesiredPf, pf: Pf) -> list[str]:
-    """The bridges' own MACs first. A VF's MAC is the card's already; in switchdev mode the bridge's port tells it."""
+    """The bridges' own MACs first. The card knows a VF's MAC already; in switchdev mode the bridge's ports tell it."""
     network = pf.network
     if network is None or not pf.vfs or pf.eswitch == "switchdev":
         return []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own network of one PF: what its VLAN devices and their bridges lack. Pure.
+"""The host's own network on one PF: VLAN interfaces and their bridges. Pure.
 
-Somebody else's device is used where it serves, and never altered: what it lacks is told instead.
+A foreign interface is used where it fits, and never changed: what it lacks is a problem.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ ParallelGroup = tuple[Planned, ...]
 
 @frozen(slots=True)
 class NetworkPlan:
-    """Chains are done one after the other, and one that fails does not keep the next from being done."""
+    """`groups` are done one after the other; if one fails, the next is done all the same."""
 
     groups: tuple[ParallelGroup, ...] = ()
     deferred: tuple[Deferred, ...] = ()
@@ -29,18 +29,18 @@ class NetworkPlan:
 
 
 Item = Planned | Deferred | str
-"""A step, one that must wait, or what cannot be had."""
+"""A step, a deferred step, or a problem."""
 
 
 @frozen(slots=True)
 class _Waits:
-    """What must arrive first, and will be heard of."""
+    """What must come first. An event tells when it does."""
 
     text: str
 
 
 def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
-    """Nothing where nothing was observed: then neither the rule nor what is there asks for anything."""
+    """Empty where the host's network was not observed: then no rule and no leftover asks for anything."""
     network, netdev = pf.network, pf.netdev
     if network is None or netdev is None:
         return NetworkPlan()
@@ -52,7 +52,7 @@ def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
     ]
     items = [item for part in parts for item in part]
     return NetworkPlan(
-        groups=tuple(group for part in parts if (group := tuple(one for one in part if isinstance(one, Planned)))),
+        groups=tuple(group for part in parts if (group := tuple(item for item in part if isinstance(item, Planned)))),
         deferred=tuple(item for item in items if isinstance(item, Deferred)),
         waiting=tuple(item.text for item in items if isinstance(item, _Waits)),
         problems=tuple(Problem(item) for item in items if isinstance(item, str)),
@@ -60,7 +60,7 @@ def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
 
 
 def _stale(desired: DesiredPf, pf: Pf, network: HostNetwork) -> Iterator[Item]:
-    """What vfagent made on this PF, and no rule wants any more."""
+    """Managed VLAN interfaces on this PF that no rule wants any more."""
     wanted = {vlan_interface.name for vlan_interface in desired.vlan_interfaces}
     for link in network.links:
         on_this_pf = pf.netdev is not None and link.lower == pf.netdev.ifindex and link.kind == "vlan"
@@ -73,114 +73,116 @@ def _removal(link: Link, pf: PciAddress, reason: str) -> Item:
     return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
 
 
-def plan_bridge(want: DesiredBridge, pf: PciAddress, network: HostNetwork) -> Iterator[Item]:
-    found = network.named(want.name)
-    if found is None:
-        yield Planned(CreateBridge(pf, want.name), "found none")
-        yield from _set(want.name, None, LinkChange(vlan_filtering=want.vlan_filtering or None), pf, "a new bridge")
-        yield from _set(want.name, None, LinkChange(mtu=want.mtu, up=True), pf, "a new bridge")
-    elif found.kind != "bridge":
-        yield f"{want.name}: is there, and is no bridge but {_kind(found)}"
-    elif found.managed:
-        yield from _marked(found, pf)
-        yield from _bridge_changes(want, found, pf)
+def plan_bridge(desired: DesiredBridge, pf: PciAddress, network: HostNetwork) -> Iterator[Item]:
+    bridge = network.named(desired.name)
+    if bridge is None:
+        yield Planned(CreateBridge(pf, desired.name), "found none")
+        change = LinkChange(vlan_filtering=desired.vlan_filtering or None)
+        yield from _set(desired.name, None, change, pf, "a new bridge")
+        yield from _set(desired.name, None, LinkChange(mtu=desired.mtu, up=True), pf, "a new bridge")
+    elif bridge.kind != "bridge":
+        yield f"{desired.name}: exists already, but is {_kind(bridge)}, not a bridge"
+    elif bridge.managed:
+        yield from _marked(bridge, pf)
+        yield from _bridge_changes(desired, bridge, pf)
 
 
-def _bridge_changes(want: DesiredBridge, found: Link, pf: PciAddress) -> Iterator[Item]:
-    if found.vlan_filtering is not None and found.vlan_filtering != want.vlan_filtering:
-        change = LinkChange(vlan_filtering=want.vlan_filtering)
-        yield from _set(found.name, found.ifindex, change, pf, f"found {'on' if found.vlan_filtering else 'off'}")
-    if want.mtu is not None and found.mtu != want.mtu:
-        yield from _set(found.name, found.ifindex, LinkChange(mtu=want.mtu), pf, f"found {found.mtu}")
-    if not found.admin_up:
-        yield from _set(found.name, found.ifindex, LinkChange(up=True), pf, "found down")
+def _bridge_changes(desired: DesiredBridge, bridge: Link, pf: PciAddress) -> Iterator[Item]:
+    if bridge.vlan_filtering is not None and bridge.vlan_filtering != desired.vlan_filtering:
+        change = LinkChange(vlan_filtering=desired.vlan_filtering)
+        yield from _set(bridge.name, bridge.ifindex, change, pf, f"found {'on' if bridge.vlan_filtering else 'off'}")
+    if desired.mtu is not None and bridge.mtu != desired.mtu:
+        yield from _set(bridge.name, bridge.ifindex, LinkChange(mtu=desired.mtu), pf, f"found {bridge.mtu}")
+    if not bridge.admin_up:
+        yield from _set(bridge.name, bridge.ifindex, LinkChange(up=True), pf, "found down")
 
 
 def _vlan_interface(
-    want: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
+    wanted: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
 ) -> Iterator[Item | _Waits]:
-    bridge = network.named(want.bridge)
-    if want.bridge and bridge is None and want.bridge not in {one.name for one in desired.bridges}:
-        yield _Waits(f"{want.name}: its bridge {want.bridge} is not there, and no [[bridge]] rule makes it")
+    bridge = network.named(wanted.bridge)
+    if wanted.bridge and bridge is None and wanted.bridge not in {planned.name for planned in desired.bridges}:
+        yield _Waits(f"{wanted.name}: bridge {wanted.bridge} does not exist, and no [[bridge]] rule creates it")
         return
     if bridge and bridge.kind != "bridge":
-        yield f"{want.name}: {bridge.name} is no bridge but {_kind(bridge)}"
+        yield f"{wanted.name}: {bridge.name} is {_kind(bridge)}, not a bridge"
         return
     if bridge and not (bridge.managed or bridge.admin_up):
-        yield _Waits(f"{want.name}: its bridge {bridge.name} is down, and somebody else's to bring up")
-    items = list(_device(want, desired, pf, netdev, network))
+        yield _Waits(f"{wanted.name}: bridge {bridge.name} is down and foreign; its owner must bring it up")
+    items = list(_interface_items(wanted, desired, pf, netdev, network))
     yield from items
-    hindered = any(not isinstance(item, Planned) for item in items)
-    if hindered:
-        yield from plan_way_back(want, pf.address, network)
+    if all(isinstance(item, Planned) for item in items):
+        yield from plan_addresses(wanted, desired, pf.address, network)
     else:
-        yield from plan_addresses(want, desired, pf.address, network)
+        yield from plan_way_back(wanted, pf.address, network)
 
 
-def _device(
-    want: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
+def _interface_items(
+    wanted: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
 ) -> Iterator[Item]:
-    found = network.named(want.name)
-    fits = found is not None and found.kind == "vlan" and (found.lower, found.vlan) == (netdev.ifindex, want.tag)
-    if want.mtu is not None and want.mtu > max(netdev.mtu, desired.mtu or 0):
-        yield f"{want.name}: mtu {want.mtu} is more than the PF's {netdev.mtu}; mtu in the [[pf]] rule raises that"
+    """The VLAN interface itself, without its addresses."""
+    if wanted.mtu is not None and wanted.mtu > max(netdev.mtu, desired.mtu or 0):
+        yield f"{wanted.name}: mtu {wanted.mtu} is more than the PF's {netdev.mtu}; mtu in the [[pf]] rule raises that"
         return
-    if found is None:
-        yield from _new_device(want, pf, netdev, "found none")
-    elif fits and found.managed:
-        yield from _marked(found, pf.address)
-        yield from _device_changes(want, found, pf, netdev, network)
+    link = network.named(wanted.name)
+    fits = link is not None and link.kind == "vlan" and (link.lower, link.vlan) == (netdev.ifindex, wanted.tag)
+    if link is None:
+        yield from _new_interface(wanted, pf, netdev, "found none")
+    elif fits and link.managed:
+        yield from _marked(link, pf.address)
+        yield from _interface_changes(wanted, link, pf, netdev, network)
     elif fits:
-        yield from _foreign(want, found, network)
-    elif found.managed and found.kind == "vlan" and found.lower != netdev.ifindex:
-        # That PF's own look removes it, where no rule wants it there any more.
-        yield on_another_pf(want.name)
-    elif found.managed:
-        removal = _removal(found, pf.address, f"found {found.vlan or _kind(found)}")
+        yield from _foreign(wanted, link, network)
+    elif link.managed and link.kind == "vlan" and link.lower != netdev.ifindex:
+        # The reconcile of that PF removes it, where no rule wants it there any more.
+        yield on_another_pf(wanted.name)
+    elif link.managed:
+        removal = _removal(link, pf.address, f"found {link.vlan or _kind(link)}")
         yield removal
         if isinstance(removal, Planned):
-            yield from _new_device(want, pf, netdev, "made anew")
+            yield from _new_interface(wanted, pf, netdev, "recreated")
     else:
-        yield f"{want.name}: is there, made by somebody else, as {_kind(found)}; remove it, or choose another name"
+        yield f"{wanted.name}: exists already as {_kind(link)} and is foreign; remove it, or choose another name"
 
 
 def on_another_pf(name: str) -> str:
-    return f"{name}: is another PF's VLAN device; a rule with [[pf.vlan]] is for one PF, so give each its own"
+    return f"{name}: belongs to another PF; a rule with [[pf.vlan]] must match only one PF"
 
 
-def _new_device(want: DesiredVlanInterface, pf: Pf, netdev: Netdev, reason: str) -> Iterator[Item]:
-    yield Planned(CreateVlan(pf.address, netdev.name, netdev.ifindex, want.name, want.tag), reason)
-    mtu = want.mtu if want.mtu is not None and want.mtu < netdev.mtu else None
-    change = LinkChange(mtu=mtu, up=True, bridge=want.bridge)
-    yield from _set(want.name, None, change, pf.address, "a new VLAN device")
+def _new_interface(wanted: DesiredVlanInterface, pf: Pf, netdev: Netdev, reason: str) -> Iterator[Item]:
+    yield Planned(CreateVlan(pf.address, netdev.name, netdev.ifindex, wanted.name, wanted.tag), reason)
+    mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu < netdev.mtu else None
+    change = LinkChange(mtu=mtu, up=True, bridge=wanted.bridge)
+    yield from _set(wanted.name, None, change, pf.address, "a new VLAN interface")
 
 
-def _device_changes(
-    want: DesiredVlanInterface, found: Link, pf: Pf, netdev: Netdev, network: HostNetwork
+def _interface_changes(
+    wanted: DesiredVlanInterface, link: Link, pf: Pf, netdev: Netdev, network: HostNetwork
 ) -> Iterator[Item]:
-    mtu = min(want.mtu or netdev.mtu, netdev.mtu)  # what the PF lacks of it, its next round gives
-    if found.mtu != mtu:
-        yield from _set(found.name, found.ifindex, LinkChange(mtu=mtu), pf.address, f"found {found.mtu}")
-    bridge = network.named(want.bridge)
-    if want.bridge and (bridge is None or found.master != bridge.ifindex):
-        yield from _set(found.name, found.ifindex, LinkChange(bridge=want.bridge), pf.address, "found no port of it")
-    elif not want.bridge and found.master is not None:
-        yield from _set(found.name, found.ifindex, LinkChange(bridge=""), pf.address, "found a port of a bridge")
-    if not found.admin_up:
-        yield from _set(found.name, found.ifindex, LinkChange(up=True), pf.address, "found down")
+    mtu = min(wanted.mtu or netdev.mtu, netdev.mtu)  # the next round raises it further, once the PF's MTU is raised
+    if link.mtu != mtu:
+        yield from _set(link.name, link.ifindex, LinkChange(mtu=mtu), pf.address, f"found {link.mtu}")
+    bridge = network.named(wanted.bridge)
+    if wanted.bridge and (bridge is None or link.master != bridge.ifindex):
+        reason = "found no master" if link.master is None else "found another master"
+        yield from _set(link.name, link.ifindex, LinkChange(bridge=wanted.bridge), pf.address, reason)
+    elif not wanted.bridge and link.master is not None:
+        yield from _set(link.name, link.ifindex, LinkChange(bridge=""), pf.address, "found a master")
+    if not link.admin_up:
+        yield from _set(link.name, link.ifindex, LinkChange(up=True), pf.address, "found down")
 
 
-def _foreign(want: DesiredVlanInterface, found: Link, network: HostNetwork) -> Iterator[Item]:
-    bridge = network.named(want.bridge)
-    if want.bridge and (bridge is None or found.master != bridge.ifindex):
-        yield f"{want.name}: is somebody else's, and no port of {want.bridge}; its owner is to put it there"
-    elif not found.admin_up:
-        yield f"{want.name}: is somebody else's, and down; its owner is to bring it up"
+def _foreign(wanted: DesiredVlanInterface, link: Link, network: HostNetwork) -> Iterator[Item]:
+    bridge = network.named(wanted.bridge)
+    if wanted.bridge and (bridge is None or link.master != bridge.ifindex):
+        yield f"{wanted.name}: is foreign and not a port of {wanted.bridge}; its owner must add it"
+    elif not link.admin_up:
+        yield f"{wanted.name}: is foreign and down; its owner must bring it up"
 
 
-def _marked(found: Link, pf: PciAddress) -> Iterator[Item]:
-    if found.unmarked:
-        yield Planned(MarkLink(pf, found.name, found.ifindex), "found unmarked")
+def _marked(link: Link, pf: PciAddress) -> Iterator[Item]:
+    if link.unmarked:
+        yield Planned(MarkLink(pf, link.name, link.ifindex), "found unmarked")
 
 
 def _set(name: str, ifindex: int | None, change: LinkChange, pf: PciAddress, reason: str) -> Iterator[Item]:

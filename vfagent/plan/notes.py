@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plan leaves out, or puts off, and why that is in order. Pure."""
+"""What a plan leaves out or postpones without that being a problem. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,7 +13,7 @@ from vfagent.plan.switch import eswitch_notes, wanted_eswitch
 
 
 def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: DriverState) -> tuple[str, ...]:
-    # Rates follow when the link comes, which its own event tells; READY waits for that only a few seconds.
+    # The event of the link coming up triggers the reconcile that sets rates. READY waits for that only a few seconds.
     if (
         not quirks.rate_needs_carrier
         or pf.netdev is None
@@ -21,7 +21,11 @@ def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: Driv
         or Attribute.RATE in driver_state.unsupported
     ):
         return ()
-    return ("rates: the driver takes them only with a link",) if any(vf.settings.rate for vf in desired.vfs) else ()
+    return (
+        ("rates: the driver accepts them only while the link is up",)
+        if any(vf.settings.rate for vf in desired.vfs)
+        else ()
+    )
 
 
 def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[str, ...]:
@@ -31,7 +35,7 @@ def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[s
         (Attribute.ESWITCH, desired.eswitch),
         (Attribute.FDB, desired.vlan_interfaces),
     )
-    card = {attribute for attribute, wish in keys if wish}
+    card = {attribute for attribute, value in keys if value}
     refused = sorted((asked | card) & driver_state.unsupported)
     later = _later_notes(desired, pf, wanted_eswitch(desired, pf, driver_state))
     unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
@@ -40,11 +44,11 @@ def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[s
 
 
 def _later_notes(desired: DesiredPf, pf: Pf, mode: str | None) -> Iterator[str]:
-    """What is beyond the horizon, or never comes."""
+    """What is beyond the horizon."""
     if desired.hwmode and not pf.vfs:
         yield f"hwmode {desired.hwmode} is set once there are VFs"
     if desired.vlan_interfaces and mode:
-        yield f"the host's VLAN devices follow once the eswitch is {mode}"
+        yield f"VLAN interfaces are created once the eswitch mode is {mode}"
 
 
 def _attributes(settings: VfSettings) -> set[Attribute]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One PF's plan: desired and observed in, steps out. Pure.
 
-VFs that do not exist yet are planned by their index, all in one round; their addresses and IOMMU groups are
-beyond the plan's horizon. After it has been executed the PF is observed and planned again, until the plan is empty.
+VFs that do not exist yet are planned by their index, all in one round; their PCI addresses and IOMMU groups are
+beyond the plan's horizon. After a plan was executed, the PF is observed and planned again, until the plan is empty.
 """
 
 from dataclasses import replace
@@ -39,38 +39,37 @@ from vfagent.plan.vf import Deferred, Planned, Problem, plan_driver, plan_new_dr
 ParallelGroup = tuple[Planned, ...]
 UDEV_NOT_DONE = "udev has not finished with the PF"
 
-_Groups = dict[int | None, dict[PciAddress, str]]  # of each IOMMU group, which driver each of its VFs is to have
+_Groups = dict[int | None, dict[PciAddress, str]]  # IOMMU group -> VF -> desired driver
 
 
 @frozen
 class Plan:
-    """Stages follow one another; the chains of one stage touch different kernel locks and run at once."""
+    """`batches` follow one another; the groups of a batch take different kernel locks and run in parallel."""
 
     batches: tuple[tuple[ParallelGroup, ...], ...] = ()
     deferred: tuple[Deferred, ...] = ()
-    waiting: tuple[str, ...] = ()  # what must arrive first; an event will tell
-    problems: tuple[Problem, ...] = ()  # what the policy asks for and cannot be had here
-    notes: tuple[str, ...] = ()  # what is left out, and why that is in order
-    horizon: bool = False  # VFs are made anew: what they will be like is seen in the next round
-    independent: tuple[
-        ParallelGroup, ...
-    ] = ()  # the host's own network: after the stages, each chain whatever became of the others
-    lacking: tuple[str, ...] = ()  # what of that network cannot be had now; guests wait for it
+    waiting: tuple[str, ...] = ()  # what must come first; an event triggers the next reconcile
+    problems: tuple[Problem, ...] = ()  # what the policy asks for and this host cannot provide
+    notes: tuple[str, ...] = ()  # what is left out without being a problem
+    horizon: bool = False  # VFs are created: the next round observes them
+    # The host's network, after the batches: one group after the other, also when one fails.
+    independent: tuple[ParallelGroup, ...] = ()
+    lacking: tuple[str, ...] = ()  # problems and deferred steps of the host's network; guests wait for them
 
     @property
     def steps(self) -> tuple[Planned, ...]:
-        staged = (planned for batch in self.batches for group in batch for planned in group)
-        return (*staged, *(planned for group in self.independent for planned in group))
+        batched = (planned for batch in self.batches for group in batch for planned in group)
+        return (*batched, *(planned for group in self.independent for planned in group))
 
     @property
     def settled(self) -> bool:
-        """Nothing left that the policy wants and this PF could have."""
+        """Nothing is left that the policy asks for and this host can provide."""
         return not (self.steps or self.deferred or self.waiting or self.problems)
 
 
 def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: ParallelGroup = ()) -> Plan:
-    """`suspended`: steps that failed too often; without the card's other mode the rest is done all the same."""
-    if desired.eswitch and any(isinstance(one.step, SetEswitch) for one in suspended):
+    """`suspended`: steps that failed too often. If the eswitch mode is among them, the rest is done without it."""
+    if desired.eswitch and any(isinstance(planned.step, SetEswitch) for planned in suspended):
         plan = plan_pf(replace(desired, eswitch=None), pf, driver_state)
         return replace(plan, problems=(Problem(f"eswitch {desired.eswitch} could not be set"), *plan.problems))
     notes = plan_notes(desired, pf, driver_state)
@@ -80,24 +79,26 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
         return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
     if fewer := _fewer(desired, driver_state):
         plan = plan_pf(fewer, pf, driver_state)
-        short = f"the driver makes only {fewer.numvfs} of the {desired.numvfs} VFs that rule {desired.rule!r} asks for"
+        short = (
+            f"the driver creates only {fewer.numvfs} of the {desired.numvfs} VFs that rule {desired.rule!r} asks for"
+        )
         return replace(plan, problems=(Problem(short), *plan.problems))
     mode = wanted_eswitch(desired, pf, driver_state)
-    anew = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
-    if not anew and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
+    recreate = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
+    if not recreate and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
         return with_network(_plan_rest(desired, pf, driver_state, (), notes), desired, pf, driver_state)
-    reason = f"found eswitch {pf.eswitch}" if anew else f"found {len(pf.vfs)} VFs"
-    if blocker := _forbidden(desired, pf):
-        step = SetEswitch(pf.address, mode or "") if anew else SetNumvfs(pf.address, desired.numvfs or 0)
-        late = Deferred(step, reason, blocker)
-        return with_network(_plan_rest(desired, pf, driver_state, (late,), notes), desired, pf, driver_state)
+    reason = f"found eswitch {pf.eswitch}" if recreate else f"found {len(pf.vfs)} VFs"
+    if blocker := _blocker(desired, pf):
+        step = SetEswitch(pf.address, mode or "") if recreate else SetNumvfs(pf.address, desired.numvfs or 0)
+        deferred = Deferred(step, reason, blocker)
+        return with_network(_plan_rest(desired, pf, driver_state, (deferred,), notes), desired, pf, driver_state)
     plan = Plan(batches=_creation(desired, pf, driver_state, reason), notes=notes, horizon=True)
-    # A change of the mode may make the PF's netdev anew.
+    # A change of the eswitch mode may replace the PF's netdev.
     return plan if mode else with_network(plan, desired, pf, driver_state)
 
 
 def _fewer(desired: DesiredPf, driver_state: DriverState) -> DesiredPf | None:
-    """What is left to wish for, where the driver was seen to make no more VFs: those it makes are set and bound."""
+    """The desired PF with as many VFs as the driver creates, where it is known to create fewer than the policy asks."""
     most = driver_state.most_vfs
     if most is None or desired.numvfs is None or desired.numvfs <= most:
         return None
@@ -105,40 +106,40 @@ def _fewer(desired: DesiredPf, driver_state: DriverState) -> DesiredPf | None:
 
 
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
-    """What the host's own network on this PF lacks, and the mode of the card's switch."""
-    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _forbidden(desired, pf))
+    """The plan, with the host's network on this PF, hwmode and FDB."""
+    network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _blocker(desired, pf))
     entries, note = plan_fdb(desired, pf, driver_state, quirks_of(pf.driver))
     mode = (hwmode,) if isinstance(hwmode, Planned) else ()
     groups = (mode, *network.groups, plan_representors(desired, pf), entries)
-    late = network.deferred + ((hwmode,) if isinstance(hwmode, Deferred) else ())
+    deferred = network.deferred + ((hwmode,) if isinstance(hwmode, Deferred) else ())
     return replace(
         plan,
         independent=tuple(group for group in groups if group),
-        deferred=plan.deferred + late,
+        deferred=plan.deferred + deferred,
         waiting=plan.waiting + network.waiting,
         problems=plan.problems + network.problems,
         notes=plan.notes + ((note,) if note else ()),
         lacking=(
             *map(str, network.problems),
-            *(f"{deferred.step.describe()} is deferred" for deferred in network.deferred),
+            *(f"{item.step.describe()} is deferred" for item in network.deferred),
         ),
     )
 
 
-def plan_leftovers(nothing: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
-    """Of a PF without a rule: the host's network that was made on it goes; its VFs stay as they are."""
-    return Plan() if _waiting(pf) else with_network(Plan(), nothing, pf, driver_state)
+def plan_leftovers(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
+    """The plan for a PF without a rule: managed interfaces on it are removed; its VFs are not touched."""
+    return Plan() if _waiting(pf) else with_network(Plan(), desired, pf, driver_state)
 
 
 def _waiting(pf: Pf) -> str | None:
     if pf.unobserved:
         return pf.unobserved
     if pf.driver == VFIO_DRIVER:
-        return "the PF itself is on vfio-pci, for a guest"
+        return "the PF itself is bound to vfio-pci"
     if pf.driver is None:
         return "no driver is bound to the PF" if pf.initialized else UDEV_NOT_DONE
     if pf.is_nic and pf.netdev is None:
-        return f"driver {pf.driver} shows no netdev here yet"
+        return f"driver {pf.driver} has no netdev here yet"
     if pf.netdev and not pf.netdev.initialized:
         return f"udev has not finished with {pf.netdev.name}"
     return None
@@ -147,18 +148,18 @@ def _waiting(pf: Pf) -> str | None:
 def _creation(
     desired: DesiredPf, pf: Pf, driver_state: DriverState, reason: str
 ) -> tuple[tuple[ParallelGroup, ...], ...]:
-    """All VFs anew: those that are there go, the wanted ones are made, set and bound."""
+    """Remove the present VFs; create, configure and bind the wanted ones."""
     quirks = quirks_of(pf.driver)
     count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
     steps = _count_steps(count, pf, quirks, wanted_eswitch(desired, pf, driver_state))
-    make = tuple(Planned(step, reason) for step in steps)
+    create = tuple(Planned(step, reason) for step in steps)
     if not count:
-        return ((make,),)
+        return ((create,),)
     driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
-    settings = tuple(item for want in desired.vfs for item in plan_new_settings(pf, want, driver_state, quirks))
-    drivers = tuple(item for want in desired.vfs for item in plan_new_driver(pf, want))
-    return _used(((*mtu, *make),), *_batches(up, settings, drivers, quirks))
+    settings = tuple(item for wanted in desired.vfs for item in plan_new_settings(pf, wanted, driver_state, quirks))
+    drivers = tuple(item for wanted in desired.vfs for item in plan_new_driver(pf, wanted))
+    return _not_empty(((*mtu, *create),), *_batches(up, settings, drivers, quirks))
 
 
 def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[ParallelGroup, ParallelGroup]:
@@ -175,19 +176,19 @@ def _new_port(desired: DesiredPf, pf: Pf, quirks: Quirks) -> tuple[ParallelGroup
 def _count_steps(wanted: int, pf: Pf, quirks: Quirks, mode: str | None) -> list[Step]:
     steps: list[Step] = []
     if wanted and pf.autoprobe:
-        # The VF driver must not probe what goes to vfio-pci; with 7 VFs that alone halves the time.
+        # The host driver must not probe VFs that go to vfio-pci: with 7 VFs that halves the time.
         steps.append(SetAutoprobe(pf.address, on=False))
     if quirks.up_before_vfs and pf.netdev and not pf.netdev.admin_up:
         steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=True))
     return [*steps, *count_steps_with_mode(wanted, pf, mode, quirks)]
 
 
-def _forbidden(desired: DesiredPf, pf: Pf) -> str | None:
-    """Why this PF's VFs must not be re-created, nor its port be reset, now."""
-    return "; ".join(pf_in_use(pf)) or _administers(desired, pf)
+def _blocker(desired: DesiredPf, pf: Pf) -> str | None:
+    """What blocks re-creating this PF's VFs and resetting its port."""
+    return "; ".join(pf_in_use(pf)) or _management_blocker(desired, pf)
 
 
-def _administers(desired: DesiredPf, pf: Pf) -> str | None:
+def _management_blocker(desired: DesiredPf, pf: Pf) -> str | None:
     netdev = pf.netdev
     if netdev and netdev.management and not desired.allow_management:
         return f"{netdev.name} {netdev.management} (allow_management = true permits it)"
@@ -199,20 +200,20 @@ def _plan_rest(
 ) -> Plan:
     quirks = quirks_of(pf.driver)
     present = {vf.index: vf for vf in pf.vfs}
-    pairs = [(present[want.index], want) for want in desired.vfs if want.index in present]
+    pairs = [(present[wanted.index], wanted) for wanted in desired.vfs if wanted.index in present]
     port = _port_items(desired, pf, quirks)
-    settings = [item for vf, want in pairs for item in plan_settings(pf, vf, want, driver_state, quirks)]
-    groups = _wishes_by_group(pairs)
-    blocked = {vf.index: why for vf, want in pairs if (why := _not_assignable(vf, want, groups))}
-    drivers = [item for vf, want in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, want))]
+    settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
+    groups = _drivers_by_group(pairs)
+    blocked = {vf.index: reason for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups))}
+    drivers = [item for vf, wanted in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, wanted))]
     mode = wanted_eswitch(desired, pf, driver_state)
-    switch = mode_change_in_place(pf, mode, _forbidden(desired, pf)) if mode and not deferred else ()
+    switch = mode_change_in_place(pf, mode, _blocker(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
         drivers, settings = [], []  # they follow in the next round
-    first = _ready(list(switch)) or _driven_anew(pf, pairs, settings)
+    first = _ready(list(switch)) or _unbound_for_mac(pf, pairs, settings)
     items = [*port, *switch, *settings, *drivers]
     return Plan(
-        batches=_used((first,)) + _batches(_ready(port), _ready(settings), _ready(drivers), quirks),
+        batches=_not_empty((first,)) + _batches(_ready(port), _ready(settings), _ready(drivers), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
         problems=tuple(Problem(text, index) for index, text in blocked.items()),
         notes=notes,
@@ -221,13 +222,18 @@ def _plan_rest(
     )
 
 
-def _driven_anew(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> ParallelGroup:
-    """VFs whose host driver is to read its new MAC: mlx5 hands it to no driver that runs (sriov-cni). The next round
-    brings the driver back."""
+def _unbound_for_mac(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> ParallelGroup:
+    """VFs whose host driver must read a new MAC, to be bound again in the next round.
+
+    mlx5 passes a new MAC to no bound driver (sriov-cni).
+    """
     macs = {item.step.index: item.step.settings.mac for item in _ready(settings) if isinstance(item.step, ConfigureVf)}
-    hosts = (vf for vf, want in pairs if vf.netdevs and want.driver in (HOST_DRIVER, vf.driver))
+    hosts = (vf for vf, wanted in pairs if vf.netdevs and wanted.driver in (HOST_DRIVER, vf.driver))
     stale = (vf for vf in hosts if macs.get(vf.index) not in (None, vf.netdevs[0].mac))
-    return tuple(Planned(UnbindDriver(pf.address, vf.index, vf.address), "to start with its new MAC") for vf in stale)
+    return tuple(
+        Planned(UnbindDriver(pf.address, vf.index, vf.address), "its driver reads the new MAC when it is bound")
+        for vf in stale
+    )
 
 
 def _ready(items: list[Planned | Deferred]) -> ParallelGroup:
@@ -237,20 +243,20 @@ def _ready(items: list[Planned | Deferred]) -> ParallelGroup:
 def _batches(
     port: ParallelGroup, settings: ParallelGroup, drivers: ParallelGroup, quirks: Quirks
 ) -> tuple[tuple[ParallelGroup, ...], ...]:
-    """The port comes up, then each VF is set, under the rtnl lock; meanwhile sysfs binds those that need neither.
+    """The port comes up and each VF is configured, under the rtnl lock; in parallel, other VFs are bound through sysfs.
 
-    A host driver probes after that: igbvf on a PF that is down waits 2.3 s, and takes its MAC at probe.
+    Host drivers are bound last: igbvf waits 2.3 s on a PF that is down, and reads its MAC at probe.
     """
     late = tuple(item for item in drivers if isinstance(item.step, BindDriver) and item.step.driver is None)
     early = tuple(item for item in drivers if item not in late)
     under_rtnl = (*port, *settings)
     if quirks.settings_before_bind:
-        return _used(((*under_rtnl, *early, *late),))
-    return _used(((*under_rtnl, *late), early))
+        return _not_empty(((*under_rtnl, *early, *late),))
+    return _not_empty(((*under_rtnl, *late), early))
 
 
-def _used(*batches: tuple[ParallelGroup, ...]) -> tuple[tuple[ParallelGroup, ...], ...]:
-    """Without the chains that are empty, and the stages of which nothing is left."""
+def _not_empty(*batches: tuple[ParallelGroup, ...]) -> tuple[tuple[ParallelGroup, ...], ...]:
+    """Without empty groups, and without batches that have no group left."""
     filled = (tuple(group for group in batch if group) for batch in batches)
     return tuple(batch for batch in filled if batch)
 
@@ -273,25 +279,25 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
 def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned | Deferred:
     assert pf.netdev is not None
     step, reason = SetMtu(pf.address, pf.netdev.ifindex, mtu), f"found {pf.netdev.mtu}"
-    blocker = _forbidden(desired, pf) if quirks.mtu_resets_vfs else _administers(desired, pf)
+    blocker = _blocker(desired, pf) if quirks.mtu_resets_vfs else _management_blocker(desired, pf)
     return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
 
 
-def _wishes_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
+def _drivers_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
     groups: _Groups = {}
-    for vf, want in pairs:
-        groups.setdefault(vf.iommu_group, {})[vf.address] = want.driver
+    for vf, wanted in pairs:
+        groups.setdefault(vf.iommu_group, {})[vf.address] = wanted.driver
     return groups
 
 
-def _not_assignable(vf: Vf, want: DesiredVf, groups: _Groups) -> str | None:
-    """vfio needs the VF's whole IOMMU group: anything else in it that has, or will have, a driver is in the way."""
-    if want.driver != VFIO_DRIVER:
+def _not_assignable(vf: Vf, wanted: DesiredVf, groups: _Groups) -> str | None:
+    """vfio needs the whole IOMMU group: any other device in it that has, or will have, a host driver blocks the VF."""
+    if wanted.driver != VFIO_DRIVER:
         return None
     if vf.iommu_group is None:
-        found = vf.driver == VFIO_DRIVER  # by vfio's no-IOMMU mode, which somebody turned on
-        return None if found else "has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
-    wishes = groups[vf.iommu_group]
-    driven = {address for address, driver in wishes.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
-    others = sorted(driven | {address for address in vf.group_blockers if address not in wishes})
+        no_iommu_mode = vf.driver == VFIO_DRIVER  # enable_unsafe_noiommu_mode of vfio
+        return None if no_iommu_mode else "has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
+    drivers = groups[vf.iommu_group]
+    driven = {address for address, driver in drivers.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
+    others = sorted(driven | {address for address in vf.group_blockers if address not in drivers})
     return f"shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs from driver to driver, as data. The sources are the kernel's drivers and their issue threads."""
+"""Differences between PF drivers, as data. The sources are the kernel's drivers and their issue threads."""
 
 from vfagent.frozen import frozen
 from vfagent.model.vf_settings import Attribute
@@ -7,26 +7,26 @@ from vfagent.model.vf_settings import Attribute
 
 @frozen(slots=True)
 class Quirks:
-    """How a driver differs from what the kernel's interface promises."""
+    """How a driver differs from what the kernel documents."""
 
-    # While its netdev is down the driver makes and removes no VFs, and says so (bnx2x: EINVAL) or not (bnxt_en: 0).
+    # While its netdev is down the driver creates and removes no VFs; it returns EINVAL (bnx2x) or 0 (bnxt_en).
     up_before_vfs: bool = False
-    # The driver hands a changed MAC to a VF only at the VF's next reset: set it before anything drives the VF.
+    # A VF reads a changed MAC only at its next reset: set the MAC before a driver is bound to the VF.
     settings_before_bind: bool = False
-    # The driver checks rates against the negotiated speed, and answers EINVAL while there is none.
+    # The driver checks rates against the link speed, and returns EINVAL while the link is down.
     rate_needs_carrier: bool = False
-    # The driver has minimum rates: EINVAL is about the value. From others it means that they have none (sriov-cni#107).
+    # The driver supports minimum rates: EINVAL is about the value. Others return it for any value (sriov-cni#107).
     min_tx_rate: bool = False
-    # A change of these resets the VF, or cuts it off, under whoever uses it.
+    # A change of these resets a VF in use, or cuts its traffic.
     disturbing: frozenset[Attribute] = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE})
-    # Changing the PF's MTU reinitialises the port, VFs included.
+    # A change of the PF's MTU reinitialises the port with its VFs.
     mtu_resets_vfs: bool = True
-    # The driver has an eswitch behind devlink, or ndo_bridge_setlink: others need not be asked at every look.
+    # The driver has a devlink eswitch, or ndo_bridge_setlink (hwmode): other drivers are not asked at each observation.
     eswitch: bool = False
     hwmode: bool = False
-    # The eswitch's mode is changed with the VFs there, and without a driver; elsewhere with no VFs.
+    # The eswitch mode is changed while VFs exist and are unbound; with other drivers, while there are no VFs.
     eswitch_with_vfs: bool = False
-    # How many entries of its own table the card serves, where it drops the rest without a word.
+    # How many FDB entries the card serves, where it silently ignores the rest.
     most_fdb: int | None = None
 
 
@@ -41,7 +41,7 @@ _QUIRKS = {
         eswitch=True,
         hwmode=True,
     ),
-    # The eswitch holds port settings: trust reaches a VF without a reset, and the MTU is the port's own.
+    # The eswitch holds port settings: a change of trust does not reset the VF, and the MTU is the port's own.
     "mlx5_core": Quirks(
         disturbing=frozenset({Attribute.MAC, Attribute.VLAN, Attribute.LINK_STATE}),
         mtu_resets_vfs=False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each class of steps says about itself: its kind, its identity, what it changes, and its deadline."""
+"""What each step class declares: its kind, its identity, what it changes, and its deadline."""
 
 import re
 from operator import attrgetter
@@ -9,10 +9,10 @@ StepId = tuple[str, ...]
 
 
 class StepFacts:
-    """What holds for all steps of a class.
+    """What all steps of a class have in common.
 
-    KEY names the fields that say what a step is about; what it finds or sets there is not among them. CHANGES is what
-    of the PF or VF it changes: a word of metrics, which do not grow with what they count.
+    KEY names the fields that identify a step's object; the values that it sets are not among them. CHANGES is the
+    attribute of the PF or VF that it changes, as a label value of metrics.
     """
 
     KIND: ClassVar[str]  # `set_numvfs` for SetNumvfs
@@ -24,7 +24,7 @@ class StepFacts:
 
     @property
     def id(self) -> StepId:
-        """The same for a step that is planned again, or tried with fewer settings: `("configure_vf", PF, "3")`."""
+        """The same for a step that is planned again, or retried with fewer settings: `("configure_vf", PF, "3")`."""
         return (self.KIND, *(str(attrgetter(name)(self)) for name in self.KEY))
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps a plan is made of: values. `plan` prints `describe()`, the executor carries out the same values.
+"""The steps of a plan, as values. `vfagent plan` prints `describe()`; the executor executes the same values.
 
-`pf` is the PF that a step is done for; it is empty for a bridge that no PF asks for.
+`pf` is the PF that a step is done for; it is empty for a bridge that no PF needs.
 """
 
 from dataclasses import fields
@@ -16,7 +16,7 @@ from vfagent.plan.step_facts import StepFacts
 
 @frozen
 class CreateVlan(StepFacts):
-    """Make a VLAN device and mark it as ours."""
+    """Create a VLAN interface and mark it as managed."""
 
     KEY = ("name",)
     CHANGES = "link"
@@ -28,12 +28,12 @@ class CreateVlan(StepFacts):
     tag: VlanTag
 
     def describe(self) -> str:
-        return f"create VLAN device {self.name} ({self.tag}) on {self.parent}"
+        return f"create VLAN interface {self.name} ({self.tag}) on {self.parent}"
 
 
 @frozen
 class CreateBridge(StepFacts):
-    """Make a bridge and mark it as ours. `pf` is empty where no PF asks for it."""
+    """Create a bridge and mark it as managed. `pf` is empty where no PF needs it."""
 
     KEY = ("name",)
     CHANGES = "link"
@@ -47,7 +47,7 @@ class CreateBridge(StepFacts):
 
 @frozen
 class MarkLink(StepFacts):
-    """What a vfagent made that was killed before it could say so."""
+    """Mark a link that vfagent created, and was killed before it could mark it."""
 
     KEY = ("name",)
     CHANGES = "link"
@@ -57,12 +57,12 @@ class MarkLink(StepFacts):
     ifindex: int
 
     def describe(self) -> str:
-        return f"mark {self.name} as made by vfagent"
+        return f"mark {self.name} as managed by vfagent"
 
 
 @frozen
 class LinkChange:
-    """None leaves it alone. `bridge` "" releases a port. A name for a bridge that may not be there yet."""
+    """None: no change. `bridge` is a name, since the bridge may not exist yet; "" removes the port from its bridge."""
 
     mtu: int | None = None
     up: bool | None = None
@@ -72,7 +72,7 @@ class LinkChange:
 
 @frozen
 class SetLink(StepFacts):
-    """`ifindex` is None for a link that is made in the same plan."""
+    """Change a link. `ifindex` is None for a link that the same plan creates."""
 
     KEY = ("name", "change")
     CHANGES = "link"
@@ -97,19 +97,15 @@ def _change_word(name: str, value: object) -> str:
             return ""
         case "up", _:
             return "up" if value else "down"
-        case "bridge", "":
-            return "free of its bridge"
         case "bridge", _:
-            return f"a port of {value}"
-        case "vlan_filtering", _:
-            return f"vlan_filtering {'on' if value else 'off'}"
+            return f"master {value}" if value else "nomaster"
         case _:
-            return f"{name} {value}"
+            return f"{name} {_word(value)}"
 
 
 @frozen
 class SetRepresentor(StepFacts):
-    """The netdev that stands for a VF in switchdev mode. It is the driver's, and the PF's rule is for it."""
+    """Change the representor of a VF in switchdev mode. The driver creates it; the PF's rule covers it."""
 
     KEY = ("pf", "index")
     CHANGES = "link"
@@ -126,7 +122,7 @@ class SetRepresentor(StepFacts):
 
 @frozen
 class DeleteLink(StepFacts):
-    """Remove a VLAN device or a bridge that is ours."""
+    """Remove a managed VLAN interface or bridge."""
 
     KEY = ("name",)
     CHANGES = "link"
@@ -141,7 +137,7 @@ class DeleteLink(StepFacts):
 
 @frozen
 class AddAddress(StepFacts):
-    """Give a device an address, with its prefix length."""
+    """Add an address, with its prefix length, to a link."""
 
     KEY = ("name", "address")
     CHANGES = "address"
@@ -156,7 +152,7 @@ class AddAddress(StepFacts):
 
 @frozen
 class RemoveAddress(StepFacts):
-    """Take an address, with its prefix length, from a device."""
+    """Remove an address, with its prefix length, from a link."""
 
     KEY = ("name", "address")
     CHANGES = "address"
@@ -171,7 +167,7 @@ class RemoveAddress(StepFacts):
 
 @frozen
 class MoveAddresses(StepFacts):
-    """Addresses, and the routes that depend on them, to another interface; back again where the probe fails."""
+    """Move addresses, and the routes that depend on them, to another link; roll back if the probe fails."""
 
     KEY = ("move.source", "move.target")
     CHANGES = "address"
@@ -180,13 +176,13 @@ class MoveAddresses(StepFacts):
     move: Move
 
     def describe(self) -> str:
-        probe = f", if {self.move.probe} answers then" if self.move.probe else ""
+        probe = f", then probe {self.move.probe}" if self.move.probe else ""
         return f"move {', '.join(self.move.addresses)} with routes from {self.move.source} to {self.move.target}{probe}"
 
 
 @frozen
 class RollBackMove(StepFacts):
-    """A move that was begun and is not wanted any more."""
+    """Roll back an interrupted move that is not wanted any more."""
 
     KEY = ("move.source", "move.target")
     CHANGES = "address"
@@ -200,7 +196,7 @@ class RollBackMove(StepFacts):
 
 @frozen
 class AddFdb(StepFacts):
-    """Have a card pass frames for `mac` to its PF, which it else would not look for there."""
+    """Add an FDB entry to the card, so that VFs' frames to `mac` reach the PF and not the wire."""
 
     KEY = ("pf", "mac")
     CHANGES = "fdb"
@@ -215,7 +211,7 @@ class AddFdb(StepFacts):
 
 @frozen
 class RemoveFdb(StepFacts):
-    """Take an entry of ours out of a card's table."""
+    """Remove an FDB entry that vfagent added to the card."""
 
     KEY = ("pf", "mac")
     CHANGES = "fdb"
@@ -230,7 +226,7 @@ class RemoveFdb(StepFacts):
 
 @frozen
 class SetHwmode(StepFacts):
-    """How a card's embedded bridge passes frames between VFs: `veb`, by itself, or `vepa`, by the switch."""
+    """How a card's embedded bridge forwards frames between VFs: `veb`, itself, or `vepa`, by the next switch."""
 
     KEY = ("pf",)
     CHANGES = "hwmode"
@@ -245,7 +241,7 @@ class SetHwmode(StepFacts):
 
 @frozen
 class SetEswitch(StepFacts):
-    """devlink's mode of a card's switch: `legacy` or `switchdev`. VFs do not outlive the change on every driver."""
+    """Set the devlink eswitch mode: `legacy` or `switchdev`. Not every driver keeps VFs across the change."""
 
     KEY = ("pf", "mode")
     CHANGES = "eswitch"
@@ -254,11 +250,11 @@ class SetEswitch(StepFacts):
     mode: str
 
     def describe(self) -> str:
-        return f"set the eswitch of {self.pf} to {self.mode}"
+        return f"set eswitch mode of {self.pf} to {self.mode}"
 
     @property
     def deadline_s(self) -> float:
-        """A ConnectX-6 Lx took 65 s for 125 VFs."""
+        """A ConnectX-6 Lx takes 65 s for 125 VFs."""
         return 180.0
 
 
@@ -270,7 +266,7 @@ NetworkStep = LinkStep | AddressStep | SwitchStep
 
 @frozen
 class SetAutoprobe(StepFacts):
-    """Whether VFs that are made get a host driver by themselves."""
+    """Whether the kernel binds new VFs to their host driver."""
 
     KEY = ("pf", "on")
     CHANGES = "autoprobe"
@@ -284,7 +280,7 @@ class SetAutoprobe(StepFacts):
 
 @frozen
 class SetNumvfs(StepFacts):
-    """Write `sriov_numvfs`. The kernel wants 0 between two counts, so `count` or what stands is 0."""
+    """Write `sriov_numvfs`. The kernel wants 0 between two counts, so `count` or the current value is 0."""
 
     KEY = ("pf", "count")
     CHANGES = "numvfs"
@@ -297,13 +293,13 @@ class SetNumvfs(StepFacts):
 
     @property
     def deadline_s(self) -> float:
-        """A removal sleeps for a second in the kernel; drivers were seen to take 22 s to make 64 VFs, 65 s for 125."""
+        """The kernel sleeps for a second in a removal; some drivers take 22 s to create 64 VFs, 65 s for 125."""
         return 30.0 + self.count if self.count else 60.0
 
 
 @frozen
 class SetMtu(StepFacts):
-    """The MTU of a PF's netdev, in bytes."""
+    """Set the MTU of a PF's netdev, in bytes."""
 
     KEY = ("pf",)
     CHANGES = "mtu"
@@ -333,7 +329,7 @@ class SetAdminState(StepFacts):
 
 @frozen
 class ConfigureVf(StepFacts):
-    """Set attributes of a VF through its PF; only those that are not None."""
+    """Set those attributes of a VF, through its PF, that are not None."""
 
     KEY = ("pf", "index")
 
@@ -353,9 +349,9 @@ class ConfigureVf(StepFacts):
 
 @frozen
 class BindDriver(StepFacts):
-    """Bind a VF to `driver` by driver_override, or to the kernel's own VF driver where it is None.
+    """Bind a VF to `driver` by driver_override, or to its host driver where `driver` is None.
 
-    `address` is None for a VF that is still to be made: where it will be is the kernel's to say.
+    `address` is None for a VF that does not exist yet: the kernel assigns it.
     """
 
     KEY = ("pf", "index", "driver")
@@ -373,7 +369,7 @@ class BindDriver(StepFacts):
 
 @frozen
 class UnbindDriver(StepFacts):
-    """Leave a VF without a driver, and without an override that would bring one back."""
+    """Unbind a VF, and clear the driver_override that would bind it again."""
 
     KEY = ("pf", "index")
     CHANGES = "driver"
@@ -400,6 +396,4 @@ def describe_settings(settings: VfSettings) -> str:
 
 
 def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

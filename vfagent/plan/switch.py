@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card's own switch: hwmode, eswitch mode and representors. Pure."""
+"""The card's embedded switch: hwmode, eswitch mode and representors. Pure."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from vfagent.plan.vf import Deferred, Planned
 
 
 def wanted_eswitch(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> str | None:
-    """The mode to change to; None where it stands, is nobody's wish, or cannot be had."""
+    """The mode to change to; None where it is set already, not in the policy, or not supported."""
     if (
         desired.eswitch is None
         or pf.eswitch in (None, desired.eswitch)
@@ -30,12 +30,12 @@ def eswitch_notes(desired: DesiredPf, pf: Pf) -> Iterator[str]:
 
 
 def count_steps_with_mode(wanted: int, pf: Pf, mode: str | None, quirks: Quirks) -> list[Step]:
-    """From the VFs that are there to the wanted ones, with the eswitch's mode changed where the driver can.
+    """From the present VFs to the wanted ones, with the eswitch mode changed where the driver can do it.
 
-    mlx5 makes VFs in legacy mode and changes the mode with them there, and without a driver; others change it
-    without VFs (sriov-network-operator: sriov.go).
+    mlx5 creates VFs in legacy mode, and changes the mode while they exist and are unbound; others change it without
+    VFs (sriov-network-operator: sriov.go).
     """
-    steps: list[Step] = [SetNumvfs(pf.address, 0)] if pf.vfs else []  # iov.c answers EBUSY to N -> M
+    steps: list[Step] = [SetNumvfs(pf.address, 0)] if pf.vfs else []  # iov.c returns EBUSY for N -> M
     goal = mode or (pf.eswitch if quirks.eswitch_with_vfs else None)
     if quirks.eswitch_with_vfs and wanted and pf.eswitch == "switchdev":
         steps.append(SetEswitch(pf.address, "legacy"))
@@ -48,46 +48,49 @@ def count_steps_with_mode(wanted: int, pf: Pf, mode: str | None, quirks: Quirks)
     return steps
 
 
-def mode_change_in_place(pf: Pf, mode: str, forbidden: str | None) -> tuple[Planned | Deferred, ...]:
-    """With the VFs there: their drivers leave them for it; the next round brings those back."""
+def mode_change_in_place(pf: Pf, mode: str, blocker: str | None) -> tuple[Planned | Deferred, ...]:
+    """While the VFs exist: they are unbound for the change, and bound again in the next round."""
     reason = f"found {pf.eswitch}"
-    if forbidden:
-        return (Deferred(SetEswitch(pf.address, mode), reason, forbidden),)
+    if blocker:
+        return (Deferred(SetEswitch(pf.address, mode), reason, blocker),)
     bound = (vf for vf in pf.vfs if vf.driver)
-    free = (Planned(UnbindDriver(pf.address, vf.index, vf.address), "the eswitch's mode changes") for vf in bound)
-    return (*free, Planned(SetEswitch(pf.address, mode), reason))
+    unbound = (Planned(UnbindDriver(pf.address, vf.index, vf.address), "eswitch mode change") for vf in bound)
+    return (*unbound, Planned(SetEswitch(pf.address, mode), reason))
 
 
 def plan_hwmode(
-    desired: DesiredPf, pf: Pf, driver_state: DriverState, forbidden: str | None
+    desired: DesiredPf, pf: Pf, driver_state: DriverState, blocker: str | None
 ) -> Planned | Deferred | None:
-    """Only with VFs: without, drivers refuse it, or worse. i40e resets its port for it (i40e_ndo_bridge_setlink)."""
+    """Only with VFs: drivers refuse it without, or worse. i40e resets its port for it (i40e_ndo_bridge_setlink)."""
     if desired.hwmode is None or not pf.vfs or pf.netdev is None or Attribute.HWMODE in driver_state.unsupported:
         return None
-    found = pf.hwmode or driver_state.hwmode
-    if found == desired.hwmode:
+    present = pf.hwmode or driver_state.hwmode
+    if present == desired.hwmode:
         return None
-    step, reason = SetHwmode(pf.address, pf.netdev.ifindex, desired.hwmode), f"found {found or 'not reported'}"
-    return Deferred(step, reason, forbidden) if forbidden else Planned(step, reason)
+    step, reason = SetHwmode(pf.address, pf.netdev.ifindex, desired.hwmode), f"found {present or 'not reported'}"
+    return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
 
 
 def plan_representors(desired: DesiredPf, pf: Pf) -> tuple[Planned, ...]:
-    """Up, so that their VFs can talk at all, and in the bridge that the policy names."""
+    """Up, so that their VFs have traffic at all, and in the bridge that the policy names."""
     bridges = {vf.index: vf.bridge for vf in desired.vfs}
-    found = pf.network.representors if pf.network else ()
-    changes = ((one, _change(one, bridges[one.index])) for one in found if one.index in bridges)
+    representors = pf.network.representors if pf.network else ()
+    changes = (
+        (representor, _representor_change(representor, bridges[representor.index]))
+        for representor in representors
+        if representor.index in bridges
+    )
     return tuple(
-        Planned(SetRepresentor(pf.address, one.index, one.name, one.ifindex, change), _found(one))
-        for one, change in changes
+        Planned(
+            SetRepresentor(pf.address, representor.index, representor.name, representor.ifindex, change),
+            f"found {'up' if representor.admin_up else 'down'}, "
+            f"{f'master {representor.master}' if representor.master else 'no master'}",
+        )
+        for representor, change in changes
         if change != LinkChange()
     )
 
 
-def _change(found: Representor, bridge: str | None) -> LinkChange:
-    up = None if found.admin_up else True
-    return LinkChange(up=up, bridge=bridge if bridge and found.master != bridge else None)
-
-
-def _found(one: Representor) -> str:
-    place = f"a port of {one.master}" if one.master else "no port of a bridge"
-    return f"found {'up' if one.admin_up else 'down'}, {place}"
+def _representor_change(representor: Representor, bridge: str | None) -> LinkChange:
+    up = None if representor.admin_up else True
+    return LinkChange(up=up, bridge=bridge if bridge and representor.master != bridge else None)

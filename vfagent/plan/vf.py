@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One VF's steps: what its PF holds for it, and its driver."""
+"""The steps of one VF: its settings, which its PF holds, and its driver. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, desc
 
 @frozen
 class Planned:
-    """A step, and what was found that asks for it."""
+    """A step, and the observation that is its reason."""
 
     step: Step
     reason: str
@@ -23,7 +23,7 @@ class Planned:
 
 @frozen
 class Deferred:
-    """A step that waits, because somebody uses what it would take away or change."""
+    """A step that waits until what it would remove or disturb is not in use any more."""
 
     step: Step
     reason: str
@@ -32,7 +32,7 @@ class Deferred:
 
 @frozen
 class Problem:
-    """What the policy asks for and cannot be had here. `vf` is the index of the VF that it is about."""
+    """What the policy asks for and this host cannot provide. `vf` is the index of the VF that it is about."""
 
     text: str
     vf: int | None = None
@@ -44,17 +44,17 @@ class Problem:
 def plan_settings(
     pf: Pf, vf: Vf, desired: DesiredVf, driver_state: DriverState, quirks: Quirks
 ) -> Iterator[Planned | Deferred]:
-    """What is to be set through the PF; on a VF in use, disturbing changes are deferred."""
+    """Settings that differ, to be set through the PF; on a VF in use, disturbing ones are deferred."""
     if pf.netdev is None:
         return
     wanted = _settable(pf.netdev, desired, driver_state, quirks)
-    held = driver_state.applied.get(vf.index, VfSettings())
-    change = difference(wanted, vf.settings or VfSettings(), held)
+    applied = driver_state.applied.get(vf.index, VfSettings())
+    change = difference(wanted, vf.settings or VfSettings(), applied)
     use = vf_in_use(vf, nic=pf.is_nic)
     for part, blocker in _split(change, use, quirks):
         if not part.empty:
             step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
-            reason = _found(part, vf.settings or held)
+            reason = _found(part, vf.settings or applied)
             yield Deferred(step, reason, f"vf{vf.index}: {blocker}") if blocker else Planned(step, reason)
 
 
@@ -64,7 +64,7 @@ def _settable(netdev: Netdev, desired: DesiredVf, driver_state: DriverState, qui
 
 
 def plan_new_settings(pf: Pf, desired: DesiredVf, driver_state: DriverState, quirks: Quirks) -> Iterator[Planned]:
-    """All that is wanted of a VF which is still to be made."""
+    """All settings of a VF that does not exist yet."""
     wanted = _settable(pf.netdev, desired, driver_state, quirks) if pf.netdev else VfSettings()
     if pf.netdev and not wanted.empty:
         yield Planned(ConfigureVf(pf.address, pf.netdev.ifindex, desired.index, wanted), "a new VF")
@@ -77,12 +77,12 @@ def plan_new_driver(pf: Pf, desired: DesiredVf) -> Iterator[Planned]:
 
 
 def believed(driver_state: DriverState, pf: Pf) -> DriverState:
-    """Less what was set of VFs that were reset or made anew since, as what the driver does report shows."""
-    logged = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
+    """Without the applied settings of VFs that were reset or created anew: what their driver reports has changed."""
+    reported = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
     kept = {
-        at: held
-        for at, held in driver_state.applied.items()
-        if at in logged and difference(held, logged[at], held).empty
+        index: applied
+        for index, applied in driver_state.applied.items()
+        if index in reported and difference(applied, reported[index], applied).empty
     }
     most = None if driver_state.most_vfs is not None and len(pf.vfs) > driver_state.most_vfs else driver_state.most_vfs
     same = (kept, most) == (driver_state.applied, driver_state.most_vfs)
@@ -98,27 +98,27 @@ def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[V
 
 
 def supported(settings: VfSettings, driver_state: DriverState) -> VfSettings:
-    """The settings less those this driver was seen to refuse for good."""
+    """The settings without those that this driver does not support."""
     missing = driver_state.unsupported
     if not missing:
         return settings
     names = {field.name for field in fields(settings)}
-    settings = replace(settings, **{one.value: None for one in missing if one.value in names})
+    settings = replace(settings, **{attribute.value: None for attribute in missing if attribute.value in names})
     if Attribute.VLAN_PROTOCOL in missing and settings.vlan and settings.vlan.protocol is not VlanProtocol.DOT1Q:
-        settings = replace(settings, vlan=None)  # 802.1Q in its place would be another network
+        settings = replace(settings, vlan=None)  # 802.1Q instead would be another network
     if Attribute.MIN_TX_RATE in missing and settings.rate:
         settings = replace(settings, rate=Rate(0, settings.rate.max_mbit))
     return settings
 
 
-def difference(wanted: VfSettings, found: VfSettings, held: VfSettings) -> VfSettings:
-    """What of `wanted` is not there. `held` (set before) speaks where the driver reports nothing."""
+def difference(wanted: VfSettings, reported: VfSettings, applied: VfSettings) -> VfSettings:
+    """The settings of `wanted` that differ. Where the driver reports nothing, what was `applied` before counts."""
     changes = {}
     for field in fields(wanted):
-        want, have = getattr(wanted, field.name), getattr(found, field.name)
-        have = getattr(held, field.name) if have is None else have
-        if want is not None and _normal(want) != _normal(have):
-            changes[field.name] = want
+        value, present = getattr(wanted, field.name), getattr(reported, field.name)
+        present = getattr(applied, field.name) if present is None else present
+        if value is not None and _normal(value) != _normal(present):
+            changes[field.name] = value
     return VfSettings(**changes)
 
 
@@ -126,9 +126,9 @@ def _normal(value: object) -> object:
     return Vlan(0) if isinstance(value, Vlan) and value.id == 0 else value
 
 
-def _found(change: VfSettings, found: VfSettings) -> str:
+def _found(change: VfSettings, reported: VfSettings) -> str:
     present = {
-        field.name: getattr(found, field.name) if getattr(change, field.name) is not None else None
+        field.name: getattr(reported, field.name) if getattr(change, field.name) is not None else None
         for field in fields(change)
     }
     missing = [name for name, value in present.items() if value is None and getattr(change, name) is not None]
@@ -149,10 +149,10 @@ def plan_driver(pf: Pf, vf: Vf, desired: DesiredVf) -> Planned | Deferred | None
 
 def _driver_step(pf: Pf, vf: Vf, driver: str) -> Step | None:
     if driver == NO_DRIVER:
-        free = vf.driver is None and vf.driver_override is None
-        return None if free else UnbindDriver(pf.address, vf.index, vf.address)
+        unbound = vf.driver is None and vf.driver_override is None
+        return None if unbound else UnbindDriver(pf.address, vf.index, vf.address)
     if driver == HOST_DRIVER:
-        # An override that names another driver waits for the next probe: what a kill between the two writes leaves.
+        # After a kill between the two writes an override is left that names another driver, for the next probe.
         by_host = vf.driver not in (None, VFIO_DRIVER) and vf.driver_override in (None, vf.driver)
         return None if by_host else BindDriver(pf.address, vf.index, vf.address, None)
     return None if vf.driver == driver else BindDriver(pf.address, vf.index, vf.address, driver)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plans of several PFs side by side: what one of them makes is no more to be made for the next. Pure."""
+"""Two PFs whose plans create the same VLAN interface: the first creates it, the second has a problem. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,11 +11,11 @@ from vfagent.plan.vf import Problem
 
 
 def without_conflicts(plans: Iterable[Plan]) -> Iterator[Plan]:
-    """Each PF is looked at alone, and finds none of the VLAN devices that are still to be made for another."""
-    made = set[str]()
+    """Each PF is planned by itself, so its plan does not know what the plans of other PFs create."""
+    created = set[str]()
     for plan in plans:
-        conflicts = {name: group for group in plan.independent for name in _made_by(group) & made}
-        made |= {name for group in plan.independent for name in _made_by(group)}
+        conflicts = {name: group for group in plan.independent for name in _created_by(group) & created}
+        created |= {name for group in plan.independent for name in _created_by(group)}
         independent = tuple(group for group in plan.independent if group not in conflicts.values())
         yield replace(
             plan,
@@ -24,5 +24,5 @@ def without_conflicts(plans: Iterable[Plan]) -> Iterator[Plan]:
         )
 
 
-def _made_by(group: ParallelGroup) -> set[str]:
+def _created_by(group: ParallelGroup) -> set[str]:
     return {planned.step.name for planned in group if isinstance(planned.step, CreateVlan)}

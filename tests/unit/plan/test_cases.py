@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policy and inventory in, plan out, as texts: `pytest tests/unit/plan --regenerate` writes the plans anew.
+"""Policy and inventory in, plan out, as texts: `pytest tests/unit/plan --regenerate` rewrites the plans.
 
-A case's inventory is what `vfagent list --json` prints, less what is not needed; driver-state.json is its driver state.
+The inventory of a case is what `vfagent list --json` prints, without what is not needed; driver-state.json is its
+driver state.
 """
 
 import json
@@ -26,34 +27,37 @@ IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_plan_is_as_written(case: Path, pytestconfig: pytest.Config) -> None:
-    found, golden = _planned(case), case / "plan.txt"
+def test_the_plan_is_the_golden_plan(case: Path, pytestconfig: pytest.Config) -> None:
+    plan, golden = _planned(case), case / "plan.txt"
     if pytestconfig.getoption("--regenerate", default=False):
-        golden.write_text(found)
-    assert found == golden.read_text()
+        golden.write_text(plan)
+    assert plan == golden.read_text()
 
 
 def _planned(case: Path) -> str:
     policy = load_files([case / "policy.toml"])
     inventory = decode(Inventory, json.loads((case / "inventory.json").read_text()))
-    looks = [_look(policy, pf, _driver_state(case, pf)) for pf in inventory.pfs]
-    lines = [*plan_lines(looks, policy), *(line for one in looks for line in _order(one.plan))]
+    observations = [_observed(policy, pf, _driver_state(case, pf)) for pf in inventory.pfs]
+    lines = [
+        *plan_lines(observations, policy),
+        *(line for observed in observations for line in _parallel(observed.plan)),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _driver_state(case: Path, pf: Pf) -> DriverState:
     file = case / "driver-state.json"
-    learned = decode(DriverState, json.loads(file.read_text())) if file.exists() else DriverState()
-    return replace(learned, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
+    driver_state = decode(DriverState, json.loads(file.read_text())) if file.exists() else DriverState()
+    return replace(driver_state, driver=pf.driver, ifindex=pf.netdev.ifindex if pf.netdev else None)
 
 
-def _look(policy: Policy, pf: Pf, driver_state: DriverState) -> Observed:
+def _observed(policy: Policy, pf: Pf, driver_state: DriverState) -> Observed:
     desired = desired_pf(policy, pf, IDENTITY)
     return Observed(1, pf, desired, plan_pf(desired, pf, believed(driver_state, pf)) if desired else Plan())
 
 
-def _order(plan: Plan) -> list[str]:
-    """Which steps go on at once, where not all go one after the other."""
+def _parallel(plan: Plan) -> list[str]:
+    """Which steps run in parallel, where not all run one after the other."""
     number, lines = 1, []
     for batch in plan.batches:
         ranges = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stable MACs: the same each time, fit for use, and of no two VFs alike."""
+"""Stable MACs: the same each time, valid, and different for any two VFs."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ def pf(address: str, permanent_mac: str | None = None) -> Pf:
 
 @given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, MOST_VFS - 1))
 @settings(max_examples=300, deadline=None, derandomize=True)
-def test_it_is_a_locally_administered_unicast_address(seed: int, index: int) -> None:
+def test_a_stable_mac_is_a_locally_administered_unicast_address(seed: int, index: int) -> None:
     octets = stable_mac(seed, index).split(":")
     assert [len(octet) for octet in octets] == [2] * 6
     assert int(octets[0], 16) & 0b11 == 0b10
@@ -28,29 +28,29 @@ def test_it_is_a_locally_administered_unicast_address(seed: int, index: int) -> 
 
 @given(seed=st.integers(0, 2**64 - 1))
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_the_vfs_of_one_pf_never_share_one(seed: int) -> None:
+def test_the_vfs_of_one_pf_have_different_stable_macs(seed: int) -> None:
     assert len({stable_mac(seed, index) for index in range(MOST_VFS)}) == MOST_VFS
 
 
-def test_no_two_vfs_of_a_rack_share_one() -> None:
+def test_all_vfs_of_a_rack_have_different_stable_macs() -> None:
     hosts, pfs = range(40), [pf(f"0000:{bus:02x}:00.{port}") for bus in range(8) for port in range(4)]
-    seeds = [mac_seed(f"{host:032x}", one) for host in hosts for one in pfs]
+    seeds = [mac_seed(f"{host:032x}", pf) for host in hosts for pf in pfs]
     macs = {stable_mac(seed, index) for seed in seeds for index in range(0, MOST_VFS, 15)}
     assert len(macs) == len(seeds) * len(range(0, MOST_VFS, 15))
-    # Each PF's addresses follow one another: what lies between them is free if its ends are.
+    # The MACs of one PF are consecutive, so ranges do not overlap if their starts are far enough apart.
     starts = sorted(seed % 2**46 for seed in seeds)
     assert min(after - before for before, after in pairwise(starts)) >= MOST_VFS
 
 
-def test_it_stays_with_a_card_that_moves_to_another_slot() -> None:
+def test_a_stable_mac_follows_the_card_to_another_slot() -> None:
     mac = "00:1b:21:aa:bb:cc"
     assert mac_seed("m", pf("0000:3b:00.0", mac)) == mac_seed("m", pf("0000:5e:00.0", mac))
 
 
-def test_it_stays_with_the_slot_where_the_card_tells_no_permanent_address() -> None:
+def test_a_stable_mac_stays_with_the_slot_of_a_card_without_permanent_address() -> None:
     assert mac_seed("m", pf("0000:3b:00.0")) != mac_seed("m", pf("0000:5e:00.0"))
 
 
-def test_it_is_what_it_was_in_earlier_versions() -> None:
-    found = stable_mac(mac_seed("0123456789abcdef0123456789abcdef", pf("0000:3b:00.0", "00:1b:21:aa:bb:cc")), 3)
-    assert found == "de:a4:f6:df:03:f8"
+def test_a_stable_mac_is_the_same_as_in_earlier_versions() -> None:
+    mac = stable_mac(mac_seed("0123456789abcdef0123456789abcdef", pf("0000:3b:00.0", "00:1b:21:aa:bb:cc")), 3)
+    assert mac == "de:a4:f6:df:03:f8"

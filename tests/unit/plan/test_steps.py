@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps as values: each class has an executor, an identity of its own, and is known by every `match` over steps."""
+"""Steps as values: each class has an executor and an identity, and every `match` over steps handles it."""
 
 import ast
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ EXECUTORS = {
 
 
 def matches_over_steps(tree: ast.Module) -> Iterator[ast.Match]:
-    """Each `match` of which a case names a class of steps."""
+    """Each `match` with a case that names a step class."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Match) and any(_classes(case.pattern) & STEPS for case in node.cases):
             yield node
@@ -44,22 +44,22 @@ def cases_of(path: str, function: str) -> set[str]:
     return {name for match in matches_over_steps(body) for case in match.cases for name in _classes(case.pattern)}  # type: ignore[arg-type]
 
 
-def test_each_step_has_an_executor_and_each_executor_a_step() -> None:
+def test_each_step_class_has_an_executor_and_each_executor_a_step_class() -> None:
     executed = {name for path, names in EXECUTORS.items() for name in names for name in cases_of(path, name)}
     assert executed == STEPS
 
 
-def test_every_match_over_steps_knows_all_of_them() -> None:
-    """The last case is `assert_never`, or hands the rest on to another such match."""
+def test_every_match_over_steps_handles_all_of_them() -> None:
+    """The last case is `assert_never`, or passes the rest to another such match."""
     ends = {
         f"{path}:{match.lineno}": ast.unparse(match.cases[-1].body[0])
         for path, tree in modules().items()
         for match in matches_over_steps(tree)
-        if isinstance(match.subject, ast.Name)  # a step alone; with its errno it is about some of them
+        if isinstance(match.subject, ast.Name)  # a step alone; a match over (step, errno) handles some of them
     }
-    handed_on = ("return execute_network(step, host, force=force)", "_change_link(step, host)")
+    passed_on = ("return execute_network(step, host, force=force)", "_change_link(step, host)")
     assert len(ends) >= 5
-    assert {place: end for place, end in ends.items() if end not in (*handed_on, "assert_never(step)")} == {}
+    assert {place: end for place, end in ends.items() if end not in (*passed_on, "assert_never(step)")} == {}
 
 
 def test_a_step_without_an_executor_is_an_error() -> None:
@@ -71,7 +71,7 @@ def test_a_step_without_an_executor_is_an_error() -> None:
         execute(Unknown(), Host(*[None] * len(fields(Host))))  # type: ignore[arg-type]
 
 
-def test_each_class_of_steps_says_what_it_is_about() -> None:
+def test_each_step_class_names_its_key_and_its_change() -> None:
     for step in get_args(Step):
         names = {field.name for field in fields(step)}
         assert {key.partition(".")[0] for key in step.KEY} <= names, step
@@ -81,18 +81,18 @@ def test_each_class_of_steps_says_what_it_is_about() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "again"),
+    ("step", "retried"),
     [
         (ConfigureVf(PF, 3, 1, VfSettings(trust=True, vlan=Vlan(10))), ConfigureVf(PF, 3, 1, VfSettings(trust=True))),
         (BindDriver(PF, 1, None, "vfio-pci"), BindDriver(PF, 1, PciAddress("0000:3b:02.1"), "vfio-pci")),
     ],
 )
-def test_a_step_tried_again_with_other_values_is_the_same_step(step: Step, again: Step) -> None:
-    assert step.id == again.id
-    assert step != again
+def test_a_step_retried_with_other_values_has_the_same_identity(step: Step, retried: Step) -> None:
+    assert step.id == retried.id
+    assert step != retried
 
 
-def test_steps_about_different_things_are_different_steps() -> None:
+def test_steps_about_different_objects_have_different_identities() -> None:
     steps: list[Step] = [
         SetNumvfs(PF, 0),
         SetNumvfs(PF, 4),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is planned when the card's switch would not take its other mode."""
+"""Suspended steps: what is planned when the eswitch mode cannot be changed."""
 
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState, StepResult
@@ -18,25 +18,25 @@ CARD = Pf(PF, "mlx5_core", "0x15b3", "0x1017", "0x120000", 8, autoprobe=False, v
 WANTED = DesiredPf(PF, "storage", 1, None, (DesiredVf(0, VFIO_DRIVER, VfSettings()),), eswitch="switchdev")
 
 
-def test_vfs_that_lost_their_driver_for_a_mode_that_was_refused_get_it_back() -> None:
+def test_vfs_unbound_for_a_refused_eswitch_mode_are_bound_again() -> None:
     first = plan_pf(WANTED, CARD, DriverState())
-    assert [one.step for one in first.steps] == [SetEswitch(PF, "switchdev")]
-    then = plan_pf(WANTED, CARD, DriverState(), first.steps)
-    assert [one.step for one in then.steps] == [BindDriver(PF, 0, VF.address, VFIO_DRIVER)]
-    assert tuple(map(str, then.problems)) == ("eswitch switchdev could not be set",)
+    assert [planned.step for planned in first.steps] == [SetEswitch(PF, "switchdev")]
+    second = plan_pf(WANTED, CARD, DriverState(), first.steps)
+    assert [planned.step for planned in second.steps] == [BindDriver(PF, 0, VF.address, VFIO_DRIVER)]
+    assert tuple(map(str, second.problems)) == ("eswitch switchdev could not be set",)
 
 
-def test_a_plan_that_was_given_up_is_known_whole_and_by_what_is_left_of_it() -> None:
-    """A step before the bad one may count as done each time: a VLAN device that is there by another name."""
+def test_a_suspended_plan_covers_itself_and_its_remaining_steps() -> None:
+    """A step before the failing one may succeed each time: a VLAN interface that exists by another name."""
     done = Planned(BindDriver(PF, 0, VF.address, VFIO_DRIVER), "found no driver")
-    bad = Planned(SetEswitch(PF, "switchdev"), "found legacy")
-    suspended = Suspended(remaining=(bad,), plan=(done, bad))
-    assert suspended.covers((done, bad))
-    assert suspended.covers((bad,))
+    failing = Planned(SetEswitch(PF, "switchdev"), "found legacy")
+    suspended = Suspended(remaining=(failing,), plan=(done, failing))
+    assert suspended.covers((done, failing))
+    assert suspended.covers((failing,))
     assert not suspended.covers((done,))
     assert not suspended.covers(())
 
 
-def test_what_a_driver_refused_in_one_mode_is_asked_for_again_in_the_other() -> None:
+def test_an_attribute_refused_in_one_eswitch_mode_is_tried_in_the_other() -> None:
     driver_state = DriverState(unsupported=frozenset({Attribute.VLAN}))
     assert record_result(driver_state, SetEswitch(PF, "legacy"), StepResult()).unsupported == frozenset()
