@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package, as `make deb` builds it in a Debian 13 of its own."""
+"""The Debian package, built by `make deb` in a Debian 13 root."""
 
 import hashlib
 import re

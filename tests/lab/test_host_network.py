@@ -105,7 +105,7 @@ server = socket.create_server(("192.168.10.1", 7001))
 client = subprocess.Popen(["ip", "netns", "exec", "vf", "python3", "-c", send])
 connection, _ = server.accept()
 server.close()
-heard, gap, samples, since, told = time.monotonic(), 0.0, 0, None, 0.0
+heard, gap, samples, since, written = time.monotonic(), 0.0, 0, None, 0.0
 connection.setblocking(False)
 while True:
     now = time.monotonic()
@@ -121,8 +121,8 @@ while True:
         heard = now if connection.recv(65536) else 0.0
     except BlockingIOError:
         pass
-    if now - told > 0.5:
-        told, alive = now, "yes" if now - heard < 2.0 else "no"
+    if now - written > 0.5:
+        written, alive = now, "yes" if now - heard < 2.0 else "no"
         with open("/run/steady.new", "w") as file:
             file.write(f"alive {alive}\\ngap {gap}\\nsamples {samples}\\n")
         os.rename("/run/steady.new", "/run/steady")
