@@ -88,5 +88,5 @@ class Sheet:
 
 
 def label(value: object) -> str:
-    """What a card, a driver or somebody's rename says, in one harmless line; empty where nothing is known."""
+    """Text from hardware, a driver or a foreign rename as one harmless line; empty where nothing is known."""
     return "" if value is None else printable(str(value))

@@ -34,14 +34,14 @@ from vfagent.plan.steps import (
 Advice = tuple[str, str | None, bool]
 """A cause to add to the message, a hint, and whether trying again can help."""
 
-_DOCTOR = "vfagent doctor tells whether IOMMU, group or module is in the way"
+_DOCTOR = "vfagent doctor shows whether the IOMMU, the group or the module blocks it"
 
 _NUMVFS: dict[int, Advice] = {
-    errno.EBUSY: (": VFs exist already, made by somebody else meanwhile", None, True),
+    errno.EBUSY: (": VFs exist already, created meanwhile by another program", None, True),
     errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
     errno.ENOENT: (": the PF has no driver that can make VFs", "load the PF's driver, or update it", True),
     errno.EPERM: (
-        ": more than the driver allows as it is set up now, or VFs are assigned to guests",
+        ": more than the driver allows in its present configuration, or VFs are assigned to guests",
         "journalctl -k names the driver's limit (i40e: its resources; ixgbe: its traffic classes)",
         True,
     ),
@@ -49,7 +49,7 @@ _NUMVFS: dict[int, Advice] = {
     errno.ENOMEM: (
         ": no room for the VFs in the bridge's memory window or bus range",
         "boot with pci=realloc, or pci=assign-busses; enable 'above 4G decoding' and SR-IOV in the firmware; "
-        "vfagent doctor tells which of the two is missing",
+        "vfagent doctor shows which of the two is missing",
         False,
     ),
     errno.ENOSPC: (
@@ -57,7 +57,7 @@ _NUMVFS: dict[int, Advice] = {
         "ask for fewer VFs, or take vectors from the PF (devlink resource, ethtool -L, no RDMA)",
         False,
     ),
-    errno.ENODEV: (": the device is gone, or its firmware has SR-IOV switched off", "vfagent doctor tells which", True),
+    errno.ENODEV: (": the device is gone, or its firmware has SR-IOV switched off", "vfagent doctor shows which", True),
     errno.EINVAL: (
         ": the driver does not take this count now",
         "journalctl -k may say why: the driver's own limit, a port that is down, an XDP program (ixgbe)",
@@ -123,7 +123,7 @@ def explain(step: Step, number: int) -> Advice:
         case ConfigureVf():
             table = _VF
         case SetMtu() if number in (errno.EINVAL, errno.ERANGE):
-            return ": outside of what the card can do", "ip -d link tells its maxmtu", False
+            return ": outside of what the card can do", "ip -d link shows its maxmtu", False
         case CreateVlan() | CreateBridge() | SetLink() | SetRepresentor() | DeleteLink():
             table = _LINK
         case AddFdb() | RemoveFdb():

@@ -12,8 +12,6 @@ import time
 def setup_logging(*, debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_handler()], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    # It warns at import that /proc/net/psched is hidden. vfagent does no traffic control.
-    logging.getLogger("pyroute2").setLevel(logging.ERROR)
 
 
 def _handler() -> logging.Handler:
