@@ -54,6 +54,14 @@ def test_every_document_is_in_the_table_of_contents() -> None:
     )
 
 
+def test_every_path_in_the_documents_exists() -> None:
+    """In back-quotes, from the project's root."""
+    path = re.compile(r"`((?:vfagent|tests|packaging|docs|systemd|udev|config)/[\w./-]+\.\w+)`")
+    named = [(file, name) for file in DOCUMENTS for name in path.findall(file.read_text())]
+    assert len(named) > 40
+    none_of([f"{file.relative_to(ROOT)}: {name}" for file, name in named if not (ROOT / name).exists()])
+
+
 def test_every_command_in_the_documents_exists() -> None:
     """In code, where a command starts with the program's name."""
     code = re.compile(r"(?m)(?:^    |^[a-z]+# |`)vfagent ([a-z]+)")

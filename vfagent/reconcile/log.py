@@ -3,6 +3,7 @@
 
 import logging
 
+from vfagent.plan.attributes import vf_index
 from vfagent.plan.steps import AddFdb, RemoveFdb, Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
@@ -17,6 +18,10 @@ RECONCILE = "reconcile"  # a failure of no step in particular
 def pf_log(state: PfState, *, vf: int | None = None, step: str | None = None) -> ObjectLog:
     """The log of this PF: `PF 0000:3b:00.0 (ens1): …`."""
     return for_pf(log, state.address, name=state.pf.name if state.pf else None, vf=vf, step=step)
+
+
+def _step_log(state: PfState, step: Step) -> ObjectLog:
+    return pf_log(state, vf=vf_index(step), step=step.KIND)
 
 
 def no_answer(state: PfState) -> Failure:
@@ -60,12 +65,10 @@ def log_observed(state: PfState, observed: Observed) -> None:
     """Log once what is new: drift, deferred steps, problems, notes, and what the PF waits for."""
     pf = pf_log(state)
     for item in drift(state, observed):
-        pf_log(state, step=item.step.KIND).warning("drift: %s, wanted: %s", item.reason, item.step.describe())
+        _step_log(state, item.step).warning("drift: %s, wanted: %s", item.reason, item.step.describe())
     for deferred in observed.plan.deferred:
         if deferred not in state.plan.deferred:
-            pf_log(state, step=deferred.step.KIND).warning(
-                "deferred: %s: %s", deferred.step.describe(), deferred.blocker
-            )
+            _step_log(state, deferred.step).warning("deferred: %s: %s", deferred.step.describe(), deferred.blocker)
     for problem in observed.plan.problems:
         if problem not in state.plan.problems:
             pf_log(state, vf=problem.vf).error("%s", problem.text)
@@ -79,5 +82,5 @@ def log_steps(state: PfState) -> None:
     for ended in state.timeline[state.logged :]:
         if ended.failed is None:
             took_s = ended.ended - ended.started
-            pf_log(state, step=ended.step.KIND).info("%s: %.2f s", ended.step.describe(), took_s)
+            _step_log(state, ended.step).info("%s: %.2f s", ended.step.describe(), took_s)
     state.logged = len(state.timeline)

@@ -2,7 +2,6 @@
 """Log messages about one PF or guest: the message begins with its name, and the journal gets it as a field."""
 
 import logging
-from collections.abc import MutableMapping
 from typing import Any
 
 
@@ -11,11 +10,11 @@ class ObjectLog(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, logger: logging.Logger, subject: str, fields: dict[str, str]) -> None:
         super().__init__(logger, fields)
-        self._prefix = f"{subject}: ".replace("%", "%%")
+        self._subject = subject
 
-    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
-        kwargs["extra"] = self.extra
-        return f"{self._prefix}{msg}", kwargs
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self.isEnabledFor(level):
+            self.logger.log(level, f"%s: {msg}", self._subject, *args, extra=self.extra, stacklevel=2, **kwargs)
 
 
 def for_pf(
@@ -23,7 +22,8 @@ def for_pf(
 ) -> ObjectLog:
     """VFAGENT_PF is the PF's PCI address, VFAGENT_VF the VF's index, VFAGENT_STEP the step's kind.
 
-    `name` is what people call the PF, such as `0000:3b:00.0 (ens1)`; the address alone if absent.
+    `name` is what people call the PF, such as `0000:3b:00.0 (ens1)`; the address alone if absent. The text of a step
+    names its VF itself.
     """
     fields = {"VFAGENT_PF": pf}
     if vf is not None:
@@ -31,7 +31,7 @@ def for_pf(
     if step is not None:
         fields["VFAGENT_STEP"] = step
     subject = f"PF {name or pf}"
-    return ObjectLog(logger, subject if vf is None else f"{subject}: VF {vf}", fields)
+    return ObjectLog(logger, subject if vf is None or step else f"{subject}: VF {vf}", fields)
 
 
 def for_guest(logger: logging.Logger, guest: str) -> ObjectLog:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records about a PF, VF or guest name it in their message and in a field of the journal."""
+
+import logging
+
+import pytest
+
+from tests.unit.metrics import views
+from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import ConfigureVf
+from vfagent.plan.vf import Deferred, Problem
+from vfagent.reconcile.log import log_observed, log_steps
+from vfagent.reconcile.pf_state import EndedStep
+from vfagent.reconcile.reports import Observed
+from vfagent.systemd.log import for_guest, for_pf
+
+log = logging.getLogger("vfagent.test")
+STEP = ConfigureVf(views.STORAGE, 2, 3, VfSettings(trust=True))
+
+
+def fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name.startswith("VFAGENT_")}
+
+
+def test_a_record_about_a_pf_a_vf_or_a_guest_has_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+    for_pf(log, "0000:3b:00.0", name="0000:3b:00.0 (ens1)").error("reconcile failed: %s", "EBUSY")
+    for_pf(log, "0000:3b:00.0", vf=3).error("no IOMMU group")
+    for_pf(log, "0000:3b:00.0", vf=3, step="configure_vf").error("set vf3 trust on")
+    for_guest(log, "100%").error("failed")
+    assert [(record.getMessage(), fields(record)) for record in caplog.records] == [
+        ("PF 0000:3b:00.0 (ens1): reconcile failed: EBUSY", {"VFAGENT_PF": "0000:3b:00.0"}),
+        ("PF 0000:3b:00.0: VF 3: no IOMMU group", {"VFAGENT_PF": "0000:3b:00.0", "VFAGENT_VF": "3"}),
+        (
+            "PF 0000:3b:00.0: set vf3 trust on",
+            {"VFAGENT_PF": "0000:3b:00.0", "VFAGENT_VF": "3", "VFAGENT_STEP": "configure_vf"},
+        ),
+        ("guest 100%: failed", {"VFAGENT_GUEST": "100%"}),
+    ]
+
+
+def test_what_a_reconcile_reports_has_the_fields_of_its_object(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    state = views.converging()
+    plan = Plan(deferred=(Deferred(STEP, "found off", "vf3: in use"),), problems=(Problem("has no IOMMU group", vf=2),))
+    log_observed(state, Observed(1, state.pf, state.desired, plan))
+    state.timeline, state.logged = [EndedStep(STEP, 1.0, 2.0)], 0
+    log_steps(state)
+    of_step = {"VFAGENT_PF": views.STORAGE, "VFAGENT_VF": "3", "VFAGENT_STEP": "configure_vf"}
+    assert [fields(record) for record in caplog.records] == [
+        of_step,
+        {"VFAGENT_PF": views.STORAGE, "VFAGENT_VF": "2"},
+        of_step,
+    ]
