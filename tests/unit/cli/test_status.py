@@ -50,10 +50,10 @@ def test_status_exits_with_0_only_if_every_pf_is_done(command: Any, tree: Tree, 
 
 
 def test_status_with_a_bridge_problem_is_not_converged(command: Any, tree: Tree) -> None:
-    status_of(tree, Phase.CONVERGED, bridges=("br8: is there, and is no bridge but a bond",))
+    status_of(tree, Phase.CONVERGED, bridges=("br8: exists already, but is a bond, not a bridge",))
     result = command("status")
     assert result.status == 3
-    assert "bridges: br8: is there, and is no bridge but a bond" in result.out
+    assert "bridges: br8: exists already, but is a bond, not a bridge" in result.out
 
 
 def test_status_shows_errors_with_their_hints(command: Any, tree: Tree) -> None:
