@@ -34,9 +34,17 @@ from vfagent.plan.switch import (
     plan_representors,
     wanted_eswitch,
 )
-from vfagent.plan.vf import Deferred, Planned, Problem, plan_driver, plan_new_driver, plan_new_settings, plan_settings
+from vfagent.plan.vf import (
+    Deferred,
+    ParallelGroup,
+    Planned,
+    Problem,
+    plan_driver,
+    plan_new_driver,
+    plan_new_settings,
+    plan_settings,
+)
 
-ParallelGroup = tuple[Planned, ...]
 UDEV_NOT_DONE = "udev has not finished with the PF"
 
 _Groups = dict[int | None, dict[PciAddress, str]]  # IOMMU group -> VF -> desired driver

@@ -21,6 +21,10 @@ class Planned:
     reason: str
 
 
+ParallelGroup = tuple[Planned, ...]
+"""Steps one after the other. The groups of one batch run at once: they do not take the same kernel locks."""
+
+
 @frozen
 class Deferred:
     """A step that waits until what it would remove or disturb is not in use any more."""

@@ -4,10 +4,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vfagent.plan.network import ParallelGroup, on_another_pf
+from vfagent.plan.network import on_another_pf
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import CreateVlan
-from vfagent.plan.vf import Problem
+from vfagent.plan.vf import ParallelGroup, Problem
 
 
 def without_conflicts(plans: Iterable[Plan]) -> Iterator[Plan]:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from vfagent.errors import FewerError, RefusedError, VfagentError
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState, StepResult
-from vfagent.plan.planner import ParallelGroup, Plan
+from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf, Step
-from vfagent.plan.vf import supported
+from vfagent.plan.vf import ParallelGroup, supported
 from vfagent.reconcile.driver_state import record_result
 from vfagent.reconcile.execute import configure_together, execute
 from vfagent.reconcile.reports import Emit, Failure, StepEnded, StepStarted

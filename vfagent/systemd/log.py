@@ -14,7 +14,9 @@ class ObjectLog(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
-            self.logger.log(level, f"%s: {msg}", self._subject, *args, extra=self.extra, stacklevel=2, **kwargs)
+            # The subject is an argument: a % in it does no harm.
+            text = f"%s: {msg}"
+            self.logger.log(level, text, self._subject, *args, extra=self.extra, stacklevel=2, **kwargs)
 
 
 def for_pf(

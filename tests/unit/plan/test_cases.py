@@ -15,8 +15,8 @@ from vfagent.cli.plan import plan_lines
 from vfagent.model.codec import decode
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Inventory, Pf
-from vfagent.plan.planner import ParallelGroup, Plan, plan_pf
-from vfagent.plan.vf import believed
+from vfagent.plan.planner import Plan, plan_pf
+from vfagent.plan.vf import ParallelGroup, believed
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
 from vfagent.reconcile.reports import Observed
