@@ -23,8 +23,7 @@ from tests.host.namespace import private_kernel
 from tests.host.netlink import VfInfo, link_message
 from tests.host.test_agent import Service
 from tests.host.uevents import message, send
-from vfagent.kernel.getlink import link_in
-from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.links import link_facts, link_in
 from vfagent.kernel.offline_tree import SysfsRtnl
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.reconcile.observe import pf_addresses

@@ -34,9 +34,8 @@ from tests.host.netlink import (
 )
 from vfagent.kernel import netlink
 from vfagent.kernel.devlink import KernelDevlink
-from vfagent.kernel.getlink import link_in
 from vfagent.kernel.host_network import KernelNetwork
-from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.links import link_facts, link_in
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl

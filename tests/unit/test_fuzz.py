@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.host.netlink import VfInfo, link_message
-from vfagent.kernel.getlink import link_in
-from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.links import link_facts, link_in
 from vfagent.kernel.vf_counters import VfCounters, counters_in
 from vfagent.metrics.http import RefusedRequestError, Request, parse
 

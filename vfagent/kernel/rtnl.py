@@ -6,10 +6,9 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from vfagent.kernel import management, setlink
-from vfagent.kernel.getlink import EXT_SKIP_STATS, EXT_VF, get_link
+from vfagent.kernel import links, management
 from vfagent.kernel.iproute import ask, rtnetlink
-from vfagent.kernel.link_facts import link_facts
+from vfagent.kernel.links import EXT_SKIP_STATS, EXT_VF, get_link, link_facts
 from vfagent.kernel.netlink import dump
 from vfagent.kernel.protocols import LinkFacts
 from vfagent.model.vf_settings import VfSettings
@@ -34,13 +33,13 @@ class KernelRtnl:
             return link_facts(get_link(ifindex, EXT_SKIP_STATS)) if vfs else None
 
     def set_vfs(self, ifindex: int, settings: Mapping[int, VfSettings]) -> None:
-        setlink.set_vfs(ifindex, settings)
+        links.set_vfs(ifindex, settings)
 
     def set_mtu(self, ifindex: int, mtu: int) -> None:
-        setlink.set_mtu(ifindex, mtu)
+        links.set_mtu(ifindex, mtu)
 
     def set_admin_state(self, ifindex: int, *, up: bool) -> None:
-        setlink.set_admin_state(ifindex, up=up)
+        links.set_admin_state(ifindex, up=up)
 
     def hwmode(self, ifindex: int) -> str | None:
         """The embedded switch's mode. Only a dump of all bridge-capable netdevs has it: the kernel has no filter."""

@@ -7,8 +7,9 @@ The kernel reports zeros for drivers that count nothing, so counters that are al
 import struct
 
 from vfagent.frozen import frozen
-from vfagent.kernel.getlink import EXT_VF, Attributes, Link, get_link
+from vfagent.kernel.links import EXT_VF, Link, get_link
 from vfagent.kernel.netlink import attributes
+from vfagent.kernel.vf_attributes import Attributes
 
 _IFLA_VF_STATS = 8
 _NAMES = {

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from tests.host.netlink import NESTED, VfInfo, attribute, link_message
-from vfagent.kernel.getlink import link_in
+from vfagent.kernel.links import link_in
 from vfagent.kernel.vf_counters import VfCounters, counters_in
 
 STATS, NUM_VF = 8, 21
