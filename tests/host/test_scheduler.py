@@ -22,7 +22,7 @@ from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE, STORED, NoUdevDatabase
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import Phase
+from vfagent.model.status import MOST_ATTEMPTS, Phase
 from vfagent.model.vf_settings import Vlan
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
@@ -30,7 +30,7 @@ from vfagent.reconcile import pf_state, rounds
 from vfagent.reconcile import scheduler as scheduler_module
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.scheduler import MOST_ATTEMPTS, Scheduler
+from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.policy_files import load
 from vfagent.store.state import State
 

@@ -12,6 +12,7 @@ from tests.model.process import Fault, Kill, Killed, Process, no_fault
 from tests.model.stored import MemoryState
 from vfagent.model.driver_state import DriverState
 from vfagent.model.pci import PciAddress
+from vfagent.model.status import MOST_ATTEMPTS
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity, match_rule
 from vfagent.policy.types import Policy
@@ -21,7 +22,6 @@ from vfagent.reconcile.reports import Emit, Failure, Finished, Observed, Report
 from vfagent.reconcile.rounds import Task, converge
 
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
-MOST_ATTEMPTS = 8
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model import ledger
-from tests.model.agent import MOST_ATTEMPTS
 from tests.model.budget import examples
 from tests.model.effects import Kind
 from tests.model.facts import pf_facts, without_probe_window
@@ -15,6 +14,7 @@ from tests.model.hosts import Port, ports
 from tests.model.policies import one_rule
 from tests.model.process import Fault
 from tests.model.test_kill import at_work, goal
+from vfagent.model.status import MOST_ATTEMPTS
 from vfagent.policy.types import Policy
 
 ERRNOS = (

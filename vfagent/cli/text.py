@@ -8,7 +8,7 @@ from typing import Any
 
 from vfagent.frozen import frozen
 from vfagent.model.printable import printable
-from vfagent.model.status import GuestStatus, PfStatus, Phase
+from vfagent.model.status import MOST_ATTEMPTS, GuestStatus, PfStatus, Phase
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
 
@@ -89,8 +89,6 @@ def attempts(pf: PfStatus) -> str | None:
         return None
     match pf.phase:
         case Phase.CONVERGING:
-            from vfagent.reconcile.scheduler import MOST_ATTEMPTS  # late: 70 ms, for one number
-
             return f"attempt {pf.attempts} of {MOST_ATTEMPTS} failed; retrying"
         case Phase.FAILED:
             return f"suspended after {pf.attempts} attempt{'s' if pf.attempts > 1 else ''}; a reload retries"

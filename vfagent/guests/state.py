@@ -11,12 +11,10 @@ from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit, unit_name
 from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import GuestPhase, GuestStatus
+from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus
 from vfagent.reconcile.observe import DEVICES
 from vfagent.reconcile.pf_state import PfState
 from vfagent.store.guest_records import Record
-
-MOST_ATTEMPTS = 8
 
 
 class Job(StrEnum):

@@ -7,6 +7,7 @@ from vfagent.frozen import frozen
 from vfagent.model.vf_settings import VfSettings
 
 FORMAT = 1
+MOST_ATTEMPTS = 8  # failures in a row, of a PF's reconcile or a guest's start; then retries are suspended
 
 
 class Phase(StrEnum):

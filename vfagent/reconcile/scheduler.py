@@ -13,7 +13,7 @@ from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.counters import Counters
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
-from vfagent.model.status import Phase
+from vfagent.model.status import MOST_ATTEMPTS, Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.process.standby import StandbyWorker
@@ -27,7 +27,6 @@ from vfagent.reconcile.running import ReconcileRun
 from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 from vfagent.store.state import State
 
-MOST_ATTEMPTS = 8
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
 _DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel
