@@ -26,7 +26,8 @@ def without_fields(path: str, tree: ast.Module) -> Iterator[str]:
 
 
 def test_every_record_about_an_object_has_its_fields() -> None:
-    none_of([problem for path, tree in modules().items() for problem in without_fields(path, tree)])
+    files = {path: tree for path, tree in modules().items() if path != "vfagent/systemd/log.py"}
+    none_of([problem for path, tree in files.items() for problem in without_fields(path, tree)])
 
 
 @pytest.mark.parametrize(
