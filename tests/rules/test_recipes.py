@@ -79,6 +79,12 @@ def test_each_file_of_a_recipe_exists() -> None:
     none_of([f"{name}: {path}" for name in RECIPES for path in paths_of(name) if not (ROOT / path).exists()])
 
 
+def test_each_answer_to_where_something_is_exists() -> None:
+    rows = re.findall(r"(?m)^\| .*\? \| `([\w/]+/)` \| `(\w+\.py)` \|$", (ROOT / "HACKING.md").read_text())
+    assert len(rows) >= 10
+    none_of([folder + file for folder, file in rows if not (ROOT / folder / file).exists()])
+
+
 def as_trust(text: str, *, kernel_number: int) -> str:
     """The file with a second attribute beside `trust` that is treated alike: each statement that is about it, twice."""
     lines = text.splitlines(keepends=True)
