@@ -3,10 +3,12 @@
 
 import contextlib
 import importlib
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
 from vfagent.errors import PolicyError, PolicyUnreadError, RefusedError, VfagentError, errno_text
 from vfagent.exit_status import Exit
@@ -28,14 +30,16 @@ VERBS = {
     "schema": "vfagent.cli.check:schema",
 }
 CHANGE_THE_HOST = {"run", "apply", "release"}
+_STDOUT = "standard output"
 
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     verb = _service if words == ["run"] else _verb(words)
     try:
-        status = verb()
-        print(end="", flush=True)  # here, where a failed write can still be reported
+        with contextlib.redirect_stdout(cast(TextIO, _StandardOutput(sys.stdout))):
+            status = verb()
+            print(end="", flush=True)  # here, where a failed write can still be reported
         return status
     except PolicyError as error:
         print(f"{error}{_hint(error.hint)}", file=sys.stderr)
@@ -87,17 +91,43 @@ def require_own_host(verb: str, root: Path) -> None:
         raise VfagentError(f"--root {root}: cannot {verb} there: another host's tree is only read", hint=hint)
 
 
+class _StandardOutput(io.TextIOBase):
+    """Standard output whose errors have its name: an OSError of write(2) names no file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _named():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _named():
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = _STDOUT
+        raise
+
+
 def _report(error: OSError) -> int:
     """An error that no verb has turned into its own."""
-    name = str(error.filename or "the system")
-    try:
-        print(end="", flush=True)
-    except OSError:
-        name = "standard output"
+    if error.filename == _STDOUT:
         _discard_output()
     cause = errno_text(error.errno) if error.errno else str(error)
     hint = _hint("run it as root" if isinstance(error, PermissionError) else None)
-    print(f"vfagent: {name}: {cause}{hint}", file=sys.stderr)
+    print(f"vfagent: {error.filename or 'the system'}: {cause}{hint}", file=sys.stderr)
     return Exit.ERROR
 
 
