@@ -33,14 +33,16 @@ class Authority:
         self.folder = folder
         folder.mkdir()
         self.cert = folder / "ca.pem"
-        self._openssl("req", "-x509", *_CURVE, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
+        # Python 3.13 wants what RFC 5280 wants (VERIFY_X509_STRICT).
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        self._openssl("req", "-x509", *_CURVE, *usage, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
 
     def _openssl(self, *argv: str) -> None:
         subprocess.run(["openssl", *argv], cwd=self.folder, check=True, capture_output=True)
 
     def sign(self, name: str, subject: str = "localhost") -> tuple[Path, Path]:
         """NAME.pem and NAME.key."""
-        (self.folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        (self.folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
         self._openssl("req", *_CURVE, "-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         by = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
         self._openssl("x509", "-req", "-in", f"{name}.csr", *by, "-out", f"{name}.pem")

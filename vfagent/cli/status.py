@@ -33,6 +33,7 @@ def status(args: argparse.Namespace) -> int:
         print_result(file.data if args.json else status_lines(file.status, not_active(root, file.status.policy)))
         if not args.watch:
             return Exit.OK if file.status.converged else Exit.NOT_CONVERGED
+        sys.stdout.flush()  # a pipe has a buffer
         _wait_for_change(root)
         if not args.json:
             print()

@@ -90,9 +90,9 @@ class KernelNetwork:
 
     def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
         """The MACs that a bridge reaches, each with the port's ifindex; without its own and its ports' MACs."""
-        return tuple(
-            (index, mac) for index, master, flags, mac in _entries() if master == bridge and not flags & _NTF_SELF
-        )
+        entries = (entry for entry in _entries() if entry[1] == bridge and not entry[2] & _NTF_SELF)
+        # With VLANs a MAC has an entry for each; kernel 6.12 lists one without twice.
+        return tuple(dict.fromkeys((index, mac) for index, _, _, mac in entries))
 
     def add_fdb(self, ifindex: int, mac: str) -> None:
         _request(lambda ip: ip.fdb("add", ifindex=ifindex, lladdr=mac))
