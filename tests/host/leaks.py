@@ -56,10 +56,21 @@ def _command(pid: int) -> str:
 
 
 async def _settled(body: Coroutine[Any, Any, T]) -> T:
+    known = children()
     result = await body
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not others, f"tasks left behind: {others}"
+    if children() - known:
+        await _reaped(known)
     return result
+
+
+async def _reaped(known: set[int]) -> None:
+    """The loop reaps the workers that it has killed; on a slow machine they die a moment later."""
+    end = asyncio.get_running_loop().time() + 5
+    await asyncio.sleep(0.05)
+    while any(") Z " in _command(pid) for pid in children() - known) and asyncio.get_running_loop().time() < end:
+        await asyncio.sleep(0.01)
 
 
 def run_to_end(body: Coroutine[Any, Any, T]) -> T:
