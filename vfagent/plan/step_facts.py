@@ -11,8 +11,9 @@ StepId = tuple[str, ...]
 class StepFacts:
     """What all steps of a class have in common.
 
-    KEY names the fields that identify a step's object; the values that it sets are not among them. CHANGES is the
-    attribute of the PF or VF that it changes, as a label value of metrics.
+    KEY names the fields that identify a step within a plan. Values that a retry may reduce are not among them; those
+    that tell two steps for one object apart are. CHANGES is the attribute of the PF or VF that it changes, as a label
+    value of metrics.
     """
 
     KIND: ClassVar[str]  # `set_numvfs` for SetNumvfs

@@ -130,9 +130,10 @@ def explain(step: Step, number: int) -> Advice:
             table = _FDB
         case SetHwmode() | SetEswitch():
             table = _SWITCH
-        case SetAutoprobe() | SetAdminState() | SetMtu() | MarkLink():
-            table = {}
-        case AddAddress() | RemoveAddress() | MoveAddresses() | RollBackMove():
+        case (
+            SetAutoprobe() | SetAdminState() | SetMtu() | MarkLink()
+            | AddAddress() | RemoveAddress() | MoveAddresses() | RollBackMove()
+        ):  # fmt: skip
             table = {}
         case _:
             assert_never(step)

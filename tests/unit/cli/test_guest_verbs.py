@@ -2,7 +2,6 @@
 """`vfagent guest`, and guests in `plan` and `status`."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -36,13 +35,7 @@ WAITING = GuestStatus("y", GuestPhase.WAITING, "vfagent-guest-y.service", detail
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    tree = Tree(tmp_path)
-    tree.add_pf(PF, vfs=2, interface="ens1")
-    tree.device(PF).joinpath("sriov_drivers_autoprobe").write_text("0\n")
-    (tmp_path / "sys/class/net/ens1/flags").write_text("0x1003\n")
-    for vf in tree.vfs(PF):
-        tree.bind(vf, "vfio-pci")
+def tree(tree: Tree) -> Tree:
     tree.policy(POLICY)
     return tree
 
