@@ -26,7 +26,7 @@ from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import Address, Move
 from vfagent.model.pci import PciAddress
-from vfagent.plan.steps import MoveAddresses, RollBackMove
+from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
 from vfagent.store.move_journal import MoveJournal
 

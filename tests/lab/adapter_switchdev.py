@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.model.pci import PciAddress
-from vfagent.plan.steps import LinkChange, SetRepresentor
+from vfagent.plan.network_steps import LinkChange, SetRepresentor
 from vfagent.reconcile.execute_network import execute_network
 from vfagent.reconcile.observe_network import representors
 from vfagent.store.identity import open_host

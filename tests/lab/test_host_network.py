@@ -135,7 +135,7 @@ from dataclasses import replace
 from vfagent.store.identity import open_host
 from vfagent.model.network import Move
 from vfagent.reconcile.move_addresses import move_addresses
-from vfagent.plan.steps import MoveAddresses
+from vfagent.plan.network_steps import MoveAddresses
 class Mortal:
     def __init__(self, real):
         self.real = real

@@ -17,7 +17,7 @@ from tests.model.hosts import Port, make_host
 from tests.model.kernel import Kernel
 from tests.model.process import Kill
 from vfagent.model.network import MANAGED_ALIAS, Link, Route, VlanTag
-from vfagent.plan.steps import DeleteLink, MoveAddresses, RemoveAddress
+from vfagent.plan.network_steps import DeleteLink, MoveAddresses, RemoveAddress
 from vfagent.policy.types import BridgeRule, HwMode, PfMatch, PfRule, Policy, VfCount, VlanRule
 
 ADDRESS, OTHER, GATEWAY = "192.168.10.1/24", "192.168.10.2/24", "192.168.10.254"

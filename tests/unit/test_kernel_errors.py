@@ -6,7 +6,8 @@ import errno
 import pytest
 
 from vfagent.model.pci import PciAddress
-from vfagent.plan.steps import CreateBridge, SetAdminState, Step
+from vfagent.plan.network_steps import CreateBridge
+from vfagent.plan.steps import SetAdminState, Step
 from vfagent.reconcile.kernel_errors import explain
 
 PF = PciAddress("0000:01:00.0")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from vfagent.model.desired import DesiredPf, DesiredVlanInterface
 from vfagent.model.network import HostNetwork, Link, Move
 from vfagent.model.pci import PciAddress
-from vfagent.plan.steps import AddAddress, MoveAddresses, RemoveAddress, RollBackMove
+from vfagent.plan.network_steps import AddAddress, MoveAddresses, RemoveAddress, RollBackMove
 from vfagent.plan.vf import Deferred, Planned
 
 

@@ -9,8 +9,8 @@ from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute
+from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.quirks import Quirks
-from vfagent.plan.steps import AddFdb, RemoveFdb
 from vfagent.plan.vf import Planned
 
 _NO_MAC = "00:00:00:00:00:00"

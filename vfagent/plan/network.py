@@ -12,7 +12,14 @@ from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan_way_back
-from vfagent.plan.steps import CreateBridge, CreateVlan, DeleteLink, LinkChange, MarkLink, SetLink
+from vfagent.plan.network_steps import (
+    CreateBridge,
+    CreateVlan,
+    DeleteLink,
+    LinkChange,
+    MarkLink,
+    SetLink,
+)
 from vfagent.plan.vf import Deferred, ParallelGroup, Planned, Problem
 
 

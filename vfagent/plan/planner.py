@@ -14,6 +14,7 @@ from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.network import plan_network
+from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.notes import plan_notes, rates_waiting
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
@@ -21,7 +22,6 @@ from vfagent.plan.steps import (
     ConfigureVf,
     SetAdminState,
     SetAutoprobe,
-    SetEswitch,
     SetMtu,
     SetNumvfs,
     Step,

@@ -8,8 +8,9 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import Representor
 from vfagent.model.vf_settings import Attribute
+from vfagent.plan.network_steps import LinkChange, SetEswitch, SetHwmode, SetRepresentor
 from vfagent.plan.quirks import Quirks
-from vfagent.plan.steps import LinkChange, SetEswitch, SetHwmode, SetNumvfs, SetRepresentor, Step, UnbindDriver
+from vfagent.plan.steps import SetNumvfs, Step, UnbindDriver
 from vfagent.plan.vf import Deferred, Planned
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vfagent.plan.network import on_another_pf
+from vfagent.plan.network_steps import CreateVlan
 from vfagent.plan.planner import Plan
-from vfagent.plan.steps import CreateVlan
 from vfagent.plan.vf import ParallelGroup, Problem
 
 

@@ -6,12 +6,9 @@ from typing import assert_never
 
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.model.vf_settings import Attribute, VfSettings
-from vfagent.plan.planner import Plan
-from vfagent.plan.steps import (
+from vfagent.plan.network_steps import (
     AddAddress,
     AddFdb,
-    BindDriver,
-    ConfigureVf,
     CreateBridge,
     CreateVlan,
     DeleteLink,
@@ -20,14 +17,19 @@ from vfagent.plan.steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
-    SetAdminState,
-    SetAutoprobe,
     SetEswitch,
     SetHwmode,
     SetLink,
+    SetRepresentor,
+)
+from vfagent.plan.planner import Plan
+from vfagent.plan.steps import (
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
     SetMtu,
     SetNumvfs,
-    SetRepresentor,
     Step,
     UnbindDriver,
 )

@@ -11,7 +11,7 @@ from vfagent.model.driver_state import StepResult
 from vfagent.model.inventory import pf_in_use
 from vfagent.model.network import Link
 from vfagent.model.vf_settings import Attribute
-from vfagent.plan.steps import (
+from vfagent.plan.network_steps import (
     AddAddress,
     AddFdb,
     CreateBridge,
@@ -28,8 +28,8 @@ from vfagent.plan.steps import (
     SetHwmode,
     SetLink,
     SetRepresentor,
-    Step,
 )
+from vfagent.plan.steps import Step
 from vfagent.reconcile.kernel_errors import fail
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
 from vfagent.reconcile.observe import observe_pf

@@ -6,11 +6,9 @@ from typing import NoReturn, assert_never
 
 from vfagent.errors import StepError, errno_text
 from vfagent.kernel.protocols import Host
-from vfagent.plan.steps import (
+from vfagent.plan.network_steps import (
     AddAddress,
     AddFdb,
-    BindDriver,
-    ConfigureVf,
     CreateBridge,
     CreateVlan,
     DeleteLink,
@@ -19,14 +17,18 @@ from vfagent.plan.steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
-    SetAdminState,
-    SetAutoprobe,
     SetEswitch,
     SetHwmode,
     SetLink,
+    SetRepresentor,
+)
+from vfagent.plan.steps import (
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
     SetMtu,
     SetNumvfs,
-    SetRepresentor,
     Step,
     UnbindDriver,
 )

@@ -4,7 +4,8 @@
 import logging
 
 from vfagent.plan.attributes import vf_index
-from vfagent.plan.steps import AddFdb, RemoveFdb, Step
+from vfagent.plan.network_steps import AddFdb, RemoveFdb
+from vfagent.plan.steps import Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure, Observed

@@ -15,7 +15,7 @@ from typing import NoReturn
 from vfagent.errors import StepError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.network import Borrowed, Link, Move, Route
-from vfagent.plan.steps import MoveAddresses, RollBackMove
+from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 
 # A port of a bridge, or a PF that was just brought up, passes frames some time later.
 PROBE_S = 10.0

@@ -17,7 +17,7 @@ from vfagent.kernel.protocols import Host
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network import plan_bridge
-from vfagent.plan.steps import DeleteLink
+from vfagent.plan.network_steps import DeleteLink
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.host_network import desired_bridge, every_vlan_interface
 from vfagent.policy.types import Policy

@@ -11,12 +11,9 @@ from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.plan.attributes import ATTRIBUTES, differing, vf_index
-from vfagent.plan.steps import (
-    KINDS,
+from vfagent.plan.network_steps import (
     AddAddress,
     AddFdb,
-    BindDriver,
-    ConfigureVf,
     CreateBridge,
     CreateVlan,
     DeleteLink,
@@ -26,14 +23,19 @@ from vfagent.plan.steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
-    SetAdminState,
-    SetAutoprobe,
     SetEswitch,
     SetHwmode,
     SetLink,
+    SetRepresentor,
+)
+from vfagent.plan.steps import (
+    KINDS,
+    BindDriver,
+    ConfigureVf,
+    SetAdminState,
+    SetAutoprobe,
     SetMtu,
     SetNumvfs,
-    SetRepresentor,
     Step,
     UnbindDriver,
 )

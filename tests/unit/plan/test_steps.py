@@ -13,8 +13,9 @@ from tests.rules.project import modules
 from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
+from vfagent.plan.network_steps import AddFdb
 from vfagent.plan.step_facts import StepFacts
-from vfagent.plan.steps import AddFdb, BindDriver, ConfigureVf, SetAdminState, SetNumvfs, Step
+from vfagent.plan.steps import BindDriver, ConfigureVf, SetAdminState, SetNumvfs, Step
 from vfagent.reconcile.execute import execute
 
 PF = PciAddress("0000:3b:00.0")

@@ -6,8 +6,9 @@ from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings
+from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.planner import plan_pf
-from vfagent.plan.steps import BindDriver, SetEswitch
+from vfagent.plan.steps import BindDriver
 from vfagent.plan.vf import Planned
 from vfagent.reconcile.driver_state import record_result
 from vfagent.reconcile.rounds import Suspended

@@ -3,8 +3,9 @@
 
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
+from vfagent.plan.network_steps import CreateVlan, LinkChange, SetLink
 from vfagent.plan.planner import Plan
-from vfagent.plan.steps import CreateVlan, LinkChange, SetLink, SetMtu
+from vfagent.plan.steps import SetMtu
 from vfagent.plan.vf import Planned
 from vfagent.plan.vlan_conflicts import without_conflicts
 
