@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vfagent.doctor.checks.facts import Iommu, Kernel, Kvm, Memory
 from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.numvfs_lock import kernel_version
 from vfagent.store.guest_records import GuestRecords
 from vfagent.store.host_files import HostFiles
 
@@ -23,7 +24,7 @@ def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
     flag_line = re.search(r"(?m)^flags\s*:(.*)", cpuinfo)
     flags = set(flag_line[1].split()) if flag_line else set[str]()
     return Kernel(
-        version=_version(files.read("proc/version") or "", release),
+        version=kernel_version(release, files.read("proc/version") or ""),
         release=release,
         cmdline=(files.read("proc/cmdline") or "").strip(),
         cpu=cpu[1] if cpu else "",
@@ -33,12 +34,6 @@ def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
         has_vfio=files.exists(f"sys/bus/pci/drivers/{VFIO_DRIVER}"),
         can_load_vfio=_has_module(files, release, VFIO_DRIVER),
     )
-
-
-def _version(banner: str, release: str) -> tuple[int, ...]:
-    """Debian's release names the ABI (6.1.0-25-amd64); the banner has the version: `Debian 6.1.106-3`."""
-    match = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
-    return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
 def _has_module(files: HostFiles, release: str, name: str) -> bool:

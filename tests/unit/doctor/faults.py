@@ -441,6 +441,11 @@ def vepa_and_an_old_mlx5(tree: Tree) -> None:
 
 
 @fault
+def kernel_that_deadlocks_when_a_card_is_removed(tree: Tree) -> None:
+    write(tree, "proc/version", "Linux version 6.12.57+deb13-amd64 (x) #1 SMP Debian 6.12.57-1 (2025-11-05)\n")
+
+
+@fault
 def an_e810_with_vfs_in_two_vlans(tree: Tree) -> None:
     tree.bind(PF, "ice")
     second = '[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\nvlan = 20\n\n[[guest]]'

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.numvfs_lock import FIXED, NumvfsLock, numvfs_lock
 from vfagent.policy.types import HwMode
 
 # mlx5 dereferences a null pointer when asked for its bridge mode while it has no VFs (fixed by b1d305abef46):
@@ -152,6 +153,23 @@ def mlx5_without_its_fix(facts: Facts) -> Iterator[Finding]:
 def _fixed(version: tuple[int, ...]) -> bool:
     series = next((fixed for fixed in _MLX5_FIXED if fixed[:2] == version[:2]), None)
     return version >= series if series else version[:2] > _MLX5_FIXED[-1][:2]
+
+
+def removal_deadlocks(facts: Facts) -> Iterator[Finding]:
+    version = facts.kernel.version
+    wanted = any(desired.numvfs for _, desired in facts.managed)
+    if version and wanted and numvfs_lock(version) is NumvfsLock.DEADLOCKS:
+        fixed = [".".join(map(str, release)) for release in FIXED]
+        yield Finding(
+            "removal-deadlocks",
+            Severity.WARNING,
+            f"kernel {'.'.join(map(str, version))}",
+            "has commit 05703271c3cd without its revert (2fa119c0e5e5)",
+            "the removal of a card with VFs (unplugged, or by its `remove` file) never ends, and after it no card on "
+            "this host can create or remove VFs, until the host is reset",
+            f"update the kernel: {', '.join(fixed)} and 7.0 have the revert; "
+            "until then set vfs = 0 before you pull a card",
+        )
 
 
 def bridged_pf(facts: Facts) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
     iommu.interrupts_unsafe,
     iommu.no_iommu_mode,
     pfs.mlx5_without_its_fix,
+    pfs.removal_deadlocks,
     pfs.vlans_that_meet,
     pfs.no_machine_id,
     vfio.vfio_binds_ids,
