@@ -85,7 +85,7 @@ def run_to_end(properties: dict[str, Any], cache: Path) -> bool:
 
 
 class FakeSystemd:
-    """`silent` units get no JobRemoved; `broken` ones fail; a unit that is there is refused."""
+    """`silent` units get no JobRemoved, `slow` ones a late one; `broken` ones fail; a unit that is there is refused."""
 
     def __init__(self, address: str, root: Path) -> None:
         self.bus: Any = open_dbus_connection(bus=address)
@@ -156,12 +156,17 @@ class FakeSystemd:
         self.jobs += 1
         path = f"/org/freedesktop/systemd1/job/{self.jobs}"
         result = "failed" if "broken" in unit else "done"
+        if "slow" in unit:
+            time.sleep(1)
         others = (self.jobs + 100, f"{path}00", "other.service", "done")
         for body in (others, (self.jobs, path, unit, result)):
             if "silent" not in unit and self.sender in self.subscribed:
                 # Before the reply, which systemd may do too.
                 self.bus.send(new_signal(MANAGER, "JobRemoved", "uoss", body))
         return "o", (path,)
+
+    def Ping(self) -> tuple[None, tuple[()]]:  # noqa: N802
+        return None, ()
 
     def Subscribe(self) -> tuple[None, tuple[()]]:  # noqa: N802
         if self.sender in self.subscribed:

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jeepney import DBusAddress, HeaderFields, new_signal
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import open_dbus_connection
 
-from tests.host.fake_systemd import VERSION, fake_systemd, private_bus
+from tests.host.fake_systemd import NAME, VERSION, fake_systemd, private_bus
 from vfagent.model.guest_unit import FoundUnit, Property, UnitSpec
 from vfagent.model.pci import PciAddress
 from vfagent.systemd.units import BusError, Systemd, device_unit, escape_path
@@ -81,6 +84,45 @@ def test_one_connection_serves_several_jobs(place: tuple[str, Path]) -> None:
 def test_start_returns_the_result_of_a_failed_job(place: tuple[str, Path]) -> None:
     with Systemd(place[0]) as systemd:
         assert systemd.start(spec("broken"), 5) == "failed"
+
+
+@contextmanager
+def forger(address: str) -> Iterator[None]:
+    """Another user of the bus, who tells everybody that each of the first jobs failed, again and again."""
+    stop = threading.Event()
+    manager = DBusAddress("/org/freedesktop/systemd1", NAME, f"{NAME}.Manager")
+
+    def forge() -> None:
+        bus: Any = open_dbus_connection(bus=address)
+        with bus:
+            while not stop.is_set():
+                reply = bus.send_and_get_reply(message_bus.ListNames())
+                for name in (name for name in reply.body[0] if name.startswith(":") and name != bus.unique_name):
+                    for job in range(1, 4):
+                        body = (job, f"/org/freedesktop/systemd1/job/{job}", "any.service", "failed")
+                        signal_ = new_signal(manager, "JobRemoved", "uoss", body)
+                        signal_.header.fields[HeaderFields.destination] = name
+                        bus.send(signal_)
+
+    thread = threading.Thread(target=forge)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_only_systemd_tells_how_a_job_ended(place: tuple[str, Path]) -> None:
+    with forger(place[0]), Systemd(place[0]) as systemd:
+        assert systemd.start(spec("slow"), 20) == "done"
+
+
+def test_systemd_is_waited_for_when_the_bus_is_there_before_it(tmp_path: Path) -> None:
+    with private_bus(tmp_path) as address, Systemd(address) as systemd:
+        with pytest.raises(BusError, match=r"cannot Ping") as caught:
+            systemd.start(spec("x"), 5)
+        assert caught.value.name == "org.freedesktop.DBus.Error.ServiceUnknown"  # no activation on this bus
 
 
 def test_a_job_that_does_not_end_is_an_error(place: tuple[str, Path]) -> None:

@@ -19,6 +19,7 @@ _PADDED = re.compile("[+-]?0[0-9_]+")
 _NUMBER = re.compile("[+-]?[0-9][0-9_.eE+-]*")
 _CURLY = "“”„‘’‚«»"
 _WORD = r"[^\s,\[\]{}=#\"']"
+_SHOWN = 512  # characters of a line on either side of the error; a line may be a file of its own
 _HEADER = re.compile(r"\s*\[+\s*([\w.-]+)\s*\]*\s*(?:#.*)?")
 
 
@@ -90,12 +91,15 @@ def _unclosed(positions: Positions) -> int | None:
 
 def _error_line(positions: Positions, line: int, column: int) -> _ErrorLine:
     lines = positions.text.split("\n")
-    text = lines[line - 1] if line <= len(lines) else ""
-    left, right = text[: column - 1], text[column - 1 :]
-    word_start = re.search(rf"{_WORD}*\Z", left)[0]  # type: ignore[index]
+    whole = lines[line - 1] if line <= len(lines) else ""
+    cut = max(column - 1 - _SHOWN, 0)
+    text = whole[cut : column - 1 + _SHOWN]
+    left, right = text[: column - 1 - cut], text[column - 1 - cut :]
+    # Backwards: a search that ends at the end of the line starts anew at each character.
+    word_start = re.match(f"{_WORD}*", left[::-1])[0][::-1]  # type: ignore[index]
     word_end = re.match(f"{_WORD}*", right)[0]  # type: ignore[index]
     before = left.removesuffix(word_start)
-    start = sum(len(earlier) + 1 for earlier in lines[: line - 1]) + len(before)
+    start = sum(len(earlier) + 1 for earlier in lines[: line - 1]) + cut + len(before)
     is_value = before.rstrip().endswith("=") or start in positions.values.values()
     return _ErrorLine(text, before, word_start + word_end, right[len(word_end) :], is_value)
 

@@ -28,7 +28,7 @@ from vfagent.policy.types import Policy
 POLICY_FILE = "etc/vfagent/policy.toml"
 DROP_IN_FOLDERS = ("usr/lib/vfagent/policy.d", "run/vfagent/policy.d", "etc/vfagent/policy.d")
 
-_LARGEST = 1 << 20
+_LARGEST = 1 << 20  # of one file, and of all files together: the service parses 1 MiB in some three seconds
 _MOST_FILES = 64
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -97,9 +97,14 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: boo
         problems.append(Problem(_shown(paths[_MOST_FILES]), 0, 0, "", text))
         raise PolicyError(tuple(map(str, problems)))
     files: list[_PolicyFile] = []
+    size = 0
     for path in paths:
         try:
             content = _content(path)
+            size += len(content)
+            if size > _LARGEST:
+                text = f"found more than {_LARGEST} bytes in all files together, allowed is at most 1 MiB"
+                raise _UnusableError(text)
             files.append(_PolicyFile(path.name, content, _document(_shown(path), _decoded(content))))
         except FileNotFoundError:
             if not may_vanish:

@@ -33,6 +33,7 @@ _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 UNITS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _REPLY_S = 25.0
+_NO_OWNER = "org.freedesktop.DBus.Error.NameHasNoOwner"
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 _WRITES_EX = 257
 _UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
@@ -183,10 +184,15 @@ class Systemd:
         self._call(_MACHINED, "RegisterMachine", "sayssus", body)
 
     def _job(self, method: str, signature: str, body: tuple[Any, ...], unit: str, timeout_s: float) -> str:
-        """The reply only says that the job is queued. A signal reports its end, possibly before the reply."""
+        """The reply only says that the job is queued. A signal reports its end, possibly before the reply.
+
+        Anybody on the bus may send us a JobRemoved: a match rule of the bus does not keep out what is sent to one
+        connection. The bus vouches for the sender's unique name, so only systemd's own counts.
+        """
         from jeepney import MatchRule
 
-        rule = MatchRule(type="signal", interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
+        owner = self._owner()
+        rule = MatchRule(type="signal", sender=owner, interface=_SYSTEMD[2], member="JobRemoved", path=_SYSTEMD[0])
         if not self._subscribed:
             # Once: a second time is an error. Replies are not waited for: bus and systemd keep the order of one peer's
             # messages.
@@ -203,6 +209,18 @@ class Systemd:
                     raise BusError(f"{unit}: {method} did not end within {timeout_s:.0f} s") from error
                 if removed.body[1] == job:
                     return str(removed.body[3])
+
+    def _owner(self) -> str:
+        """systemd's unique name on the bus. Asked for each job: systemd has another after `daemon-reexec`."""
+        try:
+            [owner] = self._call(_DAEMON, "GetNameOwner", "s", (_SYSTEMD[1],))
+        except BusError as error:
+            if error.name != _NO_OWNER:
+                raise
+            # systemd takes its name a moment after the bus is there. The bus keeps a call to it until then.
+            self._call((_SYSTEMD[0], _SYSTEMD[1], "org.freedesktop.DBus.Peer"), "Ping", None, ())
+            [owner] = self._call(_DAEMON, "GetNameOwner", "s", (_SYSTEMD[1],))
+        return str(owner)
 
     def _send(self, target: tuple[str, str, str], method: str, signature: str | None, body: tuple[Any, ...]) -> None:
         from jeepney import MessageFlag

@@ -11,8 +11,10 @@ import pytest
 from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import boot_of
+from vfagent.guests.spec.kvm_probe import kvm_probe
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.qemu import Guest, argv, guest_uuid
+from vfagent.guests.spec.rom import RomWish, build_unit
 from vfagent.guests.spec.unit import rule_digest, unit_of
 from vfagent.guests.spec.unit_values import translated
 from vfagent.model.guest_unit import Property, UnitSpec
@@ -75,6 +77,16 @@ def test_a_guest_beside_udev_waits_for_no_device_unit(tmp_path: Path) -> None:
 def hostile(folder: Path, tables: str) -> Guest:
     start = '[[pf]]\nname = "a"\nmatch = { pci = "*" }\nvfs = 4\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
     return guests(policy_of(folder, f'{start}[[guest]]\nname = "x"\nvfs = ["a:0"]\n{tables}'))[0]
+
+
+def test_no_unit_lets_its_output_set_a_level_or_reach_a_bus(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n')
+    build = build_unit(RomWish("8086:10ca", "bios"), b"", "/usr/src/ipxe", "0", 1, "/rom", "/log")
+    for spec in (unit(guest), kvm_probe(), build):
+        assert value(spec, "SyslogLevelPrefix") is False
+        assert value(spec, "SyslogLevel") == 6
+        assert value(spec, "LogRateLimitBurst") <= 1000
+        assert "-/run/dbus" in value(spec, "InaccessiblePaths")
 
 
 def test_a_disk_path_cannot_add_qemu_options(tmp_path: Path) -> None:

@@ -26,6 +26,16 @@ def test_a_file_of_more_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
     assert text == "policy.toml: found more than 1048576 bytes, allowed is at most 1 MiB"
 
 
+def test_files_of_more_than_a_mebibyte_together_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, f"{ETC}/policy.toml", "#" * (1 << 19))
+    write(tmp_path, f"{ETC}/policy.d/10.toml", "#" * (1 << 19))
+    assert not load(tmp_path).pf
+    write(tmp_path, f"{ETC}/policy.d/20.toml", "#\n")
+    [line] = problems(tmp_path)
+    text = "found more than 1048576 bytes in all files together, allowed is at most 1 MiB"
+    assert line == f"/etc/vfagent/policy.d/20.toml: {text}"
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

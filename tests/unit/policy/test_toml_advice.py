@@ -85,3 +85,15 @@ def test_any_other_mistake_gets_the_parser_s_message(problems: Problems, text: s
 )
 def test_a_table_instead_of_an_array_gets_the_right_brackets(problems: Problems, text: str, expected: str) -> None:
     assert f"policy.toml:{expected}" in problems(text)
+
+
+def test_advice_takes_time_in_proportion_to_a_line(problems: Problems) -> None:
+    """Seen: 67 s for a word of 80 kB, and the watchdog ended the service at each start."""
+    word = "x" * 800_000
+    [line] = problems(f"name = {word}\n")
+    assert line.startswith(f"policy.toml:1:8: not TOML: found {'x' * 64}, allowed is a string in quotes")
+
+
+def test_advice_in_a_long_line_goes_by_what_is_near(problems: Problems) -> None:
+    [line] = problems(f'a = ["{"x" * 5000}", yes]\n')
+    assert "found yes, allowed is true or false" in line

@@ -2,6 +2,7 @@
 """A unit that runs a guest of 512 bytes under KVM, and succeeds if that guest does. Pure."""
 
 from vfagent.guests.spec.qemu import QEMU
+from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
 from vfagent.model.guest_unit import Property, UnitSpec
 
 PROBE_S = 20.0
@@ -42,6 +43,8 @@ def kvm_probe() -> UnitSpec:
             Property("CapabilityBoundingSet", "t", 0),
             Property("PrivateNetwork", "b", value=True),
             Property("ProtectHome", "s", "yes"),
+            NO_BUS,
+            *UNTRUSTED_OUTPUT,
             Property("CollectMode", "s", "inactive-or-failed"),
         ),
     )

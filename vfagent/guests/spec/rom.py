@@ -6,6 +6,7 @@ import re
 import struct
 
 from vfagent.frozen import frozen
+from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
 from vfagent.model.guest_unit import Property, UnitSpec
 
 _BIOS, _EFI = 0, 3
@@ -174,5 +175,7 @@ def _sandbox() -> tuple[Property, ...]:
         Property("RestrictNamespaces", "t", 0),
         Property("RestrictAddressFamilies", "(bas)", (True, ["AF_UNIX"])),
         Property("SystemCallArchitectures", "as", ["native"]),
+        NO_BUS,
+        *UNTRUSTED_OUTPUT,
         *(Property(name, "b", value=True) for name in flags),
     )

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from vfagent.guests.spec.boot import Loader
 from vfagent.guests.spec.qemu import CHAP, ROM, SCRIPT, Guest, argv
 from vfagent.guests.spec.unit_values import seconds, translated
+from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
 from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
 from vfagent.policy.types import GuestRule
 
@@ -138,6 +139,7 @@ def _sandbox(guest: Guest) -> Iterator[Property]:
     families = ["AF_UNIX", "AF_INET", "AF_INET6"] if network else ["AF_UNIX"]
     yield Property("RestrictAddressFamilies", "(bas)", (True, families))
     yield Property("UMask", "u", 0o077)
+    yield NO_BUS
 
 
 def _files(guest: Guest) -> Iterator[Property]:
@@ -147,6 +149,7 @@ def _files(guest: Guest) -> Iterator[Property]:
     yield Property("StandardInput", "s", "null")
     yield Property("StandardOutput", "s", "journal")
     yield Property("SyslogIdentifier", "s", guest.rule.name)
+    yield from UNTRUSTED_OUTPUT
     if guest.boot.loader is Loader.IMAGE and guest.boot.script is not None and guest.rule.firmware == "bios":
         yield Property("SetCredential", "a(say)", [(SCRIPT, guest.boot.script.encode())])
     if loaded := list(_loaded(guest)):
