@@ -33,7 +33,10 @@ class Links:
         netdev = self._kernel.netdevs.get(name)
         if netdev is None:
             return None
-        return Link(name, netdev.ifindex, netdev.mac, netdev.mtu, netdev.admin_up)
+        master = self.created.get(netdev.master or "")
+        return Link(
+            name, netdev.ifindex, netdev.mac, netdev.mtu, netdev.admin_up, master=master.ifindex if master else None
+        )
 
     def at(self, ifindex: int) -> Link:
         names = (*self.created, *self._kernel.netdevs)
@@ -43,7 +46,9 @@ class Links:
         return link
 
     def uppers(self, ifindex: int) -> list[str]:
-        return [link.name for link in self.created.values() if link.lower == ifindex]
+        """VLAN interfaces on it, and its bridge or bond, as far as it is one of these links."""
+        link = self.at(ifindex)
+        return [upper.name for upper in self.created.values() if upper.lower == ifindex or upper.ifindex == link.master]
 
     def add(self, link: Link) -> Link:
         if self.named(link.name):
@@ -94,8 +99,8 @@ class Links:
     def parent_gone(self, ifindex: int) -> None:
         """A VLAN interface is removed with its parent."""
         self.fdb.pop(ifindex, None)
-        for name in self.uppers(ifindex):
-            self.delete(self.created[name].ifindex)
+        for link in [link for link in self.created.values() if link.lower == ifindex]:
+            self.delete(link.ifindex)
 
     def add_address(self, ifindex: int, address: str, *, managed: bool) -> None:
         addresses = self.assigned.setdefault(self.at(ifindex).ifindex, {})

@@ -184,7 +184,7 @@ def test_after_a_kill_addresses_are_at_the_source_or_the_target(
 @pytest.mark.parametrize("number", range(14))
 def test_a_move_interrupted_by_a_kill_is_rolled_back_if_its_rule_is_removed(number: int, *, late: bool) -> None:
     kernel, pf = make(Before(user="lan0", routed=True))
-    agent = Agent(kernel, _policy(take_addresses_from="lan0", allow_management=True))
+    agent = Agent(kernel, policy_with_vlan_interface(take_addresses_from="lan0", allow_management=True))
     agent.converge(pf.address, kill=Kill(number, after=late))
     interrupted = bool(kernel.links.journal)
     agent.restart(forget=False)
@@ -217,14 +217,15 @@ def test_without_rules_only_what_vfagent_created_is_removed(before: Before, poli
 
 
 def test_a_deferred_address_removal_outlives_its_vlan_interface() -> None:
-    """On a foreign bridge, which carries the default route."""
+    """On a foreign bridge, which carries the default route, so that its port is not removed by vfagent."""
     kernel, pf = make(Before(bridge=True, user="virbr0", routed=True))
-    (rule,) = _policy().pf
+    (rule,) = policy_with_vlan_interface().pf
     vlan_interface = replace(rule.vlan[0], addresses=("192.168.10.2/24",))
     agent = Agent(kernel, Policy(pf=(replace(rule, vlan=(vlan_interface,)),), digest="read"))
     agent.settle(pf.address)
     agent.policy = Policy(digest="read")
     agent.settle(pf.address)
+    kernel.links.delete(kernel.links.created["vlan10"].ifindex)
     (deferred,) = agent.settle(pf.address).plan.deferred
     assert deferred.blocker == "virbr0 carries the default route"
 
@@ -241,7 +242,7 @@ def _addresses_of(step: object) -> tuple[str, ...]:
 
 def test_without_a_readable_policy_nothing_is_removed() -> None:
     kernel, pf = make(Before())
-    agent = Agent(kernel, _policy())
+    agent = Agent(kernel, policy_with_vlan_interface())
     agent.settle(pf.address)
     before = state(kernel)
     agent.policy = Policy()
@@ -249,70 +250,15 @@ def test_without_a_readable_policy_nothing_is_removed() -> None:
     assert state(kernel) == before
 
 
-def _policy(hwmode: HwMode | None = None, **more: Any) -> Policy:
+def policy_with_vlan_interface(hwmode: HwMode | None = None, **more: Any) -> Policy:
     vlan = VlanRule(id=10, name="vlan10", bridge="virbr0", addresses=(ADDRESS,), **more)
     rule = PfRule(name="rule", match=PfMatch(pci="*"), vfs=VfCount(number=2), hwmode=hwmode, vlan=(vlan,))
     return Policy(pf=(rule,), bridge=(BridgeRule(name="virbr0"),), digest="read")
 
 
-def test_the_fdb_follows_the_bridge_and_its_local_ports() -> None:
-    kernel, pf = make(Before(bridge=True, kind=IGB))
-    links, agent = kernel.links, Agent(kernel, _policy())
-    tap = links.add(Link("vnet0", 0, kind="tun"))
-    uplink = links.add(Link("bond0", 0, kind="bond"))
-    bridge = links.created["virbr0"]
-    links.learnt[bridge.ifindex] = {(tap.ifindex, "52:54:00:00:00:01"), (uplink.ifindex, "52:54:00:00:00:02")}
-    agent.settle(pf.address)
-    assert pf.netdev is not None
-    assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "52:54:00:00:00:01"}
-    links.fdb[pf.netdev.ifindex].add("02:00:00:00:00:99")  # foreign
-    links.learnt.clear()
-    agent.restart(forget=False)
-    agent.settle(pf.address)
-    assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "02:00:00:00:00:99"}
-
-
-def _without_vlan_interfaces() -> Policy:
-    policy = _policy()
-    return replace(policy, pf=tuple(replace(rule, vlan=()) for rule in policy.pf))
-
-
-@pytest.mark.parametrize(
-    "after", [_without_vlan_interfaces(), Policy(digest="read"), None], ids=["vlan interface", "rule", "release"]
-)
-def test_fdb_entries_are_removed_with_their_vlan_interface(after: Policy | None) -> None:
-    kernel, pf = make(Before(bridge=True, kind=IGB))
-    agent = Agent(kernel, _policy())
-    agent.settle(pf.address)
-    assert pf.netdev is not None
-    entries = kernel.links.fdb[pf.netdev.ifindex]
-    assert entries == {kernel.links.created["virbr0"].mac}
-    entries.add("02:00:00:00:00:99")  # foreign
-    agent.restart(forget=False)
-    if after is None:
-        agent.release(pf.address)
-    else:
-        agent.policy = after
-        agent.settle(pf.address)
-    assert entries == {"02:00:00:00:00:99"}
-
-
-def test_a_full_fdb_is_a_note_and_the_pf_is_converged() -> None:
-    kernel, pf = make(Before(bridge=True, kind=I40E))
-    links, agent = kernel.links, Agent(kernel, _policy())
-    tap, bridge = links.add(Link("vnet0", 0, kind="tun")), links.created["virbr0"]
-    links.learnt[bridge.ifindex] = {(tap.ifindex, f"52:54:00:00:00:{number:02x}") for number in range(6)}
-    run = agent.settle(pf.address)
-    assert not run.failures
-    assert run.plan.settled
-    assert "the card's FDB is full: VFs cannot reach 4 MACs of local bridge ports" in run.plan.notes
-    assert pf.netdev is not None
-    assert bridge.mac in links.fdb[pf.netdev.ifindex]
-
-
 def test_hwmode_is_set_again_when_vfs_are_created_again() -> None:
     kernel, pf = make(Before(kind=I40E))
-    agent = Agent(kernel, _policy(hwmode=HwMode.VEPA))
+    agent = Agent(kernel, policy_with_vlan_interface(hwmode=HwMode.VEPA))
     agent.settle(pf.address)
     assert pf.hwmode == "vepa"
     kernel.write_numvfs(pf, "0")
@@ -323,10 +269,10 @@ def test_hwmode_is_set_again_when_vfs_are_created_again() -> None:
 
 def test_hwmode_is_not_changed_while_a_vf_is_in_use() -> None:
     kernel, pf = make(Before(kind=I40E))
-    agent = Agent(kernel, _policy())
+    agent = Agent(kernel, policy_with_vlan_interface())
     agent.settle(pf.address)
     pf.vfs[0].driver, pf.vfs[0].netdev, pf.vfs[0].group_open = "vfio-pci", None, True
-    agent.policy = _policy(hwmode=HwMode.VEPA)
+    agent.policy = policy_with_vlan_interface(hwmode=HwMode.VEPA)
     run = agent.settle(pf.address)
     assert pf.hwmode == "veb"
     assert [deferred for deferred in run.plan.deferred if "hwmode" in deferred.step.describe()]
@@ -334,6 +280,6 @@ def test_hwmode_is_not_changed_while_a_vf_is_in_use() -> None:
 
 def test_unsupported_hwmode_is_a_note_and_the_pf_is_converged() -> None:
     kernel, pf = make(Before(kind=IGB))
-    run = Agent(kernel, _policy(hwmode=HwMode.VEPA)).settle(pf.address)
+    run = Agent(kernel, policy_with_vlan_interface(hwmode=HwMode.VEPA)).settle(pf.address)
     assert run.plan.settled
     assert run.plan.notes == ("hwmode is not supported by igb",)

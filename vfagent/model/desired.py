@@ -69,6 +69,7 @@ class DesiredPf:
     problem: str | None = None
     hwmode: str | None = None
     eswitch: str | None = None
+    fdb: bool = False  # keep the MACs of the bridges above the PF in its FDB
     vlan_interfaces: tuple[DesiredVlanInterface, ...] = ()
     bridges: tuple[DesiredBridge, ...] = ()  # of the VLAN interfaces and representors, if they have a rule
     # Of all rules, as a bridge can have VLAN interfaces of several PFs: (interface, address) and (source, target).

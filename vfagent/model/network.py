@@ -130,7 +130,7 @@ class Representor:
 
 @frozen
 class HostNetwork:
-    """The host's own network on one PF: links that the policy names or vfagent created, and their bridges' ports.
+    """The host's own network on one PF: links that the policy names or vfagent created, and what is above the PF.
 
     `fdb` are the static entries of the PF's own FDB, `learnt` the MACs that each bridge learned on local ports.
     """
@@ -141,6 +141,7 @@ class HostNetwork:
     moves: tuple[Move, ...] = ()  # started and not known to be complete
     borrowed: tuple[Borrowed, ...] = ()
     representors: tuple[Representor, ...] = ()
+    bond_backup: bool = False  # the PF is a bond's port through which the bond receives nothing now
 
     def named(self, name: str | None) -> Link | None:
         return next((link for link in self.links if link.name == name), None)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PF's FDB: which MACs of the host's bridges the card's switch must know. Pure.
 
-A VF's frame to a MAC that the card does not know leaves on the wire and never comes back. So VFs reach a bridge on a
-VLAN interface of the PF, and what is behind its local ports, only with an FDB entry on the card (sriov-mac-sync).
+A VF's frame to a MAC that the card does not know leaves on the wire and never comes back. So VFs reach a bridge above
+the PF, and what is behind its local ports, only with an FDB entry on the card (sriov-mac-sync).
 """
+
+from collections.abc import Iterator
 
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
+from vfagent.model.network import HostNetwork, Link
 from vfagent.model.vf_settings import Attribute
 from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.quirks import Quirks
@@ -26,7 +29,8 @@ def plan_fdb(
     limit = _limit(driver_state, quirks, others=len(entries - driver_state.fdb))
     kept = wanted if limit is None else wanted[:limit]
     stale = sorted((driver_state.fdb & entries) - set(kept))
-    removals = [Planned(RemoveFdb(pf.address, ifindex, mac), "left its bridge") for mac in stale]
+    why = "left its bridge" if desired.fdb else "not in the policy"
+    removals = [Planned(RemoveFdb(pf.address, ifindex, mac), why) for mac in stale]
     missing = () if Attribute.FDB in driver_state.unsupported else tuple(mac for mac in kept if mac not in entries)
     additions = [Planned(AddFdb(pf.address, ifindex, mac), "VFs could not reach it") for mac in missing]
     beyond = len(wanted) - len(kept)
@@ -41,18 +45,39 @@ def _limit(driver_state: DriverState, quirks: Quirks, others: int) -> int | None
 
 
 def _wanted(desired: DesiredPf, pf: Pf) -> list[str]:
-    """The bridges' own MACs first. The card knows a VF's MAC already; in switchdev mode the bridge's ports tell it."""
+    """The bridges' own MACs first. The card knows a VF's MAC already; in switchdev mode the bridge's ports tell it.
+
+    What comes by a bond's backup port is dropped (bond_should_deliver_exact_match()): a VF of that PF reaches the
+    bridge by the wire, through the bond's other port.
+    """
     network = pf.network
-    if network is None or not pf.vfs or pf.eswitch == "switchdev":
+    if network is None or not desired.fdb or not pf.vfs or pf.eswitch == "switchdev" or network.bond_backup:
         return []
-    names = dict.fromkeys(vlan_interface.bridge for vlan_interface in desired.vlan_interfaces if vlan_interface.bridge)
-    bridges = [link for name in names if (link := network.named(name)) and link.kind == "bridge"]
-    ports = {
-        link.master
-        for link in network.links
-        if any(link.name == vlan_interface.name for vlan_interface in desired.vlan_interfaces)
-    }
-    joined = [bridge for bridge in bridges if bridge.ifindex in ports]
+    joined = bridges_above(pf)
     learnt = [mac for bridge in joined for name, mac in network.learnt if name == bridge.name]
     known = {pf.netdev.mac if pf.netdev else "", _NO_MAC, *(vf.settings.mac for vf in pf.vfs if vf.settings)}
     return [mac for mac in dict.fromkeys([*(bridge.mac for bridge in joined), *learnt]) if mac not in known]
+
+
+def bridges_above(pf: Pf) -> list[Link]:
+    """The bridges that stand on the PF, on a VLAN interface or a bond of it, whoever made them."""
+    network, netdev = pf.network, pf.netdev
+    if network is None or netdev is None:
+        return []
+    above = set[int]()
+    first = network.named(netdev.master)
+    todo = [netdev.ifindex, *([first.ifindex] if first else [])]
+    while todo:
+        ifindex = todo.pop()
+        if ifindex not in above:
+            above.add(ifindex)
+            todo += _uppers(ifindex, network)
+    return [link for link in network.links if link.ifindex in above and link.kind == "bridge"]
+
+
+def _uppers(ifindex: int, network: HostNetwork) -> Iterator[int]:
+    for link in network.links:
+        if link.lower == ifindex and link.kind == "vlan":
+            yield link.ifindex
+        if link.ifindex == ifindex and link.master is not None:
+            yield link.master

@@ -8,6 +8,7 @@ from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
+from vfagent.plan.fdb import bridges_above
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.switch import eswitch_notes, wanted_eswitch
 
@@ -33,7 +34,7 @@ def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[s
     keys = (
         (Attribute.HWMODE, desired.hwmode),
         (Attribute.ESWITCH, desired.eswitch),
-        (Attribute.FDB, desired.vlan_interfaces),
+        (Attribute.FDB, desired.fdb and bridges_above(pf)),
     )
     card = {attribute for attribute, value in keys if value}
     refused = sorted((asked | card) & driver_state.unsupported)

@@ -9,7 +9,7 @@ from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
-from vfagent.policy.types import PfMatch, PfRule, Policy, VfCount, VfRule
+from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
 
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
 
@@ -68,6 +68,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         problem=_count_problem(rule, count, pf),
         hwmode=rule.hwmode,
         eswitch=rule.eswitch,
+        fdb=rule.fdb is FdbMode.AUTO,
         shadowed_rules=tuple(other.name for other in policy.pf if other is not rule and matches(other.match, pf, host)),
     )
     return with_vlan_interfaces(policy, rule, desired)

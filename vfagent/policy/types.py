@@ -48,6 +48,11 @@ class EswitchMode(StrEnum):
     SWITCHDEV = "switchdev"
 
 
+class FdbMode(StrEnum):
+    AUTO = "auto"
+    OFF = "off"
+
+
 @frozen(kw_only=True)
 class MetricsTls:
     """metrics_tls: PEM files, reloaded when they change."""
@@ -248,6 +253,13 @@ class PfRule:
     )
     eswitch: EswitchMode | None = field(
         default=None, metadata=key(Choice(EswitchMode), "The mode of the NIC's embedded switch.")
+    )
+    fdb: FdbMode = field(
+        default=FdbMode.AUTO,
+        metadata=key(
+            Choice(FdbMode),
+            "Whether the MACs of bridges above the PF, and of their local ports, are kept in the PF's own FDB.",
+        ),
     )
     allow_management: bool = field(
         default=False,

@@ -9,7 +9,6 @@ from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import (
-    LOCAL_KINDS,
     MANAGED_ALIAS,
     UNMARKED_GROUP,
     Address,
@@ -19,6 +18,7 @@ from vfagent.model.network import (
     Representor,
 )
 from vfagent.reconcile.observe import NETDEVS, management_of, representor_names
+from vfagent.reconcile.observe_fdb import bond_backup, learnt, uppers
 
 Leaving = Callable[[str, str], bool]
 
@@ -37,9 +37,19 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
     switchdev = pf.eswitch == "switchdev"
     moved = host.moves.pending() or host.moves.borrowed()
     kept = driver_state.fdb or driver_state.addressed
-    if not (managed or kept or switchdev or (desired and desired.vlan_interfaces) or moved):
+    above = uppers(host, netdev.name) if desired and desired.fdb and pf.vfs and not switchdev else {}
+    if not (managed or kept or switchdev or (desired and desired.vlan_interfaces) or moved or above):
         return pf
-    return replace(pf, network=_network(host, pf, desired, managed, driver_state))
+    network = _network(host, pf, desired, managed, above)
+    bridges = [link for link in above.values() if link.kind == "bridge"]
+    if bridges or driver_state.fdb:
+        network = replace(
+            network,
+            fdb=host.network.fdb(netdev.ifindex),
+            learnt=learnt(host, bridges),
+            bond_backup=bond_backup(host, netdev.name),
+        )
+    return replace(pf, network=network)
 
 
 def _managed_on(host: Host, parent: str) -> list[str]:
@@ -57,24 +67,20 @@ def is_managed(host: Host, name: str) -> bool:
 
 
 def _network(
-    host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], driver_state: DriverState
+    host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], above: Mapping[int, Link]
 ) -> HostNetwork:
     assert pf.netdev is not None
     moves, borrowed, addresses = host.moves.pending(), host.moves.borrowed(), host.network.addresses()
     moving = (name for move in moves for name in (move.source, move.target))
     names = {*managed, *moving, *(address.source for address in borrowed), *_named(desired)}
-    links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))}
+    links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))} | dict(above)
     for ifindex in _address_owners(desired, addresses):
         if ifindex not in links and (link := host.network.link(ifindex)):
             links[ifindex] = link
-    bridges = [link for link in links.values() if link.kind == "bridge"]
-    bridged = bool(desired and any(vlan_interface.bridge for vlan_interface in desired.vlan_interfaces))
     ways = host.rtnl.management()
     leaving = _leaving(desired, borrowed)
     return HostNetwork(
         links=tuple(_complete(host, link, addresses, ways, leaving) for link in links.values()),
-        fdb=host.network.fdb(pf.netdev.ifindex) if bridged or driver_state.fdb else frozenset(),
-        learnt=_learnt(host, bridges) if bridged else (),
         moves=moves,
         borrowed=borrowed,
         representors=_representors(host, pf) if pf.eswitch == "switchdev" else (),
@@ -122,13 +128,6 @@ def _complete(
     # Read now: a bridge forgets its neighbours when its last port leaves it (neigh_carrier_down()).
     peers = host.network.neighbours(link.ifindex) if any(leaving(link.name, address.text) for address in held) else ()
     return replace(link, addresses=held, management=management_of(host, link.name, ways), peers=peers)
-
-
-def _learnt(host: Host, bridges: list[Link]) -> tuple[tuple[str, str], ...]:
-    entries = [(bridge.name, port, mac) for bridge in bridges for port, mac in host.network.learnt(bridge.ifindex)]
-    ports = {port: host.network.link(port) for port in {port for _, port, _ in entries}}
-    local = {port for port, link in ports.items() if link and link.kind in LOCAL_KINDS}
-    return tuple(sorted((bridge, mac) for bridge, port, mac in entries if port in local))
 
 
 def _representors(host: Host, pf: Pf) -> tuple[Representor, ...]:

@@ -13,6 +13,7 @@ from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
+from vfagent.plan.fdb import bridges_above
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
 from vfagent.plan.step_facts import StepId
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
@@ -114,7 +115,7 @@ class PfState:
     @property
     def bridged(self) -> bool:
         """Whether the FDB of a bridge of the host concerns it."""
-        return self.desired is not None and any(interface.bridge for interface in self.desired.vlan_interfaces)
+        return self.pf is not None and bool(bridges_above(self.pf))
 
     @property
     def remaining(self) -> tuple[Planned, ...]:

@@ -392,6 +392,12 @@ def kubernetes_operators(tree: Tree) -> None:
 
 @fault
 def pf_in_a_bridge(tree: Tree) -> None:
+    pf_in_a_bridge_that_its_fdb_follows(tree)
+    tree.policy(POLICY.replace("vfs = 2", 'vfs = 2\nfdb = "off"'))
+
+
+@fault
+def pf_in_a_bridge_that_its_fdb_follows(tree: Tree) -> None:
     write(tree, "sys/class/net/br0/ifindex", "9\n")
     own = tree.device(PF) / "net/ens1"
     point(own / "master", os.path.relpath(tree.root / "sys/class/net/br0", own))

@@ -180,9 +180,11 @@ def bridged_pf(facts: Facts) -> Iterator[Finding]:
             continue
         if master == "ovs-system":
             problem, advice = "is a port of Open vSwitch", "set its eswitch mode in Open vSwitch or here, not in both"
+        elif desired.fdb:
+            continue  # vfagent adds them itself
         else:
             problem = f"is a port of {master}"
-            advice = f"bridge fdb add MAC dev {netdev.name} for each guest on {master}"
+            advice = f'fdb = "auto" in the rule; or bridge fdb add MAC dev {netdev.name} for each guest on {master}'
         yield Finding(
             "bridged-pf",
             Severity.NOTE,

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PF's FDB and the bridges above the PF, on the fake kernel."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.model.agent import Agent
+from tests.model.devices import PfDevice
+from tests.model.drivers import I40E, IGB
+from tests.model.kernel import Kernel
+from tests.model.test_network import Before, foreign, make, policy_with_vlan_interface
+from vfagent.model.network import Link, VlanTag
+from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount
+
+GUEST = "52:54:00:00:00:01"
+
+
+def _bridge_only(fdb: FdbMode = FdbMode.AUTO) -> Policy:
+    """A rule that knows nothing of the bridge."""
+    rule = PfRule(name="rule", match=PfMatch(pci="*"), vfs=VfCount(number=2), fdb=fdb)
+    return Policy(pf=(rule,), digest="read")
+
+
+def _bridge_on(port: str) -> tuple[Kernel, PfDevice]:
+    """A host with the foreign bridge virbr0 on this port: the PF, a foreign VLAN interface on it, or a bond of it."""
+    kernel, pf = make(Before(bridge=True, kind=IGB))
+    links, netdev = kernel.links, pf.netdev
+    assert netdev is not None
+    bridge = links.created["virbr0"].ifindex
+    match port:
+        case "pf":
+            netdev.master = "virbr0"
+        case "vlan":
+            links.change(links.add_vlan("eno1.20", netdev.ifindex, VlanTag(20)).ifindex, master=bridge)
+        case "bond":
+            netdev.master = links.add(Link("bond0", 0, kind="bond", master=bridge)).name
+        case "vlan on a bond":
+            bond = links.add(Link("bond0", 0, kind="bond"))
+            netdev.master = bond.name
+            links.change(links.add_vlan("bond0.20", bond.ifindex, VlanTag(20)).ifindex, master=bridge)
+    tap = links.add(Link("tap100i0", 0, kind="tun", master=bridge))
+    links.learnt[bridge] = {(tap.ifindex, GUEST), (netdev.ifindex, "52:54:00:00:00:02")}
+    return kernel, pf
+
+
+def _entries(kernel: Kernel, pf: PfDevice) -> set[str]:
+    assert pf.netdev is not None
+    return kernel.links.fdb.get(pf.netdev.ifindex, set())
+
+
+@pytest.mark.parametrize("port", ["pf", "vlan", "bond", "vlan on a bond"])
+def test_the_fdb_follows_a_foreign_bridge_above_the_pf(port: str) -> None:
+    kernel, pf = _bridge_on(port)
+    before = foreign(kernel)
+    agent = Agent(kernel, _bridge_only())
+    agent.settle(pf.address)
+    assert _entries(kernel, pf) == {kernel.links.created["virbr0"].mac, GUEST}
+    assert not agent.converge(pf.address).done
+    kernel.links.learnt.clear()
+    agent.restart(forget=False)
+    agent.settle(pf.address)
+    assert _entries(kernel, pf) == {kernel.links.created["virbr0"].mac}
+    assert foreign(kernel) == before
+
+
+@pytest.mark.parametrize(
+    "after", [_bridge_only(FdbMode.OFF), Policy(digest="read"), None], ids=["off", "rule", "release"]
+)
+def test_a_rule_that_wants_no_fdb_any_more_gets_its_entries_removed(after: Policy | None) -> None:
+    kernel, pf = _bridge_on("pf")
+    agent = Agent(kernel, _bridge_only())
+    agent.settle(pf.address)
+    _entries(kernel, pf).add("02:00:00:00:00:99")  # foreign
+    agent.restart(forget=False)
+    if after is None:
+        agent.release(pf.address)
+    else:
+        agent.policy = after
+        agent.settle(pf.address)
+    assert _entries(kernel, pf) == {"02:00:00:00:00:99"}
+
+
+def test_the_fdb_follows_the_bridge_and_its_local_ports() -> None:
+    kernel, pf = make(Before(bridge=True, kind=IGB))
+    links, agent = kernel.links, Agent(kernel, policy_with_vlan_interface())
+    tap = links.add(Link("vnet0", 0, kind="tun"))
+    uplink = links.add(Link("bond0", 0, kind="bond"))
+    bridge = links.created["virbr0"]
+    links.learnt[bridge.ifindex] = {(tap.ifindex, "52:54:00:00:00:01"), (uplink.ifindex, "52:54:00:00:00:02")}
+    agent.settle(pf.address)
+    assert pf.netdev is not None
+    assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "52:54:00:00:00:01"}
+    links.fdb[pf.netdev.ifindex].add("02:00:00:00:00:99")  # foreign
+    links.learnt.clear()
+    agent.restart(forget=False)
+    agent.settle(pf.address)
+    assert links.fdb[pf.netdev.ifindex] == {bridge.mac, "02:00:00:00:00:99"}
+
+
+def _without_vlan_interfaces() -> Policy:
+    policy = policy_with_vlan_interface()
+    return replace(policy, pf=tuple(replace(rule, vlan=()) for rule in policy.pf))
+
+
+@pytest.mark.parametrize(
+    "after", [_without_vlan_interfaces(), Policy(digest="read"), None], ids=["vlan interface", "rule", "release"]
+)
+def test_fdb_entries_are_removed_with_their_vlan_interface(after: Policy | None) -> None:
+    kernel, pf = make(Before(bridge=True, kind=IGB))
+    agent = Agent(kernel, policy_with_vlan_interface())
+    agent.settle(pf.address)
+    assert pf.netdev is not None
+    entries = kernel.links.fdb[pf.netdev.ifindex]
+    assert entries == {kernel.links.created["virbr0"].mac}
+    entries.add("02:00:00:00:00:99")  # foreign
+    agent.restart(forget=False)
+    if after is None:
+        agent.release(pf.address)
+    else:
+        agent.policy = after
+        agent.settle(pf.address)
+    assert entries == {"02:00:00:00:00:99"}
+
+
+def test_a_full_fdb_is_a_note_and_the_pf_is_converged() -> None:
+    kernel, pf = make(Before(bridge=True, kind=I40E))
+    links, agent = kernel.links, Agent(kernel, policy_with_vlan_interface())
+    tap, bridge = links.add(Link("vnet0", 0, kind="tun")), links.created["virbr0"]
+    links.learnt[bridge.ifindex] = {(tap.ifindex, f"52:54:00:00:00:{number:02x}") for number in range(6)}
+    run = agent.settle(pf.address)
+    assert not run.failures
+    assert run.plan.settled
+    assert "the card's FDB is full: VFs cannot reach 4 MACs of local bridge ports" in run.plan.notes
+    assert pf.netdev is not None
+    assert bridge.mac in links.fdb[pf.netdev.ifindex]
