@@ -60,7 +60,7 @@ def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterat
     if not _driver_is(pf, vf, desired_vf.driver):
         yield f"{name}: driver {vf.driver}, not {desired_vf.driver}"
     possible = _possible(pf, desired_vf.settings) if pf.kind.is_nic else VfSettings()
-    hosts = desired_vf.driver in ("host", vf.driver)  # not one that should be bound to vfio-pci and cannot
+    hosts = desired_vf.driver in ("host", "keep", vf.driver)  # not one that should be bound to vfio-pci and cannot
     if hosts and vf.netdev and possible.mac and vf.netdev.mac != possible.mac:
         yield f"{name}: its netdev's mac {vf.netdev.mac}, not {possible.mac}"
     for attribute in VfSettings.__dataclass_fields__:
@@ -71,6 +71,8 @@ def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterat
 
 def _driver_is(pf: PfDevice, vf: VfDevice, word: str) -> bool:
     match word:
+        case "keep":
+            return True
         case "none":
             return vf.driver is None
         case "host":
@@ -120,3 +122,17 @@ def without_probe_window(present: PfFacts, wanted: PfFacts, policy: Policy) -> P
     """
     window = policy.pf[0].vfs is None and present.autoprobe and not wanted.autoprobe
     return replace(present, autoprobe=False) if window else present
+
+
+def without_lost_new_vfs(present: PfFacts, wanted: PfFacts, policy: Policy) -> PfFacts:
+    """A known limitation: the process was killed, and what it had stored is lost. Then a VF that is to keep its driver
+    and has none cannot be told from one that somebody unbound."""
+    if len(present.vfs) != len(wanted.vfs):
+        return present
+    vfs = (
+        replace(now, driver=goal.driver, override=goal.override)
+        if now.driver is None and policy.pf[0].driver(now.index) == "keep"
+        else now
+        for now, goal in zip(present.vfs, wanted.vfs, strict=True)
+    )
+    return replace(present, vfs=tuple(vfs))

@@ -4,6 +4,7 @@
 from dataclasses import field
 
 from vfagent.frozen import frozen
+from vfagent.model.inventory import VFIO_DRIVER, Vf
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -13,15 +14,25 @@ HOST_DRIVER = "host"
 
 NO_DRIVER = "none"
 
+KEEP_DRIVER = "keep"
+"""The VF's driver is another program's matter: it stays, or stays absent."""
+
 
 @frozen
 class DesiredVf:
     """The desired state of one VF. Settings that are None are not changed."""
 
     index: int
-    driver: str  # a driver's name, HOST_DRIVER or NO_DRIVER
+    driver: str  # a driver's name, HOST_DRIVER, NO_DRIVER or KEEP_DRIVER
     settings: VfSettings
     bridge: str | None = None  # the bridge of its representor
+
+
+def driver_word(vf: Vf) -> str:
+    """What brings its present driver back. A driver that came without an override is to come back without one."""
+    if vf.driver in (None, VFIO_DRIVER) or vf.driver_override:
+        return vf.driver or NO_DRIVER
+    return HOST_DRIVER
 
 
 @frozen

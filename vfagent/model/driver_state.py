@@ -30,14 +30,16 @@ class DriverState:
     fdb: frozenset[str] = frozenset()  # entries that vfagent added to the PF's FDB
     fdb_full: int | None = None  # number of entries the NIC accepted before it refused one
     addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
+    unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none
     most_vfs: int | None = None  # number of VFs the driver created when more were requested
 
     def for_pf(self, pf: Pf) -> "DriverState":
-        """This state if it is valid for the PF as it is now, else an empty one."""
+        """This state if it is valid for the PF as it is now, else an empty one, but for the drivers of unbound VFs: a
+        change of the eswitch mode, for which they were unbound, may have replaced the netdev."""
         ifindex = pf.netdev.ifindex if pf.netdev else None
         if (self.driver, self.ifindex) == (pf.driver, ifindex):
             return self
-        return DriverState(driver=pf.driver, ifindex=ifindex)
+        return DriverState(driver=pf.driver, ifindex=ifindex, unbound=self.unbound)
 
     def with_applied(self, index: int, settings: VfSettings) -> "DriverState":
         return replace(self, applied={**self.applied, index: settings})

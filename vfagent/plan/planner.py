@@ -8,7 +8,7 @@ beyond the plan's horizon. After a plan was executed, the PF is observed and pla
 from dataclasses import replace
 
 from vfagent.frozen import frozen
-from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.pci import PciAddress
@@ -208,12 +208,16 @@ def _plan_rest(
 ) -> Plan:
     quirks = quirks_of(pf.driver)
     present = {vf.index: vf for vf in pf.vfs}
-    pairs = [(present[wanted.index], wanted) for wanted in desired.vfs if wanted.index in present]
+    pairs = [
+        (present[wanted.index], _with_own_driver(wanted, driver_state))
+        for wanted in desired.vfs
+        if wanted.index in present
+    ]
     port = _port_items(desired, pf, quirks)
     settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
     groups = _drivers_by_group(pairs)
     blocked = {vf.index: reason for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups))}
-    drivers = [item for vf, wanted in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, wanted))]
+    drivers = [item for vf, wanted in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, wanted.driver))]
     mode = wanted_eswitch(desired, pf, driver_state)
     switch = mode_change_in_place(pf, mode, _blocker(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
@@ -230,13 +234,19 @@ def _plan_rest(
     )
 
 
+def _with_own_driver(wanted: DesiredVf, driver_state: DriverState) -> DesiredVf:
+    """With the driver that vfagent unbound, or has not bound yet, where the VF keeps its driver."""
+    own = driver_state.unbound.get(wanted.index) if wanted.driver == KEEP_DRIVER else None
+    return wanted if own is None else replace(wanted, driver=own)
+
+
 def _unbound_for_mac(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> ParallelGroup:
     """VFs whose host driver must read a new MAC, to be bound again in the next round.
 
     mlx5 passes a new MAC to no bound driver (sriov-cni).
     """
     macs = {item.step.index: item.step.settings.mac for item in _ready(settings) if isinstance(item.step, ConfigureVf)}
-    hosts = (vf for vf, wanted in pairs if vf.netdevs and wanted.driver in (HOST_DRIVER, vf.driver))
+    hosts = (vf for vf, wanted in pairs if vf.netdevs and wanted.driver in (HOST_DRIVER, KEEP_DRIVER, vf.driver))
     stale = (vf for vf in hosts if macs.get(vf.index) not in (None, vf.netdevs[0].mac))
     return tuple(
         Planned(UnbindDriver(pf.address, vf.index, vf.address), "its driver reads the new MAC when it is bound")
@@ -294,7 +304,8 @@ def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned |
 def _drivers_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
     groups: _Groups = {}
     for vf, wanted in pairs:
-        groups.setdefault(vf.iommu_group, {})[vf.address] = wanted.driver
+        driver = (vf.driver or NO_DRIVER) if wanted.driver == KEEP_DRIVER else wanted.driver
+        groups.setdefault(vf.iommu_group, {})[vf.address] = driver
     return groups
 
 

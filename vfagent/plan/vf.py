@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from vfagent.frozen import frozen
-from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredVf
+from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import VFIO_DRIVER, Netdev, Pf, Vf, vf_in_use
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
@@ -76,12 +76,13 @@ def plan_new_settings(pf: Pf, desired: DesiredVf, driver_state: DriverState, qui
 
 def plan_new_driver(pf: Pf, desired: DesiredVf) -> Iterator[Planned]:
     if desired.driver != NO_DRIVER:
-        driver = None if desired.driver == HOST_DRIVER else desired.driver
+        driver = None if desired.driver in (HOST_DRIVER, KEEP_DRIVER) else desired.driver
         yield Planned(BindDriver(pf.address, desired.index, None, driver), "a new VF")
 
 
 def believed(driver_state: DriverState, pf: Pf) -> DriverState:
-    """Without the applied settings of VFs that were reset or created anew: what their driver reports has changed."""
+    """Without the applied settings of VFs that were reset or created anew: what their driver reports has changed; and
+    without the drivers of VFs that have one again, or that another program has taken meanwhile."""
     reported = {vf.index: vf.settings or VfSettings() for vf in pf.vfs}
     kept = {
         index: applied
@@ -89,8 +90,10 @@ def believed(driver_state: DriverState, pf: Pf) -> DriverState:
         if index in reported and difference(applied, reported[index], applied).empty
     }
     most = None if driver_state.most_vfs is not None and len(pf.vfs) > driver_state.most_vfs else driver_state.most_vfs
-    same = (kept, most) == (driver_state.applied, driver_state.most_vfs)
-    return driver_state if same else replace(driver_state, applied=kept, most_vfs=most)
+    driverless = {vf.index for vf in pf.vfs if vf.driver is None and vf.driver_override is None}
+    unbound = {index: driver for index, driver in driver_state.unbound.items() if index in driverless}
+    same = (kept, most, unbound) == (driver_state.applied, driver_state.most_vfs, driver_state.unbound)
+    return driver_state if same else replace(driver_state, applied=kept, most_vfs=most, unbound=unbound)
 
 
 def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:
@@ -140,8 +143,8 @@ def _found(change: VfSettings, reported: VfSettings) -> str:
     return "found " + ", ".join(part for part in parts if part)
 
 
-def plan_driver(pf: Pf, vf: Vf, desired: DesiredVf) -> Planned | Deferred | None:
-    step = _driver_step(pf, vf, desired.driver)
+def plan_driver(pf: Pf, vf: Vf, driver: str) -> Planned | Deferred | None:
+    step = _driver_step(pf, vf, driver)
     if step is None:
         return None
     reason = f"found {vf.driver or 'no driver'}"
@@ -152,6 +155,8 @@ def plan_driver(pf: Pf, vf: Vf, desired: DesiredVf) -> Planned | Deferred | None
 
 
 def _driver_step(pf: Pf, vf: Vf, driver: str) -> Step | None:
+    if driver == KEEP_DRIVER:
+        return None
     if driver == NO_DRIVER:
         unbound = vf.driver is None and vf.driver_override is None
         return None if unbound else UnbindDriver(pf.address, vf.index, vf.address)

@@ -87,8 +87,8 @@ def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
 
 
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:
-    vf = next((vf_rule for vf_rule in rule.vf if index in vf_rule.index), VfRule())
-    return DesiredVf(index=index, driver=vf.driver, settings=_settings(vf, index, seed), bridge=vf.bridge)
+    vf = rule.named(index) or VfRule()
+    return DesiredVf(index=index, driver=rule.driver(index), settings=_settings(vf, index, seed), bridge=vf.bridge)
 
 
 def _settings(vf: VfRule, index: int, seed: int) -> VfSettings:

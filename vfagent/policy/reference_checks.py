@@ -132,17 +132,19 @@ def _check_vfs(rule: PfRule, reference: VfReference, at: Location) -> Iterator[P
     count = rule.vfs.number if rule.vfs else None
     if reference.indices is None:
         if not any(vf.driver == "vfio-pci" for vf in rule.vf):
-            yield at.problem(_wrong_driver(reference))
+            kept = any(vf.driver == "keep" for vf in rule.vf)
+            yield at.problem(_no_vf_for_guests(reference, kept=kept))
         return
     last = max((high for _, high in reference.indices.ranges or ()), default=0)
     if count is not None and last >= count:
         yield at.problem(f"found {quoted(str(reference))}, allowed is 0 to {count - 1}: the rule creates {count} VFs")
         return
     indices = _indices(reference) if reference.indices.ranges else range(count or 1)
-    unsuitable = next((index for index in indices if _driver(rule, index) != "vfio-pci"), None)
+    unsuitable = next((index for index in indices if not _for_guests(rule, index)), None)
     if unsuitable is not None:
         vf = VfReference(rule.name, IndexSet(((unsuitable, unsuitable),)))
-        yield at.problem(_wrong_driver(vf, _driver(rule, unsuitable)))
+        driver = rule.driver(unsuitable)
+        yield at.problem(_not_named(vf) if driver == "keep" else _wrong_driver(vf, driver))
 
 
 def _indices(reference: VfReference) -> Iterator[int]:
@@ -150,11 +152,25 @@ def _indices(reference: VfReference) -> Iterator[int]:
     return islice(reference.indices.within(LARGEST_COUNT) if reference.indices else iter(()), _MOST_RULES)
 
 
-def _driver(rule: PfRule, index: int) -> str:
-    return next((vf.driver for vf in rule.vf if index in vf.index), "host")
+def _for_guests(rule: PfRule, index: int) -> bool:
+    """With `driver = "keep"` another program binds it to vfio-pci; a VF that nobody named is that program's alone."""
+    named = rule.named(index)
+    return named is not None and named.driver in ("vfio-pci", "keep")
 
 
-def _wrong_driver(reference: VfReference, driver: str = "host") -> str:
+def _not_named(reference: VfReference) -> str:
+    allowed = 'a VF with driver = "vfio-pci", or with driver = "keep" where another program binds it to vfio-pci'
+    return f"found {quoted(str(reference))}, which no [[pf.vf]] of the rule includes, allowed is {allowed}"
+
+
+def _no_vf_for_guests(reference: VfReference, *, kept: bool) -> str:
+    """Any VF of a rule means one that the policy binds: of those that keep their driver another program chooses."""
+    index = f', or an index, such as "{reference.label}:0", as the rule has driver = "keep"' if kept else ""
+    allowed = f'a rule that has a [[pf.vf]] with driver = "vfio-pci"{index}'
+    return f"found {quoted(str(reference))}, whose rule binds no VF to vfio-pci, allowed is {allowed}"
+
+
+def _wrong_driver(reference: VfReference, driver: str) -> str:
     return f'found {quoted(str(reference))}, whose driver is "{driver}", allowed is a VF with driver = "vfio-pci"'
 
 

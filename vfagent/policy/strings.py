@@ -30,8 +30,15 @@ _INDEX = "(?:0|[1-9][0-9]{0,4})"
 _INDICES = rf"{_INDEX}(?:-{_INDEX})?(?:, ?{_INDEX}(?:-{_INDEX})?)*|\*"
 # RFC 4173, as iPXE parses it: all parts but server and target may be empty.
 _ISCSI = r"iscsi:(?:\[[^\]]+\]|[^:\[\]]+):[0-9a-zA-Z]*:[0-9]*:[0-9a-fA-F-]*:[^:].*"
-_DRIVER_WORDS = ("vfio-pci", "host", "none")
-_DRIVER_ALLOWED = '"vfio-pci", "host", "none", or the name of a driver'
+_DRIVER_WORDS = ("vfio-pci", "host", "keep", "none")
+_DRIVER_ALLOWED = '"vfio-pci", "host", "keep", "none", or the name of a driver'
+# Words of other programs, and of people, that are no driver's name.
+_NO_DRIVERS = {
+    **dict.fromkeys(("auto", "automatic", "default", "kernel", "linux", "native", "netdev", "netdevice"), "host"),
+    **dict.fromkeys(("dpdk", "guest", "kvm", "passthrough", "pci-passthrough", "qemu", "vm"), "vfio-pci"),
+    **dict.fromkeys(("as-is", "ignore", "leave", "unchanged", "unmanaged"), "keep"),
+    **dict.fromkeys(("detached", "empty", "false", "no", "null", "off", "unbind", "unbound"), "none"),
+}
 _LABEL = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
 
 
@@ -69,8 +76,8 @@ def _mac(text: str) -> str | None:
 
 
 def _driver(text: str) -> str:
-    """Any driver name is allowed, but not a misspelling of a keyword."""
-    keyword = nearest(text, _DRIVER_WORDS, 2)
+    """Any driver name is allowed, but neither a misspelling of a keyword nor a word that means one."""
+    keyword = _NO_DRIVERS.get(text.lower()) or nearest(text, _DRIVER_WORDS, 2)
     if keyword is None or keyword == text or (text.startswith(keyword) and len(text) > len(keyword) + 1):  # host1x
         return text
     raise ValueError(f'allowed is {_DRIVER_ALLOWED}, did you mean "{keyword}"?')

@@ -8,6 +8,7 @@ from dataclasses import field
 from enum import StrEnum
 
 from vfagent.frozen import frozen
+from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER
 from vfagent.model.vf_settings import LinkState, VlanProtocol
 from vfagent.policy import strings
 from vfagent.policy.guest_rules import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule
@@ -142,7 +143,8 @@ class VfRule:
         default="host",
         metadata=key(
             strings.DRIVER,
-            "The VF's driver: `vfio-pci` for guests, `host` for the kernel's default VF driver, `none` for no driver.",
+            "The VF's driver: `vfio-pci` for guests, `host` for the kernel's default VF driver, `none` for no driver,"
+            " `keep` for whichever it has; a VF that vfagent creates then gets its host driver.",
         ),
     )
     # "stable", None for "keep", or a template such as 52:54:00:bb:00:{index:02x} in lower case
@@ -267,11 +269,26 @@ class PfRule:
     )
     vf: tuple[VfRule, ...] = field(
         default=(),
-        metadata=key(ArrayOfTables(VfRule, 4096), "Settings of its VFs; the first that includes a VF applies."),
+        metadata=key(
+            ArrayOfTables(VfRule, 4096),
+            "Settings of its VFs; the first that includes a VF applies. A VF that none includes keeps its driver and"
+            " settings. With `vfs` and without any `[[pf.vf]]`, all VFs get their host driver.",
+        ),
     )
     vlan: tuple[VlanRule, ...] = field(
         default=(), metadata=key(ArrayOfTables(VlanRule, 4094), "VLAN interfaces of the host on the PF.")
     )
+
+    def named(self, index: int) -> VfRule | None:
+        """The first [[pf.vf]] that includes this VF."""
+        return next((vf for vf in self.vf if index in vf.index), None)
+
+    def driver(self, index: int) -> str:
+        """A VF that no [[pf.vf]] names is not this rule's. Only a rule that has nothing but `vfs` names all of them."""
+        named = self.named(index)
+        if named is None:
+            return HOST_DRIVER if self.vfs is not None and not self.vf else KEEP_DRIVER
+        return named.driver
 
 
 @frozen(kw_only=True)

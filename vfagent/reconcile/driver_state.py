@@ -4,6 +4,7 @@
 from dataclasses import fields, replace
 from typing import assert_never
 
+from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, driver_word
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.model.vf_settings import Attribute, VfSettings
 from vfagent.plan.network_steps import (
@@ -22,7 +23,6 @@ from vfagent.plan.network_steps import (
     SetLink,
     SetRepresentor,
 )
-from vfagent.plan.planner import Plan
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -33,6 +33,7 @@ from vfagent.plan.steps import (
     Step,
     UnbindDriver,
 )
+from vfagent.reconcile.reports import Observed
 
 
 def record_result(driver_state: DriverState, step: Step, result: StepResult) -> DriverState:
@@ -72,14 +73,28 @@ def _over(new: VfSettings, old: VfSettings) -> VfSettings:
     return replace(old, **values)
 
 
-def before_steps(driver_state: DriverState, plan: Plan) -> DriverState:
+def before_steps(driver_state: DriverState, observed: Observed) -> DriverState:
     """The driver state to store before the first step, so that it is right after a kill at any time.
 
     What was set on VFs that are about to be replaced is forgotten, so that it does not count for the new ones. FDB
-    entries that are about to be added are vfagent's own: the kernel does not say who made an entry.
+    entries that are about to be added are vfagent's own: the kernel does not say who made an entry. VFs that keep their
+    driver are bound again to what they had, and new ones to their host driver.
     """
-    steps = [planned.step for planned in plan.steps]
+    steps = [planned.step for planned in observed.plan.steps]
     if driver_state.applied and any(isinstance(step, SetNumvfs) for step in steps):
         driver_state = driver_state.without_vfs()
+    if unbound := _about_to_be_unbound(observed):
+        driver_state = replace(driver_state, unbound=driver_state.unbound | unbound)
     added = {step.mac for step in steps if isinstance(step, AddFdb)}
     return replace(driver_state, fdb=driver_state.fdb | added) if added - driver_state.fdb else driver_state
+
+
+def _about_to_be_unbound(observed: Observed) -> dict[int, str]:
+    if observed.pf is None or observed.desired is None:
+        return {}
+    kept = {vf.index for vf in observed.desired.vfs if vf.driver == KEEP_DRIVER}
+    steps = [planned.step for planned in observed.plan.steps]
+    if any(isinstance(step, SetNumvfs) and step.count for step in steps):
+        return dict.fromkeys(kept, HOST_DRIVER)
+    unbound = {step.index for step in steps if isinstance(step, UnbindDriver)}
+    return {vf.index: driver_word(vf) for vf in observed.pf.vfs if vf.index in kept & unbound}

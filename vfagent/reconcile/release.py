@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from vfagent.errors import RefusedError, VfagentError
 from vfagent.kernel.protocols import Host
-from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.desired import DesiredPf, DesiredVf, driver_word
 from vfagent.model.driver_state import DriverState
-from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
+from vfagent.model.inventory import Pf, Vf, pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.planner import plan_pf
@@ -78,17 +78,10 @@ def _with_own_network(host: Host, pf: Pf, desired: DesiredPf, driver_state: Driv
 
 def as_desired(was: Pf) -> DesiredPf:
     """The baseline as something to converge to."""
-    vfs = tuple(DesiredVf(vf.index, _driver_word(vf), _settable(vf)) for vf in was.vfs)
+    vfs = tuple(DesiredVf(vf.index, driver_word(vf), _settable(vf)) for vf in was.vfs)
     return DesiredPf(
         was.address, "baseline", len(was.vfs), None, vfs, allow_management=True, hwmode=was.hwmode, eswitch=was.eswitch
     )
-
-
-def _driver_word(vf: Vf) -> str:
-    """A driver that came without an override is to come back without one."""
-    if vf.driver in (None, VFIO_DRIVER) or vf.driver_override:
-        return vf.driver or NO_DRIVER
-    return HOST_DRIVER
 
 
 def _settable(vf: Vf) -> VfSettings:

@@ -77,7 +77,7 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             failures.append(_not_held(steps))
             break
         warnings += _keep_baseline(state, observed)
-        driver_state = _store(state, task.address, before_steps(driver_state, observed.plan), driver_state)
+        driver_state = _store(state, task.address, before_steps(driver_state, observed), driver_state)
         driver_state, failed = run_plan(observed.plan, host, driver_state, emit)
         failures += failed
         if failed:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.guest.hosts import PF, managed, pf, placed, policy_of, vf
 from vfagent.guests.spec.placement import place
-from vfagent.model.inventory import Vf
+from vfagent.model.inventory import Netdev, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.policy.types import GuestRule, PfMatch, PfRule, Policy, VfCount, VfRule
 
@@ -30,6 +30,20 @@ def guest(name: str, *vfs: str, more: str = "") -> str:
 def test_a_guest_gets_the_vf_it_names(tmp_path: Path) -> None:
     policy = policy_of(tmp_path, ONE + guest("x", "a:2"))
     assert placed(policy, pf(1)) == {"x": "01/2"}
+
+
+def test_on_a_vf_that_keeps_its_driver_that_driver_decides(tmp_path: Path) -> None:
+    kept = ONE.replace('driver = "vfio-pci"', 'driver = "keep"')
+    policy = policy_of(tmp_path, kept + guest("x", "a:0") + guest("y", "a:1") + guest("z", "a:2"))
+    idle = Netdev("ens1v1", 7, "52:54:00:00:00:02", None, 1500, admin_up=False)
+    hosts = replace(vf(1, 1, driver="igbvf"), driver_override=None, netdevs=(idle,))
+    vfs = (vf(1, 0), hosts, replace(vf(1, 2, driver=None), driver_override=None), vf(1, 3))
+    waits = "until another program binds it to vfio-pci"
+    assert placed(policy, pf(1, vfs)) == {
+        "x": "01/0",
+        "y": f"0000:01:00.0/vf1: keeps driver igbvf, {waits}",
+        "z": f"0000:01:00.0/vf2: keeps no driver, {waits}",
+    }
 
 
 def test_guests_with_any_vf_do_not_get_vfs_that_others_name(tmp_path: Path) -> None:

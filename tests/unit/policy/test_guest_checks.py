@@ -186,7 +186,21 @@ def test_a_label_without_index_needs_a_rule_with_vfs_for_guests(problems: Proble
     assert not key_problems(problems, guest('vfs = ["storage"]', DHCP))
     pf = '[[pf]]\nname = "other"\nmatch = { driver = "x" }\n'
     assert key_problems(problems, pf, guest('vfs = ["other"]', DHCP)) == [
-        'guest[0].vfs[0]: found "other", whose driver is "host", allowed is a VF with driver = "vfio-pci"'
+        'guest[0].vfs[0]: found "other", whose rule binds no VF to vfio-pci, allowed is a rule that has a [[pf.vf]]'
+        ' with driver = "vfio-pci"'
+    ]
+
+
+def test_a_vf_that_keeps_its_driver_is_named_by_its_index(problems: Problems) -> None:
+    pf = '[[pf]]\nname = "other"\nmatch = { driver = "x" }\n[[pf.vf]]\nindex = "0"\ndriver = "keep"\n'
+    assert not key_problems(problems, pf, guest('vfs = ["other:0"]', DHCP))
+    assert key_problems(problems, pf, guest('vfs = ["other"]', DHCP)) == [
+        'guest[0].vfs[0]: found "other", whose rule binds no VF to vfio-pci, allowed is a rule that has a [[pf.vf]]'
+        ' with driver = "vfio-pci", or an index, such as "other:0", as the rule has driver = "keep"'
+    ]
+    assert key_problems(problems, pf, guest('vfs = ["other:1"]', DHCP)) == [
+        'guest[0].vfs[0]: found "other:1", which no [[pf.vf]] of the rule includes, allowed is a VF with'
+        ' driver = "vfio-pci", or with driver = "keep" where another program binds it to vfio-pci'
     ]
 
 

@@ -52,22 +52,24 @@ def test_the_nearest_keyword_is_suggested_for_a_mistyped_one(problems: Problems,
     ("word", "meant"),
     [
         *[(word, "vfio-pci") for word in ("vfio_pci", "vfio", "VFIO-PCI", "vfio-pcii")],
-        *[("Host", "host"), ("hots", "host"), ("non", "none"), ("None", "none")],
+        *[("Host", "host"), ("hots", "host"), ("non", "none"), ("None", "none"), ("kepe", "keep")],
+        *[(word, "host") for word in ("auto", "Default", "kernel", "netdevice", "native")],
+        *[("dpdk", "vfio-pci"), ("passthrough", "vfio-pci"), ("unmanaged", "keep"), ("off", "none")],
     ],
 )
 def test_a_misspelled_driver_keyword_is_refused(problems: Problems, word: str, meant: str) -> None:
     (line,) = problems(f'{PF}[[pf.vf]]\ndriver = "{word}"')
     assert line == (
-        f'policy.toml:5:10: pf[0].vf[0].driver: found "{word}", allowed is "vfio-pci", "host", "none", or the name of a'
-        f' driver, did you mean "{meant}"?'
+        f'policy.toml:5:10: pf[0].vf[0].driver: found "{word}", allowed is "vfio-pci", "host", "keep", "none", or the'
+        f' name of a driver, did you mean "{meant}"?'
     )
 
 
 @pytest.mark.parametrize(
     "word",
     [
-        *("vfio-pci", "host", "none", "iavf", "mlx5_vfio_pci", "xe-vfio-pci", "hisi_acc_vfio_pci", "virtio-pci"),
-        *("pci-stub", "igb_uio", "uio_pci_generic", "host1x"),
+        *("vfio-pci", "host", "keep", "none", "iavf", "mlx5_vfio_pci", "xe-vfio-pci", "hisi_acc_vfio_pci"),
+        *("virtio-pci", "pci-stub", "igb_uio", "uio_pci_generic", "host1x"),
     ],
 )
 def test_any_other_driver_name_is_accepted(problems: Problems, word: str) -> None:

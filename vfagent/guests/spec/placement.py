@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vfagent.frozen import frozen
 from vfagent.guests.spec.unit_values import numbers
-from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.desired import KEEP_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.guest_unit import GuestVf
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, vf_in_use
 from vfagent.model.pci import PciAddress
@@ -182,12 +182,15 @@ def _guest_vf(managed: ManagedPf, vf: Vf) -> GuestVf:
 
 def not_ready(managed: ManagedPf, vf: Vf, desired: DesiredVf | None) -> str | None:
     """Why a guest cannot get this VF now."""
-    if desired is None or desired.driver != VFIO_DRIVER:
+    if desired is None or desired.driver not in (VFIO_DRIVER, KEEP_DRIVER):
         return "the policy does not bind it to vfio-pci"
     if why := vf_in_use(vf, nic=managed.pf.is_nic):
         return why
     if vf.driver != VFIO_DRIVER:
-        return "is not bound to vfio-pci yet"
+        keeps = (
+            f"keeps {f'driver {vf.driver}' if vf.driver else 'no driver'}, until another program binds it to vfio-pci"
+        )
+        return keeps if desired.driver == KEEP_DRIVER else "is not bound to vfio-pci yet"
     return next(_unfinished(managed, vf.index), None)
 
 
