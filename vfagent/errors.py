@@ -22,8 +22,8 @@ class PolicyError(VfagentError):
         self.problems = problems
 
 
-class FewerError(VfagentError):
-    """The driver created fewer VFs than requested: `made`."""
+class WrongCountError(VfagentError):
+    """The driver created another number of VFs than requested: `made`."""
 
     def __init__(self, message: str, *, made: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

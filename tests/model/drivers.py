@@ -21,6 +21,7 @@ class PfDriver:
     vfs_need_up: bool = False  # while the netdev is down, VFs are neither created nor removed
     down_errno: int = 0  # what a write to sriov_numvfs returns then
     most_vfs: int | None = None  # creates that many, and returns success, when asked for more
+    all_or_none: bool = False  # creates totalvfs, whatever it is asked for, and returns success
     rate_needs_carrier: bool = False
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
@@ -55,6 +56,8 @@ I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
 SILENT = PfDriver("silent", "silentvf", unreported=frozenset({Attribute.TRUST, Attribute.SPOOF_CHECK}))
 BNX2X = PfDriver("bnx2x", "bnx2x", vfs_need_up=True, down_errno=errno.EINVAL)
 FEW = PfDriver("few", "fewvf", most_vfs=2)
+ALL = PfDriver("all", "allvf", reports=False, is_nic=False, all_or_none=True)
+QAT = PfDriver("4xxx", "4xxxvf", reports=False, is_nic=False, all_or_none=True)
 VIRTIO = PfDriver(
     "virtio-pci",
     "virtio-pci",

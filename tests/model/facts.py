@@ -44,6 +44,7 @@ def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
     count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
     if count > pf.totalvfs:
         return []
+    count = pf.totalvfs if count and pf.kind.all_or_none else count
     differences = [] if len(pf.vfs) == count else [f"{len(pf.vfs)} VFs, not {count}"]
     if pf.netdev and desired.mtu and pf.netdev.mtu < desired.mtu:
         differences.append(f"MTU {pf.netdev.mtu}")

@@ -101,6 +101,7 @@ class Kernel:
                 refuse(pf.kind.down_errno)  # bnx2x_sriov_configure
             return  # bnxt_sriov_configure returns 0 all the same
         if count:
+            count = pf.totalvfs if pf.kind.all_or_none else count
             self._create(pf, count if pf.kind.most_vfs is None else min(count, pf.kind.most_vfs))
         else:
             self.remove_vfs(pf)

@@ -11,7 +11,8 @@ from tests.model import foreign, ledger
 from tests.model.agent import Agent, Run
 from tests.model.budget import examples
 from tests.model.devices import VFIO, Groups, PfDevice
-from tests.model.drivers import BNXT, FEW, I40E, IGB, PfDriver
+from tests.model.drivers import ALL, BNXT, FEW, I40E, IGB, QAT, PfDriver
+from tests.model.effects import Kind
 from tests.model.facts import pf_facts, shortcomings
 from tests.model.hosts import Card, Port, cards, make_host, ports
 from tests.model.policies import policies, policy_of
@@ -63,6 +64,26 @@ def test_fewer_vfs_than_asked_for_are_configured_and_not_created_again() -> None
     assert [(vf.driver, vf.settings.vlan) for vf in pf.vfs] == [(VFIO, Vlan(10))] * 2
     assert tuple(map(str, run.plan.problems)) == ("the driver creates only 2 of the 4 VFs that rule 'rule' asks for",)
     assert agent.converge(pf.address).done == []
+
+
+@pytest.mark.parametrize("driver", [ALL, QAT])
+def test_vfs_of_a_driver_that_makes_all_or_none_are_made_once(driver: PfDriver) -> None:
+    kernel = make_host((Port(driver, totalvfs=8),))
+    (pf,) = kernel.present()
+    agent = Agent(kernel, policy_of(3, VfRule(driver=VFIO)))
+    run = agent.settle(pf.address)
+    assert [vf.driver for vf in pf.vfs] == [VFIO] * 3 + [None] * 5
+    text = f"driver {driver} makes 8 VFs where rule 'rule' asks for 3: ask for vfs = \"max\""
+    assert tuple(map(str, run.plan.problems)) == (text,)
+    agent.restart(forget=False)
+    assert agent.converge(pf.address).done == []
+    agent.policy = policy_of(8, VfRule(driver=VFIO))
+    effects = agent.settle(pf.address).done
+    assert [vf.driver for vf in pf.vfs] == [VFIO] * 8
+    assert not any(effect.kind is Kind.NUMVFS for effect in effects)
+    agent.policy = policy_of(0)
+    assert not agent.settle(pf.address).plan.problems
+    assert pf.vfs == []
 
 
 def test_a_port_is_brought_up_first_where_its_driver_needs_that_for_vfs() -> None:

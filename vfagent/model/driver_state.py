@@ -15,7 +15,7 @@ class StepResult:
     unsupported: frozenset[Attribute] = frozenset()
     applied: VfSettings = VfSettings()
     full: bool = False
-    made: int | None = None  # number of VFs, if the driver created fewer than requested
+    made: int | None = None  # number of VFs, if the driver created another than requested
 
 
 @frozen
@@ -32,6 +32,7 @@ class DriverState:
     addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
     unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none
     most_vfs: int | None = None  # number of VFs the driver created when more were requested
+    least_vfs: int | None = None  # number of VFs the driver created when fewer were requested
 
     def for_pf(self, pf: Pf) -> "DriverState":
         """This state if it is valid for the PF as it is now, else an empty one, but for the drivers of unbound VFs: a
@@ -45,8 +46,10 @@ class DriverState:
         return replace(self, applied={**self.applied, index: settings})
 
     def updated(self, result: StepResult) -> "DriverState":
-        most = self.most_vfs if result.made is None else result.made
-        return replace(self, unsupported=self.unsupported | result.unsupported, most_vfs=most)
+        return replace(self, unsupported=self.unsupported | result.unsupported)
+
+    def with_made(self, made: int, asked: int) -> "DriverState":
+        return replace(self, most_vfs=made) if made < asked else replace(self, least_vfs=made)
 
     def without_vfs(self) -> "DriverState":
         """The state after the VFs were removed: their settings are gone with them."""

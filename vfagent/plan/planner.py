@@ -82,15 +82,14 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
         return replace(plan, problems=(Problem(f"eswitch {desired.eswitch} could not be set"), *plan.problems))
     notes = plan_notes(desired, pf, driver_state)
     if waiting := _waiting(pf):
-        return Plan(waiting=(waiting,), notes=notes)
+        return Plan(notes=notes) if _nothing_to_do(desired, pf) else Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
         return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
-    if fewer := _fewer(desired, driver_state):
-        plan = plan_pf(fewer, pf, driver_state)
-        short = (
-            f"the driver creates only {fewer.numvfs} of the {desired.numvfs} VFs that rule {desired.rule!r} asks for"
-        )
-        return replace(plan, problems=(Problem(short), *plan.problems))
+    if other := _other_count(desired, pf, driver_state):
+        numvfs, problem = other
+        possible = replace(desired, numvfs=numvfs, vfs=tuple(vf for vf in desired.vfs if vf.index < numvfs))
+        plan = plan_pf(possible, pf, driver_state)
+        return replace(plan, problems=(problem, *plan.problems))
     mode = wanted_eswitch(desired, pf, driver_state)
     recreate = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
     if not recreate and (desired.numvfs is None or desired.numvfs == len(pf.vfs)):
@@ -105,12 +104,29 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
     return plan if mode else with_network(plan, desired, pf, driver_state)
 
 
-def _fewer(desired: DesiredPf, driver_state: DriverState) -> DesiredPf | None:
-    """The desired PF with as many VFs as the driver creates, where it is known to create fewer than the policy asks."""
-    most = driver_state.most_vfs
-    if most is None or desired.numvfs is None or desired.numvfs <= most:
+def _nothing_to_do(desired: DesiredPf, pf: Pf) -> bool:
+    """Whether `vfs = 0` is all that is asked of a PF whose driver is absent, or is vfio-pci: then it has none."""
+    asked = (desired.numvfs, desired.mtu, desired.hwmode, desired.eswitch, desired.vlan_interfaces)
+    return pf.driver in (None, VFIO_DRIVER) and asked == (0, None, None, None, ()) and not pf.vfs
+
+
+def _other_count(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[int, Problem] | None:
+    """How many VFs the driver creates, where it is known to create another number than the policy asks for.
+
+    VFs that the policy does not ask for are there and left alone: to remove all and ask again would give as many.
+    """
+    asked, most = desired.numvfs, driver_state.most_vfs
+    if not asked:
         return None
-    return replace(desired, numvfs=most, vfs=tuple(vf for vf in desired.vfs if vf.index < most))
+    if most is not None and asked > most:
+        text = f"the driver creates only {most} of the {asked} VFs that rule {desired.rule!r} asks for"
+        return most, Problem(text)
+    least = pf.totalvfs if quirks_of(pf.driver).all_or_none else driver_state.least_vfs
+    if least is None or asked >= least:
+        return None
+    ask = '"max"' if least == pf.totalvfs else least
+    text = f"driver {pf.driver} makes {least} VFs where rule {desired.rule!r} asks for {asked}: ask for vfs = {ask}"
+    return least, Problem(text)
 
 
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:

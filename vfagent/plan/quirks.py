@@ -26,6 +26,8 @@ class Quirks:
     hwmode: bool = False
     # The eswitch mode is changed while VFs exist and are unbound; with other drivers, while there are no VFs.
     eswitch_with_vfs: bool = False
+    # The driver makes all VFs of its card or none, whatever number is written.
+    all_or_none: bool = False
     # How many FDB entries the card serves, where it silently ignores the rest.
     most_fdb: int | None = None
 
@@ -57,6 +59,8 @@ _QUIRKS = {
     "bnx2x": Quirks(up_before_vfs=True),
     "be2net": Quirks(hwmode=True),
     "nfp": Quirks(eswitch=True),
+    # QAT, adf_sriov_configure: pci_enable_sriov(pdev, totalvfs)
+    **dict.fromkeys(("dh895xcc", "c6xx", "c3xxx", "4xxx", "420xx", "6xxx"), Quirks(all_or_none=True)),
 }
 _DEFAULT = Quirks()
 

@@ -89,11 +89,13 @@ def believed(driver_state: DriverState, pf: Pf) -> DriverState:
         for index, applied in driver_state.applied.items()
         if index in reported and difference(applied, reported[index], applied).empty
     }
-    most = None if driver_state.most_vfs is not None and len(pf.vfs) > driver_state.most_vfs else driver_state.most_vfs
+    present, most, least = len(pf.vfs), driver_state.most_vfs, driver_state.least_vfs
+    most = None if most is not None and present > most else most
+    least = None if least is not None and 0 < present < least else least
     driverless = {vf.index for vf in pf.vfs if vf.driver is None and vf.driver_override is None}
     unbound = {index: driver for index, driver in driver_state.unbound.items() if index in driverless}
-    same = (kept, most, unbound) == (driver_state.applied, driver_state.most_vfs, driver_state.unbound)
-    return driver_state if same else replace(driver_state, applied=kept, most_vfs=most, unbound=unbound)
+    now = replace(driver_state, applied=kept, most_vfs=most, least_vfs=least, unbound=unbound)
+    return driver_state if now == driver_state else now
 
 
 def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[VfSettings, str | None], ...]:

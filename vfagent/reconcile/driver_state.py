@@ -40,7 +40,8 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
     driver_state = driver_state.updated(result)
     match step:
         case SetNumvfs():
-            return driver_state.without_vfs()
+            driver_state = driver_state.without_vfs()
+            return driver_state if result.made is None else driver_state.with_made(result.made, step.count)
         case ConfigureVf():
             before = driver_state.applied.get(step.index)
             applied = result.applied if before is None else _over(result.applied, before)

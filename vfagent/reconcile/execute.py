@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import NoReturn
 
-from vfagent.errors import FewerError, RefusedError, StepError
+from vfagent.errors import RefusedError, StepError, WrongCountError
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.inventory import pf_in_use, vf_in_use
@@ -85,12 +85,16 @@ def _set_numvfs(step: SetNumvfs, host: Host, *, force: bool) -> None:
 
 def _wrong_count(step: SetNumvfs, before: int, made: int) -> NoReturn:
     """The write succeeded without effect: bnxt_sriov_configure answers 0 while its port is down or in a reset, and
-    cuts the count to the rings it has."""
-    if made == before or made >= step.count:
+    cuts the count to the rings it has. adf_sriov_configure makes all VFs of its card, whatever it is asked for."""
+    if made == before or not step.count:
         text = f"{step.pf}: cannot {step.describe()}: the driver reported success, but there are {made}"
         raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: the port is down, or in a reset")
-    hint = "its firmware or configuration allows no more; ask for what it gives"
-    raise FewerError(f"{step.pf}: cannot {step.describe()}: the driver made {made}", made=made, hint=hint)
+    fewer, more = (
+        "its firmware or configuration allows no more; ask for what it gives",
+        "it makes no fewer; ask for them",
+    )
+    text = f"{step.pf}: cannot {step.describe()}: the driver made {made}"
+    raise WrongCountError(text, made=made, hint=fewer if made < step.count else more)
 
 
 def _guard_all(step: SetNumvfs, host: Host) -> None:

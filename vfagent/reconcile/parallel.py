@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vfagent.errors import FewerError, RefusedError, VfagentError
+from vfagent.errors import RefusedError, VfagentError, WrongCountError
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.plan.planner import Plan
@@ -89,7 +89,7 @@ class _GroupRun(threading.Thread):
         try:
             self._keep(step, execute(step, self.host))
         except VfagentError as error:
-            if isinstance(error, FewerError):
+            if isinstance(error, WrongCountError):
                 self._keep(step, StepResult(made=error.made))
             refused = isinstance(error, RefusedError)
             failure = Failure(step.KIND, str(error), error.hint, error.retryable, refused)
