@@ -19,6 +19,7 @@ from tests.host.namespace import add_veth, ip, link, run
 from vfagent.errors import StepError
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
+from vfagent.kernel.neighbours import FdbEntry
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
@@ -120,7 +121,17 @@ def test_learned_macs_come_with_the_bridges_port() -> None:
     port = add_veth("p0", "w0", up=True)
     ip("link", "set", "p0", "master", "br0")
     run("bridge", "fdb", "add", "52:54:00:00:00:01", "dev", "p0", "master", "static")
-    assert network.learnt(int(link("br0")["ifindex"])) == ((port, "52:54:00:00:00:01"),)
+    bridge = int(link("br0")["ifindex"])
+    assert network.learnt(bridge) == (FdbEntry(port, bridge, "52:54:00:00:00:01", own=False, static=True),)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_neighbours_are_read_with_their_macs() -> None:
+    port = add_veth("p0", "w0", up=True)
+    ip("neigh", "add", "192.0.2.7", "lladdr", "52:54:00:00:00:01", "dev", "p0", "nud", "stale")
+    ip("neigh", "add", "2001:db8::7", "lladdr", "52:54:00:00:00:02", "dev", "p0", "nud", "permanent")
+    ip("neigh", "add", "192.0.2.8", "dev", "p0", "lladdr", "52:54:00:00:00:03", "nud", "failed")
+    assert network.neighbour_macs()[port] == {"52:54:00:00:00:01", "52:54:00:00:00:02"}
 
 
 class Peer:

@@ -9,7 +9,10 @@ import pytest
 from tests.host.namespace import add_veth, ip, link, run
 from tests.host.tree import put
 from vfagent.kernel.host_network import KernelNetwork
-from vfagent.reconcile.observe_fdb import bond_backup, learnt, uppers
+from vfagent.model.driver_state import DriverState
+from vfagent.model.inventory import Netdev
+from vfagent.model.network import HostNetwork
+from vfagent.reconcile.observe_fdb import bond_backup, uppers, with_fdb
 from vfagent.store.identity import open_host
 
 GUEST, FAR = "52:54:00:00:00:01", "52:54:00:00:00:02"
@@ -27,6 +30,19 @@ def add_pf_in_a_bridge() -> None:
     ip("link", "set", "veth0", "master", "other", "up")
 
 
+def network_of(pf: str, wire: frozenset[str] = frozenset()) -> HostNetwork:
+    host, shown = open_host(), link(pf)
+    netdev = Netdev(
+        name=pf, ifindex=int(shown["ifindex"]), mac=shown["address"], permanent_mac=None, mtu=1500, admin_up=True
+    )
+    return with_fdb(host, netdev, HostNetwork(), uppers(host, pf), DriverState(wire=wire))
+
+
+def at_ports(bridge: str) -> set[tuple[int, str]]:
+    entries = KernelNetwork().learnt(int(link(bridge)["ifindex"]))
+    return {(entry.ifindex, entry.mac) for entry in entries}
+
+
 @pytest.mark.usefixtures("kernel")
 def test_a_bridge_on_the_pf_itself_is_above_it() -> None:
     add_pf_in_a_bridge()
@@ -38,8 +54,22 @@ def test_only_what_local_ports_brought_counts() -> None:
     add_pf_in_a_bridge()
     run("bridge", "fdb", "add", GUEST, "dev", "tap0", "master", "static")
     run("bridge", "fdb", "add", FAR, "dev", "pf0", "master", "static")
-    host = open_host()
-    assert learnt(host, list(uppers(host, "pf0").values())) == (("vmbr0", GUEST),)
+    assert network_of("pf0").learnt == (("vmbr0", GUEST),)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_neighbour_that_was_on_the_wire_is_known_after_a_guest_has_sent_with_its_mac() -> None:
+    add_pf_in_a_bridge()
+    ip("neigh", "add", "192.0.2.9", "lladdr", FAR, "dev", "vmbr0", "nud", "stale")
+    ip("neigh", "add", "192.0.2.10", "lladdr", GUEST, "dev", "vmbr0", "nud", "stale")
+    run("bridge", "fdb", "add", GUEST, "dev", "tap0", "master", "static")
+    run("bridge", "fdb", "add", FAR, "dev", "pf0", "master", "static")
+    before = network_of("pf0")
+    assert before.wire == {FAR}
+    run("bridge", "fdb", "replace", FAR, "dev", "tap0", "master", "static")
+    after = network_of("pf0", before.wire)
+    assert after.learnt == (("vmbr0", GUEST),)
+    assert after.on_the_wire == (("tap0", FAR),)
 
 
 @pytest.mark.usefixtures("kernel")
@@ -54,10 +84,10 @@ def test_a_bridge_ports_own_fdb_is_not_its_bridges() -> None:
     network.add_fdb(pf, GUEST)
     assert network.fdb(pf) - before == {GUEST}
     assert FAR not in network.fdb(pf)
-    assert (pf, GUEST) not in network.learnt(int(link("vmbr0")["ifindex"]))
+    assert at_ports("vmbr0") == {(pf, FAR)}
     network.remove_fdb(pf, GUEST)
     assert network.fdb(pf) == before
-    assert (pf, FAR) in network.learnt(int(link("vmbr0")["ifindex"]))
+    assert at_ports("vmbr0") == {(pf, FAR)}
 
 
 @pytest.mark.parametrize(("state", "backup"), [("backup", True), ("active", False), (None, False)])

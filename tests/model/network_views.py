@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
 from tests.model.network import Links
+from vfagent.kernel.neighbours import FdbEntry
 from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Borrowed, Link, Move, Route, VlanTag
 
 Act = Callable[[Effect], None]
@@ -74,8 +75,12 @@ class NetworkView:
     def fdb(self, ifindex: int) -> frozenset[str]:
         return frozenset(self._links.fdb.get(ifindex, set()))
 
-    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
-        return tuple(sorted(self._links.learnt.get(bridge, set())))
+    def learnt(self, bridge: int) -> tuple[FdbEntry, ...]:
+        entries = sorted(self._links.learnt.get(bridge, set()))
+        return tuple(FdbEntry(port, bridge, mac, own=False, static=False) for port, mac in entries)
+
+    def neighbour_macs(self) -> Mapping[int, frozenset[str]]:
+        return {ifindex: frozenset(macs) for ifindex, macs in self._links.neighbour_macs.items()}
 
     def add_fdb(self, ifindex: int, mac: str) -> None:
         self._do(Kind.FDB, self._name(ifindex), f"add {mac}", lambda: self._add_fdb(ifindex, mac))

@@ -11,9 +11,10 @@ from tests.model.drivers import I40E, IGB
 from tests.model.kernel import Kernel
 from tests.model.test_network import Before, foreign, make, policy_with_vlan_interface
 from vfagent.model.network import Link, VlanTag
+from vfagent.plan.local_macs import MOST_PER_PORT
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount
 
-GUEST = "52:54:00:00:00:01"
+GUEST, TARGET = "52:54:00:00:00:01", "02:00:00:00:00:77"
 
 
 def _bridge_only(fdb: FdbMode = FdbMode.AUTO) -> Policy:
@@ -79,6 +80,63 @@ def test_a_rule_that_wants_no_fdb_any_more_gets_its_entries_removed(after: Polic
         agent.policy = after
         agent.settle(pf.address)
     assert _entries(kernel, pf) == {"02:00:00:00:00:99"}
+
+
+def _tap(kernel: Kernel, name: str) -> int:
+    links = kernel.links
+    return (links.created.get(name) or links.add(Link(name, 0, kind="tun"))).ifindex
+
+
+def _sends(kernel: Kernel, tap: str, *macs: str) -> None:
+    """The bridge has each MAC at one port only: the one it came from last."""
+    bridge = kernel.links.created["virbr0"].ifindex
+    known = kernel.links.learnt[bridge]
+    known -= {entry for entry in known if entry[1] in macs}
+    known |= {(_tap(kernel, tap), mac) for mac in macs}
+
+
+@pytest.mark.parametrize("through", ["virbr0", "eno1.30"])
+def test_a_guest_that_sends_with_the_mac_of_the_storage_target_does_not_get_it(through: str) -> None:
+    """The target is a neighbour of the host, through the guest's bridge or on another network of the PF."""
+    kernel, pf = _bridge_on("pf")
+    links, netdev = kernel.links, pf.netdev
+    assert netdev is not None
+    links.add_vlan("eno1.30", netdev.ifindex, VlanTag(30))
+    links.neighbour_macs[links.created[through].ifindex] = {TARGET}
+    links.learnt[links.created["virbr0"].ifindex].add((netdev.ifindex, TARGET))
+    agent = Agent(kernel, _bridge_only())
+    agent.settle(pf.address)
+    _sends(kernel, "tap100i0", TARGET)
+    agent.restart(forget=False)
+    run = agent.settle(pf.address)
+    assert _entries(kernel, pf) == {links.created["virbr0"].mac, GUEST}
+    assert run.plan.settled
+    assert f"tap100i0 uses {TARGET}, the MAC of a host on the wire: VFs reach it only there" in run.plan.notes
+
+
+def test_a_guest_that_is_a_neighbour_of_the_host_is_no_host_on_the_wire() -> None:
+    kernel, pf = _bridge_on("pf")
+    kernel.links.neighbour_macs[kernel.links.created["virbr0"].ifindex] = {GUEST}
+    agent = Agent(kernel, _bridge_only())
+    agent.settle(pf.address)
+    assert GUEST in _entries(kernel, pf)
+    assert not agent.converge(pf.address).done
+
+
+def test_a_guest_that_floods_the_bridge_makes_few_steps_and_displaces_nobody() -> None:
+    kernel, pf = _bridge_on("pf")
+    agent = Agent(kernel, _bridge_only())
+    _sends(kernel, "tap200i0", "52:54:00:00:00:09")
+    agent.settle(pf.address)
+    _sends(kernel, "tap100i0", *(f"06:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(3000)))
+    run = agent.settle(pf.address)
+    assert len(_entries(kernel, pf)) == 1 + MOST_PER_PORT + 1
+    assert {GUEST, "52:54:00:00:00:09"} <= _entries(kernel, pf)
+    assert run.plan.settled
+    assert (
+        f"more than {MOST_PER_PORT} MACs are behind tap100i0: VFs reach only {MOST_PER_PORT} of them" in run.plan.notes
+    )
+    assert not agent.converge(pf.address).done
 
 
 def test_the_fdb_follows_the_bridge_and_its_local_ports() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vfagent.kernel.iproute import ask, rtnetlink, setter
+from vfagent.kernel.neighbours import FdbEntry, fdb_entries, neighbour_macs
 from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Link, VlanTag
 from vfagent.model.vf_settings import VlanProtocol
 
@@ -86,13 +87,15 @@ class KernelNetwork:
 
     def fdb(self, ifindex: int) -> frozenset[str]:
         """The unicast entries of a device's own FDB."""
-        return frozenset(mac for index, _, flags, mac in _entries() if index == ifindex and flags & _NTF_SELF)
+        return frozenset(entry.mac for entry in fdb_entries() if entry.ifindex == ifindex and entry.own)
 
-    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
-        """The MACs that a bridge reaches, each with the port's ifindex; without its own and its ports' MACs."""
-        entries = (entry for entry in _entries() if entry[1] == bridge and not entry[2] & _NTF_SELF)
+    def learnt(self, bridge: int) -> tuple[FdbEntry, ...]:
+        entries = (entry for entry in fdb_entries() if entry.master == bridge and not entry.own)
         # With VLANs a MAC has an entry for each; kernel 6.12 lists one without twice.
-        return tuple(dict.fromkeys((index, mac) for index, _, _, mac in entries))
+        return tuple(dict.fromkeys(entries))
+
+    def neighbour_macs(self) -> Mapping[int, frozenset[str]]:
+        return neighbour_macs()
 
     def add_fdb(self, ifindex: int, mac: str) -> None:
         _request(lambda ip: ip.fdb("add", ifindex=ifindex, lladdr=mac))
@@ -155,17 +158,6 @@ def _state(ip: Any, ifindex: int, address: str, family: int) -> int:
 def _request(request: Callable[[Any], object]) -> None:
     with rtnetlink() as ip:
         ask(lambda: request(ip))
-
-
-def _entries() -> Iterable[tuple[int, int | None, int, str]]:
-    """The unicast entries of all bridges and devices, without the ports' own MACs: ifindex, master, flags, MAC."""
-    with rtnetlink() as ip:
-        messages = ask(lambda: list(ip.fdb("dump")))
-    for message in messages:
-        mac, master, flags = message.get_attr("NDA_LLADDR"), message.get_attr("NDA_MASTER"), message["flags"]
-        own = message["state"] & _PERMANENT and not flags & _NTF_SELF
-        if mac and not own and not int(mac[:2], 16) & 1:
-            yield message["ifindex"], master, flags, mac
 
 
 def _broadcast(address: str) -> str:

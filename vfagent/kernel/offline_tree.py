@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
+from vfagent.kernel.neighbours import FdbEntry
 from vfagent.kernel.protocols import LinkFacts, Sysfs
 from vfagent.model.network import Address, Link, Route, VlanTag
 from vfagent.model.pci import PciAddress
@@ -80,8 +81,11 @@ class NoNetwork:
     def fdb(self, ifindex: int) -> frozenset[str]:
         return frozenset()
 
-    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
+    def learnt(self, bridge: int) -> tuple[FdbEntry, ...]:
         return ()
+
+    def neighbour_macs(self) -> Mapping[int, frozenset[str]]:
+        return {}
 
     def by(self, ifindex: int) -> tuple[Route, ...]:
         return ()

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Protocol
 
 from vfagent.frozen import frozen
+from vfagent.kernel.neighbours import FdbEntry
 from vfagent.model.network import Address, Borrowed, Link, Move, Route, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -98,8 +99,11 @@ class Network(Protocol):
     def fdb(self, ifindex: int) -> frozenset[str]:
         """The unicast entries of a device's own FDB."""
 
-    def learnt(self, bridge: int) -> tuple[tuple[int, str], ...]:
-        """The MACs that a bridge reaches, each with the port's ifindex."""
+    def learnt(self, bridge: int) -> tuple[FdbEntry, ...]:
+        """The MACs that a bridge reaches by its ports, without its own and its ports' MACs."""
+
+    def neighbour_macs(self) -> Mapping[int, frozenset[str]]:
+        """The MACs of the host's neighbours (ARP, NDP), by ifindex."""
 
     def add_fdb(self, ifindex: int, mac: str) -> None: ...
 

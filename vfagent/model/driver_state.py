@@ -29,6 +29,7 @@ class DriverState:
     hwmode: str | None = None  # as set, on a driver that does not report it
     fdb: frozenset[str] = frozenset()  # entries that vfagent added to the PF's FDB
     fdb_full: int | None = None  # number of entries the NIC accepted before it refused one
+    wire: frozenset[str] = frozenset()  # neighbours of the host that a bridge above the PF had on the wire
     addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
     unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none
     most_vfs: int | None = None  # number of VFs the driver created when more were requested

@@ -132,12 +132,17 @@ class Representor:
 class HostNetwork:
     """The host's own network on one PF: links that the policy names or vfagent created, and what is above the PF.
 
-    `fdb` are the static entries of the PF's own FDB, `learnt` the MACs that each bridge learned on local ports.
+    `fdb` are the static entries of the PF's own FDB, `learnt` the MACs behind local ports of bridges that may go into
+    it. `crowded` and `on_the_wire` say what may not: plan/local_macs.py. `wire` are the host's neighbours through these
+    bridges that were on the wire when they were first seen.
     """
 
     links: tuple[Link, ...] = ()
     fdb: frozenset[str] = frozenset()
     learnt: tuple[tuple[str, str], ...] = ()  # (bridge, MAC)
+    crowded: tuple[str, ...] = ()  # ports
+    on_the_wire: tuple[tuple[str, str], ...] = ()  # (port, MAC)
+    wire: frozenset[str] = frozenset()
     moves: tuple[Move, ...] = ()  # started and not known to be complete
     borrowed: tuple[Borrowed, ...] = ()
     representors: tuple[Representor, ...] = ()

@@ -12,6 +12,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.vf_settings import Attribute
+from vfagent.plan.local_macs import MOST_PER_PORT
 from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.vf import Planned
@@ -21,10 +22,10 @@ _NO_MAC = "00:00:00:00:00:00"
 
 def plan_fdb(
     desired: DesiredPf, pf: Pf, driver_state: DriverState, quirks: Quirks
-) -> tuple[tuple[Planned, ...], str | None]:
-    """The steps, and a note where the FDB has no room for all MACs."""
+) -> tuple[tuple[Planned, ...], tuple[str, ...]]:
+    """The steps, and notes on the MACs that the FDB does not get."""
     if pf.netdev is None or pf.network is None:
-        return (), None
+        return (), ()
     wanted, entries, ifindex = _wanted(desired, pf), pf.network.fdb, pf.netdev.ifindex
     limit = _limit(driver_state, quirks, others=len(entries - driver_state.fdb))
     kept = wanted if limit is None else wanted[:limit]
@@ -34,8 +35,15 @@ def plan_fdb(
     missing = () if Attribute.FDB in driver_state.unsupported else tuple(mac for mac in kept if mac not in entries)
     additions = [Planned(AddFdb(pf.address, ifindex, mac), "VFs could not reach it") for mac in missing]
     beyond = len(wanted) - len(kept)
-    note = f"the card's FDB is full: VFs cannot reach {beyond} MACs of local bridge ports"
-    return (*removals, *additions), note if beyond else None
+    full = (f"the card's FDB is full: VFs cannot reach {beyond} MACs of local bridge ports",) if beyond else ()
+    return (*removals, *additions), (*full, *(_left_out(pf.network) if wanted else ()))
+
+
+def _left_out(network: HostNetwork) -> Iterator[str]:
+    for port in network.crowded:
+        yield f"more than {MOST_PER_PORT} MACs are behind {port}: VFs reach only {MOST_PER_PORT} of them"
+    for port, mac in network.on_the_wire:
+        yield f"{port} uses {mac}, the MAC of a host on the wire: VFs reach it only there"
 
 
 def _limit(driver_state: DriverState, quirks: Quirks, others: int) -> int | None:

@@ -132,7 +132,7 @@ def _other_count(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
     """The plan, with the host's network on this PF, hwmode and FDB."""
     network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _blocker(desired, pf))
-    entries, note = plan_fdb(desired, pf, driver_state, quirks_of(pf.driver))
+    entries, fdb_notes = plan_fdb(desired, pf, driver_state, quirks_of(pf.driver))
     mode = (hwmode,) if isinstance(hwmode, Planned) else ()
     groups = (mode, *network.groups, plan_representors(desired, pf), entries)
     deferred = network.deferred + ((hwmode,) if isinstance(hwmode, Deferred) else ())
@@ -142,7 +142,7 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverSta
         deferred=plan.deferred + deferred,
         waiting=plan.waiting + network.waiting,
         problems=plan.problems + network.problems,
-        notes=plan.notes + ((note,) if note else ()),
+        notes=plan.notes + fdb_notes,
         lacking=(
             *map(str, network.problems),
             *(f"{item.step.describe()} is deferred" for item in network.deferred),

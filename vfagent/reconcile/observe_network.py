@@ -18,7 +18,7 @@ from vfagent.model.network import (
     Representor,
 )
 from vfagent.reconcile.observe import NETDEVS, management_of, representor_names
-from vfagent.reconcile.observe_fdb import bond_backup, learnt, uppers
+from vfagent.reconcile.observe_fdb import Uppers, uppers, with_fdb
 
 Leaving = Callable[[str, str], bool]
 
@@ -41,15 +41,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
     if not (managed or kept or switchdev or (desired and desired.vlan_interfaces) or moved or above):
         return pf
     network = _network(host, pf, desired, managed, above)
-    bridges = [link for link in above.values() if link.kind == "bridge"]
-    if bridges or driver_state.fdb:
-        network = replace(
-            network,
-            fdb=host.network.fdb(netdev.ifindex),
-            learnt=learnt(host, bridges),
-            bond_backup=bond_backup(host, netdev.name),
-        )
-    return replace(pf, network=network)
+    return replace(pf, network=with_fdb(host, netdev, network, above, driver_state))
 
 
 def _managed_on(host: Host, parent: str) -> list[str]:
@@ -66,9 +58,7 @@ def is_managed(host: Host, name: str) -> bool:
     )
 
 
-def _network(
-    host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], above: Mapping[int, Link]
-) -> HostNetwork:
+def _network(host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], above: Uppers) -> HostNetwork:
     assert pf.netdev is not None
     moves, borrowed, addresses = host.moves.pending(), host.moves.borrowed(), host.network.addresses()
     moving = (name for move in moves for name in (move.source, move.target))

@@ -69,6 +69,8 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
         observed = replace(observe_and_plan(task, host, driver_state, number), began=began)
         if observed.pf is not None:
             driver_state = believed(driver_state.for_pf(observed.pf), observed.pf)
+            if observed.pf.network:
+                driver_state = replace(driver_state, wire=observed.pf.network.wire)
         emit(observed)
         steps = observed.plan.steps
         if task.dry or not steps or task.suspended.covers(steps) or task.address in state.released():
