@@ -41,10 +41,6 @@ class StepError(VfagentError):
         super().__init__(message, hint=hint, retryable=retryable)
         self.errno = errno
 
-    @property
-    def unsupported(self) -> bool:
-        return self.errno in (_errno.EOPNOTSUPP, _errno.EPROTONOSUPPORT)
-
 
 class RefusedError(VfagentError):
     """The request would disturb a VF in use."""
@@ -53,6 +49,16 @@ class RefusedError(VfagentError):
         super().__init__(message, hint=hint, retryable=False)
 
 
+ENOTSUPP = 524
+"""The kernel's own "not supported" (linux/errno.h), which drivers pass to user space although libc does not know it."""
+
+UNSUPPORTED = (_errno.EOPNOTSUPP, _errno.EPROTONOSUPPORT, ENOTSUPP)
+
+
 def errno_text(number: int) -> str:
     """`EBUSY (Device or resource busy)`."""
+    if number == ENOTSUPP:
+        return f"ENOTSUPP ({_os.strerror(_errno.EOPNOTSUPP)})"
+    if number == _errno.EOPNOTSUPP:
+        return f"EOPNOTSUPP ({_os.strerror(number)})"  # Python says ENOTSUP
     return f"{_errno.errorcode.get(number, number)} ({_os.strerror(number)})"

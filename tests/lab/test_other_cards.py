@@ -47,6 +47,7 @@ spoof_check = true
 trust = true
 link_state = "enable"
 max_tx_rate = 1000
+optional = ["mac", "vlan", "spoof_check"]
 
 [[pf]]
 name = "disks"

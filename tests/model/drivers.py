@@ -5,6 +5,7 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vfagent.errors import ENOTSUPP
 from vfagent.model.vf_settings import Attribute
 
 _RESETTING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE})
@@ -65,7 +66,15 @@ VIRTIO = PfDriver(
     reports=False,
     virtio=True,
 )
+REFUSING = PfDriver(
+    "refusing",
+    "refusingvf",
+    refuses={Attribute.VLAN: errno.EOPNOTSUPP, Attribute.SPOOF_CHECK: ENOTSUPP, Attribute.TRUST: errno.EOPNOTSUPP},
+    unreported=frozenset({Attribute.TRUST}),
+)
+# ice_set_vf_bw: while DCB is on
+DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP})
 NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False)
 
-DRIVERS = (IGB, MLX5, BNXT, BNX2X, I40E, SILENT, VIRTIO, NVME)
+DRIVERS = (IGB, MLX5, BNXT, BNX2X, I40E, SILENT, VIRTIO, REFUSING, DCB, NVME)
 NIC_DRIVERS = tuple(driver for driver in DRIVERS if driver.is_nic and driver.reports)

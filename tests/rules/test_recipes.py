@@ -44,7 +44,7 @@ for reported in (False, None):
     desired = desired_pf(policy, pf, HostIdentity("host", "0" * 32))
     plan = plan_pf(desired, pf, DriverState())
     print([planned.step.describe() for planned in plan.steps], [planned.step.changes for planned in plan.steps])
-    refused = DriverState(driver="ice", ifindex=3, unsupported=frozenset({Attribute.RSS_QUERY}))
+    refused = DriverState(driver="ice", ifindex=3, unsupported={Attribute.RSS_QUERY: ""})
     plan = plan_pf(desired, pf, refused)
     print([planned.step.describe() for planned in plan.steps], plan.notes)
 info = dict(attributes(b"".join(packed(0, VfSettings(rss_query=True)))))

@@ -5,6 +5,7 @@ import errno
 
 import pytest
 
+from vfagent.errors import errno_text
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network_steps import CreateBridge
 from vfagent.plan.steps import SetAdminState, Step
@@ -19,3 +20,8 @@ def test_any_step_where_all_is_read_only_says_why(step: Step) -> None:
     assert cause == ": it is read-only here"
     assert "another host's tree" in (hint or "")
     assert not retryable
+
+
+def test_the_two_numbers_for_not_supported_have_the_kernel_s_names() -> None:
+    assert errno_text(95) == "EOPNOTSUPP (Operation not supported)"
+    assert errno_text(524) == "ENOTSUPP (Operation not supported)"

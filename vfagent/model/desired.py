@@ -26,6 +26,7 @@ class DesiredVf:
     driver: str  # a driver's name, HOST_DRIVER, NO_DRIVER or KEEP_DRIVER
     settings: VfSettings
     bridge: str | None = None  # the bridge of its representor
+    optional: tuple[str, ...] = ()  # isolation that it can be without, by attribute
 
 
 def driver_word(vf: Vf) -> str:

@@ -5,14 +5,14 @@ from dataclasses import field, replace
 
 from vfagent.frozen import frozen
 from vfagent.model.inventory import Pf
-from vfagent.model.vf_settings import Attribute, VfSettings
+from vfagent.model.vf_settings import ISOLATING, Attribute, VfSettings
 
 
 @frozen
 class StepResult:
     """What a step that did not fail revealed about the driver. `full`: the FDB accepts no more entries."""
 
-    unsupported: frozenset[Attribute] = frozenset()
+    unsupported: dict[Attribute, str] = field(default_factory=dict)  # refused, with the kernel's answer
     applied: VfSettings = VfSettings()
     full: bool = False
     made: int | None = None  # number of VFs, if the driver created another than requested
@@ -24,7 +24,7 @@ class DriverState:
 
     driver: str | None = None
     ifindex: int | None = None
-    unsupported: frozenset[Attribute] = frozenset()
+    unsupported: dict[Attribute, str] = field(default_factory=dict)  # refused lately, with the kernel's answer
     applied: dict[int, VfSettings] = field(default_factory=dict)
     hwmode: str | None = None  # as set, on a driver that does not report it
     fdb: frozenset[str] = frozenset()  # entries that vfagent added to the PF's FDB
@@ -47,11 +47,15 @@ class DriverState:
         return replace(self, applied={**self.applied, index: settings})
 
     def updated(self, result: StepResult) -> "DriverState":
-        return replace(self, unsupported=self.unsupported | result.unsupported)
+        return replace(self, unsupported={**self.unsupported, **result.unsupported})
 
     def with_made(self, made: int, asked: int) -> "DriverState":
         return replace(self, most_vfs=made) if made < asked else replace(self, least_vfs=made)
 
     def without_vfs(self) -> "DriverState":
-        """The state after the VFs were removed: their settings are gone with them."""
-        return replace(self, applied={}, hwmode=None)
+        """The state after the VFs were removed: their settings are gone with them.
+
+        What isolates a VF is tried again on the new ones: "not supported" may have been true of that moment alone.
+        """
+        kept = {attribute: answer for attribute, answer in self.unsupported.items() if attribute not in ISOLATING}
+        return replace(self, applied={}, hwmode=None, unsupported=kept)

@@ -33,6 +33,10 @@ class Attribute(StrEnum):
     FDB = "fdb"
 
 
+ISOLATING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.VLAN_PROTOCOL, Attribute.SPOOF_CHECK, Attribute.TRUST})
+"""What keeps a VF's user within its network and its address."""
+
+
 @frozen
 class Vlan:
     """A VF's port VLAN. ID 0 with qos 0 means none."""

@@ -9,6 +9,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import bridges_above
+from vfagent.plan.isolation import demanded, less
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.switch import eswitch_notes, wanted_eswitch
 
@@ -30,17 +31,19 @@ def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: Driv
 
 
 def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[str, ...]:
-    asked = {attribute for vf in desired.vfs for attribute in _attributes(vf.settings)}
+    asked = {attribute for vf in desired.vfs for attribute in _attributes(less(vf.settings, demanded(vf)))}
     keys = (
         (Attribute.HWMODE, desired.hwmode),
         (Attribute.ESWITCH, desired.eswitch),
         (Attribute.FDB, desired.fdb and bridges_above(pf)),
     )
     card = {attribute for attribute, value in keys if value}
-    refused = sorted((asked | card) & driver_state.unsupported)
+    refused = sorted((asked | card) & driver_state.unsupported.keys())
     later = _later_notes(desired, pf, wanted_eswitch(desired, pf, driver_state))
     unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
-    nothing = ("the PF has no netdev: VF settings do not apply",) if asked and not pf.is_nic else ()
+    nothing = (
+        ("the PF has no netdev: VF settings do not apply",) if asked and pf.netdev is None and not pf.is_nic else ()
+    )
     return (*unsupported, *eswitch_notes(desired, pf), *later, *nothing)
 
 

@@ -13,6 +13,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.plan.fdb import plan_fdb
+from vfagent.plan.isolation import plan_isolation
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.notes import plan_notes, rates_waiting
@@ -85,10 +86,16 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
         return Plan(notes=notes) if _nothing_to_do(desired, pf) else Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
         return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
+    plan = _plan_vfs(desired, pf, driver_state, notes)
+    return replace(plan, problems=(*plan.problems, *plan_isolation(desired, pf, driver_state)))
+
+
+def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tuple[str, ...]) -> Plan:
+    """The number of VFs, what each is to have, and the host's network."""
     if other := _other_count(desired, pf, driver_state):
         numvfs, problem = other
         possible = replace(desired, numvfs=numvfs, vfs=tuple(vf for vf in desired.vfs if vf.index < numvfs))
-        plan = plan_pf(possible, pf, driver_state)
+        plan = _plan_vfs(possible, pf, driver_state, notes)
         return replace(plan, problems=(problem, *plan.problems))
     mode = wanted_eswitch(desired, pf, driver_state)
     recreate = mode is not None and bool(pf.vfs) and not quirks_of(pf.driver).eswitch_with_vfs
@@ -233,7 +240,12 @@ def _plan_rest(
     settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
     groups = _drivers_by_group(pairs)
     blocked = {vf.index: reason for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups))}
-    drivers = [item for vf, wanted in pairs if vf.index not in blocked and (item := plan_driver(pf, vf, wanted.driver))]
+    # Another program may open a VF as soon as it is bound: not without its isolation.
+    loose = {problem.vf for problem in plan_isolation(desired, pf, driver_state)} if pf.netdev else set()
+    kept = {
+        vf.index for vf, wanted in pairs if vf.index in blocked or (vf.index in loose and wanted.driver != NO_DRIVER)
+    }
+    drivers = [item for vf, wanted in pairs if vf.index not in kept and (item := plan_driver(pf, vf, wanted.driver))]
     mode = wanted_eswitch(desired, pf, driver_state)
     switch = mode_change_in_place(pf, mode, _blocker(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):

@@ -58,7 +58,7 @@ def plan_settings(
     for part, blocker in _split(change, use, quirks):
         if not part.empty:
             step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
-            reason = _found(part, vf.settings or applied)
+            reason = found(part, vf.settings or applied)
             yield Deferred(step, reason, f"vf{vf.index}: {blocker}") if blocker else Planned(step, reason)
 
 
@@ -135,7 +135,8 @@ def _normal(value: object) -> object:
     return Vlan(0) if isinstance(value, Vlan) and value.id == 0 else value
 
 
-def _found(change: VfSettings, reported: VfSettings) -> str:
+def found(change: VfSettings, reported: VfSettings) -> str:
+    """What is there now of the attributes of `change`: the reason of a step."""
     present = {
         field.name: getattr(reported, field.name) if getattr(change, field.name) is not None else None
         for field in fields(change)

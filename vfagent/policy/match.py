@@ -88,7 +88,8 @@ def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
 
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:
     vf = rule.named(index) or VfRule()
-    return DesiredVf(index=index, driver=rule.driver(index), settings=_settings(vf, index, seed), bridge=vf.bridge)
+    settings = _settings(vf, index, seed)
+    return DesiredVf(index, rule.driver(index), settings, bridge=vf.bridge, optional=vf.optional)
 
 
 def _settings(vf: VfRule, index: int, seed: int) -> VfSettings:

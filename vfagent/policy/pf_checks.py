@@ -58,6 +58,7 @@ def _legacy_bridges(rule: PfRule, at: Location) -> Iterator[Problem]:
 def _check_vf(vf: VfRule, rule: PfRule, at: Location) -> Iterator[Problem]:
     yield from _index_range(vf, rule, at)
     yield from _vlan_tag(vf, at)
+    yield from _optional(vf, at)
     if vf.max_tx_rate and vf.min_tx_rate is not None and vf.min_tx_rate > vf.max_tx_rate:
         yield (at / "min_tx_rate").problem(f"found {vf.min_tx_rate}, allowed is at most max_tx_rate, {vf.max_tx_rate}")
 
@@ -82,6 +83,22 @@ def _vlan_tag(vf: VfRule, at: Location) -> Iterator[Problem]:
             yield (at / "qos").problem(f"found {vf.qos} with vlan 0, allowed is 0: without a VLAN there is no tag")
         if vf.vlan_protocol is VlanProtocol.DOT1AD:
             yield (at / "vlan_protocol").problem('found "802.1ad" with vlan 0, allowed is "802.1Q"')
+
+
+def _optional(vf: VfRule, at: Location) -> Iterator[Problem]:
+    asked = {
+        "mac": vf.mac is not None,
+        "vlan": vf.vlan is not None,
+        "spoof_check": vf.spoof_check is True,
+        "trust": vf.trust is False,
+    }
+    meant = {"spoof_check": "spoof_check = true", "trust": "trust = false"}
+    for number, name in enumerate(vf.optional):
+        if name in vf.optional[:number]:
+            yield (at / "optional" / number).problem(f"found {quoted(name)} a second time, allowed is once")
+        elif not asked[name]:
+            text = f"found {quoted(name)} without {meant.get(name, name)}, allowed is isolation that the rule asks for"
+            yield (at / "optional" / number).problem(text)
 
 
 def _repeated_indices(rule: PfRule, at: Location) -> Iterator[Problem]:

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _MTU = Integer(68, 65535)
+OPTIONAL = ("mac", "vlan", "spoof_check", "trust")  # the keys that isolate a VF
 _RATE = Integer(0, 4294967295)
 
 
@@ -188,6 +189,14 @@ class VfRule:
     bridge: str | None = field(
         default=None,
         metadata=key(strings.INTERFACE, "In switchdev mode, the bridge of the VF's representor."),
+    )
+    optional: tuple[str, ...] = field(
+        default=(),
+        metadata=key(
+            Array(Choice(OPTIONAL), len(OPTIONAL)),
+            "The isolation of this rule that a VF may be without where the NIC refuses it: then it is a note. Without"
+            " this key the VF is not ready and its guest waits.",
+        ),
     )
 
 

@@ -47,7 +47,7 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
             applied = result.applied if before is None else _over(result.applied, before)
             return driver_state.with_applied(step.index, applied)
         case SetEswitch() if not result.unsupported:
-            return replace(driver_state, unsupported=frozenset())  # mlx5: no VLANs of VFs in switchdev mode
+            return replace(driver_state, unsupported={})  # mlx5: no VLANs of VFs in switchdev mode
         case SetHwmode() if Attribute.HWMODE not in result.unsupported:
             return replace(driver_state, hwmode=step.mode)
         case AddAddress() | MoveAddresses():

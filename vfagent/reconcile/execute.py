@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import NoReturn
 
-from vfagent.errors import RefusedError, StepError, WrongCountError
+from vfagent.errors import UNSUPPORTED, RefusedError, StepError, WrongCountError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.inventory import pf_in_use, vf_in_use
 from vfagent.model.pci import PciAddress
-from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
+from vfagent.model.vf_settings import Attribute, Rate, VfSettings, VlanProtocol
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
@@ -148,20 +148,25 @@ def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
 
 
 def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
-    applied, unsupported, failed = VfSettings(), set[Attribute](), list[tuple[ConfigureVf, int]]()
+    applied, unsupported, failed = VfSettings(), dict[Attribute, str](), list[tuple[ConfigureVf, int]]()
     quirks = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver"))
     for name, part in _parts(step.settings):
         single = replace(step, settings=part)
         number = _try(host, single)
-        if number and (missing := _unsupported(Attribute(name), part, number, quirks)):
-            unsupported.add(missing)
+        if number and _minimum_refused(part, number, quirks):
+            unsupported[Attribute.MIN_TX_RATE] = errno_text(number)
+            part = VfSettings(rate=Rate(0, part.rate.max_mbit if part.rate else 0))
+            single = replace(step, settings=part)
+            number = _try(host, single)
+        if number and (missing := _unsupported(Attribute(name), part, number)):
+            unsupported[missing] = errno_text(number)
         elif number:
             failed.append((single, number))
         else:
             applied = replace(applied, **{name: getattr(part, name)})
     if failed:
         fail(*failed[0])
-    return StepResult(frozenset(unsupported), applied)
+    return StepResult(unsupported, applied)
 
 
 def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
@@ -179,14 +184,18 @@ def _try(host: Host, step: ConfigureVf) -> int:
     return 0
 
 
-def _unsupported(attribute: Attribute, part: VfSettings, number: int, quirks: Quirks) -> Attribute | None:
+def _minimum_refused(part: VfSettings, number: int, quirks: Quirks) -> bool:
+    """Whether the answer may be about the minimum alone: then the maximum is set without it.
+
+    ice_set_vf_bw refuses a minimum while DCB is on; drivers without minima refuse them with EINVAL (sriov-cni#107).
+    """
+    without = number in UNSUPPORTED or (number == errno.EINVAL and not quirks.min_tx_rate)
+    return without and part.rate is not None and part.rate.min_mbit > 0
+
+
+def _unsupported(attribute: Attribute, part: VfSettings, number: int) -> Attribute | None:
     """The attribute that the driver does not support, if that is what its answer means."""
-    match attribute, number:
-        case Attribute.VLAN, errno.EPROTONOSUPPORT if part.vlan and part.vlan.protocol is not VlanProtocol.DOT1Q:
-            return Attribute.VLAN_PROTOCOL
-        case Attribute.RATE, errno.EINVAL if part.rate and part.rate.min_mbit and not quirks.min_tx_rate:
-            return Attribute.MIN_TX_RATE
-        case _, errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
-            return attribute
-        case _:
-            return None
+    foreign = part.vlan is not None and part.vlan.protocol is not VlanProtocol.DOT1Q
+    if foreign and number == errno.EPROTONOSUPPORT:
+        return Attribute.VLAN_PROTOCOL
+    return attribute if number in UNSUPPORTED else None

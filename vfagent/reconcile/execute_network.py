@@ -5,7 +5,7 @@ import errno
 from collections.abc import Callable
 from typing import assert_never
 
-from vfagent.errors import RefusedError
+from vfagent.errors import UNSUPPORTED, RefusedError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.inventory import pf_in_use
@@ -35,7 +35,6 @@ from vfagent.reconcile.move_addresses import move_addresses, roll_back
 from vfagent.reconcile.observe import observe_pf
 
 DONE = StepResult()
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
 
 
 def execute_network(step: NetworkStep, host: Host, *, force: bool) -> StepResult:
@@ -158,8 +157,8 @@ def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult | None:
             return DONE
         case AddFdb(), errno.ENOMEM | errno.ENOSPC:
             return StepResult(full=True)  # ixgbe: no receive addresses are left
-        case AddFdb(), errno.EOPNOTSUPP | errno.EPROTONOSUPPORT:
-            return StepResult(unsupported=frozenset({Attribute.FDB}))
+        case AddFdb(), _ if number in UNSUPPORTED:
+            return StepResult(unsupported={Attribute.FDB: errno_text(number)})
         case _:
             return None
 
@@ -179,8 +178,9 @@ def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepRes
         else:
             host.devlink.set_eswitch_mode(step.pf, step.mode)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            fail(step, error.errno or 0)
+        number = error.errno or 0
+        if number not in UNSUPPORTED:
+            fail(step, number)
         missing = Attribute.HWMODE if isinstance(step, SetHwmode) else Attribute.ESWITCH
-        return StepResult(unsupported=frozenset({missing}))
+        return StepResult(unsupported={missing: errno_text(number)})
     return DONE

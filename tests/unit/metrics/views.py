@@ -66,7 +66,12 @@ def converging() -> PfState:
             Deferred(ConfigureVf(STORAGE, 2, 0, VfSettings(link_state=LinkState.ENABLE)), "found auto", "vf0: in use"),
         ),
     )
-    driver_state = DriverState(unsupported=frozenset({Attribute.VLAN_PROTOCOL, Attribute.MIN_TX_RATE}))
+    driver_state = DriverState(
+        unsupported={
+            Attribute.VLAN_PROTOCOL: "EPROTONOSUPPORT (Protocol not supported)",
+            Attribute.MIN_TX_RATE: "EINVAL (Invalid argument)",
+        }
+    )
     desired = DesiredPf(STORAGE, "storage", 4, 9000, ())
     return PfState(STORAGE, pf=pf, desired=desired, plan=plan, known=True, driver_state=driver_state, attempts=2)
 

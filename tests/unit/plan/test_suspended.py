@@ -39,5 +39,5 @@ def test_a_suspended_plan_covers_itself_and_its_remaining_steps() -> None:
 
 
 def test_an_attribute_refused_in_one_eswitch_mode_is_tried_in_the_other() -> None:
-    driver_state = DriverState(unsupported=frozenset({Attribute.VLAN}))
-    assert record_result(driver_state, SetEswitch(PF, "legacy"), StepResult()).unsupported == frozenset()
+    driver_state = DriverState(unsupported={Attribute.VLAN: "EOPNOTSUPP (Operation not supported)"})
+    assert record_result(driver_state, SetEswitch(PF, "legacy"), StepResult()).unsupported == {}

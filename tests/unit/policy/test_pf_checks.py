@@ -72,6 +72,22 @@ def test_any_index_is_allowed_with_a_percentage_of_vfs(problems: Problems) -> No
             "min_tx_rate = 2\nmax_tx_rate = 1",
             "pf[0].vf[0].min_tx_rate: found 2, allowed is at most max_tx_rate, 1",
         ),
+        (
+            'optional = ["vlan"]',
+            'pf[0].vf[0].optional[0]: found "vlan" without vlan, allowed is isolation that the rule asks for',
+        ),
+        (
+            'trust = true\noptional = ["trust"]',
+            'pf[0].vf[0].optional[0]: found "trust" without trust = false, allowed is isolation that the rule asks for',
+        ),
+        (
+            'mac = "stable"\noptional = ["mac", "mac"]',
+            'pf[0].vf[0].optional[1]: found "mac" a second time, allowed is once',
+        ),
+        (
+            'vlan = 5\noptional = ["qos"]',
+            'pf[0].vf[0].optional[0]: found "qos", allowed is "mac", "vlan", "spoof_check" or "trust"',
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(problems: Problems, pairs: str, text: str) -> None:
@@ -80,7 +96,14 @@ def test_settings_that_contradict_each_other_are_refused(problems: Problems, pai
 
 
 @pytest.mark.parametrize(
-    "pairs", ["vlan = 0\nqos = 0", "min_tx_rate = 2", "min_tx_rate = 2\nmax_tx_rate = 0", "max_tx_rate = 2"]
+    "pairs",
+    [
+        'vlan = 5\ntrust = false\noptional = ["vlan", "trust"]',
+        "vlan = 0\nqos = 0",
+        "min_tx_rate = 2",
+        "min_tx_rate = 2\nmax_tx_rate = 0",
+        "max_tx_rate = 2",
+    ],
 )
 def test_compatible_settings_are_accepted(problems: Problems, pairs: str) -> None:
     assert not rule_problems(problems, vf("0", pairs))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What isolates a VF's user: MAC, VLAN, spoof check, trust. Without what its rule asks for, a VF is not ready. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from vfagent.model.desired import DesiredPf, DesiredVf
+from vfagent.model.driver_state import DriverState
+from vfagent.model.inventory import Pf, Vf
+from vfagent.model.vf_settings import Attribute, VfSettings
+from vfagent.plan.steps import describe_settings
+from vfagent.plan.vf import Problem, difference, found, supported
+
+
+def demanded(vf: DesiredVf, reported: VfSettings | None = None) -> VfSettings:
+    """The isolation that the rule asks for and does not call optional. VLAN 0 counts where the VF reports its VLAN."""
+    wanted, vlan = vf.settings, vf.settings.vlan
+    isolating = VfSettings(
+        mac=wanted.mac,
+        vlan=vlan if vlan and (vlan.id or (reported and reported.vlan)) else None,
+        spoof_check=wanted.spoof_check or None,
+        trust=False if wanted.trust is False else None,
+    )
+    return replace(isolating, **{name: None for name in vf.optional})
+
+
+def less(settings: VfSettings, other: VfSettings) -> VfSettings:
+    """The settings without those that `other` has, whatever their values."""
+    return replace(settings, **{name: None for name, _ in _parts(other)})
+
+
+def plan_isolation(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Iterator[Problem]:
+    """Isolation that cannot be set, or that the driver refused lately."""
+    if pf.netdev is None:
+        for wanted in desired.vfs:
+            if not (missing := demanded(wanted)).empty:
+                yield Problem(f"{describe_settings(missing)} cannot be set: the PF has no netdev", wanted.index)
+        return
+    present = {vf.index: vf for vf in pf.vfs}
+    for wanted in desired.vfs:
+        if wanted.index in present:
+            yield from _refused(pf, present[wanted.index], wanted, driver_state)
+
+
+def _refused(pf: Pf, vf: Vf, wanted: DesiredVf, driver_state: DriverState) -> Iterator[Problem]:
+    """What the driver refused and does not report to be so all the same."""
+    reported, applied = vf.settings or VfSettings(), driver_state.applied.get(vf.index, VfSettings())
+    asked = demanded(wanted, reported)
+    refused = less(asked, supported(asked, driver_state))
+    for name, part in _parts(difference(refused, reported, applied)):
+        answer = driver_state.unsupported.get(Attribute(name)) or driver_state.unsupported[Attribute.VLAN_PROTOCOL]
+        text = f"{describe_settings(part)} does not hold ({found(part, vf.settings or applied)})"
+        yield Problem(f"{text}: {pf.driver} refuses it: {answer}", vf.index)
+
+
+def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
+    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
+    return ((name, VfSettings(**{name: value})) for name, value in values if value is not None)
