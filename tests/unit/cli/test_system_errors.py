@@ -32,12 +32,12 @@ def program(*argv: str, stdout: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(command, cwd=PROJECT, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
 
 
-@pytest.mark.parametrize("pfs", [1, 200])
+@pytest.mark.parametrize("pfs", [1, 60])
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_output_to_a_full_disk_is_an_error_of_one_line(tree: Tree, pfs: int, options: tuple[str, ...]) -> None:
     """Python keeps a short text in its buffer after a failed write, and drops a long one."""
     for index in range(2, pfs + 1):
-        tree.add_pf(f"0000:{index:02x}:00.0", vfs=8)
+        tree.add_pf(f"0000:{index:02x}:00.0", vfs=3)
     done = program("list", *options, "--root", str(tree.root), stdout="/dev/full")
     assert (done.returncode, done.stderr) == (1, "vfagent: standard output: ENOSPC (No space left on device)\n")
 
