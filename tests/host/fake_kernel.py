@@ -6,10 +6,12 @@ fail, to take long or to hang, and are recorded in a journal.
 """
 
 import errno
+import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +26,7 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.store.move_journal import MoveJournal
+from vfagent.store.numvfs_token import NumvfsTokenFile
 
 UDEV_KNOWS_NOTHING = "udev-knows-nothing"  # with this file, udev has not initialized any device
 NEW_VF = VfSettings("00:00:00:00:00:00", Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
@@ -45,6 +48,7 @@ class FakeKernel:
     def __init__(self, root: Path) -> None:
         self.tree = Tree(root)
         self._journal = root / "journal"
+        self.one_card = False  # pci_rescan_remove_lock is held while sriov_numvfs is written
         for driver in ("vfio-pci", "igb"):
             (root / "sys/bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
 
@@ -52,7 +56,8 @@ class FakeKernel:
     def host(self) -> Host:
         sysfs, network, root = FakeSysfs(self), NoNetwork(), self.tree.root
         udev = UnknowingUdev() if (root / UDEV_KNOWS_NOTHING).exists() else NoUdevDatabase()
-        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root))
+        token = NumvfsTokenFile(root) if self.one_card else None
+        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root), token)
 
     # What writes to a device's file do: `times` of them fail; all wait for `seconds`, and until `until` exists.
 
@@ -89,8 +94,9 @@ class FakeKernel:
         """A write, with the behaviour of its file. Raises OSError."""
         began, number = time.monotonic(), 0
         try:
-            if self._wait_or_fail(device, file):
-                self._do(device, file, text)
+            with self._rescan_remove_lock(file):
+                if self._wait_or_fail(device, file):
+                    self._do(device, file, text)
         except OSError as error:
             number = error.errno or 0
             raise
@@ -98,6 +104,15 @@ class FakeKernel:
             line = json.dumps(vars(Write(device, file, text.strip(), began, time.monotonic(), number)))
             with open(self._journal, "a") as journal:
                 journal.write(line + "\n")
+
+    @contextmanager
+    def _rescan_remove_lock(self, file: str) -> Iterator[None]:
+        if not self.one_card or file != "sriov_numvfs":
+            yield
+            return
+        with open(self.tree.root / "pci_rescan_remove_lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _wait_or_fail(self, device: str, file: str) -> bool:
         """Whether the write is to have an effect. Raises OSError."""

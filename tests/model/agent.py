@@ -67,6 +67,8 @@ class Agent:
     ) -> Run:
         process = Process(self.kernel, address, self._allows_management(address), kill=kill, fault=fault)
         run = Run(process.done)
+        if self.kernel.writer == address:
+            return run  # it is stuck
 
         def emit(report: Report) -> None:
             watch(report)

@@ -36,6 +36,8 @@ def unbinds(kernel: Kernel, vf: VfDevice) -> None:
 
 
 def sets_numvfs(kernel: Kernel, pf: PfDevice, count: int) -> None:
+    if kernel.numvfs_hangs(pf):
+        return
     if pf.in_use or pf.driver is None or (pf.kind.vfs_need_up and not (pf.netdev and pf.netdev.admin_up)):
         return
     kernel.write_numvfs(pf, "0")
@@ -78,7 +80,9 @@ def moves_netdev_back(kernel: Kernel, vf: VfDevice) -> None:
 
 
 def unplugs(kernel: Kernel, pf: PfDevice) -> None:
-    """The users of its VFs release them first, as vfio-pci asks them to."""
+    """The users of its VFs release them first, as vfio-pci asks them to. The removal takes the lock of numvfs, too."""
+    if kernel.numvfs_hangs(pf):
+        return
     for vf in pf.vfs:
         vf.group_open = False
     kernel.remove_vfs(pf)

@@ -27,6 +27,8 @@ class Kernel:
         self.late_netdevs = False  # netdevs of VFs appear some time after the probe
         self._ifindex = 1
         self.links = Links(self)
+        self.one_card = False  # pci_rescan_remove_lock is held while sriov_numvfs is written
+        self.writer: str | None = None  # the PF whose write of sriov_numvfs does not return
         self._late: list[tuple[PfDevice, VfDevice]] = []
 
     def plug(self, pf: PfDevice, name: str, mac: str) -> None:
@@ -88,6 +90,8 @@ class Kernel:
         if not text.strip().isdigit():
             refuse(errno.EINVAL)
         count = int(text)
+        if self.numvfs_hangs(pf):
+            raise KernelHang(f"sriov_numvfs of {pf.address} is written while {self.writer}'s write has the lock")
         if count > pf.totalvfs:
             refuse(errno.ERANGE)
         if count == len(pf.vfs):
@@ -105,6 +109,10 @@ class Kernel:
             self._create(pf, count if pf.kind.most_vfs is None else min(count, pf.kind.most_vfs))
         else:
             self.remove_vfs(pf)
+
+    def numvfs_hangs(self, pf: PfDevice) -> bool:
+        """Whether another write has the device lock, or the host's only pci_rescan_remove_lock."""
+        return self.writer is not None and (self.one_card or self.writer == pf.address)
 
     def _create(self, pf: PfDevice, count: int) -> None:
         for index in range(count):

@@ -10,6 +10,7 @@ from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
 from tests.model.network_views import JournalView, NetworkView
 from tests.model.never import Violation, objection
+from tests.model.turns import TurnView
 from tests.model.views import DevlinkView, RtnlView, SysfsView, UdevView
 from vfagent.kernel.protocols import Host
 
@@ -44,12 +45,14 @@ class Process:
     fault: Fault = no_fault
     done: list[Effect] = field(default_factory=list)
     dead: bool = False
+    turn: TurnView | None = None
 
     def host(self) -> Host:
         sysfs, rtnl = SysfsView(self.kernel, self._act), RtnlView(self.kernel, self._act)
         network = NetworkView(self.kernel, self._act)
         moves = JournalView(self.kernel.links, self._act)
-        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel), network, network, moves)
+        self.turn = TurnView(self.kernel) if self.kernel.one_card else None
+        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel), network, network, moves, self.turn)
 
     def _act(self, effect: Effect) -> None:
         number = len(self.done)
@@ -75,6 +78,8 @@ class Process:
         pf, _ = effects.subject(self.kernel, effect)
         if effect.kind is Kind.MTU and pf and pf.netdev and not self.releasing and int(effect.value) <= pf.netdev.mtu:
             reason = "the MTU is raised, never lowered"
+        if effect.kind is Kind.NUMVFS and self.turn and not self.turn.taken:
+            reason = "it is not this card's turn"
         if reason is None and pf is not None and self.subject not in (None, pf.address):
             reason = f"{self.subject} is reconciled, no other PF"
         if reason:

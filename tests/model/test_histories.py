@@ -35,11 +35,13 @@ class Histories(RuleBasedStateMachine):
         policy=policies(),
         late=st.booleans(),
         early_groups=st.booleans(),
+        one_card=st.booleans(),
     )
-    def begin(self, *, host: tuple[Card, ...], policy: Policy, late: bool, early_groups: bool) -> None:
+    def begin(self, *, host: tuple[Card, ...], policy: Policy, late: bool, early_groups: bool, one_card: bool) -> None:
         ledger.counted["histories"] += 1
         GroupInTurn.early = early_groups
         self.kernel = make_host(*host, late_netdevs=late)
+        self.kernel.one_card = one_card
         self.agent = Agent(self.kernel, policy)
 
     def pf(self, number: int) -> PfDevice:
@@ -90,12 +92,23 @@ class Histories(RuleBasedStateMachine):
             case "sets a VLAN" if vf:
                 foreign.sets_vlan(vf, 7)
 
+    @rule(number=NUMBERS)
+    def a_write_of_numvfs_hangs(self, number: int) -> None:
+        """Another process's, or that of a worker which SIGKILL does not end: its PF is not reconciled meanwhile."""
+        self.kernel.writer = self.pf(number).address if self.pf(number).plugged else None
+
+    @rule()
+    def it_returns(self) -> None:
+        self.kernel.writer = None
+
     @rule(policy=policies())
     def policy_changes(self, policy: Policy) -> None:
         self.agent.policy = policy
 
     @rule(number=NUMBERS)
     def agent_releases(self, number: int) -> None:
+        if self.kernel.writer == self.pf(number).address:
+            return
         try:
             self.agent.release(self.pf(number).address)
         except VfagentError:
@@ -157,6 +170,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "agent"):
             return
+        self.kernel.writer = None
         foreign.stops_all_use(self.kernel)
         for pf in self.kernel.present():
             self.agent.settle(pf.address)

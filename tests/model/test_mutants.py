@@ -42,6 +42,9 @@ MUTANTS = {
     "nothing is done beyond the horizon": Mutant(
         "reconcile/rounds.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
     ),
+    "sriov_numvfs is written out of turn": Mutant(
+        "reconcile/parallel.py", "if host.numvfs is None or not counts:", "if True:", "test_one_card.py"
+    ),
     "a move is not in the journal while it is made": Mutant(
         "reconcile/move_addresses.py", "        host.moves.keep(move)\n", "", "test_network.py"
     ),

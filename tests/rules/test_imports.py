@@ -39,6 +39,7 @@ PURE = ("vfagent.model", "vfagent.policy", "vfagent.plan", "vfagent.guests.spec"
 SHOWS_THE_TIME = {
     "vfagent/service/agent.py",
     "vfagent/guests/rom_build.py",
+    "vfagent/reconcile/numvfs_turn.py",
     "vfagent/reconcile/status.py",
     "vfagent/metrics/counters.py",
 }

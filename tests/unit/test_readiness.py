@@ -5,7 +5,9 @@ import pytest
 
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Netdev, Pf, Vf
+from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.model.pci import PciAddress
+from vfagent.model.status import Phase
 from vfagent.plan.steps import BindDriver
 from vfagent.reconcile.pf_state import EndedStep, PfState
 from vfagent.reconcile.reports import Failure
@@ -51,6 +53,13 @@ def test_ready_waits_for_a_pf_that_may_still_converge(pf: PfState) -> None:
 )
 def test_ready_waits_for_no_other_pf(pf: PfState) -> None:
     assert not pf.unfinished(BEGAN, udev_busy_at=BEGAN)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_ready_waits_for_a_pf_that_waits_for_its_turn_but_not_behind_a_stuck_one(*, hangs: bool) -> None:
+    pf = state(desired=STORAGE, kernel_busy=KernelBusy("the kernel is busy", hangs=hangs))
+    assert pf.phase is Phase.WAITING
+    assert pf.unfinished(BEGAN + 200, udev_busy_at=BEGAN) is not hangs
 
 
 def with_a_host_vf(*, netdev: bool) -> PfState:

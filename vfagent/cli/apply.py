@@ -105,11 +105,15 @@ def _converge_bridges(policy: Policy, host: Host) -> bool:
 
 def _finished(scheduler: Scheduler, started: float) -> bool:
     if not scheduler.idle:
-        return all(
-            state.stuck or state.suspended for state in scheduler.pfs.values() if state.reconciling or state.dirty
-        )
+        return all(_hangs(state) for state in scheduler.pfs.values() if state.reconciling or state.dirty)
     waiting = any(state.phase is Phase.WAITING for state in scheduler.pfs.values())
     return not waiting or time.monotonic() - started > _GRACE_S
+
+
+def _hangs(state: PfState) -> bool:
+    """Whether nothing comes of waiting for it here. Where the kernel hangs in another PF, that may be for hours."""
+    busy = state.kernel_busy is not None and state.kernel_busy.hangs
+    return state.stuck or busy or state.suspended is not None
 
 
 def _report_phases(states: list[PfState]) -> int:
@@ -118,6 +122,8 @@ def _report_phases(states: list[PfState]) -> int:
         name = state.pf.name if state.pf else state.address
         if state.phase is not Phase.UNMANAGED:
             print(f"{name}: {state.phase}", file=sys.stderr)
+        if state.kernel_busy:
+            print(f"  {state.kernel_busy.text}", file=sys.stderr)
         for deferred in state.plan.deferred:
             print(printable(f"  {deferred.step.describe()} ({deferred.reason}): {deferred.blocker}"), file=sys.stderr)
     if any(state.plan.deferred for state in states):

@@ -16,7 +16,7 @@ from vfagent.model.pci import PciAddress, pci_address
 from vfagent.process import worker
 from vfagent.reconcile.observe import observe_pf, pf_addresses
 from vfagent.reconcile.release import release as release_in_worker
-from vfagent.reconcile.reports import StepEnded, StepStarted
+from vfagent.reconcile.reports import StepEnded, StepStarted, Waits
 from vfagent.store.identity import open_host
 from vfagent.store.state import State
 
@@ -80,6 +80,8 @@ def _print_reports(child: worker.Worker) -> Iterator[VfagentError]:
     """Errors are for the caller."""
     for report in child.read():
         match report:
+            case Waits():
+                print(f"waiting: {report.busy.text}", file=sys.stderr)
             case StepStarted():
                 print(f"{report.step.describe()} ({report.reason})", file=sys.stderr)
             case StepEnded() if report.failure:

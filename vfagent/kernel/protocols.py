@@ -9,6 +9,7 @@ from typing import Protocol
 from vfagent.frozen import frozen
 from vfagent.kernel.neighbours import FdbEntry
 from vfagent.model.network import Address, Borrowed, Link, Move, Route, VlanTag
+from vfagent.model.numvfs_lock import NumvfsOwner
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -146,6 +147,20 @@ class Moves(Protocol):
         """Only one process at a time moves addresses. Raises TimeoutError."""
 
 
+class NumvfsToken(Protocol):
+    """The one place of this host to write `sriov_numvfs`, on a kernel that does it for one card at a time."""
+
+    def take(self, within_s: float) -> bool:
+        """Waits for it for so long. Whether this process has it now; else it still waits, until `free`."""
+
+    def owner(self) -> NumvfsOwner | None: ...
+
+    def write(self, owner: NumvfsOwner) -> None:
+        """Says, once it is taken, for which PF and until when."""
+
+    def free(self) -> None: ...
+
+
 class Devlink(Protocol):
     def eswitch_mode(self, address: PciAddress) -> str | None: ...
 
@@ -169,3 +184,4 @@ class Host:
     network: Network
     routes: Routes
     moves: Moves
+    numvfs: NumvfsToken | None = None  # None: on this kernel cards do not wait for each other

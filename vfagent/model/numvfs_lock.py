@@ -11,6 +11,9 @@ it too, and then the driver calls sriov_del_vfs(): with VFs, it waits for itself
 import re
 from enum import Enum, auto
 
+from vfagent.frozen import frozen
+from vfagent.model.pci import PciAddress
+
 
 class NumvfsLock(Enum):
     NONE = auto()  # each card by itself
@@ -52,3 +55,20 @@ def numvfs_lock(version: tuple[int, ...]) -> NumvfsLock:
     if patch < first:
         return NumvfsLock.NONE
     return NumvfsLock.DEADLOCKS if fixed is None or patch < fixed else NumvfsLock.ONE_CARD
+
+
+@frozen(slots=True)
+class NumvfsOwner:
+    """The PF whose `sriov_numvfs` is being written. `since` is in seconds since the epoch, `until` CLOCK_MONOTONIC."""
+
+    pf: PciAddress
+    since: float
+    until: float  # after that the write hangs
+
+
+@frozen(slots=True)
+class KernelBusy:
+    """Why a PF cannot have its VFs created or removed now. `hangs`: the kernel may not return for hours."""
+
+    text: str
+    hangs: bool

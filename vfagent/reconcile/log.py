@@ -3,6 +3,7 @@
 
 import logging
 
+from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.plan.attributes import vf_index
 from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.steps import Step
@@ -30,7 +31,7 @@ def no_answer(state: PfState) -> Failure:
     running = [started.step for started in state.running.values()]
     steps = ", ".join(step.describe() for step in running) or "observe"
     text = f"{state.address}: cannot {steps}: no answer from the kernel within {state.deadline_s:.0f} s"
-    hint = "usually a guest still has a VF open; see journalctl -k"
+    hint = "usually a guest still has a VF open, of this card or another; see journalctl -k"
     return Failure(running[0].KIND if running else RECONCILE, text, hint=hint)
 
 
@@ -76,6 +77,12 @@ def log_observed(state: PfState, observed: Observed) -> None:
     for note in (*observed.plan.notes, *observed.plan.waiting):
         if note not in (*state.plan.notes, *state.plan.waiting):
             pf.info("%s", note)
+
+
+def log_waits(state: PfState, busy: KernelBusy) -> None:
+    """Log once for whom it waits; loudly where that may be for hours."""
+    if state.kernel_busy != busy:
+        pf_log(state).log(logging.WARNING if busy.hangs else logging.INFO, "waiting: %s", busy.text)
 
 
 def log_steps(state: PfState) -> None:

@@ -11,22 +11,53 @@ from vfagent.errors import RefusedError, VfagentError, WrongCountError
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.plan.planner import Plan
-from vfagent.plan.steps import ConfigureVf, Step
+from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
 from vfagent.plan.vf import ParallelGroup, supported
 from vfagent.reconcile.driver_state import record_result
 from vfagent.reconcile.execute import configure_together, execute
+from vfagent.reconcile.numvfs_turn import NumvfsTurn
 from vfagent.reconcile.reports import Emit, Failure, StepEnded, StepStarted
 
 _COMBINED = 8  # VFs set by one message: the host's other links wait for the rtnl lock meanwhile
 
 
-def run_plan(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> tuple[DriverState, list[Failure]]:
-    """The batches until one fails; then the host's own network, whose groups do not depend on each other."""
+_Outcome = tuple[DriverState, list[Failure]]
+
+
+def run_plan(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
+    """The batches until one fails; then the host's own network, whose groups do not depend on each other.
+
+    Where VFs of another card are being created or removed, the network comes first: the batches wait for their turn.
+    """
+    batched = (planned.step for batch in plan.batches for group in batch for planned in group)
+    counts = tuple(step for step in batched if isinstance(step, SetNumvfs))
+    if host.numvfs is None or not counts:
+        return _run_all(plan, host, driver_state, emit)
+    turn, failures = NumvfsTurn(host.numvfs, counts, emit), list[Failure]()
+    if not turn.begin():
+        driver_state, failures = _run_independent(plan, host, driver_state, emit)
+        if failure := turn.wait():
+            return driver_state, [*failures, failure]
+        plan = replace(plan, independent=())
+    try:
+        driver_state, more = _run_all(plan, host, driver_state, turn.emit)
+    finally:
+        turn.end()
+    return driver_state, failures + more
+
+
+def _run_all(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
     failures: list[Failure] = []
     for batch in plan.batches:
         driver_state, failures = _run_batch(batch, host, driver_state, emit)
         if failures:
             break
+    driver_state, more = _run_independent(plan, host, driver_state, emit)
+    return driver_state, failures + more
+
+
+def _run_independent(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
+    failures: list[Failure] = []
     for group in plan.independent:
         driver_state, more = _run_batch((group,), host, driver_state, emit)
         failures = failures + more
@@ -113,9 +144,7 @@ def _less_unsupported(step: Step, driver_state: DriverState) -> Step | None:
     return None if settings.empty else replace(step, settings=settings)
 
 
-def _run_batch(
-    batch: tuple[ParallelGroup, ...], host: Host, driver_state: DriverState, emit: Emit
-) -> tuple[DriverState, list[Failure]]:
+def _run_batch(batch: tuple[ParallelGroup, ...], host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
     """The groups at once: a sysfs bind goes on while the rtnl lock is held, by a port that comes up for 0.6 s."""
     runs = [_GroupRun(group, host, driver_state, emit) for group in batch]
     for run in runs[1:]:

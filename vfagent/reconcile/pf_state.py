@@ -11,6 +11,7 @@ from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork
+from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.plan.fdb import bridges_above
@@ -18,7 +19,7 @@ from vfagent.plan.planner import UDEV_NOT_DONE, Plan
 from vfagent.plan.step_facts import StepId
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
 from vfagent.plan.vf import Planned
-from vfagent.reconcile.reports import Failure, Finished, Observed, Report, StepEnded, StepStarted
+from vfagent.reconcile.reports import Failure, Finished, Observed, Report, StepEnded, StepStarted, Waits
 from vfagent.reconcile.rounds import Suspended
 
 ARRIVAL_S = 1.0  # after a new device's first event; its last event starts a reconcile at once
@@ -59,6 +60,7 @@ class PfState:
     urgent: bool = False  # dirty, and to be reconciled without a delay
     asked_at: float | None = None  # CLOCK_MONOTONIC of the first event that no reconcile has followed
     stuck: bool = False
+    kernel_busy: KernelBusy | None = None  # its VFs cannot be created or removed now
     released: bool = False
     failures: tuple[Failure, ...] = ()
     attempts: int = 0  # failures in a row, cleared after a minute of being converged
@@ -96,6 +98,8 @@ class PfState:
             return Phase.WAITING if self.rule_pending else Phase.UNMANAGED
         if self.suspended or self.plan.problems:
             return Phase.FAILED
+        if self.kernel_busy:
+            return Phase.WAITING
         if self.failures or self.plan.steps:
             return Phase.CONVERGING
         if self.plan.waiting:
@@ -138,6 +142,8 @@ class PfState:
         match self.phase:
             case Phase.UNKNOWN | Phase.CONVERGING:
                 return self.attempts < 2
+            case Phase.WAITING if self.kernel_busy:
+                return not self.kernel_busy.hangs
             case Phase.WAITING:
                 return self.waiting_since is None or now - max(self.waiting_since, udev_busy_at) < _WAITING_GRACE_S
             case Phase.CONVERGED:
@@ -193,9 +199,12 @@ class PfState:
         match report:
             case Observed():
                 self._take_observed(report)
+            case Waits():
+                self.kernel_busy = report.busy
             case StepStarted():
                 self.running[report.step.id] = report
                 if isinstance(report.step, SetNumvfs):
+                    self.kernel_busy = None
                     self.driver_state = self.driver_state.without_vfs()  # also if the worker dies before it reports
             case StepEnded():
                 started = self.running.pop(report.step.id, None)
@@ -216,6 +225,8 @@ class PfState:
         self.rule_pending = observed.rule_pending
         self.ifindexes = _ifindexes(observed.pf)
         self.tried = observed.plan.steps or self.tried
+        if not any(isinstance(planned.step, SetNumvfs) for planned in observed.plan.steps):
+            self.kernel_busy = None
         if observed.round == 1 and observed.plan.steps:
             self.timeline, self.logged = [], 0
 

@@ -13,6 +13,7 @@ from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.planner import plan_pf
 from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
 from vfagent.reconcile.execute import execute
+from vfagent.reconcile.numvfs_turn import numvfs_turn
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.observe_network import with_network
 from vfagent.reconcile.parallel import run_plan, run_steps
@@ -32,7 +33,9 @@ def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force:
         hint = "stop what uses it, or use --force"
         raise RefusedError(f"{pf.name}: cannot release it: {'; '.join(used)}", hint=hint)
     if used:
-        execute(SetNumvfs(address, 0), host, force=True)
+        removal = SetNumvfs(address, 0)
+        with numvfs_turn(host, removal, emit):
+            execute(removal, host, force=True)
     _return_vfs(address, baseline, host, state, emit)
     run_steps(tuple(last_steps(_present(address, host), baseline.pf)), host, emit)
     state.forget_baseline(address)

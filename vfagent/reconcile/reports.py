@@ -7,19 +7,24 @@ from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
+from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import Step
 
 
 @frozen
 class Failure:
-    """Why a step failed. `step` is its kind, `refused`: by our own guard, which protects the user of a VF."""
+    """Why a step failed. `step` is its kind, `refused`: by our own guard, which protects the user of a VF.
+
+    `busy`: it was not tried, as the kernel hangs in a step of another PF.
+    """
 
     step: str
     text: str
     hint: str | None = None
     retryable: bool = True
     refused: bool = False
+    busy: KernelBusy | None = None
 
 
 @frozen
@@ -32,6 +37,13 @@ class Observed:
     plan: Plan
     rule_pending: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
     began: float = 0.0  # the round, by CLOCK_MONOTONIC, which is the same in every process
+
+
+@frozen
+class Waits:
+    """The worker waits until the kernel can do the next step. Repeated, as a sign of life."""
+
+    busy: KernelBusy
 
 
 @frozen
@@ -62,5 +74,5 @@ class Finished:
     ended: float = 0.0
 
 
-Report = Observed | StepStarted | StepEnded | Finished
+Report = Observed | Waits | StepStarted | StepEnded | Finished
 Emit = Callable[[Report], None]

@@ -24,6 +24,7 @@ class ReconcileRun:
     round_began: float | None = None
     acted: bool = False
     killed: bool = False
+    abandoned: bool = False  # it waited, and was ended: another one follows, or none
     reader: ThrottledReader | None = None
     finished: Finished | None = None
 

@@ -18,10 +18,19 @@ from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.process.standby import StandbyWorker
 from vfagent.process.worker import Worker
-from vfagent.reconcile.log import log_observed, log_steps, no_answer, no_worker, pf_log, reverted, worker_died
+from vfagent.reconcile.log import (
+    log_observed,
+    log_steps,
+    log_waits,
+    no_answer,
+    no_worker,
+    pf_log,
+    reverted,
+    worker_died,
+)
 from vfagent.reconcile.observe import DEVICES, udev_pending
 from vfagent.reconcile.pf_state import ARRIVAL_S, PfState
-from vfagent.reconcile.reports import Finished, Observed, Report
+from vfagent.reconcile.reports import Finished, Observed, Report, Waits
 from vfagent.reconcile.rounds import Suspended, Task, converge, warm_up
 from vfagent.reconcile.running import ReconcileRun
 from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
@@ -30,6 +39,7 @@ from vfagent.store.state import State
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
 _DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel
+_BUSY_S = 30.0  # for a kernel that hangs in a step of another PF, and whose end no event tells
 _DEFERRED_S = 30.0  # a user's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
 
@@ -56,6 +66,7 @@ class Scheduler:
             state.outdated = state.known
             state.attempts, state.suspended, state.failures = 0, None, state.failures if state.stuck else ()
             state.repairs.clear()
+            self._end_wait(state)
             if state.pf and not pf_in_use(state.pf):
                 state.driver_state = replace(state.driver_state, most_vfs=None)  # it may make more by now
             state.cancel_timer()
@@ -146,6 +157,8 @@ class Scheduler:
         run.count(report, self.counters)
         if isinstance(report, Observed):
             log_observed(state, report)
+        elif isinstance(report, Waits):
+            log_waits(state, report.busy)
         state.take(report)
         if isinstance(report, Finished):
             log_steps(state)  # together: each line costs a little, and the worker needs the processors now
@@ -156,17 +169,22 @@ class Scheduler:
     def _overdue(self, run: ReconcileRun) -> None:
         """The worker is silent for too long. If SIGKILL does not end it either, it hangs in the kernel."""
         if not run.killed:
-            run.killed = True
-            run.worker.kill()
-            run.deadline = asyncio.get_running_loop().call_later(_DYING_S, self._overdue, run)
+            self._kill(run)
             return
         state = run.state
-        state.stuck = True
+        state.stuck, run.abandoned = True, False
         state.failures = (no_answer(state),)
         pf_log(state, step=state.failures[0].step).error("stuck: %s", state.failures[0].text)
         del self._runs[card_of(state.address)]  # the card's other PFs do not wait for it
         self.on_change(state)
         self._next_of_card(state)
+
+    def _kill(self, run: ReconcileRun) -> None:
+        run.killed = True
+        run.worker.kill()
+        if run.deadline:
+            run.deadline.cancel()
+        run.deadline = asyncio.get_running_loop().call_later(_DYING_S, self._overdue, run)
 
     def _ended(self, run: ReconcileRun) -> None:
         loop, state = asyncio.get_running_loop(), run.state
@@ -193,9 +211,13 @@ class Scheduler:
         if state.stuck:
             pf_log(state).info("the stuck worker has ended")
             state.stuck, state.dirty = False, True
+            self._wake_waiting()
         known = state.suspended if run.finished is not None else None
         still_suspended = known is not None and known.covers(state.plan.steps)
-        if run.finished is None:
+        if run.finished is None and run.abandoned:
+            state.dirty = True
+        elif run.finished is None:
+            state.kernel_busy = None
             state.failures = (no_answer(state) if run.killed else worker_died(state, status),)
             state.running.clear()
         elif not still_suspended:
@@ -210,7 +232,10 @@ class Scheduler:
 
     def _settle(self, run: ReconcileRun, finished: Finished) -> None:
         state = run.state
-        state.failures = finished.failures
+        state.failures = tuple(failure for failure in finished.failures if not failure.busy)
+        if busy := next((failure.busy for failure in finished.failures if failure.busy), None):
+            log_waits(state, busy)
+        state.kernel_busy = busy
         repair = run.acted and state.desired is not None and state.converged_as == state.desired
         if repair and not state.failures and (step := state.repaired(time.monotonic())):
             state.failures = (reverted(state, step),)
@@ -251,9 +276,25 @@ class Scheduler:
             self._reconcile_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
         elif state.dirty:
             self._reconcile_after(state, 0.0 if state.pending else state.delay_s(asyncio.get_running_loop().time()))
+        elif state.kernel_busy:
+            state.dirty = True
+            self._reconcile_after(state, _BUSY_S)
         elif state.plan.deferred:
             state.dirty = True
             self._reconcile_after(state, _DEFERRED_S)
+
+    def _end_wait(self, state: PfState) -> None:
+        """End the worker of a PF that waits for its turn: by the present policy it may want something else."""
+        run = self._runs.get(card_of(state.address))
+        if run and run.state is state and state.kernel_busy and not (state.running or run.killed):
+            run.abandoned = True
+            self._kill(run)
+
+    def _wake_waiting(self) -> None:
+        """The kernel has returned from a step that hung: others may do theirs."""
+        for state in self.pfs.values():
+            if state.kernel_busy:
+                self.mark_dirty(state.address, now=True)
 
     def _forget(self, state: PfState) -> None:
         if state.seen:  # not once more for the events that its removal leaves behind
@@ -284,6 +325,7 @@ class Scheduler:
         self.workers.stop()
         for state in self.pfs.values():
             state.cancel_timer()
+            self._end_wait(state)
 
     @property
     def working(self) -> bool:

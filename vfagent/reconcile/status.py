@@ -63,7 +63,7 @@ def pf_status(state: PfState) -> PfStatus:
         running_steps=tuple(started.step.describe() for started in state.running.values()),
         pending_steps=tuple(f"{planned.step.describe()} ({planned.reason})" for planned in plan.steps),
         deferred=tuple(f"{item.step.describe()} ({item.reason}): {item.blocker}" for item in plan.deferred),
-        waiting=plan.waiting,
+        waiting=(*plan.waiting, *((state.kernel_busy.text,) if state.kernel_busy else ())),
         problems=tuple(map(str, plan.problems)),
         notes=plan.notes,
         failures=tuple(FailureStatus(failure.text, failure.hint) for failure in state.failures),

@@ -12,9 +12,11 @@ from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
 from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import KernelUdevDatabase, NoUdevDatabase
+from vfagent.model.numvfs_lock import NumvfsLock, kernel_version, numvfs_lock
 from vfagent.policy.match import HostIdentity
 from vfagent.store.host_files import HostFiles
 from vfagent.store.move_journal import MoveJournal
+from vfagent.store.numvfs_token import NumvfsTokenFile
 
 
 def read_identity(root: Path = Path("/")) -> HostIdentity:
@@ -39,5 +41,7 @@ def open_host(root: Path = Path("/")) -> Host:
     sysfs, moves = RootedSysfs(root), MoveJournal(root)
     if root != Path("/"):
         return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), NoNetwork(), NoNetwork(), moves)
-    udev = KernelUdevDatabase()
-    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, KernelNetwork(), KernelRoutes(), moves)
+    udev, kernel = KernelUdevDatabase(), os.uname()
+    lock = numvfs_lock(kernel_version(kernel.release, kernel.version))
+    numvfs = None if lock is NumvfsLock.NONE else NumvfsTokenFile(root)
+    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, KernelNetwork(), KernelRoutes(), moves, numvfs)

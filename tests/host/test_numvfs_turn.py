@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels that create and remove VFs of one card at a time: cards take turns, and say for whom they wait."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.host.fake_kernel import FakeKernel, overlap
+from tests.host.test_scheduler import NUMVFS, OTHER, PF, Rig, converge, kernel_files, unkillable
+from vfagent.errors import VfagentError
+from vfagent.model.numvfs_lock import NumvfsOwner
+from vfagent.model.pci import PciAddress
+from vfagent.model.status import Phase
+from vfagent.plan.steps import SetNumvfs
+from vfagent.reconcile import numvfs_turn
+from vfagent.reconcile import scheduler as scheduler_module
+from vfagent.reconcile.status import pf_status
+from vfagent.store.numvfs_token import NumvfsTokenFile
+from vfagent.store.policy_files import load
+
+__all__ = ["kernel_files", "unkillable"]
+DEADLINE_S = 1.0
+SLOW_S = 0.6
+CARDS = tuple(PciAddress(f"0000:{number:02x}:00.0") for number in range(1, 9))
+
+
+@pytest.fixture(autouse=True)
+def log_from_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def one_card(kernel_files: FakeKernel) -> FakeKernel:
+    kernel_files.one_card = True
+    return kernel_files
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write of sriov_numvfs may take DEADLINE_S."""
+    monkeypatch.setattr(SetNumvfs, "deadline_s", DEADLINE_S)
+    monkeypatch.setattr(numvfs_turn, "_LATE_S", 0.3)
+    monkeypatch.setattr(numvfs_turn, "_CHECK_S", 0.1)
+    monkeypatch.setattr(scheduler_module, "_DYING_S", 0.2)
+
+
+@pytest.mark.usefixtures("short")
+def test_slow_cards_take_turns_and_none_counts_as_stuck(one_card: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    """Together they take longer than one of them may."""
+    for address in CARDS[:4]:
+        one_card.tree.add_pf(address)
+        one_card.slow_down(address, NUMVFS, SLOW_S)
+
+    async def body(rig: Rig) -> None:
+        rig.mark_dirty(*CARDS[:4])
+        await rig.until(lambda: any(rig.pf(card).kernel_busy for card in CARDS[:4]))
+        waiting = [rig.pf(card) for card in CARDS[:4] if rig.pf(card).kernel_busy]
+        assert {state.phase for state in waiting} == {Phase.WAITING}
+        assert all(state.unfinished(time.monotonic(), 0.0) for state in waiting)
+        await rig.until_phase(Phase.CONVERGED, *CARDS[:4])
+
+    converge(one_card, body)
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+    assert not overlap(one_card.writes(file=NUMVFS))
+
+
+@pytest.mark.usefixtures("short", "unkillable")
+def test_a_card_waits_for_a_stuck_one_and_says_so(one_card: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    for address in (PF, OTHER):
+        one_card.tree.add_pf(address)
+    release = one_card.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.mark_dirty(PF)
+        await rig.until(lambda: bool(rig.pf().running))
+        rig.mark_dirty(OTHER)
+        await rig.until(lambda: rig.pf().phase is Phase.STUCK)
+        await rig.until(lambda: rig.pf(OTHER).phase is Phase.WAITING and not rig.pf(OTHER).reconciling)
+        other = rig.pf(OTHER)
+        (text,) = pf_status(other).waiting
+        assert text.startswith(f"the kernel is busy with PF {PF} since ")
+        assert text.endswith(" and does not return from it")
+        assert (other.failures, other.attempts, other.suspended) == ((), 0, None)
+        assert not other.unfinished(time.monotonic(), 0.0)
+        assert one_card.writes(OTHER, NUMVFS) == []
+        await rig.reconciled_again(OTHER)
+        assert other.phase is Phase.WAITING
+        release.touch()
+        await rig.until_phase(Phase.CONVERGED, PF, OTHER)
+
+    converge(one_card, body)
+    waits = [record for record in caplog.records if "waiting: the kernel is busy" in record.message]
+    assert sum(record.levelno == logging.WARNING for record in waits) == 1
+    assert [len(one_card.tree.vfs(address)) for address in (PF, OTHER)] == [2, 2]
+
+
+@pytest.mark.usefixtures("short", "unkillable")
+def test_a_card_that_needs_no_vfs_made_does_not_wait_for_a_stuck_one(one_card: FakeKernel) -> None:
+    one_card.tree.add_pf(PF)
+    one_card.tree.add_pf(OTHER, vfs=2, interface="ens2")
+    release = one_card.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.mark_dirty(PF)
+        await rig.until(lambda: rig.pf().phase is Phase.STUCK)
+        rig.mark_dirty(OTHER)
+        await rig.until_phase(Phase.CONVERGED, OTHER)
+        release.touch()
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(one_card, body)
+
+
+def test_a_reload_reaches_a_card_that_waits(one_card: FakeKernel) -> None:
+    one_card.tree.add_pf(OTHER)
+
+    async def body(rig: Rig) -> None:
+        with token_of_another(one_card.tree.root, hangs=False):
+            rig.mark_dirty(OTHER)
+            await rig.until(lambda: rig.pf(OTHER).kernel_busy is not None)
+            one_card.tree.policy("")
+            rig.scheduler.set_policy(load(one_card.tree.root))
+            await rig.until_phase(Phase.UNMANAGED, OTHER)
+
+    converge(one_card, body)
+    assert one_card.writes(OTHER, NUMVFS) == []
+
+
+def test_a_card_that_waits_ends_with_the_service(one_card: FakeKernel) -> None:
+    one_card.tree.add_pf(OTHER)
+
+    async def body(rig: Rig) -> None:
+        with token_of_another(one_card.tree.root, hangs=False):
+            rig.mark_dirty(OTHER)
+            await rig.until(lambda: rig.pf(OTHER).kernel_busy is not None)
+            rig.scheduler.stop()
+            await rig.until(lambda: not rig.scheduler.working, within_s=3)
+
+    converge(one_card, body)
+
+
+def test_the_next_card_begins_at_once(one_card: FakeKernel) -> None:
+    for address in CARDS:
+        one_card.tree.add_pf(address)
+        one_card.slow_down(address, NUMVFS, 0.2)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(*CARDS)
+
+    converge(one_card, body)
+    writes = sorted(one_card.writes(file=NUMVFS), key=lambda write: write.began)
+    gaps = sorted(later.began - earlier.ended for earlier, later in pairwise(writes))
+    assert len(writes) == len(CARDS)
+    assert gaps[len(gaps) // 2] < 0.05, gaps
+
+
+def test_removal_and_creation_are_one_turn(one_card: FakeKernel) -> None:
+    """Another card between them would keep the first without VFs."""
+    for address in CARDS[:3]:
+        one_card.tree.add_pf(address, vfs=1)
+        one_card.slow_down(address, NUMVFS, 0.2)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(*CARDS[:3])
+
+    converge(one_card, body)
+    writes = sorted(one_card.writes(file=NUMVFS), key=lambda write: write.began)
+    assert [write.text for write in writes] == ["0", "2"] * 3
+    assert all(first.device == second.device for first, second in zip(writes[::2], writes[1::2], strict=True))
+
+
+@contextmanager
+def token_of_another(root: Path, *, hangs: bool) -> Iterator[None]:
+    """As if another process had it."""
+    token = NumvfsTokenFile(root)
+    assert token.take(0.0)
+    token.write(NumvfsOwner(PF, time.time(), time.monotonic() + (-1 if hangs else 60)))
+    try:
+        yield
+    finally:
+        token.free()
+
+
+def test_a_single_write_is_refused_while_another_hangs(one_card: FakeKernel) -> None:
+    step = SetNumvfs(OTHER, 0)
+    text = f"cannot remove all VFs of {OTHER}: the kernel is busy with PF {PF}"
+    turn = numvfs_turn.numvfs_turn(one_card.host, step, lambda report: None)
+    with token_of_another(one_card.tree.root, hangs=True), pytest.raises(VfagentError, match=text), turn:
+        pytest.fail("its turn has come")
+
+
+def test_the_token_goes_to_who_waited_and_left_no_longer(tmp_path: Path) -> None:
+    gone, waits = NumvfsTokenFile(tmp_path), NumvfsTokenFile(tmp_path)
+    with token_of_another(tmp_path, hangs=False):
+        assert not gone.take(0.05)
+        assert not waits.take(0.05)
+        gone.free()
+    assert waits.take(5.0)
+    assert not gone.take(0.05)
+    waits.free()
+    assert gone.take(5.0)
+    gone.free()
+
+
+def test_without_a_file_for_the_token_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/vfagent").write_text("not a folder")
+    token = NumvfsTokenFile(tmp_path)
+    assert token.take(0.0)
+    token.write(NumvfsOwner(PF, 0.0, 0.0))
+    assert token.owner() is None
+    token.free()
+
+
+def test_a_damaged_token_names_nobody(tmp_path: Path) -> None:
+    with token_of_another(tmp_path, hangs=False):
+        path = tmp_path / "run/vfagent/numvfs"
+        for text in ("", "{", "null", '{"pf": 1}', "[" * 100_000):
+            path.write_text(text)
+            assert NumvfsTokenFile(tmp_path).owner() is None
