@@ -10,6 +10,7 @@ from tests.lab.facts import SYSFS, hwmode, journal, netdev, now, status, vfs
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
+from tests.lab.transfer import TRANSFER, transfer
 from tests.lab.vm import VM
 from tests.lab.warm import WarmVM
 
@@ -58,44 +59,6 @@ SERVES = {"host": "192.168.10.1", "vf": "192.168.10.10", "virtio": "192.168.10.2
 NETDEV = b"[NetDev]\nName=br9\nKind=bridge\n[Bridge]\nSTP=no\n"
 # A bridge's MTU follows its ports unless it is set after the bridge was created.
 NETWORK = b"[Match]\nName=br9\n[Link]\nMTUBytes=1400\n[Network]\nAddress=192.168.99.1/24\nConfigureWithoutCarrier=yes\n"
-# Sends a number of MB; the receiver prints how many arrive within the limit.
-TRANSFER = b"""
-import socket, subprocess, sys, time
-listener, sender, address, megabytes, limit = *sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])
-def inside(name):
-    return [] if name == "host" else ["ip", "netns", "exec", name]
-serve = f'''
-import socket, sys
-with socket.create_server(("{address}", 7000), reuse_port=True) as server:
-    print("ready", flush=True)
-    connection, _ = server.accept()
-    connection.settimeout({limit})
-    total = 0
-    try:
-        while data := connection.recv(1 << 20):
-            total += len(data)
-    except TimeoutError:
-        pass
-    print(total >> 20)
-'''
-send = f'''
-import socket
-with socket.create_connection(("{address}", 7000), {limit}) as connection:
-    block = bytes(1 << 20)
-    for _ in range({megabytes}):
-        connection.sendall(block)
-'''
-server = subprocess.Popen([*inside(listener), "python3", "-c", serve], stdout=subprocess.PIPE, text=True)
-server.stdout.readline()
-client = subprocess.Popen([*inside(sender), "python3", "-c", send], stderr=subprocess.DEVNULL)
-try:
-    print(server.communicate(timeout=limit)[0].strip())
-except subprocess.TimeoutExpired:
-    server.kill()
-    print("stalled")
-client.kill()
-"""
-
 # A VF guest sends to the host without pause; each millisecond a bind checks whether the address is on this host.
 STEADY = b"""
 import os, socket, subprocess, threading, time
@@ -169,11 +132,6 @@ def addresses(vm: VM, name: str) -> set[str]:
 def link(vm: VM, name: str) -> dict[str, object]:
     [facts] = json.loads(vm.run(f"ip -j -d link show dev {name}").stdout)
     return dict(facts)
-
-
-def transfer(vm: VM, listener: str, sender: str, address: str, megabytes: int, limit: float) -> str:
-    argv = f"{listener} {sender} {address} {megabytes} {limit}"
-    return vm.run(f"python3 /usr/lib/transfer.py {argv}", timeout=limit + 60).stdout.strip()
 
 
 @pytest.fixture(scope="module")
