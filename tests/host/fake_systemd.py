@@ -72,15 +72,17 @@ class Unit:
 def run_to_end(properties: dict[str, Any], cache: Path) -> bool:
     """A oneshot service, with its credentials, its cache and its output where systemd would put them."""
     [(program, words, _)] = properties["ExecStart"]
-    [folder] = properties["CacheDirectory"]
-    (cache / folder).mkdir(parents=True, exist_ok=True)
+    folders = [cache / name for name in properties.get("CacheDirectory", [])]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as credentials:
-        for name, data in properties["SetCredential"]:
-            Path(credentials, name).write_bytes(data)
-        env = os.environ | {"CACHE_DIRECTORY": str(cache / folder), "CREDENTIALS_DIRECTORY": credentials}
-        argv = [program, *(word.replace("$$", "$") for word in words[1:])]
-        out, log = (Path(properties[f"Standard{stream}FileToTruncate"]) for stream in ("Output", "Error"))
-        with out.open("wb") as stdout, log.open("wb") as stderr:
+        for name, path in properties.get("LoadCredential", []):
+            Path(credentials, name).write_bytes(Path(path).read_bytes())
+        env = os.environ | {"CACHE_DIRECTORY": ":".join(map(str, folders)), "CREDENTIALS_DIRECTORY": credentials}
+        private = "/var/cache/private"
+        argv = [program, *(word.replace("$$", "$").replace(private, str(cache)) for word in words[1:])]
+        out, log = (properties.get(f"Standard{stream}FileToTruncate", os.devnull) for stream in ("Output", "Error"))
+        with open(out, "wb") as stdout, open(log, "wb") as stderr:
             return subprocess.run(argv, env=env, stdout=stdout, stderr=stderr, check=False).returncode == 0
 
 
@@ -178,7 +180,7 @@ class FakeSystemd:
         if unit in self.units:
             raise LookupError("UnitExists")
         values = {name: value for name, (_, value) in properties}
-        if "StandardOutputFileToTruncate" in values:
+        if unit.startswith("vfagent-rom-build-"):
             self.jobs += 1
             self.oneshot = (unit, values)
             return "o", (f"/org/freedesktop/systemd1/job/{self.jobs}",)

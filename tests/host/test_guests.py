@@ -24,7 +24,6 @@ from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
 from tests.host.tree import put
 from vfagent.guests.lifecycle import Guests
-from vfagent.guests.spec.rom import UNIT
 from vfagent.guests.state import Job
 from vfagent.kernel import vfio_group
 from vfagent.kernel.udev import QUEUE
@@ -449,8 +448,9 @@ def test_a_guest_waits_for_its_rom_until_it_is_built(kernel: FakeKernel, run: Ru
         await runs(agent)
 
     run(story)
-    [rom] = [body for body in calls(kernel.tree.root / "calls", "StartTransientUnit") if body[0] == UNIT]
-    guest = dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])
+    started = calls(kernel.tree.root / "calls", "StartTransientUnit")
+    [rom] = [body for body in started if "iPXE ROM" in str(body)]
+    guest = dict(started[-1][2])
     assert dict(rom[2])["PrivateNetwork"] == ["b", True]
     [[name, path]] = guest["LoadCredential"][1]
     assert name == "vf.rom"
@@ -463,8 +463,11 @@ def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, run:
     secret = kernel.tree.root / "etc/vfagent/chap"
 
     async def story(agent: Running) -> None:
-        await agent.until(lambda: "cannot read its CHAP secret" in str(agent.guest()))
+        await agent.until(lambda: "cannot use it as the CHAP secret: No such file" in str(agent.guest()))
         secret.write_text("open sesame\n")
+        secret.chmod(0o644)
+        assert "users other than root can read it" in str(await agent.guests.request("start", "x"))
+        secret.chmod(0o600)
         assert "is not one line of 1 to 255" in str(await agent.guests.request("start", "x"))
         secret.write_text("opensesame\n")
         assert await agent.guests.request("start", "x") is None
@@ -472,9 +475,32 @@ def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, run:
 
     run(story)
     assert "sesame" not in (kernel.tree.root / "calls").read_text()
-    [[name, path]] = dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])["LoadCredential"][1]
-    assert (name, Path(path).read_text()) == ("chap-secret", "opensesame")
+    loaded = dict(dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])["LoadCredential"][1])
+    path = loaded["chap-secret"]
+    assert Path(path).read_text() == "opensesame"
     assert Path(path).stat().st_mode & 0o077 == 0
+
+
+def test_a_secret_leaves_the_host_with_its_rule(kernel: FakeKernel, run: Run) -> None:
+    chap = '[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/chap"\n'
+    kernel.tree.policy(POLICY + chap)
+    kernel.tree.add_pf(PF)
+    secret = kernel.tree.root / "etc/vfagent/chap"
+    secret.write_text("opensesame\n")
+    secret.chmod(0o600)
+    copies = kernel.tree.root / "run/vfagent/credentials"
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        assert (copies / "x/chap-secret").read_text() == "opensesame"
+        agent.reload(POLICY.partition("[[guest]]")[0])
+        await agent.until(lambda: agent.guests.guests["x"].placement is None)
+        assert (copies / "x/chap-secret").exists(), "systemd reads it again when it restarts the guest"
+        assert await agent.guests.request("stop", "x") is None
+        await agent.until(lambda: agent.guest() is None)
+        assert not list(copies.iterdir())
+
+    run(story)
 
 
 def test_the_guest_that_uses_a_vf_is_named(kernel: FakeKernel, run: Run) -> None:

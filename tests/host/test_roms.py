@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.fake_systemd import fake_systemd
 from vfagent.cli.main import main
 from vfagent.errors import VfagentError
+from vfagent.guests.ipxe_tree import open_tree
 from vfagent.guests.rom_build import known, provide
 from vfagent.guests.rom_cache import RomStore
 from vfagent.guests.spec.rom import RomWish
@@ -35,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def builds(root: Path) -> int:
-    return sum(len(path.read_text().split()) for path in root.glob("var/cache/*/*/builds"))
+    return sum(len(path.read_text().split()) for path in root.glob("var/cache/*/*/tree/builds"))
 
 
 def refused(bus: str, wish: RomWish, root: Path, source: str | None = SOURCE) -> str:
@@ -63,7 +65,7 @@ def test_another_script_makes_another_rom_from_the_same_objects(bus: str, tree: 
     second = provide(bus, RomWish("8086:10ca", "bios", script_file="/etc/own.ipxe"), SOURCE, tmp_path)
     assert second.read_bytes().endswith(b"shell\n")
     assert first.exists()
-    assert len(list(tmp_path.glob("var/cache/*/*/builds"))) == 1
+    assert len(list(tmp_path.glob("var/cache/*/*/tree/builds"))) == 1
 
 
 def test_a_changed_tree_is_rebuilt_and_a_removed_tree_is_not_needed(bus: str, tree: Path, tmp_path: Path) -> None:
@@ -73,6 +75,57 @@ def test_a_changed_tree_is_rebuilt_and_a_removed_tree_is_not_needed(bus: str, tr
     assert new != old
     shutil.rmtree(tree)
     assert provide(bus, WISH, SOURCE, tmp_path) == new
+
+
+def test_the_digest_is_of_the_contents(bus: str, tree: Path, tmp_path: Path) -> None:
+    """Not of sizes and times, which whoever writes the tree can choose."""
+    driver = tree / "src/drivers/net/vf.c"
+    before, times = open_tree(tree).digest, driver.stat()
+    driver.write_text(DRIVER.replace("82576 VF", "82576 vf"))
+    os.utime(driver, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert driver.stat().st_size == times.st_size
+    assert open_tree(tree).digest != before
+
+
+def test_a_tree_never_gets_what_another_tree_built(bus: str, tree: Path, tmp_path: Path) -> None:
+    """A build runs the tree's own code, which may write to all that its user may write to."""
+    provide(bus, WISH, SOURCE, tmp_path)
+    [first] = tmp_path.glob("var/cache/*/*")
+    (tree / "src/drivers/net/vf.c").write_text(DRIVER + "/* hostile */\n")
+    provide(bus, WISH, SOURCE, tmp_path)
+    [second] = tmp_path.glob("var/cache/*/*")
+    assert first != second, "each tree has a cache of its own, and the old one is removed"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "endless"])
+def test_a_tree_with_an_odd_file_is_refused_without_blocking(bus: str, tree: Path, tmp_path: Path, kind: str) -> None:
+    path = tree / "src/drivers/net/odd.c"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    why = "it has more than 64 MiB" if kind == "endless" else "it is not a regular file"
+    assert f"odd.c: {why} (make a fresh clone of it)" in refused(bus, WISH, tmp_path)
+
+
+def test_a_link_in_a_tree_is_not_followed(bus: str, tree: Path, tmp_path: Path) -> None:
+    (tree / "src/drivers/net/zero.c").symlink_to("/dev/zero")
+    (tree / "src/drivers/net/up").symlink_to("..")
+    assert provide(bus, WISH, SOURCE, tmp_path).exists()
+
+
+def test_a_build_s_endless_output_is_not_read_whole(tmp_path: Path) -> None:
+    store = RomStore(tmp_path)
+    store.folder.mkdir(parents=True)
+    with store.log.open("wb") as log:
+        log.truncate(1 << 40)
+        log.seek(1 << 40)
+        log.write(b"\nvf.c:1: error: \x1b[31mbad\n")
+    assert store.progress() == f"{1 << 30} KiB of output"
+    assert store.failure() == "vf.c:1: error: [31mbad"
 
 
 def test_the_newest_is_what_was_built_last_whatever_the_clock_says(
@@ -173,7 +226,7 @@ def test_a_fifo_is_refused_without_blocking(tmp_path: Path) -> None:
     path = own(tmp_path)
     path.unlink()
     os.mkfifo(path)
-    assert "it is not a regular file of at most 16 MiB" in refused("", OWN, tmp_path)
+    assert "it is not a regular file" in refused("", OWN, tmp_path)
 
 
 POLICY = """

@@ -119,7 +119,7 @@ def _show_progress(work: "Future[Path]", guest: str, wish: RomWish, store: RomSt
         if (now := time.monotonic()) - shown < (_TERMINAL_S if terminal else _PLAIN_S):
             continue
         shown = now
-        text = f"guest {guest}: {wish.target}: {store.progress()} steps done, {now - started:.0f} s"
+        text = f"guest {guest}: {wish.target}: {store.progress()}, {now - started:.0f} s"
         print(f"\r{text}\x1b[K" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
     if terminal and shown != started:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)

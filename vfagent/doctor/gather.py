@@ -38,6 +38,7 @@ from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load
+from vfagent.store.policy_trust import untrusted_files
 from vfagent.store.state import State
 from vfagent.systemd.units import Systemd, UnitState
 
@@ -61,6 +62,7 @@ def gather_facts(root: Path = Path("/")) -> Facts:
     facts = Facts(
         policy=policy,
         policy_problems=problems,
+        untrusted=_untrusted(policy, root) if policy else (),
         identity=identity,
         version=__version__,
         service=_service(files, _or(results.get("vfagent.service"), None)),
@@ -102,6 +104,10 @@ def _policy(root: Path) -> tuple[Policy | None, tuple[str, ...], tuple[NotChecke
         if denied and os.geteuid() != 0:
             return None, (), tuple(NotChecked("policy", problem) for problem in denied)
         return None, error.problems, ()
+
+
+def _untrusted(policy: Policy, root: Path) -> tuple[tuple[str, str], ...]:
+    return tuple((file.path, f"{file.purpose}: {file.why}") for file in untrusted_files(policy, root))
 
 
 def _pf_facts(host: Host, address: PciAddress, policy: Policy, identity: HostIdentity, root: Path) -> PfFacts | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from vfagent.guests.credentials import forget_credentials
 from vfagent.guests.kvm import KvmTrial
 from vfagent.guests.roms import Roms
 from vfagent.guests.spec.boot import Boot, boot_of
@@ -105,6 +106,14 @@ class Guests:
             guest.update(placement, boot_of(placement.rule, hardware) if placement and hardware else None)
             if placement is None and guest.unit is None and guest.job is None:
                 del self.guests[name]
+        self._forget_credentials()
+
+    def _forget_credentials(self) -> None:
+        """Secrets leave the host with their rule, once its guest has ended."""
+        try:
+            forget_credentials(self.root, self.guests)
+        except OSError as error:
+            log.warning("guests: cannot remove the credentials of a guest that is gone: %s", error.strerror)
 
     def _state_of(self, name: str) -> GuestState:
         if name not in self.guests:

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 from vfagent.errors import VfagentError
+from vfagent.guests.credentials import LONGEST_SCRIPT
 from vfagent.guests.ipxe_tree import Tree, check_tools, devices_of, open_tree
 from vfagent.guests.rom_cache import RomStore
-from vfagent.guests.spec.rom import BUILD_S, RomFacts, RomWish, build_unit, digest
+from vfagent.guests.spec.rom import BUILD_S, RomFacts, RomWish, build_unit, digest, forget_unit
+from vfagent.store.trusted_files import read_trusted
 from vfagent.systemd.units import Systemd
 
-_LONGEST_SCRIPT = 64 << 10
 _MARGIN_S = 30.0
 
 
@@ -50,11 +51,7 @@ def known(wish: RomWish, source: str | None, root: Path) -> Path | None:
 def _script(wish: RomWish, root: Path) -> bytes:
     if wish.script_file is None:
         return (wish.script or "").encode()
-    try:
-        with open(root / wish.script_file.lstrip("/"), "rb") as file:
-            return file.read(_LONGEST_SCRIPT)
-    except OSError as error:
-        raise VfagentError(f"{wish.script_file}: cannot read the iPXE script: {error.strerror}") from error
+    return read_trusted(root, wish.script_file, "the iPXE script", LONGEST_SCRIPT)
 
 
 def _tree(wish: RomWish, source: str, root: Path) -> Tree | None:
@@ -75,8 +72,11 @@ def _build(bus: str, wish: RomWish, script: bytes, tree: Tree, store: RomStore) 
     for path in (store.made, store.log):
         path.unlink(missing_ok=True)
     jobs = len(os.sched_getaffinity(0))
-    spec = build_unit(wish, script, str(tree.path), tree.digest, jobs, str(store.made), str(store.log))
+    made, output = str(store.made), str(store.log)
+    spec = build_unit(wish, store.store_script(script), str(tree.path), tree.digest, jobs, made, output)
     with Systemd(bus) as systemd:
+        if not any(rom.tree == tree.digest for rom in store.roms()):
+            systemd.start(forget_unit(tree.digest), BUILD_S)
         systemd.stop(spec.unit, _MARGIN_S)  # started by an earlier agent
         result = systemd.start(spec, BUILD_S + _MARGIN_S)
     if result != "done":

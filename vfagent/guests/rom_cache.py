@@ -4,20 +4,22 @@
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from vfagent.errors import VfagentError
-from vfagent.guests.spec.rom import RomFacts, digest, rom_defect
+from vfagent.guests.spec.rom import SCRIPT, RomFacts, digest, rom_defect
 from vfagent.model.codec import decode, encode
 from vfagent.policy.strings import ROM_FOLDERS
 from vfagent.store.state import write_json
+from vfagent.store.trusted_files import read_trusted, refusal
 
 _MOST_BYTES = 16 << 20
 _MOST_ROMS = 64
+_END_OF_LOG = 64 << 10
+_PURPOSE = "the guest's ROM"
 _PLACE = "var/lib/vfagent/rom-cache"
 
 
@@ -61,7 +63,8 @@ class RomStore:
     def keep(self, facts: RomFacts) -> Path:
         """Store what a build has made. It is the newest, also where the clock was set back since the last build."""
         facts = replace(facts, built_at=max((facts.built_at, *(rom.built_at + 1 for rom in self.roms()))))
-        data = self.made.read_bytes()
+        with open(self.made, "rb") as file:
+            data = file.read(_MOST_BYTES)
         if defect := rom_defect(data, facts.hardware, facts.firmware):
             raise VfagentError(f"ROM for {facts.hardware}: the built file {defect}", hint=f"see {self.log}")
         os.replace(self.made, self.path(facts.key))
@@ -86,47 +89,40 @@ class RomStore:
             _write(copy, data)
         return copy
 
-    def progress(self) -> int:
-        """How many steps of make the running build has done: iPXE's Makefile writes a line for each."""
+    def store_script(self, script: bytes) -> str:
+        """The file with the script of the next build, for LoadCredential=."""
+        _write(self.folder / SCRIPT, script)
+        return str(self.folder / SCRIPT)
+
+    def progress(self) -> str:
+        """How much the running build has printed. Not what: a source tree is code, and prints what it wants."""
         try:
-            return self.log.read_bytes().count(b"\n  [")
+            size = os.stat(self.log).st_size
         except OSError:
-            return 0
+            size = 0
+        return f"{size >> 10} KiB of output"
 
     def failure(self) -> str:
         """Why a build failed, on one line: the compiler's errors, else the last lines of the output."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()
+            with open(self.log, "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - _END_OF_LOG, 0))
+                text = file.read(_END_OF_LOG).decode(errors="replace")
         except OSError:
-            lines = []
-        lines = ["".join(char for char in line if char.isprintable()).strip()[:300] for line in lines]
+            text = ""
+        lines = ["".join(char for char in line if char.isprintable()).strip()[:300] for line in text.splitlines()]
         lines = [line for line in lines if line and not line.startswith(("make", "[BUILD]"))]
         errors = [line for line in lines if "error" in line.lower()]
         return " | ".join(errors[:3] or lines[-3:]) or "make printed nothing"
 
 
 def _read(root: Path, file: str) -> bytes:
-    """Open it once, not through a symbolic link, and only where nobody but root can write."""
-    try:
-        parent = os.path.realpath((root / file.lstrip("/")).parent)
-        fd = os.open(f"{parent}/{os.path.basename(file)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        why = "it is a symbolic link" if os.path.islink(root / file.lstrip("/")) else error.strerror
-        raise VfagentError(f"{file}: cannot use it as the guest's ROM: {why}") from error
-    with os.fdopen(fd, "rb") as opened:
-        if why := _unsafe(os.fstat(fd), parent, root):
-            raise VfagentError(f"{file}: cannot use it as the guest's ROM: {why}")
-        return opened.read(_MOST_BYTES)
-
-
-def _unsafe(facts: os.stat_result, parent: str, root: Path) -> str | None:
-    inside = any(f"{parent}/".startswith(f"{os.path.realpath(root / folder.strip('/'))}/") for folder in ROM_FOLDERS)
-    if not inside:
-        return f"it lies in {parent}, which is not below {', '.join(ROM_FOLDERS)}"
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MOST_BYTES:
-        return f"it is not a regular file of at most {_MOST_BYTES >> 20} MiB"
-    others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return "users other than root can write it" if others or facts.st_uid not in (0, os.geteuid()) else None
+    """As every file that a policy names, and from a few folders only."""
+    parent = os.path.realpath((root / file.lstrip("/")).parent)
+    folders = [f"{os.path.realpath(root / folder.strip('/'))}/" for folder in ROM_FOLDERS]
+    if os.path.exists(parent) and not any(f"{parent}/".startswith(folder) for folder in folders):
+        raise refusal(file, _PURPOSE, f"it lies in {parent}, which is not below {', '.join(ROM_FOLDERS)}")
+    return read_trusted(root, file, _PURPOSE, _MOST_BYTES)
 
 
 def _write(path: Path, data: bytes) -> None:

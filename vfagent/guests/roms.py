@@ -55,7 +55,7 @@ class Roms:
     def waits(self, wish: RomWish) -> str:
         """What a guest without its ROM waits for."""
         if self._working == wish:
-            return f"its ROM {wish.target} is being built: {RomStore(self._root).progress()} steps done"
+            return f"its ROM {wish.target} is being built: {RomStore(self._root).progress()}"
         if trouble := self._trouble.get(wish):
             return trouble.text
         return f"its ROM {wish.target} is built after others"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
-from vfagent.guests.chap import secret_file
+from vfagent.guests.credentials import store_credentials
 from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
@@ -84,9 +84,9 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     for vf in order.vfs:
         _check_free(vf, host)
     uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
-    secret = secret_file(order.root, order.rule.name, order.rule.chap) if order.rule.chap else ""
+    credentials = tuple(store_credentials(order.root, order.rule, order.boot).items())
     beside_udev = _opened_before_udev(order, host)
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, secret, beside_udev)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, credentials, beside_udev)
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)

@@ -48,7 +48,7 @@ class ChapRule:
     """[guest.chap]: CHAP credentials for the guest's iSCSI target."""
 
     user: str = field(metadata=key(strings.CHAP_USER, "The user name."))
-    secret: str = field(metadata=key(strings.PATH, "A file whose only line is the secret."))
+    secret: str = field(metadata=key(strings.PATH, "A file of root's, mode 0600, whose only line is the secret."))
 
 
 @frozen(kw_only=True)

@@ -105,7 +105,12 @@ def _interface_or_dhcp(text: str) -> str:
 
 
 def _boot_url(text: str) -> str:
-    """A URL with an iPXE variable is complete only at boot, so it is not checked."""
+    """A URL with an iPXE variable is complete only at boot, so its form is not checked."""
+    if re.match("https?://[^/]*@", text):
+        raise ValueError(
+            "allowed is a URL without user and password, which every user of the guest could read; a script of your "
+            "own can ask for them"
+        )
     if text.startswith("iscsi:") and "${" not in text and not re.fullmatch(_ISCSI, text):
         raise ValueError(
             "allowed is iscsi:server:protocol:port:LUN:target, as in iscsi:192.168.10.1::::iqn.2016-01.com.example:a"

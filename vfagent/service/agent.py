@@ -31,6 +31,7 @@ from vfagent.service.status_cache import StatusCache
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
 from vfagent.store.policy_files import load
+from vfagent.store.policy_trust import untrusted_files
 from vfagent.store.state import State, write_text
 from vfagent.systemd.journal import Notifier
 from vfagent.systemd.log import for_pf
@@ -91,6 +92,8 @@ class Agent:
             log.error("policy: not loaded: %d problems; the active policy is unchanged", len(error.problems))
             self.policy_status = replace(self.policy_status, problems=error.problems)
             raise
+        for untrusted in untrusted_files(policy, self.root):
+            log.warning("policy: %s", untrusted)
         rules = tuple(rule.name for rule in policy.pf)
         self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules)
         return policy

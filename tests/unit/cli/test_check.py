@@ -22,6 +22,15 @@ def test_check_ends_with_the_digest_that_status_and_metrics_show(command: Any, t
     assert command("check", str(tree.root / "etc/vfagent/policy.toml")).out.rstrip().endswith(f"digest {digest}")
 
 
+def test_check_notes_a_policy_that_others_can_write(command: Any, tree: Tree) -> None:
+    (tree.root / "etc/vfagent/policy.toml").chmod(0o666)
+    result = command("check")
+    assert result.status == 0
+    path = "/etc/vfagent/policy.toml"
+    why = f"users other than root can write it (mode 0666); chmod go-w {path}"
+    assert result.err == f"note: {path} (a policy file): {why}\n"
+
+
 def test_check_reports_all_problems_at_once(command: Any, tree: Tree) -> None:
     tree.policy('[[pf]]\nname = "a"\nvsf = 1\nmtu = "big"\n')
     result = command("check")

@@ -55,6 +55,19 @@ def no_policy(tree: Tree) -> None:
 
 
 @fault
+def drop_ins_of_everybody(tree: Tree) -> None:
+    write(tree, "etc/vfagent/policy.d/20.toml", "")
+    (tree.root / "etc/vfagent/policy.d").chmod(0o777)
+
+
+@fault
+def readable_secret(tree: Tree) -> None:
+    edit(tree, 'memory = "512M"', 'memory = "512M"\nchap = { user = "me", secret = "/etc/vfagent/chap" }')
+    write(tree, "etc/vfagent/chap", "opensesame\n")
+    (tree.root / "etc/vfagent/chap").chmod(0o644)
+
+
+@fault
 def policy_with_two_mistakes(tree: Tree) -> None:
     tree.policy(POLICY.replace("vfs = 2", "vsf = 2").replace('"stable"', '"steady"'))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from vfagent.guests.spec.ipxe import DRIVERS
-from vfagent.guests.spec.rom import RomWish, build_unit, drivers_in, rom_key
+from vfagent.guests.spec.rom import RomWish, build_unit, drivers_in, forget_unit, rom_key
 from vfagent.model.guest_unit import UnitSpec
 
 
@@ -15,7 +15,7 @@ def value(spec: UnitSpec, name: str) -> Any:
 
 
 def unit(source: str = "/usr/src/ipxe") -> UnitSpec:
-    return build_unit(RomWish("8086:10ca", "bios"), b"#!ipxe\n", source, "0123", 2, "/made", "/log")
+    return build_unit(RomWish("8086:10ca", "bios"), "/script", source, "0123", 2, "/made", "/log")
 
 
 def test_a_rom_build_has_no_network_no_rights_and_no_writable_path() -> None:
@@ -27,9 +27,28 @@ def test_a_rom_build_has_no_network_no_rights_and_no_writable_path() -> None:
     assert not [item for item in spec.properties if item.name == "ReadWritePaths"]
 
 
+def test_a_rom_build_has_bounds() -> None:
+    spec = unit()
+    assert value(spec, "LimitFSIZE") <= 64 << 20
+    assert value(spec, "MemoryMax") <= 2 << 30
+    assert value(spec, "TasksMax") <= 512
+
+
+def test_a_script_is_on_no_bus_and_in_no_unit_file() -> None:
+    assert value(unit(), "LoadCredential") == [("script.ipxe", "/script")]
+    assert not [item for item in unit().properties if item.name == "SetCredential"]
+
+
+def test_what_forgets_caches_may_write_nowhere_else() -> None:
+    spec = forget_unit("0123")
+    assert value(spec, "ReadWritePaths") == ["-/var/cache/private/vfagent-rom-build"]
+    assert value(spec, "ProtectSystem") == "strict"
+    assert value(spec, "PrivateNetwork") is True
+
+
 def test_a_folder_name_is_not_run_as_a_command() -> None:
     [(_, words, _)] = value(unit("/usr/src/$(reboot) '; reboot"), "ExecStart")
-    assert words[4:] == ["/usr/src/$$(reboot) '; reboot", "0123", "bin/808610ca.rom", "2"]
+    assert words[4:] == ["/usr/src/$$(reboot) '; reboot", "bin/808610ca.rom", "2"]
 
 
 def test_roms_that_differ_have_different_keys() -> None:

@@ -81,7 +81,7 @@ def hostile(folder: Path, tables: str) -> Guest:
 
 def test_no_unit_lets_its_output_set_a_level_or_reach_a_bus(tmp_path: Path) -> None:
     guest = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n')
-    build = build_unit(RomWish("8086:10ca", "bios"), b"", "/usr/src/ipxe", "0", 1, "/rom", "/log")
+    build = build_unit(RomWish("8086:10ca", "bios"), "/script", "/usr/src/ipxe", "0", 1, "/rom", "/log")
     for spec in (unit(guest), kvm_probe(), build):
         assert value(spec, "SyslogLevelPrefix") is False
         assert value(spec, "SyslogLevel") == 6
@@ -119,8 +119,9 @@ def test_a_guest_may_open_its_own_block_device_only(tmp_path: Path) -> None:
 
 
 def test_the_users_own_files_are_systemd_credentials(tmp_path: Path) -> None:
-    script = unit(hostile(tmp_path, '[guest.ipxe]\nscript = "/etc/s.ipxe"\n'))
-    assert value(script, "LoadCredential") == [("boot.ipxe", "/etc/s.ipxe")]
+    guest = replace(hostile(tmp_path, '[guest.ipxe]\nscript = "/etc/s.ipxe"\n'), credentials=(("boot.ipxe", "/copy"),))
+    assert value(unit(guest), "LoadCredential") == [("boot.ipxe", "/copy")]
+    assert not [item for item in unit(guest).properties if item.name == "SetCredential"]
     table = '[guest.ipxe]\naddress = "dhcp"\nloader = "rom"\nrom = "/usr/r.rom"\n'
     rom = replace(hostile(tmp_path, table), rom="/checked.rom")
     assert value(unit(rom), "LoadCredential") == [("vf.rom", "/checked.rom")]
@@ -130,8 +131,8 @@ def test_the_users_own_files_are_systemd_credentials(tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ['[guest.ipxe]\naddress = "dhcp"\n', '[guest.kernel]\nimage = "/k"\n'])
 def test_a_chap_secret_reaches_the_guest_only_through_a_file(tmp_path: Path, way: str) -> None:
     table = f'{way}[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/secret"\n'
-    guest = replace(hostile(tmp_path, table), secret="/run/vfagent/secrets/x")
-    assert ("chap-secret", "/run/vfagent/secrets/x") in value(unit(guest), "LoadCredential")
+    guest = replace(hostile(tmp_path, table), credentials=(("chap-secret", "/copy"),))
+    assert ("chap-secret", "/copy") in value(unit(guest), "LoadCredential")
     words = [word for word in argv(guest) if "chap-secret" in word]
     assert len(words) == 1
     assert words[0].endswith("=/run/credentials/vfagent-guest-x.service/chap-secret")

@@ -323,3 +323,8 @@ def test_ipxe_and_kernel_of_one_guest_can_have_the_same_address(problems: Proble
     assert not guest_problems(
         problems, f'ipxe = {{ {FIXED}, {URL} }}\nkernel = {{ image = "/a", root = "iscsi:a", {FIXED} }}'
     )
+
+
+def test_a_url_with_a_password_is_refused(problems: Problems) -> None:
+    [line] = guest_problems(problems, 'ipxe = { address = "dhcp", sanboot = "http://me:secret@10.0.0.1/disk" }')
+    assert "allowed is a URL without user and password" in line

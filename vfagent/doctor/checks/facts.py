@@ -144,6 +144,7 @@ class Facts:
 
     policy: Policy | None
     policy_problems: tuple[str, ...] = ()
+    untrusted: tuple[tuple[str, str], ...] = ()  # files of the policy that others can change or read, and why
     identity: HostIdentity
     version: str = ""
     service: Service = Service()

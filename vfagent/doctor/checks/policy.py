@@ -26,6 +26,20 @@ def policy_invalid(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def policy_untrusted(facts: Facts) -> Iterator[Finding]:
+    for path, text in facts.untrusted:
+        what, _, why = text.partition(": ")
+        defect, _, remedy = why.partition("; ")
+        yield Finding(
+            "policy-untrusted",
+            Severity.ERROR,
+            path,
+            f"{what}: {defect}",
+            "who can write it decides what vfagent does as root; who can read a secret has it",
+            remedy,
+        )
+
+
 def policy_absent(facts: Facts) -> Iterator[Finding]:
     if facts.policy is not None and not facts.policy.files:
         yield Finding(

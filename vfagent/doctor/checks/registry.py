@@ -11,6 +11,7 @@ Check = Callable[[Facts], Iterable[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     policy.policy_invalid,
+    policy.policy_untrusted,
     # Firmware and kernel command line: a fix needs a reboot.
     firmware.sriov_off,
     firmware.no_vfs_offered,

@@ -31,7 +31,7 @@ class Guest:
     kvm: bool
     uuid: str
     rom: str = ""  # the checked file
-    secret: str = ""  # the file with the CHAP secret
+    credentials: tuple[tuple[str, str], ...] = ()  # names, and root's copies of the files
     beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
 
     @property

@@ -10,6 +10,7 @@ from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
 from vfagent.model.guest_unit import Property, UnitSpec
 
 _BIOS, _EFI = 0, 3
+_CAP_DAC_OVERRIDE = 1
 # After "PCIR": vendor, device, two pointers, revision, class, image length, code revision, code type, indicator.
 _HEADER = struct.Struct("<HHHHB3xHHBB")
 
@@ -48,23 +49,27 @@ def rom_images(content: bytes) -> tuple[RomImage, ...]:
     return tuple(images)
 
 
-UNIT = "vfagent-rom-build.service"
 BUILD_S = 1800.0
-_CACHE = "vfagent-rom-build"
-_SCRIPT = "script.ipxe"
-# Arguments: the source tree, its digest, the target, make's jobs. Object files are reused for the next script.
+_NAME = "vfagent-rom-build"
+_CACHES = f"/var/cache/private/{_NAME}"  # of CacheDirectory= with DynamicUser=, systemd.exec(5)
+SCRIPT = "script.ipxe"
+# Arguments: the source tree, the target, make's jobs. Object files are reused for the next script.
 _BUILD = f"""set -eu
-tree=$CACHE_DIRECTORY/$2
+tree=$CACHE_DIRECTORY/tree
 if [ ! -e "$tree/.whole" ]; then
-    rm -rf "$CACHE_DIRECTORY"/*
+    rm -rf "$tree"
     cp -R --preserve=timestamps "$1/src" "$tree"
     rm -rf "$tree"/bin "$tree"/bin-*
     touch "$tree/.whole"
 fi
-cp "$CREDENTIALS_DIRECTORY/{_SCRIPT}" "$tree/{_SCRIPT}"
-make -C "$tree" -j"$4" EMBED={_SCRIPT} "$3" >&2
-cat "$tree/$3"
+cp "$CREDENTIALS_DIRECTORY/{SCRIPT}" "$tree/{SCRIPT}"
+make -C "$tree" -j"$3" EMBED={SCRIPT} "$2" >&2
+cat "$tree/$2"
 """
+# Argument: the cache to keep. rm follows no links.
+_FORGET = f"""cd {_CACHES} && for cache in *; do [ "$cache" = "$1" ] || rm -rf -- "$cache"; done"""
+# iPXE's largest object has 2 MiB, and a build's output 300 KiB; the compiler takes some 100 MiB for each job.
+_LARGEST_FILE, _MEMORY, _TASKS = 64 << 20, 2 << 30, 512
 
 
 @frozen(slots=True)
@@ -127,33 +132,52 @@ def drivers_in(source: str) -> set[str]:
     return {f"{vendor}:{device}".lower() for vendor, device in listed}
 
 
-def build_unit(wish: RomWish, script: bytes, source: str, tree: str, jobs: int, into: str, log: str) -> UnitSpec:
-    """The ROM goes to standard output, so that the unit may write to its own cache only."""
-    words = [
-        "/bin/sh",
-        "-c",
-        _BUILD.replace("$", "$$"),
-        "sh",
-        source.replace("$", "$$"),
-        tree,
-        wish.target,
-        str(jobs),
-    ]
+def build_unit(wish: RomWish, script: str, source: str, tree: str, jobs: int, into: str, log: str) -> UnitSpec:
+    """The ROM goes to standard output, so that the unit may write to its own cache only.
+
+    The unit's name has the tree's digest, and with it its user and its cache: what one tree builds, no other can reach.
+    `script`: the file of root's that holds the script.
+    """
+    program = ["/bin/sh", "-c", _BUILD.replace("$", "$$"), "sh"]
+    words = [*program, source.replace("$", "$$"), wish.target, str(jobs)]
     return UnitSpec(
-        UNIT,
+        f"{_NAME}-{tree}.service",
         (
             Property("Description", "s", f"iPXE ROM {wish.target}"),
             Property("Type", "s", "oneshot"),
             Property("TimeoutStartUSec", "t", int(BUILD_S * 1e6)),
             Property("ExecStart", "a(sasb)", [(words[0], words, False)]),
-            Property("SetCredential", "a(say)", [(_SCRIPT, script)]),
+            Property("LoadCredential", "a(ss)", [(SCRIPT, script)]),
             Property("StandardOutputFileToTruncate", "s", into),
             Property("StandardErrorFileToTruncate", "s", log),
-            Property("CacheDirectory", "as", [_CACHE]),
+            Property("CacheDirectory", "as", [f"{_NAME}/{tree}"]),
+            Property("CacheDirectoryMode", "u", 0o700),
             Property("Environment", "as", ["LC_ALL=C"]),
             # Guests have priority.
             Property("Nice", "i", 10),
             Property("CPUWeight", "t", 20),
+            Property("LimitFSIZE", "t", _LARGEST_FILE),
+            Property("MemoryMax", "t", _MEMORY),
+            Property("TasksMax", "t", _TASKS),
+            Property("DynamicUser", "b", value=True),
+            Property("CapabilityBoundingSet", "t", 0),
+            *_sandbox(),
+            Property("CollectMode", "s", "inactive-or-failed"),
+        ),
+    )
+
+
+def forget_unit(tree: str) -> UnitSpec:
+    """Removes the build caches of all trees but this one. They belong to other users, so root has to."""
+    words = ["/bin/sh", "-c", _FORGET.replace("$", "$$"), "sh", tree]
+    return UnitSpec(
+        f"{_NAME}-forget.service",
+        (
+            Property("Description", "s", "Removes the build caches of other iPXE trees"),
+            Property("Type", "s", "oneshot"),
+            Property("ExecStart", "a(sasb)", [(words[0], words, False)]),
+            Property("CapabilityBoundingSet", "t", 1 << _CAP_DAC_OVERRIDE),
+            Property("ReadWritePaths", "as", [f"-{_CACHES}"]),
             *_sandbox(),
             Property("CollectMode", "s", "inactive-or-failed"),
         ),
@@ -166,9 +190,7 @@ def _sandbox() -> tuple[Property, ...]:
     flags = (*(f"Protect{name}" for name in names), "LockPersonality", "NoNewPrivileges", "PrivateDevices")
     flags += ("PrivateNetwork", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID")
     return (
-        Property("DynamicUser", "b", value=True),
         Property("UMask", "u", 0o077),
-        Property("CapabilityBoundingSet", "t", 0),
         Property("ProtectSystem", "s", "strict"),
         Property("ProtectHome", "s", "yes"),
         Property("ProtectProc", "s", "invisible"),

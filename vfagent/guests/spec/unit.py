@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from vfagent.guests.spec.boot import Loader
-from vfagent.guests.spec.qemu import CHAP, ROM, SCRIPT, Guest, argv
+from vfagent.guests.spec.qemu import ROM, Guest, argv
 from vfagent.guests.spec.unit_values import seconds, translated
 from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
 from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
@@ -150,20 +150,9 @@ def _files(guest: Guest) -> Iterator[Property]:
     yield Property("StandardOutput", "s", "journal")
     yield Property("SyslogIdentifier", "s", guest.rule.name)
     yield from UNTRUSTED_OUTPUT
-    if guest.boot.loader is Loader.IMAGE and guest.boot.script is not None and guest.rule.firmware == "bios":
-        yield Property("SetCredential", "a(say)", [(SCRIPT, guest.boot.script.encode())])
-    if loaded := list(_loaded(guest)):
+    loaded = [*guest.credentials, *([(ROM, guest.rom)] if guest.boot.loader is Loader.ROM else [])]
+    if loaded:
         yield Property("LoadCredential", "a(ss)", loaded)
     written = [disk.path for disk in guest.rule.disk if not (disk.readonly or disk.is_device)]
     if written:
         yield Property("ReadWritePaths", "as", written)
-
-
-def _loaded(guest: Guest) -> Iterator[tuple[str, str]]:
-    ipxe = guest.rule.ipxe
-    if ipxe and guest.boot.loader is Loader.IMAGE and ipxe.script:
-        yield SCRIPT, ipxe.script
-    if guest.boot.loader is Loader.ROM:
-        yield ROM, guest.rom
-    if guest.rule.chap:
-        yield CHAP, guest.secret

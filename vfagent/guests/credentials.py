@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest's unit loads as systemd credentials: copies that only root can read.
+
+Not SetCredential=: its values are in the unit's file and on D-Bus, where every user of the host can read them
+(systemd.exec(5)).
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from vfagent.errors import VfagentError
+from vfagent.guests.spec.boot import Boot, Loader
+from vfagent.guests.spec.qemu import CHAP, SCRIPT
+from vfagent.policy.types import ChapRule, GuestRule
+from vfagent.store.trusted_files import read_trusted
+
+_FOLDER = "run/vfagent/credentials"
+_LONGEST_SECRET = 255
+LONGEST_SCRIPT = 64 << 10
+
+
+def store_credentials(root: Path, rule: GuestRule, boot: Boot) -> Mapping[str, str]:
+    """The paths of the copies by the credential's name. They are kept: systemd reads them at each restart of the guest.
+
+    Raises VfagentError.
+    """
+    contents = dict(_contents(root, rule, boot))
+    folder = root / _FOLDER / rule.name
+    try:
+        _remove(folder, set(os.listdir(folder) if folder.exists() else ()) - contents.keys())
+        return {name: _copy(folder, name, data) for name, data in contents.items()}
+    except OSError as error:
+        raise VfagentError(f"cannot store its credentials: {error.filename}: {error.strerror}") from error
+
+
+def _contents(root: Path, rule: GuestRule, boot: Boot) -> Iterator[tuple[str, bytes]]:
+    if rule.chap:
+        yield CHAP, _secret(root, rule.chap)
+    if boot.loader is Loader.IMAGE and rule.ipxe and rule.ipxe.script:
+        yield SCRIPT, read_trusted(root, rule.ipxe.script, "the iPXE script", LONGEST_SCRIPT)
+    elif boot.loader is Loader.IMAGE and boot.script is not None and rule.firmware == "bios":
+        yield SCRIPT, boot.script.encode()
+
+
+def _secret(root: Path, rule: ChapRule) -> bytes:
+    text = read_trusted(root, rule.secret, "the CHAP secret", _LONGEST_SECRET + 2, secret=True)
+    secret = text.removesuffix(b"\n").removesuffix(b"\r")
+    if not 0 < len(secret) <= _LONGEST_SECRET or any(not 0x20 < byte < 0x7F for byte in secret):
+        why = f"is not one line of 1 to {_LONGEST_SECRET} printable ASCII characters without spaces"
+        raise VfagentError(f"cannot use its CHAP secret: {rule.secret} {why}")
+    return secret
+
+
+def forget_credentials(root: Path, keep: Iterable[str]) -> None:
+    """Remove those of all other guests. Raises OSError."""
+    folder = root / _FOLDER
+    for name in set(os.listdir(folder) if folder.exists() else ()) - set(keep):
+        guest = folder / name
+        _remove(guest, os.listdir(guest))
+        guest.rmdir()
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _copy(folder: Path, name: str, data: bytes) -> str:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = folder / f".{name}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+    os.replace(temporary, folder / name)
+    return str(folder / name)
