@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.host.tree import Tree, put
-from vfagent.kernel.offline_tree import NoDevlink, NoNetwork, SysfsRtnl
+from vfagent.kernel.offline_tree import NoDevlink, SysfsNetwork, SysfsRtnl
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
@@ -54,7 +54,8 @@ class FakeKernel:
 
     @property
     def host(self) -> Host:
-        sysfs, network, root = FakeSysfs(self), NoNetwork(), self.tree.root
+        sysfs, root = FakeSysfs(self), self.tree.root
+        network = SysfsNetwork(sysfs)
         udev = UnknowingUdev() if (root / UDEV_KNOWS_NOTHING).exists() else NoUdevDatabase()
         token = NumvfsTokenFile(root) if self.one_card else None
         return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root), token)

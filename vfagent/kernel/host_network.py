@@ -24,6 +24,7 @@ _RESOLVED = _REACHABLE | 0x04 | 0x08 | 0x10  # NUD_STALE, NUD_DELAY, NUD_PROBE
 _NTF_USE, _NTF_SELF = 0x01, 0x02
 _POLL_S = 0.05
 _HWMODES = {"veb": 0, "vepa": 1}
+_MACVLANS = ("macvlan", "macvtap")
 _SELF = 2  # BRIDGE_FLAGS_SELF: the driver's own switch, not a bridge that it is a port of
 
 
@@ -183,7 +184,14 @@ def _link(message: Any) -> Link:
         lower=message.get_attr("IFLA_LINK"),
         vlan=_tag(data) if kind == "vlan" and data else None,
         vlan_filtering=bool(data.get_attr("IFLA_BR_VLAN_FILTERING")) if kind == "bridge" and data else None,
+        passthru=_mode(kind or "", data) == "passthru",
     )
+
+
+def _mode(kind: str, data: Any) -> str | None:
+    """A macvlan's or macvtap's."""
+    mode: str | None = data.get_attr(f"IFLA_{kind.upper()}_MODE") if kind in _MACVLANS and data else None
+    return mode
 
 
 def _tag(data: Any) -> VlanTag:

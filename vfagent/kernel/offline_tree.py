@@ -3,6 +3,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
@@ -69,11 +70,44 @@ class NoDevlink:
         _read_only()
 
 
-class NoNetwork:
-    """Empty: sysfs has no VLANs and no addresses."""
+class SysfsNetwork:
+    """Only bridges, bonds and Open vSwitch: of other links sysfs does not show the kind, nor addresses of any."""
+
+    def __init__(self, sysfs: Sysfs) -> None:
+        self._sysfs = sysfs
 
     def link(self, which: str | int) -> Link | None:
+        names = self._sysfs.names("sys/class/net") if isinstance(which, int) else [which]
+        for name in names:
+            ifindex = self._sysfs.read(f"sys/class/net/{name}/ifindex")
+            if ifindex and which in (name, int(ifindex)) and (kind := self._kind(name)):
+                return self._link(name, int(ifindex), kind)
         return None
+
+    def _kind(self, name: str) -> str | None:
+        """A copy of sysfs may lack folders: then the names count that bonding and Open vSwitch give themselves."""
+        base = f"sys/class/net/{name}"
+        if self._sysfs.exists(f"{base}/bridge"):
+            return "bridge"
+        if self._sysfs.exists(f"{base}/bonding") or re.fullmatch(r"bond\d+", name):
+            return "bond"
+        return "openvswitch" if name == "ovs-system" else None
+
+    def _link(self, name: str, ifindex: int, kind: str) -> Link:
+        base = f"sys/class/net/{name}"
+        master, filtering = (self._sysfs.read(f"{base}/{file}") for file in ("master/ifindex", "bridge/vlan_filtering"))
+        return Link(
+            name=name,
+            ifindex=ifindex,
+            mac=self._sysfs.read(f"{base}/address") or "",
+            mtu=int(self._sysfs.read(f"{base}/mtu") or 0),
+            admin_up=bool(int(self._sysfs.read(f"{base}/flags") or "0", 0) & 1),
+            kind=kind,
+            alias=self._sysfs.read(f"{base}/ifalias") or None,
+            group=int(self._sysfs.read(f"{base}/netdev_group") or 0),
+            master=int(master) if master else None,
+            vlan_filtering=filtering == "1" if filtering else None,
+        )
 
     def addresses(self) -> Mapping[int, tuple[Address, ...]]:
         return {}

@@ -51,6 +51,7 @@ class Link:
     lower: int | None = None
     vlan: VlanTag | None = None
     vlan_filtering: bool | None = None
+    passthru: bool = False  # a macvlan or macvtap that gets every frame of `lower`
     addresses: tuple[Address, ...] = ()
     management: str | None = None  # why the host may be administered through it
     peers: tuple[str, ...] = field(default=(), compare=False)  # known neighbours, if addresses are to be moved from it

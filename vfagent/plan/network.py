@@ -20,6 +20,7 @@ from vfagent.plan.network_steps import (
     MarkLink,
     SetLink,
 )
+from vfagent.plan.ports import receiver_of, takes, would_take
 from vfagent.plan.vf import Deferred, ParallelGroup, Planned, Problem
 
 
@@ -130,6 +131,10 @@ def _interface_items(
         yield f"{wanted.name}: mtu {wanted.mtu} is more than the PF's {netdev.mtu}; mtu in the [[pf]] rule raises that"
         return
     link = network.named(wanted.name)
+    receiver = receiver_of(netdev.ifindex, netdev.master, network)
+    if receiver and (link is None or link.managed):
+        yield _on_a_port(wanted, link, receiver, pf, netdev, network)
+        return
     fits = link is not None and link.kind == "vlan" and (link.lower, link.vlan) == (netdev.ifindex, wanted.tag)
     if link is None:
         yield from _new_interface(wanted, pf, netdev, "found none")
@@ -148,6 +153,19 @@ def _interface_items(
             yield from _new_interface(wanted, pf, netdev, "recreated")
     else:
         yield f"{wanted.name}: exists already as {_kind(link)} and is foreign; remove it, or choose another name"
+
+
+def _on_a_port(
+    wanted: DesiredVlanInterface, link: Link | None, receiver: Link, pf: Pf, netdev: Netdev, network: HostNetwork
+) -> Item:
+    if link is not None:
+        return f"{wanted.name}: {takes(wanted.name, netdev.name, link.vlan or wanted.tag, receiver)}"
+    above = (other.name for other in network.links if (other.lower, other.vlan) == (receiver.ifindex, wanted.tag))
+    text = would_take(netdev.name, wanted.tag, receiver, next(above, None))
+    if netdev.management:
+        step = CreateVlan(pf.address, netdev.name, netdev.ifindex, wanted.name, wanted.tag)
+        return Deferred(step, "found none", f"{netdev.name} {netdev.management}; {text}")
+    return f"{wanted.name}: {text}"
 
 
 def on_another_pf(name: str) -> str:

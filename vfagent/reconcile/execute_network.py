@@ -9,7 +9,7 @@ from vfagent.errors import UNSUPPORTED, RefusedError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.inventory import pf_in_use
-from vfagent.model.network import Link
+from vfagent.model.network import HostNetwork, Link
 from vfagent.model.vf_settings import Attribute
 from vfagent.plan.network_steps import (
     AddAddress,
@@ -29,10 +29,11 @@ from vfagent.plan.network_steps import (
     SetLink,
     SetRepresentor,
 )
+from vfagent.plan.ports import receiver_of, would_take
 from vfagent.plan.steps import Step
 from vfagent.reconcile.kernel_errors import fail
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
-from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.observe import names_above, observe_pf
 
 DONE = StepResult()
 
@@ -67,6 +68,7 @@ def _change_link(step: LinkStep, host: Host) -> None:
     network = host.network
     match step:
         case CreateVlan():
+            _refuse_on_a_port(step, host)
             _create(step, host, lambda: network.add_vlan(step.name, step.ifindex, step.tag))
         case CreateBridge():
             _create(step, host, lambda: network.add_bridge(step.name))
@@ -92,6 +94,19 @@ def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], N
         if error.errno != errno.EEXIST or host.network.link(step.name) is None:
             fail(step, error.errno or 0)
     _mark(step, host)
+
+
+def _refuse_on_a_port(step: CreateVlan, host: Host) -> None:
+    """The interface may have become a port since it was observed."""
+    port = host.network.link(step.ifindex)
+    if port is None:
+        return  # the kernel's own answer names it
+    master = host.network.link(port.master) if port.master else None
+    above = (master, *(host.network.link(name) for name in names_above(host, port.name)))
+    network = HostNetwork(links=tuple(link for link in above if link))
+    if receiver := receiver_of(port.ifindex, master.name if master else None, network):
+        text = would_take(port.name, step.tag, receiver)
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {text}")
 
 
 def _mark(step: CreateVlan | CreateBridge | MarkLink, host: Host) -> None:

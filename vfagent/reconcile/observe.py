@@ -185,10 +185,14 @@ def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) 
         ifindex = host.sysfs.read(f"{NETDEVS}/{current}/ifindex")
         if ifindex and (why := ways.get(int(ifindex))):
             return why if current == name else f"is below {current}, which {why}"
-        entries = host.sysfs.names(f"{NETDEVS}/{current}")
-        uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
-        todo += [upper for upper in uppers if upper not in seen]
+        todo += [upper for upper in names_above(host, current) if upper not in seen]
     return None
+
+
+def names_above(host: Host, name: str) -> list[str]:
+    """The netdevs above a netdev: those of its VLANs, its macvlans, and the one that it is a port of."""
+    entries = host.sysfs.names(f"{NETDEVS}/{name}")
+    return [entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_")]
 
 
 def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:

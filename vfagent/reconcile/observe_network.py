@@ -17,7 +17,7 @@ from vfagent.model.network import (
     Link,
     Representor,
 )
-from vfagent.reconcile.observe import NETDEVS, management_of, representor_names
+from vfagent.reconcile.observe import NETDEVS, management_of, names_above, representor_names
 from vfagent.reconcile.observe_fdb import Uppers, uppers, with_fdb
 
 Leaving = Callable[[str, str], bool]
@@ -38,7 +38,8 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
     moved = host.moves.pending() or host.moves.borrowed()
     kept = driver_state.fdb or driver_state.addressed
     above = uppers(host, netdev.name) if desired and desired.fdb and pf.vfs and not switchdev else {}
-    if not (managed or kept or switchdev or (desired and desired.vlan_interfaces) or moved or above):
+    wanted = desired and (desired.vlan_interfaces or netdev.master)
+    if not (managed or kept or switchdev or wanted or moved or above):
         return pf
     network = _network(host, pf, desired, managed, above)
     return replace(pf, network=with_fdb(host, netdev, network, above, driver_state))
@@ -46,9 +47,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
 
 def _managed_on(host: Host, parent: str) -> list[str]:
     """The interfaces that vfagent made on a netdev."""
-    entries = host.sysfs.names(f"{NETDEVS}/{parent}")
-    uppers = (entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
-    return [name for name in uppers if is_managed(host, name)]
+    return [name for name in names_above(host, parent) if is_managed(host, name)]
 
 
 def is_managed(host: Host, name: str) -> bool:
@@ -63,6 +62,10 @@ def _network(host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], 
     moves, borrowed, addresses = host.moves.pending(), host.moves.borrowed(), host.network.addresses()
     moving = (name for move in moves for name in (move.source, move.target))
     names = {*managed, *moving, *(address.source for address in borrowed), *_named(desired)}
+    if desired and desired.vlan_interfaces:
+        names |= set(names_above(host, pf.netdev.name))  # a macvtap in passthru mode
+    if desired and pf.netdev.master:
+        names.add(pf.netdev.master)
     links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))} | dict(above)
     for ifindex in _address_owners(desired, addresses):
         if ifindex not in links and (link := host.network.link(ifindex)):

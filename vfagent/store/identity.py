@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
-from vfagent.kernel.offline_tree import NoDevlink, NoNetwork, SysfsRtnl
+from vfagent.kernel.offline_tree import NoDevlink, SysfsNetwork, SysfsRtnl
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
@@ -40,7 +40,8 @@ def open_host(root: Path = Path("/")) -> Host:
     """The running kernel's adapters; for another root, adapters that read its files."""
     sysfs, moves = RootedSysfs(root), MoveJournal(root)
     if root != Path("/"):
-        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), NoNetwork(), NoNetwork(), moves)
+        network = SysfsNetwork(sysfs)
+        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), network, network, moves)
     udev, kernel = KernelUdevDatabase(), os.uname()
     lock = numvfs_lock(kernel_version(kernel.release, kernel.version))
     numvfs = None if lock is NumvfsLock.NONE else NumvfsTokenFile(root)

@@ -403,6 +403,12 @@ def kubernetes_operators(tree: Tree) -> None:
     write(tree, "etc/pcidp/config.json", "{}\n")
 
 
+def enslave(tree: Tree, master: str) -> None:
+    write(tree, f"sys/class/net/{master}/ifindex", "9\n")
+    own = tree.device(PF) / "net/ens1"
+    point(own / "master", os.path.relpath(tree.root / "sys/class/net" / master, own))
+
+
 @fault
 def pf_in_a_bridge(tree: Tree) -> None:
     pf_in_a_bridge_that_its_fdb_follows(tree)
@@ -411,9 +417,31 @@ def pf_in_a_bridge(tree: Tree) -> None:
 
 @fault
 def pf_in_a_bridge_that_its_fdb_follows(tree: Tree) -> None:
-    write(tree, "sys/class/net/br0/ifindex", "9\n")
-    own = tree.device(PF) / "net/ens1"
-    point(own / "master", os.path.relpath(tree.root / "sys/class/net/br0", own))
+    write(tree, "sys/class/net/br0/bridge/vlan_filtering", "0\n")
+    enslave(tree, "br0")
+
+
+@fault
+def pf_in_a_bond(tree: Tree) -> None:
+    write(tree, "sys/class/net/lag/bonding/mode", "802.3ad 4\n")
+    enslave(tree, "lag")
+
+
+@fault
+def pf_in_open_vswitch(tree: Tree) -> None:
+    enslave(tree, "ovs-system")
+
+
+@fault
+def pf_in_something_unknown(tree: Tree) -> None:
+    tree.policy(POLICY.replace("vfs = 2", 'vfs = 2\nfdb = "off"'))
+    enslave(tree, "agg7")
+
+
+@fault
+def vlan_interface_wanted_on_a_port_of_a_bond(tree: Tree) -> None:
+    enslave(tree, "bond0")  # known by its name, where the copy has no bonding folder
+    edit(tree, "[[guest]]", '[[pf.vlan]]\nid = 10\nname = "vlan10"\n\n[[guest]]')
 
 
 # The service

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.network import Link
 from vfagent.model.numvfs_lock import FIXED, NumvfsLock, numvfs_lock
+from vfagent.plan.network_steps import CreateVlan
+from vfagent.plan.ports import belongs, instead, receiver_of
 from vfagent.policy.types import HwMode
 
 # mlx5 dereferences a null pointer when asked for its bridge mode while it has no VFs (fixed by b1d305abef46):
@@ -62,7 +65,9 @@ def too_many_vfs(facts: Facts) -> Iterator[Finding]:
 def carries_administration(facts: Facts) -> Iterator[Finding]:
     for pf_facts, desired in facts.managed:
         netdev = pf_facts.pf.netdev
-        late = [late.step.describe() for late in pf_facts.plan.deferred if netdev and netdev.management]
+        deferred = (late.step for late in pf_facts.plan.deferred if netdev and netdev.management)
+        # A VLAN interface on a port of a bridge is not permitted by allow_management either.
+        late = [step.describe() for step in deferred if not isinstance(step, CreateVlan)]
         if late and netdev and not desired.allow_management:
             yield Finding(
                 "management-pf",
@@ -174,22 +179,58 @@ def removal_deadlocks(facts: Facts) -> Iterator[Finding]:
 
 def bridged_pf(facts: Facts) -> Iterator[Finding]:
     for pf_facts, desired in facts.managed:
-        netdev = pf_facts.pf.netdev
-        master = netdev.master if netdev else None
-        if not netdev or not master or not desired.numvfs:
+        pf = pf_facts.pf
+        if pf.netdev is None or pf.netdev.master is None or not desired.numvfs:
             continue
-        if master == "ovs-system":
-            problem, advice = "is a port of Open vSwitch", "set its eswitch mode in Open vSwitch or here, not in both"
-        elif desired.fdb:
+        master = (pf.network.named(pf.netdev.master) if pf.network else None) or Link(pf.netdev.master, 0)
+        if desired.fdb and master.kind in (None, "bridge"):
             continue  # vfagent adds them itself
-        else:
-            problem = f"is a port of {master}"
-            advice = f'fdb = "auto" in the rule; or bridge fdb add MAC dev {netdev.name} for each guest on {master}'
+        consequence, advice = _of_a_port(pf.netdev.name, master)
         yield Finding(
             "bridged-pf",
             Severity.NOTE,
-            pf_facts.pf.name,
-            problem,
-            "the card does not flood to its PF: VFs reach guests on the bridge only if the card's FDB has their MACs",
+            pf.name,
+            belongs(master),
+            consequence,
             advice,
         )
+
+
+def vlan_interface_on_a_port(facts: Facts) -> Iterator[Finding]:
+    for pf_facts, desired in facts.managed:
+        pf = pf_facts.pf
+        if pf.netdev is None or pf.network is None:
+            continue
+        receiver = receiver_of(pf.netdev.ifindex, pf.netdev.master, pf.network)
+        if receiver is None:
+            continue
+        for wanted in desired.vlan_interfaces:
+            yield Finding(
+                "vlan-on-a-port",
+                Severity.ERROR,
+                pf.name,
+                f"{belongs(receiver)}, and rule {desired.rule!r} wants the VLAN interface {wanted.name} on it",
+                f"no frame of VLAN {wanted.tag.id} would reach {receiver.name} and what is on it: {wanted.name} is not "
+                "made, and guests on its VFs wait",
+                f"{instead(pf.netdev.name, wanted.tag, receiver)}; or remove its [[pf.vlan]]",
+            )
+
+
+def _of_a_port(port: str, master: Link) -> tuple[str, str]:
+    """What follows for the PF's VFs, and what to do."""
+    bridge = "the bridge" if master.kind else master.name
+    not_flooded = (
+        f"the card does not flood to its PF: VFs reach guests on {bridge} only if the card's FDB has their MACs"
+    )
+    match master.kind:
+        case "bond" | "team":
+            return (
+                f"{master.name} does not cover its VFs: when the link of {port} fails, they do not go to another port",
+                f"give a guest a VF of each port of {master.name}, and bond them in the guest",
+            )
+        case "openvswitch":
+            return not_flooded, "set its eswitch mode in Open vSwitch or here, not in both"
+        case _:
+            return not_flooded, (
+                f'fdb = "auto" in the rule; or bridge fdb add MAC dev {port} for each guest on {master.name}'
+            )

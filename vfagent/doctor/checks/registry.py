@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     pfs.pf_not_ready,
     pfs.too_many_vfs,
     pfs.carries_administration,
+    pfs.vlan_interface_on_a_port,
     pfs.macs_collide,
     # Guests.
     guests.qemu_absent,
