@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.host.tree import Tree, put
+from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.offline_tree import NoDevlink, SysfsNetwork, SysfsRtnl
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.sysfs import RootedSysfs
@@ -57,8 +58,8 @@ class FakeKernel:
         sysfs, root = FakeSysfs(self), self.tree.root
         network = SysfsNetwork(sysfs)
         udev = UnknowingUdev() if (root / UDEV_KNOWS_NOTHING).exists() else NoUdevDatabase()
-        token = NumvfsTokenFile(root) if self.one_card else None
-        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root), token)
+        token, users = NumvfsTokenFile(root) if self.one_card else None, KernelDeviceUsers(root)
+        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root), users, token)
 
     # What writes to a device's file do: `times` of them fail; all wait for `seconds`, and until `until` exists.
 

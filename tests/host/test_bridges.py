@@ -11,6 +11,7 @@ import pytest
 
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip, link, run
+from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.protocols import Host
@@ -36,8 +37,8 @@ pytestmark = pytest.mark.usefixtures("kernel")
 
 @pytest.fixture
 def host(tmp_path: Path, kernel: None) -> Host:
-    journal, network = MoveJournal(tmp_path), KernelNetwork()
-    host = Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal)
+    journal, network, users = MoveJournal(tmp_path), KernelNetwork(), KernelDeviceUsers()
+    host = Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
     converge_bridges(WITH_RULE, host)
     return host
 

@@ -27,9 +27,9 @@ from vfagent.guests.lifecycle import Guests
 from vfagent.guests.state import Job
 from vfagent.kernel import vfio_group
 from vfagent.kernel.udev import QUEUE
-from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import GuestStatus
+from vfagent.model.vf_use import pf_in_use
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
 from vfagent.process.worker import Send, Worker
@@ -508,7 +508,7 @@ def test_the_guest_that_uses_a_vf_is_named(kernel: FakeKernel, run: Run) -> None
     run(runs)
     pf = observe_pf(kernel.host, PF)
     assert pf
-    assert pf_in_use(pf) == ("vf0: its VFIO group is held open by guest x",)
+    assert pf_in_use(pf) == ("vf0: guest x has it open through vfio-pci",)
 
 
 def test_any_vf_means_one_that_no_running_guest_uses(kernel: FakeKernel, run: Run) -> None:
@@ -614,7 +614,7 @@ def test_a_guest_waits_for_a_vf_in_use(kernel: FakeKernel, run: Run) -> None:
 
     async def story(agent: Running) -> None:
         await agent.until(lambda: agent.phase() == "waiting")
-        assert "its VFIO group is held open" in (agent.guest().detail or "")  # type: ignore[union-attr]
+        assert "has it open through vfio-pci" in (agent.guest().detail or "")  # type: ignore[union-attr]
         enable.write_text("0")
         agent.reconcile()
         await runs(agent)

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.host.namespace import add_veth, ip, link, run
 from vfagent.errors import StepError
+from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.neighbours import FdbEntry
@@ -183,8 +185,8 @@ def peer(kernel: None) -> Iterator[Peer]:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    journal = MoveJournal(tmp_path)
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal)
+    journal, users = MoveJournal(tmp_path), KernelDeviceUsers()
+    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
 
 
 def step(probe: str | None = None) -> MoveAddresses:
@@ -370,9 +372,9 @@ class KilledAfter:
 
 def killed_after(changes: int, host: Host) -> bool:
     left = [changes]
-    parts = (KilledAfter(real, left) for real in (host.network, host.routes, host.moves))
+    network, routes, moves = (KilledAfter(real, left) for real in (host.network, host.routes, host.moves))
     with suppress(Killed):
-        move_addresses(step(), Host(host.sysfs, host.rtnl, host.devlink, host.udev, *parts))
+        move_addresses(step(), replace(host, network=network, routes=routes, moves=moves))
         return False
     return True
 

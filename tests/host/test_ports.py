@@ -8,6 +8,7 @@ import pytest
 
 from tests.host.namespace import add_veth, ip, link
 from vfagent.errors import RefusedError, StepError
+from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.protocols import Host
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("kernel")
 @pytest.fixture
 def host(tmp_path: Path, kernel: None) -> Host:
     journal, network = MoveJournal(tmp_path), KernelNetwork()
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal)
+    users = KernelDeviceUsers()
+    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
 
 
 def create_vlan() -> CreateVlan:

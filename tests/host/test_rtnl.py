@@ -33,6 +33,7 @@ from tests.host.netlink import (
     vfs_attributes,
 )
 from vfagent.kernel import netlink
+from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.links import link_facts, link_in
@@ -191,6 +192,7 @@ def host() -> Host:
         network,
         KernelRoutes(),
         MoveJournal(Path("/nowhere")),
+        KernelDeviceUsers(),
     )
 
 

@@ -422,7 +422,7 @@ def test_deferred_steps_are_done_as_soon_as_the_vf_is_free(
     assert len(tree.vfs(PF)) == 2
     deferred = [record.message for record in caplog.records if "deferred" in record.message]
     assert len(deferred) == 1
-    assert "vf0: its VFIO group is held open" in deferred[0]
+    assert "vf0: a process has it open through vfio-pci" in deferred[0]
 
 
 def test_drift_is_logged_once_with_found_and_wanted_values(

@@ -148,7 +148,7 @@ def test_a_policy_that_waits_for_a_guest_stops_at_the_first_host(fleet: Fleet, h
     hold(first, vfs(first, PF)[0])
     done = fleet.roll_out(POLICY.replace("vfs = 4", "vfs = 2"))
     assert done.returncode != 0
-    assert "vf0: its VFIO group is held open" in done.stdout
+    assert "vf0: a process has it open through vfio-pci" in done.stdout
     assert [vm.get("/etc/vfagent/policy.toml").decode() for vm in hosts.values()] == [POLICY] * 2
     assert first.run("vfagent status").returncode == 0
     assert [drivers(vm) for vm in hosts.values()] == [["vfio-pci"] * 4] * 2

@@ -177,7 +177,7 @@ def test_a_vf_in_use_is_kept_and_the_change_follows_its_release(vm: VM) -> None:
     assert vfs(vm, PF) == before
     deferred = str(status(vm)[PF]["deferred"])
     assert "create 6 VFs" in deferred
-    assert "vf1: its VFIO group is held open" in deferred
+    assert "vf1: a process has it open through vfio-pci" in deferred
     assert vm.run("vfagent plan", check=False).returncode == 3
     vm.run("systemctl stop vf-user.service")
     wait_for_vfs(vm, wanted(6))
@@ -252,7 +252,7 @@ def test_release_is_refused_while_a_vf_is_in_use(vm: VM) -> None:
     done = vm.run(f"vfagent release {PF}", check=False)
     vm.run("systemctl stop vf-user.service")
     assert done.returncode == 5
-    assert "vf2: its VFIO group is held open" in done.stderr
+    assert "vf2: a process has it open through vfio-pci" in done.stderr
     assert vfs(vm, PF) == before
 
 

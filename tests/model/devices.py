@@ -9,6 +9,9 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 
 VFIO = "vfio-pci"
+VARIANT = "model_vfio_pci"  # a VFIO driver of the card
+NAMELESS = "model_passthrough"  # one whose name does not tell
+VFIO_DRIVERS = frozenset({VFIO, VARIANT, NAMELESS})
 NO_MAC = "00:00:00:00:00:00"
 UNTOUCHED = VfSettings(NO_MAC, Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
 
@@ -55,15 +58,23 @@ class VfDevice:
     group_open: bool = False  # a process has its VFIO group open
     netdev: NetDevice | None = None
     away: bool = False  # its netdev is in another network namespace
+    mounted: bool = False  # the file system on its block device
+    busy: bool = False  # the host uses what its driver makes of it, and nothing shows that
     settings: VfSettings = UNTOUCHED
 
     @property
     def in_use(self) -> bool:
-        return self.group_open or self.away or (self.netdev is not None and self.netdev.in_use)
+        by_netdev = self.away or (self.netdev is not None and self.netdev.in_use)
+        return self.group_open or by_netdev or self.mounted or self.busy
 
     @property
     def enabled(self) -> bool:
-        return self.group_open if self.driver == VFIO else self.driver is not None
+        return self.group_open if self.driver in VFIO_DRIVERS else self.driver is not None
+
+    @property
+    def disk(self) -> str:
+        """The name of its block device, where the driver makes one."""
+        return f"nvme{int(self.address[5:7], 16)}{int(self.address[8:10], 16)}{self.address[-1]}n1"
 
 
 @dataclass(slots=True)

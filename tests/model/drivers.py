@@ -27,6 +27,8 @@ class PfDriver:
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
     is_nic: bool = True
+    makes_disks: bool = False  # its VFs' host driver makes a block device
+    silent_use: bool = False  # nothing shows whether the host uses a VF
     virtio: bool = False  # netdevs are below virtioN
     hwmode: str | None = None  # the initial mode; None: not supported
     fdb: int | None = None  # the size of its FDB
@@ -57,8 +59,8 @@ I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
 SILENT = PfDriver("silent", "silentvf", unreported=frozenset({Attribute.TRUST, Attribute.SPOOF_CHECK}))
 BNX2X = PfDriver("bnx2x", "bnx2x", vfs_need_up=True, down_errno=errno.EINVAL)
 FEW = PfDriver("few", "fewvf", most_vfs=2)
-ALL = PfDriver("all", "allvf", reports=False, is_nic=False, all_or_none=True)
-QAT = PfDriver("4xxx", "4xxxvf", reports=False, is_nic=False, all_or_none=True)
+ALL = PfDriver("all", "allvf", reports=False, is_nic=False, all_or_none=True, silent_use=True)
+QAT = PfDriver("4xxx", "4xxxvf", reports=False, is_nic=False, all_or_none=True, silent_use=True)
 VIRTIO = PfDriver(
     "virtio-pci",
     "virtio-pci",
@@ -74,7 +76,7 @@ REFUSING = PfDriver(
 )
 # ice_set_vf_bw: while DCB is on
 DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP})
-NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False)
+NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False, makes_disks=True)
 
 DRIVERS = (IGB, MLX5, BNXT, BNX2X, I40E, SILENT, VIRTIO, REFUSING, DCB, NVME)
 NIC_DRIVERS = tuple(driver for driver in DRIVERS if driver.is_nic and driver.reports)

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tests.model.devices import NO_MAC, VFIO, Groups, PfDevice, VfDevice
+from tests.model.devices import NO_MAC, VFIO_DRIVERS, Groups, PfDevice, VfDevice
 from tests.model.kernel import Kernel
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.pci import PciAddress
@@ -42,8 +42,8 @@ def facts(kernel: Kernel) -> tuple[PfFacts, ...]:
 def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
     """Differences from what was asked for and this driver can do, while no VF is in use."""
     count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
-    if count > pf.totalvfs:
-        return []
+    if count > pf.totalvfs or (pf.kind.silent_use and any(vf.driver == pf.kind.vf_driver for vf in pf.vfs)):
+        return []  # VFs that the host may use are neither removed nor unbound
     count = pf.totalvfs if count and pf.kind.all_or_none else count
     differences = [] if len(pf.vfs) == count else [f"{len(pf.vfs)} VFs, not {count}"]
     if pf.netdev and desired.mtu and pf.netdev.mtu < desired.mtu:
@@ -79,7 +79,7 @@ def _driver_is(pf: PfDevice, vf: VfDevice, word: str) -> bool:
         case "host":
             return vf.driver == pf.kind.vf_driver
         case _:
-            return vf.driver == word or (word == VFIO and pf.groups in (Groups.NONE, Groups.WITH_PF))
+            return vf.driver == word or (word in VFIO_DRIVERS and pf.groups in (Groups.NONE, Groups.WITH_PF))
 
 
 def _possible(pf: PfDevice, settings: VfSettings) -> VfSettings:

@@ -3,13 +3,13 @@
 
 from dataclasses import replace
 
-from tests.model.devices import UNTOUCHED, VFIO, PfDevice, VfDevice
+from tests.model.devices import NAMELESS, UNTOUCHED, VFIO_DRIVERS, PfDevice, VfDevice
 from tests.model.kernel import Kernel
 from vfagent.model.vf_settings import Vlan
 
 
 def opens_group(vf: VfDevice) -> None:
-    if vf.driver == VFIO:
+    if vf.driver in VFIO_DRIVERS:
         vf.group_open = True
 
 
@@ -20,7 +20,7 @@ def closes_group(vf: VfDevice) -> None:
 def stops_all_use(kernel: Kernel) -> None:
     """No VF is in use any more."""
     for _, vf in kernel.pf_vfs():
-        vf.group_open = False
+        vf.group_open, vf.mounted, vf.busy = False, False, False
         moves_netdev_back(kernel, vf)
         if vf.netdev:
             vf.netdev.admin_up, vf.netdev.addressed, vf.netdev.master = False, False, None
@@ -64,6 +64,21 @@ def uses_netdev(vf: VfDevice, how: str) -> None:
             vf.netdev.master = "br0"
         case _:
             vf.netdev.addressed = True
+
+
+def uses_device(pf: PfDevice, vf: VfDevice) -> None:
+    """Its file system is mounted, or a program of the host computes with it."""
+    if vf.driver == pf.kind.vf_driver:
+        vf.mounted, vf.busy = pf.kind.makes_disks, pf.kind.silent_use
+
+
+def binds_variant(kernel: Kernel, pf: PfDevice, vf: VfDevice) -> None:
+    """As libvirt does, to the VFIO driver that the card has."""
+    if vf.group is not None and not vf.in_use:
+        if vf.driver:
+            kernel.unbind(vf)
+        vf.override = NAMELESS
+        kernel.probe(pf, vf)
 
 
 def moves_netdev_away(kernel: Kernel, vf: VfDevice) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import NoReturn
 
-from tests.model.devices import UNTOUCHED, VFIO, Groups, NetDevice, PfDevice, VfDevice
+from tests.model.devices import UNTOUCHED, VFIO_DRIVERS, Groups, NetDevice, PfDevice, VfDevice
 from tests.model.network import Links
 
 
@@ -22,7 +22,7 @@ class Kernel:
     def __init__(self) -> None:
         self.pfs: dict[str, PfDevice] = {}
         self._vfs: dict[str, tuple[PfDevice, VfDevice]] = {}
-        self.loaded: set[str] = {VFIO}
+        self.loaded: set[str] = set(VFIO_DRIVERS)
         self.netdevs: dict[str, NetDevice] = {}
         self.late_netdevs = False  # netdevs of VFs appear some time after the probe
         self._ifindex = 1
@@ -57,6 +57,9 @@ class Kernel:
 
     def vf(self, address: str) -> tuple[PfDevice, VfDevice] | None:
         return self._vfs.get(address)
+
+    def pf_of(self, vf: VfDevice) -> PfDevice:
+        return self._vfs[vf.address][0]
 
     def by_ifindex(self, ifindex: int) -> NetDevice | None:
         return next((netdev for netdev in self.netdevs.values() if netdev.ifindex == ifindex), None)
@@ -136,7 +139,7 @@ class Kernel:
         if vf.driver is not None or not (pf.autoprobe or vf.override):
             return
         driver = vf.override or pf.kind.vf_driver
-        if driver not in self.loaded or (driver == VFIO and vf.group is None):
+        if driver not in self.loaded or (driver in VFIO_DRIVERS and vf.group is None):
             return
         vf.driver = driver
         if driver == pf.kind.vf_driver and pf.kind.is_nic:
@@ -172,4 +175,4 @@ class Kernel:
     def _leave(self, vf: VfDevice) -> None:
         if vf.netdev is not None:
             self.netdevs.pop(vf.netdev.name, None)
-        vf.driver, vf.netdev, vf.away = None, None, False
+        vf.driver, vf.netdev, vf.away, vf.mounted, vf.busy = None, None, False, False, False

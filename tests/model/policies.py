@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from vfagent.model.vf_settings import LinkState, VlanProtocol
 from vfagent.policy.types import IndexSet, PfMatch, PfRule, Policy, VfCount, VfRule
 
-DRIVER_WORDS = ("vfio-pci", "host", "none", "keep")
+DRIVER_WORDS = ("vfio-pci", "model_vfio_pci", "host", "none", "keep")
 _INDEX_SETS = (IndexSet(), IndexSet(((0, 0),)), IndexSet(((0, 2),)), IndexSet(((1, 1), (3, 5))), IndexSet(((2, 7),)))
 _MACS = (None, "stable", "52:54:00:bb:00:{index:02x}")
 _COUNTS = (

@@ -11,7 +11,7 @@ from tests.model.kernel import Kernel
 from tests.model.network_views import JournalView, NetworkView
 from tests.model.never import Violation, objection
 from tests.model.turns import TurnView
-from tests.model.views import DevlinkView, RtnlView, SysfsView, UdevView
+from tests.model.views import DeviceUsersView, DevlinkView, RtnlView, SysfsView, UdevView
 from vfagent.kernel.protocols import Host
 
 
@@ -52,7 +52,8 @@ class Process:
         network = NetworkView(self.kernel, self._act)
         moves = JournalView(self.kernel.links, self._act)
         self.turn = TurnView(self.kernel) if self.kernel.one_card else None
-        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel), network, network, moves, self.turn)
+        users = DeviceUsersView(self.kernel)
+        return Host(sysfs, rtnl, DevlinkView(), UdevView(self.kernel), network, network, moves, users, self.turn)
 
     def _act(self, effect: Effect) -> None:
         number = len(self.done)

@@ -119,6 +119,11 @@ class Histories(RuleBasedStateMachine):
         if vf := self.vf(number):
             use_vf(self.kernel, vf, how)
 
+    @rule(number=NUMBERS)
+    def another_program_binds_a_variant(self, number: int) -> None:
+        if vf := self.vf(number):
+            foreign.binds_variant(self.kernel, self.kernel.pf_of(vf), vf)
+
     @rule()
     def all_use_ends(self) -> None:
         foreign.stops_all_use(self.kernel)

@@ -31,13 +31,28 @@ MUTANTS = {
         "test_vf_users.py",
     ),
     "a VF in use is configured all the same": Mutant(
-        "plan/vf.py", "use = vf_in_use(vf, nic=pf.is_nic)", "use = None", "test_vf_users.py"
+        "plan/vf.py", "use = vf_in_use(vf, pf)", "use = None", "test_vf_users.py"
     ),
     "a step does not check again whether the VF is in use": Mutant(
         "reconcile/execute_bind.py",
-        "if not force and (why := vf_in_use(vf, nic=pf.is_nic)):",
+        "if not force and (why := vf_in_use(vf, pf)):",
         "if False:",
         "test_vf_users.py",
+    ),
+    "only vfio-pci is VFIO": Mutant(
+        "model/evidence.py",
+        'return vfio_dev or (driver or "").replace("_", "-").endswith(VFIO_DRIVER)',
+        "return driver == VFIO_DRIVER",
+        "test_vf_users.py",
+    ),
+    "a VF counts as idle where nothing shows whether it is used": Mutant(
+        "model/vf_use.py",
+        "if shown or vf.netdevs or vf.shown_idle or assume_idle:",
+        "if True:",
+        "test_vf_users.py",
+    ),
+    "a mounted file system is not seen": Mutant(
+        "reconcile/observe_use.py", "        if point:\n", "        if False:\n", "test_vf_users.py"
     ),
     "nothing is done beyond the horizon": Mutant(
         "reconcile/rounds.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tests.model import effects
-from tests.model.devices import NetDevice, PfDevice, VfDevice
+from tests.model.devices import VFIO_DRIVERS, NetDevice, PfDevice, VfDevice
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel, KernelHang
-from vfagent.kernel.protocols import LinkFacts
+from vfagent.kernel.protocols import LinkFacts, Mount
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, LinkState, VfSettings
 
@@ -27,6 +27,8 @@ class SysfsView:
         match path.split("/"):
             case ["sys", "bus", "pci", "drivers", name]:
                 return name in self._kernel.loaded
+            case ["sys", "bus", "pci", "devices", address, "vfio-dev" | "nvme" as entry, *rest]:
+                return bool(self._device_names(address, [entry, *rest[:1]])) and rest[1:] in ([], self._disks(address))
             case _:
                 return self.read(path) is not None
 
@@ -102,9 +104,28 @@ class SysfsView:
         below = ["virtio1", "net"] if kind and kind.virtio else ["net"]
         if rest == below:
             return [netdev.name] if netdev else []
+        if rest == ["nvme"]:
+            return ["nvme1"] if self._disks(address) else []
+        if rest == ["vfio-dev"]:
+            return ["vfio0"] if pf_and_vf and pf_and_vf[1].driver in VFIO_DRIVERS else []
         if rest:
-            return []
+            return self._disks(address) if rest == ["nvme", "nvme1"] else []
+        if pf_and_vf:
+            return self._vf_names(*pf_and_vf, below[0])
         return [*(f"virtfn{vf.index}" for vf in (pf.vfs if pf else ())), *([below[0]] if netdev else [])]
+
+    def _disks(self, address: str) -> list[str]:
+        pf, vf = self._kernel.vf(address) or (None, None)
+        return [vf.disk] if pf and vf and pf.kind.makes_disks and vf.driver == pf.kind.vf_driver else []
+
+    def _vf_names(self, pf: PfDevice, vf: VfDevice, net: str) -> list[str]:
+        """The folder of a netdev stays when the netdev leaves the network namespace (device_rename)."""
+        folders = {
+            net: vf.netdev or vf.away,
+            "nvme": self._disks(vf.address),
+            "vfio-dev": vf.driver in VFIO_DRIVERS,
+        }
+        return [name for name, there in folders.items() if there]
 
     def _group(self, address: str) -> int | None:
         if pf := self._kernel.pf(address):
@@ -200,6 +221,17 @@ def reported(pf: PfDevice, vf: VfDevice) -> VfSettings:
     if Attribute.LINK_STATE in pf.kind.unreported:
         settings = replace(settings, link_state=LinkState.AUTO)
     return settings
+
+
+class DeviceUsersView:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def mounts(self) -> tuple[Mount, ...]:
+        return tuple(Mount(None, f"/dev/{vf.disk}", "/srv") for _, vf in self._kernel.pf_vfs() if vf.mounted)
+
+    def swaps(self) -> tuple[str, ...]:
+        return ()
 
 
 class DevlinkView:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.rules.project import ROOT, none_of
 from vfagent.cli.main import VERBS
+from vfagent.model.evidence import Evidence
 from vfagent.store.policy_files import load_files
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "packaging").rglob("*.md"))]
@@ -81,3 +82,10 @@ def test_every_test_that_the_documents_name_exists_in_its_tier() -> None:
 def _tests_of(tier: str) -> set[str]:
     texts = (path.read_text() for path in (ROOT / "tests" / tier).rglob("*.py"))
     return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/promises.md", "packaging/man/vfagent.8.md"])
+def test_each_kind_of_evidence_that_a_vf_is_in_use_is_documented(name: str) -> None:
+    entries = re.findall(r"(?m)^(?: *- |\| )(.*?)(?:;.*| \|.*|)$", (ROOT / name).read_text())
+    first, *_, last = Evidence
+    assert entries[entries.index(first) : entries.index(last) + 1] == list(Evidence)

@@ -88,6 +88,7 @@ ALLOWED = (
     "chain(",
     "critical-chain",
     "certificate chain",
+    "/holders",
     "chain of certificates",
 )
 UNCLEAR_NAMES = {"one", "found", "said", "told"}

@@ -17,8 +17,9 @@ from vfagent.cli.text import (
 from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import PlannedGuest, dry_runs, plan_guests
 from vfagent.model.codec import encode
-from vfagent.model.inventory import Inventory, Pf, vf_in_use
+from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.printable import printable
+from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe
@@ -78,7 +79,7 @@ def _inventory_pf(pf: Pf) -> Iterator[str]:
             vf.driver or "no driver",
             "no group" if vf.iommu_group is None else f"group {vf.iommu_group}",
             describe_differing_settings(vf.settings),
-            vf_in_use(vf, nic=pf.is_nic) or "",
+            vf_in_use(vf, pf) or "",
         )
         for vf in pf.vfs
     )

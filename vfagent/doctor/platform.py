@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from vfagent.doctor.checks.facts import Iommu, Kernel, Kvm, Memory
-from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.evidence import VFIO_DRIVER
 from vfagent.model.numvfs_lock import kernel_version
 from vfagent.store.guest_records import GuestRecords
 from vfagent.store.host_files import HostFiles

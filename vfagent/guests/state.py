@@ -8,8 +8,8 @@ from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.placement import ManagedPf, Placement
 from vfagent.guests.spec.unit import rule_digest
 from vfagent.kernel.protocols import Host
+from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import FoundUnit, unit_name
-from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus
 from vfagent.reconcile.observe import DEVICES
@@ -138,7 +138,7 @@ def managed_pf(state: PfState) -> ManagedPf | None:
 def lost_vf(unit: FoundUnit | None, host: Host) -> bool:
     """Whether one of its VFs is being removed, or is gone."""
     drivers = (host.sysfs.link(f"{DEVICES}/{address}/driver") for address in unit.vfs) if unit else ()
-    return any(driver != VFIO_DRIVER for driver in drivers)
+    return not all(map(is_vfio, drivers))
 
 
 def with_hardware(placement: Placement, host: Host) -> Placement:

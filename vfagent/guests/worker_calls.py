@@ -19,8 +19,8 @@ from vfagent.guests.spec.unit import VF_KNOWN, unit_of
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.kernel.vfio_group import open_to_kvm, udev_has_come
+from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import FoundUnit, GuestVf, unit_name
-from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.policy.types import GuestRule
 from vfagent.process import worker
 from vfagent.process.reap import reap
@@ -104,7 +104,7 @@ def _check_files(order: Order) -> None:
 def _check_free(vf: GuestVf, host: Host) -> None:
     now = observe_vf(host, vf.pf, vf.index)
     same = now is not None and (now.address, now.iommu_group) == (vf.address, vf.iommu_group)
-    if now is None or not same or now.driver != VFIO_DRIVER or now.enabled:
+    if now is None or not same or not is_vfio(now.driver) or now.enabled:
         raise VfagentError(f"{vf} is not free any more")
 
 

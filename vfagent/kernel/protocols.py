@@ -161,6 +161,24 @@ class NumvfsToken(Protocol):
     def free(self) -> None: ...
 
 
+@frozen(slots=True)
+class Mount:
+    """A mounted file system. `number` is the device's, as `259:1`; None where the file has none."""
+
+    number: str | None
+    source: str
+    point: str
+
+
+class DeviceUsers(Protocol):
+    """Who uses the host's devices, where sysfs does not show it. None: it cannot be read."""
+
+    def mounts(self) -> tuple[Mount, ...] | None: ...
+
+    def swaps(self) -> tuple[str, ...] | None:
+        """The path of each swap area."""
+
+
 class Devlink(Protocol):
     def eswitch_mode(self, address: PciAddress) -> str | None: ...
 
@@ -184,4 +202,6 @@ class Host:
     network: Network
     routes: Routes
     moves: Moves
+    device_users: DeviceUsers
     numvfs: NumvfsToken | None = None  # None: on this kernel cards do not wait for each other
+    assume_idle: bool = False  # the rule of the PF that is reconciled says so, for the check right before a step

@@ -4,7 +4,8 @@
 from dataclasses import field
 
 from vfagent.frozen import frozen
-from vfagent.model.inventory import VFIO_DRIVER, Vf
+from vfagent.model.evidence import serves_host
+from vfagent.model.inventory import Vf
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -31,7 +32,7 @@ class DesiredVf:
 
 def driver_word(vf: Vf) -> str:
     """What brings its present driver back. A driver that came without an override is to come back without one."""
-    if vf.driver in (None, VFIO_DRIVER) or vf.driver_override:
+    if not serves_host(vf.driver, vfio_dev=vf.vfio_dev) or vf.driver_override:
         return vf.driver or NO_DRIVER
     return HOST_DRIVER
 
@@ -87,4 +88,5 @@ class DesiredPf:
     # Of all rules, as a bridge can have VLAN interfaces of several PFs: (interface, address) and (source, target).
     kept_addresses: tuple[tuple[str, str], ...] = ()
     kept_moves: tuple[tuple[str, str], ...] = ()
+    assume_idle: bool = False  # a VF of which nothing shows whether it is used
     shadowed_rules: tuple[str, ...] = field(default=(), compare=False)  # later rules that match too

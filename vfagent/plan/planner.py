@@ -10,8 +10,10 @@ from dataclasses import replace
 from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
-from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, pf_in_use
+from vfagent.model.evidence import is_vfio
+from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
+from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.isolation import plan_isolation
 from vfagent.plan.network import plan_network
@@ -114,7 +116,7 @@ def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tupl
 def _nothing_to_do(desired: DesiredPf, pf: Pf) -> bool:
     """Whether `vfs = 0` is all that is asked of a PF whose driver is absent, or is vfio-pci: then it has none."""
     asked = (desired.numvfs, desired.mtu, desired.hwmode, desired.eswitch, desired.vlan_interfaces)
-    return pf.driver in (None, VFIO_DRIVER) and asked == (0, None, None, None, ()) and not pf.vfs
+    return (pf.driver is None or is_vfio(pf.driver)) and asked == (0, None, None, None, ()) and not pf.vfs
 
 
 def _other_count(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[int, Problem] | None:
@@ -165,8 +167,8 @@ def plan_leftovers(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Pla
 def _waiting(pf: Pf) -> str | None:
     if pf.unobserved:
         return pf.unobserved
-    if pf.driver == VFIO_DRIVER:
-        return "the PF itself is bound to vfio-pci"
+    if is_vfio(pf.driver):
+        return f"the PF itself is bound to {pf.driver}"
     if pf.driver is None:
         return "no driver is bound to the PF" if pf.initialized else UDEV_NOT_DONE
     if pf.is_nic and pf.netdev is None:
@@ -339,12 +341,12 @@ def _drivers_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
 
 def _not_assignable(vf: Vf, wanted: DesiredVf, groups: _Groups) -> str | None:
     """vfio needs the whole IOMMU group: any other device in it that has, or will have, a host driver blocks the VF."""
-    if wanted.driver != VFIO_DRIVER:
+    if not is_vfio(wanted.driver):
         return None
     if vf.iommu_group is None:
-        no_iommu_mode = vf.driver == VFIO_DRIVER  # enable_unsafe_noiommu_mode of vfio
+        no_iommu_mode = is_vfio(vf.driver)  # enable_unsafe_noiommu_mode of vfio
         return None if no_iommu_mode else "has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
     drivers = groups[vf.iommu_group]
-    driven = {address for address, driver in drivers.items() if driver not in (VFIO_DRIVER, NO_DRIVER)}
+    driven = {address for address, driver in drivers.items() if driver != NO_DRIVER and not is_vfio(driver)}
     others = sorted(driven | {address for address in vf.group_blockers if address not in drivers})
     return f"shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None

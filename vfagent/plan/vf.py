@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredVf
 from vfagent.model.driver_state import DriverState
-from vfagent.model.inventory import VFIO_DRIVER, Netdev, Pf, Vf, vf_in_use
+from vfagent.model.evidence import serves_host
+from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings
 
@@ -54,7 +56,7 @@ def plan_settings(
     wanted = _settable(pf.netdev, desired, driver_state, quirks)
     applied = driver_state.applied.get(vf.index, VfSettings())
     change = difference(wanted, vf.settings or VfSettings(), applied)
-    use = vf_in_use(vf, nic=pf.is_nic)
+    use = vf_in_use(vf, pf)
     for part, blocker in _split(change, use, quirks):
         if not part.empty:
             step = ConfigureVf(pf.address, pf.netdev.ifindex, vf.index, part)
@@ -151,7 +153,7 @@ def plan_driver(pf: Pf, vf: Vf, driver: str) -> Planned | Deferred | None:
     if step is None:
         return None
     reason = f"found {vf.driver or 'no driver'}"
-    use = vf_in_use(vf, nic=pf.is_nic)
+    use = vf_in_use(vf, pf)
     if use:
         return Deferred(step, reason, f"vf{vf.index}: {use}")
     return Planned(step, reason)
@@ -165,6 +167,6 @@ def _driver_step(pf: Pf, vf: Vf, driver: str) -> Step | None:
         return None if unbound else UnbindDriver(pf.address, vf.index, vf.address)
     if driver == HOST_DRIVER:
         # After a kill between the two writes an override is left that names another driver, for the next probe.
-        by_host = vf.driver not in (None, VFIO_DRIVER) and vf.driver_override in (None, vf.driver)
+        by_host = serves_host(vf.driver, vfio_dev=vf.vfio_dev) and vf.driver_override in (None, vf.driver)
         return None if by_host else BindDriver(pf.address, vf.index, vf.address, None)
     return None if vf.driver == driver else BindDriver(pf.address, vf.index, vf.address, driver)

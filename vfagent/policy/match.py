@@ -65,6 +65,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         mtu=rule.mtu,
         vfs=tuple(_desired_vf(rule, index, seed) for index in indices),
         allow_management=rule.allow_management,
+        assume_idle=rule.assume_idle,
         problem=_count_problem(rule, count, pf),
         hwmode=rule.hwmode,
         eswitch=rule.eswitch,

@@ -4,6 +4,7 @@
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 
+from vfagent.model.evidence import is_vfio
 from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
 from vfagent.policy.problems import Problem, quoted
@@ -104,7 +105,7 @@ def check_counts(pfs: list[tuple[PfRule, Location]], guests: list[tuple[GuestRul
 def check_references(
     pfs: list[tuple[PfRule, Location]], guests: list[tuple[GuestRule, Location]], *, complete: bool
 ) -> Iterator[Problem]:
-    """A VF of a guest must exist by a rule, be bound to vfio-pci, and belong to no other guest.
+    """A VF of a guest must exist by a rule, be bound to a VFIO driver, and belong to no other guest.
 
     Where the rules are not `complete`, a missing one may be in the policy but have a problem of its own.
     """
@@ -131,7 +132,7 @@ def _unknown_label(reference: VfReference, labels: tuple[str, ...]) -> str:
 def _check_vfs(rule: PfRule, reference: VfReference, at: Location) -> Iterator[Problem]:
     count = rule.vfs.number if rule.vfs else None
     if reference.indices is None:
-        if not any(vf.driver == "vfio-pci" for vf in rule.vf):
+        if not any(is_vfio(vf.driver) for vf in rule.vf):
             kept = any(vf.driver == "keep" for vf in rule.vf)
             yield at.problem(_no_vf_for_guests(reference, kept=kept))
         return
@@ -155,7 +156,7 @@ def _indices(reference: VfReference) -> Iterator[int]:
 def _for_guests(rule: PfRule, index: int) -> bool:
     """With `driver = "keep"` another program binds it to vfio-pci; a VF that nobody named is that program's alone."""
     named = rule.named(index)
-    return named is not None and named.driver in ("vfio-pci", "keep")
+    return named is not None and (named.driver == "keep" or is_vfio(named.driver))
 
 
 def _not_named(reference: VfReference) -> str:
@@ -171,7 +172,8 @@ def _no_vf_for_guests(reference: VfReference, *, kept: bool) -> str:
 
 
 def _wrong_driver(reference: VfReference, driver: str) -> str:
-    return f'found {quoted(str(reference))}, whose driver is "{driver}", allowed is a VF with driver = "vfio-pci"'
+    allowed = 'a VF with driver = "vfio-pci" or a variant of it'
+    return f'found {quoted(str(reference))}, whose driver is "{driver}", allowed is {allowed}'
 
 
 def _repeated_vfs(reference: VfReference, at: Location, users: dict[tuple[str, int], Location]) -> Iterator[Problem]:

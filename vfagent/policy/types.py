@@ -276,6 +276,14 @@ class PfRule:
         default=False,
         metadata=key(Boolean(), "Whether the rule may change the PF that carries the host's management connection."),
     )
+    assume_idle: bool = field(
+        default=False,
+        metadata=key(
+            Boolean(),
+            "Whether a VF on a host driver is assumed to be idle where nothing shows whether it is used, as with"
+            " accelerators and GPUs. Where something shows that it is used, it stays in use.",
+        ),
+    )
     vf: tuple[VfRule, ...] = field(
         default=(),
         metadata=key(

@@ -9,9 +9,9 @@ from typing import NoReturn
 from vfagent.errors import UNSUPPORTED, RefusedError, StepError, WrongCountError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
-from vfagent.model.inventory import pf_in_use, vf_in_use
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, VlanProtocol
+from vfagent.model.vf_use import pf_in_use, vf_use
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
@@ -118,8 +118,8 @@ def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
     if force or not any(name in disturbing for name, _ in _parts(step.settings)):
         return
     vf = observe_vf_use(host, step.pf, step.index)
-    if vf and (why := vf_in_use(vf, nic=False)):
-        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
+    if vf and (use := vf_use(vf, nic=True, assume_idle=True)):
+        raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {use.text}")
 
 
 def configure_together(steps: tuple[ConfigureVf, ...], host: Host) -> bool:

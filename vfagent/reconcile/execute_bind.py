@@ -7,8 +7,9 @@ from typing import NoReturn
 
 from vfagent.errors import RefusedError, StepError
 from vfagent.kernel.protocols import Host
-from vfagent.model.inventory import VFIO_DRIVER, vf_in_use
+from vfagent.model.evidence import is_vfio, serves_host
 from vfagent.model.pci import PciAddress
+from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.steps import BindDriver, UnbindDriver
 from vfagent.reconcile.kernel_errors import fail, write
 from vfagent.reconcile.observe import DEVICES, observe_pf, observe_vf
@@ -29,7 +30,7 @@ def _bind_new(step: BindDriver, host: Host) -> None:
     address = host.sysfs.link(f"{DEVICES}/{step.pf}/virtfn{step.index}")
     if address is None:
         fail(step, errno.ENODEV)
-    if step.driver == VFIO_DRIVER and not _alone_in_group(host, step, address):
+    if is_vfio(step.driver) and not _alone_in_group(host, step, address):
         return
     _bind(replace(step, address=PciAddress(address)), host, force=False)
 
@@ -50,7 +51,7 @@ def _guard_vf(step: BindDriver | UnbindDriver, host: Host, *, force: bool) -> No
     vf = next((vf for vf in pf.vfs if vf.index == step.index), None) if pf else None
     if pf is None or vf is None or vf.address != step.address:
         fail(step, errno.ENODEV)
-    if not force and (why := vf_in_use(vf, nic=pf.is_nic)):
+    if not force and (why := vf_in_use(vf, pf)):
         raise RefusedError(f"{step.pf}/vf{step.index}: cannot {step.describe()}: {why}")
 
 
@@ -60,7 +61,8 @@ def _bind(step: BindDriver, host: Host, *, force: bool) -> None:
     if bound is not None or host.sysfs.link(f"{base}/physfn") != step.pf:
         _guard_vf(step, host, force=force)
     _override(step, host)
-    wrong = bound != step.driver if step.driver else bound == VFIO_DRIVER
+    vfio_dev = host.sysfs.exists(f"{base}/vfio-dev")
+    wrong = bound != step.driver if step.driver else not serves_host(bound, vfio_dev=vfio_dev)
     if bound is not None and wrong:
         write(host, step, f"{base}/driver/unbind", str(step.address))
     if step.driver is None:

@@ -8,9 +8,9 @@ from typing import assert_never
 from vfagent.errors import UNSUPPORTED, RefusedError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
-from vfagent.model.inventory import pf_in_use
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.vf_settings import Attribute
+from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.network_steps import (
     AddAddress,
     AddFdb,

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.udev import QUEUE, STORED
-from vfagent.model.inventory import VFIO_DRIVER, Inventory, Netdev, Pf, Vf
+from vfagent.model.evidence import is_vfio
+from vfagent.model.inventory import Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress, is_pci_address
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
+from vfagent.reconcile.observe_use import UseObserver, uses_of
 from vfagent.store.guest_records import VF_USERS, guest_cgroup
 
 DEVICES = "sys/bus/pci/devices"
@@ -64,6 +66,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
         initialized=_initialized(host, driver, stored=stored is not None),
         unobserved=unobserved,
+        assume_idle=host.assume_idle,
     )
 
 
@@ -200,9 +203,9 @@ def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
     entries = host.sysfs.names(base)
     indices = sorted(int(entry[6:]) for entry in entries if entry.startswith("virtfn") and entry[6:].isdigit())
     settings: Mapping[int, VfSettings] = link.vfs if link else {}
-    links = ((index, host.sysfs.link(f"{base}/virtfn{index}")) for index in indices)
+    links, observer = ((index, host.sysfs.link(f"{base}/virtfn{index}")) for index in indices), UseObserver(host)
     return tuple(
-        _vf(host, index, PciAddress(name), settings.get(index))
+        _vf(observer, index, PciAddress(name), settings.get(index))
         for index, name in links
         if name and is_pci_address(name)
     )
@@ -211,18 +214,18 @@ def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
 def observe_vf(host: Host, pf: PciAddress, index: int) -> Vf | None:
     """One VF, without the settings that its PF has for it."""
     name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
-    return _vf(host, index, PciAddress(name), None) if name else None
+    return _vf(UseObserver(host), index, PciAddress(name), None) if name else None
 
 
 def observe_vf_use(host: Host, pf: PciAddress, index: int) -> Vf | None:
     """Only what shows whether a VF is in use."""
     name = host.sysfs.link(f"{DEVICES}/{pf}/virtfn{index}")
-    return _vf_use(host, index, PciAddress(name)) if name else None
+    return _vf_use(UseObserver(host), index, PciAddress(name)) if name else None
 
 
-def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
-    sysfs, base = host.sysfs, f"{DEVICES}/{address}"
-    group, vf = sysfs.link(f"{base}/iommu_group"), _vf_use(host, index, address)
+def _vf(observer: UseObserver, index: int, address: PciAddress, settings: VfSettings | None) -> Vf:
+    sysfs, base = observer.host.sysfs, f"{DEVICES}/{address}"
+    group, vf = sysfs.link(f"{base}/iommu_group"), _vf_use(observer, index, address)
     # While a VF is being removed from its user, this read would wait for the user (driver_override_show).
     being_removed = vf.driver is None and vf.enabled
     override = "" if being_removed else sysfs.read(f"{base}/driver_override")
@@ -230,21 +233,25 @@ def _vf(host: Host, index: int, address: PciAddress, settings: VfSettings | None
         vf,
         driver_override=override if override not in ("", "(null)") else None,
         iommu_group=int(group) if group else None,
-        group_blockers=group_blockers(host, base, address) if group else (),
+        group_blockers=group_blockers(observer.host, base, address) if group else (),
         settings=settings,
     )
 
 
-def _vf_use(host: Host, index: int, address: PciAddress) -> Vf:
-    base = f"{DEVICES}/{address}"
+def _vf_use(observer: UseObserver, index: int, address: PciAddress) -> Vf:
+    host, base = observer.host, f"{DEVICES}/{address}"
     driver = host.sysfs.link(f"{base}/driver")
+    seen = uses_of(observer, base, driver)
     return Vf(
         index=index,
         address=address,
         driver=driver,
         enabled=host.sysfs.read(f"{base}/enable") not in (None, "0"),
-        netdevs=_vf_netdevs(host, base) if driver not in (None, VFIO_DRIVER) else (),
-        user=_vf_user(host, address) if driver in (None, VFIO_DRIVER) else None,
+        netdevs=_vf_netdevs(host, base) if seen.entries and not seen.vfio_dev else (),
+        user=_vf_user(host, address),
+        vfio_dev=seen.vfio_dev,
+        uses=seen.uses,
+        shown_idle=seen.idle,
     )
 
 
@@ -261,8 +268,10 @@ def group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddre
 
 def _blocks(host: Host, name: str) -> bool:
     driver = host.sysfs.link(f"{DEVICES}/{name}/driver")
+    if driver is None or driver in _PORT_DRIVERS or is_vfio(driver):
+        return False
     bridge = (host.sysfs.read(f"{DEVICES}/{name}/class") or "").startswith("0x0604")
-    return driver not in (None, VFIO_DRIVER) and driver not in _PORT_DRIVERS and not bridge
+    return not (bridge or host.sysfs.exists(f"{DEVICES}/{name}/vfio-dev"))
 
 
 def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:

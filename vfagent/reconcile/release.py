@@ -7,9 +7,10 @@ from vfagent.errors import RefusedError, VfagentError
 from vfagent.kernel.protocols import Host
 from vfagent.model.desired import DesiredPf, DesiredVf, driver_word
 from vfagent.model.driver_state import DriverState
-from vfagent.model.inventory import Pf, Vf, pf_in_use
+from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.planner import plan_pf
 from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
 from vfagent.reconcile.execute import execute

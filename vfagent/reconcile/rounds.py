@@ -80,7 +80,8 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             break
         warnings += _keep_baseline(state, observed)
         driver_state = _store(state, task.address, before_steps(driver_state, observed), driver_state)
-        driver_state, failed = run_plan(observed.plan, host, driver_state, emit)
+        assume_idle = observed.desired is not None and observed.desired.assume_idle
+        driver_state, failed = run_plan(observed.plan, replace(host, assume_idle=assume_idle), driver_state, emit)
         failures += failed
         if failed:
             break
@@ -106,6 +107,7 @@ def observe_and_plan(task: Task, host: Host, driver_state: DriverState, number: 
     if desired is None:
         plan = _plan_without_rule(task, pf, driver_state)
         return Observed(number, pf, None, plan, rule_pending=_rule_pending(task, pf))
+    pf = replace(pf, assume_idle=desired.assume_idle)
     return Observed(number, pf, desired, plan_pf(desired, pf, driver_state, task.suspended.remaining))
 
 

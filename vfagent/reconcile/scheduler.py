@@ -11,9 +11,9 @@ from vfagent.kernel.iproute import load
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.counters import Counters
-from vfagent.model.inventory import pf_in_use
 from vfagent.model.pci import PciAddress, card_of
 from vfagent.model.status import MOST_ATTEMPTS, Phase
+from vfagent.model.vf_use import pf_in_use
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.process.standby import StandbyWorker

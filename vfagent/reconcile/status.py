@@ -4,7 +4,7 @@
 import os
 import time
 
-from vfagent.model.inventory import Pf, vf_in_use
+from vfagent.model.inventory import Pf
 from vfagent.model.status import (
     FORMAT,
     FailureStatus,
@@ -17,6 +17,7 @@ from vfagent.model.status import (
     TimedStep,
     VfStatus,
 )
+from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.attributes import differing, vf_index
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import Step
@@ -97,7 +98,7 @@ def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:
             driver=vf.driver,
             iommu_group=vf.iommu_group,
             settings=vf.settings,
-            in_use=vf_in_use(vf, nic=pf.is_nic),
+            in_use=vf_in_use(vf, pf),
             phase=phases.of(vf.index),
             interface=vf.netdevs[0].name if vf.netdevs else None,
             differs=differs.get(vf.index, ()),

@@ -4,6 +4,7 @@
 import os
 from pathlib import Path
 
+from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.offline_tree import NoDevlink, SysfsNetwork, SysfsRtnl
@@ -38,11 +39,11 @@ def _hostname(root: Path) -> str:
 
 def open_host(root: Path = Path("/")) -> Host:
     """The running kernel's adapters; for another root, adapters that read its files."""
-    sysfs, moves = RootedSysfs(root), MoveJournal(root)
+    sysfs, moves, users = RootedSysfs(root), MoveJournal(root), KernelDeviceUsers(root)
     if root != Path("/"):
         network = SysfsNetwork(sysfs)
-        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), network, network, moves)
+        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), network, network, moves, users)
     udev, kernel = KernelUdevDatabase(), os.uname()
     lock = numvfs_lock(kernel_version(kernel.release, kernel.version))
     numvfs = None if lock is NumvfsLock.NONE else NumvfsTokenFile(root)
-    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, KernelNetwork(), KernelRoutes(), moves, numvfs)
+    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, KernelNetwork(), KernelRoutes(), moves, users, numvfs)

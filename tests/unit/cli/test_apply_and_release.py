@@ -26,7 +26,7 @@ def test_apply_reports_changes_deferred_by_a_vf_in_use(command: Any, tree: Tree)
     result = command("apply")
     assert result.status == 5
     assert "deferred" in result.err
-    assert "its VFIO group is held open" in result.err
+    assert "a process has it open through vfio-pci" in result.err
     assert tree.vfs(PF) == before
 
 
@@ -103,7 +103,7 @@ def test_release_is_refused_while_a_vf_is_in_use(command: Any, tree: Tree) -> No
     (tree.device(tree.vfs(PF)[0]) / "enable").write_text("1\n")
     result = command("release", "ens1")
     assert result.status == 5
-    assert "vf0: its VFIO group is held open" in result.err
+    assert "vf0: a process has it open through vfio-pci" in result.err
     assert len(tree.vfs(PF)) == 2
     assert not State(tree.root).released()
 

@@ -51,7 +51,7 @@ def test_list_in_json_is_the_inventory(command: Any, tree: Tree) -> None:
 
 def test_list_shows_why_a_vf_is_in_use(command: Any, tree: Tree) -> None:
     (tree.device(tree.vfs(PF)[1]) / "enable").write_text("1\n")
-    assert command("list").out.splitlines()[4].endswith("its VFIO group is held open")
+    assert command("list").out.splitlines()[4].endswith("a process has it open through vfio-pci")
 
 
 @pytest.mark.parametrize("verb", ["list", "plan"])
@@ -111,7 +111,7 @@ def test_plan_prints_changes_deferred_by_a_vf_in_use(command: Any, tree: Tree) -
     (tree.device(tree.vfs(PF)[0]) / "enable").write_text("1\n")
     result = command("plan")
     assert result.status == 3
-    assert f"  deferred: create 4 VFs on {PF} (found 2 VFs): vf0: its VFIO group is held open" in result.out
+    assert f"  deferred: create 4 VFs on {PF} (found 2 VFs): vf0: a process has it open through vfio-pci" in result.out
 
 
 def test_plan_names_a_rule_that_matches_nothing(command: Any, tree: Tree) -> None:

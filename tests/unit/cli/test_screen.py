@@ -129,7 +129,7 @@ def test_adjacent_equal_vfs_share_a_line() -> None:
     pf = replace(status().pfs[0], vfs=pf_status(state).vfs)
     lines = [line.rstrip() for line in screen(replace(status(), pfs=(pf,), guests=()), PLAIN) if "/vf" in line]
     assert [line.split()[0] for line in lines[-3:]] == [f"{views.STORAGE}/{vfs}" for vfs in ("vf0-4", "vf5", "vf6-127")]
-    assert "held open" in lines[-2]
+    assert "has it open" in lines[-2]
 
 
 def test_control_characters_in_names_are_escaped() -> None:

@@ -112,7 +112,7 @@ def test_a_guest_gets_all_its_vfs_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        (vf(1, 0, held=True), "its VFIO group is held open"),
+        (vf(1, 0, held=True), "a process has it open through vfio-pci"),
         (vf(1, 0, driver=None), "is not bound to vfio-pci yet"),
         (replace(vf(1, 0, driver=None), enabled=True), "it is being unbound from its driver"),
     ],

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.unit.guest.hosts import managed, pf, vf
 from vfagent.guests.spec.placement import ManagedPf, Placement, not_ready, place
+from vfagent.model.evidence import VFIO_DRIVER
 from vfagent.model.guest_unit import GuestVf
-from vfagent.model.inventory import VFIO_DRIVER
 from vfagent.model.pci import PciAddress
 from vfagent.policy.references import VfReference, vf_reference
 from vfagent.policy.types import GuestRule, PfMatch, PfRule, Policy, VfCount, VfRule

@@ -53,6 +53,7 @@ def _driver_state(case: Path, pf: Pf) -> DriverState:
 
 def _observed(policy: Policy, pf: Pf, driver_state: DriverState) -> Observed:
     desired = desired_pf(policy, pf, IDENTITY)
+    pf = replace(pf, assume_idle=desired is not None and desired.assume_idle)
     return Observed(1, pf, desired, plan_pf(desired, pf, believed(driver_state, pf)) if desired else Plan())
 
 

@@ -3,7 +3,8 @@
 
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState, StepResult
-from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf
+from vfagent.model.evidence import VFIO_DRIVER
+from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, VfSettings
 from vfagent.plan.network_steps import SetEswitch

@@ -11,7 +11,8 @@ from vfagent.frozen import frozen
 from vfagent.guests.spec.placement import ManagedPf
 from vfagent.guests.spec.rom import RomImage
 from vfagent.model.desired import DesiredPf
-from vfagent.model.inventory import VFIO_DRIVER, Pf
+from vfagent.model.evidence import is_vfio
+from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity
@@ -178,7 +179,7 @@ class Facts:
 
     @property
     def wants_vfio(self) -> bool:
-        return any(vf.driver == VFIO_DRIVER for rule in self.rules for vf in rule.vf)
+        return any(is_vfio(vf.driver) for rule in self.rules for vf in rule.vf)
 
     @property
     def wants_guests(self) -> bool:

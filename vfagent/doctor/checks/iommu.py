@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
+from vfagent.model.evidence import is_vfio
 
 _FAULT = re.compile(
     r"DMAR: \[DMA (?:Read|Write).*?\] Request device \[([0-9a-f:.]+)\].*"
@@ -136,7 +137,7 @@ def group_will_be_shared(facts: Facts) -> Iterator[Finding]:
     """A port without ACS puts all devices behind it into one group, future VFs included."""
     for pf_facts in facts.pfs:
         if pf_facts.companions and not pf_facts.pf.vfs and (pf_facts.desired or not facts.wants_vfio):
-            wanted = bool(pf_facts.desired and any(vf.driver == "vfio-pci" for vf in pf_facts.desired.vfs))
+            wanted = bool(pf_facts.desired and any(is_vfio(vf.driver) for vf in pf_facts.desired.vfs))
             yield Finding(
                 "group-shared-ahead",
                 error_if(wanted=wanted),

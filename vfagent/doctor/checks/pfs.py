@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Finding, Severity
-from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.evidence import is_vfio
 from vfagent.model.network import Link
 from vfagent.model.numvfs_lock import FIXED, NumvfsLock, numvfs_lock
 from vfagent.plan.network_steps import CreateVlan
@@ -32,7 +32,7 @@ def pf_stuck(facts: Facts) -> Iterator[Finding]:
 def pf_not_ready(facts: Facts) -> Iterator[Finding]:
     for pf_facts, desired in facts.managed:
         pf = pf_facts.pf
-        if pf.driver == VFIO_DRIVER or not pf_facts.plan.waiting:
+        if is_vfio(pf.driver) or not pf_facts.plan.waiting:
             continue
         dead = pf.unobserved is not None or (
             pf.initialized and (pf.driver is None or (pf.is_nic and pf.netdev is None))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vfagent.doctor.checks.facts import Facts, Source, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
-from vfagent.model.inventory import VFIO_DRIVER
+from vfagent.model.evidence import VFIO_DRIVER, is_vfio
 
 _BLOCKED = r"^\s*(?:blacklist\s+{0}\s*$|install\s+{0}\s+\S*(?:false|true)\b)"
 _IDS = re.compile(r"^\s*options\s+vfio[-_]pci\b.*?\bids=(\S+)", re.MULTILINE)
@@ -65,14 +65,14 @@ def pf_driver_blocked(facts: Facts) -> Iterator[Finding]:
 def pf_on_vfio(facts: Facts) -> Iterator[Finding]:
     ids = _vfio_ids(facts)
     for pf_facts in facts.pfs:
-        if pf_facts.pf.driver != VFIO_DRIVER:
+        if not is_vfio(pf_facts.pf.driver):
             continue
         by = ids.get(f"{pf_facts.pf.vendor}:{pf_facts.pf.device}".replace("0x", ""))
         yield Finding(
             "pf-on-vfio",
             Severity.ERROR if pf_facts.desired else Severity.NOTE,
             pf_facts.pf.name,
-            f"the PF itself is bound to vfio-pci{f', by {by}' if by else ''}",
+            f"the PF itself is bound to {pf_facts.pf.driver}{f', by {by}' if by else ''}",
             "no VFs can be created on it: that needs the PF's network driver",
             f"remove its ID from {by}, and reboot"
             if by

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from vfagent.frozen import frozen
 from vfagent.guests.spec.unit_values import numbers
 from vfagent.model.desired import KEEP_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import GuestVf
-from vfagent.model.inventory import VFIO_DRIVER, Pf, Vf, vf_in_use
+from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
+from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import SetNumvfs
 from vfagent.policy.references import VfReference, guests_of, vf_reference
@@ -61,7 +63,7 @@ class _Candidates:
         self.pf, self.label = pf, pf.desired.rule
         self._vfs = {vf.index: vf for vf in reversed(pf.pf.vfs)}
         self._desired = {vf.index: vf for vf in reversed(pf.desired.vfs)}
-        self._left = deque(vf.index for vf in pf.desired.vfs if vf.driver == VFIO_DRIVER)
+        self._left = deque(vf.index for vf in pf.desired.vfs if is_vfio(vf.driver))
         self._not_ready_reasons: dict[int, str | None] = {}
 
     def free(self, request: _Request) -> GuestVf | None:
@@ -78,7 +80,7 @@ class _Candidates:
 
     def blocker(self, request: _Request) -> str | None:
         """Why the first VF that matches the reference cannot be used."""
-        for_vfio = (vf.index for vf in self.pf.desired.vfs if vf.driver == VFIO_DRIVER)
+        for_vfio = (vf.index for vf in self.pf.desired.vfs if is_vfio(vf.driver))
         index = next(iter(self._matching(request, for_vfio)), None)
         if index is None:
             return None
@@ -182,15 +184,15 @@ def _guest_vf(managed: ManagedPf, vf: Vf) -> GuestVf:
 
 def not_ready(managed: ManagedPf, vf: Vf, desired: DesiredVf | None) -> str | None:
     """Why a guest cannot get this VF now."""
-    if desired is None or desired.driver not in (VFIO_DRIVER, KEEP_DRIVER):
-        return "the policy does not bind it to vfio-pci"
-    if why := vf_in_use(vf, nic=managed.pf.is_nic):
+    if desired is None or not (desired.driver == KEEP_DRIVER or is_vfio(desired.driver)):
+        return "the policy does not bind it to vfio-pci or a variant of it"
+    if why := vf_in_use(vf, managed.pf):
         return why
-    if vf.driver != VFIO_DRIVER:
-        keeps = (
-            f"keeps {f'driver {vf.driver}' if vf.driver else 'no driver'}, until another program binds it to vfio-pci"
-        )
-        return keeps if desired.driver == KEEP_DRIVER else "is not bound to vfio-pci yet"
+    if desired.driver == KEEP_DRIVER and not is_vfio(vf.driver, vfio_dev=vf.vfio_dev):
+        kept = f"driver {vf.driver}" if vf.driver else "no driver"
+        return f"keeps {kept}, until another program binds it to vfio-pci"
+    if desired.driver not in (KEEP_DRIVER, vf.driver):
+        return f"is not bound to {desired.driver} yet"
     return next(_unfinished(managed, vf.index), None)
 
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who uses block devices: the host's mounts and swap areas, from /proc."""
+
+import re
+from pathlib import Path
+
+from vfagent.kernel.protocols import Mount
+
+# The service has a mount namespace of its own, without what is below /home and /tmp; systemd's has all. /proc/mounts,
+# without device numbers, may be all that a copied tree has.
+_MOUNTS = ("proc/1/mountinfo", "proc/self/mountinfo", "proc/mounts")
+_SWAPS = "proc/swaps"
+_MOST_BYTES = 1 << 24  # 100,000 mounts
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+class KernelDeviceUsers:
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def mounts(self) -> tuple[Mount, ...] | None:
+        for path in _MOUNTS:
+            if text := self._text(path):
+                lines = (line.split() for line in text.splitlines())
+                parse = _mount if path == "proc/mounts" else _mountinfo
+                return tuple(mount for words in lines if (mount := parse(words)))
+        return None
+
+    def swaps(self) -> tuple[str, ...] | None:
+        text = self._text(_SWAPS)
+        # The first line names the columns.
+        return tuple(_plain(line.split()[0]) for line in text.splitlines()[1:] if line.strip()) if text else None
+
+    def _text(self, path: str) -> str | None:
+        try:
+            with (self._root / path).open("rb") as file:
+                return file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
+        except OSError:
+            return None
+
+
+def _mountinfo(words: list[str]) -> Mount | None:
+    """`36 35 98:0 /root /point options [optional fields] - type source options` (proc_pid_mountinfo(5))."""
+    if "-" not in words[6:]:
+        return None
+    source = words[words.index("-", 6) + 2 :][:1]
+    return Mount(words[2], _plain(source[0]), _plain(words[4])) if source else None
+
+
+def _mount(words: list[str]) -> Mount | None:
+    return Mount(None, _plain(words[0]), _plain(words[1])) if len(words) > 1 else None
+
+
+def _plain(text: str) -> str:
+    """Spaces and the like are octal in these files."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
