@@ -19,7 +19,7 @@ from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.release import release
 from vfagent.reconcile.reports import Emit, Failure, Finished, Observed, Report
-from vfagent.reconcile.rounds import Task, converge
+from vfagent.reconcile.rounds import Suspended, Task, converge
 
 IDENTITY = HostIdentity("node1", "0123456789abcdef0123456789abcdef")
 
@@ -55,6 +55,7 @@ class Agent:
     policy: Policy
     state: MemoryState = field(default_factory=MemoryState)
     driver_state: dict[PciAddress, DriverState] = field(default_factory=dict)
+    suspended: Suspended = Suspended()
 
     def restart(self, *, forget: bool) -> None:
         """A new process has the state on disk; after a boot (`forget`), /run is empty."""
@@ -77,7 +78,8 @@ class Agent:
             elif isinstance(report, Finished):
                 run.finished = report
 
-        task = Task(address, self.policy, IDENTITY, self.driver_state.get(address, DriverState()))
+        driver_state = self.driver_state.get(address, DriverState())
+        task = Task(address, self.policy, IDENTITY, driver_state, suspended=self.suspended)
         _checked(lambda: converge(task, process.host(), self.state, emit))
         if run.finished:
             self.driver_state[address] = run.finished.driver_state

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PF's FDB and the bridges above the PF, on the fake kernel."""
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -8,11 +9,16 @@ import pytest
 from tests.model.agent import Agent
 from tests.model.devices import PfDevice
 from tests.model.drivers import I40E, IGB
+from tests.model.effects import Kind
 from tests.model.kernel import Kernel
+from tests.model.network_views import NetworkView
+from tests.model.process import Fault
 from tests.model.test_network import Before, foreign, make, policy_with_vlan_interface
 from vfagent.model.network import Link, VlanTag
+from vfagent.model.status import MOST_ATTEMPTS
 from vfagent.plan.local_macs import MOST_PER_PORT
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount
+from vfagent.reconcile.rounds import Suspended
 
 GUEST, TARGET = "52:54:00:00:00:01", "02:00:00:00:00:77"
 
@@ -192,3 +198,60 @@ def test_a_full_fdb_is_a_note_and_the_pf_is_converged() -> None:
     assert "the card's FDB is full: VFs cannot reach 4 MACs of local bridge ports" in run.plan.notes
     assert pf.netdev is not None
     assert bridge.mac in links.fdb[pf.netdev.ifindex]
+
+
+def _refuses(kind: Kind, failure: int) -> Fault:
+    return lambda at, effect: failure if effect.kind is kind else 0
+
+
+@pytest.mark.parametrize("failure", [errno.EINVAL, errno.EBUSY, errno.EIO, errno.ENODEV])
+def test_a_card_that_refuses_fdb_entries_is_a_note_and_no_failure(failure: int) -> None:
+    kernel, pf = _bridge_on("pf")
+    agent = Agent(kernel, _bridge_only())
+    for _ in range(MOST_ATTEMPTS + 1):
+        run = agent.converge(pf.address, fault=_refuses(Kind.FDB, failure))
+        assert not run.failures
+        assert run.plan.settled
+        (note,) = run.plan.notes
+        assert note.startswith(f"the card refuses FDB entries ({errno.errorcode[failure]}")
+        assert note.endswith("VFs cannot reach 2 MACs of local bridge ports")
+    agent.converge(pf.address)
+    assert GUEST in _entries(kernel, pf)
+
+
+@pytest.mark.parametrize("failure", [errno.EBUSY, errno.EIO])
+def test_an_entry_that_the_card_does_not_give_back_stays_vfagents_own(failure: int) -> None:
+    kernel, pf = _bridge_on("pf")
+    agent = Agent(kernel, _bridge_only())
+    agent.settle(pf.address)
+    kernel.links.learnt.clear()
+    run = agent.converge(pf.address, fault=_refuses(Kind.FDB, failure))
+    assert run.plan.settled
+    assert GUEST in _entries(kernel, pf)
+    agent.converge(pf.address)
+    assert GUEST not in _entries(kernel, pf)
+
+
+def test_a_card_that_takes_entries_and_does_not_have_them_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, pf = _bridge_on("pf")
+    monkeypatch.setattr(NetworkView, "_add_fdb", lambda self, ifindex, mac: None)
+    run = Agent(kernel, _bridge_only()).converge(pf.address)
+    assert not run.failures
+    assert run.plan.settled
+    assert "the card refuses FDB entries (it took them, and does not have them)" in run.plan.notes[0]
+
+
+def test_the_fdb_follows_its_bridge_while_the_rest_of_the_plan_is_suspended() -> None:
+    kernel, pf = _bridge_on("pf")
+    agent = Agent(kernel, _bridge_only())
+    agent.settle(pf.address)
+    (rule,) = _bridge_only().pf
+    agent.policy = Policy(pf=(replace(rule, mtu=9000),), digest="read")
+    failing = _refuses(Kind.MTU, errno.EIO)
+    run = agent.converge(pf.address, fault=failing)
+    agent.suspended = Suspended(run.plan.steps, run.plan.steps)
+    _sends(kernel, "tap100i0", "52:54:00:00:00:05")
+    run = agent.converge(pf.address, fault=failing)
+    assert not run.failures
+    assert "52:54:00:00:00:05" in _entries(kernel, pf)
+    assert [planned.step.KIND for planned in run.plan.steps] == ["set_mtu"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notifications that a bridge of the host has learned or forgotten a MAC.
+"""Notifications that a bridge of the host has learned or forgotten a MAC, or that a device has lost an entry.
 
 rtnetlink sends them in one group (RTMGRP_NEIGH) with every change of every ARP entry. A BPF filter passes only those
 of bridges: on a host with a thousand neighbours the service would wake up for each.
@@ -9,6 +9,11 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Iterator
+
+from vfagent.frozen import frozen
+from vfagent.kernel.neighbours import NEIGHBOUR, NTF_SELF, mac_and_master
+from vfagent.kernel.netlink import HEADER
 
 _RTMGRP_NEIGH = 0x4
 _AF_BRIDGE = 7
@@ -37,6 +42,15 @@ def _program() -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
+@frozen(slots=True)
+class FdbChange:
+    """An entry of a bridge's FDB, with its port, came or went. Without `bridge`: an entry of the device's own went."""
+
+    ifindex: int
+    bridge: int | None
+    mac: str
+
+
 class FdbMonitor:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
@@ -48,16 +62,33 @@ class FdbMonitor:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def drain(self) -> None:
-        """Discard all notifications: they only say that something changed, and so does an overflow (ENOBUFS)."""
+    def drain(self) -> tuple[set[FdbChange], bool]:
+        """What changed, and whether notifications were lost: then anything may have changed."""
+        changes, lost = set[FdbChange](), False
         while True:
             try:
-                self._socket.recv(_READ)
+                changes.update(_changes(self._socket.recv(_READ)))
             except BlockingIOError:
-                return
+                return changes, lost
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
+                lost = True
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _changes(data: bytes) -> Iterator[FdbChange]:
+    offset = 0
+    while offset + HEADER.size + NEIGHBOUR.size <= len(data):
+        length, kind, *_ = HEADER.unpack_from(data, offset)
+        if length < HEADER.size + NEIGHBOUR.size:
+            return
+        body = data[offset + HEADER.size : offset + length]
+        _, ifindex, _, flags, _ = NEIGHBOUR.unpack_from(body)
+        mac, bridge = mac_and_master(body)
+        own = bool(flags & NTF_SELF)
+        if mac and not (own and kind == _NEWNEIGH):
+            yield FdbChange(ifindex, None if own else bridge, mac.hex(":"))
+        offset += (length + 3) & ~3

@@ -15,6 +15,7 @@ class StepResult:
     unsupported: dict[Attribute, str] = field(default_factory=dict)  # refused, with the kernel's answer
     applied: VfSettings = VfSettings()
     full: bool = False
+    fdb_refusal: str = ""  # why the card refused an FDB entry
     made: int | None = None  # number of VFs, if the driver created another than requested
 
 
@@ -29,6 +30,7 @@ class DriverState:
     hwmode: str | None = None  # as set, on a driver that does not report it
     fdb: frozenset[str] = frozenset()  # entries that vfagent added to the PF's FDB
     fdb_full: int | None = None  # number of entries the NIC accepted before it refused one
+    fdb_refusal: str = ""  # why the card refused an entry in this reconcile: the next one tries again
     wire: frozenset[str] = frozenset()  # neighbours of the host that a bridge above the PF had on the wire
     addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
     unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none

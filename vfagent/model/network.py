@@ -144,6 +144,7 @@ class HostNetwork:
     crowded: tuple[str, ...] = ()  # ports
     on_the_wire: tuple[tuple[str, str], ...] = ()  # (port, MAC)
     wire: frozenset[str] = frozenset()
+    uplinks: frozenset[int] = frozenset()  # ports of these bridges, by ifindex, behind which is more than this host
     moves: tuple[Move, ...] = ()  # started and not known to be complete
     borrowed: tuple[Borrowed, ...] = ()
     representors: tuple[Representor, ...] = ()

@@ -13,9 +13,9 @@ from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.vf_settings import Attribute
 from vfagent.plan.local_macs import MOST_PER_PORT
-from vfagent.plan.network_steps import AddFdb, RemoveFdb
+from vfagent.plan.network_steps import AddFdb, FdbStep, RemoveFdb
 from vfagent.plan.quirks import Quirks
-from vfagent.plan.vf import Planned
+from vfagent.plan.vf import ParallelGroup, Planned
 
 _NO_MAC = "00:00:00:00:00:00"
 
@@ -34,6 +34,9 @@ def plan_fdb(
     removals = [Planned(RemoveFdb(pf.address, ifindex, mac), why) for mac in stale]
     missing = () if Attribute.FDB in driver_state.unsupported else tuple(mac for mac in kept if mac not in entries)
     additions = [Planned(AddFdb(pf.address, ifindex, mac), "VFs could not reach it") for mac in missing]
+    if driver_state.fdb_refusal and (removals or additions):
+        why = f"the card refuses FDB entries ({driver_state.fdb_refusal}): VFs cannot reach {len(additions)} MACs"
+        return (), (f"{why} of local bridge ports",)
     beyond = len(wanted) - len(kept)
     full = (f"the card's FDB is full: VFs cannot reach {beyond} MACs of local bridge ports",) if beyond else ()
     return (*removals, *additions), (*full, *(_left_out(pf.network) if wanted else ()))
@@ -44,6 +47,11 @@ def _left_out(network: HostNetwork) -> Iterator[str]:
         yield f"more than {MOST_PER_PORT} MACs are behind {port}: VFs reach only {MOST_PER_PORT} of them"
     for port, mac in network.on_the_wire:
         yield f"{port} uses {mac}, the MAC of a host on the wire: VFs reach it only there"
+
+
+def without_fdb(steps: ParallelGroup) -> ParallelGroup:
+    """The FDB follows what guests do: its steps count neither as a plan that fails nor as one that is reverted."""
+    return tuple(planned for planned in steps if not isinstance(planned.step, FdbStep))
 
 
 def _limit(driver_state: DriverState, quirks: Quirks, others: int) -> int | None:

@@ -23,6 +23,7 @@ class BridgeEntry:
     mac: str
     local: bool
     static: bool = False
+    ifindex: int = 0  # of the port
 
 
 @frozen(slots=True)

@@ -260,5 +260,6 @@ class SetEswitch(StepFacts):
 
 LinkStep = CreateVlan | CreateBridge | MarkLink | SetLink | SetRepresentor | DeleteLink
 AddressStep = AddAddress | RemoveAddress | MoveAddresses | RollBackMove
-SwitchStep = AddFdb | RemoveFdb | SetHwmode | SetEswitch
+FdbStep = AddFdb | RemoveFdb
+SwitchStep = FdbStep | SetHwmode | SetEswitch
 NetworkStep = LinkStep | AddressStep | SwitchStep

@@ -13,6 +13,7 @@ from vfagent.plan.network_steps import (
     CreateBridge,
     CreateVlan,
     DeleteLink,
+    FdbStep,
     MarkLink,
     MoveAddresses,
     RemoveAddress,
@@ -52,19 +53,31 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
             return replace(driver_state, hwmode=step.mode)
         case AddAddress() | MoveAddresses():
             return replace(driver_state, addressed=True)
-        case AddFdb() if result.full or result.unsupported:
-            entries = driver_state.fdb - {step.mac}
-            return replace(driver_state, fdb=entries, fdb_full=len(entries) if result.full else driver_state.fdb_full)
-        case AddFdb():
-            return replace(driver_state, fdb=driver_state.fdb | {step.mac})
-        case RemoveFdb():
-            return replace(driver_state, fdb=driver_state.fdb - {step.mac}, fdb_full=None)
+        case AddFdb() | RemoveFdb():
+            return _with_entry(driver_state, step, result)
         case (
             SetAutoprobe() | SetMtu() | SetAdminState() | BindDriver() | UnbindDriver()
             | CreateVlan() | CreateBridge() | MarkLink() | SetLink() | SetRepresentor() | DeleteLink()
             | RemoveAddress() | RollBackMove() | SetEswitch() | SetHwmode()
         ):  # fmt: skip
             return driver_state
+        case _:
+            assert_never(step)
+
+
+def _with_entry(driver_state: DriverState, step: FdbStep, result: StepResult) -> DriverState:
+    without = driver_state.fdb - {step.mac}
+    match step:
+        case AddFdb() if result.full:
+            return replace(driver_state, fdb=without, fdb_full=len(without))
+        case AddFdb() if result.unsupported or result.fdb_refusal:
+            return replace(driver_state, fdb=without, fdb_refusal=result.fdb_refusal)
+        case AddFdb():
+            return replace(driver_state, fdb=driver_state.fdb | {step.mac})
+        case RemoveFdb() if result.fdb_refusal:
+            return replace(driver_state, fdb_refusal=result.fdb_refusal)
+        case RemoveFdb():
+            return replace(driver_state, fdb=without, fdb_full=None)
         case _:
             assert_never(step)
 

@@ -17,6 +17,7 @@ from vfagent.plan.network_steps import (
     CreateBridge,
     CreateVlan,
     DeleteLink,
+    FdbStep,
     LinkStep,
     MarkLink,
     MoveAddresses,
@@ -31,7 +32,7 @@ from vfagent.plan.network_steps import (
 )
 from vfagent.plan.ports import receiver_of, would_take
 from vfagent.plan.steps import Step
-from vfagent.reconcile.kernel_errors import fail
+from vfagent.reconcile.kernel_errors import explain, fail
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
 from vfagent.reconcile.observe import names_above, observe_pf
 
@@ -152,21 +153,19 @@ def _change_address(step: AddAddress | RemoveAddress, host: Host) -> None:
         _ask(step, lambda: host.network.remove_address(link.ifindex, step.address), harmless=gone)
 
 
-def _change_fdb(step: AddFdb | RemoveFdb, host: Host) -> StepResult:
+def _change_fdb(step: FdbStep, host: Host) -> StepResult:
     try:
         if isinstance(step, AddFdb):
             host.network.add_fdb(step.ifindex, step.mac)
         else:
             host.network.remove_fdb(step.ifindex, step.mac)
     except OSError as error:
-        if (answer := _fdb_answer(step, error.errno or 0)) is None:
-            fail(step, error.errno or 0)
-        return answer
+        return _fdb_answer(step, error.errno or 0)
     return DONE
 
 
-def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult | None:
-    """What a refusal means; None where it is a failure."""
+def _fdb_answer(step: FdbStep, number: int) -> StepResult:
+    """What a refusal means. It is no failure: guests come and go, and with them what the card is asked for."""
     match step, number:
         case (AddFdb(), errno.EEXIST) | (RemoveFdb(), errno.ENOENT):
             return DONE
@@ -175,7 +174,8 @@ def _fdb_answer(step: AddFdb | RemoveFdb, number: int) -> StepResult | None:
         case AddFdb(), _ if number in UNSUPPORTED:
             return StepResult(unsupported={Attribute.FDB: errno_text(number)})
         case _:
-            return None
+            cause, *_ = explain(step, number)
+            return StepResult(fdb_refusal=f"{errno_text(number)}{cause}")
 
 
 def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepResult:

@@ -9,7 +9,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev
 from vfagent.model.network import LOCAL_KINDS, HostNetwork, Link
 from vfagent.plan.local_macs import BridgeEntry, choose
-from vfagent.reconcile.observe import NETDEVS
+from vfagent.reconcile.observe import NETDEVS, names_above
 
 # Frames pass from the PF through these to a bridge. A macvlan or an ipvlan has a MAC of its own on the PF.
 _KINDS_ABOVE = frozenset({"vlan", "bond", "bridge"})
@@ -22,9 +22,7 @@ def uppers(host: Host, netdev: str) -> Uppers:
     """The VLAN interfaces, bonds and bridges above a netdev, whoever made them."""
     above, todo = dict[int, Link](), [netdev]
     while todo:
-        entries = host.sysfs.names(f"{NETDEVS}/{todo.pop()}")
-        names = sorted(entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_"))
-        links = (link for name in names if (link := host.network.link(name)))
+        links = (link for name in sorted(names_above(host, todo.pop())) if (link := host.network.link(name)))
         new = [link for link in links if link.kind in _KINDS_ABOVE and link.ifindex not in above]
         above |= {link.ifindex: link for link in new}
         todo += [link.name for link in new]
@@ -48,6 +46,7 @@ def with_fdb(host: Host, netdev: Netdev, network: HostNetwork, above: Uppers, dr
         crowded=local.crowded,
         on_the_wire=local.on_the_wire,
         wire=remembered,
+        uplinks=frozenset({entry.ifindex for entry in entries if not entry.local} | {netdev.ifindex, *above}),
         bond_backup=bond_backup(host, netdev.name),
     )
 
@@ -65,7 +64,7 @@ def _bridge_entries(host: Host, netdev: Netdev, bridges: Uppers, above: Uppers) 
         if port is not None:
             uplink = port.ifindex == netdev.ifindex or port.ifindex in above
             local = port.kind in LOCAL_KINDS and not uplink
-            yield BridgeEntry(bridge, port.name, entry.mac, local, entry.static)
+            yield BridgeEntry(bridge, port.name, entry.mac, local, entry.static, port.ifindex)
 
 
 def _neighbours(host: Host, netdev: Netdev, above: Uppers) -> tuple[frozenset[str], frozenset[str]]:

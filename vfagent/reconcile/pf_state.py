@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vfagent.frozen import frozen
+from vfagent.kernel.fdb_monitor import FdbChange
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
@@ -15,6 +16,7 @@ from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.plan.fdb import bridges_above
+from vfagent.plan.network_steps import FdbStep
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
 from vfagent.plan.step_facts import StepId
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
@@ -121,6 +123,17 @@ class PfState:
         """Whether the FDB of a bridge of the host concerns it."""
         return self.pf is not None and bool(bridges_above(self.pf))
 
+    def follows(self, change: FdbChange) -> bool:
+        """Whether the change of an FDB concerns it. What an uplink brings does not, unless it had been a guest's."""
+        network = self.pf.network if self.pf and self.desired and self.desired.fdb else None
+        if self.pf is None or network is None:
+            return False
+        if change.bridge is None:
+            return change.ifindex in self.ifindexes and change.mac in self.driver_state.fdb
+        if all(bridge.ifindex != change.bridge for bridge in bridges_above(self.pf)):
+            return False
+        return change.ifindex not in network.uplinks or change.mac in self.driver_state.fdb
+
     @property
     def remaining(self) -> tuple[Planned, ...]:
         """The steps of the last plan that were not done; the whole plan where they were done and do not hold."""
@@ -129,8 +142,11 @@ class PfState:
         return left or self.plan.steps
 
     def repaired(self, now: float) -> Step | None:
-        """Note the steps of the last reconcile. Returns a step that was repeated MOST_REPAIRS times in a minute."""
-        steps = {ended.step.id: ended.step for ended in self.timeline}
+        """Note the steps of the last reconcile. Returns a step that was repeated MOST_REPAIRS times in a minute.
+
+        A guest's MAC in the FDB may come and go as often: it is the guest that makes it so.
+        """
+        steps = {ended.step.id: ended.step for ended in self.timeline if not isinstance(ended.step, FdbStep)}
         for step_id in steps:
             self.repairs.setdefault(step_id, []).append(now)
         lately = {step_id: [at for at in times if now - at < _REPAIRS_S] for step_id, times in self.repairs.items()}

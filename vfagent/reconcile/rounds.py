@@ -10,6 +10,7 @@ from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
+from vfagent.plan.fdb import without_fdb
 from vfagent.plan.planner import Plan, plan_leftovers, plan_pf
 from vfagent.plan.vf import Planned, believed
 from vfagent.policy.host_network import nothing_desired
@@ -37,8 +38,9 @@ class Suspended:
 
     def covers(self, steps: tuple[Planned, ...]) -> bool:
         """Whether these are the remaining steps of that plan, or all of its steps: those before the one that fails may
-        succeed each time and not hold."""
-        return bool(steps) and steps in (self.remaining, self.plan)
+        succeed each time and not hold. The FDB is not counted, and goes on."""
+        steps = without_fdb(steps)
+        return bool(steps) and steps in (without_fdb(self.remaining), without_fdb(self.plan))
 
 
 @frozen
@@ -62,7 +64,7 @@ def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
 
 
 def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
-    driver_state, failures, warnings = task.driver_state, list[Failure](), list[str]()
+    driver_state, failures, warnings = replace(task.driver_state, fdb_refusal=""), list[Failure](), list[str]()
     before: tuple[Planned, ...] = ()
     for number in range(1, MOST_ROUNDS + 1):
         began = time.monotonic()
@@ -72,12 +74,17 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             if observed.pf.network:
                 driver_state = replace(driver_state, wire=observed.pf.network.wire)
         emit(observed)
+        if task.suspended.covers(observed.plan.steps):
+            observed = replace(observed, plan=_fdb_alone(observed.plan))
         steps = observed.plan.steps
-        if task.dry or not steps or task.suspended.covers(steps) or task.address in state.released():
+        if task.dry or not steps or task.address in state.released():
             break
         if steps == before:
-            failures.append(_not_held(steps))
-            break
+            if without_fdb(steps):
+                failures.append(_not_held(steps))
+                break
+            driver_state = replace(driver_state, fdb_refusal="it took them, and does not have them")
+            continue
         warnings += _keep_baseline(state, observed)
         driver_state = _store(state, task.address, before_steps(driver_state, observed), driver_state)
         assume_idle = observed.desired is not None and observed.desired.assume_idle
@@ -87,6 +94,11 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             break
         before = steps
     emit(Finished(driver_state, tuple(failures), tuple(dict.fromkeys(warnings)), time.monotonic()))
+
+
+def _fdb_alone(plan: Plan) -> Plan:
+    rest = without_fdb(plan.steps)
+    return replace(plan, batches=(), independent=(tuple(planned for planned in plan.steps if planned not in rest),))
 
 
 def warm_up(host: Host) -> None:

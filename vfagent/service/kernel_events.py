@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernel events mark PFs dirty: udev events, rtnetlink notifications, and closed VFIO groups."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
-from vfagent.kernel.fdb_monitor import FdbMonitor
 from vfagent.kernel.inotify import FolderMonitor, vfio_monitor
 from vfagent.kernel.link_monitor import LinkMonitor
 from vfagent.kernel.protocols import Host
@@ -14,10 +12,9 @@ from vfagent.model.pci import PciAddress
 from vfagent.reconcile.observe import DEVICES, pf_addresses
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.throttle import ThrottledReader
+from vfagent.service.fdb_events import FdbEvents
 
 log = logging.getLogger(__name__)
-
-_FDB_S = 1.0  # a bridge on a busy network also learns MACs from its uplink, which need no reconcile
 
 
 def _vfio_monitor() -> FolderMonitor | None:
@@ -36,15 +33,14 @@ class KernelEvents:
         self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkMonitor()
         self.vfio = _vfio_monitor()
-        self.fdb = FdbMonitor()
+        self.fdb = FdbEvents(scheduler.pfs.values, scheduler.mark_dirty)
         turns = scheduler.turns
         self._readers = (
             ThrottledReader(self.udev.fileno, self._read_udev, turns),
             ThrottledReader(self.links.fileno, self._read_links, turns),
-            ThrottledReader(self.fdb.fileno, self._read_fdb, turns),
+            ThrottledReader(self.fdb.fileno, self.fdb.read, turns),
             *([ThrottledReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
         )
-        self._fdb_timer: asyncio.TimerHandle | None = None
         self.vf_pending: Callable[[], bool] = bool  # whether a guest waits for a VF
         self.on_vfio_remove: Callable[[], object] = bool  # called when a VF is being unbound from vfio-pci
         self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
@@ -57,8 +53,6 @@ class KernelEvents:
     def stop(self) -> None:
         for reader in self._readers:
             reader.stop()
-        if self._fdb_timer:
-            self._fdb_timer.cancel()
         self.links.close()
         if self.vfio:
             self.vfio.close()
@@ -128,16 +122,4 @@ class KernelEvents:
         self.links_changed(changed)
         for state in list(self.scheduler.pfs.values()):
             if state.ifindexes & changed or (changed and state.needs_links):
-                self.scheduler.mark_dirty(state.address)
-
-    def _read_fdb(self) -> None:
-        """A guest joined or left a bridge: the PF's FDB may need an update."""
-        self.fdb.drain()
-        if self._fdb_timer is None:
-            self._fdb_timer = asyncio.get_running_loop().call_later(_FDB_S, self._reconcile_bridged)
-
-    def _reconcile_bridged(self) -> None:
-        self._fdb_timer = None
-        for state in list(self.scheduler.pfs.values()):
-            if state.bridged:
                 self.scheduler.mark_dirty(state.address)

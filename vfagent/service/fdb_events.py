@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of bridges' FDBs mark the PFs below these bridges dirty: a guest joined or left one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from vfagent.kernel.fdb_monitor import FdbChange, FdbMonitor
+from vfagent.model.pci import PciAddress
+from vfagent.reconcile.pf_state import PfState
+
+_DELAY_S = 1.0  # a guest that starts makes several changes
+# A guest that changes its MAC all the time does not keep the service busy: after so many reconciles within a minute the
+# next ones wait for longer.
+_CHURN, _CHURN_DELAY_S, _MINUTE_S = 10, 15.0, 60.0
+_MOST_CHANGES = 4096  # kept until then; after more, each PF below a bridge is reconciled
+
+
+class FdbEvents:
+    def __init__(self, states: Callable[[], Iterable[PfState]], mark_dirty: Callable[[PciAddress], None]) -> None:
+        self._states, self._mark_dirty = states, mark_dirty
+        self._monitor = FdbMonitor()
+        self._changes, self._lost = set[FdbChange](), False
+        self._timer: asyncio.TimerHandle | None = None
+        self._times: deque[float] = deque(maxlen=_CHURN)
+
+    def fileno(self) -> int:
+        return self._monitor.fileno()
+
+    def read(self) -> None:
+        changes, lost = self._monitor.drain()
+        self._changes |= changes
+        self._lost = self._lost or lost or len(self._changes) > _MOST_CHANGES
+        if self._lost:
+            self._changes.clear()
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._delay_s(loop.time()), self._handle)
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._monitor.close()
+
+    def _delay_s(self, now: float) -> float:
+        churn = len(self._times) == _CHURN and now - self._times[0] < _MINUTE_S
+        return _CHURN_DELAY_S if churn else _DELAY_S
+
+    def _handle(self) -> None:
+        changes, lost = self._changes, self._lost
+        self._timer, self._changes, self._lost = None, set(), False
+        concerned = [state.address for state in self._states() if _concerns(state, changes, lost=lost)]
+        if concerned:
+            self._times.append(asyncio.get_running_loop().time())
+        for address in concerned:
+            self._mark_dirty(address)
+
+
+def _concerns(state: PfState, changes: set[FdbChange], *, lost: bool) -> bool:
+    return (lost and state.bridged) or any(state.follows(change) for change in changes)
