@@ -12,7 +12,9 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel, overlap
 from tests.host.test_scheduler import NUMVFS, OTHER, PF, Rig, converge, kernel_files, unkillable
+from vfagent.cli.main import main
 from vfagent.errors import VfagentError
+from vfagent.exit_status import Exit
 from vfagent.model.numvfs_lock import NumvfsOwner
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
@@ -223,3 +225,38 @@ def test_a_damaged_token_names_nobody(tmp_path: Path) -> None:
         for text in ("", "{", "null", '{"pf": 1}', "[" * 100_000):
             path.write_text(text)
             assert NumvfsTokenFile(tmp_path).owner() is None
+
+
+def on_this_host(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For `vfagent apply` and `vfagent release`."""
+    monkeypatch.setattr("vfagent.cli.main.require_own_host", lambda *_: None)
+    for verb in ("apply", "release"):
+        monkeypatch.setattr(f"vfagent.cli.{verb}.open_host", lambda root: kernel.host)
+
+
+def test_apply_ends_with_what_it_could_do_while_another_hangs(
+    one_card: FakeKernel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_card.tree.add_pf(OTHER)
+    on_this_host(one_card, monkeypatch)
+    with token_of_another(one_card.tree.root, hangs=True):
+        assert main(["apply", "--root", str(one_card.tree.root)]) == Exit.NOT_CONVERGED
+    text = capsys.readouterr().err
+    assert f"{OTHER}: waiting\n  the kernel is busy with PF {PF} since" in text
+    assert one_card.writes(OTHER, NUMVFS) == []
+    assert main(["apply", "--root", str(one_card.tree.root)]) == Exit.OK
+
+
+def test_release_is_refused_while_another_hangs(
+    one_card: FakeKernel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_card.tree.add_pf(OTHER)
+    root = str(one_card.tree.root)
+    on_this_host(one_card, monkeypatch)
+    assert main(["apply", "--root", root]) == Exit.OK
+    with token_of_another(one_card.tree.root, hangs=True):
+        assert main(["release", OTHER, "--root", root]) == Exit.ERROR
+    assert f"cannot remove all VFs of {OTHER}: the kernel is busy with PF {PF}" in capsys.readouterr().err
+    assert len(one_card.tree.vfs(OTHER)) == 2
+    assert main(["release", OTHER, "--root", root]) == Exit.OK
+    assert one_card.tree.vfs(OTHER) == []

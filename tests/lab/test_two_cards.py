@@ -12,6 +12,7 @@ from tests.lab.nic import Igb
 from tests.lab.payload import Entry
 from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
+from vfagent.model.numvfs_lock import NumvfsLock, kernel_version, numvfs_lock
 
 FIRST = "0000:01:00.0"
 POLICY = """
@@ -102,7 +103,7 @@ def test_two_cards_converge_at_the_same_time(vm: VM, second: str) -> None:
         wait_converged(vm, pf)
 
 
-def test_a_stuck_card_does_not_delay_another(vm: VM, second: str) -> None:
+def test_a_stuck_card_delays_another_only_where_the_kernel_does(vm: VM, second: str) -> None:
     before, taken = now(vm), vfs(vm, second)[1]
     vm.run(f"systemd-run --quiet --unit=vf-user python3 /usr/lib/vf_user.py {taken.address}")
     vm.wait_for(f"grep -q 1 {SYSFS}/{taken.address}/enable")
@@ -114,6 +115,33 @@ def test_a_stuck_card_does_not_delay_another(vm: VM, second: str) -> None:
     vm.wait_for(lambda: vfs(vm, FIRST)[0].vlan == 10, 5)
     assert status(vm)[second]["phase"] == "stuck"
     assert "stuck" in journal(vm, before)
+    check_a_change_of_the_count(vm, second)
     vm.run("systemctl stop vf-user.service")
-    wait_converged(vm, second, timeout=60)
-    vm.wait_for(lambda: status(vm)[second]["phase"] == "converged", 20)
+    for pf in (FIRST, second):
+        wait_converged(vm, pf, 5, timeout=60)
+    vm.wait_for(lambda: all(status(vm)[pf]["phase"] == "converged" for pf in (FIRST, second)), 40)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+    for pf in (FIRST, second):
+        wait_converged(vm, pf)
+
+
+def check_a_change_of_the_count(vm: VM, stuck: str) -> None:
+    """The first card is to have five VFs. Where the kernel has one lock for all cards, it waits and says so."""
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 4", "vfs = 5").encode())
+    vm.run("systemctl reload vfagent.service")
+    version = kernel_version(vm.run("uname -r").stdout, vm.run("uname -v").stdout)
+    if numvfs_lock(version) is NumvfsLock.NONE:
+        wait_converged(vm, FIRST, 5)
+        return
+    vm.wait_for(lambda: status(vm)[FIRST]["phase"] == "waiting", 20)
+    assert f"the kernel is busy with PF {stuck} since " in str(status(vm)[FIRST]["waiting"])
+    assert status(vm)[FIRST]["failures"] == []
+    assert len(vfs(vm, FIRST)) == 4
+    vm.run("systemctl restart vfagent.service")  # READY does not wait for either
+    vm.wait_for(lambda: status(vm)[FIRST]["phase"] == "waiting", 20)
+    # What it waits for is the kernel's: without it, this removal takes a second.
+    vm.run(f"systemd-run --quiet --unit=writer sh -c 'echo 0 >{SYSFS}/{FIRST}/sriov_numvfs'")
+    vm.run("sleep 5")
+    assert vm.run("systemctl show --value --property ActiveState writer.service").stdout.strip() == "active"
+    assert len(vfs(vm, FIRST)) == 4
