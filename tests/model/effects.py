@@ -25,6 +25,7 @@ class Kind(StrEnum):
     ROUTE = "route"
     FDB = "fdb"
     HWMODE = "hwmode"
+    IPV6 = "net.ipv6.conf"
     JOURNAL = "journal"
     OTHER = "other"
 
@@ -53,6 +54,8 @@ def of_write(path: str, text: str) -> Effect:
             return Effect(Kind.OVERRIDE, address, text)
         case ["devices", address, "driver", "unbind"]:
             return Effect(Kind.UNBIND, address, text)
+        case ["ipv6", "conf", name, _]:
+            return Effect(Kind.IPV6, name, f"{path.rpartition('/')[2]} {text}")
         case ["drivers_probe"]:
             return Effect(Kind.PROBE, text.strip(), text)
         case _:
@@ -61,6 +64,9 @@ def of_write(path: str, text: str) -> Effect:
 
 def subject(kernel: Kernel, effect: Effect) -> tuple[PfDevice | None, VfDevice | None]:
     """The PF, and for an effect on one VF that VF."""
+    if effect.kind is Kind.IPV6:
+        owners = (pf for pf in kernel.present() if pf.netdev and pf.netdev.name == effect.target)
+        return next(owners, None), None
     if pf := kernel.pf(effect.target):
         return pf, None if effect.index is None else next((vf for vf in pf.vfs if vf.index == effect.index), None)
     return kernel.vf(effect.target) or (None, None)
@@ -69,6 +75,13 @@ def subject(kernel: Kernel, effect: Effect) -> tuple[PfDevice | None, VfDevice |
 def carry_out(kernel: Kernel, effect: Effect) -> None:
     if effect.carry:
         effect.carry()
+        return
+    if effect.kind is Kind.IPV6:
+        conf = kernel.ipv6_conf(effect.target)
+        if conf is None:
+            refuse(errno.ENOENT)
+        file, value = effect.value.split()
+        conf[file] = int(value)
         return
     pf, vf = subject(kernel, effect)
     if pf is None:

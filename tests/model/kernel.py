@@ -29,6 +29,7 @@ class Kernel:
         self.links = Links(self)
         self.one_card = False  # pci_rescan_remove_lock is held while sriov_numvfs is written
         self.writer: str | None = None  # the PF whose write of sriov_numvfs does not return
+        self._ipv6: dict[int, dict[str, int]] = {}  # net.ipv6.conf, by ifindex
         self._late: list[tuple[PfDevice, VfDevice]] = []
 
     def plug(self, pf: PfDevice, name: str, mac: str) -> None:
@@ -40,6 +41,12 @@ class Kernel:
     def add_netdev(self, name: str, mac: str) -> NetDevice:
         self.netdevs[name] = NetDevice(name, self.next_ifindex(), mac)
         return self.netdevs[name]
+
+    def ipv6_conf(self, name: str) -> dict[str, int] | None:
+        """`default` is what each new netdev begins with."""
+        new = {"accept_ra": 1, "autoconf": 1, "addr_gen_mode": 0, "disable_ipv6": 0}
+        link = self.links.named(name)
+        return self._ipv6.setdefault(link.ifindex, new) if link else new if name == "default" else None
 
     def next_ifindex(self) -> int:
         self._ifindex += 1

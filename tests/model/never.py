@@ -16,12 +16,16 @@ def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str 
         case Kind.OTHER:
             return "vfagent must not write there"
         case Kind.LINK:
-            link = kernel.links.created.get(effect.target)
-            return "it is foreign" if link and not link.managed else None
+            return _link(kernel, effect)
+        case Kind.IPV6:
+            return _somebodys(kernel, effect.target) if effect.value == "accept_ra 0" else None
         case Kind.HWMODE if pf:
             return "it has no VFs" if not pf.vfs else "its VFs are in use" if pf.in_use else None
-    if pf is None:
-        return None  # removed in the meantime: the kernel returns an error
+    # A PF that was removed in the meantime: the kernel returns an error.
+    return _on_pf(kernel, pf, vf, effect, allow_management=allow_management) if pf else None
+
+
+def _on_pf(kernel: Kernel, pf: PfDevice, vf: VfDevice | None, effect: Effect, *, allow_management: bool) -> str | None:
     match effect.kind:
         case Kind.NUMVFS:
             return _numvfs(pf, int(effect.value)) or _management(pf, allowed=allow_management)
@@ -29,13 +33,34 @@ def objection(kernel: Kernel, effect: Effect, *, allow_management: bool) -> str 
             disturbs = pf.kind.mtu_resets_vfs and pf.in_use
             return "it resets a VF in use" if disturbs else _management(pf, allowed=allow_management)
         case Kind.ADMIN:
-            return _down(pf, allowed=allow_management) if effect.value == "down" else None
+            name = pf.netdev.name if pf.netdev else ""
+            return _down(pf, allowed=allow_management) if effect.value == "down" else _open(kernel, name)
         case Kind.UNBIND | Kind.OVERRIDE:
             return "the VF is in use" if vf and vf.in_use else None
         case Kind.VF:
             return _vf(pf, vf, effect)
         case _:
             return None
+
+
+def _link(kernel: Kernel, effect: Effect) -> str | None:
+    link = kernel.links.created.get(effect.target)
+    if link and not link.managed:
+        return "it is foreign"
+    return _open(kernel, effect.target) if "up=True" in effect.value else None
+
+
+def _somebodys(kernel: Kernel, name: str) -> str | None:
+    netdev, link = kernel.netdevs.get(name), kernel.links.created.get(name)
+    if netdev and (netdev.addressed or netdev.default_route or netdev.master):
+        return "somebody configures it"
+    return "it is foreign" if link and not link.managed else None
+
+
+def _open(kernel: Kernel, name: str) -> str | None:
+    conf = kernel.ipv6_conf(name)
+    is_open = conf is not None and conf["accept_ra"] and not _somebodys(kernel, name)
+    return "a router could give it addresses and routes" if is_open else None
 
 
 def _numvfs(pf: PfDevice, count: int) -> str | None:

@@ -34,6 +34,8 @@ class SysfsView:
 
     def read(self, path: str) -> str | None:
         match path.split("/")[1:]:
+            case ["sys", "net", "ipv6", "conf", name, file]:
+                return _text((self._kernel.ipv6_conf(name) or {}).get(file))
             case ["bus", "pci", "devices", address, file]:
                 return self._device_file(address, file)
             case ["class", "net", name, file] | ["bus", "pci", "devices", _, *_, "net", name, file]:

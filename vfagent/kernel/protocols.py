@@ -192,6 +192,30 @@ class UdevDatabase(Protocol):
 
 
 @frozen(slots=True)
+class Interface:
+    """What configuration files tell interfaces by. `managed`: vfagent created it."""
+
+    name: str
+    macs: tuple[str, ...] = ()
+    driver: str | None = None
+    kind: str | None = None
+    managed: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)  # of udev
+
+
+class Owners(Protocol):
+    def owner(self, interface: Interface) -> str | None:
+        """The program that is to configure an interface's addresses, with its file where it has one."""
+
+
+class Nobody:
+    """No program configures interfaces."""
+
+    def owner(self, interface: Interface) -> str | None:
+        return None
+
+
+@frozen(slots=True)
 class Host:
     """The adapters to the kernel and udev of one host."""
 
@@ -205,3 +229,4 @@ class Host:
     device_users: DeviceUsers
     numvfs: NumvfsToken | None = None  # None: on this kernel cards do not wait for each other
     assume_idle: bool = False  # the rule of the PF that is reconciled says so, for the check right before a step
+    owners: Owners = Nobody()

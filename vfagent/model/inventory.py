@@ -2,6 +2,7 @@
 """The observed state of a host: PFs and their VFs, as frozen values."""
 
 from vfagent.frozen import frozen
+from vfagent.model.autoconf import Ipv6Conf
 from vfagent.model.evidence import Use
 from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
@@ -23,6 +24,8 @@ class Netdev:
     master: str | None = None
     addressed: bool = False
     management: str | None = None  # why the host may be administered through it
+    ipv6: Ipv6Conf | None = None  # of a PF with a rule; None without IPv6
+    configured_by: str | None = None  # the program that is to configure its addresses
 
 
 @frozen

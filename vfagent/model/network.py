@@ -4,6 +4,7 @@
 from dataclasses import field
 
 from vfagent.frozen import frozen
+from vfagent.model.autoconf import Ipv6Conf
 from vfagent.model.vf_settings import VlanProtocol
 
 MANAGED_ALIAS = "vfagent"
@@ -34,6 +35,11 @@ class Address:
     text: str  # with its prefix length
     managed: bool = False
 
+    @property
+    def link_local(self) -> bool:
+        """fe80::/10, which the kernel itself adds."""
+        return self.text[:3].lower() in ("fe8", "fe9", "fea", "feb") and ":" in self.text
+
 
 @frozen
 class Link:
@@ -54,6 +60,7 @@ class Link:
     passthru: bool = False  # a macvlan or macvtap that gets every frame of `lower`
     addresses: tuple[Address, ...] = ()
     management: str | None = None  # why the host may be administered through it
+    ipv6: Ipv6Conf | None = None  # of a managed link; None without IPv6, or where a program is to configure it
     peers: tuple[str, ...] = field(default=(), compare=False)  # known neighbours, if addresses are to be moved from it
 
     @property
@@ -127,6 +134,7 @@ class Representor:
     admin_up: bool = False
     master: str | None = None
     pf_number: int = 0
+    ipv6: Ipv6Conf | None = None  # None without IPv6, or where a program is to configure it
 
 
 @frozen
@@ -149,6 +157,7 @@ class HostNetwork:
     borrowed: tuple[Borrowed, ...] = ()
     representors: tuple[Representor, ...] = ()
     bond_backup: bool = False  # the PF is a bond's port through which the bond receives nothing now
+    new_link_ipv6: Ipv6Conf | None = None  # what a new link begins with; None without IPv6
 
     def named(self, name: str | None) -> Link | None:
         return next((link for link in self.links if link.name == name), None)

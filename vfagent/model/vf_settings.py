@@ -31,6 +31,7 @@ class Attribute(StrEnum):
     HWMODE = "hwmode"
     ESWITCH = "eswitch"
     FDB = "fdb"
+    IPV6_AUTOCONF = "ipv6_autoconf"
 
 
 ISOLATING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.VLAN_PROTOCOL, Attribute.SPOOF_CHECK, Attribute.TRUST})

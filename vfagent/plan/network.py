@@ -12,6 +12,7 @@ from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan_way_back
+from vfagent.plan.autoconf import plan_autoconf
 from vfagent.plan.network_steps import (
     CreateBridge,
     CreateVlan,
@@ -51,7 +52,9 @@ def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
     if network is None or netdev is None:
         return NetworkPlan()
     parts: list[list[Item | _Waits]] = [[*plan_leftover_addresses(desired, network), *_stale(desired, pf, network)]]
-    parts.append([item for bridge in desired.bridges for item in plan_bridge(bridge, pf.address, network)])
+    ipv6 = {name for name, address in desired.kept_addresses if ":" in address}
+    bridges = (plan_bridge(rule, pf.address, network, ipv6=rule.name in ipv6) for rule in desired.bridges)
+    parts.append([item for bridge in bridges for item in bridge])
     parts += [
         list(_vlan_interface(vlan_interface, desired, pf, netdev, network))
         for vlan_interface in desired.vlan_interfaces
@@ -79,17 +82,20 @@ def _removal(link: Link, pf: PciAddress, reason: str) -> Item:
     return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
 
 
-def plan_bridge(desired: DesiredBridge, pf: PciAddress, network: HostNetwork) -> Iterator[Item]:
+def plan_bridge(desired: DesiredBridge, pf: PciAddress, network: HostNetwork, *, ipv6: bool = False) -> Iterator[Item]:
+    """`ipv6`: the policy has IPv6 addresses for it."""
     bridge = network.named(desired.name)
     if bridge is None:
         yield Planned(CreateBridge(pf, desired.name), "found none")
         change = LinkChange(vlan_filtering=desired.vlan_filtering or None)
+        yield from plan_autoconf(pf, desired.name, None, network.new_link_ipv6, link_local=ipv6)
         yield from _set(desired.name, None, change, pf, "a new bridge")
         yield from _set(desired.name, None, LinkChange(mtu=desired.mtu, up=True), pf, "a new bridge")
     elif bridge.kind != "bridge":
         yield f"{desired.name}: exists already, but is {_kind(bridge)}, not a bridge"
     elif bridge.managed:
         yield from _marked(bridge, pf)
+        yield from _closed(bridge, pf, ipv6=ipv6)
         yield from _bridge_changes(desired, bridge, pf)
 
 
@@ -137,9 +143,10 @@ def _interface_items(
         return
     fits = link is not None and link.kind == "vlan" and (link.lower, link.vlan) == (netdev.ifindex, wanted.tag)
     if link is None:
-        yield from _new_interface(wanted, pf, netdev, "found none")
+        yield from _new_interface(wanted, pf, netdev, network, "found none")
     elif fits and link.managed:
         yield from _marked(link, pf.address)
+        yield from _closed(link, pf.address, ipv6=_has_ipv6(wanted))
         yield from _interface_changes(wanted, link, pf, netdev, network)
     elif fits:
         yield from _foreign(wanted, link, network)
@@ -150,7 +157,7 @@ def _interface_items(
         removal = _removal(link, pf.address, f"found {link.vlan or _kind(link)}")
         yield removal
         if isinstance(removal, Planned):
-            yield from _new_interface(wanted, pf, netdev, "recreated")
+            yield from _new_interface(wanted, pf, netdev, network, "recreated")
     else:
         yield f"{wanted.name}: exists already as {_kind(link)} and is foreign; remove it, or choose another name"
 
@@ -172,8 +179,12 @@ def on_another_pf(name: str) -> str:
     return f"{name}: belongs to another PF; a rule with [[pf.vlan]] must match only one PF"
 
 
-def _new_interface(wanted: DesiredVlanInterface, pf: Pf, netdev: Netdev, reason: str) -> Iterator[Item]:
+def _new_interface(
+    wanted: DesiredVlanInterface, pf: Pf, netdev: Netdev, network: HostNetwork, reason: str
+) -> Iterator[Item]:
     yield Planned(CreateVlan(pf.address, netdev.name, netdev.ifindex, wanted.name, wanted.tag), reason)
+    conf = network.new_link_ipv6
+    yield from plan_autoconf(pf.address, wanted.name, None, conf, link_local=_has_ipv6(wanted))
     mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu < netdev.mtu else None
     change = LinkChange(mtu=mtu, up=True, bridge=wanted.bridge)
     yield from _set(wanted.name, None, change, pf.address, "a new VLAN interface")
@@ -206,6 +217,18 @@ def _foreign(wanted: DesiredVlanInterface, link: Link, network: HostNetwork) -> 
 def _marked(link: Link, pf: PciAddress) -> Iterator[Item]:
     if link.unmarked:
         yield Planned(MarkLink(pf, link.name, link.ifindex), "found unmarked")
+
+
+def _closed(link: Link, pf: PciAddress, *, ipv6: bool) -> Iterator[Item]:
+    """Not where somebody gave it an address, or reaches the host through it."""
+    foreign = any(not (address.managed or address.link_local) for address in link.addresses)
+    if not (foreign or link.management):
+        yield from plan_autoconf(pf, link.name, link.ifindex, link.ipv6, link_local=ipv6)
+
+
+def _has_ipv6(wanted: DesiredVlanInterface) -> bool:
+    """Whether it holds IPv6 addresses itself; otherwise its bridge does."""
+    return not wanted.bridge and any(":" in address for address in wanted.addresses)
 
 
 def _set(name: str, ifindex: int | None, change: LinkChange, pf: PciAddress, reason: str) -> Iterator[Item]:

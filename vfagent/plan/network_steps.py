@@ -7,6 +7,7 @@
 from dataclasses import fields
 
 from vfagent.frozen import frozen
+from vfagent.model.autoconf import Ipv6Conf
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.plan.step_facts import StepFacts
@@ -118,6 +119,24 @@ class SetRepresentor(StepFacts):
 
     def describe(self) -> str:
         return f"set {self.name}, representor of {self.pf}/vf{self.index}, {_describe_change(self.change)}"
+
+
+@frozen
+class SetAutoconf(StepFacts):
+    """Set whether an interface takes what routers advertise. `ifindex` is None for a link that this plan creates."""
+
+    KEY = ("name",)
+    CHANGES = "ipv6_autoconf"
+
+    pf: PciAddress
+    name: str
+    ifindex: int | None
+    conf: Ipv6Conf
+
+    def describe(self) -> str:
+        if self.conf.open:
+            return f"restore IPv6 autoconfiguration of {self.name}"
+        return f"keep {self.name} out of IPv6 autoconfiguration"
 
 
 @frozen
@@ -262,4 +281,4 @@ LinkStep = CreateVlan | CreateBridge | MarkLink | SetLink | SetRepresentor | Del
 AddressStep = AddAddress | RemoveAddress | MoveAddresses | RollBackMove
 FdbStep = AddFdb | RemoveFdb
 SwitchStep = FdbStep | SetHwmode | SetEswitch
-NetworkStep = LinkStep | AddressStep | SwitchStep
+NetworkStep = LinkStep | AddressStep | SwitchStep | SetAutoconf

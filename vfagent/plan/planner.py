@@ -14,6 +14,7 @@ from vfagent.model.evidence import is_vfio
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_use import pf_in_use
+from vfagent.plan.autoconf import autoconf_problems, plan_pf_autoconf
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.isolation import plan_isolation
 from vfagent.plan.network import plan_network
@@ -150,7 +151,7 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverSta
         independent=tuple(group for group in groups if group),
         deferred=plan.deferred + deferred,
         waiting=plan.waiting + network.waiting,
-        problems=plan.problems + network.problems,
+        problems=plan.problems + network.problems + autoconf_problems(pf, driver_state),
         notes=plan.notes + fdb_notes,
         lacking=(
             *map(str, network.problems),
@@ -185,7 +186,9 @@ def _creation(
     quirks = quirks_of(pf.driver)
     count = len(pf.vfs) if desired.numvfs is None else desired.numvfs
     steps = _count_steps(count, pf, quirks, wanted_eswitch(desired, pf, driver_state))
-    create = tuple(Planned(step, reason) for step in steps)
+    # An interface asks for routers as soon as it is up. Some drivers bring it up to remove VFs, too.
+    closed = plan_pf_autoconf(pf) if count or any(isinstance(step, SetAdminState) for step in steps) else ()
+    create = (*closed, *(Planned(step, reason) for step in steps))
     if not count:
         return ((create,),)
     driver_state = driver_state.without_vfs()
@@ -319,6 +322,8 @@ def _port_items(desired: DesiredPf, pf: Pf, quirks: Quirks) -> list[Planned | De
     if desired.mtu is not None and netdev.mtu < desired.mtu:
         items.append(_mtu_item(desired, desired.mtu, pf, quirks))
     used = (pf.vfs and desired.numvfs != 0) or desired.vlan_interfaces
+    if used:
+        items += plan_pf_autoconf(pf)
     if used and not netdev.admin_up:
         items.append(Planned(SetAdminState(pf.address, netdev.ifindex, up=True), "found down"))
     return items

@@ -8,6 +8,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import Representor
 from vfagent.model.vf_settings import Attribute
+from vfagent.plan.autoconf import plan_autoconf
 from vfagent.plan.network_steps import LinkChange, SetEswitch, SetHwmode, SetRepresentor
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import SetNumvfs, Step, UnbindDriver
@@ -76,12 +77,18 @@ def plan_representors(desired: DesiredPf, pf: Pf) -> tuple[Planned, ...]:
     """Up, so that their VFs have traffic at all, and in the bridge that the policy names."""
     bridges = {vf.index: vf.bridge for vf in desired.vfs}
     representors = pf.network.representors if pf.network else ()
+    closed = (
+        planned
+        for representor in representors
+        if representor.index in bridges
+        for planned in plan_autoconf(pf.address, representor.name, representor.ifindex, representor.ipv6)
+    )
     changes = (
         (representor, _representor_change(representor, bridges[representor.index]))
         for representor in representors
         if representor.index in bridges
     )
-    return tuple(
+    return *closed, *(
         Planned(
             SetRepresentor(pf.address, representor.index, representor.name, representor.ifindex, change),
             f"found {'up' if representor.admin_up else 'down'}, "

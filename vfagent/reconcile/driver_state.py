@@ -19,6 +19,7 @@ from vfagent.plan.network_steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
+    SetAutoconf,
     SetEswitch,
     SetHwmode,
     SetLink,
@@ -58,7 +59,7 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
         case (
             SetAutoprobe() | SetMtu() | SetAdminState() | BindDriver() | UnbindDriver()
             | CreateVlan() | CreateBridge() | MarkLink() | SetLink() | SetRepresentor() | DeleteLink()
-            | RemoveAddress() | RollBackMove() | SetEswitch() | SetHwmode()
+            | RemoveAddress() | RollBackMove() | SetEswitch() | SetHwmode() | SetAutoconf()
         ):  # fmt: skip
             return driver_state
         case _:

@@ -25,6 +25,7 @@ from vfagent.plan.network_steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
+    SetAutoconf,
     SetEswitch,
     SetHwmode,
     SetLink,
@@ -32,6 +33,7 @@ from vfagent.plan.network_steps import (
 )
 from vfagent.plan.ports import receiver_of, would_take
 from vfagent.plan.steps import Step
+from vfagent.reconcile.execute_autoconf import set_autoconf
 from vfagent.reconcile.kernel_errors import explain, fail
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
 from vfagent.reconcile.observe import names_above, observe_pf
@@ -52,6 +54,8 @@ def execute_network(step: NetworkStep, host: Host, *, force: bool) -> StepResult
             roll_back(step, host)
         case AddAddress() | RemoveAddress():
             _change_address(step, host)
+        case SetAutoconf():
+            return set_autoconf(step, host)
         case _:
             _change_link(step, host)
     return DONE

@@ -17,6 +17,7 @@ from vfagent.plan.network_steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
+    SetAutoconf,
     SetEswitch,
     SetHwmode,
     SetLink,
@@ -133,7 +134,7 @@ def explain(step: Step, number: int) -> Advice:
         case SetHwmode() | SetEswitch():
             table = _SWITCH
         case (
-            SetAutoprobe() | SetAdminState() | SetMtu() | MarkLink()
+            SetAutoprobe() | SetAdminState() | SetMtu() | MarkLink() | SetAutoconf()
             | AddAddress() | RemoveAddress() | MoveAddresses() | RollBackMove()
         ):  # fmt: skip
             table = {}

@@ -18,6 +18,7 @@ from vfagent.model.network import (
     Representor,
 )
 from vfagent.reconcile.observe import NETDEVS, management_of, names_above, representor_names
+from vfagent.reconcile.observe_autoconf import with_autoconf, with_links_autoconf
 from vfagent.reconcile.observe_fdb import Uppers, uppers, with_fdb
 
 Leaving = Callable[[str, str], bool]
@@ -33,6 +34,8 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
         pf = replace(pf, hwmode=mode)
     if desired and desired.eswitch and pf.eswitch is None:
         pf = replace(pf, eswitch=host.devlink.eswitch_mode(pf.address))
+    if desired:
+        pf = with_autoconf(host, pf, driver_state)
     managed = _managed_on(host, netdev.name)
     switchdev = pf.eswitch == "switchdev"
     moved = host.moves.pending() or host.moves.borrowed()
@@ -41,7 +44,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
     wanted = desired and (desired.vlan_interfaces or netdev.master)
     if not (managed or kept or switchdev or wanted or moved or above):
         return pf
-    network = _network(host, pf, desired, managed, above)
+    network = with_links_autoconf(host, driver_state, _network(host, pf, desired, managed, above))
     return replace(pf, network=with_fdb(host, netdev, network, above, driver_state))
 
 

@@ -11,11 +11,13 @@ from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 from vfagent.model.vf_use import pf_in_use
+from vfagent.plan.network_steps import SetAutoconf
 from vfagent.plan.planner import plan_pf
 from vfagent.plan.steps import SetAdminState, SetAutoprobe, SetMtu, SetNumvfs, Step
 from vfagent.reconcile.execute import execute
 from vfagent.reconcile.numvfs_turn import numvfs_turn
 from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.observe_autoconf import with_autoconf
 from vfagent.reconcile.observe_network import with_network
 from vfagent.reconcile.parallel import run_plan, run_steps
 from vfagent.reconcile.reports import Emit, Finished, Observed
@@ -38,7 +40,8 @@ def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force:
         with numvfs_turn(host, removal, emit):
             execute(removal, host, force=True)
     _return_vfs(address, baseline, host, state, emit)
-    run_steps(tuple(last_steps(_present(address, host), baseline.pf)), host, emit)
+    pf = with_autoconf(host, _present(address, host), DriverState())
+    run_steps(tuple(last_steps(pf, baseline.pf)), host, emit)
     state.forget_baseline(address)
     emit(Finished(DriverState()))
 
@@ -106,4 +109,8 @@ def last_steps(pf: Pf, was: Pf) -> list[Step]:
     idle = not (pf.netdev.master or pf.netdev.addressed or pf.netdev.management)
     if pf.netdev.admin_up and not was.netdev.admin_up and idle:
         steps.append(SetAdminState(pf.address, pf.netdev.ifindex, up=False))
+    conf = was.netdev.ipv6
+    # After the port is down: on one that is up the kernel asks for routers at once (addrconf_init_auto_addrs).
+    if conf and pf.netdev.ipv6 == conf.kept_out() != conf:
+        steps.append(SetAutoconf(pf.address, pf.netdev.name, pf.netdev.ifindex, conf))
     return steps

@@ -14,15 +14,18 @@ from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
 from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.kernel.protocols import Host
+from vfagent.model.driver_state import DriverState
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network import plan_bridge
 from vfagent.plan.network_steps import DeleteLink
+from vfagent.plan.steps import Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.host_network import desired_bridge, every_vlan_interface
 from vfagent.policy.types import Policy
 from vfagent.reconcile.execute import execute
 from vfagent.reconcile.observe import NETDEVS, management_of
+from vfagent.reconcile.observe_autoconf import with_links_autoconf
 from vfagent.reconcile.observe_network import is_managed
 
 log = logging.getLogger(__name__)
@@ -48,8 +51,11 @@ Item = Planned | Deferred | str
 def plan_bridges(policy: Policy, host: Host) -> tuple[Item, ...]:
     """The steps to the policy's bridges, and to the removal of managed bridges without a rule."""
     links = (host.network.link(rule.name) for rule in policy.bridge)
-    network = HostNetwork(tuple(link for link in links if link))
-    items = [item for rule in policy.bridge for item in plan_bridge(desired_bridge(rule), _NO_PF, network)]
+    network = with_links_autoconf(host, DriverState(), HostNetwork(tuple(link for link in links if link)))
+    addresses = ((vlan.address_owner, address) for vlan in every_vlan_interface(policy) for address in vlan.addresses)
+    ipv6 = {owner for owner, address in addresses if ":" in address}
+    plans = (plan_bridge(desired_bridge(rule), _NO_PF, network, ipv6=rule.name in ipv6) for rule in policy.bridge)
+    items = [item for plan in plans for item in plan]
     return (*items, *(_stale(policy, host) if policy.digest else ()))
 
 
@@ -87,8 +93,8 @@ def converge_bridges(policy: Policy, host: Host) -> BridgeReport:
         match item:
             case Planned():
                 try:
-                    execute(item.step, host)
-                    done.append(item.step.describe())
+                    refused = execute(item.step, host).unsupported
+                    (problems if refused else done).append(_outcome(item.step, refused=bool(refused)))
                 except VfagentError as error:
                     problems.append(f"{error} ({error.hint})" if error.hint else str(error))
             case Deferred():
@@ -97,6 +103,10 @@ def converge_bridges(policy: Policy, host: Host) -> BridgeReport:
                 problems.append(item)
     links = (host.network.link(rule.name) for rule in policy.bridge)
     return BridgeReport(tuple(done), tuple(problems), frozenset(link.ifindex for link in links if link))
+
+
+def _outcome(step: Step, *, refused: bool) -> str:
+    return f"cannot {step.describe()}: it is read-only here" if refused else step.describe()
 
 
 class HostBridges:

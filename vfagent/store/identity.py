@@ -16,6 +16,7 @@ from vfagent.kernel.udev import KernelUdevDatabase, NoUdevDatabase
 from vfagent.model.numvfs_lock import NumvfsLock, kernel_version, numvfs_lock
 from vfagent.policy.match import HostIdentity
 from vfagent.store.host_files import HostFiles
+from vfagent.store.interface_owners import InterfaceOwners
 from vfagent.store.move_journal import MoveJournal
 from vfagent.store.numvfs_token import NumvfsTokenFile
 
@@ -40,10 +41,13 @@ def _hostname(root: Path) -> str:
 def open_host(root: Path = Path("/")) -> Host:
     """The running kernel's adapters; for another root, adapters that read its files."""
     sysfs, moves, users = RootedSysfs(root), MoveJournal(root), KernelDeviceUsers(root)
+    owners = InterfaceOwners(root)
     if root != Path("/"):
         network = SysfsNetwork(sysfs)
-        return Host(sysfs, SysfsRtnl(sysfs), NoDevlink(), NoUdevDatabase(), network, network, moves, users)
+        rtnl = SysfsRtnl(sysfs)
+        return Host(sysfs, rtnl, NoDevlink(), NoUdevDatabase(), network, network, moves, users, owners=owners)
     udev, kernel = KernelUdevDatabase(), os.uname()
     lock = numvfs_lock(kernel_version(kernel.release, kernel.version))
     numvfs = None if lock is NumvfsLock.NONE else NumvfsTokenFile(root)
-    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, KernelNetwork(), KernelRoutes(), moves, users, numvfs)
+    routes, links = KernelRoutes(), KernelNetwork()
+    return Host(sysfs, KernelRtnl(), KernelDevlink(), udev, links, routes, moves, users, numvfs, owners=owners)

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from vfagent.metrics.counters import Counters, Histogram
+from vfagent.model.autoconf import Ipv6Conf
 from vfagent.model.network import Move, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings, Vlan
@@ -23,6 +24,7 @@ from vfagent.plan.network_steps import (
     RemoveAddress,
     RemoveFdb,
     RollBackMove,
+    SetAutoconf,
     SetEswitch,
     SetHwmode,
     SetLink,
@@ -54,6 +56,7 @@ STEPS: dict[Step, tuple[str, ...]] = {
     MarkLink(PF, "br0", 2): ("link",),
     SetLink(PF, "br0", 2, LinkChange(up=True)): ("link",),
     SetRepresentor(PF, 0, "eth0_0", 3, LinkChange(up=True)): ("link",),
+    SetAutoconf(PF, "eth0", 1, Ipv6Conf(0, 0, 1)): ("ipv6_autoconf",),
     DeleteLink(PF, "br0", 2): ("link",),
     AddAddress(PF, "br0", "192.0.2.1/24"): ("address",),
     RemoveAddress(PF, "br0", "192.0.2.1/24"): ("address",),
