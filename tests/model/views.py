@@ -9,7 +9,7 @@ from tests.model import effects
 from tests.model.devices import VFIO_DRIVERS, NetDevice, PfDevice, VfDevice
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel, KernelHang
-from vfagent.kernel.protocols import LinkFacts, Mount
+from vfagent.kernel.protocols import LinkFacts, Mount, RdmaDevice
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, LinkState, VfSettings
 
@@ -233,6 +233,12 @@ class DeviceUsersView:
         return tuple(Mount(None, f"/dev/{vf.disk}", "/srv") for _, vf in self._kernel.pf_vfs() if vf.mounted)
 
     def swaps(self) -> tuple[str, ...]:
+        return ()
+
+    def rdma_devices(self) -> Mapping[str, RdmaDevice]:
+        return {}
+
+    def rdma_services(self, index: int) -> tuple[str, ...]:
         return ()
 
 

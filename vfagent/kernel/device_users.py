@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who uses block devices: the host's mounts and swap areas, from /proc."""
+"""Who uses block and RDMA devices: the host's mounts and swap areas, from /proc, and what rdma-netlink says."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from vfagent.kernel.protocols import Mount
+from vfagent.kernel.protocols import Mount, RdmaDevice
+from vfagent.kernel.rdma import rdma_devices, rdma_services
 
 # The service has a mount namespace of its own, without what is below /home and /tmp; systemd's has all. /proc/mounts,
 # without device numbers, may be all that a copied tree has.
@@ -30,6 +32,20 @@ class KernelDeviceUsers:
         text = self._text(_SWAPS)
         # The first line names the columns.
         return tuple(_plain(line.split()[0]) for line in text.splitlines()[1:] if line.strip()) if text else None
+
+    def rdma_devices(self) -> Mapping[str, RdmaDevice] | None:
+        if self._root != Path("/"):
+            return None
+        try:
+            return rdma_devices()
+        except OSError:
+            return None
+
+    def rdma_services(self, index: int) -> tuple[str, ...] | None:
+        try:
+            return rdma_services(index)
+        except OSError:
+            return None
 
     def _text(self, path: str) -> str | None:
         try:

@@ -23,8 +23,8 @@ _TRIES = 8
 Message = tuple[int, int, bytes]  # type, flags, and what follows the header
 
 
-def opened() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def opened(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
 
 
 def send(kernel: socket.socket, kind: int, body: bytes, flags: int = 0) -> None:
@@ -44,23 +44,26 @@ def order(kind: int, body: bytes) -> None:
         pass
 
 
-def dump(kind: int, body: bytes) -> list[bytes]:
+def dump(
+    kind: int, body: bytes, *, protocol: int = socket.NETLINK_ROUTE, timeout_s: float | None = None
+) -> list[bytes]:
     """The bodies of all messages of a dump. Raises the kernel's OSError; EAGAIN where each dump was interrupted."""
     for _ in range(_TRIES):
-        answers = list(_dump(kind, body))
+        with opened(protocol) as kernel:
+            kernel.settimeout(timeout_s)
+            answers = list(_dump(kernel, kind, body))
         if not any(flags & F_DUMP_INTR for _, flags, _ in answers):
             return [body for kind, _, body in answers if kind != _DONE]
     raise error(errno.EAGAIN)
 
 
-def _dump(kind: int, body: bytes) -> Iterator[Message]:
-    with opened() as kernel:
-        send(kernel, kind, body, F_DUMP)
-        while True:
-            for message in messages(kernel.recv(_READ)):
-                yield message
-                if message[0] == _DONE:
-                    return
+def _dump(kernel: socket.socket, kind: int, body: bytes) -> Iterator[Message]:
+    send(kernel, kind, body, F_DUMP)
+    while True:
+        for message in messages(kernel.recv(_READ)):
+            yield message
+            if message[0] == _DONE:
+                return
 
 
 def messages(data: bytes) -> Iterator[Message]:

@@ -170,6 +170,14 @@ class Mount:
     point: str
 
 
+@frozen(slots=True)
+class RdmaDevice:
+    """An RDMA device. `opened`: a process has it open."""
+
+    index: int
+    opened: bool
+
+
 class DeviceUsers(Protocol):
     """Who uses the host's devices, where sysfs does not show it. None: it cannot be read."""
 
@@ -177,6 +185,11 @@ class DeviceUsers(Protocol):
 
     def swaps(self) -> tuple[str, ...] | None:
         """The path of each swap area."""
+
+    def rdma_devices(self) -> Mapping[str, RdmaDevice] | None: ...
+
+    def rdma_services(self, index: int) -> tuple[str, ...] | None:
+        """The kernel's own users of an RDMA device, by their modules."""
 
 
 class Devlink(Protocol):

@@ -22,6 +22,7 @@ class Evidence(StrEnum):
     AWAY = "its netdev or RDMA device is in another network namespace"
     VDPA = "a vDPA device is on it"
     MEDIATED = "a mediated device is on it"
+    RDMA = "a process or a service of the kernel uses its RDMA device"
     UIO = "a process may have it open through a UIO driver"
     BLOCK = "its block device is mounted, is swap, or is below LVM, MD, dm-crypt or bcache"
     UNKNOWN = "nothing shows whether it is used"

@@ -78,6 +78,11 @@ class Pf:
         return self.pci_class.startswith("0x02")
 
     @property
+    def is_infiniband(self) -> bool:
+        """Its netdev is made by ib_ipoib, which need not be loaded."""
+        return self.pci_class.startswith("0x0207")
+
+    @property
     def name(self) -> str:
         """For messages: the address and, if there is one, the interface."""
         return f"{self.address} ({self.netdev.name})" if self.netdev else self.address

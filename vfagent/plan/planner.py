@@ -10,7 +10,7 @@ from dataclasses import replace
 from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
-from vfagent.model.evidence import is_vfio
+from vfagent.model.evidence import UIO_DRIVERS, is_vfio
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_use import pf_in_use
@@ -172,7 +172,9 @@ def _waiting(pf: Pf) -> str | None:
         return f"the PF itself is bound to {pf.driver}"
     if pf.driver is None:
         return "no driver is bound to the PF" if pf.initialized else UDEV_NOT_DONE
-    if pf.is_nic and pf.netdev is None:
+    if pf.driver in UIO_DRIVERS:
+        return f"the PF itself is bound to {pf.driver}, which makes no VFs"
+    if pf.is_nic and pf.netdev is None and not pf.is_infiniband:
         return f"driver {pf.driver} has no netdev here yet"
     if pf.netdev and not pf.netdev.initialized:
         return f"udev has not finished with {pf.netdev.name}"

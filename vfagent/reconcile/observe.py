@@ -83,11 +83,14 @@ def udev_pending(host: Host, address: PciAddress) -> bool:
 
 
 def udev_is_done(host: Host, address: PciAddress) -> bool:
-    """Whether udev has handled this device and its netdevs; a NIC has at least one. For the event loop, as
-    `udev_pending`."""
+    """Whether udev has handled this device and its netdevs; a NIC has at least one, but InfiniBand's may have none.
+
+    For the event loop, as `udev_pending`.
+    """
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     netdevs = [sysfs.read(f"{base}/net/{name}/ifindex") for name in sysfs.names(f"{base}/net")]
-    complete = bool(netdevs) or not (sysfs.read(f"{base}/class") or "").startswith("0x02")
+    pci_class = sysfs.read(f"{base}/class") or ""
+    complete = bool(netdevs) or not pci_class.startswith("0x02") or pci_class.startswith("0x0207")
     known = all(sysfs.exists(f"{STORED}/n{ifindex}") for ifindex in netdevs)
     return complete and known and sysfs.exists(f"{STORED}/+pci:{address}") and sysfs.exists(f"{base}/driver")
 

@@ -2,11 +2,11 @@
 """Who uses a VF on a host driver, where its netdevs do not tell: what the driver made of it, and who holds that."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from vfagent.frozen import frozen
-from vfagent.kernel.protocols import Host
+from vfagent.kernel.protocols import Host, RdmaDevice
 from vfagent.model.evidence import IDLE_DRIVERS, UIO_DRIVERS, Evidence, Use, is_vfio
 
 _BLOCK = "sys/class/block"
@@ -59,6 +59,10 @@ class UseObserver:
         return by_name | {mount.number: mount.point for mount in mounts if mount.number}
 
     @cached_property
+    def rdma(self) -> Mapping[str, RdmaDevice] | None:
+        return self.host.device_users.rdma_devices()
+
+    @cached_property
     def file_systems(self) -> dict[str, str]:
         """The kind of file system that is mounted from each device, in any mount namespace."""
         sysfs = self.host.sysfs
@@ -82,9 +86,11 @@ def uses_of(observer: UseObserver, base: str, driver: str | None) -> Seen:
     if disks:
         held = tuple(use for path in disks for use in _disk_uses(observer, path))
         return Seen(entries, uses=uses + held, idle=all(_can_be_asked(observer, path) for path in disks))
-    # ib_ipoib makes the netdev of an InfiniBand function, if it is loaded; without RDMA device nothing can use it.
-    bare = not ({"net", "infiniband"} & entries)
-    return Seen(entries, uses=uses, idle=bare and _is_infiniband(observer.host, base))
+    rdma = observer.host.sysfs.names(f"{base}/infiniband") if "infiniband" in entries else []
+    uses += tuple(use for name in rdma for use in _rdma(observer, name))
+    # ib_ipoib makes the netdev of an InfiniBand function, if it is loaded.
+    asked = not rdma or observer.rdma is not None
+    return Seen(entries, uses=uses, idle=asked and "net" not in entries and _is_infiniband(observer.host, base))
 
 
 def _is_infiniband(host: Host, base: str) -> bool:
@@ -113,6 +119,18 @@ def _vdpa(observer: UseObserver, base: str, entries: frozenset[str]) -> Iterator
 def _mediated(entries: frozenset[str]) -> Iterator[Use]:
     for name in sorted(filter(_UUID.fullmatch, entries)):
         yield Use(Evidence.MEDIATED, f"mediated device {name} is on it")
+
+
+def _rdma(observer: UseObserver, name: str) -> Iterator[Use]:
+    if observer.rdma is None:
+        return
+    device = observer.rdma.get(name)
+    if device is None:
+        return  # it came after the others were read, or was renamed
+    if device.opened:
+        yield Use(Evidence.RDMA, f"a process uses its RDMA device {name}")
+    for service in observer.host.device_users.rdma_services(device.index) or ():
+        yield Use(Evidence.RDMA, f"{service} of the kernel uses its RDMA device {name}")
 
 
 def _uio(host: Host, base: str, driver: str) -> Iterator[Use]:
