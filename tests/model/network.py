@@ -23,6 +23,7 @@ class Links:
         self.routes: dict[int, list[Route]] = {}
         self.fdb: dict[int, set[str]] = {}
         self.learnt: dict[int, set[tuple[int, str]]] = {}
+        self.backups: set[str] = set()  # ports that their bond does not use now
         self.neighbour_macs: dict[int, set[str]] = {}
         self.journal: dict[str, Move] = {}  # outlives a process
         self.borrowed: dict[str, Borrowed] = {}  # outlives a process

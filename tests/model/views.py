@@ -40,6 +40,8 @@ class SysfsView:
                 return self._device_file(address, file)
             case ["class", "net", name, file] | ["bus", "pci", "devices", _, *_, "net", name, file]:
                 return self._link_file(name, file)
+            case ["class", "net", name, "bonding_slave", "state"]:
+                return "backup" if name in self._kernel.links.backups else "active"
             case _:
                 return None
 

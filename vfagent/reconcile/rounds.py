@@ -71,8 +71,8 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
         observed = replace(observe_and_plan(task, host, driver_state, number), began=began)
         if observed.pf is not None:
             driver_state = believed(driver_state.for_pf(observed.pf), observed.pf)
-            if observed.pf.network:
-                driver_state = replace(driver_state, wire=observed.pf.network.wire)
+            wire = observed.pf.network.wire if observed.pf.network else frozenset[str]()
+            driver_state = replace(driver_state, wire=wire)
         emit(observed)
         if task.suspended.covers(observed.plan.steps):
             observed = replace(observed, plan=_fdb_alone(observed.plan))
