@@ -98,6 +98,7 @@ install-host:
 	ln -sf ../vfagent-coldplug.service $(DESTDIR)$(UNITS)/sysinit.target.wants/vfagent-coldplug.service
 	$(INSTALL) udev/70-vfagent.rules $(DESTDIR)/usr/lib/udev/rules.d/70-vfagent.rules
 	$(INSTALL) udev/71-vfagent-networks.rules $(DESTDIR)/usr/lib/udev/rules.d/71-vfagent-networks.rules
+	$(INSTALL) packaging/vfagent.catalog $(DESTDIR)/usr/lib/systemd/catalog/vfagent.catalog
 	$(INSTALL) systemd/10-vfagent.network $(DESTDIR)/usr/lib/systemd/network/10-vfagent.network
 	$(INSTALL) packaging/modules-load.d/vfagent.conf $(DESTDIR)/usr/lib/modules-load.d/vfagent.conf
 	find packaging/monitoring -type f | while read -r file; do \

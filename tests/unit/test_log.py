@@ -13,7 +13,8 @@ from vfagent.plan.vf import Deferred, Problem
 from vfagent.reconcile.log import log_observed, log_steps
 from vfagent.reconcile.pf_state import EndedStep
 from vfagent.reconcile.reports import Observed
-from vfagent.systemd.log import for_guest, for_pf
+from vfagent.systemd.log import for_guest, for_pf, for_policy
+from vfagent.systemd.messages import Message
 
 log = logging.getLogger("vfagent.test")
 STEP = ConfigureVf(views.STORAGE, 2, 3, VfSettings(trust=True))
@@ -52,3 +53,16 @@ def test_what_a_reconcile_reports_has_the_fields_of_its_object(caplog: pytest.Lo
         {"VFAGENT_PF": views.STORAGE, "VFAGENT_VF": "2"},
         of_step,
     ]
+
+
+def test_an_event_of_the_catalog_has_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for_pf(log, "0000:3b:00.0").of(Message.CONVERGED).info("converged")
+    for_guest(log, "a").of(Message.GUEST_ENDED).info("ended")
+    for_policy(log, Message.POLICY_ACTIVE).info("%s is active", "abc")
+    assert [(record.getMessage(), vars(record)["MESSAGE_ID"]) for record in caplog.records] == [
+        ("PF 0000:3b:00.0: converged", Message.CONVERGED.value),
+        ("guest a: ended", Message.GUEST_ENDED.value),
+        ("policy: abc is active", Message.POLICY_ACTIVE.value),
+    ]
+    assert fields(caplog.records[0]) == {"VFAGENT_PF": "0000:3b:00.0"}

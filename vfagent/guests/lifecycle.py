@@ -26,6 +26,7 @@ from vfagent.model.status import GuestStatus
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.guest_records import GuestRecords, Record, any_cgroup
 from vfagent.systemd.log import for_guest
+from vfagent.systemd.messages import Message
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,8 @@ class Guests:
         guest.job = Job.START
         self._store_vf_users()
         vfs = ", ".join(map(str, order.vfs))
-        for_guest(log, guest.name).info("starting on %s, boots by its %s", vfs, guest.boot.loader)
+        guest_log = for_guest(log, guest.name).of(Message.GUEST_STARTING)
+        guest_log.info("starting on %s, boots by its %s", vfs, guest.boot.loader)
         bus, host = self.bus, self.host
         self.worker_calls.run(lambda: start(bus, order, host), lambda outcome: self._done(guest, outcome), START_S)
 
@@ -173,7 +175,7 @@ class Guests:
         job = guest.job
         guest.done(job, outcome.error)
         if outcome.error:
-            for_guest(log, guest.name).error("cannot %s: %s", job, outcome.message())
+            for_guest(log, guest.name).of(Message.GUEST_NOT_STARTED).error("cannot %s: %s", job, outcome.message())
             self._back_off(guest)
         else:
             guest.attempts, guest.again = 0, guest.again and job is Job.STOP
@@ -240,10 +242,11 @@ class Guests:
             guest.again, guest.record = True, None
             self.records.forget(guest.name)
         elif guest.unit is None and (guest.record is None or guest.record.stopped is None):
-            guest_log.info("ended")
+            guest_log.of(Message.GUEST_ENDED).info("ended")
             self._record(guest, Record(before.rule, "it ended, or was stopped"))
         elif guest.unit is not None:
-            guest_log.error("failed: %s (journalctl -u vfagent-guest-%s)", guest.unit.result, guest.name)
+            text = "failed: %s (journalctl -u vfagent-guest-%s)"
+            guest_log.of(Message.GUEST_FAILED).error(text, guest.unit.result, guest.name)
 
     def _record(self, guest: GuestState, record: Record) -> None:
         guest.record = record

@@ -11,6 +11,7 @@ from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure, Observed
 from vfagent.systemd.log import ObjectLog, for_pf
+from vfagent.systemd.messages import Message
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +68,15 @@ def log_observed(state: PfState, observed: Observed) -> None:
     """Log once what is new: drift, deferred steps, problems, notes, and what the PF waits for."""
     pf = pf_log(state)
     for item in drift(state, observed):
-        _step_log(state, item.step).warning("drift: %s, wanted: %s", item.reason, item.step.describe())
+        step_log = _step_log(state, item.step).of(Message.DRIFT)
+        step_log.warning("drift: %s, wanted: %s", item.reason, item.step.describe())
     for deferred in observed.plan.deferred:
         if deferred not in state.plan.deferred:
-            _step_log(state, deferred.step).warning("deferred: %s: %s", deferred.step.describe(), deferred.blocker)
+            step_log = _step_log(state, deferred.step).of(Message.DEFERRED)
+            step_log.warning("deferred: %s: %s", deferred.step.describe(), deferred.blocker)
     for problem in observed.plan.problems:
         if problem not in state.plan.problems:
-            pf_log(state, vf=problem.vf).error("%s", problem.text)
+            pf_log(state, vf=problem.vf).of(Message.PROBLEM).error("%s", problem.text)
     for note in (*observed.plan.notes, *observed.plan.waiting):
         if note not in (*state.plan.notes, *state.plan.waiting):
             pf.info("%s", note)

@@ -35,6 +35,7 @@ from vfagent.reconcile.rounds import Suspended, Task, converge, warm_up
 from vfagent.reconcile.running import ReconcileRun
 from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 from vfagent.store.state import State
+from vfagent.systemd.messages import Message
 
 _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
@@ -174,7 +175,7 @@ class Scheduler:
         state = run.state
         state.stuck, run.abandoned = True, False
         state.failures = (no_answer(state),)
-        pf_log(state, step=state.failures[0].step).error("stuck: %s", state.failures[0].text)
+        pf_log(state, step=state.failures[0].step).of(Message.STUCK).error("stuck: %s", state.failures[0].text)
         del self._runs[card_of(state.address)]  # the card's other PFs do not wait for it
         self.on_change(state)
         self._next_of_card(state)
@@ -251,7 +252,7 @@ class Scheduler:
         state.waiting_since = (state.waiting_since or time.monotonic()) if state.phase is Phase.WAITING else None
         if state.plan.settled and state.desired is not None:
             if state.converged_as != state.desired:
-                pf_log(state).info("converged")
+                pf_log(state).of(Message.CONVERGED).info("converged")
             state.converged_as = state.desired
             if time.monotonic() - state.failed_at > _FORGIVEN_AFTER_S:
                 state.attempts = 0
@@ -268,7 +269,8 @@ class Scheduler:
         retryable = any(failure.retryable or failure.refused for failure in state.failures)
         if state.attempts >= MOST_ATTEMPTS or not retryable:
             state.suspended = Suspended(state.remaining, state.plan.steps or state.tried)
-            pf_log(state).error("suspended after %d attempts, until the PF or the policy changes", state.attempts)
+            text = "suspended after %d attempts, until the PF or the policy changes"
+            pf_log(state).of(Message.SUSPENDED).error(text, state.attempts)
 
     def _schedule(self, state: PfState) -> None:
         if state.failures and not state.suspended:

@@ -34,7 +34,8 @@ from vfagent.store.policy_files import load
 from vfagent.store.policy_trust import untrusted_files
 from vfagent.store.state import State, write_text
 from vfagent.systemd.journal import Notifier
-from vfagent.systemd.log import for_pf
+from vfagent.systemd.log import for_pf, for_policy
+from vfagent.systemd.messages import Message
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class Agent:
         except PolicyError as error:
             for problem in error.problems:
                 log.error("policy: %s", problem)
-            log.error("policy: not loaded: %d problems; the active policy is unchanged", len(error.problems))
+            text = "not loaded: %d problems; the active policy is unchanged"
+            for_policy(log, Message.POLICY_REFUSED).error(text, len(error.problems))
             self.policy_status = replace(self.policy_status, problems=error.problems)
             raise
         for untrusted in untrusted_files(policy, self.root):
@@ -172,7 +174,8 @@ class Agent:
             self.guests.reload()
             if policy.agent.resync_s != self._resync_s:
                 self._arm_resync()
-            log.info("policy %s is active, from %s", self.policy_status.digest, ", ".join(self.policy_status.files))
+            names = ", ".join(self.policy_status.files)
+            for_policy(log, Message.POLICY_ACTIVE).info("%s is active, from %s", self.policy_status.digest, names)
         self.scheduler.counters.changed()
         if self.is_ready:  # before that, READY=1 would end the start
             self.notifier.ready()

@@ -2,15 +2,22 @@
 """Log messages about one PF or guest: the message begins with its name, and the journal gets it as a field."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
+
+from vfagent.systemd.messages import Message
 
 
 class ObjectLog(logging.LoggerAdapter[logging.Logger]):
     """A logger for messages about one object: `subject: message`, with the journal fields that name the object."""
 
-    def __init__(self, logger: logging.Logger, subject: str, fields: dict[str, str]) -> None:
+    def __init__(self, logger: logging.Logger, subject: str, fields: Mapping[str, object]) -> None:
         super().__init__(logger, fields)
         self._subject = subject
+
+    def of(self, message: Message) -> "ObjectLog":
+        """The same, for an event that the journal's catalog explains."""
+        return ObjectLog(self.logger, self._subject, {**(self.extra or {}), **_event(message)})
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
@@ -39,3 +46,11 @@ def for_pf(
 def for_guest(logger: logging.Logger, guest: str) -> ObjectLog:
     """VFAGENT_GUEST is the guest's name in the policy."""
     return ObjectLog(logger, f"guest {guest}", {"VFAGENT_GUEST": guest})
+
+
+def for_policy(logger: logging.Logger, message: Message) -> ObjectLog:
+    return ObjectLog(logger, "policy", _event(message))
+
+
+def _event(message: Message) -> dict[str, str]:
+    return {"MESSAGE_ID": message.value}
