@@ -40,6 +40,7 @@ class StepError(VfagentError):
     def __init__(self, message: str, *, errno: int = 0, hint: str | None = None, retryable: bool = True) -> None:
         super().__init__(message, hint=hint, retryable=retryable)
         self.errno = errno
+        self.done: tuple[str, ...] = ()  # the attributes of a VF that were set although another was refused
 
 
 class RefusedError(VfagentError):

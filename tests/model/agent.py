@@ -13,8 +13,10 @@ from tests.model.stored import MemoryState
 from vfagent.model.driver_state import DriverState
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS
+from vfagent.model.vf_settings import VfSettings
+from vfagent.plan.isolation import demanded
 from vfagent.plan.planner import Plan
-from vfagent.policy.match import HostIdentity, match_rule
+from vfagent.policy.match import HostIdentity, desired_pf, match_rule
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.release import release
@@ -64,9 +66,19 @@ class Agent:
         )
 
     def converge(
-        self, address: PciAddress, *, kill: Kill | None = None, fault: Fault = no_fault, watch: Emit = quiet
+        self,
+        address: PciAddress,
+        *,
+        kill: Kill | None = None,
+        fault: Fault = no_fault,
+        watch: Emit = quiet,
+        alone: bool = True,
     ) -> Run:
-        process = Process(self.kernel, address, self._allows_management(address), kill=kill, fault=fault)
+        """`alone`: no other program changes a VF's settings meanwhile."""
+        needed = self._isolation(address) if alone else {}
+        process = Process(
+            self.kernel, address, self._allows_management(address), isolation=needed, kill=kill, fault=fault
+        )
         run = Run(process.done)
         if self.kernel.writer == address:
             return run  # it is stuck
@@ -103,6 +115,11 @@ class Agent:
         process = Process(self.kernel, address, allow_management=True, releasing=True, kill=kill, fault=fault)
         _checked(lambda: release(address, process.host(), self.state, quiet, force=False))
         return process
+
+    def _isolation(self, address: PciAddress) -> dict[int, VfSettings]:
+        pf = observe_pf(Process(self.kernel).host(), address)
+        desired = desired_pf(self.policy, pf, IDENTITY) if pf else None
+        return {vf.index: demanded(vf) for vf in desired.vfs} if desired else {}
 
     def _allows_management(self, address: PciAddress) -> bool:
         pf = observe_pf(Process(self.kernel).host(), address)

@@ -23,6 +23,7 @@ class PfDriver:
     down_errno: int = 0  # what a write to sriov_numvfs returns then
     most_vfs: int | None = None  # creates that many, and returns success, when asked for more
     all_or_none: bool = False  # creates totalvfs, whatever it is asked for, and returns success
+    settings_need_up: int = 0  # what a setting of a VF returns while the netdev is down
     rate_needs_carrier: bool = False
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
@@ -59,6 +60,7 @@ I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
 SILENT = PfDriver("silent", "silentvf", unreported=frozenset({Attribute.TRUST, Attribute.SPOOF_CHECK}))
 BNX2X = PfDriver("bnx2x", "bnx2x", vfs_need_up=True, down_errno=errno.EINVAL)
 FEW = PfDriver("few", "fewvf", most_vfs=2)
+NEEDS_UP = PfDriver("needs_up", "needs_upvf", settings_need_up=errno.EAGAIN)  # as otx2_set_vf_vlan; not in our quirks
 ALL = PfDriver("all", "allvf", reports=False, is_nic=False, all_or_none=True, silent_use=True)
 QAT = PfDriver("4xxx", "4xxxvf", reports=False, is_nic=False, all_or_none=True, silent_use=True)
 VIRTIO = PfDriver(
@@ -75,7 +77,7 @@ REFUSING = PfDriver(
     unreported=frozenset({Attribute.TRUST}),
 )
 # ice_set_vf_bw: while DCB is on
-DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP})
+DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP}, rate_needs_carrier=True)
 NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False, makes_disks=True)
 
 DRIVERS = (IGB, MLX5, BNXT, BNX2X, I40E, SILENT, VIRTIO, REFUSING, DCB, NVME)

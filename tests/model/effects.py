@@ -150,5 +150,7 @@ def _refusal(pf: PfDevice, settings: VfSettings) -> int:
     for attribute in attributes_of(settings):
         if number := pf.kind.refuses.get(attribute, 0):
             return number
+    if pf.kind.settings_need_up and not (pf.netdev and pf.netdev.admin_up):
+        return pf.kind.settings_need_up
     no_carrier = not (pf.netdev and pf.netdev.carrier)
     return errno.EINVAL if settings.rate and pf.kind.rate_needs_carrier and no_carrier else 0

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tests.model.devices import NO_MAC, VFIO_DRIVERS, Groups, PfDevice, VfDevice
+from tests.model.effects import attributes_of
 from tests.model.kernel import Kernel
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, VlanProtocol
+from vfagent.plan.isolation import demanded
 from vfagent.policy.types import Policy
 
 
@@ -58,7 +60,8 @@ def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
 
 def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterator[str]:
     name = f"vf{vf.index}"
-    if not _driver_is(pf, vf, desired_vf.driver):
+    withheld = vf.driver is None and _isolation_refused(pf, vf, desired_vf)
+    if not withheld and not _driver_is(pf, vf, desired_vf.driver):
         yield f"{name}: driver {vf.driver}, not {desired_vf.driver}"
     possible = _possible(pf, desired_vf.settings) if pf.kind.is_nic else VfSettings()
     hosts = desired_vf.driver in ("host", "keep", vf.driver)  # not one that should be bound to vfio-pci and cannot
@@ -68,6 +71,13 @@ def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterat
         value, present = getattr(possible, attribute), getattr(vf.settings, attribute)
         if value is not None and value != present and not (attribute == "vlan" and value.id == present.id == 0):
             yield f"{name}: {attribute} {present}, not {value}"
+
+
+def _isolation_refused(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> bool:
+    """Such a VF is not bound: another program may open it."""
+    missing = demanded(desired_vf, vf.settings)
+    refused = set(attributes_of(missing)) & pf.kind.refuses.keys()
+    return pf.kind.is_nic and bool(refused)
 
 
 def _driver_is(pf: PfDevice, vf: VfDevice, word: str) -> bool:

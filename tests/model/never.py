@@ -4,6 +4,7 @@
 from tests.model.devices import PfDevice, VfDevice
 from tests.model.effects import Effect, Kind, attributes_of, subject
 from tests.model.kernel import Kernel
+from vfagent.model.vf_settings import VfSettings
 
 
 class Violation(BaseException):
@@ -78,6 +79,16 @@ def _management(pf: PfDevice, *, allowed: bool) -> str | None:
 
 def _down(pf: PfDevice, *, allowed: bool) -> str | None:
     return "it cuts off a VF in use" if pf.in_use else _management(pf, allowed=allowed)
+
+
+def open_to_all(pf: PfDevice, vf: VfDevice, isolation: VfSettings) -> str | None:
+    """Another program may open a VF as soon as it is bound. What the driver refuses for good cannot be waited for."""
+    possible = [attribute for attribute in attributes_of(isolation) if attribute in VfSettings.__dataclass_fields__]
+    refused = set(attributes_of(isolation)) & pf.kind.refuses.keys()
+    if not pf.kind.is_nic or refused:
+        return None
+    missing = [name for name in possible if getattr(vf.settings, name) != getattr(isolation, name)]
+    return f"it is bound without its {', '.join(missing)}" if missing else None
 
 
 def _vf(pf: PfDevice, vf: VfDevice | None, effect: Effect) -> str | None:

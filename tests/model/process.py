@@ -2,17 +2,18 @@
 """A vfagent process on the fake kernel: any effect can fail or be its last, and all effects are recorded."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.model import effects
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
 from tests.model.network_views import JournalView, NetworkView
-from tests.model.never import Violation, objection
+from tests.model.never import Violation, objection, open_to_all
 from tests.model.turns import TurnView
 from tests.model.views import DeviceUsersView, DevlinkView, RtnlView, SysfsView, UdevView
 from vfagent.kernel.protocols import Host
+from vfagent.model.vf_settings import VfSettings
 
 
 class Killed(BaseException):
@@ -41,6 +42,7 @@ class Process:
     subject: str | None = None  # the PF that is reconciled: no other PF may be changed
     allow_management: bool = False
     releasing: bool = False
+    isolation: Mapping[int, VfSettings] = field(default_factory=dict)  # by VF: what it must have when it is bound
     kill: Kill | None = None
     fault: Fault = no_fault
     done: list[Effect] = field(default_factory=list)
@@ -76,7 +78,9 @@ class Process:
 
     def _check(self, effect: Effect) -> None:
         reason = objection(self.kernel, effect, allow_management=self.allow_management)
-        pf, _ = effects.subject(self.kernel, effect)
+        pf, vf = effects.subject(self.kernel, effect)
+        if effect.kind is Kind.PROBE and pf and vf and vf.driver is None:
+            reason = open_to_all(pf, vf, self.isolation.get(vf.index, VfSettings()))
         if effect.kind is Kind.MTU and pf and pf.netdev and not self.releasing and int(effect.value) <= pf.netdev.mtu:
             reason = "the MTU is raised, never lowered"
         if effect.kind is Kind.NUMVFS and self.turn and not self.turn.taken:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every host converges with every policy, and a converged host is not changed."""
 
+import errno
 from collections.abc import Mapping
 
 import pytest
@@ -11,8 +12,8 @@ from tests.model import foreign, ledger
 from tests.model.agent import Agent, Run
 from tests.model.budget import examples
 from tests.model.devices import VFIO, Groups, PfDevice
-from tests.model.drivers import ALL, BNXT, FEW, I40E, IGB, QAT, PfDriver
-from tests.model.effects import Kind
+from tests.model.drivers import ALL, BNXT, FEW, I40E, IGB, NEEDS_UP, QAT, PfDriver
+from tests.model.effects import Effect, Kind
 from tests.model.facts import pf_facts, shortcomings
 from tests.model.hosts import Card, Port, cards, make_host, ports
 from tests.model.policies import policies, policy_of
@@ -84,6 +85,32 @@ def test_vfs_of_a_driver_that_makes_all_or_none_are_made_once(driver: PfDriver) 
     agent.policy = policy_of(0)
     assert not agent.settle(pf.address).plan.problems
     assert pf.vfs == []
+
+
+def test_a_vf_whose_vlan_is_refused_while_the_port_is_down_is_bound_after_it_was_set() -> None:
+    kernel = make_host((Port(NEEDS_UP, totalvfs=8),))
+    (pf,) = kernel.present()
+    agent = Agent(kernel, policy_of(2, VfRule(driver=VFIO, vlan=10)))
+    run = agent.converge(pf.address)
+    assert [failure.step for failure in run.failures] == ["configure_vf"] * 2
+    assert pf.netdev is not None
+    assert pf.netdev.admin_up
+    assert [vf.driver for vf in pf.vfs] == [None] * 2
+    assert not agent.converge(pf.address).failures
+    assert [(vf.driver, vf.settings.vlan) for vf in pf.vfs] == [(VFIO, Vlan(10))] * 2
+
+
+def test_a_vf_whose_rate_is_refused_is_bound_all_the_same() -> None:
+    """A rate isolates nobody, and where a driver is set before it is bound all settings come in one step."""
+    kernel = make_host((Port(I40E, totalvfs=8),))
+    (pf,) = kernel.present()
+    agent = Agent(kernel, policy_of(1, VfRule(driver=VFIO, vlan=10, max_tx_rate=100)))
+
+    def no_rates(number: int, effect: Effect) -> int:
+        return errno.EINVAL if effect.settings.rate else 0
+
+    assert agent.converge(pf.address, fault=no_rates).failures
+    assert [(vf.driver, vf.settings.vlan) for vf in pf.vfs] == [(VFIO, Vlan(10))]
 
 
 def test_a_port_is_brought_up_first_where_its_driver_needs_that_for_vfs() -> None:

@@ -10,7 +10,7 @@ from tests.model import foreign, ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import Groups, PfDevice, VfDevice
-from tests.model.drivers import ALL, DRIVERS, QAT, SILENT
+from tests.model.drivers import ALL, DRIVERS, NEEDS_UP, QAT, SILENT
 from tests.model.effects import Effect
 from tests.model.groups_in_turn import GroupInTurn
 from tests.model.hosts import Card, cards, make_host, ports
@@ -22,7 +22,7 @@ from vfagent.errors import VfagentError
 from vfagent.policy.types import Policy
 
 # A change by another program of what the driver does not report stays unnoticed.
-KINDS = (*(kind for kind in DRIVERS if kind is not SILENT), ALL, QAT)
+KINDS = (*(kind for kind in DRIVERS if kind is not SILENT), ALL, QAT, NEEDS_UP)
 NUMBERS = st.integers(0, 9)
 CONCURRENT = ("unplugs", "resets", "unbinds", "sets a VLAN")
 
@@ -78,7 +78,7 @@ class Histories(RuleBasedStateMachine):
                 self.act(pf, index, what)
             return 0
 
-        self.agent.converge(pf.address, fault=concurrent)
+        self.agent.converge(pf.address, fault=concurrent, alone=False)
 
     def act(self, pf: PfDevice, index: int, what: str) -> None:
         vf = pf.vfs[index % len(pf.vfs)] if pf.vfs else None

@@ -54,6 +54,15 @@ MUTANTS = {
     "a mounted file system is not seen": Mutant(
         "reconcile/observe_use.py", "        if point:\n", "        if False:\n", "test_vf_users.py"
     ),
+    "a VF is bound before it has its VLAN": Mutant(
+        "plan/planner.py", "    if all(needed.empty for needed in bound.values()):", "    if True:", "test_converge.py"
+    ),
+    "a VF is bound although its VLAN was refused": Mutant(
+        "reconcile/parallel.py",
+        "if isinstance(step, BindDriver) and self.unset",
+        "if False and self.unset",
+        "test_converge.py",
+    ),
     "nothing is done beyond the horizon": Mutant(
         "reconcile/rounds.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
     ),

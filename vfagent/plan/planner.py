@@ -13,10 +13,11 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.evidence import UIO_DRIVERS, is_vfio
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import VfSettings
 from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.autoconf import autoconf_problems, plan_pf_autoconf
 from vfagent.plan.fdb import plan_fdb
-from vfagent.plan.isolation import plan_isolation
+from vfagent.plan.isolation import demanded, plan_isolation
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.notes import plan_notes, rates_waiting
@@ -30,6 +31,7 @@ from vfagent.plan.steps import (
     SetNumvfs,
     Step,
     UnbindDriver,
+    names,
 )
 from vfagent.plan.switch import (
     count_steps_with_mode,
@@ -47,6 +49,7 @@ from vfagent.plan.vf import (
     plan_new_driver,
     plan_new_settings,
     plan_settings,
+    split,
 )
 
 UDEV_NOT_DONE = "udev has not finished with the PF"
@@ -196,7 +199,7 @@ def _creation(
     driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
     settings = tuple(item for wanted in desired.vfs for item in plan_new_settings(pf, wanted, driver_state, quirks))
-    drivers = tuple(item for wanted in desired.vfs for item in plan_new_driver(pf, wanted))
+    drivers = _isolated(tuple(item for wanted in desired.vfs for item in plan_new_driver(pf, wanted)), desired)
     return _not_empty(((*mtu, *create),), *_batches(up, settings, drivers, quirks))
 
 
@@ -260,7 +263,8 @@ def _plan_rest(
     first = _ready(list(switch)) or _unbound_for_mac(pf, pairs, settings)
     items = [*port, *switch, *settings, *drivers]
     return Plan(
-        batches=_not_empty((first,)) + _batches(_ready(port), _ready(settings), _ready(drivers), quirks),
+        batches=_not_empty((first,))
+        + _batches(_ready(port), _ready(settings), _isolated(_ready(drivers), desired), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
         problems=tuple(Problem(text, index) for index, text in blocked.items()),
         notes=notes,
@@ -296,16 +300,50 @@ def _ready(items: list[Planned | Deferred]) -> ParallelGroup:
 def _batches(
     port: ParallelGroup, settings: ParallelGroup, drivers: ParallelGroup, quirks: Quirks
 ) -> tuple[tuple[ParallelGroup, ...], ...]:
-    """The port comes up and each VF is configured, under the rtnl lock; in parallel, other VFs are bound through sysfs.
+    """What isolates a VF is set before its driver is bound, as another program may open it then. After that the port
+    comes up and VFs get their other settings, under the rtnl lock; in parallel, VFs are bound through sysfs.
 
     Host drivers are bound last: igbvf waits 2.3 s on a PF that is down, and reads its MAC at probe.
     """
     late = tuple(item for item in drivers if isinstance(item.step, BindDriver) and item.step.driver is None)
     early = tuple(item for item in drivers if item not in late)
-    under_rtnl = (*port, *settings)
     if quirks.settings_before_bind:
-        return _not_empty(((*under_rtnl, *early, *late),))
-    return _not_empty(((*under_rtnl, *late), early))
+        return _not_empty(((*port, *settings, *early, *late),))
+    first, rest = _isolation_first(port, settings, drivers)
+    return _not_empty((first,), ((*port, *rest, *late), early))
+
+
+def _isolated(drivers: ParallelGroup, desired: DesiredPf) -> ParallelGroup:
+    """With what each VF has to have before it is bound."""
+    wanted = {vf.index: demanded(vf) for vf in desired.vfs}
+    return tuple(
+        replace(item, step=replace(item.step, isolation=wanted[item.step.index]))
+        if isinstance(item.step, BindDriver)
+        else item
+        for item in drivers
+    )
+
+
+def _isolation_first(
+    port: ParallelGroup, settings: ParallelGroup, drivers: ParallelGroup
+) -> tuple[ParallelGroup, ParallelGroup]:
+    """The settings before the VFs are bound, and those after the port is up.
+
+    A port that comes up resets the rest in some drivers: igb_vmm_control turns the spoof check of all VFs on.
+    """
+    bound = {item.step.index: item.step.isolation for item in drivers if isinstance(item.step, BindDriver)}
+    if all(needed.empty for needed in bound.values()):
+        return (), settings
+    if not any(isinstance(item.step, SetMtu | SetAdminState) for item in port):
+        return settings, ()
+    first, rest = list[Planned](), list[Planned]()
+    for item in settings:
+        if not isinstance(item.step, ConfigureVf):
+            continue
+        needed = names(bound.get(item.step.index, VfSettings()))
+        for step, part in zip(split(item.step, needed), (first, rest), strict=True):
+            part += [] if step.settings.empty else [replace(item, step=step)]
+    return tuple(first), tuple(rest)
 
 
 def _not_empty(*batches: tuple[ParallelGroup, ...]) -> tuple[tuple[ParallelGroup, ...], ...]:

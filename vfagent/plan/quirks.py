@@ -11,7 +11,8 @@ class Quirks:
 
     # While its netdev is down the driver creates and removes no VFs; it returns EINVAL (bnx2x) or 0 (bnxt_en).
     up_before_vfs: bool = False
-    # A VF reads a changed MAC only at its next reset: set the MAC before a driver is bound to the VF.
+    # A VF reads a changed MAC only at its next reset, or the driver refuses settings while its port is down: the port
+    # comes up, then each VF is configured and bound, one after the other.
     settings_before_bind: bool = False
     # The driver checks rates against the link speed, and returns EINVAL while the link is down.
     rate_needs_carrier: bool = False
@@ -59,6 +60,7 @@ _QUIRKS = {
     "bnx2x": Quirks(up_before_vfs=True),
     "be2net": Quirks(hwmode=True),
     "nfp": Quirks(eswitch=True),
+    "rvu_nicpf": Quirks(settings_before_bind=True),  # otx2_set_vf_mac, otx2_set_vf_vlan: EAGAIN while down
     # QAT, adf_sriov_configure: pci_enable_sriov(pdev, totalvfs)
     **dict.fromkeys(("dh895xcc", "c6xx", "c3xxx", "4xxx", "420xx", "6xxx"), Quirks(all_or_none=True)),
 }

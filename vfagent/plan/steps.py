@@ -79,29 +79,33 @@ class SetAdminState(StepFacts):
 
 @frozen
 class ConfigureVf(StepFacts):
-    """Set those attributes of a VF, through its PF, that are not None."""
+    """Set those attributes of a VF, through its PF, that are not None.
 
-    KEY = ("pf", "index")
+    `first`: what isolates it, before its driver is bound; the rest follows when the port is up.
+    """
+
+    KEY = ("pf", "index", "first")
 
     pf: PciAddress
     ifindex: int
     index: int
     settings: VfSettings
+    first: bool = False
 
     def describe(self) -> str:
         return f"set {self.pf}/vf{self.index} {describe_settings(self.settings)}"
 
     @property
     def changes(self) -> tuple[str, ...]:
-        values = ((field.name, getattr(self.settings, field.name)) for field in fields(self.settings))
-        return tuple(name for name, value in values if value is not None)
+        return names(self.settings)
 
 
 @frozen
 class BindDriver(StepFacts):
     """Bind a VF to `driver` by driver_override, or to its host driver where `driver` is None.
 
-    `address` is None for a VF that does not exist yet: the kernel assigns it.
+    `address` is None for a VF that does not exist yet: the kernel assigns it. `isolation`: what has to be set before,
+    since another program may open the VF as soon as it is bound, and then it is not changed any more.
     """
 
     KEY = ("pf", "index", "driver")
@@ -111,6 +115,7 @@ class BindDriver(StepFacts):
     index: int
     address: PciAddress | None
     driver: str | None
+    isolation: VfSettings = VfSettings()
 
     def describe(self) -> str:
         address = f" ({self.address})" if self.address else ""
@@ -137,6 +142,11 @@ PfStep = SetAutoprobe | SetNumvfs | SetMtu | SetAdminState | ConfigureVf | BindD
 Step = PfStep | NetworkStep
 
 KINDS: tuple[str, ...] = tuple(step.KIND for step in get_args(Step))
+
+
+def names(settings: VfSettings) -> tuple[str, ...]:
+    """The attributes that are set."""
+    return tuple(field.name for field in fields(settings) if getattr(settings, field.name) is not None)
 
 
 def describe_settings(settings: VfSettings) -> str:

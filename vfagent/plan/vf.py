@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps of one VF: its settings, which its PF holds, and its driver. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import fields, replace
 
 from vfagent.frozen import frozen
@@ -12,7 +12,7 @@ from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.quirks import Quirks
-from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings
+from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings, names
 
 
 @frozen
@@ -106,6 +106,14 @@ def _split(change: VfSettings, use: str | None, quirks: Quirks) -> tuple[tuple[V
     disturbing = {attribute.value: None for attribute in quirks.disturbing}
     rest = {field.name: None for field in fields(change) if field.name not in disturbing}
     return (replace(change, **disturbing), None), (replace(change, **rest), use)
+
+
+def split(step: ConfigureVf, first: Container[str]) -> tuple[ConfigureVf, ConfigureVf]:
+    """The attributes that go first, and the rest."""
+    every = names(step.settings)
+    now = replace(step.settings, **{name: None for name in every if name not in first})
+    later = replace(step.settings, **{name: None for name in every if name in first})
+    return replace(step, settings=now, first=True), replace(step, settings=later)
 
 
 def supported(settings: VfSettings, driver_state: DriverState) -> VfSettings:

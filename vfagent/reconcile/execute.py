@@ -22,6 +22,7 @@ from vfagent.plan.steps import (
     SetNumvfs,
     Step,
     UnbindDriver,
+    names,
 )
 from vfagent.reconcile.execute_bind import bind, leave_driver
 from vfagent.reconcile.execute_network import execute_network
@@ -165,8 +166,17 @@ def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
         else:
             applied = replace(applied, **{name: getattr(part, name)})
     if failed:
-        fail(*failed[0])
+        _fail(failed[0], applied)
     return StepResult(unsupported, applied)
+
+
+def _fail(failed: tuple[ConfigureVf, int], applied: VfSettings) -> NoReturn:
+    """The first failure, and what was set all the same."""
+    try:
+        fail(*failed)
+    except StepError as error:
+        error.done = names(applied)
+        raise
 
 
 def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:

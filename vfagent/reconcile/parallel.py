@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vfagent.errors import RefusedError, VfagentError, WrongCountError
+from vfagent.errors import RefusedError, StepError, VfagentError, WrongCountError
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.plan.planner import Plan
-from vfagent.plan.steps import ConfigureVf, SetNumvfs, Step
+from vfagent.plan.steps import BindDriver, ConfigureVf, SetNumvfs, Step, names
 from vfagent.plan.vf import ParallelGroup, supported
 from vfagent.reconcile.driver_state import record_result
 from vfagent.reconcile.execute import configure_together, execute
@@ -47,10 +47,12 @@ def run_plan(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _
 
 
 def _run_all(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
-    failures: list[Failure] = []
+    """A failing setting of a VF ends no batch: some drivers accept it only with the port up, which may come later."""
+    failures, unset = list[Failure](), dict[int, frozenset[str]]()
     for batch in plan.batches:
-        driver_state, failures = _run_batch(batch, host, driver_state, emit)
-        if failures:
+        driver_state, more = _run_batch(batch, host, driver_state, emit, unset)
+        failures += more
+        if any(failure.step != ConfigureVf.KIND for failure in more):
             break
     driver_state, more = _run_independent(plan, host, driver_state, emit)
     return driver_state, failures + more
@@ -59,8 +61,8 @@ def _run_all(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _
 def _run_independent(plan: Plan, host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
     failures: list[Failure] = []
     for group in plan.independent:
-        driver_state, more = _run_batch((group,), host, driver_state, emit)
-        failures = failures + more
+        driver_state, more = _run_batch((group,), host, driver_state, emit, {})
+        failures += more
     return driver_state, failures
 
 
@@ -73,22 +75,33 @@ def run_steps(steps: tuple[Step, ...], host: Host, emit: Emit) -> None:
 
 
 class _GroupRun(threading.Thread):
-    """One parallel group of a batch. It ends at its first failure; the others go on."""
+    """One parallel group of a batch. It ends at its first failure; the others go on.
 
-    def __init__(self, group: ParallelGroup, host: Host, driver_state: DriverState, emit: Emit) -> None:
+    `unset`: by VF, the attributes that the plan has and that could not be set.
+    """
+
+    def __init__(
+        self, group: ParallelGroup, host: Host, driver_state: DriverState, emit: Emit, unset: dict[int, frozenset[str]]
+    ) -> None:
         super().__init__(daemon=True)
+        self.unset = unset
         self.group, self.host, self.driver_state, self.emit = group, host, driver_state, emit
         self.results: list[tuple[Step, StepResult]] = []
         self.failures: list[Failure] = []
 
     def run(self) -> None:
         for items in _combinable(self.group):
+            for step in (planned.step for planned in items):
+                if isinstance(step, ConfigureVf):
+                    self._note_unset(step.index, add=step.changes)
             if not self._run_combined(items) and not self._run_singly(items):
                 return
 
     def _run_singly(self, items: ParallelGroup) -> bool:
         for planned in items:
             step = _less_unsupported(planned.step, self.driver_state)
+            if isinstance(step, BindDriver) and self.unset.get(step.index, frozenset()) & set(names(step.isolation)):
+                continue  # in a later round, or never: the plan says why
             failure = self._execute(step, planned.reason) if step else None
             # One VF that refuses a setting does not keep the others from getting theirs.
             if failure and not isinstance(step, ConfigureVf):
@@ -110,7 +123,12 @@ class _GroupRun(threading.Thread):
             self.emit(StepEnded(step, time.monotonic()))
         return True
 
+    def _note_unset(self, index: int, *, add: tuple[str, ...] = (), less: tuple[str, ...] = ()) -> None:
+        self.unset[index] = self.unset.get(index, frozenset()).union(add).difference(less)
+
     def _keep(self, step: Step, result: StepResult) -> None:
+        if isinstance(step, ConfigureVf):
+            self._note_unset(step.index, less=names(result.applied))
         self.results.append((step, result))
         self.driver_state = record_result(self.driver_state, step, result)
 
@@ -122,6 +140,8 @@ class _GroupRun(threading.Thread):
         except VfagentError as error:
             if isinstance(error, WrongCountError):
                 self._keep(step, StepResult(made=error.made))
+            if isinstance(step, ConfigureVf) and isinstance(error, StepError):
+                self._note_unset(step.index, less=error.done)
             refused = isinstance(error, RefusedError)
             failure = Failure(step.KIND, str(error), error.hint, error.retryable, refused)
             self.failures.append(failure)
@@ -144,9 +164,15 @@ def _less_unsupported(step: Step, driver_state: DriverState) -> Step | None:
     return None if settings.empty else replace(step, settings=settings)
 
 
-def _run_batch(batch: tuple[ParallelGroup, ...], host: Host, driver_state: DriverState, emit: Emit) -> _Outcome:
+def _run_batch(
+    batch: tuple[ParallelGroup, ...],
+    host: Host,
+    driver_state: DriverState,
+    emit: Emit,
+    unset: dict[int, frozenset[str]],
+) -> _Outcome:
     """The groups at once: a sysfs bind goes on while the rtnl lock is held, by a port that comes up for 0.6 s."""
-    runs = [_GroupRun(group, host, driver_state, emit) for group in batch]
+    runs = [_GroupRun(group, host, driver_state, emit, unset) for group in batch]
     for run in runs[1:]:
         run.start()
     runs[0].run()

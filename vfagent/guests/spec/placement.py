@@ -192,7 +192,8 @@ def not_ready(managed: ManagedPf, vf: Vf, desired: DesiredVf | None) -> str | No
         kept = f"driver {vf.driver}" if vf.driver else "no driver"
         return f"keeps {kept}, until another program binds it to vfio-pci"
     if desired.driver not in (KEEP_DRIVER, vf.driver):
-        return f"is not bound to {desired.driver} yet"
+        withheld = next((str(problem) for problem in managed.plan.problems if problem.vf == vf.index), None)
+        return withheld or f"is not bound to {desired.driver} yet"
     return next(_unfinished(managed, vf.index), None)
 
 
