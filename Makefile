@@ -90,8 +90,9 @@ install-host:
 	$(INSTALL) systemd/vfagent.service $(DESTDIR)$(UNITS)/vfagent.service
 	sed -i 's,/usr/bin/vfagent,$(PROGRAM),' $(DESTDIR)$(UNITS)/vfagent.service
 	test -n "$(INTERPRETER)" || { echo "$(PROGRAM) names no Python: say which with INTERPRETER=" >&2; exit 1; }
-	install -D -m 0755 packaging/stop-guest $(DESTDIR)/usr/libexec/vfagent/stop-guest
-	sed -i '1s,/usr/bin/python3,$(INTERPRETER),' $(DESTDIR)/usr/libexec/vfagent/stop-guest
+	for helper in stop-guest ask-guest; do \
+		install -D -m 0755 packaging/$$helper $(DESTDIR)/usr/libexec/vfagent/$$helper; \
+		sed -i '1s,/usr/bin/python3,$(INTERPRETER),' $(DESTDIR)/usr/libexec/vfagent/$$helper; done
 	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target; do \
 		$(INSTALL) systemd/$$unit $(DESTDIR)$(UNITS)/$$unit; done
 	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants

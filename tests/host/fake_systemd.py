@@ -28,7 +28,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
-FAULTS, BEGUN, VERSION = "bus-faults", "begun", "systemd-version"
+FAULTS, BEGUN, VERSION, RUN_STATES = "bus-faults", "begun", "systemd-version", "run-states"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -193,6 +193,20 @@ class FakeSystemd:
         self._end(unit)
         return self._job(unit)
 
+    def ReloadUnit(self, unit: str, mode: str) -> Any:  # noqa: N802
+        """ExecReload= of a guest: its exit status is in a file of the test's."""
+        if "ExecReload" not in self.units[unit].properties:
+            raise LookupError("JobTypeNotApplicable")
+        return self._job(unit)
+
+    def GetUnit(self, unit: str) -> Any:  # noqa: N802
+        return "o", (f"/unit/{list(self.units).index(unit)}",)
+
+    def KillUnit(self, unit: str, whom: str, number: int) -> Any:  # noqa: N802
+        assert whom == "main"
+        self.units[unit].process.send_signal(number)
+        return None, ()
+
     def ResetFailedUnit(self, unit: str) -> Any:  # noqa: N802
         if unit in self.units and self.units[unit].failed:
             self._end(unit)
@@ -222,15 +236,23 @@ class FakeSystemd:
             return "v", (("s", version.read_text() if version.exists() else "252"),)
         if path.startswith("/loaded/"):
             return "v", (("s", LOADED.get(path, ABSENT)[name]),)
-        unit = list(self.units.values())[int(path.rpartition("/")[2])]
+        name_of, unit = list(self.units.items())[int(path.rpartition("/")[2])]
         values = {
             "Environment": ("as", unit.properties["Environment"]),
             "Result": ("s", "signal" if unit.failed else "success"),
             "MainPID": ("u", 0 if unit.failed else unit.process.pid),
             "NRestarts": ("u", 0),
             "ExecMainStartTimestamp": ("t", int(unit.started_at * 1e6)),
+            "Restart": ("s", unit.properties.get("Restart", "no")),
+            "ExecReload": ("a(sasbttttuii)", [("/ask", ["/ask"], True, 0, 0, 0, 0, 0, *self._asked(name_of))]),
         }
         return "v", (values[name],)
+
+    def _asked(self, unit: str) -> tuple[int, int]:
+        """How ask-guest ended: si_code and si_status."""
+        file = self.root / RUN_STATES
+        states: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        return os.CLD_EXITED, states.get(unit, 64)
 
     def RegisterMachine(self, *about: Any) -> Any:  # noqa: N802
         return "o", ("/machine",)

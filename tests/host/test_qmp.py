@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The helper that powers guests down, with sockets that behave like QEMU's, or worse."""
 
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from vfagent.guests.ask import ask
 from vfagent.guests.qmp import age_s, stop
 from vfagent.guests.spec.boot import Boot, Loader
 from vfagent.guests.spec.qemu import Guest
@@ -96,6 +98,72 @@ def test_a_flood_of_output_does_not_delay_the_timeout(tmp_path: Path) -> None:
 
 def test_without_a_socket_stop_returns_at_once(tmp_path: Path) -> None:
     assert stop(str(tmp_path / "none"), 10)
+
+
+def answers(*lines: str) -> Answer:
+    def answer(connection: socket.socket) -> None:
+        assert received(connection) == ["qmp_capabilities", "query-status"]
+        for line in lines:
+            connection.sendall(line.encode() + b"\r\n")
+
+    return answer
+
+
+def state_in(status: str) -> Answer:
+    return answers('{"return": {}}', f'{{"return": {{"status": "{status}", "running": false}}}}')
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("running", 64), ("paused", 65), ("io-error", 66), ("internal-error", 67), ("suspended", 1)]
+)
+def test_exec_reload_tells_the_run_state_by_its_exit_status(tmp_path: Path, state: str, status: int) -> None:
+    with qemu(tmp_path / "qmp", state_in(state)) as path:
+        assert run(exec_reload(path)).returncode == status
+
+
+def exec_reload(socket_path: str) -> list[str]:
+    guest = Guest(GuestRule(name="x", vfs=("a:0",)), (), Boot(Loader.DISK), kvm=True, uuid="")
+    commands: Any = next(item.value for item in unit_of(guest, ()).properties if item.name == "ExecReload")
+    [(program, words, may_fail)] = commands
+    assert (program, may_fail) == ("/usr/libexec/vfagent/ask-guest", True)
+    return [str(ROOT / "packaging/ask-guest"), *(socket_path if word == guest.qmp else word for word in words[1:])]
+
+
+def test_an_answer_in_many_pieces_after_events_is_read(tmp_path: Path) -> None:
+    def slow(connection: socket.socket) -> None:
+        received(connection)
+        for byte in b'{"event": "STOP"}\r\n{"return": {}}\r\n{"return": {"status": "io-error"}}\r\n':
+            connection.sendall(bytes([byte]))
+
+    with qemu(tmp_path / "qmp", slow) as path:
+        assert ask(path) == "io-error"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answers(),
+        answers('{"return": {"status": "' + "x" * 99 + '"}}'),
+        answers('{"return": {"status": 5}}', "\0\x1b[2J"),
+        answers("x" * (1 << 17), '{"return": {"status": "running"}}'),  # beyond what is read
+    ],
+    ids=["nothing", "too long", "no word", "flood"],
+)
+def test_what_is_no_run_state_is_no_answer(tmp_path: Path, answer: Answer) -> None:
+    def hostile(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            answer(connection)
+
+    with qemu(tmp_path / "qmp", hostile) as path:
+        assert ask(path) is None
+
+
+def test_a_qemu_that_hangs_is_no_answer_in_time(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with qemu(tmp_path / "qmp", ignore) as path:
+        assert run(exec_reload(path)).returncode == 1
+    assert 2.5 < time.monotonic() - started < 6
+    assert ask(str(tmp_path / "none")) is None
 
 
 def exec_stop(socket_path: str, seconds: int) -> list[str]:

@@ -107,13 +107,13 @@ def test_the_wheel_has_the_modules_and_the_entry_point(tmp_path: Path) -> None:
     ["#!/opt/vfagent/bin/python3.11\n", "#!/bin/sh\n'''exec' \"/opt/vfagent/bin/python3.11\" \"$0\" \"$@\"\n' '''\n"],
     ids=["short path", "long path"],
 )
-def test_the_stop_helper_runs_by_the_python_that_pip_installed_into(tmp_path: Path, head: str) -> None:
+def test_the_helpers_of_guests_run_by_the_python_that_pip_installed_into(tmp_path: Path, head: str) -> None:
     program = tmp_path / "vfagent"
     program.write_text(head)
     make("install-host", f"DESTDIR={tmp_path}", f"PROGRAM={program}")
-    helper = tmp_path / "usr/libexec/vfagent/stop-guest"
-    assert helper.read_text().startswith("#!/opt/vfagent/bin/python3.11 -sP\n")
-    assert helper.stat().st_mode & 0o777 == 0o755
+    for helper in (tmp_path / "usr/libexec/vfagent" / name for name in ("stop-guest", "ask-guest")):
+        assert helper.read_text().startswith("#!/opt/vfagent/bin/python3.11 -sP\n")
+        assert helper.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.wide

@@ -17,7 +17,7 @@ _COLOURS: dict[str, str] = {
     **dict.fromkeys((Phase.CONVERGED, GuestPhase.RUNNING), _GREEN),
     **dict.fromkeys((Phase.CONVERGING, Phase.WAITING, Phase.DEFERRED), _YELLOW),
     **dict.fromkeys((GuestPhase.STARTING, GuestPhase.STOPPING), _YELLOW),
-    **dict.fromkeys((Phase.FAILED, Phase.STUCK), _RED),
+    **dict.fromkeys((Phase.FAILED, Phase.STUCK, GuestPhase.PAUSED), _RED),
 }
 _RECENT_STEPS = 4
 
@@ -75,7 +75,7 @@ def _errors(status: Status) -> Iterator[str]:
         yield from (f"{pf.address}: {problem}" for problem in pf.problems)
     yield from (f"bridges: {problem}" for problem in status.bridges)
     for guest in status.guests:
-        if guest.phase is GuestPhase.FAILED:
+        if guest.phase in (GuestPhase.FAILED, GuestPhase.PAUSED):
             yield f"guest {guest.name}: {guest.detail}"
 
 

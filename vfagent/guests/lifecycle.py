@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vfagent.guests.credentials import forget_credentials
 from vfagent.guests.kvm import KvmTrial
+from vfagent.guests.pauses import PauseMonitor
 from vfagent.guests.roms import Roms
 from vfagent.guests.spec.boot import Boot, boot_of
 from vfagent.guests.spec.placement import place
@@ -59,6 +60,7 @@ class Guests:
         self.roms = Roms(root, self.worker_calls, bus, self.consider_soon)
         self._vf_users: dict[PciAddress, str] = {}  # as they were last stored
         self._timer: asyncio.TimerHandle | None = None
+        self.pauses = PauseMonitor(self.worker_calls, bus, self.guests, on_change)
 
     def status(self) -> tuple[GuestStatus, ...]:
         return tuple(guest.status() for _, guest in sorted(self.guests.items()))
@@ -90,6 +92,11 @@ class Guests:
         """A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 send no event for that."""
         if any(guest.running and lost_vf(guest.unit, self.host) for guest in self.guests.values()):
             self.consider_soon(0.0)
+
+    def vf_event(self, address: PciAddress) -> None:
+        """The kernel reports an error of a VF, and QEMU may have paused its guest for it."""
+        if any(address in guest.held for guest in self.guests.values()):
+            self.pauses.ask_soon()
 
     def _place(self) -> None:
         pfs = [managed for state in self.scheduler.pfs.values() if (managed := managed_pf(state))]
@@ -216,6 +223,8 @@ class Guests:
     def _take_units(self, units: tuple[FoundUnit, ...]) -> None:
         if not self._recognised:
             self._recognise(units)
+            if units:
+                self.pauses.ask_soon()
         self._recognised = self._current = True
         known = {unit.guest: unit for unit in units}
         for name in known:
@@ -317,5 +326,6 @@ class Guests:
         """Guests keep running."""
         self.worker_calls.stop()
         self.units.stop()
+        self.pauses.stop()
         if self._timer:
             self._timer.cancel()

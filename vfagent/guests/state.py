@@ -9,7 +9,7 @@ from vfagent.guests.spec.placement import ManagedPf, Placement
 from vfagent.guests.spec.unit import rule_digest
 from vfagent.kernel.protocols import Host
 from vfagent.model.evidence import is_vfio
-from vfagent.model.guest_unit import FoundUnit, unit_name
+from vfagent.model.guest_unit import PAUSED, FoundUnit, unit_name
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus
 from vfagent.reconcile.observe import DEVICES
@@ -32,6 +32,7 @@ class GuestState:
     digest: str = ""
     unit: FoundUnit | None = None
     record: Record | None = None
+    paused: tuple[int, str] | None = None  # the process whose QEMU has paused the guest, and the run state
     job: Job | None = None
     again: bool = False  # start it, however it ended
     error: str | None = None
@@ -55,6 +56,11 @@ class GuestState:
     @property
     def running(self) -> bool:
         return self.unit is not None and self.unit.running
+
+    @property
+    def run_state(self) -> str | None:
+        """QEMU's run state, if it has paused the guest."""
+        return self.paused[1] if self.paused and self.unit and self.paused[0] == self.unit.pid else None
 
     @property
     def held(self) -> tuple[PciAddress, ...]:
@@ -116,6 +122,8 @@ class GuestState:
         if self.job is Job.STOP or (self.unit and self.unit.active == "deactivating"):
             return GuestPhase.STOPPING, None
         if self.unit and self.unit.active == "active":
+            if self.run_state:
+                return GuestPhase.PAUSED, f"QEMU has paused it ({self.run_state}): {PAUSED[self.run_state]}"
             return GuestPhase.RUNNING, None if self.placement else self.blocker
         if self.job is Job.START or (self.unit and self.unit.running):
             return GuestPhase.STARTING, self.error

@@ -20,7 +20,7 @@ from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.kernel.vfio_group import open_to_kvm, udev_has_come
 from vfagent.model.evidence import is_vfio
-from vfagent.model.guest_unit import FoundUnit, GuestVf, unit_name
+from vfagent.model.guest_unit import FAILED_STATES, RUN_STATES, FoundUnit, GuestVf, unit_name
 from vfagent.policy.types import GuestRule
 from vfagent.process import worker
 from vfagent.process.reap import reap
@@ -32,8 +32,18 @@ T = TypeVar("T")
 
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 LIST_UNITS_S = 30.0
+ASK_S = 10.0  # for one guest
 _MARGIN_S = 30.0
 _LAST_S = 0.5  # for all killed workers together to exit
+
+
+@frozen(slots=True)
+class RunState:
+    """What a guest's QEMU says of it; None: nothing. `ended`: it was killed, so that systemd restarts it."""
+
+    guest: str
+    state: str | None
+    ended: bool = False
 
 
 @frozen(slots=True)
@@ -48,6 +58,7 @@ class Outcome:
     units: tuple[FoundUnit, ...] | None = None
     kvm: bool | None = None
     rom: str | None = None
+    states: tuple[RunState, ...] = ()
     begun: bool = True
 
     def message(self) -> str:
@@ -128,6 +139,25 @@ def stop(bus: str, guest: str, timeout_s: float) -> Outcome:
         systemd.stop(unit_name(guest), timeout_s)
         systemd.reset_failed(unit_name(guest))  # a unit that had to be killed has failed
     return Outcome()
+
+
+def ask(bus: str, guests: tuple[str, ...]) -> Outcome:
+    with Systemd(bus) as systemd:
+        return Outcome(states=tuple(_ask(systemd, guest) for guest in guests))
+
+
+def _ask(systemd: Systemd, guest: str) -> RunState:
+    """A guest that QEMU paused after an error never goes on by itself: where its rule restarts it, QEMU is killed."""
+    unit = unit_name(guest)
+    try:
+        status = systemd.reload(unit, ASK_S)
+        state = next((state for state, number in RUN_STATES.items() if number == status), None)
+        ended = state in FAILED_STATES and systemd.restarts_after_kill(unit)
+        if ended:
+            systemd.kill_main(unit)
+    except BusError:  # it has ended meanwhile, or was started by a vfagent that did not ask
+        return RunState(guest, None)
+    return RunState(guest, state, ended)
 
 
 def probe(bus: str) -> Outcome:

@@ -10,6 +10,20 @@ UNIT_SUFFIX = ".service"
 ENV_VFS = "VFAGENT_VFS"
 ENV_RULE = "VFAGENT_RULE"
 
+PAUSED = {
+    "paused": "somebody paused it over QMP",
+    "io-error": "a disk has failed or is full",
+    "internal-error": "QEMU or KVM met an error that it cannot handle, as one of its VF",
+    "guest-panicked": "its kernel panicked",
+    "watchdog": "its watchdog fired",
+}
+"""QEMU's run states (qapi/run-state.json, RunState) in which it has paused the guest."""
+
+FAILED_STATES = frozenset(PAUSED) - {"paused"}
+
+# The exit status of ask-guest. Lower ones, and systemd's from 200 on, have other meanings.
+RUN_STATES = {state: 64 + number for number, state in enumerate(("running", *PAUSED))}
+
 
 @frozen(slots=True)
 class GuestVf:

@@ -104,6 +104,7 @@ class GuestPhase(StrEnum):
     WAITING = "waiting"  # for its VFs, or for the next attempt
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"  # by QEMU after an error, or by hand
     STOPPING = "stopping"
     STOPPED = "stopped"  # by hand, or it ended; until it is started by hand or its rule changes
     FAILED = "failed"  # it cannot boot, or crashed too often

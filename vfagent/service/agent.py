@@ -57,6 +57,7 @@ class Agent:
         self.guests = Guests(host, root, self.scheduler, self._guests_changed, bus=bus)
         self.kernel_events.vf_pending = self.guests.waiting
         self.kernel_events.on_vfio_remove = self.guests.check_vfs
+        self.kernel_events.on_pci_event = self.guests.vf_event
         self.bridges = HostBridges(host, self._guests_changed)
         self.kernel_events.links_changed = self.bridges.links_changed
         self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
@@ -142,6 +143,7 @@ class Agent:
         # A retry, where these have failed.
         self._listening = asyncio.create_task(self.control.start())
         self.metrics.configure(self.scheduler.policy.agent)
+        self.guests.pauses.ask()
         self._arm_resync()
 
     def _arm_resync(self) -> None:

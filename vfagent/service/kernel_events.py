@@ -43,6 +43,7 @@ class KernelEvents:
         )
         self.vf_pending: Callable[[], bool] = bool  # whether a guest waits for a VF
         self.on_vfio_remove: Callable[[], object] = bool  # called when a VF is being unbound from vfio-pci
+        self.on_pci_event: Callable[[PciAddress], object] = bool
         self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
         self.on_reconcile_all: Callable[[], object] = bool
 
@@ -84,6 +85,8 @@ class KernelEvents:
         if event.subsystem == "vfio-dev":
             self.on_vfio_remove()
             return
+        if event.subsystem == "pci":
+            self.on_pci_event(event.address)
         address = self._pf_of(event)
         if address in self.scheduler.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
             self.scheduler.mark_dirty(address, now=self._completes(event, address))

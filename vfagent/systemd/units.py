@@ -7,6 +7,7 @@ guests need some sixty workers, and the import takes 20 ms.
 
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from types import TracebackType
@@ -140,6 +141,22 @@ class Systemd:
                 return "done"
             raise
 
+    def reload(self, unit: str, timeout_s: float) -> int | None:
+        """Reload the unit, and return the exit status of its ExecReload=; None where it has none, or was killed."""
+        if self._job("ReloadUnit", "ss", (unit, "fail"), unit, timeout_s) != "done":
+            return None
+        [path] = self._call(_SYSTEMD, "GetUnit", "s", (unit,))
+        *_, code, status = self._service(path, "ExecReload")[-1]
+        return int(status) if code == os.CLD_EXITED else None
+
+    def restarts_after_kill(self, unit: str) -> bool:
+        """Whether systemd restarts it after its main process was killed (systemd.service(5), Restart=)."""
+        [path] = self._call(_SYSTEMD, "GetUnit", "s", (unit,))
+        return self._service(path, "Restart") in ("always", "on-failure", "on-abnormal", "on-abort")
+
+    def kill_main(self, unit: str) -> None:
+        self._call(_SYSTEMD, "KillUnit", "ssi", (unit, "main", signal.SIGKILL.value))
+
     def reset_failed(self, unit: str) -> None:
         """Reset its result and its restart counter."""
         try:
@@ -168,6 +185,7 @@ class Systemd:
         result, pid = self._service(path, "Result"), self._service(path, "MainPID")
         restarts, started = self._service(path, "NRestarts"), self._service(path, "ExecMainStartTimestamp")
         rule, started_at = environment.get(ENV_RULE, ""), started / 1e6 if pid else None
+        active = "active" if active == "reloading" else active  # it is asked whether it runs
         return FoundUnit(guest_of_unit(unit), active, sub, result, pid, vfs, rule, restarts, started_at)
 
     def _service(self, path: str, name: str) -> Any:

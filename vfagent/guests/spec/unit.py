@@ -18,6 +18,7 @@ _MARGIN_S = 2.0  # the helper ends before systemd's timeout, which would kill it
 _RESTART_S = 2
 _CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
 _STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a package upgrade keeps it for guests that run
+_ASK_HELPER = "/usr/libexec/vfagent/ask-guest"
 _ALL = (1 << 64) - 1
 _PLACEMENT = {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}
 
@@ -65,6 +66,8 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("ExecStart", "a(sasb)", [_command(argv(guest))])
     # It may fail, as the package may have been removed meanwhile. Then systemd's SIGTERM ends QEMU.
     yield Property("ExecStop", "a(sasb)", [_command(helper, may_fail=True)])
+    # A reload changes nothing: it asks QEMU for its state. The exit status is the answer, so none of them fails.
+    yield Property("ExecReload", "a(sasb)", [_command([_ASK_HELPER, guest.qmp], may_fail=True)])
     yield Property("KillMode", "s", "mixed")
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
     # The unit is bound to its VFs, not to the service. Nor is it ordered after the service, which is ready only when
