@@ -146,6 +146,11 @@ def test_the_service_is_hardened() -> None:
     none_of([score[0], *exposed] if float(score[1]) > MOST_EXPOSED else [])
 
 
+def test_the_service_sees_swap_areas() -> None:
+    """ProcSubset=pid hides /proc/swaps; then no VF with a block device could be shown idle."""
+    assert not re.search("(?m)^ProcSubset=", UNIT.read_text())
+
+
 def test_the_network_does_not_wait_for_the_journal_flush() -> None:
     """PrivateTmp= implies After=systemd-tmpfiles-setup.service, which is after the flush (systemd.exec(5))."""
     assert not re.search("^PrivateTmp=|^After=.*(tmpfiles|journal)", UNIT.read_text(), re.MULTILINE)

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.conftest import time_limit
 from tests.host.tree import Tree, point, put
 from vfagent.errors import RefusedError
+from vfagent.guests.state import lost_vf
 from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.protocols import Host, Mount, RdmaDevice
 from vfagent.model.evidence import is_vfio
+from vfagent.model.guest_unit import FoundUnit
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_use import pf_in_use, vf_in_use
 from vfagent.plan.steps import BindDriver, SetNumvfs
 from vfagent.reconcile.execute import execute
 from vfagent.reconcile.observe import observe_pf
 from vfagent.store.identity import open_host
+
+__all__ = ["time_limit"]  # a removal of VFs would wait for ever in these files
 
 PF = PciAddress("0000:61:00.0")
 NIC, INFINIBAND, NVME, QAT, GPU = "0x020000", "0x020700", "0x010802", "0x0b4000", "0x038000"
@@ -96,6 +101,18 @@ def test_a_vf_on_a_vfio_driver_of_any_name_is_in_use_while_it_is_open(make: Make
     assert machine.use() is None
 
 
+@pytest.mark.parametrize(
+    ("driver", "lost"), [("vfio-pci", False), ("passthrough", False), ("igbvf", True), (None, True)]
+)
+def test_a_guest_has_lost_its_vf_once_no_vfio_driver_has_it(*, make: Make, driver: str | None, lost: bool) -> None:
+    machine = make(QAT, "another")
+    machine.tree.bind(machine.vf, driver)
+    if driver == "passthrough":
+        (machine.folder / "vfio-dev/vfio0").mkdir(parents=True)
+    unit = FoundUnit("web", "active", "running", "success", 1, (machine.vf,), "rule")
+    assert lost_vf(unit, machine.host) is lost
+
+
 @pytest.mark.parametrize(("kind", "driver"), [(QAT, "4xxxvf"), (GPU, "xe"), (NVME, "nvme"), (NIC, "vp-vdpa")])
 def test_what_nothing_shows_is_in_use_unless_idle_is_assumed(make: Make, kind: str, driver: str) -> None:
     machine = make(kind, driver)
@@ -168,6 +185,21 @@ def test_a_vf_with_a_block_device_is_in_use_while_that_is(
     assert machine.use() is None
     used(machine)
     assert machine.use(assume_idle=True) == text
+
+
+def test_a_fuse_mount_says_nothing_about_a_block_device(make: Make) -> None:
+    """Any user chooses its source."""
+    machine = make(NVME, "nvme")
+    machine.namespace()
+    machine.mounts(MOUNTINFO.format(number="0:50", point="/home/me", kind="fuse.sshfs", source="/dev/nvme1n1"))
+    assert machine.use() is None
+
+
+def test_a_mount_point_cannot_break_a_line(make: Make) -> None:
+    machine = make(NVME, "nvme")
+    machine.namespace()
+    machine.mounts(MOUNTINFO.format(number="259:1", point="/srv/\\012x\\033[2J", kind="ext4", source="/dev/x"))
+    assert machine.use() == r"its file system is mounted at /srv/\x0ax\x1b[2J (nvme1n1)"
 
 
 def test_a_namespace_with_several_paths_is_its_head(make: Make) -> None:

@@ -145,8 +145,14 @@ def managed_pf(state: PfState) -> ManagedPf | None:
 
 def lost_vf(unit: FoundUnit | None, host: Host) -> bool:
     """Whether one of its VFs is being removed, or is gone."""
-    drivers = (host.sysfs.link(f"{DEVICES}/{address}/driver") for address in unit.vfs) if unit else ()
-    return not all(map(is_vfio, drivers))
+    return not all(_on_vfio(address, host) for address in unit.vfs) if unit else False
+
+
+def _on_vfio(address: PciAddress, host: Host) -> bool:
+    """A driver whose name does not tell has the folder vfio-dev until the VF is being removed."""
+    base = f"{DEVICES}/{address}"
+    driver = host.sysfs.link(f"{base}/driver")
+    return driver is not None and (is_vfio(driver) or host.sysfs.exists(f"{base}/vfio-dev"))
 
 
 def with_hardware(placement: Placement, host: Host) -> Placement:

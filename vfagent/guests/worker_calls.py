@@ -115,7 +115,7 @@ def _check_files(order: Order) -> None:
 def _check_free(vf: GuestVf, host: Host) -> None:
     now = observe_vf(host, vf.pf, vf.index)
     same = now is not None and (now.address, now.iommu_group) == (vf.address, vf.iommu_group)
-    if now is None or not same or not is_vfio(now.driver) or now.enabled:
+    if now is None or not same or not is_vfio(now.driver, vfio_dev=now.vfio_dev) or now.enabled:
         raise VfagentError(f"{vf} is not free any more")
 
 

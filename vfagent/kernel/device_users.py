@@ -59,12 +59,14 @@ def _mountinfo(words: list[str]) -> Mount | None:
     """`36 35 98:0 /root /point options [optional fields] - type source options` (proc_pid_mountinfo(5))."""
     if "-" not in words[6:]:
         return None
-    source = words[words.index("-", 6) + 2 :][:1]
-    return Mount(words[2], _plain(source[0]), _plain(words[4])) if source else None
+    at = words.index("-", 6)
+    if len(words) < at + 3:
+        return None
+    return Mount(words[2], _plain(words[at + 2]), _plain(words[4]), words[at + 1])
 
 
 def _mount(words: list[str]) -> Mount | None:
-    return Mount(None, _plain(words[0]), _plain(words[1])) if len(words) > 1 else None
+    return Mount(None, _plain(words[0]), _plain(words[1]), words[2]) if len(words) > 2 else None
 
 
 def _plain(text: str) -> str:

@@ -163,11 +163,15 @@ class NumvfsToken(Protocol):
 
 @frozen(slots=True)
 class Mount:
-    """A mounted file system. `number` is the device's, as `259:1`; None where the file has none."""
+    """A mounted file system. `number` is the device's, as `259:1`; None where the file has none.
+
+    `source` is what the file system says: of FUSE, any user's text.
+    """
 
     number: str | None
     source: str
     point: str
+    kind: str = ""
 
 
 @frozen(slots=True)

@@ -101,7 +101,7 @@ class GuestRule:
     vfs: tuple[str, ...] = field(
         default=(),
         metadata=key(
-            Array(strings.VF_REFERENCE, 32), "Its VFs: label:index, or only a label for any free VF on vfio-pci."
+            Array(strings.VF_REFERENCE, 32), "Its VFs: label:index, or only a label for any free VF on a VFIO driver."
         ),
     )
     cpus: int = field(default=1, metadata=key(Integer(1, 1024), "The number of virtual CPUs."))

@@ -144,8 +144,9 @@ class VfRule:
         default="host",
         metadata=key(
             strings.DRIVER,
-            "The VF's driver: `vfio-pci` for guests, `host` for the kernel's default VF driver, `none` for no driver,"
-            " `keep` for whichever it has; a VF that vfagent creates then gets its host driver.",
+            "The VF's driver: `vfio-pci`, or a variant such as `mlx5_vfio_pci`, for guests, `host` for the kernel's"
+            " default VF driver, `none` for no driver, `keep` for whichever it has; a VF that vfagent creates then gets"
+            " its host driver.",
         ),
     )
     # "stable", None for "keep", or a template such as 52:54:00:bb:00:{index:02x} in lower case

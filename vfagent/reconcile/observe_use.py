@@ -8,6 +8,7 @@ from functools import cached_property
 from vfagent.frozen import frozen
 from vfagent.kernel.protocols import Host, RdmaDevice
 from vfagent.model.evidence import IDLE_DRIVERS, UIO_DRIVERS, Evidence, Use, is_vfio
+from vfagent.model.printable import printable
 
 _BLOCK = "sys/class/block"
 _VDPA = "sys/bus/vdpa/devices"
@@ -55,7 +56,8 @@ class UseObserver:
         mounts = self.host.device_users.mounts()
         if mounts is None:
             return None
-        by_name = {mount.source.rpartition("/")[2]: mount.point for mount in mounts if mount.source.startswith("/dev/")}
+        trusted = (mount for mount in mounts if mount.source.startswith("/dev/") and not mount.kind.startswith("fuse"))
+        by_name = {mount.source.rpartition("/")[2]: mount.point for mount in trusted}
         return by_name | {mount.number: mount.point for mount in mounts if mount.number}
 
     @cached_property
@@ -174,7 +176,7 @@ def _disk_uses(observer: UseObserver, disk: str) -> Iterator[Use]:
         mounts = observer.mounts or {}
         point = mounts.get(number) or mounts.get(name)
         if point:
-            yield Use(Evidence.BLOCK, f"its file system is mounted at {point} ({name})")
+            yield Use(Evidence.BLOCK, f"its file system is mounted at {printable(point)} ({name})")
         elif kind := observer.file_systems.get(name):
             yield Use(Evidence.BLOCK, f"its {kind} file system is mounted ({name})")
         if name in (observer.swaps or ()):
