@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels that create and remove VFs of one card at a time: cards take turns, and say for whom they wait."""
 
+import fcntl
 import logging
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +29,8 @@ from vfagent.store.numvfs_token import NumvfsTokenFile
 from vfagent.store.policy_files import load
 
 __all__ = ["kernel_files", "unkillable"]
-DEADLINE_S = 1.0
-SLOW_S = 0.6
+DEADLINE_S = 2.0
+SLOW_S = 0.9
 CARDS = tuple(PciAddress(f"0000:{number:02x}:00.0") for number in range(1, 9))
 
 
@@ -133,6 +136,20 @@ def test_a_reload_reaches_a_card_that_waits(one_card: FakeKernel) -> None:
     assert one_card.writes(OTHER, NUMVFS) == []
 
 
+def test_a_card_that_is_pulled_out_waits_no_longer(one_card: FakeKernel) -> None:
+    one_card.tree.add_pf(OTHER)
+
+    async def body(rig: Rig) -> None:
+        with token_of_another(one_card.tree.root, hangs=False):
+            rig.mark_dirty(OTHER)
+            await rig.until(lambda: rig.pf(OTHER).kernel_busy is not None)
+            shutil.rmtree(one_card.tree.device(OTHER))
+            rig.mark_dirty(OTHER)
+            await rig.until(lambda: OTHER not in rig.scheduler.pfs)
+
+    converge(one_card, body)
+
+
 def test_a_card_that_waits_ends_with_the_service(one_card: FakeKernel) -> None:
     one_card.tree.add_pf(OTHER)
 
@@ -158,7 +175,7 @@ def test_the_next_card_begins_at_once(one_card: FakeKernel) -> None:
     writes = sorted(one_card.writes(file=NUMVFS), key=lambda write: write.began)
     gaps = sorted(later.began - earlier.ended for earlier, later in pairwise(writes))
     assert len(writes) == len(CARDS)
-    assert gaps[len(gaps) // 2] < 0.05, gaps
+    assert gaps[len(gaps) // 2] < 0.15, gaps
 
 
 def test_removal_and_creation_are_one_turn(one_card: FakeKernel) -> None:
@@ -227,6 +244,15 @@ def test_a_damaged_token_names_nobody(tmp_path: Path) -> None:
             assert NumvfsTokenFile(tmp_path).owner() is None
 
 
+def is_locked(path: Path) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def on_this_host(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """For `vfagent apply` and `vfagent release`."""
     monkeypatch.setattr("vfagent.cli.main.require_own_host", lambda *_: None)
@@ -259,4 +285,26 @@ def test_release_is_refused_while_another_hangs(
     assert f"cannot remove all VFs of {OTHER}: the kernel is busy with PF {PF}" in capsys.readouterr().err
     assert len(one_card.tree.vfs(OTHER)) == 2
     assert main(["release", OTHER, "--root", root]) == Exit.OK
+    assert one_card.tree.vfs(OTHER) == []
+
+
+def test_the_turn_of_a_release_may_come_later_than_a_step_may_take(
+    one_card: FakeKernel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_card.tree.add_pf(OTHER)
+    root = str(one_card.tree.root)
+    on_this_host(one_card, monkeypatch)
+    assert main(["apply", "--root", root]) == Exit.OK
+    monkeypatch.setattr("vfagent.cli.release._DEADLINE_S", 4.0)
+    monkeypatch.setattr(numvfs_turn, "_CHECK_S", 0.2)
+    monkeypatch.setattr(numvfs_turn, "_SIGN_OF_LIFE_S", 0.4)
+    with token_of_another(one_card.tree.root, hangs=False):
+        pass  # its text stays
+    # Not in this process: the worker would inherit the lock.
+    with subprocess.Popen(["flock", one_card.tree.root / "run/vfagent/numvfs", "sleep", "6"]) as owner:
+        while not is_locked(one_card.tree.root / "run/vfagent/numvfs"):
+            time.sleep(0.05)
+        assert main(["release", OTHER, "--root", root]) == Exit.OK
+        assert owner.wait(5) == 0
+    assert f"waiting: the kernel is busy with PF {PF}" in capsys.readouterr().err
     assert one_card.tree.vfs(OTHER) == []

@@ -39,6 +39,11 @@ class Machine:
             disks += _disk("payload", "payload.tar", "raw")
         return [*self._board(), *self._boot(), *disks, *_management(), *self._slots(), *self.extra]
 
+    def drives(self) -> tuple[str, ...]:
+        """The files in the VM's folder that hold the cards' namespaces."""
+        parts = (card.parts(bus) for bus, card in self.cards.items())
+        return tuple(f"{namespace['drive']}.raw" for part in parts for namespace in part.namespaces)
+
     def _board(self) -> list[str]:
         kvm = self.accel == "kvm"
         return [
@@ -67,7 +72,13 @@ class Machine:
             parts = card.parts(bus)
             arguments += [word for netdev in parts.netdevs for word in ("-netdev", json.dumps(netdev))]
             arguments += [word for device in parts.devices for word in ("-device", json.dumps(device))]
+            for namespace in parts.namespaces:
+                arguments += ["-drive", _drive(str(namespace["drive"])), "-device", json.dumps(namespace)]
         return arguments
+
+
+def _drive(name: str) -> str:
+    return f"if=none,id={name},file={VM}/{name}.raw,format=raw,cache=unsafe"
 
 
 def _disk(name: str, file: str, form: str) -> list[str]:

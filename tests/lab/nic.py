@@ -16,6 +16,8 @@ class Parts:
 
     netdevs: tuple[Options, ...]
     devices: tuple[Options, ...]
+    # Namespaces of an NVMe PF, each with a drive of its own: they are there from the start, and only there.
+    namespaces: tuple[Options, ...] = ()
     # QEMU 11.1 removes the PF but never its VFs: the port cannot be used again.
     spends_port: bool = False
 
@@ -86,6 +88,8 @@ class NvmePf:
 
     name: str = "nvme0"
     vfs: int = 4
+    # Each can be attached to one controller, a VF's.
+    namespaces: int = 0
 
     def parts(self, bus: str) -> Parts:
         subsystem: Options = {"driver": "nvme-subsys", "id": f"{self.name}-subsys"}
@@ -93,4 +97,8 @@ class NvmePf:
         device |= {"subsys": f"{self.name}-subsys", "sriov_max_vfs": self.vfs}
         # QEMU requires two queues and one interrupt per VF to be reserved.
         device |= {"sriov_vq_flexible": 2 * self.vfs, "sriov_vi_flexible": self.vfs}
-        return Parts((), (subsystem, device))
+        return Parts((), (subsystem, device), tuple(self._namespace(nsid) for nsid in range(1, self.namespaces + 1)))
+
+    def _namespace(self, nsid: int) -> Options:
+        namespace: Options = {"driver": "nvme-ns", "bus": self.name, "drive": f"{self.name}-{nsid}", "nsid": nsid}
+        return namespace | {"shared": False, "detached": True}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PF that is a port of a bridge: VFs reach the host and the guests behind the bridge.
+"""A PF that is a port of a bridge or bond: its frames stay its master's, and VFs reach who is behind the master.
 
 The guests are network namespaces: one has a VF's netdev, the other a port of the bridge. The card's own switch carries
 what they send to each other, as between two VMs, at a speed that a guest in an emulated host would not have.
@@ -17,7 +17,8 @@ from tests.lab.payload import Entry
 from tests.lab.transfer import TRANSFER, transfer
 from tests.lab.warm import WarmVM
 
-PF = "0000:01:00.0"
+PF, PEER = "0000:01:00.0", "0000:02:00.0"
+CARDS = (Igb("igb0"), Igb("igb1"))
 PLAIN = f"""
 [agent]
 resync = "10s"
@@ -31,6 +32,22 @@ vfs = 2
 driver = "host"
 """
 NO_FDB = PLAIN.replace("vfs = 2", 'vfs = 2\nfdb = "off"')
+VLAN = """
+[[pf.vlan]]
+id = 10
+name = "vlan10"
+addresses = ["192.168.99.1/24"]
+"""
+# The second card, on the same wire, as another host of VLAN 10.
+PEER_HOST = """
+set -e
+ip netns add peer
+ip link set {peer} netns peer name eth0
+ip -n peer link set eth0 up
+ip -n peer link add link eth0 name eth0.10 type vlan id 10
+ip -n peer addr add 10.10.0.2/24 dev eth0.10
+ip -n peer link set eth0.10 up
+"""
 # Nearly every hypervisor's layout: the PF itself is a port of the bridge.
 BRIDGE = f"""
 set -e
@@ -48,19 +65,46 @@ ip link set $(ls {SYSFS}/$(basename $(readlink {SYSFS}/{PF}/virtfn0))/net) netns
 ip -n vf addr add 192.168.10.10/24 dev eth0
 ip -n vf link set eth0 up
 """
+# VLAN-aware, with the host's address and its default route in VLAN 10 of the bridge.
+VLAN_AWARE_BRIDGE = """
+set -e
+ip link add vmbr0 type bridge vlan_filtering 1
+ip link set {pf} master vmbr0 up
+ip link set vmbr0 up
+bridge vlan add dev {pf} vid 10
+bridge vlan add dev vmbr0 vid 10 self
+ip link add link vmbr0 name host10 type vlan id 10
+"""
+BOND = """
+set -e
+ip link add bond0 type bond mode active-backup miimon 100
+ip link set {pf} down
+ip link set {pf} master bond0
+ip link set bond0 up
+ip link add link bond0 name host10 type vlan id 10
+"""
+ADMINISTERED = """
+ip addr add 10.10.0.1/24 dev host10
+ip link set host10 up
+ip route replace default via 10.10.0.2 dev host10
+"""
 # Netdevs of PCI devices come back from a namespace that is removed, a moment later.
 REMOVED = f"""
-ip netns del vf; ip netns del virtio; ip link del vmbr0
+ip netns del vf; ip netns del virtio; ip link del host10; ip link del vmbr0; ip link del bond0
+ip route replace default via 10.0.2.2 dev mgmt0
 ip link set {{pf}} up
 until ls {SYSFS}/{PF}/virtfn0/net/*; do sleep 0.3; done
 """
+MASTERS = {"VLAN-aware bridge": ("vmbr0", VLAN_AWARE_BRIDGE), "bond": ("bond0", BOND)}
 
 
 @pytest.fixture(scope="module")
 def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
-    machine = warm_module([Igb("igb0")], payload())
-    machine.run("modprobe bridge")
-    machine.wait_for(lambda: netdev(machine, PF).startswith("en"), 30)  # named by udev
+    machine = warm_module(CARDS, payload())
+    machine.run("modprobe -a bridge bonding 8021q")
+    for pf in (PF, PEER):
+        machine.wait_for(lambda pf=pf: netdev(machine, pf).startswith("en"), 30)  # type: ignore[misc]  # named by udev
+    machine.run(PEER_HOST.format(peer=netdev(machine, PEER)))
     machine.run("systemctl start vfagent", timeout=120)
     return machine
 
@@ -121,3 +165,32 @@ def test_without_fdb_entries_the_bridge_guest_is_not_reached(vm: WarmVM) -> None
     policy(vm, PLAIN)
     vm.wait_for(lambda: in_fdb(vm, mac(vm, "eth0", namespace="virtio")), 30)
     assert transfer(vm, "virtio", "vf", addresses["virtio"], 20, 60) == "20"
+
+
+def answers(vm: WarmVM) -> bool:
+    """Whether the other host reaches this one in VLAN 10."""
+    return vm.run("ip netns exec peer busybox ping -c 2 -W 2 10.10.0.1", check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "build"), MASTERS.values(), ids=MASTERS)
+def test_a_vlan_interface_takes_no_vlan_from_the_pfs_master(vm: WarmVM, name: str, build: str) -> None:
+    vm.run((build + ADMINISTERED).format(pf=netdev(vm, PF)))
+    vm.wait_for(lambda: answers(vm), 20)
+    policy(vm, PLAIN + VLAN)
+    vm.wait_for(lambda: status(vm)[PF]["phase"] not in ("converged", "converging"), 30)
+    assert name in vm.run("vfagent status", check=False).stdout
+    vm.run("sleep 12")  # a resync, and a retry
+    assert vm.run("ip link show vlan10", check=False).returncode != 0
+    assert answers(vm)
+    assert vm.run("vfagent plan", check=False).returncode == 3
+
+
+@pytest.mark.parametrize(("name", "build"), MASTERS.values(), ids=MASTERS)
+def test_the_vlan_interface_follows_when_the_pf_leaves_its_master(vm: WarmVM, name: str, build: str) -> None:
+    vm.run(build.format(pf=netdev(vm, PF)))
+    policy(vm, PLAIN + VLAN)
+    vm.wait_for(lambda: status(vm)[PF]["phase"] not in ("converged", "converging"), 30)
+    assert vm.run("ip link show vlan10", check=False).returncode != 0
+    vm.run(f"ip link set {netdev(vm, PF)} nomaster")
+    vm.wait_for("ip link show vlan10 | grep -q UP", 30)
+    settled(vm)

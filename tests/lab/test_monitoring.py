@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.counting_module import counting_module
 from tests.lab.facts import SYSFS, link, netdev, status, vfs
 from tests.lab.install import vfagent_tree
+from tests.lab.module import kernel_module
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
 from tests.lab.prometheus import Prometheus, dashboard_queries, prometheus_tree
@@ -201,7 +201,7 @@ def test_a_driver_without_vf_counters_has_no_metrics_instead_of_zeros(vm: VM, pr
 
 def test_vf_counters_increase_by_the_traffic_that_was_sent(vm: VM) -> None:
     """The lab's module counts, and sends back what its VF receives. Netlink is the kernel's own."""
-    vm.put("/run/counting.ko", counting_module(vm.suite))
+    vm.put("/run/counting.ko", kernel_module("counting", "counting", vm.suite))
     vm.put("/run/counters.py", (Path(__file__).parent / "adapter_counters.py").read_bytes())
     vm.run("insmod /run/counting.ko; echo 1 >/proc/sys/net/ipv6/conf/counting0/disable_ipv6")
     vm.run("ip address add 198.51.100.1/24 dev counting0; ip link set counting0 up")

@@ -22,6 +22,8 @@ from tests.lab.qemu import IMAGE, Place
 from tests.lab.qmp import Qmp
 from tests.lab.remote import Remote
 
+DRIVE_BYTES = 64 << 20
+
 
 class CommandError(RuntimeError):
     """A command in the VM failed."""
@@ -103,6 +105,9 @@ class VM:
             (self.folder / "payload.tar").write_bytes(archive(self.payload))
         place = Place(self.image.tools, self.folder, {self.image.directory: IMAGE})
         place.make_overlay(f"{IMAGE}/disk.raw", "raw")
+        for name in self.machine.drives():
+            with (self.folder / name).open("wb") as drive:
+                drive.truncate(DRIVE_BYTES)
         self._launch(place, self.machine.arguments())
 
     def _launch(self, place: Place, arguments: list[str]) -> None:
@@ -209,9 +214,16 @@ class VM:
 
     def unplug(self, card: Card, timeout: float = 60) -> None:
         """Requests the card from the VM, and waits until it is gone."""
+        self.request(card)
+        self.wait_unplugged(card, timeout)
+
+    def request(self, card: Card) -> None:
+        """Requests the card from the VM; it is gone when its kernel has let go of it."""
+        self.qmp.execute("device_del", {"id": card.parts(self._port(card)).pf})
+
+    def wait_unplugged(self, card: Card, timeout: float = 60) -> None:
         port = self._port(card)
         parts = card.parts(port)
-        self.qmp.execute("device_del", {"id": parts.pf})
         self.qmp.wait_event("DEVICE_DELETED", timeout, device=parts.pf)
         for netdev in parts.netdevs:
             self.qmp.execute("netdev_del", {"id": netdev["id"]})

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PFs that READY waits for."""
+"""The PFs that READY and guests wait for."""
 
 import pytest
 
+from vfagent.guests.state import managed_pf
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.numvfs_lock import KernelBusy
@@ -78,3 +79,10 @@ def test_ready_waits_for_the_netdev_of_a_vf_of_the_host() -> None:
 
 def test_ready_does_not_wait_long_for_a_vf_without_a_netdev() -> None:
     assert not with_a_host_vf(netdev=False).unfinished(BEGAN + 30, udev_busy_at=BEGAN)
+
+
+def test_the_guests_of_a_pf_that_waits_for_its_turn_say_for_whom() -> None:
+    pf = Pf(ADDRESS, "igb", "0x8086", "0x10c9", "0x020000", 8, autoprobe=False)
+    managed = managed_pf(state(desired=STORAGE, pf=pf, kernel_busy=KernelBusy("the kernel is busy", hangs=True)))
+    assert managed is not None
+    assert managed.trouble == "its PF waits: the kernel is busy"

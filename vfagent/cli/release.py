@@ -63,7 +63,8 @@ def _run_worker(host: Host, state: State, address: PciAddress, *, force: bool) -
     child, errors = worker.start(body), list[VfagentError]()
     end = time.monotonic() + _DEADLINE_S
     while not select.select([child.pidfd], [], [], 0.0)[0]:
-        select.select([child.reports, child.pidfd], [], [], 1.0)
+        if child.reports in select.select([child.reports, child.pidfd], [], [], 1.0)[0]:
+            end = time.monotonic() + _DEADLINE_S  # it works, or waits for its turn and says so
         errors += _print_reports(child)
         if time.monotonic() > end:
             child.kill()

@@ -140,6 +140,8 @@ def managed_pf(state: PfState) -> ManagedPf | None:
     trouble = f"its PF is {state.phase}" if state.stuck or state.released else None
     if state.reconciling or state.running or not state.known:
         trouble = "its PF is being reconciled"
+    if state.kernel_busy:
+        trouble = f"its PF waits: {state.kernel_busy.text}"
     return ManagedPf(state.pf, state.desired, state.plan, trouble)
 
 

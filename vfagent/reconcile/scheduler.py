@@ -83,6 +83,8 @@ class Scheduler:
         self.counters.asked(again=state.dirty)
         state.dirty, state.urgent = True, state.urgent or now
         state.asked_at = state.asked_at or time.monotonic()
+        if state.kernel_busy and not self.host.sysfs.exists(f"{DEVICES}/{address}"):
+            self._end_wait(state)  # it was pulled out
         if state.stuck or state.reconciling or (state.failures and not state.suspended and state.timer and not now):
             return
         time_now = asyncio.get_running_loop().time()
