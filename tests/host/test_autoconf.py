@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,20 @@ from tests.host.router import advertise, is_solicitation
 from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
-from vfagent.kernel.protocols import Host
+from vfagent.kernel.protocols import Host, Interface
 from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
 from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.model.inventory import Netdev, Pf
+from vfagent.model.network import ADVERTISED_ROUTE, DEFAULT_ROUTE
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute
-from vfagent.plan.autoconf import autoconf_problems, plan_pf_autoconf
+from vfagent.plan.autoconf import autoconf_notes, autoconf_problems, plan_pf_autoconf
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
 from vfagent.reconcile.execute import execute
+from vfagent.reconcile.observe import management_of
 from vfagent.reconcile.observe_autoconf import with_autoconf
 from vfagent.reconcile.release import last_steps
 from vfagent.service.bridges import converge_bridges
@@ -174,6 +177,84 @@ def test_a_release_restores_what_the_port_was(host: Host) -> None:
     assert before.netdev is not None
     assert with_autoconf(host, pf_on("pf0"), DriverState()).netdev == before.netdev
     assert "default" in hears_a_router("pf0", "wire0")
+
+
+def test_a_route_of_a_router_differs_from_one_that_somebody_configured(host: Host) -> None:
+    pf0, far0 = add_veth("pf0", "wire0"), add_veth("far0", "far1", up=True)
+    hears_a_router("pf0", "wire0")
+    assert host.rtnl.management() == {pf0: ADVERTISED_ROUTE}
+    ip("addr", "add", "192.0.2.1/24", "dev", "far0")
+    ip("route", "add", "default", "via", "192.0.2.254")
+    assert host.rtnl.management() == {pf0: ADVERTISED_ROUTE, far0: DEFAULT_ROUTE}
+
+
+def observed(host: Host, driver_state: DriverState) -> Netdev:
+    """pf0 as a reconcile observes it."""
+    pf = pf_on("pf0")
+    assert pf.netdev is not None
+    addressed = pf.netdev.ifindex in host.rtnl.addressed()
+    netdev = replace(pf.netdev, admin_up=True, addressed=addressed, management=management_of(host, "pf0"))
+    netdev_now = with_autoconf(host, replace(pf, netdev=netdev), driver_state).netdev
+    assert netdev_now is not None
+    return netdev_now
+
+
+def test_what_a_port_that_vfagent_set_up_took_is_a_problem_and_no_management(host: Host) -> None:
+    add_veth("pf0", "wire0")
+    hears_a_router("pf0", "wire0")
+    state = DriverState(brought_up=True)
+    netdev = observed(host, state)
+    assert (netdev.management, netdev.addressed, netdev.advertised) == (None, False, True)
+    pf = replace(pf_on("pf0"), netdev=netdev)
+    (problem,) = autoconf_problems(pf, state)
+    (planned,) = plan_pf_autoconf(pf)
+    execute(planned.step, host)
+    command = str(problem).partition("(")[2].partition(" removes")[0]
+    run("sh", "-ec", command)
+    advertise("wire0", PREFIX)
+    time.sleep(TIME_TO_TAKE_S)
+    assert [text for text in taken("pf0") if not text.startswith("fe80")] == []
+    assert autoconf_problems(replace(pf, netdev=observed(host, state)), state) == ()
+
+
+def test_what_a_port_that_somebody_set_up_took_may_be_the_way_to_the_host(host: Host) -> None:
+    add_veth("pf0", "wire0")
+    hears_a_router("pf0", "wire0")
+    netdev = observed(host, DriverState())
+    assert (netdev.management, netdev.addressed, netdev.advertised) == (ADVERTISED_ROUTE, True, True)
+    pf = replace(pf_on("pf0"), netdev=netdev)
+    assert plan_pf_autoconf(pf) == ()
+    (note,) = autoconf_notes(pf, DriverState())
+    run("sh", "-ec", note.partition("uses it: ")[2])
+    advertise("wire0", PREFIX)
+    time.sleep(TIME_TO_TAKE_S)
+    assert [text for text in taken("pf0") if not text.startswith("fe80")] == []
+
+
+@pytest.mark.parametrize("somebody", ["an address", "a session", "a program"])
+def test_what_a_port_took_counts_where_somebody_uses_or_configures_it(host: Host, somebody: str) -> None:
+    add_veth("pf0", "wire0")
+    hears_a_router("pf0", "wire0")
+    if somebody == "an address":
+        ip("addr", "add", "192.0.2.1/24", "dev", "pf0")
+    elif somebody == "a session":
+        host = replace(host, rtnl=_WithSession())
+    else:
+        host = replace(host, owners=_Program())
+    netdev = observed(host, DriverState(brought_up=True))
+    assert netdev.management is not None
+    assert not netdev.advertised
+    assert plan_pf_autoconf(replace(pf_on("pf0"), netdev=netdev)) == ()
+
+
+class _WithSession(KernelRtnl):
+    def management(self) -> dict[int, str]:
+        return dict.fromkeys(super().management(), "carries an SSH session")
+
+
+class _Program:
+    def owner(self, interface: Interface) -> str | None:
+        return "NetworkManager"
 
 
 @pytest.mark.parametrize(("addresses", "link_local"), [((), False), (("2001:db8:6::1/64",), True)])

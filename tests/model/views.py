@@ -207,6 +207,8 @@ class RtnlView:
     def addressed(self) -> frozenset[int]:
         return frozenset(netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.addressed)
 
+    configured = addressed
+
     def management(self) -> Mapping[int, str]:
         ifindexes = {netdev.ifindex for netdev in self._kernel.netdevs.values() if netdev.default_route}
         for ifindex, routes in self._kernel.links.routes.items():

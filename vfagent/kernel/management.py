@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vfagent.frozen import frozen
-from vfagent.kernel.route_lookup import RouteLookup
+from vfagent.kernel.route_lookup import RouteLookup, Way
+from vfagent.model.network import ADVERTISED_ROUTE, DEFAULT_ROUTE
 
 # For route lookups; nothing is sent to them. Several: a host may have another route to one, or a bogon filter for it.
 # RFC 5737 and RFC 3849, and one address in each of some large blocks.
@@ -38,22 +39,21 @@ class Session:
 def management(root: Path) -> Mapping[int, str]:
     """The interfaces by which the host is administered, each with the reason."""
     with RouteLookup() as lookup:
-        default = {ifindex: "carries the default route" for ifindex in _default_routes(lookup)}
+        routes = list(_default_routes(lookup))
         by_session = {
             ifindex: "carries an SSH session"
             for session in sessions(root)
             for ifindex in _interfaces(lookup, session, root)
         }
-    return by_session | default
+    advertised = {ifindex: ADVERTISED_ROUTE for route in routes if route.advertised for ifindex in route.ifindexes}
+    default = {ifindex: DEFAULT_ROUTE for route in routes if not route.advertised for ifindex in route.ifindexes}
+    return advertised | by_session | default
 
 
-def _default_routes(lookup: RouteLookup) -> Iterator[int]:
+def _default_routes(lookup: RouteLookup) -> Iterator[Way]:
     far = [socket.inet_pton(socket.AF_INET, text) for text in _FAR_AWAY]
     far += [socket.inet_pton(socket.AF_INET6, text) for text in _FAR_AWAY_6]
-    for address in far:
-        route = lookup.way(address)
-        if route.prefix_length <= _DEFAULT_BITS:
-            yield from route.ifindexes
+    return (way for address in far if (way := lookup.way(address)).prefix_length <= _DEFAULT_BITS)
 
 
 def _interfaces(lookup: RouteLookup, session: Session, root: Path) -> frozenset[int]:

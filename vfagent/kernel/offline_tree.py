@@ -49,6 +49,9 @@ class SysfsRtnl:
     def addressed(self) -> frozenset[int]:
         return frozenset()
 
+    def configured(self) -> frozenset[int]:
+        return frozenset()
+
     def management(self) -> Mapping[int, str]:
         return {}
 

@@ -64,6 +64,9 @@ class Rtnl(Protocol):
     def addressed(self) -> frozenset[int]:
         """The ifindex of each netdev that holds an address other than a link-local one."""
 
+    def configured(self) -> frozenset[int]:
+        """The same, without those whose every address the kernel made of a router's advertisement."""
+
     def management(self) -> Mapping[int, str]:
         """The netdevs by which this host is administered: the reason by ifindex."""
 

@@ -15,6 +15,7 @@ _RTM_GETROUTE, _RTM_NEWROUTE = 26, 24
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_MULTIPATH = 1, 2, 4, 9
 _RTM_F_FIB_MATCH = 0x2000  # the matching route with all its nexthops, not the one that a packet would take
 _RTN_UNICAST = 1
+_RTPROT_RA = 9
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEXT_HOP = struct.Struct("=HBBi")
 _READ = 1 << 16
@@ -22,10 +23,12 @@ _READ = 1 << 16
 
 @frozen(slots=True)
 class Way:
-    """The route to an address: its destination's prefix length, and the interfaces of its nexthops."""
+    """The route to an address: its destination's prefix length, the interfaces of its nexthops, and whether a router
+    advertised it."""
 
     prefix_length: int
     ifindexes: frozenset[int]
+    advertised: bool = False
 
 
 _NO_WAY = Way(0, frozenset())
@@ -50,7 +53,7 @@ class RouteLookup:
             return matched or _NO_WAY
         # With net.ipv4.nexthop_compat_mode 0 the kernel leaves out the nexthops of a route by nexthop object.
         resolved = self._ask(address, source, 0)
-        return Way(matched.prefix_length, resolved.ifindexes if resolved else frozenset())
+        return Way(matched.prefix_length, resolved.ifindexes if resolved else frozenset(), matched.advertised)
 
     def _ask(self, address: bytes, source: bytes, flags: int) -> Way | None:
         bits, family = 8 * len(address), socket.AF_INET if len(address) == 4 else socket.AF_INET6
@@ -65,12 +68,13 @@ def _way_in(message: bytes) -> Way | None:
     _, kind, *_ = HEADER.unpack_from(message)
     if kind != _RTM_NEWROUTE or len(message) < HEADER.size + _ROUTE.size:
         return None
-    _, prefix_length, _, _, _, _, _, route_type, _ = _ROUTE.unpack_from(message, HEADER.size)
+    _, prefix_length, _, _, _, protocol, _, route_type, _ = _ROUTE.unpack_from(message, HEADER.size)
     if route_type != _RTN_UNICAST:
         return None
     values = dict(attributes(message, HEADER.size + _ROUTE.size))
     single = {NUMBER.unpack(values[_RTA_OIF])[0]} if _RTA_OIF in values else set[int]()
-    return Way(prefix_length, frozenset(single | set(_next_hops(values.get(_RTA_MULTIPATH, b"")))))
+    next_hops = frozenset(single | set(_next_hops(values.get(_RTA_MULTIPATH, b""))))
+    return Way(prefix_length, next_hops, protocol == _RTPROT_RA)
 
 
 def _next_hops(data: bytes) -> Iterator[int]:

@@ -3,19 +3,20 @@
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vfagent.kernel import links, management
 from vfagent.kernel.iproute import ask, rtnetlink
 from vfagent.kernel.links import EXT_SKIP_STATS, EXT_VF, get_link, link_facts
-from vfagent.kernel.netlink import dump
+from vfagent.kernel.netlink import attributes, dump
 from vfagent.kernel.protocols import LinkFacts
 from vfagent.model.vf_settings import VfSettings
 
 _RTM_GETADDR = 22
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _SCOPE_LINK = 253
+_IFA_PROTO, _BY_ROUTER = 11, bytes([2])  # IFAPROT_KERNEL_RA; from Linux 5.18 on
 _AF_BRIDGE = 7
 _HWMODES = {0: "veb", 1: "vepa"}
 
@@ -50,9 +51,19 @@ class KernelRtnl:
         return next((_HWMODES[mode] for mode in modes if mode in _HWMODES), None)
 
     def addressed(self) -> frozenset[int]:
-        bodies = dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC]))
-        headers = (_ADDRESS.unpack_from(body) for body in bodies if len(body) >= _ADDRESS.size)
-        return frozenset(ifindex for _, _, _, scope, ifindex in headers if scope < _SCOPE_LINK)
+        return frozenset(ifindex for ifindex, _ in self._addresses())
+
+    def _addresses(self) -> Iterator[tuple[int, bool]]:
+        """The interface of each address that is not link-local, and whether the kernel made it of an advertisement."""
+        for body in dump(_RTM_GETADDR, bytes([socket.AF_UNSPEC])):
+            if len(body) < _ADDRESS.size:
+                continue
+            _, _, _, scope, ifindex = _ADDRESS.unpack_from(body)
+            if scope < _SCOPE_LINK:
+                yield ifindex, dict(attributes(body, _ADDRESS.size)).get(_IFA_PROTO) == _BY_ROUTER
+
+    def configured(self) -> frozenset[int]:
+        return frozenset(ifindex for ifindex, by_router in self._addresses() if not by_router)
 
     def management(self) -> Mapping[int, str]:
         return management.management(self._root)

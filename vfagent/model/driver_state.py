@@ -32,6 +32,7 @@ class DriverState:
     fdb_full: int | None = None  # number of entries the NIC accepted before it refused one
     fdb_refusal: str = ""  # why the card refused an entry in this reconcile: the next one tries again
     wire: frozenset[str] = frozenset()  # neighbours of the host that a bridge above the PF had on the wire
+    brought_up: bool = False  # vfagent set the PF up
     addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
     unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none
     most_vfs: int | None = None  # number of VFs the driver created when more were requested

@@ -26,6 +26,7 @@ class Netdev:
     management: str | None = None  # why the host may be administered through it
     ipv6: Ipv6Conf | None = None  # of a PF with a rule; None without IPv6
     configured_by: str | None = None  # the program that is to configure its addresses
+    advertised: bool = False  # it has nothing but what a router advertised, and no program is to configure it
 
 
 @frozen

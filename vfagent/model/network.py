@@ -13,6 +13,10 @@ MANAGED_ALIAS = "vfagent"
 UNMARKED_GROUP = 0x76666167
 """The link group of interfaces that have no ifalias yet: RTM_NEWLINK sets it when it creates the interface."""
 
+# Why the host may be administered through an interface. A kernel takes the second one by itself.
+DEFAULT_ROUTE = "carries the default route"
+ADVERTISED_ROUTE = "carries a default route that a router advertised"
+
 # Bridge ports behind which is only this host: a guest's tap, a container's veth. Their MACs are not on the wire.
 LOCAL_KINDS = frozenset({"tun", "veth", "dummy", "macvtap", "netkit"})
 

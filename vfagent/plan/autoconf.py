@@ -33,12 +33,27 @@ def plan_autoconf(
 
 
 def autoconf_problems(pf: Pf, driver_state: DriverState) -> tuple[Problem, ...]:
-    answer = driver_state.unsupported.get(Attribute.IPV6_AUTOCONF)
-    if pf.netdev is None or answer is None:
+    if pf.netdev is None:
         return ()
-    return (
-        Problem(
-            f"{pf.netdev.name} takes part in IPv6 autoconfiguration: net.ipv6.conf cannot be written: {answer} "
+    name, texts = pf.netdev.name, list[str]()
+    if answer := driver_state.unsupported.get(Attribute.IPV6_AUTOCONF):
+        texts.append(
+            f"{name} takes part in IPv6 autoconfiguration: net.ipv6.conf cannot be written: {answer} "
             "(the unit needs BindPaths=-/proc/sys/net/ipv6/conf:/run/vfagent/ipv6)"
-        ),
-    )
+        )
+    if pf.netdev.advertised and driver_state.brought_up:
+        texts.append(f"{name} took IPv6 addresses or routes from a router ({_removal(name)} removes them)")
+    return tuple(Problem(text) for text in texts)
+
+
+def autoconf_notes(pf: Pf, driver_state: DriverState) -> tuple[str, ...]:
+    """An interface that somebody else set up may be meant to be reached by what it took."""
+    if pf.netdev is None or driver_state.brought_up or not pf.netdev.advertised:
+        return ()
+    name = pf.netdev.name
+    closed = f"sysctl -w net/ipv6/conf/{name}/accept_ra=0; {_removal(name)}"
+    return (f"{name} has only what a router advertised, and no program configures it; if nobody uses it: {closed}",)
+
+
+def _removal(name: str) -> str:
+    return f"ip -6 route flush dev {name} proto ra; ip -6 addr flush dev {name} scope global dynamic"

@@ -15,7 +15,7 @@ from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 from vfagent.model.vf_use import pf_in_use
-from vfagent.plan.autoconf import autoconf_problems, plan_pf_autoconf
+from vfagent.plan.autoconf import autoconf_notes, autoconf_problems, plan_pf_autoconf
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.isolation import demanded, plan_isolation
 from vfagent.plan.network import plan_network
@@ -155,7 +155,7 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverSta
         deferred=plan.deferred + deferred,
         waiting=plan.waiting + network.waiting,
         problems=plan.problems + network.problems + autoconf_problems(pf, driver_state),
-        notes=plan.notes + fdb_notes,
+        notes=plan.notes + fdb_notes + autoconf_notes(pf, driver_state),
         lacking=(
             *map(str, network.problems),
             *(f"{item.step.describe()} is deferred" for item in network.deferred),

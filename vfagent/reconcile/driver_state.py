@@ -44,6 +44,8 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
         case SetNumvfs():
             driver_state = driver_state.without_vfs()
             return driver_state if result.made is None else driver_state.with_made(result.made, step.count)
+        case SetAdminState():
+            return replace(driver_state, brought_up=step.up)
         case ConfigureVf():
             before = driver_state.applied.get(step.index)
             applied = result.applied if before is None else _over(result.applied, before)
@@ -57,7 +59,7 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
         case AddFdb() | RemoveFdb():
             return _with_entry(driver_state, step, result)
         case (
-            SetAutoprobe() | SetMtu() | SetAdminState() | BindDriver() | UnbindDriver()
+            SetAutoprobe() | SetMtu() | BindDriver() | UnbindDriver()
             | CreateVlan() | CreateBridge() | MarkLink() | SetLink() | SetRepresentor() | DeleteLink()
             | RemoveAddress() | RollBackMove() | SetEswitch() | SetHwmode() | SetAutoconf()
         ):  # fmt: skip

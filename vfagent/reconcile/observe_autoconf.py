@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from vfagent.kernel.protocols import Host, Interface
 from vfagent.model.autoconf import Ipv6Conf
 from vfagent.model.driver_state import DriverState
-from vfagent.model.inventory import Pf
-from vfagent.model.network import HostNetwork
+from vfagent.model.inventory import Netdev, Pf
+from vfagent.model.network import ADVERTISED_ROUTE, HostNetwork
 from vfagent.model.vf_settings import Attribute
 
 # The unit binds the folder of /proc/sys, which is read-only or hidden for the service, to a path of its own.
@@ -42,17 +42,28 @@ def ipv6_conf(host: Host, name: str) -> Ipv6Conf | None:
 def with_autoconf(host: Host, pf: Pf, driver_state: DriverState) -> Pf:
     """Who configures it is asked only while it matters: that reads many files."""
     netdev = pf.netdev
-    if netdev is None or not can_be_set(driver_state):
+    if netdev is None:
         return pf
-    conf = ipv6_conf(host, netdev.name)
-    if conf is None or conf == conf.kept_out():
-        return replace(pf, netdev=replace(netdev, ipv6=conf))
+    conf = ipv6_conf(host, netdev.name) if can_be_set(driver_state) else None
+    netdev = replace(netdev, ipv6=conf)
+    took = netdev.addressed or netdev.management == ADVERTISED_ROUTE
+    if took or (conf and conf != conf.kept_out()):
+        netdev = _with_owner(host, pf, netdev, driver_state)
+    return replace(pf, netdev=netdev)
+
+
+def _with_owner(host: Host, pf: Pf, netdev: Netdev, driver_state: DriverState) -> Netdev:
     properties = host.udev.properties("net", netdev.name) or {}
     macs = tuple(mac for mac in (netdev.mac, netdev.permanent_mac) if mac)
-    interface = Interface(netdev.name, macs, pf.driver, properties=properties)
-    addressed = netdev.addressed or netdev.ifindex in host.rtnl.addressed()  # also while it is down
-    owner = host.owners.owner(interface)
-    return replace(pf, netdev=replace(netdev, ipv6=conf, addressed=addressed, configured_by=owner))
+    owner = host.owners.owner(Interface(netdev.name, macs, pf.driver, properties=properties))
+    configured = netdev.ifindex in host.rtnl.configured()  # also while it is down
+    took = not configured and (netdev.addressed or netdev.management == ADVERTISED_ROUTE)
+    advertised = took and owner is None and netdev.master is None and netdev.management in (None, ADVERTISED_ROUTE)
+    netdev = replace(netdev, configured_by=owner, advertised=advertised)
+    if advertised and driver_state.brought_up:
+        # vfagent set it up, and the kernel took this by itself: nobody reaches the host by it.
+        return replace(netdev, addressed=False, management=None)
+    return replace(netdev, addressed=netdev.addressed or configured)
 
 
 def _unowned(host: Host, name: str, kind: str | None = None) -> Ipv6Conf | None:
