@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A test that hangs fails, whatever the code that it tests makes of exceptions. The tests after it run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.host.conftest import LIMIT_S
+
+ROOT = Path(__file__).parents[2]
+HEAD = """
+import asyncio, os, time
+from pathlib import Path
+from tests.host.conftest import time_limit as time_limit
+from tests.host.tree import Tree
+from vfagent.kernel.sysfs import RootedSysfs
+
+def test_hangs(tmp_path: Path) -> None:
+"""
+TAIL = """
+
+def test_after_it() -> None:
+    time.sleep(0)
+"""
+READS_NUMVFS = """
+    Tree(tmp_path).add_pf("0000:01:00.0")
+    RootedSysfs(tmp_path).read("sys/bus/pci/devices/0000:01:00.0/sriov_numvfs")
+"""
+IN_A_CALLBACK = """
+    async def body() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        asyncio.get_running_loop().call_soon(time.sleep, 60)
+        await asyncio.sleep(0.1)
+    asyncio.run(body())
+"""
+TWICE = """
+    for _ in range(2):
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("body", [READS_NUMVFS, IN_A_CALLBACK, TWICE])
+def test_a_test_that_hangs_fails_and_the_next_one_runs(body: str, tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(HEAD + body + TAIL)
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "--rootdir", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VFAGENT_TEST_LIMIT_S": "1"}
+    argv = [*argv, "test_inner.py"]
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S - 5
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "not done within 1 s" in done.stdout
+    assert "test_inner.py::test_after_it PASSED" in done.stdout
