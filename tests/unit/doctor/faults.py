@@ -189,6 +189,17 @@ def vfio_pci_not_loaded(tree: Tree) -> None:
 
 
 @fault
+def vfio_variant_not_loaded(tree: Tree) -> None:
+    edit(tree, 'driver = "vfio-pci"', 'driver = "mlx5_vfio_pci"')
+
+
+@fault
+def vfio_variant_blocked(tree: Tree) -> None:
+    vfio_variant_not_loaded(tree)
+    write(tree, "etc/modprobe.d/hardening.conf", "blacklist mlx5_vfio_pci\n")
+
+
+@fault
 def vfio_pci_blocked(tree: Tree) -> None:
     vfio_pci_not_loaded(tree)
     write(tree, "etc/modprobe.d/hardening.conf", "# no passthrough\nblacklist vfio_pci\n")

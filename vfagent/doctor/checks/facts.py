@@ -72,6 +72,7 @@ class Kernel:
     log: tuple[str, ...] = ()
     has_vfio: bool = True  # the driver vfio-pci is registered
     can_load_vfio: bool = True
+    vfio_variants: frozenset[str] = frozenset()  # other VFIO drivers that are registered
 
 
 @frozen(slots=True)

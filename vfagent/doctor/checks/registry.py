@@ -23,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     iommu.group_will_be_shared,
     # Modules and drivers.
     vfio.vfio_absent,
+    vfio.vfio_variant_absent,
     vfio.pf_driver_blocked,
     vfio.pf_on_vfio,
     # Other programs that use the card.

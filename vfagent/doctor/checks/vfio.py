@@ -33,6 +33,22 @@ def vfio_absent(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def vfio_variant_absent(facts: Facts) -> Iterator[Finding]:
+    """A VFIO driver of a card that a rule names; nothing loads those at boot."""
+    wanted = {vf.driver for rule in facts.rules for vf in rule.vf if is_vfio(vf.driver) and vf.driver != VFIO_DRIVER}
+    for driver in sorted(wanted - facts.kernel.vfio_variants):
+        blocked = _blocked_by(facts, driver)
+        yield Finding(
+            "vfio-variant-absent",
+            Severity.ERROR,
+            driver,
+            f"is not loaded: {blocked} blocks it" if blocked else "is not loaded",
+            "no VF can be bound to it: binding a device does not load the driver",
+            f"{'remove that entry, then: ' if blocked else ''}modprobe {driver}; a line {driver} in"
+            " /etc/modules-load.d/vfio-variants.conf loads it at boot",
+        )
+
+
 def _blocked_by(facts: Facts, module: str) -> str | None:
     """The file or the kernel parameter that keeps a module from being loaded."""
     name = "[-_]".join(re.escape(part) for part in re.split("[-_]", module))
