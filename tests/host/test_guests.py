@@ -793,10 +793,10 @@ def test_a_guest_that_qemu_has_paused_is_reported(
         agent.guests.pauses.ask()
         agent.reconcile()
         await agent.until(lambda: len(calls(kernel.tree.root / "calls", "ReloadUnit")) == 2)
-        await agent.until(lambda: agent.phase() == "paused")
+        assert agent.phase() == "paused"
         tells(kernel, 64)
-        agent.guests.pauses.ask()
-        await runs(agent)
+        agent.guests.pauses.ask()  # while its QEMU is being asked already
+        await agent.until(lambda: agent.phase() == "running", within_s=40)
 
     run(story)
     assert calls(kernel.tree.root / "calls", "KillUnit") == []
@@ -833,6 +833,23 @@ def test_an_event_of_a_guests_vf_asks_its_qemu(kernel: FakeKernel, run: Run) -> 
 
     run(story)
     assert len(calls(kernel.tree.root / "calls", "ReloadUnit")) == 1
+
+
+def test_an_event_while_guests_are_asked_is_not_lost(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfagent.guests.pauses._SOONEST_S", 0.1)
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        agent.guests.pauses.ask()
+        agent.guests.pauses.ask()
+        tells(kernel, 65)
+        await agent.until(lambda: len(calls(kernel.tree.root / "calls", "ReloadUnit")) == 2)
+        await agent.until(lambda: agent.phase() == "paused")
+
+    run(story)
 
 
 def test_a_paused_guest_is_found_when_the_service_starts(kernel: FakeKernel, run: Run) -> None:

@@ -23,7 +23,7 @@ class PauseMonitor:
         self, worker_calls: WorkerCalls, bus: str, guests: Mapping[str, GuestState], on_change: Callable[[], None]
     ) -> None:
         self.worker_calls, self.bus, self.guests, self.on_change = worker_calls, bus, guests, on_change
-        self._asking = self._stopped = False
+        self._asking = self._again = self._stopped = False  # `_again`: an event came while they were asked
         self._asked_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
 
@@ -35,6 +35,7 @@ class PauseMonitor:
     def ask(self) -> None:
         self._cancel()
         names = tuple(name for name, guest in self.guests.items() if self._may_run(guest))
+        self._again = self._asking
         if self._asking or self._stopped or not names:
             return
         self._asking, self._asked_at, bus = True, asyncio.get_running_loop().time(), self.bus
@@ -52,6 +53,9 @@ class PauseMonitor:
         for answer in outcome.states:
             if guest := self.guests.get(answer.guest):
                 self._take(guest, answer, pids[answer.guest])
+        if self._again:
+            self._again = False
+            self.ask_soon()
         self.on_change()
 
     def _take(self, guest: GuestState, answer: RunState, pid: int) -> None:
