@@ -56,6 +56,12 @@ ENOTSUPP = 524
 UNSUPPORTED = (_errno.EOPNOTSUPP, _errno.EPROTONOSUPPORT, ENOTSUPP)
 
 
+def answer_text(error: OSError) -> str:
+    """The kernel's answer, with its own words where it has some: `EINVAL (Invalid argument): VLAN ID is too large`."""
+    number, words = error.errno or 0, error.strerror
+    return f"{errno_text(number)}: {words}" if words and words != _os.strerror(number) else errno_text(number)
+
+
 def errno_text(number: int) -> str:
     """`EBUSY (Device or resource busy)`."""
     if number == ENOTSUPP:

@@ -27,11 +27,13 @@ from tests.host.netlink import (
     VF_VLAN,
     VF_VLAN_LIST,
     VfInfo,
+    attribute,
     attributes,
     link_message,
     vf_attributes,
     vfs_attributes,
 )
+from vfagent.errors import answer_text
 from vfagent.kernel import netlink
 from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
@@ -111,6 +113,29 @@ def test_a_refused_value_is_the_kernels_einval(veth: int) -> None:
     with pytest.raises(OSError) as raised:
         KernelRtnl().set_mtu(veth, 1_000_000)
     assert raised.value.errno == errno.EINVAL
+
+
+def test_a_refusal_has_the_kernel_s_own_words(veth: int) -> None:
+    """Both ways: messages by struct alone, and pyroute2's."""
+    with pytest.raises(OSError) as by_struct:
+        KernelRtnl().set_mtu(veth, 1_000_000)
+    assert answer_text(by_struct.value) == "EINVAL (Invalid argument): mtu greater than device maximum"
+    with pytest.raises(OSError) as by_pyroute2:
+        KernelNetwork().add_address(veth, "10.0.0.1/64")
+    assert answer_text(by_pyroute2.value) == "EINVAL (Invalid argument): ipv4: Invalid prefix length"
+
+
+@pytest.mark.parametrize("capped", [True, False])
+@pytest.mark.parametrize("words", [b"VLAN ID is too large\0", b"", b"\xff\0"])
+def test_the_words_are_found_after_the_request_or_its_header(words: bytes, *, capped: bool) -> None:
+    request = struct.pack("=IHHII", 16 if capped else 20, 16, 5, 1, 0)
+    body = struct.pack("=i", -errno.EOPNOTSUPP) + request + (b"" if capped else b"body") + attribute(1, words)
+    flags = 0x200 | (0x100 if capped else 0)
+    with pytest.raises(OSError) as raised:
+        list(netlink.messages(struct.pack("=IHHII", 16 + len(body), 2, flags, 1, 0) + body))
+    text = {b"": "EOPNOTSUPP (Operation not supported)", b"\xff\0": "EOPNOTSUPP (Operation not supported): \ufffd"}
+    wanted = text.get(words, "EOPNOTSUPP (Operation not supported): VLAN ID is too large")
+    assert answer_text(raised.value) == wanted
 
 
 def test_addressed_links_are_those_with_more_than_a_link_local_address(veth: int) -> None:

@@ -13,6 +13,7 @@ _MODES = {0: "legacy", 1: "switchdev"}
 _NUMBERS = {mode: number for number, mode in _MODES.items()}
 _GET, _SET = "DEVLINK_CMD_ESWITCH_GET", "DEVLINK_CMD_ESWITCH_SET"
 _REQUEST, _ACK = 0x1, 0x4  # NLM_F_*
+_SOL_NETLINK, _EXT_ACK = 270, 11
 
 
 class KernelDevlink:
@@ -46,9 +47,10 @@ def _request(command: str, bus: str, name: str, *attributes: tuple[str, int]) ->
 
         return asyncio.run(_request_async(devlink.AsyncDL, request, flags))
     with devlink.DL() as socket:
+        socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
         return list(socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags))
 
 
 async def _request_async(socket_class: Any, request: Any, flags: int) -> list[Any]:
-    async with socket_class() as socket:
+    async with socket_class(ext_ack=True) as socket:
         return [message async for message in await socket.nlm_request(request, msg_type=socket.prid, msg_flags=flags)]

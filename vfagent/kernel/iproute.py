@@ -15,7 +15,7 @@ from typing import Any
 
 def rtnetlink() -> Any:
     """A new IPRoute; the caller closes it."""
-    return load()()
+    return load()(ext_ack=True)
 
 
 @cache
@@ -50,7 +50,7 @@ def _add_ifa_proto() -> None:
 
 
 def ask(request: Any) -> Any:
-    """Turns pyroute2's own error into an OSError with the kernel's errno."""
+    """Turns pyroute2's own error into an OSError with the kernel's errno and words."""
     try:
         return request()
     except OSError:
@@ -59,7 +59,8 @@ def ask(request: Any) -> Any:
         code = getattr(error, "code", None)
         if not isinstance(code, int):
             raise
-        raise OSError(code, os.strerror(code)) from error
+        words = error.args[1] if len(error.args) > 1 else None
+        raise OSError(code, str(words or os.strerror(code))) from error
 
 
 def setter(**request: object) -> None:

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 HEADER = struct.Struct("=IHHII")
 NUMBER = struct.Struct("=I")
 F_REQUEST, F_ACK, F_DUMP, F_DUMP_INTR = 0x1, 0x4, 0x300, 0x10
+_F_CAPPED, _F_ACK_TLVS = 0x100, 0x200  # of an NLMSG_ERROR: without the request's payload; with attributes
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
+_ERROR_WORDS = 1  # NLMSGERR_ATTR_MSG
 _ERROR, _DONE = 2, 3  # NLMSG_*
 _ATTRIBUTE = struct.Struct("=HH")
 _CODE = struct.Struct("=i")
@@ -39,9 +42,13 @@ def ask(kind: int, body: bytes, flags: int = 0) -> bytes:
 
 
 def order(kind: int, body: bytes) -> None:
-    """Sends one request and waits for the acknowledgement. Raises the kernel's OSError."""
-    for _ in messages(ask(kind, body, F_ACK)):
-        pass
+    """Sends one request and waits for the acknowledgement. Raises the kernel's OSError, with its own words."""
+    with opened() as kernel:
+        for option in (_CAP_ACK, _EXT_ACK):
+            kernel.setsockopt(_SOL_NETLINK, option, 1)
+        send(kernel, kind, body, F_ACK)
+        for _ in messages(kernel.recv(_READ)):
+            pass
 
 
 def dump(
@@ -74,11 +81,21 @@ def messages(data: bytes) -> Iterator[Message]:
             raise error(errno.EBADMSG)
         length, kind, flags, *_ = HEADER.unpack_from(data, offset)
         if kind in (_ERROR, _DONE) and (code := _CODE.unpack_from(data, offset + HEADER.size)[0]) < 0:
-            raise error(-code)
+            raise OSError(-code, _words(data[: offset + length], offset, flags) or os.strerror(-code))
         if length < HEADER.size:
             raise error(errno.EBADMSG)
         yield kind, flags, data[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3
+
+
+def _words(data: bytes, offset: int, flags: int) -> str:
+    """The text of an extended ACK: after the error's code and the header, or the whole, of the request."""
+    request = offset + HEADER.size + _CODE.size
+    if not flags & _F_ACK_TLVS or request + HEADER.size > len(data):
+        return ""
+    length = HEADER.size if flags & _F_CAPPED else HEADER.unpack_from(data, request)[0]
+    words = dict(attributes(data, request + ((length + 3) & ~3))).get(_ERROR_WORDS, b"")
+    return words.rstrip(b"\0").decode("utf-8", "replace").strip()
 
 
 def error(number: int) -> OSError:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import NoReturn
 
-from vfagent.errors import UNSUPPORTED, RefusedError, StepError, WrongCountError, errno_text
+from vfagent.errors import UNSUPPORTED, RefusedError, StepError, WrongCountError, answer_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.pci import PciAddress
@@ -62,7 +62,7 @@ def _link(step: Step, request: Callable[[], None]) -> None:
     try:
         request()
     except OSError as error:
-        fail(step, error.errno or 0)
+        fail(step, error)
 
 
 def _count_vfs(host: Host, pf: PciAddress) -> int:
@@ -144,25 +144,25 @@ def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
         return StepResult(applied=step.settings)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EPERM):
-            fail(step, error.errno)
+            fail(step, error)
     return _configure_singly(step, host)
 
 
 def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
-    applied, unsupported, failed = VfSettings(), dict[Attribute, str](), list[tuple[ConfigureVf, int]]()
+    applied, unsupported, failed = VfSettings(), dict[Attribute, str](), list[tuple[ConfigureVf, OSError]]()
     quirks = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver"))
     for name, part in _parts(step.settings):
         single = replace(step, settings=part)
-        number = _try(host, single)
-        if number and _minimum_refused(part, number, quirks):
-            unsupported[Attribute.MIN_TX_RATE] = errno_text(number)
+        refusal = _try(host, single)
+        if refusal and _minimum_refused(part, refusal.errno, quirks):
+            unsupported[Attribute.MIN_TX_RATE] = answer_text(refusal)
             part = VfSettings(rate=Rate(0, part.rate.max_mbit if part.rate else 0))
             single = replace(step, settings=part)
-            number = _try(host, single)
-        if number and (missing := _unsupported(Attribute(name), part, number)):
-            unsupported[missing] = errno_text(number)
-        elif number:
-            failed.append((single, number))
+            refusal = _try(host, single)
+        if refusal and (missing := _unsupported(Attribute(name), part, refusal.errno)):
+            unsupported[missing] = answer_text(refusal)
+        elif refusal:
+            failed.append((single, refusal))
         else:
             applied = replace(applied, **{name: getattr(part, name)})
     if failed:
@@ -186,15 +186,15 @@ def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
             yield field.name, VfSettings(**{field.name: value})
 
 
-def _try(host: Host, step: ConfigureVf) -> int:
+def _try(host: Host, step: ConfigureVf) -> OSError | None:
     try:
         host.rtnl.set_vfs(step.ifindex, {step.index: step.settings})
     except OSError as error:
-        return error.errno or errno.EIO
-    return 0
+        return error
+    return None
 
 
-def _minimum_refused(part: VfSettings, number: int, quirks: Quirks) -> bool:
+def _minimum_refused(part: VfSettings, number: int | None, quirks: Quirks) -> bool:
     """Whether the answer may be about the minimum alone: then the maximum is set without it.
 
     ice_set_vf_bw refuses a minimum while DCB is on; drivers without minima refuse them with EINVAL (sriov-cni#107).
@@ -203,7 +203,7 @@ def _minimum_refused(part: VfSettings, number: int, quirks: Quirks) -> bool:
     return without and part.rate is not None and part.rate.min_mbit > 0
 
 
-def _unsupported(attribute: Attribute, part: VfSettings, number: int) -> Attribute | None:
+def _unsupported(attribute: Attribute, part: VfSettings, number: int | None) -> Attribute | None:
     """The attribute that the driver does not support, if that is what its answer means."""
     foreign = part.vlan is not None and part.vlan.protocol is not VlanProtocol.DOT1Q
     if foreign and number == errno.EPROTONOSUPPORT:

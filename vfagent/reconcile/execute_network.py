@@ -5,7 +5,7 @@ import errno
 from collections.abc import Callable
 from typing import assert_never
 
-from vfagent.errors import UNSUPPORTED, RefusedError, errno_text
+from vfagent.errors import UNSUPPORTED, RefusedError, answer_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.network import HostNetwork, Link
@@ -66,7 +66,7 @@ def _ask(step: Step, request: Callable[[], None], *, harmless: tuple[int, ...] =
         request()
     except OSError as error:
         if error.errno not in harmless:
-            fail(step, error.errno or 0)
+            fail(step, error)
 
 
 def _change_link(step: LinkStep, host: Host) -> None:
@@ -97,7 +97,7 @@ def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], N
         request()
     except OSError as error:
         if error.errno != errno.EEXIST or host.network.link(step.name) is None:
-            fail(step, error.errno or 0)
+            fail(step, error)
     _mark(step, host)
 
 
@@ -164,22 +164,22 @@ def _change_fdb(step: FdbStep, host: Host) -> StepResult:
         else:
             host.network.remove_fdb(step.ifindex, step.mac)
     except OSError as error:
-        return _fdb_answer(step, error.errno or 0)
+        return _fdb_answer(step, error)
     return DONE
 
 
-def _fdb_answer(step: FdbStep, number: int) -> StepResult:
+def _fdb_answer(step: FdbStep, error: OSError) -> StepResult:
     """What a refusal means. It is no failure: guests come and go, and with them what the card is asked for."""
-    match step, number:
+    match step, error.errno:
         case (AddFdb(), errno.EEXIST) | (RemoveFdb(), errno.ENOENT):
             return DONE
         case AddFdb(), errno.ENOMEM | errno.ENOSPC:
             return StepResult(full=True)  # ixgbe: no receive addresses are left
-        case AddFdb(), _ if number in UNSUPPORTED:
-            return StepResult(unsupported={Attribute.FDB: errno_text(number)})
+        case AddFdb(), _ if error.errno in UNSUPPORTED:
+            return StepResult(unsupported={Attribute.FDB: answer_text(error)})
         case _:
-            cause, *_ = explain(step, number)
-            return StepResult(fdb_refusal=f"{errno_text(number)}{cause}")
+            cause, *_ = explain(step, error.errno or 0)
+            return StepResult(fdb_refusal=f"{answer_text(error)}{cause}")
 
 
 def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepResult:
@@ -197,9 +197,8 @@ def _switch(step: SetHwmode | SetEswitch, host: Host, *, force: bool) -> StepRes
         else:
             host.devlink.set_eswitch_mode(step.pf, step.mode)
     except OSError as error:
-        number = error.errno or 0
-        if number not in UNSUPPORTED:
-            fail(step, number)
+        if error.errno not in UNSUPPORTED:
+            fail(step, error)
         missing = Attribute.HWMODE if isinstance(step, SetHwmode) else Attribute.ESWITCH
-        return StepResult(unsupported={missing: errno_text(number)})
+        return StepResult(unsupported={missing: answer_text(error)})
     return DONE

@@ -4,7 +4,7 @@
 import errno
 from typing import NoReturn, assert_never
 
-from vfagent.errors import StepError, errno_text
+from vfagent.errors import StepError, answer_text, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.plan.network_steps import (
     AddAddress,
@@ -147,11 +147,13 @@ def write(host: Host, step: Step, path: str, text: str) -> None:
     try:
         host.sysfs.write(path, text)
     except OSError as error:
-        fail(step, error.errno or 0)
+        fail(step, error)
 
 
-def fail(step: Step, number: int) -> NoReturn:
+def fail(step: Step, answer: int | OSError) -> NoReturn:
     """Steps for the host's own network have no PF."""
+    number = answer if isinstance(answer, int) else answer.errno or 0
     cause, hint, retryable = explain(step, number)
-    text = f"{step.pf}: cannot {step.describe()}: {errno_text(number)}{cause}"
+    words = errno_text(number) if isinstance(answer, int) else answer_text(answer)
+    text = f"{step.pf}: cannot {step.describe()}: {words}{cause}"
     raise StepError(text.removeprefix(": "), errno=number, hint=hint, retryable=retryable)
