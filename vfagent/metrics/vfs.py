@@ -23,8 +23,15 @@ INFO = gauge(
 IN_USE = gauge("vf_in_use", "Whether the VF is in use, so that vfagent does not remove or change it.", "pf", "vf")
 PHASE = gauge("vf_phase", "1 for the phase of the VF; the others are absent.", "pf", "vf", "phase")
 DIFFERS = gauge("vf_differs", "1 for each attribute of the VF that differs from the policy.", "pf", "vf", "attribute")
+NOT_ISOLATED = gauge(
+    "vf_not_isolated",
+    "1 for each attribute that isolates the VF by the policy and does not hold.",
+    "pf",
+    "vf",
+    "attribute",
+)
 
-FAMILIES = (INFO, IN_USE, PHASE, DIFFERS)
+FAMILIES = (INFO, IN_USE, PHASE, DIFFERS, NOT_ISOLATED)
 
 
 def collect(view: View) -> Iterator[Metric]:
@@ -48,5 +55,6 @@ def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:
     sheet.put(INFO, 1, {**labels, **names})
     sheet.put(IN_USE, int(vf.in_use is not None), labels)
     sheet.put(PHASE, 1, {**labels, "phase": vf.phase.value})
-    for name in vf.differs:
-        sheet.put(DIFFERS, 1, {**labels, "attribute": name})
+    for family, attributes in ((DIFFERS, vf.differs), (NOT_ISOLATED, vf.not_isolated)):
+        for name in attributes:
+            sheet.put(family, 1, {**labels, "attribute": name})

@@ -45,6 +45,7 @@ class VfStatus:
     phase: Phase = Phase.UNKNOWN
     interface: str | None = None
     differs: tuple[str, ...] = ()  # the attributes that differ from the policy
+    not_isolated: tuple[str, ...] = ()  # the isolation that the policy asks for and that does not hold
 
 
 @frozen(slots=True)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What isolates a VF's user: MAC, VLAN, spoof check, trust. Without what its rule asks for, a VF is not ready. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.vf_settings import Attribute, VfSettings
-from vfagent.plan.steps import describe_settings
+from vfagent.plan.steps import ConfigureVf, Step, describe_settings
 from vfagent.plan.vf import Problem, difference, found, supported
+
+Isolation = Mapping[int, tuple[str, ...]]  # attributes by VF
 
 
 def demanded(vf: DesiredVf, reported: VfSettings | None = None) -> VfSettings:
@@ -33,8 +35,8 @@ def plan_isolation(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Ite
     """Isolation that cannot be set, or that the driver refused lately."""
     if pf.netdev is None:
         for wanted in desired.vfs:
-            if not (missing := demanded(wanted)).empty:
-                yield Problem(f"{describe_settings(missing)} cannot be set: the PF has no netdev", wanted.index)
+            for name, part in _parts(demanded(wanted)):
+                yield Problem(f"{describe_settings(part)} cannot be set: the PF has no netdev", wanted.index, name)
         return
     present = {vf.index: vf for vf in pf.vfs}
     for wanted in desired.vfs:
@@ -50,7 +52,21 @@ def _refused(pf: Pf, vf: Vf, wanted: DesiredVf, driver_state: DriverState) -> It
     for name, part in _parts(difference(refused, reported, applied)):
         answer = driver_state.unsupported.get(Attribute(name)) or driver_state.unsupported[Attribute.VLAN_PROTOCOL]
         text = f"{describe_settings(part)} does not hold ({found(part, vf.settings or applied)})"
-        yield Problem(f"{text}: {pf.driver} refuses it: {answer}", vf.index)
+        yield Problem(f"{text}: {pf.driver} refuses it: {answer}", vf.index, name)
+
+
+def not_isolated(desired: DesiredPf, pf: Pf, steps: Iterable[Step], problems: Iterable[Problem]) -> Isolation:
+    """The isolation that each VF is without: what is refused, and what pending or deferred steps would set."""
+    missing = {(problem.vf, problem.lacks) for problem in problems if problem.vf is not None and problem.lacks}
+    wanted, reported = {vf.index: vf for vf in desired.vfs}, {vf.index: vf.settings for vf in pf.vfs}
+    for step in steps:
+        if isinstance(step, ConfigureVf) and step.index in wanted:
+            asked = dict(_parts(demanded(wanted[step.index], reported.get(step.index))))
+            missing |= {(step.index, name) for name in step.changes if name in asked}
+    found_of: dict[int, tuple[str, ...]] = {}
+    for index, name in sorted(missing):
+        found_of[index] = (*found_of.get(index, ()), name)
+    return found_of
 
 
 def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:

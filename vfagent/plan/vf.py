@@ -38,10 +38,14 @@ class Deferred:
 
 @frozen
 class Problem:
-    """What the policy asks for and this host cannot provide. `vf` is the index of the VF that it is about."""
+    """What the policy asks for and this host cannot provide.
+
+    `vf` is the index of the VF that it is about, `lacks` the isolation that the VF is without.
+    """
 
     text: str
     vf: int | None = None
+    lacks: str | None = None
 
     def __str__(self) -> str:
         return self.text if self.vf is None else f"vf{self.vf}: {self.text}"

@@ -19,6 +19,7 @@ from vfagent.model.status import (
 )
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.attributes import differing, vf_index
+from vfagent.plan.isolation import not_isolated
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import Step
 from vfagent.reconcile.pf_state import PfState
@@ -90,7 +91,9 @@ def _pending(plan: Plan) -> tuple[Step, ...]:
 
 
 def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:
-    differs, phases = differing(_pending(state.plan)), _Phases(state)
+    steps = _pending(state.plan)
+    differs, phases = differing(steps), _Phases(state)
+    lacking = not_isolated(state.desired, pf, steps, state.plan.problems) if state.desired else {}
     return tuple(
         VfStatus(
             index=vf.index,
@@ -102,6 +105,7 @@ def _vfs(state: PfState, pf: Pf) -> tuple[VfStatus, ...]:
             phase=phases.of(vf.index),
             interface=vf.netdevs[0].name if vf.netdevs else None,
             differs=differs.get(vf.index, ()),
+            not_isolated=lacking.get(vf.index, ()),
         )
         for vf in pf.vfs
     )

@@ -511,6 +511,15 @@ def an_e810_with_vfs_in_two_vlans(tree: Tree) -> None:
     tree.policy(policy.replace('mac = "stable"', 'mac = "stable"\nvlan = 10'))
 
 
+@fault
+def isolation_that_the_driver_refuses(tree: Tree) -> None:
+    edit(tree, 'mac = "stable"', 'vlan = 10\nspoof_check = true\ntrust = false\noptional = ["trust"]')
+    refused = dict.fromkeys(("vlan", "spoof_check", "trust"), "EOPNOTSUPP (Operation not supported)")
+    ifindex = int((tree.root / "sys/class/net/ens1/ifindex").read_text())
+    state = {"driver": "igb", "ifindex": ifindex, "unsupported": refused}
+    write_json(tree.root / f"run/vfagent/driver-state/{PF}.json", state)
+
+
 # Guests
 
 

@@ -9,7 +9,7 @@ from vfagent.metrics import page
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import View
-from vfagent.model.desired import DesiredPf
+from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
@@ -72,7 +72,8 @@ def converging() -> PfState:
             Attribute.MIN_TX_RATE: "EINVAL (Invalid argument)",
         }
     )
-    desired = DesiredPf(STORAGE, "storage", 4, 9000, ())
+    wanted = DesiredVf(1, "vfio-pci", VfSettings(vlan=Vlan(10), trust=True))
+    desired = DesiredPf(STORAGE, "storage", 4, 9000, (wanted,))
     return PfState(STORAGE, pf=pf, desired=desired, plan=plan, known=True, driver_state=driver_state, attempts=2)
 
 

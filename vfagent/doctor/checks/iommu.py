@@ -125,7 +125,7 @@ def group_absent(facts: Facts) -> Iterator[Finding]:
 def _problems(pf_facts: PfFacts, *, grouped: bool) -> list[str]:
     """The plan's problems with those of its VFs that have a group, or that have none."""
     indices = {vf.index for vf in pf_facts.pf.vfs if (vf.iommu_group is not None) is grouped}
-    return [str(problem) for problem in pf_facts.plan.problems if problem.vf in indices]
+    return [str(problem) for problem in pf_facts.plan.problems if problem.vf in indices and not problem.lacks]
 
 
 def _shortened(problems: list[str]) -> str:

@@ -3,7 +3,18 @@
 
 from collections.abc import Callable, Iterable
 
-from vfagent.doctor.checks import firmware, guests, iommu, kernel_log, other_managers, pfs, policy, service, vfio
+from vfagent.doctor.checks import (
+    firmware,
+    guests,
+    iommu,
+    isolation,
+    kernel_log,
+    other_managers,
+    pfs,
+    policy,
+    service,
+    vfio,
+)
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity
 
@@ -37,6 +48,7 @@ CHECKS: tuple[Check, ...] = (
     pfs.pf_stuck,
     pfs.pf_not_ready,
     pfs.too_many_vfs,
+    isolation.vfs_not_isolated,
     pfs.carries_administration,
     pfs.vlan_interface_on_a_port,
     pfs.macs_collide,
