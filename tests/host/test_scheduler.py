@@ -425,6 +425,51 @@ def test_deferred_steps_are_done_as_soon_as_the_vf_is_free(
     assert "vf0: a process has it open through vfio-pci" in deferred[0]
 
 
+def isolation_refused(kernel: FakeKernel) -> None:
+    kernel.tree.policy(VLAN_POLICY)
+    kernel.tree.add_pf(PF, interface="ens1")
+    for vf in ("vf0", "vf1"):
+        kernel.refuse(PF, vf, errno.EOPNOTSUPP)
+
+
+def test_refused_isolation_is_tried_again_slowly_and_heals(
+    kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    isolation_refused(kernel_files)
+
+    async def body(rig: Rig) -> None:
+        rig.mark_dirty(PF)
+        await rig.until_phase(Phase.FAILED, PF)
+        await rig.idle()
+        tried = len(kernel_files.writes(file="vf0"))
+        await rig.reconciled_again()
+        assert len(kernel_files.writes(file="vf0")) == tried > 0
+        for vf in ("vf0", "vf1"):
+            kernel_files.behave(PF, vf)
+        began = asyncio.get_running_loop().time()
+        await rig.until_phase(Phase.CONVERGED, PF)
+        assert asyncio.get_running_loop().time() - began > 300
+
+    converge(kernel_files, body, speed=200)
+    assert not [record for record in caplog.records if "drift" in record.message]
+    settings = [kernel_files.settings(PF, index) for index in (0, 1)]
+    assert [one and one.vlan for one in settings] == [Vlan(10)] * 2
+
+
+def test_refused_isolation_is_tried_again_at_a_reload(kernel_files: FakeKernel) -> None:
+    isolation_refused(kernel_files)
+
+    async def body(rig: Rig) -> None:
+        rig.mark_dirty(PF)
+        await rig.until_phase(Phase.FAILED, PF)
+        for vf in ("vf0", "vf1"):
+            kernel_files.behave(PF, vf)
+        rig.scheduler.set_policy(load(kernel_files.tree.root))
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body)
+
+
 def test_drift_is_logged_once_with_found_and_wanted_values(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,7 +70,10 @@ def test_a_forgotten_baseline_is_none(tmp_path: Path) -> None:
 
 def test_a_driver_state_is_read_as_it_was_stored(tmp_path: Path) -> None:
     driver_state = DriverState(
-        "igb", 2, {Attribute.TRUST: "EOPNOTSUPP", Attribute.MIN_TX_RATE: "EINVAL"}, {0: SETTINGS, 12: VfSettings()}
+        driver="igb",
+        ifindex=2,
+        unsupported={Attribute.TRUST: "EOPNOTSUPP", Attribute.MIN_TX_RATE: "EINVAL"},
+        applied={0: SETTINGS, 12: VfSettings()},
     )
     State(tmp_path).keep_driver_state(PF, driver_state)
     assert State(tmp_path).driver_state(PF) == driver_state

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What steps revealed about a PF's driver and cannot be observed again. A cache: if lost, each costs one attempt."""
 
+from collections.abc import Collection
 from dataclasses import field, replace
 
 from vfagent.frozen import frozen
@@ -25,6 +26,8 @@ class DriverState:
 
     driver: str | None = None
     ifindex: int | None = None
+    eswitch: str | None = None  # as last observed
+    carrier: bool | None = None
     unsupported: dict[Attribute, str] = field(default_factory=dict)  # refused lately, with the kernel's answer
     applied: dict[int, VfSettings] = field(default_factory=dict)
     hwmode: str | None = None  # as set, on a driver that does not report it
@@ -41,10 +44,25 @@ class DriverState:
     def for_pf(self, pf: Pf) -> "DriverState":
         """This state if it is valid for the PF as it is now, else an empty one, but for the drivers of unbound VFs: a
         change of the eswitch mode, for which they were unbound, may have replaced the netdev."""
-        ifindex = pf.netdev.ifindex if pf.netdev else None
+        ifindex, carrier = (pf.netdev.ifindex, pf.netdev.carrier) if pf.netdev else (None, None)
         if (self.driver, self.ifindex) == (pf.driver, ifindex):
+            return self._observed(pf.eswitch or self.eswitch, carrier=carrier)
+        empty = DriverState(driver=pf.driver, ifindex=ifindex, unbound=self.unbound)
+        return replace(empty, eswitch=pf.eswitch, carrier=carrier)
+
+    def _observed(self, eswitch: str | None, *, carrier: bool | None) -> "DriverState":
+        """What was refused in another eswitch mode, or before the link came up, may be accepted now."""
+        if (self.eswitch, self.carrier) == (eswitch, carrier):
             return self
-        return DriverState(driver=pf.driver, ifindex=ifindex, unbound=self.unbound)
+        state = replace(self, eswitch=eswitch, carrier=carrier)
+        if self.eswitch and self.eswitch != eswitch:
+            return state.without_refusals()
+        # A mode costs the VFs when it is tried again.
+        return state.without_refusals(keep=(Attribute.ESWITCH,)) if self.carrier is False and carrier else state
+
+    def without_refusals(self, *, keep: Collection[Attribute] = ()) -> "DriverState":
+        """The state with which what was refused is tried again, less what is to be kept."""
+        return replace(self, unsupported={name: answer for name, answer in self.unsupported.items() if name in keep})
 
     def with_applied(self, index: int, settings: VfSettings) -> "DriverState":
         return replace(self, applied={**self.applied, index: settings})
@@ -60,5 +78,4 @@ class DriverState:
 
         What isolates a VF is tried again on the new ones: "not supported" may have been true of that moment alone.
         """
-        kept = {attribute: answer for attribute, answer in self.unsupported.items() if attribute not in ISOLATING}
-        return replace(self, applied={}, hwmode=None, unsupported=kept)
+        return replace(self.without_refusals(keep=frozenset(Attribute) - ISOLATING), applied={}, hwmode=None)

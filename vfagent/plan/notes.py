@@ -10,8 +10,9 @@ from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import bridges_above
 from vfagent.plan.isolation import demanded, less
-from vfagent.plan.quirks import Quirks
-from vfagent.plan.switch import eswitch_notes, wanted_eswitch
+from vfagent.plan.quirks import Quirks, quirks_of
+from vfagent.plan.switch import wanted_eswitch
+from vfagent.plan.vf import Problem
 
 
 def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: DriverState) -> tuple[str, ...]:
@@ -30,21 +31,29 @@ def rates_waiting(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: Driv
     )
 
 
+def rate_problems(desired: DesiredPf, pf: Pf, quirks: Quirks, driver_state: DriverState) -> Iterator[Problem]:
+    """A driver that has minimum rates refuses this one: ice_set_vf_bw does while DCB is on. Nobody waits for it."""
+    answer = driver_state.unsupported.get(Attribute.MIN_TX_RATE)
+    asked = any(vf.settings.rate and vf.settings.rate.min_mbit for vf in desired.vfs)
+    if answer and asked and quirks.min_tx_rate:
+        yield Problem(f"min_tx_rate is not set: {pf.driver} refuses it: {answer}")
+
+
 def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[str, ...]:
     asked = {attribute for vf in desired.vfs for attribute in _attributes(less(vf.settings, demanded(vf)))}
     keys = (
         (Attribute.HWMODE, desired.hwmode),
-        (Attribute.ESWITCH, desired.eswitch),
         (Attribute.FDB, desired.fdb and bridges_above(pf)),
     )
     card = {attribute for attribute, value in keys if value}
-    refused = sorted((asked | card) & driver_state.unsupported.keys())
+    reported = {Attribute.MIN_TX_RATE} if quirks_of(pf.driver).min_tx_rate else set[Attribute]()  # as a problem
+    refused = sorted((asked | card) & driver_state.unsupported.keys() - reported)
     later = _later_notes(desired, pf, wanted_eswitch(desired, pf, driver_state))
     unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
     nothing = (
         ("the PF has no netdev: VF settings do not apply",) if asked and pf.netdev is None and not pf.is_nic else ()
     )
-    return (*unsupported, *eswitch_notes(desired, pf), *later, *nothing)
+    return (*unsupported, *later, *nothing)
 
 
 def _later_notes(desired: DesiredPf, pf: Pf, mode: str | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.isolation import demanded, plan_isolation
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
-from vfagent.plan.notes import plan_notes, rates_waiting
+from vfagent.plan.notes import plan_notes, rate_problems, rates_waiting
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
@@ -35,6 +35,7 @@ from vfagent.plan.steps import (
 )
 from vfagent.plan.switch import (
     count_steps_with_mode,
+    eswitch_problems,
     mode_change_in_place,
     plan_hwmode,
     plan_representors,
@@ -69,7 +70,7 @@ class Plan:
     horizon: bool = False  # VFs are created: the next round observes them
     # The host's network, after the batches: one group after the other, also when one fails.
     independent: tuple[ParallelGroup, ...] = ()
-    lacking: tuple[str, ...] = ()  # problems and deferred steps of the host's network; guests wait for them
+    lacking: tuple[str, ...] = ()  # of the card's switch and the host's network: guests wait for them
 
     @property
     def steps(self) -> tuple[Planned, ...]:
@@ -86,14 +87,22 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
     """`suspended`: steps that failed too often. If the eswitch mode is among them, the rest is done without it."""
     if desired.eswitch and any(isinstance(planned.step, SetEswitch) for planned in suspended):
         plan = plan_pf(replace(desired, eswitch=None), pf, driver_state)
-        return replace(plan, problems=(Problem(f"eswitch {desired.eswitch} could not be set"), *plan.problems))
+        return _without_mode(plan, Problem(f"eswitch {desired.eswitch} could not be set"))
     notes = plan_notes(desired, pf, driver_state)
     if waiting := _waiting(pf):
         return Plan(notes=notes) if _nothing_to_do(desired, pf) else Plan(waiting=(waiting,), notes=notes)
     if desired.problem:
         return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
     plan = _plan_vfs(desired, pf, driver_state, notes)
-    return replace(plan, problems=(*plan.problems, *plan_isolation(desired, pf, driver_state)))
+    rates = rate_problems(desired, pf, quirks_of(pf.driver), driver_state)
+    plan = replace(plan, problems=(*plan.problems, *plan_isolation(desired, pf, driver_state), *rates))
+    return _without_mode(plan, *eswitch_problems(desired, pf, driver_state))
+
+
+def _without_mode(plan: Plan, *problems: Problem) -> Plan:
+    """Guests do not start on VFs of the other eswitch mode."""
+    lacking = (*map(str, problems), *plan.lacking)
+    return replace(plan, problems=(*problems, *plan.problems), lacking=lacking) if problems else plan
 
 
 def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tuple[str, ...]) -> Plan:

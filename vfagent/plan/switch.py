@@ -12,7 +12,7 @@ from vfagent.plan.autoconf import plan_autoconf
 from vfagent.plan.network_steps import LinkChange, SetEswitch, SetHwmode, SetRepresentor
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import SetNumvfs, Step, UnbindDriver
-from vfagent.plan.vf import Deferred, Planned
+from vfagent.plan.vf import Deferred, Planned, Problem
 
 
 def wanted_eswitch(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> str | None:
@@ -26,9 +26,13 @@ def wanted_eswitch(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> str
     return desired.eswitch
 
 
-def eswitch_notes(desired: DesiredPf, pf: Pf) -> Iterator[str]:
-    if desired.eswitch == "switchdev" and pf.eswitch is None and pf.is_nic:
-        yield f"eswitch is not supported by {pf.driver}"
+def eswitch_problems(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Iterator[Problem]:
+    """In another mode the VFs are in another network: in legacy mode no bridge port has a VF's VLAN."""
+    answer = driver_state.unsupported.get(Attribute.ESWITCH)
+    if desired.eswitch and desired.eswitch != pf.eswitch and answer and pf.eswitch:
+        yield Problem(f"eswitch {desired.eswitch} does not hold (found {pf.eswitch}): {pf.driver} refuses it: {answer}")
+    elif desired.eswitch == "switchdev" and pf.eswitch is None and pf.is_nic:
+        yield Problem(f"eswitch {desired.eswitch} is not supported by {pf.driver}")
 
 
 def count_steps_with_mode(wanted: int, pf: Pf, mode: str | None, quirks: Quirks) -> list[Step]:

@@ -15,6 +15,7 @@ from vfagent.model.network import HostNetwork
 from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
+from vfagent.model.vf_settings import ISOLATING, Attribute
 from vfagent.plan.fdb import bridges_above
 from vfagent.plan.network_steps import FdbStep
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
@@ -31,6 +32,7 @@ _REST = 3.0  # times the last reconcile: the events of its own steps follow for 
 _UDEV_BUSY_S = 5.0  # how long a reconcile that is not urgent waits while udev is busy
 _WAITING_GRACE_S = 10.0  # for drivers and links at start
 _REPAIRS_S = 60.0
+REFUSED_S = 600.0  # between two attempts at isolation that the driver refuses
 MOST_REPAIRS = 10  # of one step within a minute: then another program reverts it
 
 
@@ -70,6 +72,7 @@ class PfState:
     tried: tuple[Planned, ...] = ()  # the last plan that had steps
     repairs: dict[StepId, list[float]] = field(default_factory=dict)  # when each step was done again, lately
     failed_at: float = 0.0
+    refused_at: float = 0.0  # when isolation was refused first, or tried again last, by the loop's time
     waiting_since: float | None = None
     converged_as: DesiredPf | None = None  # what it converged to; a later difference is drift
     rounds: int = 0
@@ -200,6 +203,22 @@ class PfState:
         """Its reconcile has ended."""
         self.rests_until = now + min(_REST * (now - self.reconciled_at), _LONGEST_DELAY_S)
         self.reconciled_at = now
+
+    @property
+    def refused(self) -> bool:
+        """Whether a VF is without isolation because the driver refused it: that is tried again, slowly."""
+        lacking = any(problem.lacks for problem in self.plan.problems)
+        return lacking and not ISOLATING.isdisjoint(self.driver_state.unsupported)
+
+    def try_refused_again(self, now: float) -> None:
+        """Forget the refusals once they are old: the driver may have been in a reset, or in another mode."""
+        if self.refused and now - self.refused_at >= REFUSED_S:
+            self.driver_state = self.driver_state.without_refusals(keep=frozenset(Attribute) - ISOLATING)
+            self.refused_at = now
+            self.converged_as = None  # that it still does not hold is no drift
+
+    def note_refusals(self, now: float) -> None:
+        self.refused_at = (self.refused_at or now) if self.refused else 0.0
 
     def cancel_timer(self) -> None:
         if self.timer:

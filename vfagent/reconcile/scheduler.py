@@ -29,7 +29,7 @@ from vfagent.reconcile.log import (
     worker_died,
 )
 from vfagent.reconcile.observe import DEVICES, udev_pending
-from vfagent.reconcile.pf_state import ARRIVAL_S, PfState
+from vfagent.reconcile.pf_state import ARRIVAL_S, REFUSED_S, PfState
 from vfagent.reconcile.reports import Finished, Observed, Report, Waits
 from vfagent.reconcile.rounds import Suspended, Task, converge, warm_up
 from vfagent.reconcile.running import ReconcileRun
@@ -68,6 +68,7 @@ class Scheduler:
             state.attempts, state.suspended, state.failures = 0, None, state.failures if state.stuck else ()
             state.repairs.clear()
             self._end_wait(state)
+            state.driver_state = state.driver_state.without_refusals()
             if state.pf and not pf_in_use(state.pf):
                 state.driver_state = replace(state.driver_state, most_vfs=None)  # it may make more by now
             state.cancel_timer()
@@ -114,6 +115,7 @@ class Scheduler:
             state.released = released
             self.on_change(state)
         state.dirty, state.urgent, state.reconciling = False, False, True
+        state.try_refused_again(asyncio.get_running_loop().time())
         suspended = state.suspended or Suspended()
         task = Task(
             state.address, self.policy, self.identity, state.driver_state, dry=state.released, suspended=suspended
@@ -244,6 +246,7 @@ class Scheduler:
             state.failures = (reverted(state, step),)
         if not (state.failures or state.plan.problems):
             state.suspended = None
+        state.note_refusals(asyncio.get_running_loop().time())
         for warning in finished.warnings:
             pf_log(state).warning("%s", warning)
         try:
@@ -283,9 +286,9 @@ class Scheduler:
         elif state.kernel_busy:
             state.dirty = True
             self._reconcile_after(state, _BUSY_S)
-        elif state.plan.deferred:
+        elif state.plan.deferred or state.refused:
             state.dirty = True
-            self._reconcile_after(state, _DEFERRED_S)
+            self._reconcile_after(state, _DEFERRED_S if state.plan.deferred else REFUSED_S)
 
     def _end_wait(self, state: PfState) -> None:
         """End the worker of a PF that waits for its turn: by the present policy it may want something else."""
@@ -320,7 +323,10 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Nothing is running, or about to."""
-        soon = any(state.dirty and not state.stuck and not state.plan.deferred for state in self.pfs.values())
+        soon = any(
+            state.dirty and not state.stuck and not (state.plan.deferred or state.refused)
+            for state in self.pfs.values()
+        )
         return not self._runs and not soon
 
     def stop(self) -> None:

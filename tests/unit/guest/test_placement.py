@@ -136,6 +136,18 @@ def test_no_vf_is_assigned_while_the_vf_count_is_to_change(tmp_path: Path) -> No
     assert placed(policy, held) == {"x": "0000:01:00.0/vf1: create 4 VFs on 0000:01:00.0 is deferred"}
 
 
+def test_no_vf_is_assigned_while_the_eswitch_mode_is_to_change(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE.replace("vfs = 4", 'eswitch = "switchdev"') + guest("x", "a:1"))
+    observed = replace(pf(1, (vf(1, 0, held=True), vf(1, 1))), driver="ice", eswitch="legacy")
+    waits = "set eswitch mode of 0000:01:00.0 to switchdev is deferred"
+    assert placed(policy, observed) == {"x": f"0000:01:00.0/vf1: {waits}"}
+
+
+def test_no_vf_is_assigned_where_there_is_no_eswitch_mode(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, ONE.replace("vfs = 4", 'vfs = 4\neswitch = "switchdev"') + guest("x", "a:1"))
+    assert placed(policy, pf(1)) == {"x": "0000:01:00.0/vf1: eswitch switchdev is not supported by igb"}
+
+
 def test_no_vf_of_a_stuck_pf_is_assigned(tmp_path: Path) -> None:
     policy = policy_of(tmp_path, ONE + guest("x", "a:1"))
     [placement] = place(policy.guest, managed(policy, pf(1), trouble="is stuck"), {})

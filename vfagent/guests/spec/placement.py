@@ -13,6 +13,7 @@ from vfagent.model.guest_unit import GuestVf
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_use import vf_in_use
+from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import SetNumvfs
 from vfagent.policy.references import VfReference, guests_of, vf_reference
@@ -204,7 +205,7 @@ def _unfinished(managed: ManagedPf, index: int) -> Iterator[str]:
     yield from plan.lacking
     yield from (planned.step.describe() for planned in plan.steps if getattr(planned.step, "index", index) == index)
     for late in plan.deferred:
-        if isinstance(late.step, SetNumvfs) or getattr(late.step, "index", None) == index:
+        if isinstance(late.step, SetNumvfs | SetEswitch) or getattr(late.step, "index", None) == index:
             yield f"{late.step.describe()} is deferred"
     whole = managed.desired.problem
     yield from (str(problem) for problem in plan.problems if problem.vf == index or problem.text == whole)
