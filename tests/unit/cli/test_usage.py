@@ -42,10 +42,10 @@ def test_help_does_not_change_the_case_of_a_name(capsys: pytest.CaptureFixture[s
 
 
 def test_a_closed_pipe_is_no_error(tree: Tree) -> None:
-    for index in range(2, 200):
-        tree.add_pf(f"0000:{index:02x}:00.0", vfs=8)
+    for index in range(2, 50):
+        tree.add_pf(f"0000:{index:02x}:00.0", vfs=4)
     project = str(Path(__file__).parents[3])
-    argv = [sys.executable, "-m", "vfagent", "list", "--root", str(tree.root)]
+    argv = [sys.executable, "-m", "vfagent", "list", "--json", "--root", str(tree.root)]  # more than a pipe holds
     with subprocess.Popen(argv, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
