@@ -453,7 +453,7 @@ def test_refused_isolation_is_tried_again_slowly_and_heals(
     converge(kernel_files, body, speed=200)
     assert not [record for record in caplog.records if "drift" in record.message]
     settings = [kernel_files.settings(PF, index) for index in (0, 1)]
-    assert [one and one.vlan for one in settings] == [Vlan(10)] * 2
+    assert [vf and vf.vlan for vf in settings] == [Vlan(10)] * 2
 
 
 def test_refused_isolation_is_tried_again_at_a_reload(kernel_files: FakeKernel) -> None:
