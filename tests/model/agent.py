@@ -13,7 +13,7 @@ from tests.model.stored import MemoryState
 from vfagent.model.driver_state import DriverState
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS
-from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_settings import ISOLATING, Attribute, VfSettings
 from vfagent.plan.isolation import demanded
 from vfagent.plan.planner import Plan
 from vfagent.policy.match import HostIdentity, desired_pf, match_rule
@@ -97,6 +97,12 @@ class Agent:
             self.driver_state[address] = run.finished.driver_state
             self.state.keep_driver_state(address, run.finished.driver_state)
         return run
+
+    def ten_minutes_pass(self, address: PciAddress) -> None:
+        """The service tries refused isolation again."""
+        if state := self.driver_state.get(address):
+            kept = frozenset(Attribute) - ISOLATING
+            self.driver_state[address] = state.without_refusals(keep=kept)
 
     def converge_all(self) -> dict[PciAddress, Run]:
         return {pf.address: self.converge(pf.address) for pf in self.kernel.present()}

@@ -91,6 +91,7 @@ class PfDevice:
     vfs: list[VfDevice] = field(default_factory=list)
     plugged: bool = True
     hwmode: str | None = None  # the driver resets it when the last VF is removed
+    starting: bool = True  # its driver refuses what it supports later
 
     @property
     def in_use(self) -> bool:

@@ -17,6 +17,8 @@ class PfDriver:
     name: str
     vf_driver: str
     refuses: Mapping[Attribute, int] = field(default_factory=dict)  # attribute -> errno
+    refuses_for_a_while: frozenset[Attribute] = frozenset()  # from the driver's start on, with EOPNOTSUPP
+    loses: frozenset[Attribute] = frozenset()  # accepted, and not kept
     unreported: frozenset[Attribute] = frozenset()  # accepted, but not reported by ndo_get_vf_config
     reports: bool = True  # the driver has ndo_get_vf_config
     vfs_need_up: bool = False  # while the netdev is down, VFs are neither created nor removed
@@ -76,6 +78,9 @@ REFUSING = PfDriver(
     refuses={Attribute.VLAN: errno.EOPNOTSUPP, Attribute.SPOOF_CHECK: ENOTSUPP, Attribute.TRUST: errno.EOPNOTSUPP},
     unreported=frozenset({Attribute.TRUST}),
 )
+# ice_set_vf_port_vlan and others: in safe mode, until the driver is loaded with its package
+STARTING = PfDriver("starting", "startingvf", refuses_for_a_while=_RESETTING | {Attribute.SPOOF_CHECK})
+LOSING = PfDriver("losing", "losingvf", loses=frozenset({Attribute.VLAN, Attribute.SPOOF_CHECK}))
 # ice_set_vf_bw: while DCB is on
 DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP}, rate_needs_carrier=True)
 NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False, makes_disks=True)

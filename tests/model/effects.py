@@ -133,7 +133,8 @@ def _set_vf(pf: PfDevice, vf: VfDevice, settings: VfSettings) -> None:
         if value is not None:
             if number := _refusal(pf, VfSettings(**{name: value})):
                 refuse(number)
-            vf.settings = replace(vf.settings, **{name: value})
+            if Attribute(name) not in pf.kind.loses:
+                vf.settings = replace(vf.settings, **{name: value})
 
 
 def attributes_of(settings: VfSettings) -> Iterator[Attribute]:
@@ -152,5 +153,7 @@ def _refusal(pf: PfDevice, settings: VfSettings) -> int:
             return number
     if pf.kind.settings_need_up and not (pf.netdev and pf.netdev.admin_up):
         return pf.kind.settings_need_up
+    if pf.starting and not pf.kind.refuses_for_a_while.isdisjoint(attributes_of(settings)):
+        return errno.EOPNOTSUPP
     no_carrier = not (pf.netdev and pf.netdev.carrier)
     return errno.EINVAL if settings.rate and pf.kind.rate_needs_carrier and no_carrier else 0

@@ -60,7 +60,8 @@ def shortcomings(pf: PfDevice, desired: DesiredPf) -> list[str]:
 
 def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterator[str]:
     name = f"vf{vf.index}"
-    withheld = vf.driver is None and _isolation_refused(pf, vf, desired_vf)
+    loose = missing_isolation(pf, vf, desired_vf) or _unconfirmed(pf, vf, desired_vf)  # then it is not bound
+    withheld = loose or (vf.driver is None and _isolation_refused(pf, vf, desired_vf))
     if not withheld and not _driver_is(pf, vf, desired_vf.driver):
         yield f"{name}: driver {vf.driver}, not {desired_vf.driver}"
     possible = _possible(pf, desired_vf.settings) if pf.kind.is_nic else VfSettings()
@@ -78,6 +79,30 @@ def _isolation_refused(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> boo
     missing = demanded(desired_vf, vf.settings)
     refused = set(attributes_of(missing)) & pf.kind.refuses.keys()
     return pf.kind.is_nic and bool(refused)
+
+
+def missing_isolation(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> list[str]:
+    """What keeps the VF's user in its network and to its address, is asked for and does not hold."""
+    asked = _isolation(pf, vf, desired_vf)
+    return [name for name, value in asked.items() if getattr(vf.settings, name) != value]
+
+
+def _unconfirmed(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> bool:
+    """Whether isolation is refused and not reported: then nobody knows that it holds, and the VF is not bound."""
+    unseen = pf.kind.unreported if pf.kind.reports else frozenset(Attribute)
+    return any(Attribute(name) in unseen & pf.kind.refuses.keys() for name in _isolation(pf, vf, desired_vf))
+
+
+def _isolation(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> dict[str, object]:
+    wanted, vlan = desired_vf.settings, desired_vf.settings.vlan
+    untagged = vlan and not vlan.id and (vf.settings.vlan is None or not vf.settings.vlan.id or not pf.kind.reports)
+    asked = {
+        "mac": wanted.mac,
+        "vlan": None if untagged else vlan,
+        "spoof_check": wanted.spoof_check or None,
+        "trust": None if wanted.trust else wanted.trust,
+    }
+    return {name: value for name, value in asked.items() if value is not None and name not in desired_vf.optional}
 
 
 def _driver_is(pf: PfDevice, vf: VfDevice, word: str) -> bool:

@@ -115,5 +115,6 @@ def replugs(kernel: Kernel, pf: PfDevice) -> None:
 
 def resets(pf: PfDevice) -> None:
     """The driver starts again, without the settings of its VFs."""
+    pf.starting = True
     for vf in pf.vfs:
         vf.settings = UNTOUCHED

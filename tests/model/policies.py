@@ -9,6 +9,7 @@ from vfagent.policy.types import IndexSet, PfMatch, PfRule, Policy, VfCount, VfR
 DRIVER_WORDS = ("vfio-pci", "model_vfio_pci", "host", "none", "keep")
 _INDEX_SETS = (IndexSet(), IndexSet(((0, 0),)), IndexSet(((0, 2),)), IndexSet(((1, 1), (3, 5))), IndexSet(((2, 7),)))
 _MACS = (None, "stable", "52:54:00:bb:00:{index:02x}")
+_SWITCH = st.sampled_from((None, True, False))
 _COUNTS = (
     *(VfCount(number=number) for number in range(5)),
     VfCount(percent=50),
@@ -19,20 +20,23 @@ _COUNTS = (
 @st.composite
 def vf_rules(draw: st.DrawFn, drivers: tuple[str, ...] = DRIVER_WORDS) -> VfRule:
     vlan = draw(st.sampled_from((None, 0, 10, 20)))
+    mac, spoof_check, trust = draw(st.sampled_from(_MACS)), draw(_SWITCH), draw(_SWITCH)
+    asked = (("mac", mac), ("vlan", vlan), ("spoof_check", spoof_check or None), ("trust", trust is False or None))
+    names = [name for name, value in asked if value is not None]
     rates = draw(st.sampled_from(((None, None), (None, 1000), (100, 1000), (0, 0))))
-    optional = st.sampled_from((None, True, False))
     return VfRule(
         index=draw(st.sampled_from(_INDEX_SETS)),
         driver=draw(st.sampled_from(drivers)),
-        mac=draw(st.sampled_from(_MACS)),
+        mac=mac,
         vlan=vlan,
         vlan_protocol=draw(st.sampled_from((None, *VlanProtocol))) if vlan else None,
         qos=draw(st.sampled_from((None, 0, 3))) if vlan else None,
-        spoof_check=draw(optional),
-        trust=draw(optional),
+        spoof_check=spoof_check,
+        trust=trust,
         link_state=draw(st.sampled_from((None, *LinkState))),
         min_tx_rate=rates[0],
         max_tx_rate=rates[1],
+        optional=tuple(name for name in names if draw(st.integers(0, 3)) == 0),
     )
 
 

@@ -14,10 +14,11 @@ from tests.model.budget import examples
 from tests.model.devices import VFIO, Groups, PfDevice
 from tests.model.drivers import ALL, BNXT, FEW, I40E, IGB, NEEDS_UP, QAT, PfDriver
 from tests.model.effects import Effect, Kind
-from tests.model.facts import pf_facts, shortcomings
+from tests.model.facts import missing_isolation, pf_facts, shortcomings
 from tests.model.hosts import Card, Port, cards, make_host, ports
 from tests.model.policies import policies, policy_of
 from tests.model.views import RtnlView
+from vfagent.guests.spec.placement import ManagedPf, not_ready
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile.rounds import MOST_ROUNDS
@@ -26,6 +27,10 @@ from vfagent.reconcile.rounds import MOST_ROUNDS
 def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:
     """The PF is as the policy wants it, and another reconcile has nothing to do."""
     desired = run.observations[-1].desired
+    check_ready(pf, run)
+    if run.failures and pf.kind.loses:
+        assert all("it does not hold" in failure.text for failure in run.failures)
+        return
     assert not run.failures
     assert not run.plan.steps
     assert desired is None or not shortcomings(pf, desired)
@@ -33,6 +38,18 @@ def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:
     second = agent.converge(pf.address)
     assert (second.done, len(second.observations), second.failures) == ([], 1, ())
     assert pf_facts(pf) == before
+
+
+def check_ready(pf: PfDevice, run: Run) -> None:
+    """A VF that a guest may get has the isolation that its rule asks for."""
+    observed = run.observations[-1] if run.observations else None
+    if observed is None or observed.pf is None or observed.desired is None:
+        return
+    managed = ManagedPf(observed.pf, observed.desired, observed.plan)
+    wanted, devices = {vf.index: vf for vf in observed.desired.vfs}, {vf.index: vf for vf in pf.vfs}
+    for vf in observed.pf.vfs:
+        if vf.index in wanted and not_ready(managed, vf, wanted[vf.index]) is None:
+            assert not missing_isolation(pf, devices[vf.index], wanted[vf.index]), vf.index
 
 
 @given(

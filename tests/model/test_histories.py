@@ -10,19 +10,19 @@ from tests.model import foreign, ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import Groups, PfDevice, VfDevice
-from tests.model.drivers import ALL, DRIVERS, NEEDS_UP, QAT, SILENT
+from tests.model.drivers import ALL, DRIVERS, LOSING, NEEDS_UP, QAT, SILENT, STARTING
 from tests.model.effects import Effect
 from tests.model.groups_in_turn import GroupInTurn
 from tests.model.hosts import Card, cards, make_host, ports
 from tests.model.policies import policies
 from tests.model.process import Kill
-from tests.model.test_converge import check_settled
+from tests.model.test_converge import check_ready, check_settled
 from tests.model.test_vf_users import USES, use_vf
 from vfagent.errors import VfagentError
 from vfagent.policy.types import Policy
 
 # A change by another program of what the driver does not report stays unnoticed.
-KINDS = (*(kind for kind in DRIVERS if kind is not SILENT), ALL, QAT, NEEDS_UP)
+KINDS = (*(kind for kind in DRIVERS if kind is not SILENT), ALL, QAT, NEEDS_UP, STARTING, LOSING)
 NUMBERS = st.integers(0, 9)
 CONCURRENT = ("unplugs", "resets", "unbinds", "sets a VLAN")
 
@@ -54,7 +54,8 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def agent_reconciles_all_pfs(self) -> None:
-        self.agent.converge_all()
+        for address, run in self.agent.converge_all().items():
+            check_ready(self.kernel.pfs[address], run)
 
     @rule(number=NUMBERS, at=st.integers(0, 20), after=st.booleans(), forget=st.booleans())
     def agent_is_killed(self, number: int, at: int, *, after: bool, forget: bool) -> None:
@@ -168,6 +169,15 @@ class Histories(RuleBasedStateMachine):
         if netdev := self.pf(number).netdev:
             netdev.cable = cable
 
+    @rule(number=NUMBERS)
+    def driver_has_started(self, number: int) -> None:
+        self.pf(number).starting = False
+
+    @rule()
+    def ten_minutes_pass(self) -> None:
+        for pf in self.kernel.present():
+            self.agent.ten_minutes_pass(pf.address)
+
     @rule()
     def time_passes(self) -> None:
         self.kernel.let_time_pass()
@@ -178,6 +188,8 @@ class Histories(RuleBasedStateMachine):
         self.kernel.writer = None
         foreign.stops_all_use(self.kernel)
         for pf in self.kernel.present():
+            pf.starting = False
+            self.agent.ten_minutes_pass(pf.address)
             self.agent.settle(pf.address)
             self.kernel.let_time_pass()
             check_settled(self.agent, pf, self.agent.settle(pf.address))

@@ -2,15 +2,19 @@
 """A VF without the isolation that its rule asks for is not ready: no guest starts on it."""
 
 import pytest
+from hypothesis import given
 
+from tests.model import foreign, ledger
 from tests.model.agent import Agent, Run
+from tests.model.budget import examples
 from tests.model.devices import VFIO
-from tests.model.drivers import DCB, NVME, REFUSING, VIRTIO, PfDriver
-from tests.model.hosts import Port, make_host
-from tests.model.policies import policy_of
+from tests.model.drivers import DCB, DRIVERS, LOSING, NVME, REFUSING, STARTING, VIRTIO, PfDriver
+from tests.model.hosts import Card, Port, cards, make_host, ports
+from tests.model.policies import policies, policy_of
+from tests.model.test_converge import check_ready
 from vfagent.guests.spec.placement import ManagedPf, not_ready
 from vfagent.model.vf_settings import Rate, VlanProtocol
-from vfagent.policy.types import VfRule
+from vfagent.policy.types import Policy, VfRule
 
 
 def settled(driver: PfDriver, rule: VfRule) -> tuple[Agent, Run]:
@@ -60,6 +64,50 @@ def test_what_isolates_nobody_or_is_optional_or_holds_all_the_same_is_no_problem
     _, run = settled(REFUSING, rule)
     assert run.plan.settled
     assert reasons(run) == {None}
+
+
+def test_isolation_that_is_refused_for_a_while_is_set_later() -> None:
+    agent, run = settled(STARTING, VfRule(driver=VFIO, vlan=10, trust=False))
+    (pf,) = agent.kernel.present()
+    assert None not in reasons(run)
+    pf.starting = False
+    assert agent.converge(pf.address).done == []
+    agent.ten_minutes_pass(pf.address)
+    run = agent.settle(pf.address)
+    assert run.plan.settled
+    assert reasons(run) == {None}
+
+
+def test_isolation_that_is_accepted_and_lost_is_not_ready() -> None:
+    _, run = settled(LOSING, VfRule(driver=VFIO, vlan=10))
+    assert [failure.text.partition(": the kernel")[2] for failure in run.failures] == [
+        " accepted it, but it does not hold: found vlan 0"
+    ]
+    assert None not in reasons(run)
+
+
+def test_an_unbound_vf_is_not_bound_without_its_isolation() -> None:
+    agent, _ = settled(REFUSING, VfRule(driver=VFIO, vlan=10))
+    (pf,) = agent.kernel.present()
+    foreign.unbinds(agent.kernel, pf.vfs[0])
+    agent.settle(pf.address)
+    assert [vf.driver for vf in pf.vfs] == [None, VFIO]
+
+
+@given(
+    host=cards(ports((*DRIVERS, STARTING, LOSING), cable=(True, False))),
+    policy=policies(),
+    later=policies(),
+)
+@examples(150)
+def test_a_vf_that_a_guest_may_get_has_its_isolation(*, host: tuple[Card, ...], policy: Policy, later: Policy) -> None:
+    ledger.counted["histories"] += 1
+    kernel = make_host(*host)
+    agent = Agent(kernel, policy)
+    for by in (policy, later):
+        agent.policy = by
+        for pf in kernel.present():
+            check_ready(pf, agent.settle(pf.address))
 
 
 def test_a_maximum_is_set_where_the_driver_refuses_its_minimum() -> None:

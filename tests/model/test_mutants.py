@@ -63,6 +63,12 @@ MUTANTS = {
         "if False and self.unset",
         "test_converge.py",
     ),
+    "refused isolation is a note": Mutant(
+        "plan/planner.py", "*plan_isolation(desired, pf, driver_state), *rates", "*rates", "test_isolation.py"
+    ),
+    "isolation that was asked for is not compared": Mutant(
+        "plan/isolation.py", "difference(refused, reported, applied)", "VfSettings()", "test_isolation.py"
+    ),
     "nothing is done beyond the horizon": Mutant(
         "reconcile/rounds.py", "MOST_ROUNDS = 6", "MOST_ROUNDS = 1", "test_converge.py"
     ),
