@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vfagent.errors import ENOTSUPP
-from vfagent.model.vf_settings import Attribute
+from vfagent.model.vf_settings import ISOLATING, Attribute
 
 _RESETTING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE})
 _ALL = frozenset(Attribute)
@@ -79,7 +79,7 @@ REFUSING = PfDriver(
     unreported=frozenset({Attribute.TRUST}),
 )
 # ice_set_vf_port_vlan and others: in safe mode, until the driver is loaded with its package
-STARTING = PfDriver("starting", "startingvf", refuses_for_a_while=_RESETTING | {Attribute.SPOOF_CHECK})
+STARTING = PfDriver("starting", "startingvf", refuses_for_a_while=ISOLATING)
 LOSING = PfDriver("losing", "losingvf", loses=frozenset({Attribute.VLAN, Attribute.SPOOF_CHECK}))
 # ice_set_vf_bw: while DCB is on
 DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP}, rate_needs_carrier=True)
