@@ -93,7 +93,9 @@ def prometheus(service: Service, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 # Without data here: the fake kernel's PFs have no counters, and some events have not happened.
-WITHOUT_DATA = re.compile(r"_bytes_total|_packets_total|vf_differs|vf_not_isolated|pf_differs|pf_unsupported|boot_to_ready|drift|guest")
+WITHOUT_DATA = re.compile(
+    r"_bytes_total|_packets_total|vf_differs|vf_not_isolated|pf_differs|pf_unsupported|boot_to_ready|drift|guest"
+)
 
 
 def test_the_queries_of_the_dashboard_return_data(files: FakeKernel, service: Service, prometheus: Prometheus) -> None:

@@ -4,7 +4,7 @@
 import pytest
 from hypothesis import given
 
-from tests.model import foreign, ledger
+from tests.model import ledger
 from tests.model.agent import Agent, Run
 from tests.model.budget import examples
 from tests.model.devices import VFIO
@@ -86,12 +86,10 @@ def test_isolation_that_is_accepted_and_lost_is_not_ready() -> None:
     assert None not in reasons(run)
 
 
-def test_an_unbound_vf_is_not_bound_without_its_isolation() -> None:
+def test_a_vf_is_not_bound_without_its_isolation() -> None:
     agent, _ = settled(REFUSING, VfRule(driver=VFIO, vlan=10))
     (pf,) = agent.kernel.present()
-    foreign.unbinds(agent.kernel, pf.vfs[0])
-    agent.settle(pf.address)
-    assert [vf.driver for vf in pf.vfs] == [None, VFIO]
+    assert [vf.driver for vf in pf.vfs] == [None, None]
 
 
 @given(

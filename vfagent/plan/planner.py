@@ -12,11 +12,11 @@ from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.evidence import UIO_DRIVERS, is_vfio
 from vfagent.model.inventory import Pf, Vf
-from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.autoconf import autoconf_notes, autoconf_problems, plan_pf_autoconf
 from vfagent.plan.fdb import plan_fdb
+from vfagent.plan.iommu_groups import not_assignable
 from vfagent.plan.isolation import demanded, plan_isolation
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
@@ -54,8 +54,6 @@ from vfagent.plan.vf import (
 )
 
 UDEV_NOT_DONE = "udev has not finished with the PF"
-
-_Groups = dict[int | None, dict[PciAddress, str]]  # IOMMU group -> VF -> desired driver
 
 
 @frozen
@@ -257,8 +255,7 @@ def _plan_rest(
     ]
     port = _port_items(desired, pf, quirks)
     settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
-    groups = _drivers_by_group(pairs)
-    blocked = {vf.index: reason for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups))}
+    blocked = not_assignable(pairs)
     # Another program may open a VF as soon as it is bound: not without its isolation.
     loose = {problem.vf for problem in plan_isolation(desired, pf, driver_state)} if pf.netdev else set()
     kept = {
@@ -383,24 +380,3 @@ def _mtu_item(desired: DesiredPf, mtu: int, pf: Pf, quirks: Quirks) -> Planned |
     step, reason = SetMtu(pf.address, pf.netdev.ifindex, mtu), f"found {pf.netdev.mtu}"
     blocker = _blocker(desired, pf) if quirks.mtu_resets_vfs else _management_blocker(desired, pf)
     return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
-
-
-def _drivers_by_group(pairs: list[tuple[Vf, DesiredVf]]) -> _Groups:
-    groups: _Groups = {}
-    for vf, wanted in pairs:
-        driver = (vf.driver or NO_DRIVER) if wanted.driver == KEEP_DRIVER else wanted.driver
-        groups.setdefault(vf.iommu_group, {})[vf.address] = driver
-    return groups
-
-
-def _not_assignable(vf: Vf, wanted: DesiredVf, groups: _Groups) -> str | None:
-    """vfio needs the whole IOMMU group: any other device in it that has, or will have, a host driver blocks the VF."""
-    if not is_vfio(wanted.driver):
-        return None
-    if vf.iommu_group is None:
-        no_iommu_mode = is_vfio(vf.driver)  # enable_unsafe_noiommu_mode of vfio
-        return None if no_iommu_mode else "has no IOMMU group (is the IOMMU on, as with intel_iommu=on?)"
-    drivers = groups[vf.iommu_group]
-    driven = {address for address, driver in drivers.items() if driver != NO_DRIVER and not is_vfio(driver)}
-    others = sorted(driven | {address for address in vf.group_blockers if address not in drivers})
-    return f"shares IOMMU group {vf.iommu_group} with {', '.join(others)}" if others else None

@@ -170,7 +170,7 @@ def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
     return StepResult(unsupported, applied)
 
 
-def _fail(failed: tuple[ConfigureVf, int], applied: VfSettings) -> NoReturn:
+def _fail(failed: tuple[ConfigureVf, OSError], applied: VfSettings) -> NoReturn:
     """The first failure, and what was set all the same."""
     try:
         fail(*failed)
