@@ -298,7 +298,7 @@ def test_a_vf_on_pci_stub_is_idle(make: Make) -> None:
 class Users(KernelDeviceUsers):
     """Of an RDMA device mlx5_2."""
 
-    def __init__(self, *, opened: bool = False, services: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, opened: bool = False, services: tuple[str, ...] | None = ()) -> None:
         super().__init__()
         self.opened, self.services = opened, services
 
@@ -308,7 +308,7 @@ class Users(KernelDeviceUsers):
     def rdma_devices(self) -> Mapping[str, RdmaDevice]:
         return {"mlx5_2": RdmaDevice(7, opened=self.opened), "mlx5_0": RdmaDevice(1, opened=True)}
 
-    def rdma_services(self, index: int) -> tuple[str, ...]:
+    def rdma_services(self, index: int) -> tuple[str, ...] | None:
         return self.services if index == 7 else ("another",)
 
 
@@ -327,6 +327,13 @@ def test_a_vf_is_in_use_while_its_rdma_device_is(make: Make, kind: str, users: U
     if kind == NIC:
         machine.tree.add_netdev("ens1v0", machine.vf)
     assert machine.use(replace(machine.host, device_users=users)) == text
+
+
+def test_an_rdma_device_whose_queue_pairs_the_kernel_does_not_list_may_be_in_use(make: Make) -> None:
+    machine = make(INFINIBAND, "mlx5_core")
+    (machine.folder / "infiniband/mlx5_2").mkdir(parents=True)
+    use = machine.use(replace(machine.host, device_users=Users(services=None)))
+    assert "nothing shows whether it is used" in (use or "")
 
 
 def test_an_infiniband_vf_without_netdev_is_idle_without_rdma_device_only(make: Make) -> None:

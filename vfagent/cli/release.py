@@ -7,17 +7,20 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from vfagent.errors import VfagentError
+from vfagent.errors import PolicyError, VfagentError
 from vfagent.exit_status import Exit
 from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress, pci_address
+from vfagent.policy.match import desired_pf
 from vfagent.process import worker
 from vfagent.reconcile.observe import observe_pf, pf_addresses
 from vfagent.reconcile.release import release as release_in_worker
 from vfagent.reconcile.reports import StepEnded, StepStarted, Waits
-from vfagent.store.identity import open_host
+from vfagent.store.identity import open_host, read_identity
+from vfagent.store.policy_files import load
 from vfagent.store.state import State
 
 _DEADLINE_S, _LOCK_WAIT_S = 200.0, 90.0
@@ -30,6 +33,7 @@ def release(args: argparse.Namespace) -> int:
     if address in state.released():
         print(f"{address}: already released; `systemctl reload vfagent` manages it again", file=sys.stderr)
         return Exit.OK
+    host = replace(host, assume_idle=_assumes_idle(host, address, root))
     state.release(address)  # first, so that a running service leaves the PF alone
     try:
         _run_worker(host, state, address, force=args.force)
@@ -50,6 +54,17 @@ def _find_pf(host: Host, name: str) -> PciAddress:
         if (address := pci_address(name)) in addresses:
             return address
     raise VfagentError(f"{name}: there is no such PF", hint="vfagent list shows those that are there")
+
+
+def _assumes_idle(host: Host, address: PciAddress, root: Path) -> bool:
+    """As the PF's rule says. Without a readable policy nothing is assumed."""
+    try:
+        policy = load(root)
+    except PolicyError:
+        return False
+    pf = observe_pf(host, address)
+    desired = desired_pf(policy, pf, read_identity(root)) if pf else None
+    return desired is not None and desired.assume_idle
 
 
 def _run_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:

@@ -89,10 +89,11 @@ def uses_of(observer: UseObserver, base: str, driver: str | None) -> Seen:
         held = tuple(use for path in disks for use in _disk_uses(observer, path))
         return Seen(entries, uses=uses + held, idle=all(_can_be_asked(observer, path) for path in disks))
     rdma = observer.host.sysfs.names(f"{base}/infiniband") if "infiniband" in entries else []
-    uses += tuple(use for name in rdma for use in _rdma(observer, name))
+    answers = [_rdma(observer, name) for name in rdma]
+    uses += tuple(use for answer in answers for use in answer or ())
     # ib_ipoib makes the netdev of an InfiniBand function, if it is loaded.
-    asked = not rdma or observer.rdma is not None
-    return Seen(entries, uses=uses, idle=asked and "net" not in entries and _is_infiniband(observer.host, base))
+    asked = None not in answers and "net" not in entries
+    return Seen(entries, uses=uses, idle=asked and _is_infiniband(observer.host, base))
 
 
 def _is_infiniband(host: Host, base: str) -> bool:
@@ -123,16 +124,17 @@ def _mediated(entries: frozenset[str]) -> Iterator[Use]:
         yield Use(Evidence.MEDIATED, f"mediated device {name} is on it")
 
 
-def _rdma(observer: UseObserver, name: str) -> Iterator[Use]:
-    if observer.rdma is None:
-        return
-    device = observer.rdma.get(name)
+def _rdma(observer: UseObserver, name: str) -> tuple[Use, ...] | None:
+    """None where the kernel does not say; so of a device that came after the others were read, or was renamed."""
+    device = (observer.rdma or {}).get(name)
     if device is None:
-        return  # it came after the others were read, or was renamed
-    if device.opened:
-        yield Use(Evidence.RDMA, f"a process uses its RDMA device {name}")
-    for service in observer.host.device_users.rdma_services(device.index) or ():
-        yield Use(Evidence.RDMA, f"{service} of the kernel uses its RDMA device {name}")
+        return None
+    opened = (Use(Evidence.RDMA, f"a process uses its RDMA device {name}"),) if device.opened else ()
+    services = observer.host.device_users.rdma_services(device.index)
+    if services is None:
+        return opened or None
+    text = f"of the kernel uses its RDMA device {name}"
+    return (*opened, *(Use(Evidence.RDMA, f"{service} {text}") for service in services))
 
 
 def _uio(host: Host, base: str, driver: str) -> Iterator[Use]:

@@ -9,6 +9,7 @@ import pytest
 from tests.host.tree import Tree
 from tests.unit.cli.trees import PF, POLICY, observed
 from vfagent.cli.main import main
+from vfagent.model.pci import PciAddress
 from vfagent.store.locks import take_lock
 from vfagent.store.state import State
 
@@ -106,6 +107,18 @@ def test_release_is_refused_while_a_vf_is_in_use(command: Any, tree: Tree) -> No
     assert "vf0: a process has it open through vfio-pci" in result.err
     assert len(tree.vfs(PF)) == 2
     assert not State(tree.root).released()
+
+
+def test_release_assumes_idle_where_the_rule_does(command: Any, tree: Tree) -> None:
+    """VFs of a card that is no NIC, on the host's driver: nothing shows whether they are used."""
+    card = PciAddress(tree.add_pf("0000:05:00.0", vfs=2, driver="qat"))
+    for vf in tree.vfs(card):
+        tree.bind(vf, "qatvf")
+    State(tree.root).keep_baseline(observed(tree, card))
+    refused = command("release", card)
+    assert (refused.status, "nothing shows whether it is used" in refused.err) == (5, True)
+    tree.policy(f'{POLICY}[[pf]]\nname = "qat"\nmatch = {{ driver = "qat" }}\nassume_idle = true\n')
+    assert command("release", card).status == 0
 
 
 @pytest.mark.parametrize("words", [["apply"], ["release", "ens1"], ["run"]])

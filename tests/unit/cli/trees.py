@@ -13,7 +13,7 @@ SHADOWED = POLICY + '[[pf]]\nname = "one"\nmatch = { interface = "ens1" }\nvfs =
 ELSEWHERE = '[[pf]]\nname = "elsewhere"\nmatch = { driver = "ice" }\n'
 
 
-def observed(tree: Tree) -> Pf:
-    pf = observe_pf(open_host(tree.root), PF)
+def observed(tree: Tree, address: PciAddress = PF) -> Pf:
+    pf = observe_pf(open_host(tree.root), address)
     assert pf is not None
     return pf
