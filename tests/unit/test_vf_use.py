@@ -113,11 +113,19 @@ def test_a_guest_has_lost_its_vf_once_no_vfio_driver_has_it(*, make: Make, drive
     assert lost_vf(unit, machine.host) is lost
 
 
-@pytest.mark.parametrize(("kind", "driver"), [(QAT, "4xxxvf"), (GPU, "xe"), (NVME, "nvme"), (NIC, "vp-vdpa")])
+@pytest.mark.parametrize(("kind", "driver"), [(QAT, "4xxxvf"), (GPU, "xe"), (NVME, "nvme"), (NIC, "iavf")])
 def test_what_nothing_shows_is_in_use_unless_idle_is_assumed(make: Make, kind: str, driver: str) -> None:
     machine = make(kind, driver)
     assert "nothing shows whether it is used (assume_idle = true permits it)" in (machine.use() or "")
     assert machine.use(assume_idle=True) is None
+
+
+@pytest.mark.parametrize("driver", ["vp-vdpa", "ifcvf"])
+def test_a_vf_on_a_vdpa_driver_is_idle_without_a_vdpa_device(make: Make, driver: str) -> None:
+    machine = make(NIC, driver)
+    assert machine.use() is None
+    vdpa(machine)
+    assert machine.use() == "vDPA device net0 is on it"
 
 
 def test_a_guests_record_counts_whatever_the_driver(make: Make) -> None:

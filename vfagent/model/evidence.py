@@ -10,6 +10,8 @@ VFIO_DRIVER = "vfio-pci"
 # They let a process drive the device; they make nothing of it that the host itself could use.
 UIO_DRIVERS = frozenset({"igb_uio", "uio_pci_generic"})
 IDLE_DRIVERS = frozenset({"pci-stub"})  # it binds a device so that no other driver does
+# They make nothing of a VF but vDPA devices: without one, nothing can use it.
+VDPA_DRIVERS = frozenset({"vp-vdpa", "ifcvf", "octep_vdpa", "alibaba-eni-vdpa", "snet-vdpa-driver"})
 
 
 class Evidence(StrEnum):

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from vfagent.frozen import frozen
 from vfagent.kernel.protocols import Host, RdmaDevice
-from vfagent.model.evidence import IDLE_DRIVERS, UIO_DRIVERS, Evidence, Use, is_vfio
+from vfagent.model.evidence import IDLE_DRIVERS, UIO_DRIVERS, VDPA_DRIVERS, Evidence, Use, is_vfio
 from vfagent.model.printable import printable
 
 _BLOCK = "sys/class/block"
@@ -84,6 +84,8 @@ def uses_of(observer: UseObserver, base: str, driver: str | None) -> Seen:
     uses = (*_away(observer.host, base, entries), *_vdpa(observer, base, entries), *_mediated(entries))
     if driver in UIO_DRIVERS or "uio" in entries:
         return Seen(entries, uses=(*uses, *_uio(observer.host, base, driver)), idle=True)
+    if driver in VDPA_DRIVERS:
+        return Seen(entries, uses=uses, idle=True)
     disks = list(_disks(observer.host, base, entries))
     if disks:
         held = tuple(use for path in disks for use in _disk_uses(observer, path))
