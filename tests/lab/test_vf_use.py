@@ -105,7 +105,7 @@ USERS = {
         "echo 3 >/proc/sys/vm/drop_caches; grep -q kept /srv/file",
         "mounted at /srv",
     ),
-    "swap": User(NVME, "mkswap DISK && swapon DISK", "swapoff DISK", "grep -q DISK /proc/swaps", "swap"),
+    "swap": User(NVME, "mkswap DISK && swapon DISK", "swapoff -a", "grep -q DISK /proc/swaps", "swap"),
     "device mapper": User(
         NVME,
         "dmsetup create kept --table '0 1024 linear DISK 0'",
@@ -122,6 +122,7 @@ def vm(boot_module: Callable[..., VM]) -> VM:
     assert machine.wait_boot() == "running"
     machine.run(MODULES)
     machine.wait_for(f"ls {SYSFS}/{NVME}/nvme/nvme0", 30)  # its driver's probe is asynchronous
+    machine.run(DISKS)
     return machine
 
 
