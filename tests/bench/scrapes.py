@@ -76,7 +76,7 @@ async def _serve_large_pages() -> None:
         return counters.generation
 
     renderer = Renderer(view, generation, tuple)
-    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None)
+    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None, tuple)
     await asyncio.Event().wait()
 
 

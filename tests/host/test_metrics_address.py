@@ -52,6 +52,20 @@ def test_an_address_that_is_added_later_is_served() -> None:
     serving(body, f"192.0.2.1:{PORT}", metrics_public=True)
 
 
+REBOUND = b"GET /metrics HTTP/1.1\r\nHost: rebound.example:9862\r\n\r\n"
+
+
+def test_a_name_that_is_not_the_hosts_is_refused_on_loopback_alone(tmp_path: Path) -> None:
+    async def refused(served: Endpoint) -> None:
+        assert (await ask(REBOUND)).status == 421
+        served.configure(AgentRule(metrics=f"0.0.0.0:{PORT}", metrics_public=True))
+        assert (await ask(REBOUND)).status == 200
+        served.configure(AgentRule(metrics=f"unix:{tmp_path}/socket"))
+        assert (await ask(REBOUND, path=f"{tmp_path}/socket")).status == 200
+
+    serving(refused)
+
+
 def test_a_reload_moves_the_server() -> None:
     async def body(served: Endpoint) -> None:
         before = served.descriptors

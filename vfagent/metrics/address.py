@@ -9,7 +9,7 @@ import stat
 
 from vfagent.errors import VfagentError, errno_text
 
-_QUEUE = 128
+_QUEUE = 1024
 _RECEIVE_BUFFER = 1 << 14  # bytes that the kernel keeps for us; a request is shorter (http.LONGEST_HEAD)
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 
@@ -57,6 +57,13 @@ def _listen_at_port(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    if listener.family == socket.AF_UNIX:
+        return False
+    host = str(listener.getsockname()[0])
+    return host == "::1" or host.startswith("127.")
 
 
 def _socket(family: int) -> socket.socket:

@@ -2,15 +2,20 @@
 """Client connections: limited in number and in time, whatever the client does."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from vfagent.metrics import http
+from vfagent.kernel import socket_diag
+from vfagent.metrics import address, http
 from vfagent.metrics.page import CONTENT_TYPE, Page
+from vfagent.metrics.peers import Peer, peer
+from vfagent.metrics.worker_calls import UnansweredError, worker_call
 from vfagent.process import memory
 
 if TYPE_CHECKING:
@@ -19,7 +24,9 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 64
 READ_S = 5.0
 WRITE_S = 10.0
-_CROWDED_S = 1.0  # how long a client may keep the server waiting while others wait to connect
+# How long a client may keep the server waiting while others wait to connect: less with each that is disconnected.
+_CROWDED_S, _PRESSED_S = 1.0, 0.02
+_LOAD_S = 1.0
 _PIECE = 1 << 15
 _MANY = 8  # parallel clients: their memory is returned to the kernel when all of them are gone
 
@@ -29,10 +36,14 @@ Context = Callable[[], "SSLContext | None"]
 
 @dataclass(slots=True)
 class _Client:
-    """`since`: when the server began to wait for the client; None while the client waits for the server."""
+    """`since`: when the server began to wait for the client; None while the client waits for the server.
+
+    `peer`: whose it is, once that matters.
+    """
 
     socket: socket.socket
     since: float | None
+    peer: Peer | None = None
 
 
 class Server:
@@ -43,11 +54,16 @@ class Server:
         listener: socket.socket,
         page: Callable[[], Awaitable[Page | None]],
         context: Context,
+        keep: Callable[[], tuple[int, ...]],
     ) -> None:
         self.listener = listener
-        self._page, self._context = page, context
+        self._page, self._context, self._keep = page, context, keep
         self._clients: dict[asyncio.Task[None], _Client] = {}
         self._had_many = False
+        # Names in a certificate are the client's to check, and who serves other hosts may be asked by any name.
+        self._only_this_host = context() is None and address.is_loopback(listener)
+        self._patience = _CROWDED_S
+        self._users_known: bool | None = None
         self._accepting = asyncio.create_task(self._accept())
 
     @property
@@ -89,15 +105,41 @@ class Server:
     async def _wait_for_room(self) -> None:
         """Wait until one more may connect; until then, clients wait in the kernel's queue."""
         loop = asyncio.get_running_loop()
+        if len(self._clients) < MOST_CONNECTIONS // 2:
+            self._patience = _CROWDED_S
         while len(self._clients) >= MOST_CONNECTIONS:
-            since = {task: client.since for task, client in self._clients.items() if client.since is not None}
-            slowest = min(since, key=lambda task: since[task], default=None)
-            patience = since[slowest] + _CROWDED_S - loop.time() if slowest else _CROWDED_S
-            await asyncio.wait(self._clients, timeout=max(patience, 0.0), return_when=asyncio.FIRST_COMPLETED)
-            if slowest and patience <= 0:
+            await self._load()
+            slowest = self._slowest()
+            since = self._clients[slowest].since if slowest else None
+            patience = self._patience if since is None else max(since + self._patience - loop.time(), 0.0)
+            await asyncio.wait(self._clients, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)  # for the callbacks of the connections that ended
+            crowded = len(self._clients) >= MOST_CONNECTIONS and slowest in self._clients
+            if crowded and slowest and self._clients[slowest].since == since is not None:
+                self._patience = max(self._patience / 2, _PRESSED_S)
                 slowest.cancel()
                 await asyncio.wait({slowest})
-            await asyncio.sleep(0)  # for the callbacks of the connections that ended
+                await asyncio.sleep(0)
+
+    async def _load(self) -> None:
+        """The first question about a socket's user loads the module tcp_diag, which the event loop cannot wait for."""
+        if self._users_known is None:
+            self._users_known = False
+            with contextlib.suppress(OSError, UnansweredError):
+                self._users_known = await worker_call(socket_diag.answers, close=self._keep(), deadline_s=_LOAD_S)
+
+    def _slowest(self) -> asyncio.Task[None] | None:
+        """Of the clients of whoever has the most connections, the one that keeps the server waiting longest."""
+        for client in self._clients.values():
+            if client.peer is None:
+                client.peer = peer(client.socket, ask=bool(self._users_known))
+        connections = Counter(client.peer for client in self._clients.values())
+        waiting = [task for task, client in self._clients.items() if client.since is not None]
+        return min(waiting, key=lambda task: self._order(task, connections), default=None)
+
+    def _order(self, task: asyncio.Task[None], connections: Mapping[Peer | None, int]) -> tuple[int, float]:
+        client = self._clients[task]
+        return -connections[client.peer], client.since or 0.0
 
     async def _serve(self, client: _Client) -> None:
         writer = None
@@ -128,7 +170,10 @@ class Server:
 
     async def _request(self, reader: asyncio.StreamReader) -> http.Request | http.RefusedRequestError:
         try:
-            return http.parse(await reader.readuntil(b"\r\n\r\n"))
+            request = http.parse(await reader.readuntil(b"\r\n\r\n"))
+            if self._only_this_host:
+                http.check_host(request)
+            return request
         except asyncio.LimitOverrunError:
             return http.RefusedRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except http.RefusedRequestError as refused:

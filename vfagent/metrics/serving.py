@@ -23,12 +23,12 @@ class Serving:
         netdevs: Callable[[], Mapping[str, int]],
         keep: Callable[[], tuple[int, ...]],
     ) -> None:
-        self._status, self._counters = status, counters
+        self._status, self._counters, self._keep = status, counters, keep
         self._traffic = TrafficReader(netdevs, counters.changed, keep)
         self._renderer = Renderer(self._view, lambda: counters.generation, keep)
 
     def server(self, listener: socket.socket, context: Context) -> Server:
-        return Server(listener, self.page, context)
+        return Server(listener, self.page, context, self._keep)
 
     def _view(self) -> View:
         return View(self._status(), self._counters, self._traffic.by_pf)

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests that are accepted, and the responses to the rest."""
 
+import socket
+
 import pytest
 
-from vfagent.metrics.http import RefusedRequestError, Request, index, parse, refusal
+from vfagent.metrics.http import RefusedRequestError, Request, check_host, index, parse, refusal
 
 
 @pytest.mark.parametrize(
     ("head", "request_"),
     [
-        ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", Request("/metrics", gzip=False)),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", Request("/metrics", gzip=False, hosts=("a",))),
         ("GET /metrics HTTP/1.0\r\n\r\n", Request("/metrics", gzip=False)),
         ("GET /metrics?name[]=up HTTP/1.1\r\n\r\n", Request("/metrics", gzip=False)),
         ("GET / HTTP/1.1\r\naccept-encoding: deflate, gzip\r\n\r\n", Request("/", gzip=True)),
@@ -56,3 +58,42 @@ def test_the_index_page_links_to_the_metrics() -> None:
     head, _, body = index().encode().partition(b"\r\n\r\n")
     assert b'href="/metrics"' in body
     assert f"Content-Length: {len(body)}".encode() in head
+
+
+OWN = (
+    "localhost",
+    "LOCALHOST:9862",
+    "localhost.",
+    "a.localhost:9862",
+    "127.0.0.1",
+    "192.0.2.1:80",
+    "[::1]",
+    "[::1]:9862",
+)
+FOREIGN = (
+    "evil.example",
+    "evil.example:9862",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "",
+    "[::1",
+    "::1",
+    "a",
+)
+
+
+@pytest.mark.parametrize("host", [*OWN, "node7", "node7.example.net:9862"])
+def test_a_request_to_an_address_or_own_name_is_accepted(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Node7.example.net")
+    check_host(parse(f"GET /metrics HTTP/1.1\r\nhOst:  {host} \r\n\r\n".encode()))
+    check_host(parse(b"GET /metrics HTTP/1.0\r\n\r\n"))
+
+
+@pytest.mark.parametrize("host", [*FOREIGN, "node7.evil.example", "node8"])
+def test_a_request_to_another_hosts_name_is_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "node7.example.net")
+    for fields in (f"Host: {host}", f"Host: localhost\r\nHost: {host}"):
+        with pytest.raises(RefusedRequestError) as caught:
+            check_host(parse(f"GET /metrics HTTP/1.1\r\n{fields}\r\n\r\n".encode()))
+        assert caught.value.status == 421
+        assert b"ask by the address" in refusal(caught.value).encode()
