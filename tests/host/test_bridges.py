@@ -124,7 +124,7 @@ def test_a_problem_of_a_bridge_is_reported_until_it_is_solved(host: Host) -> Non
         logged: list[tuple[str, ...]] = []
         bridge_monitor = HostBridges(host, lambda: logged.append(bridge_monitor.report.problems))
         bridge_monitor.set_policy(WITH_RULE)
-        await until(lambda: logged == [("br0: exists already, but is a veth, not a bridge",)])
+        await until(lambda: logged == [("br0 exists already, but is a veth, not a bridge; name another bridge",)])
         ip("link", "del", "br0")
         bridge_monitor.reconcile_soon()
         await until(lambda: logged[1:] == [()])

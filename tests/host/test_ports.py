@@ -18,7 +18,7 @@ from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
-from vfagent.plan.network_steps import CreateVlan
+from vfagent.plan.network_steps import CreateVlan, DeleteLink, LinkChange, SetLink, SetRepresentor
 from vfagent.reconcile.execute import execute
 from vfagent.store.move_journal import MoveJournal
 
@@ -65,3 +65,60 @@ def test_beside_other_macvlans_a_vlan_interface_is_asked_for(host: Host) -> None
     ip("link", "add", "link", "ens1", "name", "container0", "type", "macvlan", "mode", "bridge")
     with suppress(StepError):
         execute(create_vlan(), host)
+
+
+JOIN = LinkChange(bridge="br0")
+TAKEN = "p0 is a port of br-x, a bridge, and vfagent did not put it there"
+
+
+def port_of_another_bridge() -> int:
+    """p0, which vfagent made, and somebody has put into br-x since it was observed."""
+    index = add_veth("p0", "far")
+    for bridge in ("br0", "br-x"):
+        ip("link", "add", bridge, "type", "bridge")
+    ip("link", "set", "p0", "alias", "vfagent", "master", "br-x")
+    return index
+
+
+@pytest.mark.parametrize("change", [JOIN, LinkChange(bridge="")], ids=["to another bridge", "out"])
+def test_a_vlan_interface_is_not_taken_out_of_a_bridge_of_another_program(host: Host, change: LinkChange) -> None:
+    step = SetLink(PF, "p0", port_of_another_bridge(), change)
+    with pytest.raises(RefusedError, match=TAKEN):
+        execute(step, host)
+    assert link("p0")["master"] == "br-x"
+
+
+def test_a_representor_is_not_taken_out_of_a_bridge_of_another_program(host: Host) -> None:
+    step = SetRepresentor(PF, 0, "p0", port_of_another_bridge(), JOIN)
+    with pytest.raises(RefusedError, match=TAKEN):
+        execute(step, host)
+    assert link("p0")["master"] == "br-x"
+
+
+def test_a_vlan_interface_in_a_bridge_of_another_program_is_not_removed(host: Host) -> None:
+    step = DeleteLink(PF, "p0", port_of_another_bridge())
+    with pytest.raises(RefusedError, match=TAKEN):
+        execute(step, host)
+    assert link("p0")["master"] == "br-x"
+
+
+def test_a_port_leaves_the_bridge_that_vfagent_put_it_into(host: Host) -> None:
+    index = port_of_another_bridge()
+    execute(SetLink(PF, "p0", index, JOIN, leaves="br-x"), host)
+    assert link("p0")["master"] == "br0"
+    execute(SetLink(PF, "p0", index, LinkChange(bridge=""), leaves="br0"), host)
+    assert "master" not in link("p0")
+
+
+def test_a_port_leaves_a_bridge_that_vfagent_made(host: Host) -> None:
+    index = port_of_another_bridge()
+    ip("link", "set", "br-x", "alias", "vfagent")
+    execute(SetLink(PF, "p0", index, JOIN), host)
+    assert link("p0")["master"] == "br0"
+
+
+def test_nothing_joins_an_interface_that_became_no_bridge(host: Host) -> None:
+    index = add_veth("p0", "br0")
+    ip("link", "set", "p0", "alias", "vfagent")
+    with pytest.raises(RefusedError, match="br0 exists already, but is a veth, not a bridge"):
+        execute(SetLink(PF, "p0", index, JOIN), host)

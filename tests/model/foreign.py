@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tests.model.devices import NAMELESS, UNTOUCHED, VFIO_DRIVERS, PfDevice, VfDevice
 from tests.model.kernel import Kernel
+from vfagent.model.network import Link
 from vfagent.model.vf_settings import Vlan
 
 
@@ -92,6 +93,27 @@ def moves_netdev_back(kernel: Kernel, vf: VfDevice) -> None:
     if vf.away:
         vf.away = False
         vf.netdev = kernel.add_netdev(f"{vf.address}n", vf.settings.mac or "")
+
+
+MASTERS = {"bond": "bond0", "bridge": "vmbr0", "openvswitch": "ovs-system"}
+
+
+def takes_port(kernel: Kernel, name: str, kind: str) -> None:
+    """Another program makes an interface a port of its bond, its bridge, or Open vSwitch."""
+    links = kernel.links
+    master = links.named(MASTERS[kind]) or links.add(Link(MASTERS[kind], 0, kind=kind, admin_up=True))
+    if netdev := kernel.netdevs.get(name):
+        netdev.master = master.name
+    elif link := links.created.get(name):
+        links.created[name] = replace(link, master=master.ifindex)
+        links.joined.pop(link.ifindex, None)
+
+
+def frees_port(kernel: Kernel, name: str) -> None:
+    if netdev := kernel.netdevs.get(name):
+        netdev.master = None
+    elif link := kernel.links.created.get(name):
+        kernel.links.created[name] = replace(link, master=None)
 
 
 def unplugs(kernel: Kernel, pf: PfDevice) -> None:

@@ -28,6 +28,7 @@ class Links:
         self.journal: dict[str, Move] = {}  # outlives a process
         self.borrowed: dict[str, Borrowed] = {}  # outlives a process
         self.reachable: set[tuple[str, str]] = set()  # (interface, address)
+        self.joined: dict[int, int] = {}  # port -> master, where vfagent made it a port
 
     def named(self, name: str) -> Link | None:
         if name in self.created:
@@ -46,6 +47,13 @@ class Links:
         if link is None:
             raise OSError(errno.ENODEV, "no such link")
         return link
+
+    def foreign_owner(self, ifindex: int) -> Link | None:
+        """Of a port that another program made one."""
+        master = self.at(ifindex).master
+        if master is None or self.joined.get(ifindex) == master:
+            return None
+        return None if self.at(master).managed else self.at(master)
 
     def uppers(self, ifindex: int) -> list[str]:
         """VLAN interfaces on it, and its bridge or bond, as far as it is one of these links."""

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from tests.model.effects import Effect, Kind
 from tests.model.kernel import Kernel
 from tests.model.network import Links
+from tests.model.never import Violation
 from vfagent.kernel.neighbours import FdbEntry
 from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Borrowed, Link, Move, Route, VlanTag
 
@@ -36,7 +37,12 @@ class NetworkView:
         return self._links.addresses()
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
-        self._do(Kind.LINK, name, f"add {tag}", lambda: self._links.add_vlan(name, parent, tag, UNMARKED_GROUP))
+        def carry() -> None:
+            if self._links.at(parent).master:
+                raise Violation(f"{name} takes the frames of {tag} from whoever has {self._name(parent)}")
+            self._links.add_vlan(name, parent, tag, UNMARKED_GROUP)
+
+        self._do(Kind.LINK, name, f"add {tag}", carry)
 
     def add_bridge(self, name: str) -> None:
         self._do(Kind.LINK, name, "add bridge", lambda: self._links.add_bridge(name, UNMARKED_GROUP))
@@ -52,7 +58,10 @@ class NetworkView:
             if mtu is not None:
                 self._links.change(ifindex, mtu=mtu)
             if master is not None:
+                if self._links.at(ifindex).master != master:
+                    self._stays(ifindex)
                 self._links.change(ifindex, master=master or None)
+                self._links.joined[ifindex] = master
             if up:
                 self._links.bring_up(ifindex)
 
@@ -62,7 +71,15 @@ class NetworkView:
         self._do(Kind.LINK, self._name(ifindex), f"filter {on}", lambda: self._links.change(ifindex, vlan_filtering=on))
 
     def delete(self, ifindex: int) -> None:
-        self._do(Kind.LINK, self._name(ifindex), "delete", lambda: self._links.delete(ifindex))
+        def carry() -> None:
+            self._stays(ifindex)
+            self._links.delete(ifindex)
+
+        self._do(Kind.LINK, self._name(ifindex), "delete", carry)
+
+    def _stays(self, ifindex: int) -> None:
+        if owner := self._links.foreign_owner(ifindex):
+            raise Violation(f"{self._name(ifindex)} is taken from {owner.name}")
 
     def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
         carry = lambda: self._links.add_address(ifindex, address, managed=managed)  # noqa: E731

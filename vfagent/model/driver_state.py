@@ -36,6 +36,7 @@ class DriverState:
     fdb_refusal: str = ""  # why the card refused an entry in this reconcile: the next one tries again
     wire: frozenset[str] = frozenset()  # neighbours of the host that a bridge above the PF had on the wire
     brought_up: bool = False  # vfagent set the PF up
+    joined: frozenset[tuple[str, str]] = frozenset()  # (port, foreign bridge): ports that vfagent put into it
     addressed: bool = False  # a VLAN interface on it had addresses: they can outlive it, on a foreign bridge
     unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none
     most_vfs: int | None = None  # number of VFs the driver created when more were requested
@@ -43,11 +44,12 @@ class DriverState:
 
     def for_pf(self, pf: Pf) -> "DriverState":
         """This state if it is valid for the PF as it is now, else an empty one, but for the drivers of unbound VFs: a
-        change of the eswitch mode, for which they were unbound, may have replaced the netdev."""
+        change of the eswitch mode, for which they were unbound, may have replaced the netdev. What was put into a
+        bridge is known by its name."""
         ifindex, carrier = (pf.netdev.ifindex, pf.netdev.carrier) if pf.netdev else (None, None)
         if (self.driver, self.ifindex) == (pf.driver, ifindex):
             return self._observed(pf.eswitch or self.eswitch, carrier=carrier)
-        empty = DriverState(driver=pf.driver, ifindex=ifindex, unbound=self.unbound)
+        empty = DriverState(driver=pf.driver, ifindex=ifindex, unbound=self.unbound, joined=self.joined)
         return replace(empty, eswitch=pf.eswitch, carrier=carrier)
 
     def _observed(self, eswitch: str | None, *, carrier: bool | None) -> "DriverState":

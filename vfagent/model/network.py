@@ -163,5 +163,10 @@ class HostNetwork:
     bond_backup: bool = False  # the PF is a bond's port through which the bond receives nothing now
     new_link_ipv6: Ipv6Conf | None = None  # what a new link begins with; None without IPv6
 
+    joined: frozenset[tuple[str, str]] = frozenset()  # (port, foreign bridge): ports that vfagent put into it
+
     def named(self, name: str | None) -> Link | None:
         return next((link for link in self.links if link.name == name), None)
+
+    def at(self, ifindex: int | None) -> Link | None:
+        return next((link for link in self.links if link.ifindex == ifindex), None)

@@ -21,7 +21,7 @@ from vfagent.plan.network_steps import (
     MarkLink,
     SetLink,
 )
-from vfagent.plan.ports import receiver_of, takes, would_take
+from vfagent.plan.ports import foreign_owner, no_bridge, receiver_of, stays, takes, would_take
 from vfagent.plan.vf import Deferred, ParallelGroup, Planned, Problem
 
 
@@ -74,11 +74,16 @@ def _stale(desired: DesiredPf, pf: Pf, network: HostNetwork) -> Iterator[Item]:
     for link in network.links:
         on_this_pf = pf.netdev is not None and link.lower == pf.netdev.ifindex and link.kind == "vlan"
         if on_this_pf and link.managed and link.name not in wanted:
-            yield _removal(link, pf.address, "not in the policy")
+            yield _removal(link, pf.address, "not in the policy", network)
 
 
-def _removal(link: Link, pf: PciAddress, reason: str) -> Item:
-    step = DeleteLink(pf, link.name, link.ifindex)
+def _removal(link: Link, pf: PciAddress, reason: str, network: HostNetwork, bridge: str | None = None) -> Item:
+    """`bridge`: the one that its rule names, into which it comes again."""
+    master = network.at(link.master)
+    step = DeleteLink(pf, link.name, link.ifindex, master.name if master else None)
+    joined = network.joined | ({(link.name, bridge)} if bridge else set())
+    if owner := foreign_owner(link.name, master, joined):
+        return Deferred(step, reason, stays(link.name, owner))
     return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
 
 
@@ -92,7 +97,7 @@ def plan_bridge(desired: DesiredBridge, pf: PciAddress, network: HostNetwork, *,
         yield from _set(desired.name, None, change, pf, "a new bridge")
         yield from _set(desired.name, None, LinkChange(mtu=desired.mtu, up=True), pf, "a new bridge")
     elif bridge.kind != "bridge":
-        yield f"{desired.name}: exists already, but is {_kind(bridge)}, not a bridge"
+        yield no_bridge(bridge)
     elif bridge.managed:
         yield from _marked(bridge, pf)
         yield from _closed(bridge, pf, ipv6=ipv6)
@@ -117,7 +122,7 @@ def _vlan_interface(
         yield _Waits(f"{wanted.name}: bridge {wanted.bridge} does not exist, and no [[bridge]] rule creates it")
         return
     if bridge and bridge.kind != "bridge":
-        yield f"{wanted.name}: {bridge.name} is {_kind(bridge)}, not a bridge"
+        yield f"{wanted.name}: {no_bridge(bridge)}"
         return
     if bridge and not (bridge.managed or bridge.admin_up):
         yield _Waits(f"{wanted.name}: bridge {bridge.name} is down and foreign; its owner must bring it up")
@@ -154,7 +159,7 @@ def _interface_items(
         # The reconcile of that PF removes it, where no rule wants it there any more.
         yield on_another_pf(wanted.name)
     elif link.managed:
-        removal = _removal(link, pf.address, f"found {link.vlan or _kind(link)}")
+        removal = _removal(link, pf.address, f"found {link.vlan or _kind(link)}", network, wanted.bridge)
         yield removal
         if isinstance(removal, Planned):
             yield from _new_interface(wanted, pf, netdev, network, "recreated")
@@ -196,14 +201,23 @@ def _interface_changes(
     mtu = min(wanted.mtu or netdev.mtu, netdev.mtu)  # the next round raises it further, once the PF's MTU is raised
     if link.mtu != mtu:
         yield from _set(link.name, link.ifindex, LinkChange(mtu=mtu), pf.address, f"found {link.mtu}")
-    bridge = network.named(wanted.bridge)
-    if wanted.bridge and (bridge is None or link.master != bridge.ifindex):
-        reason = "found no master" if link.master is None else "found another master"
-        yield from _set(link.name, link.ifindex, LinkChange(bridge=wanted.bridge), pf.address, reason)
-    elif not wanted.bridge and link.master is not None:
-        yield from _set(link.name, link.ifindex, LinkChange(bridge=""), pf.address, "found a master")
+    yield from _membership(wanted.bridge, link, pf.address, network)
     if not link.admin_up:
         yield from _set(link.name, link.ifindex, LinkChange(up=True), pf.address, "found down")
+
+
+def _membership(wanted: str | None, link: Link, pf: PciAddress, network: HostNetwork) -> Iterator[Item]:
+    bridge, master = network.named(wanted), network.at(link.master)
+    if (wanted is None and link.master is None) or (bridge is not None and link.master == bridge.ifindex):
+        return
+    if wanted is None and master is not None and master.kind == "vrf":
+        return  # addresses work there
+    reason = "found a master" if wanted is None else "found another master" if link.master else "found no master"
+    step = SetLink(pf, link.name, link.ifindex, LinkChange(bridge=wanted or ""), master.name if master else None)
+    if owner := foreign_owner(link.name, master, network.joined):
+        yield Deferred(step, reason, stays(link.name, owner))
+    else:
+        yield Planned(step, reason)
 
 
 def _foreign(wanted: DesiredVlanInterface, link: Link, network: HostNetwork) -> Iterator[Item]:

@@ -71,7 +71,10 @@ class LinkChange:
 
 @frozen
 class SetLink(StepFacts):
-    """Change a link. `ifindex` is None for a link that the same plan creates."""
+    """Change a link. `ifindex` is None for a link that the same plan creates.
+
+    `leaves`, here and below, is what the link is a port of and may be taken out of; None: it is no port.
+    """
 
     KEY = ("name", "change")
     CHANGES = "link"
@@ -80,6 +83,7 @@ class SetLink(StepFacts):
     name: str
     ifindex: int | None
     change: LinkChange
+    leaves: str | None = None
 
     def describe(self) -> str:
         return f"set {self.name} {_describe_change(self.change)}"
@@ -116,6 +120,7 @@ class SetRepresentor(StepFacts):
     name: str
     ifindex: int
     change: LinkChange
+    leaves: str | None = None
 
     def describe(self) -> str:
         return f"set {self.name}, representor of {self.pf}/vf{self.index}, {_describe_change(self.change)}"
@@ -149,6 +154,7 @@ class DeleteLink(StepFacts):
     pf: PciAddress
     name: str
     ifindex: int
+    leaves: str | None = None
 
     def describe(self) -> str:
         return f"remove {self.name}"

@@ -154,14 +154,15 @@ def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverSta
     network, hwmode = plan_network(desired, pf), plan_hwmode(desired, pf, driver_state, _blocker(desired, pf))
     entries, fdb_notes = plan_fdb(desired, pf, driver_state, quirks_of(pf.driver))
     mode = (hwmode,) if isinstance(hwmode, Planned) else ()
-    groups = (mode, *network.groups, plan_representors(desired, pf), entries)
+    ports, unmoved = plan_representors(desired, pf)
+    groups = (mode, *network.groups, ports, entries)
     deferred = network.deferred + ((hwmode,) if isinstance(hwmode, Deferred) else ())
     return replace(
         plan,
         independent=tuple(group for group in groups if group),
         deferred=plan.deferred + deferred,
         waiting=plan.waiting + network.waiting,
-        problems=plan.problems + network.problems + autoconf_problems(pf, driver_state),
+        problems=plan.problems + network.problems + unmoved + autoconf_problems(pf, driver_state),
         notes=plan.notes + fdb_notes + autoconf_notes(pf, driver_state),
         lacking=(
             *map(str, network.problems),

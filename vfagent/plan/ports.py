@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who receives the frames of an interface in its place: its bond, bridge or the like, or a macvtap in passthru. Pure.
+"""Whose port an interface is: of a bond, a bridge or the like, or below a macvtap in passthru mode. Pure.
 
 A VLAN interface on such a port takes the frames of its VLAN from whoever has the port:
 __netif_receive_skb_core() calls vlan_do_receive() before the port's rx_handler, and whoever waits for that VLAN above
@@ -61,3 +61,24 @@ def instead(port: str, tag: VlanTag, receiver: Link) -> str:
 def _name(receiver: Link) -> str:
     """Open vSwitch shows none of its bridges as the master, but its datapath, ovs-system."""
     return "Open vSwitch" if receiver.kind == "openvswitch" else receiver.name
+
+
+def foreign_owner(port: str, master: Link | None, joined: frozenset[tuple[str, str]]) -> Link | None:
+    """Whom this port is not to be taken from. A VRF has no ports that it would lose frames with."""
+    if master is None or master.kind in _WITHOUT_FRAMES or (port, master.name) in joined:
+        return None
+    return None if master.kind == "bridge" and master.managed else master
+
+
+def stays(port: str, owner: Link) -> str:
+    """Why a port is neither moved nor removed."""
+    way_out = f"ovs-vsctl del-port {port}" if owner.kind == "openvswitch" else f"ip link set {port} nomaster"
+    return f"{port} {belongs(owner)}, and vfagent did not put it there ({way_out} takes it out)"
+
+
+def no_bridge(link: Link) -> str:
+    """What is wrong with an interface that a rule names as a bridge."""
+    if link.kind == "openvswitch":
+        return f"{link.name} is Open vSwitch's, not a Linux bridge; add ports to it with ovs-vsctl"
+    what = f"{link.vlan} on ifindex {link.lower}" if link.vlan else f"a {link.kind or 'plain interface'}"
+    return f"{link.name} exists already, but is {what}, not a bridge; name another bridge"

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
-from vfagent.model.network import Representor
+from vfagent.model.network import HostNetwork, Link, Representor
 from vfagent.model.vf_settings import Attribute
 from vfagent.plan.autoconf import plan_autoconf
 from vfagent.plan.network_steps import LinkChange, SetEswitch, SetHwmode, SetRepresentor
+from vfagent.plan.ports import foreign_owner, no_bridge, stays
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import SetNumvfs, Step, UnbindDriver
-from vfagent.plan.vf import Deferred, Planned, Problem
+from vfagent.plan.vf import Deferred, ParallelGroup, Planned, Problem
 
 
 def wanted_eswitch(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> str | None:
@@ -77,32 +78,35 @@ def plan_hwmode(
     return Deferred(step, reason, blocker) if blocker else Planned(step, reason)
 
 
-def plan_representors(desired: DesiredPf, pf: Pf) -> tuple[Planned, ...]:
-    """Up, so that their VFs have traffic at all, and in the bridge that the policy names."""
+def plan_representors(desired: DesiredPf, pf: Pf) -> tuple[ParallelGroup, tuple[Problem, ...]]:
+    """Up, so that their VFs have traffic at all, and in the bridge that the policy names, unless they are elsewhere."""
     bridges = {vf.index: vf.bridge for vf in desired.vfs}
-    representors = pf.network.representors if pf.network else ()
-    closed = (
-        planned
-        for representor in representors
+    network = pf.network or HostNetwork()
+    items = [
+        item
+        for representor in network.representors
         if representor.index in bridges
-        for planned in plan_autoconf(pf.address, representor.name, representor.ifindex, representor.ipv6)
-    )
-    changes = (
-        (representor, _representor_change(representor, bridges[representor.index]))
-        for representor in representors
-        if representor.index in bridges
-    )
-    return *closed, *(
-        Planned(
-            SetRepresentor(pf.address, representor.index, representor.name, representor.ifindex, change),
-            f"found {'up' if representor.admin_up else 'down'}, "
-            f"{f'master {representor.master}' if representor.master else 'no master'}",
-        )
-        for representor, change in changes
-        if change != LinkChange()
-    )
+        for item in _representor(representor, bridges[representor.index], pf, network)
+    ]
+    steps = tuple(item for item in items if isinstance(item, Planned))
+    return steps, tuple(item for item in items if isinstance(item, Problem))
 
 
-def _representor_change(representor: Representor, bridge: str | None) -> LinkChange:
-    up = None if representor.admin_up else True
-    return LinkChange(up=up, bridge=bridge if bridge and representor.master != bridge else None)
+def _representor(
+    representor: Representor, bridge: str | None, pf: Pf, network: HostNetwork
+) -> Iterator[Planned | Problem]:
+    name, master, target = representor.name, representor.master, network.named(bridge)
+    joins = bridge if bridge and master != bridge else None
+    owner = foreign_owner(name, network.named(master) or (Link(master, 0) if master else None), network.joined)
+    if target is not None and target.kind != "bridge":
+        yield Problem(no_bridge(target), representor.index)
+        joins = None
+    elif joins and owner:
+        yield Problem(f"{stays(name, owner)}; it is to be a port of {bridge}", representor.index)
+        joins = None
+    yield from plan_autoconf(pf.address, name, representor.ifindex, representor.ipv6)
+    change = LinkChange(up=None if representor.admin_up else True, bridge=joins)
+    if change != LinkChange():
+        reason = f"found {'up' if representor.admin_up else 'down'}, {f'master {master}' if master else 'no master'}"
+        step = SetRepresentor(pf.address, representor.index, name, representor.ifindex, change, master)
+        yield Planned(step, reason)

@@ -58,9 +58,11 @@ def record_result(driver_state: DriverState, step: Step, result: StepResult) -> 
             return replace(driver_state, addressed=True)
         case AddFdb() | RemoveFdb():
             return _with_entry(driver_state, step, result)
+        case SetLink() | SetRepresentor() | DeleteLink():
+            return _with_port(driver_state, step)
         case (
             SetAutoprobe() | SetMtu() | BindDriver() | UnbindDriver()
-            | CreateVlan() | CreateBridge() | MarkLink() | SetLink() | SetRepresentor() | DeleteLink()
+            | CreateVlan() | CreateBridge() | MarkLink()
             | RemoveAddress() | RollBackMove() | SetEswitch() | SetHwmode() | SetAutoconf()
         ):  # fmt: skip
             return driver_state
@@ -85,6 +87,14 @@ def _with_entry(driver_state: DriverState, step: FdbStep, result: StepResult) ->
             assert_never(step)
 
 
+def _with_port(driver_state: DriverState, step: SetLink | SetRepresentor | DeleteLink) -> DriverState:
+    bridge = "" if isinstance(step, DeleteLink) else step.change.bridge
+    if bridge is None:
+        return driver_state
+    others = frozenset(pair for pair in driver_state.joined if pair[0] != step.name)
+    return replace(driver_state, joined=others | {(step.name, bridge)} if bridge else others)
+
+
 def _over(new: VfSettings, old: VfSettings) -> VfSettings:
     values = {field.name: value for field in fields(new) if (value := getattr(new, field.name)) is not None}
     return replace(old, **values)
@@ -94,14 +104,18 @@ def before_steps(driver_state: DriverState, observed: Observed) -> DriverState:
     """The driver state to store before the first step, so that it is right after a kill at any time.
 
     What was set on VFs that are about to be replaced is forgotten, so that it does not count for the new ones. FDB
-    entries that are about to be added are vfagent's own: the kernel does not say who made an entry. VFs that keep their
-    driver are bound again to what they had, and new ones to their host driver.
+    entries that are about to be added are vfagent's own, and so are ports that are about to join a bridge: the kernel
+    does not say who made an entry or a port. VFs that keep their driver are bound again to what they had, and new ones
+    to their host driver.
     """
     steps = [planned.step for planned in observed.plan.steps]
     if driver_state.applied and any(isinstance(step, SetNumvfs) for step in steps):
         driver_state = driver_state.without_vfs()
     if unbound := _about_to_be_unbound(observed):
         driver_state = replace(driver_state, unbound=driver_state.unbound | unbound)
+    joining = (step for step in steps if isinstance(step, SetLink | SetRepresentor))
+    if ports := {(step.name, step.change.bridge) for step in joining if step.change.bridge} - driver_state.joined:
+        driver_state = replace(driver_state, joined=driver_state.joined | ports)
     added = {step.mac for step in steps if isinstance(step, AddFdb)}
     return replace(driver_state, fdb=driver_state.fdb | added) if added - driver_state.fdb else driver_state
 

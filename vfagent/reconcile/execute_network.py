@@ -31,7 +31,7 @@ from vfagent.plan.network_steps import (
     SetLink,
     SetRepresentor,
 )
-from vfagent.plan.ports import receiver_of, would_take
+from vfagent.plan.ports import foreign_owner, no_bridge, receiver_of, stays, would_take
 from vfagent.plan.steps import Step
 from vfagent.reconcile.execute_autoconf import set_autoconf
 from vfagent.reconcile.kernel_errors import explain, fail
@@ -82,6 +82,7 @@ def _change_link(step: LinkStep, host: Host) -> None:
         case DeleteLink():
             link = host.network.link(step.name)
             if link and link.ifindex == step.ifindex and _managed(step, link):
+                _refuse_if_taken(step, link, step.leaves, host)
                 _ask(step, lambda: network.delete(step.ifindex), harmless=(errno.ENODEV,))
         case SetLink():
             _set_link(step, _managed(step, _present(step, step.name, step.ifindex, host)), host)
@@ -140,12 +141,24 @@ def _set_link(step: SetLink | SetRepresentor, link: Link, host: Host) -> None:
         bridge = host.network.link(change.bridge) if change.bridge else None
         if change.bridge and bridge is None:
             fail(step, errno.ENODEV)
+        if bridge and bridge.kind != "bridge":
+            raise RefusedError(f"{step.pf}: cannot {step.describe()}: {no_bridge(bridge)}")
         master = bridge.ifindex if bridge else 0
+        if master != link.master:
+            _refuse_if_taken(step, link, step.leaves, host)
     if change.vlan_filtering is not None:
         on = change.vlan_filtering
         _ask(step, lambda: host.network.set_vlan_filtering(link.ifindex, on=on))
     if (change.mtu, change.up, master) != (None, None, None):
         _ask(step, lambda: host.network.set_link(link.ifindex, mtu=change.mtu, up=change.up, master=master))
+
+
+def _refuse_if_taken(step: Step, link: Link, leaves: str | None, host: Host) -> None:
+    """Another program may have made it a port since it was observed: of a bond, say, or of Open vSwitch."""
+    master = host.network.link(link.master) if link.master else None
+    known = frozenset({(link.name, leaves)}) if leaves else frozenset[tuple[str, str]]()
+    if owner := foreign_owner(link.name, master, known):
+        raise RefusedError(f"{step.pf}: cannot {step.describe()}: {stays(link.name, owner)}")
 
 
 def _change_address(step: AddAddress | RemoveAddress, host: Host) -> None:

@@ -45,6 +45,7 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
     if not (managed or kept or switchdev or wanted or moved or above):
         return pf
     network = with_links_autoconf(host, driver_state, _network(host, pf, desired, managed, above))
+    network = replace(network, joined=driver_state.joined)
     return replace(pf, network=with_fdb(host, netdev, network, above, driver_state))
 
 
@@ -69,9 +70,14 @@ def _network(host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], 
         names |= set(names_above(host, pf.netdev.name))  # a macvtap in passthru mode
     if desired and pf.netdev.master:
         names.add(pf.netdev.master)
+    representors = _representors(host, pf) if pf.eswitch == "switchdev" else ()
+    names |= {representor.master for representor in representors if representor.master}
     links = {link.ifindex: link for name in sorted(names) if (link := host.network.link(name))} | dict(above)
     for ifindex in _address_owners(desired, addresses):
         if ifindex not in links and (link := host.network.link(ifindex)):
+            links[ifindex] = link
+    for ifindex in {link.master for link in links.values() if link.managed and link.master} - set(links):
+        if link := host.network.link(ifindex):
             links[ifindex] = link
     ways = host.rtnl.management()
     leaving = _leaving(desired, borrowed)
@@ -79,7 +85,7 @@ def _network(host: Host, pf: Pf, desired: DesiredPf | None, managed: list[str], 
         links=tuple(_complete(host, link, addresses, ways, leaving) for link in links.values()),
         moves=moves,
         borrowed=borrowed,
-        representors=_representors(host, pf) if pf.eswitch == "switchdev" else (),
+        representors=representors,
     )
 
 
@@ -89,6 +95,7 @@ def _named(desired: DesiredPf | None) -> Iterable[str]:
             name for name in (vlan_interface.name, vlan_interface.bridge, vlan_interface.take_addresses_from) if name
         )
     yield from (bridge.name for bridge in (desired.bridges if desired else ()))
+    yield from (vf.bridge for vf in (desired.vfs if desired else ()) if vf.bridge)
 
 
 def _address_owners(desired: DesiredPf | None, addresses: Mapping[int, tuple[Address, ...]]) -> list[int]:

@@ -54,7 +54,8 @@ def _present(address: PciAddress, host: Host) -> Pf:
 
 
 def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, state: State, emit: Emit) -> None:
-    driver_state = DriverState(fdb=state.driver_state(address).fdb)
+    known = state.driver_state(address)
+    driver_state = DriverState(fdb=known.fdb, joined=known.joined)
     for number in range(1, MOST_ROUNDS + 1):
         desired = as_desired(baseline.pf)
         pf = _with_own_network(host, _present(address, host), desired, driver_state)
