@@ -15,6 +15,7 @@ from vfagent.reconcile.kernel_errors import fail, write
 from vfagent.reconcile.observe import DEVICES, observe_pf, observe_vf
 
 DRIVERS_PROBE = "sys/bus/pci/drivers_probe"
+DRIVERS = "sys/bus/pci/drivers"
 
 
 def bind(step: BindDriver, host: Host, *, force: bool) -> None:
@@ -107,8 +108,8 @@ def _probe_host_driver(step: BindDriver, host: Host) -> None:
 
 def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
     text = f"{step.pf}: cannot {step.describe()}: it is bound to {now or 'nothing'} afterwards"
-    if step.driver and not host.sysfs.exists(f"sys/bus/pci/drivers/{step.driver}"):
-        raise StepError(f"{text}: no driver {step.driver} is loaded", hint=f"modprobe {step.driver}")
+    if step.driver and not host.sysfs.exists(f"{DRIVERS}/{step.driver}"):
+        raise StepError(f"{text}: no driver {step.driver} is loaded", hint=_other_name(step.driver, host))
     if not host.sysfs.exists(f"{DEVICES}/{step.address}/vendor"):
         fail(step, errno.ENODEV)
     if host.sysfs.link(f"{DEVICES}/{step.address}/iommu_group") is None:
@@ -120,6 +121,14 @@ def _explain_unbound(step: BindDriver, host: Host, now: str | None) -> NoReturn:
     raise StepError(
         text, hint="the kernel log says why the driver's probe failed: journalctl -k -g " + str(step.address)
     )
+
+
+def _other_name(driver: str, host: Host) -> str:
+    """A driver may be named otherwise than its module: vp-vdpa of vp_vdpa, hisi-acc-vfio-pci of hisi_acc_vfio_pci."""
+    alike = (name for name in host.sysfs.names(DRIVERS) if name.replace("-", "_") == driver.replace("-", "_"))
+    if name := next(alike, None):
+        return f'driver = "{name}" in the rule: the kernel\'s driver is named so'
+    return f"modprobe {driver}"
 
 
 def leave_driver(step: UnbindDriver, host: Host, *, force: bool) -> None:
