@@ -27,6 +27,7 @@ class PfDriver:
     all_or_none: bool = False  # creates totalvfs, whatever it is asked for, and returns success
     settings_need_up: int = 0  # what a setting of a VF returns while the netdev is down
     rate_needs_carrier: bool = False
+    takes_no_mac: bool = True  # a MAC of zeros, which takes the VF's own away
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
     is_nic: bool = True
@@ -60,7 +61,8 @@ MLX5 = PfDriver(
 BNXT = PfDriver("bnxt_en", "bnxt_en", refuses={Attribute.VLAN_PROTOCOL: errno.EPROTONOSUPPORT}, vfs_need_up=True)
 I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
 SILENT = PfDriver("silent", "silentvf", unreported=frozenset({Attribute.TRUST, Attribute.SPOOF_CHECK}))
-BNX2X = PfDriver("bnx2x", "bnx2x", vfs_need_up=True, down_errno=errno.EINVAL)
+# bnx2x_set_vf_mac: is_valid_ether_addr
+BNX2X = PfDriver("bnx2x", "bnx2x", vfs_need_up=True, down_errno=errno.EINVAL, takes_no_mac=False)
 FEW = PfDriver("few", "fewvf", most_vfs=2)
 NEEDS_UP = PfDriver("needs_up", "needs_upvf", settings_need_up=errno.EAGAIN)  # as otx2_set_vf_vlan; not in our quirks
 ALL = PfDriver("all", "allvf", reports=False, is_nic=False, all_or_none=True, silent_use=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
-from tests.model.devices import NetDevice, PfDevice, VfDevice
+from tests.model.devices import NO_MAC, NetDevice, PfDevice, VfDevice
 from tests.model.kernel import Kernel, refuse
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 
@@ -155,5 +155,7 @@ def _refusal(pf: PfDevice, settings: VfSettings) -> int:
         return pf.kind.settings_need_up
     if pf.starting and not pf.kind.refuses_for_a_while.isdisjoint(attributes_of(settings)):
         return errno.EOPNOTSUPP
+    if settings.mac == NO_MAC and not pf.kind.takes_no_mac:
+        return errno.EINVAL
     no_carrier = not (pf.netdev and pf.netdev.carrier)
     return errno.EINVAL if settings.rate and pf.kind.rate_needs_carrier and no_carrier else 0

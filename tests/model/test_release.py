@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from tests.model import ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
+from tests.model.devices import NO_MAC
+from tests.model.drivers import BNX2X
 from tests.model.facts import differences_from, pf_facts
 from tests.model.hosts import Port, make_host, ports
 from tests.model.policies import one_rule, policy_of
@@ -15,7 +17,8 @@ from tests.model.process import Kill
 from tests.model.test_vf_users import USES, use_vf
 from vfagent.errors import RefusedError, VfagentError
 from vfagent.model.pci import PciAddress
-from vfagent.policy.types import Policy
+from vfagent.model.vf_settings import Vlan
+from vfagent.policy.types import Policy, VfRule
 
 
 def release(agent: Agent, address: PciAddress) -> None:
@@ -77,6 +80,16 @@ def test_a_release_of_an_unchanged_pf_is_an_error() -> None:
     (pf,) = kernel.present()
     with pytest.raises(VfagentError, match="vfagent has not changed it"):
         Agent(kernel, Policy()).release(pf.address)
+
+
+def test_vfs_that_had_no_mac_are_released_by_a_driver_that_refuses_a_mac_of_zeros() -> None:
+    kernel = make_host((Port(BNX2X, vfs=2, up=True),))
+    (pf,) = kernel.present()
+    before, agent = pf_facts(pf), Agent(kernel, policy_of(2, VfRule(driver="vfio-pci", mac="stable", vlan=10)))
+    agent.settle(pf.address)
+    assert [(vf.settings.mac == NO_MAC, vf.settings.vlan) for vf in pf.vfs] == [(False, Vlan(10))] * 2
+    agent.release(pf.address)
+    assert differences_from(pf, before) == []
 
 
 def test_a_port_in_use_stays_up_through_a_release() -> None:
