@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.host.fake_kernel import FakeKernel
+from tests.host.fake_kernel import FakeKernel, FakeSysfs
 from tests.host.tree import point, put
-from vfagent.errors import RefusedError, StepError, VfagentError
+from vfagent.errors import RefusedError, StepError, VfagentError, WrongCountError
 from vfagent.guests import worker_calls
 from vfagent.guests.spec.boot import Boot, Loader
 from vfagent.kernel.protocols import Host
@@ -133,6 +133,21 @@ def test_a_vf_is_unbound_from_what_makes_nothing_of_it_for_the_host(card: Card, 
         (card.tree.device(VF) / "vfio-dev/vfio0").mkdir(parents=True)
     execute(STEPS["driver"], card.host)
     assert (VF, "unbind") in card.changes()
+
+
+class KeepsOne(FakeSysfs):
+    """A driver that reports success and does not remove the first VF."""
+
+    def write(self, path: str, text: str) -> None:
+        assert path.endswith("/sriov_numvfs")
+        (self.kernel.tree.device(PF) / "virtfn1").unlink()
+
+
+def test_a_removal_that_leaves_vfs_is_no_count_that_the_driver_makes(card: Card) -> None:
+    """Else the PF would be known as one that makes one VF at the most."""
+    with pytest.raises(StepError, match="reported success, but there are 1") as raised:
+        execute(SetNumvfs(PF, 0), replace(card.host, sysfs=KeepsOne(card.kernel)))
+    assert not isinstance(raised.value, WrongCountError)
 
 
 def test_hwmode_is_not_set_without_vfs(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from vfagent.model.desired import HOST_DRIVER
+from vfagent.model.desired import HOST_DRIVER, NO_DRIVER, driver_word
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.steps import BindDriver
@@ -23,3 +23,19 @@ def test_a_vf_that_serves_nobody_on_the_host_goes_to_its_host_driver(driver: str
 @pytest.mark.parametrize("driver", ["igbvf", "mlx5_core"])
 def test_a_vf_on_a_host_driver_stays_on_it(driver: str) -> None:
     assert plan_driver(PF, Vf(0, VF, driver, iommu_group=1), HOST_DRIVER) is None
+
+
+@pytest.mark.parametrize(
+    ("driver", "override", "word"),
+    [
+        ("igbvf", None, HOST_DRIVER),
+        ("igbvf", "igbvf", "igbvf"),
+        ("vfio-pci", "vfio-pci", "vfio-pci"),
+        ("pci-stub", None, "pci-stub"),
+        (None, None, NO_DRIVER),
+    ],
+)
+def test_a_driver_that_came_by_an_override_comes_back_by_one(
+    driver: str | None, override: str | None, word: str
+) -> None:
+    assert driver_word(Vf(0, VF, driver, override)) == word
