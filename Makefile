@@ -124,7 +124,7 @@ install-man: man
 	for page in $(MAN); do $(INSTALL) $$page $(DESTDIR)/usr/share/man/man$${page##*.}/$${page##*/}; done
 
 # The tree as it is, with the packaging where each tool wants it.
-SOURCES = LICENSE Makefile NEWS.md README.md DESIGN.md HACKING.md pyproject.toml config docs packaging systemd tests udev vfagent
+SOURCES = LICENSE Makefile NEWS.md README.md DESIGN.md HACKING.md SECURITY.md pyproject.toml config docs packaging systemd tests udev vfagent
 TREE = $(BUILD)/vfagent-$(VERSION)
 
 $(TREE): FORCE

@@ -3,8 +3,11 @@
 
 import asyncio
 import json
+import os
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +74,38 @@ def test_a_server_that_could_not_listen_does_so_at_the_next_start(tmp_path: Path
 
 def test_only_the_owner_may_connect(tmp_path: Path) -> None:
     assert served(tmp_path, lambda root: (root / SOCKET).stat().st_mode & 0o777) == 0o600
+
+
+def test_a_peer_that_is_not_root_is_refused(tmp_path: Path) -> None:
+    """Even where the modes of socket and folders let it connect."""
+
+    def talk(root: Path) -> object:
+        os.chmod(root / SOCKET, 0o666)
+        fd = os.open((root / SOCKET).parent, os.O_PATH)  # pytest's folders are closed to others
+        program = f"""
+import os, socket
+os.fchdir({fd})
+os.setresuid(65534, 65534, 65534)
+client = socket.socket(socket.AF_UNIX)
+client.settimeout(10)
+client.connect({Path(SOCKET).name!r})
+client.sendall(b'{{"verb": "start", "guest": "x"}}\\n')
+print(client.recv(4096))
+"""
+        argv = [sys.executable, "-c", program]
+        done = subprocess.run(argv, pass_fds=[fd], capture_output=True, text=True, check=False)
+        os.close(fd)
+        return done.stdout + done.stderr
+
+    asked: list[str] = []
+
+    async def noted(verb: str, guest: str) -> str | None:
+        asked.append(guest)
+        return None
+
+    output = str(served(tmp_path, talk, noted))
+    assert not asked
+    assert output == "b''\\n" or "ConnectionResetError" in output or "BrokenPipeError" in output
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,20 @@ def test_every_test_that_the_documents_name_exists_in_its_tier() -> None:
     none_of([name for name, tier_names in named if not any(name in tiers[tier] for tier in tier_names.split(", "))])
 
 
+def test_each_row_of_the_threat_model_names_tests_that_exist() -> None:
+    lines = [line for line in (ROOT / "docs/threat-model.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [line.strip("|").split(" | ") for line in lines[2:]]
+    assert len(rows) > 15
+    named = [re.findall(r"`([\w/]+\.py)::(\w+)`", row[-1]) for row in rows]
+    none_of([f"no test: {row[0]} | {row[1]}" for row, tests in zip(rows, named, strict=True) if not tests])
+    tests = [test for tests in named for test in tests]
+    none_of([f"tests/{path} has no {name}" for path, name in tests if not _has(ROOT / "tests" / path, name)])
+
+
+def _has(path: Path, test: str) -> bool:
+    return path.is_file() and f"def {test}(" in path.read_text()
+
+
 def _tests_of(tier: str) -> set[str]:
     texts = (path.read_text() for path in (ROOT / "tests" / tier).rglob("*.py"))
     return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}

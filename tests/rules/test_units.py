@@ -146,6 +146,11 @@ def test_the_service_is_hardened() -> None:
     none_of([score[0], *exposed] if float(score[1]) > MOST_EXPOSED else [])
 
 
+def test_the_service_s_folders_are_closed_to_others() -> None:
+    lines = UNIT.read_text().splitlines()
+    assert {"RuntimeDirectoryMode=0750", "StateDirectoryMode=0700", "UMask=0027"} <= set(lines)
+
+
 def test_the_service_sees_swap_areas() -> None:
     """ProcSubset=pid hides /proc/swaps; then no VF with a block device could be shown idle."""
     assert not re.search("(?m)^ProcSubset=", UNIT.read_text())
