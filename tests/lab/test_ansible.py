@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Ansible role on two hosts: a rollout, a repeated one, and policies that fail."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -69,7 +70,9 @@ class Fleet:
 
     def roll_out(self, policy: str | None, *options: str, **drop_ins: str) -> subprocess.CompletedProcess[str]:
         given = {} if policy is None else {"vfagent_policy": policy}
-        variables = json.dumps({"vfagent_deb": str(self._deb), "vfagent_drop_ins": drop_ins, **given})
+        checksum = hashlib.sha256(self._deb.read_bytes()).hexdigest()
+        package = {"vfagent_deb": str(self._deb), "vfagent_deb_sha256": checksum}
+        variables = json.dumps({**package, "vfagent_drop_ins": drop_ins, **given})
         logged = ["--inventory", str(self._folder / "hosts"), "--extra-vars", variables, *options]
         return run(self._programs, "ansible-playbook", *logged, "site.yml")
 
@@ -104,6 +107,17 @@ def test_a_dry_run_on_new_hosts_passes_and_changes_nothing(fleet: Fleet, hosts: 
     assert done.returncode == 0, done.stdout
     for vm in hosts.values():
         vm.run("! test -e /etc/vfagent && ! test -e /usr/bin/vfagent")
+
+
+@pytest.mark.parametrize(("checksum", "cause"), [("", "needs vfagent_deb_sha256"), ("0" * 64, "has the SHA-256")])
+def test_a_package_with_another_checksum_is_not_installed(
+    fleet: Fleet, hosts: dict[str, VM], checksum: str, cause: str
+) -> None:
+    done = fleet.roll_out(POLICY, "--extra-vars", json.dumps({"vfagent_deb_sha256": checksum}))
+    assert done.returncode != 0
+    assert cause in done.stdout
+    for vm in hosts.values():
+        vm.run("! test -e /usr/bin/vfagent")
 
 
 def test_after_a_rollout_each_host_has_converged(fleet: Fleet, hosts: dict[str, VM]) -> None:
