@@ -10,6 +10,7 @@ ADDRESS = "192.168.10.1"
 IQN = "iqn.2016-01.com.example:cirros"
 EFI_IQN = "iqn.2016-01.com.example:efi"
 MARK = "lab: the guest has booted"
+HOSTILE = "<0>lab: \x1b[31mall terminals"  # sd-daemon(3): an emergency, where systemd believes the prefix
 EFI_MARK = "lab: the guest has booted under UEFI"
 
 # cld; xor ax,ax; mov ds,ax; mov si,0x7c22; next: lodsb; test al,al; jz halt; mov ah,al; mov dx,0x3fd;
@@ -19,7 +20,7 @@ _CODE = bytes.fromhex("fc31c08ed8be227cac84c0741288c4bafd03eca82074fb88e0baf803e
 
 def boot_sector() -> bytes:
     """Prints the mark on the serial port and halts."""
-    text = _CODE + f"{MARK}\r\n\0".encode()
+    text = _CODE + f"{HOSTILE}\r\n{MARK}\r\n\0".encode()
     return text.ljust(510, b"\0") + b"\x55\xaa"
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest on a virtio VF boots from an iSCSI disk by iPXE, with no command after the host's boot; and its lifecycle."""
 
+import json
 import re
+import shlex
 import time
 from collections.abc import Callable
 from functools import partial
@@ -87,6 +89,19 @@ def test_a_guest_boots_from_its_disk_through_a_vf(vm: VM) -> None:
     assert vm.run("vfagent status").returncode == 0
 
 
+def test_a_guests_console_is_text_of_one_level(vm: VM) -> None:
+    """Its first line begins with the prefix of an emergency, which journald would write to every terminal."""
+    lines = vm.run(f"journalctl -a -o json --output-fields=PRIORITY,MESSAGE -u {UNIT}").stdout.splitlines()
+    printed = [json.loads(line) for line in lines]
+    # journalctl gives a message with an escape character as a list of bytes.
+    texts = [
+        (bytes(entry["MESSAGE"]).decode() if isinstance(entry["MESSAGE"], list) else entry["MESSAGE"], entry)
+        for entry in printed
+    ]
+    levels = {entry["PRIORITY"] for text, entry in texts if "all terminals" in text}
+    assert levels == {"6"}
+
+
 def test_the_chap_secret_is_visible_nowhere(vm: VM) -> None:
     shown = vm.run(
         f"ps -ww -eo args; journalctl --no-pager; systemctl show {UNIT}; cat /run/vfagent/status.json"
@@ -131,15 +146,41 @@ def test_the_end_of_the_agent_does_not_end_its_guests(vm: VM) -> None:
     assert vm.run("vfagent plan").returncode == 0
 
 
+def over_qmp(vm: VM, command: str) -> None:
+    """As an administrator pauses a guest by hand."""
+    lines = f'{{"execute":"qmp_capabilities"}}{{"execute":"{command}"}}'
+    script = f"""
+import socket, time
+with socket.socket(socket.AF_UNIX) as qmp:
+    qmp.connect("/run/vfagent-guest-cirros/qmp")
+    qmp.sendall({lines.encode()!r})
+    time.sleep(3)
+"""
+    vm.run(f"python3 -c {shlex.quote(script)}")
+
+
+def test_a_paused_guest_is_not_running(vm: VM) -> None:
+    """QEMU pauses a guest after a VFIO error; the service asks it over QMP, as the guest's own user."""
+    before = guest(vm)["pid"]
+    over_qmp(vm, "stop")
+    vm.run("systemctl restart vfagent.service")
+    vm.wait_for(lambda: phase(vm) == "paused", 60)
+    assert guest(vm)["pid"] == before
+    over_qmp(vm, "cont")
+    vm.run("systemctl restart vfagent.service")
+    vm.wait_for(lambda: phase(vm) == "running", 60)
+    assert guest(vm)["pid"] == before
+
+
 def refused_by(vm: VM, name: str, pf: str, policy: str) -> str:
     """Loads a policy that waits for the guest, stops the service, and returns the error text of `vfagent apply`."""
     vm.put("/etc/vfagent/policy.toml", policy.encode())
     vm.run("systemctl reload vfagent.service")
-    vm.wait_for(lambda: f"by guest {name}" in str(status(vm)[pf]["deferred"]), 20)
+    vm.wait_for(lambda: f"guest {name} has it open" in str(status(vm)[pf]["deferred"]), 20)
     vm.run("systemctl stop vfagent.service")
     applied = vm.run("vfagent apply", check=False)
     assert applied.returncode == 5
-    assert f"by guest {name}" in applied.stderr
+    assert f"guest {name} has it open" in applied.stderr
     return applied.stderr
 
 
@@ -147,7 +188,7 @@ def test_a_change_that_would_disturb_a_guest_is_refused_with_its_name(vm: VM) ->
     before, held = guest(vm)["pid"], vfs(vm, PF)
     released = vm.run(f"vfagent release {PF}", check=False)
     assert released.returncode == 5
-    assert "by guest cirros" in released.stderr
+    assert "guest cirros has it open" in released.stderr
     refused_by(vm, "cirros", PF, POLICY.replace("vfs = 2", "vfs = 1"))
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("systemctl start vfagent.service")
