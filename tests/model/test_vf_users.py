@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A change that would disturb a VF in use is deferred until the VF is not in use any more."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,12 +9,13 @@ from tests.model import foreign, ledger
 from tests.model.agent import Agent
 from tests.model.budget import examples
 from tests.model.devices import PfDevice, VfDevice
-from tests.model.drivers import DRIVERS, IGB, NIC_DRIVERS, QAT, SILENT
+from tests.model.drivers import DRIVERS, IGB, NIC_DRIVERS, NVME, QAT, SILENT, PfDriver
 from tests.model.facts import shortcomings
 from tests.model.hosts import Port, make_host, ports
 from tests.model.kernel import Kernel
 from tests.model.policies import one_rule, policy_of
 from vfagent.model.vf_settings import Rate, Vlan
+from vfagent.plan.steps import BindDriver
 from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile.reports import Report, StepStarted
 
@@ -125,6 +127,33 @@ def test_settings_that_do_not_disturb_are_set_on_a_vf_in_use() -> None:
     used, free = pf.vfs[0].settings, pf.vfs[1].settings
     assert (used.vlan, used.spoof_check, used.rate) == (Vlan(10), False, Rate(0, 500))
     assert (free.vlan, free.spoof_check, free.rate) == (Vlan(20), False, Rate(0, 500))
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [*((IGB, how) for how in ("up", "port", "addressed", "away")), (NVME, "device"), (QAT, "device")]
+)
+def test_a_vf_that_the_host_uses_goes_to_no_guest_and_is_not_removed(kind: PfDriver, how: str) -> None:
+    agent, pf = converged(Port(kind), policy_of(8, VfRule(driver="host")))
+    used = pf.vfs[3]
+    use_vf(agent.kernel, used, how)
+    assert used.in_use
+    for policy in (policy_of(8, VfRule(driver="vfio-pci")), policy_of(0)):
+        agent.policy = policy
+        assert agent.converge(pf.address).plan.deferred
+        assert (used.driver, len(pf.vfs)) == (kind.vf_driver, 8)
+
+
+def test_a_vf_that_is_opened_right_before_its_step_keeps_its_driver() -> None:
+    agent, pf = converged(Port(), policy_of(2, VFIO_VFS))
+    agent.policy = policy_of(2, VfRule(driver="host", vlan=10))
+
+    def watch(report: Report) -> None:
+        if isinstance(report, StepStarted) and isinstance(report.step, BindDriver) and report.step.index == 1:
+            foreign.opens_group(pf.vfs[1])
+
+    run = agent.converge(pf.address, watch=watch)
+    assert [failure.refused for failure in run.failures] == [True]
+    assert pf.vfs[1].driver == "vfio-pci"
 
 
 @given(port=ports(NIC_DRIVERS, management=(True,)), policy=one_rule())
