@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 
 from vfagent.model.desired import KEEP_DRIVER, NO_DRIVER, DesiredVf
-from vfagent.model.evidence import is_vfio
+from vfagent.model.evidence import VFIO_DRIVER, is_vfio
 from vfagent.model.inventory import Vf
 from vfagent.model.pci import PciAddress
 
@@ -21,7 +21,8 @@ def not_assignable(pairs: Iterable[tuple[Vf, DesiredVf]]) -> dict[int, str]:
 def _drivers_by_group(pairs: Iterable[tuple[Vf, DesiredVf]]) -> _Groups:
     groups: _Groups = {}
     for vf, wanted in pairs:
-        driver = (vf.driver or NO_DRIVER) if wanted.driver == KEEP_DRIVER else wanted.driver
+        kept = VFIO_DRIVER if vf.vfio_dev else vf.driver or NO_DRIVER
+        driver = kept if wanted.driver == KEEP_DRIVER else wanted.driver
         groups.setdefault(vf.iommu_group, {})[vf.address] = driver
     return groups
 
