@@ -5,16 +5,19 @@ Only the standard library, so that a machine with nothing but Python can start h
 kept by what it was made from; it sees Debian's own packages: PyPI has only the sources of systemd-python.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_PYTHON = "/usr/bin/python3"
+# Only what has one of the hashes. No sources: what builds them has none.
+REQUIREMENTS = ROOT / "tests/requirements.txt"
+PINNED = ("--no-deps", "--require-hashes", "--only-binary=:all:", "--requirement")
 PACKAGES = (
     "python3-venv",
     "python3-systemd",
@@ -61,27 +64,25 @@ def _installed(name: str) -> bool:
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
 
 
-def requirements() -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-
-
 def environment() -> Path:
     """The virtual environment, created at the first use."""
-    contents = "\n".join([SYSTEM_PYTHON, *requirements()])
+    contents = f"{SYSTEM_PYTHON}\n{REQUIREMENTS.read_text()}"
     cache = Path(os.environ.get("VFAGENT_CACHE", Path.home() / ".cache/vfagent"))
     folder = cache / f"venv-{hashlib.sha256(contents.encode()).hexdigest()[:12]}"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _create(folder)
-        (folder / "complete").touch()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _create(folder)
+            (folder / "complete").touch()
     return folder
 
 
 def _create(folder: Path) -> None:
     _run(SYSTEM_PYTHON, "-m", "venv", "--system-site-packages", str(folder))
     pip = (str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
-    _run(*pip, *requirements())
+    _run(*pip, *PINNED, str(REQUIREMENTS))
 
 
 if __name__ == "__main__":

@@ -51,17 +51,16 @@ def sources() -> dict[str, Content]:
 def wheels(python: str) -> dict[str, Content]:
     """The Python packages of the tests, for the VM's version of Python (3.13)."""
     # PyPI has no wheel of systemd-python. Debian's package is in the image.
-    requirements = [name for name in environment.requirements() if not name.startswith("systemd-python")]
-    recipe = {"python": python, "requirements": requirements, "platforms": _PLATFORMS}
-    folder = built("wheels", recipe, lambda work: _download(python, requirements, work))
+    recipe = {"python": python, "requirements": environment.REQUIREMENTS.read_text(), "platforms": _PLATFORMS}
+    folder = built("wheels", recipe, lambda work: _download(python, work))
     return {f"{WHEELS}/{path.name}": path for path in folder.iterdir()}
 
 
-def _download(python: str, requirements: list[str], work: Path) -> None:
+def _download(python: str, work: Path) -> None:
     pip = [str(environment.environment() / "bin/python"), "-m", "pip", "--quiet", "download", "--dest", str(work)]
-    target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    target = ["--implementation=cp", f"--python-version={python}"]
     platforms = [f"--platform={name}" for name in _PLATFORMS]
-    subprocess.run([*pip, *target, *platforms, *requirements], check=True)
+    subprocess.run([*pip, *target, *platforms, *environment.PINNED, str(environment.REQUIREMENTS)], check=True)
 
 
 def python_of(root: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import PINNED
 from tests.lab.cache import built
 from tests.lab.facts import vfs
 from tests.lab.install import REPOSITORY
@@ -25,7 +26,7 @@ from vfagent import __version__
 pytestmark = pytest.mark.long
 
 ROLE = REPOSITORY / "packaging/ansible"
-TOOLS = ("ansible-core==2.19.14", "ansible-lint==26.10.1")
+TOOLS = Path(__file__).with_name("ansible.txt")
 PF = "0000:01:00.0"
 POLICY = '[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 4\n\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
 
@@ -36,9 +37,9 @@ def programs() -> Path:
 
     def make(work: Path) -> None:
         pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-        subprocess.run([*pip, "--target", str(work / "lib"), *TOOLS], check=True)
+        subprocess.run([*pip, "--target", str(work / "lib"), *PINNED, str(TOOLS)], check=True)
 
-    return built("ansible", {"tools": TOOLS, "python": sys.executable}, make) / "lib"
+    return built("ansible", {"tools": TOOLS.read_text(), "python": sys.executable}, make) / "lib"
 
 
 def run(programs: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
