@@ -19,7 +19,7 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man deb rpm clean clean-cache
+.PHONY: help check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man sbom deb rpm clean clean-cache
 help:
 	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
 	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
@@ -34,6 +34,7 @@ help:
 	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
 	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
 	@echo "make rpm      an RPM package, in build/"
+	@echo "make sbom     what the package is made of and needs, as CycloneDX JSON, in build/"
 
 # The host tier and the tools of the rules mostly wait, the others compute.
 check:
@@ -123,16 +124,23 @@ $(BUILD)/man/%: packaging/man/%.md
 install-man: man
 	for page in $(MAN); do $(INSTALL) $$page $(DESTDIR)/usr/share/man/man$${page##*.}/$${page##*/}; done
 
-# The tree as it is, with the packaging where each tool wants it.
+# The tree as it is, with the packaging where each tool wants it. Times and modes do not depend on whoever checked it out:
+# dpkg-deb changes only times that are later than the changelog's.
+DATE = $(shell sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)
 SOURCES = LICENSE Makefile NEWS.md README.md DESIGN.md HACKING.md SECURITY.md pyproject.toml config docs packaging systemd tests udev vfagent
 TREE = $(BUILD)/vfagent-$(VERSION)
 
 $(TREE): FORCE
 	rm -rf $(TREE)
 	mkdir -p $(TREE)
-	tar --exclude=__pycache__ --exclude=evidence -c $(SOURCES) | tar -x -C $(TREE)
+	tar --exclude=__pycache__ --exclude=evidence --mtime="$(DATE)" --mode=u=rwX,go=rX -c $(SOURCES) | \
+		tar -x --preserve-permissions -C $(TREE)
 
 FORCE:
+
+sbom:
+	@mkdir -p $(BUILD)
+	python3 packaging/sbom.py >$(BUILD)/vfagent-$(VERSION).cdx.json
 
 rpm: $(TREE)
 	mkdir -p $(BUILD)/rpm/SOURCES
@@ -141,8 +149,8 @@ rpm: $(TREE)
 		packaging/rpm/vfagent.spec
 	mv $(BUILD)/rpm/RPMS/noarch/vfagent-$(VERSION)-*.rpm $(BUILD)
 
-deb: $(TREE)
-	cp -a packaging/debian $(TREE)/debian
+deb: $(TREE) sbom
+	cp -a $(TREE)/packaging/debian $(TREE)/debian
 	cd $(TREE) && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps
 	@ls $(BUILD)/vfagent_*.deb
 

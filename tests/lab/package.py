@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.lab.cache import built
 from tests.lab.debian import Root, bootstrap, run_in
 from tests.lab.install import REPOSITORY
+from vfagent.frozen import frozen
 
 SUITE = "trixie"
 CONTROL = REPOSITORY / "packaging/debian/control"
@@ -45,9 +46,21 @@ def _sources() -> dict[str, str]:
     return {str(path.relative_to(REPOSITORY)): hashlib.sha256(path.read_bytes()).hexdigest() for path in everything}
 
 
-def _build(root: Path, version: str, work: Path) -> None:
-    tree = work / "source"
-    tree.mkdir()
+@frozen
+class Surroundings:
+    """What a build must not depend on."""
+
+    folder: str = "source"
+    umask: str = "022"
+    modes: str = "u+rw"
+    modified: str = "now"
+    environment: tuple[str, ...] = ("LC_ALL=C.UTF-8",)
+
+
+def _build(root: Path, version: str, work: Path, surroundings: Surroundings | None = None) -> None:
+    around = surroundings or Surroundings()
+    tree = work / around.folder
+    tree.mkdir(parents=True)
     copy = ["tar", "--exclude=__pycache__", "--exclude=evidence", "-c", *TREES, *FILES, "tests"]
     archive = subprocess.run(copy, cwd=REPOSITORY, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=tree, check=True, input=archive)
@@ -56,10 +69,20 @@ def _build(root: Path, version: str, work: Path) -> None:
         path.write_text(
             re.sub(r'(?m)(^__version__ = "|^version = "|^vfagent \()[0-9.]+', rf"\g<1>{version}", path.read_text())
         )
-    run_in(root, ["make", "-C", "/lab/source", "deb"], {work: "/lab"})
+    subprocess.run(["chmod", "-R", around.modes, str(tree)], check=True)
+    subprocess.run(["find", str(tree), "-exec", "touch", "-d", around.modified, "{}", "+"], check=True)
+    make = f"umask {around.umask}; exec make -C /lab/{around.folder} deb"
+    run_in(root, ["env", *around.environment, "sh", "-ec", make], {work: "/lab"})
     for path in (tree / "build").glob(f"vfagent_{version}_*"):
         shutil.move(path, work / path.name)
     shutil.rmtree(tree)
+
+
+def build(version: str, work: Path, surroundings: Surroundings) -> Path:
+    """A .deb that is built anew in a folder."""
+    work.mkdir()
+    _build(builder(), version, work, surroundings)
+    return deb(work)
 
 
 def lint(folder: Path) -> str:

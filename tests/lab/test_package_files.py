@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.cache import built
 from tests.lab.debian import StockRoot, bootstrap, run_in
-from tests.lab.package import deb, lint, package, packages_of
+from tests.lab.package import Surroundings, build, deb, lint, package, packages_of
 from vfagent import __version__
 
 NEWER = "99.0.0"
@@ -19,6 +19,22 @@ FIND = "find / -xdev -name '*vfagent*' -not -path '/root/*' | sort"
 
 def test_lintian_finds_nothing() -> None:
     assert lint(package(__version__)) == ""
+
+
+ELSEWHERE = Surroundings(
+    folder="a-longer-name/of-a-folder",
+    umask="077",
+    modes="u=rwX,go=",
+    modified="2020-02-02",
+    environment=("LC_ALL=C", "TZ=Pacific/Kiritimati", "HOME=/nonexistent", "USER=somebody"),
+)
+
+
+def test_a_package_that_is_built_again_elsewhere_is_the_same_byte_for_byte(tmp_path: Path) -> None:
+    """At another time, in another folder, by another umask, locale and zone, from files of other times and modes."""
+    first = build(__version__, tmp_path / "first", Surroundings())
+    again = build(__version__, tmp_path / "again", ELSEWHERE)
+    assert first.read_bytes() == again.read_bytes()
 
 
 @pytest.fixture(params=["trixie", "bookworm"])
