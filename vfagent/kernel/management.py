@@ -5,10 +5,12 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vfagent.frozen import frozen
+from vfagent.kernel import socket_diag
 from vfagent.kernel.route_lookup import RouteLookup, Way
 from vfagent.model.network import ADVERTISED_ROUTE, DEFAULT_ROUTE
 
@@ -24,6 +26,8 @@ _NET = "proc/self/net"
 _SSHD = "etc/ssh/sshd_config"
 _MOST_BYTES = 1 << 24  # 100,000 connections
 _MOST_SESSIONS = 1024
+_WITHIN_S = 5.0
+_UNCERTAIN = "may carry an SSH session: not all connections could be read"
 _PORT = re.compile(r"^\s*Port[\s=]+\"?(\d+)", re.MULTILINE | re.IGNORECASE)
 _MAPPED = bytes(10) + b"\xff\xff"
 
@@ -36,18 +40,27 @@ class Session:
     peer: bytes
 
 
+class IncompleteError(Exception):
+    """There are more connections than can be read."""
+
+
 def management(root: Path) -> Mapping[int, str]:
     """The interfaces by which the host is administered, each with the reason."""
     with RouteLookup() as lookup:
         routes = list(_default_routes(lookup))
-        by_session = {
-            ifindex: "carries an SSH session"
-            for session in sessions(root)
-            for ifindex in _interfaces(lookup, session, root)
-        }
+        by_session = _by_session(lookup, root)
     advertised = {ifindex: ADVERTISED_ROUTE for route in routes if route.advertised for ifindex in route.ifindexes}
     default = {ifindex: DEFAULT_ROUTE for route in routes if not route.advertised for ifindex in route.ifindexes}
     return advertised | by_session | default
+
+
+def _by_session(lookup: RouteLookup, root: Path) -> dict[int, str]:
+    try:
+        open_sessions = sessions(root)
+    except IncompleteError:
+        return {ifindex: _UNCERTAIN for ifindex, _ in socket.if_nameindex()}
+    ways = (_interfaces(lookup, session, root) for session in open_sessions)
+    return {ifindex: "carries an SSH session" for way in ways for ifindex in way}
 
 
 def _default_routes(lookup: RouteLookup) -> Iterator[Way]:
@@ -74,15 +87,41 @@ def _address_owners(root: Path, address: bytes) -> frozenset[int]:
 
 
 def sessions(root: Path) -> tuple[Session, ...]:
-    """The open SSH sessions, one for each peer. A service has no SSH_CONNECTION, and sudo drops it."""
+    """The open SSH sessions, one for each peer. A service has no SSH_CONNECTION, and sudo drops it.
+
+    Raises IncompleteError.
+    """
     own_peers, own_ports = _own_session()
-    ports = "|".join(f"{port:04X}" for port in sorted({22, *_configured_ports(root), *own_ports}))
+    ports = {22, *_configured_ports(root), *own_ports}
     by_peer = {peer: Session(b"", peer) for peer in own_peers}
-    for name in ("tcp", "tcp6"):
-        for session in _established(_text(root / _NET / name), ports):
-            if len(by_peer) < _MOST_SESSIONS:
-                by_peer[session.peer] = session
+    for session in _of_kernel(ports) if root == Path("/") else _of_tables(root, ports):
+        by_peer[session.peer] = session
+        if len(by_peer) > _MOST_SESSIONS:
+            raise IncompleteError
     return tuple(by_peer.values())
+
+
+def _of_kernel(ports: Iterable[int]) -> Iterator[Session]:
+    until = time.monotonic() + _WITHIN_S
+    try:
+        pairs = [pair for port in sorted(ports) for pair in socket_diag.established(port, until)]
+    except TimeoutError:
+        raise IncompleteError from None
+    except OSError:  # a kernel without tcp_diag
+        if not (Path("/") / _NET / "tcp").exists():
+            raise IncompleteError from None
+        yield from _of_tables(Path("/"), ports)
+    else:
+        yield from (Session(_plain(local), _plain(peer)) for local, peer in pairs)
+
+
+def _of_tables(root: Path, ports: Iterable[int]) -> Iterator[Session]:
+    pattern = "|".join(f"{port:04X}" for port in sorted(ports))
+    for name in ("tcp", "tcp6"):
+        table = _text(root / _NET / name)
+        if len(table) >= _MOST_BYTES:
+            raise IncompleteError
+        yield from _established(table, pattern)
 
 
 def _own_session() -> tuple[list[bytes], list[int]]:

@@ -16,7 +16,7 @@ F_REQUEST, F_ACK, F_DUMP, F_DUMP_INTR = 0x1, 0x4, 0x300, 0x10
 _F_CAPPED, _F_ACK_TLVS = 0x100, 0x200  # of an NLMSG_ERROR: without the request's payload; with attributes
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ERROR_WORDS = 1  # NLMSGERR_ATTR_MSG
-_ERROR, _DONE = 2, 3  # NLMSG_*
+_ERROR, DONE = 2, 3  # NLMSG_*
 _ATTRIBUTE = struct.Struct("=HH")
 _CODE = struct.Struct("=i")
 _NESTED = 0x8000
@@ -60,7 +60,7 @@ def dump(
             kernel.settimeout(timeout_s)
             answers = list(_dump(kernel, kind, body))
         if not any(flags & F_DUMP_INTR for _, flags, _ in answers):
-            return [body for kind, _, body in answers if kind != _DONE]
+            return [body for kind, _, body in answers if kind != DONE]
     raise error(errno.EAGAIN)
 
 
@@ -69,7 +69,7 @@ def _dump(kernel: socket.socket, kind: int, body: bytes) -> Iterator[Message]:
     while True:
         for message in messages(kernel.recv(_READ)):
             yield message
-            if message[0] == _DONE:
+            if message[0] == DONE:
                 return
 
 
@@ -80,7 +80,7 @@ def messages(data: bytes) -> Iterator[Message]:
         if offset + HEADER.size + _CODE.size > len(data):
             raise error(errno.EBADMSG)
         length, kind, flags, *_ = HEADER.unpack_from(data, offset)
-        if kind in (_ERROR, _DONE) and (code := _CODE.unpack_from(data, offset + HEADER.size)[0]) < 0:
+        if kind in (_ERROR, DONE) and (code := _CODE.unpack_from(data, offset + HEADER.size)[0]) < 0:
             raise OSError(-code, _words(data[: offset + length], offset, flags) or os.strerror(-code))
         if length < HEADER.size:
             raise error(errno.EBADMSG)
