@@ -284,3 +284,11 @@ def test_rom_build_reports_why_it_failed(root: Path, tree: Path, capsys: pytest.
     assert "src/Makefile: No such file or directory" in message
     assert say(root, "rom", "build", "nobody") == 1
     assert "guest nobody: there is no such guest, allowed are x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, "{", "7", "null"])
+def test_damaged_facts_of_a_rom_count_as_absent(tmp_path: Path, facts: str) -> None:
+    cache = RomStore(tmp_path)
+    cache.folder.mkdir(parents=True)
+    (cache.folder / "damaged.json").write_text(facts)
+    assert cache.roms() == []

@@ -217,3 +217,12 @@ def test_a_state_file_is_not_readable_by_others(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def warnings_only(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_record_of_a_guest_or_of_kvm_counts_as_absent(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run/vfagent/guests").mkdir(parents=True)
+    (tmp_path / "run/vfagent/guests/web.json").write_bytes(content)
+    (tmp_path / "run/vfagent/kvm.json").write_bytes(content)
+    records = GuestRecords(tmp_path)
+    assert (records.get("web"), records.all(), records.kvm()) == (None, {}, None)

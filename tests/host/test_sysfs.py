@@ -6,6 +6,7 @@ import errno
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,24 @@ def test_a_huge_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
     assert len(RootedSysfs(tmp_path).read("huge") or "") <= 64 * 1024
 
 
+def test_a_fifo_in_a_copied_tree_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "vendor")
+    assert not RootedSysfs(tmp_path).read("vendor")
+
+
+@pytest.mark.parametrize("link", ["/etc", "../outside", "inner/../../outside"])
+def test_a_link_that_leaves_a_copied_tree_leads_nowhere(tmp_path: Path, link: str) -> None:
+    for folder in ("outside", "tree/inner"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "hostname").write_text("a")
+    sysfs = RootedSysfs(tmp_path / "tree")
+    (tmp_path / "tree/link").symlink_to(link)
+    (tmp_path / "tree/within").symlink_to("inner")
+    assert (sysfs.read("within/hostname"), sysfs.names("within"), sysfs.exists("within")) == ("a", ["hostname"], True)
+    assert (sysfs.read("link/hostname"), sysfs.names("link"), sysfs.exists("link")) == (None, [], False)
+    assert sysfs.read("../outside/hostname") is None
+
+
 def test_links_and_names_are_those_of_the_tree(tree: Tree) -> None:
     sysfs = RootedSysfs(tree.root)
     assert sysfs.link(f"sys/bus/pci/devices/{PF}/driver") == "igb"
@@ -77,22 +96,39 @@ def test_a_refused_write_raises_the_kernels_errno(tmp_path: Path, path: str, num
     assert os.listdir(tmp_path) == []
 
 
-def test_observe_never_opens_numvfs(tree: Tree) -> None:
-    """A reader of the tree's sriov_numvfs would hang: this test would not end."""
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that are opened by plain descriptors; open() would hang at the tree's sriov_numvfs."""
+    paths: list[str] = []
+    really_open = os.open
+
+    def noted(path: str, *arguments: Any, **options: Any) -> int:
+        paths.append(os.fspath(path))
+        return really_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", noted)
+    return paths
+
+
+def test_observe_never_opens_numvfs(tree: Tree, opened: list[str]) -> None:
+    """A reader of the tree's sriov_numvfs by open() would hang: this test would not end."""
     host = open_host(tree.root)
     assert pf_addresses(host) == [PF]
     (pf,) = observe(host).pfs
     assert [vf.address for vf in pf.vfs] == tree.vfs(PF)
     assert pf.netdev is not None
     assert pf.netdev.name == "ens1"
+    assert any(path.endswith("sriov_totalvfs") for path in opened)
+    assert not [path for path in opened if "numvfs" in path]
 
 
 @pytest.mark.parametrize("verb", ["list", "plan"])
-def test_list_and_plan_never_open_numvfs(tree: Tree, verb: str) -> None:
+def test_list_and_plan_never_open_numvfs(tree: Tree, verb: str, opened: list[str]) -> None:
     tree.policy('[[pf]]\nname = "all"\nmatch = { driver = "igb" }\nvfs = 3\n')
     with contextlib.redirect_stdout(io.StringIO()) as output:
         assert main([verb, "--root", str(tree.root)]) in (0, 3)
     assert PF in output.getvalue()
+    assert not [path for path in opened if "numvfs" in path]
 
 
 def test_a_reader_of_the_trees_numvfs_would_hang(tree: Tree) -> None:

@@ -49,7 +49,7 @@ class RomStore:
     def _facts(self, path: Path) -> RomFacts | None:
         try:
             facts = decode(RomFacts, json.loads(path.read_bytes()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return facts if self.path(facts.key).exists() else None
 

@@ -11,17 +11,28 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a copied tree may have a FIFO
 _MOST = 64 * 1024  # a sysfs attribute is a page; a file in a copied tree may be longer
 
 
 class RootedSysfs:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = str(root).rstrip("/")
+        self._real = os.path.realpath(root)
+
+    def _leaves(self, path: str) -> bool:
+        """Whether a link of a copied tree, or "..", leads out of it: to this host's files, or to a device."""
+        if not self._root:
+            return False
+        real = os.path.realpath(f"{self._root}/{path}")
+        return real != self._real and not real.startswith(f"{self._real.rstrip('/')}/")
 
     def read(self, path: str) -> str | None:
+        if self._leaves(path):
+            return None
         # Plain descriptors: a reconcile reads thousands of VFs, and open() takes three times as long.
         try:
-            fd = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{self._root}/{path}", _READ)
         except OSError:
             return None
         try:
@@ -32,6 +43,8 @@ class RootedSysfs:
             os.close(fd)
 
     def names(self, path: str) -> list[str]:
+        if self._leaves(path):
+            return []
         try:
             return sorted(os.listdir(f"{self._root}/{path}"))
         except OSError:
@@ -44,7 +57,7 @@ class RootedSysfs:
             return None
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(f"{self._root}/{path}")
+        return not self._leaves(path) and os.path.exists(f"{self._root}/{path}")
 
     def write(self, path: str, text: str) -> None:
         """One write() of the whole text, as sysfs needs it. Raises OSError."""

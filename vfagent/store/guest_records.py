@@ -45,7 +45,7 @@ class GuestRecords:
     def get(self, name: str) -> Record | None:
         try:
             return decode(Record, json.loads((self._guests / f"{name}.json").read_bytes()[:_MOST]))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None  # a guest that was stopped by hand starts; the other way round one would not
 
     def keep(self, name: str, record: Record) -> None:
@@ -70,7 +70,7 @@ class GuestRecords:
         """Whether KVM works, as tried since the host booted; None while it was not tried."""
         try:
             works = json.loads(self._kvm.read_bytes()[:_MOST])
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return works if isinstance(works, bool) else None
 

@@ -270,6 +270,21 @@ def test_rules_keep_their_order(parse: Parse) -> None:
         ("TasksMax = 64", True),
         ('TimeoutStopSec = "90s"', True),
         ('NUMAPolicy = "bind"', True),
+        ('MemoryHigh = "16777215T"', True),
+        ('MemoryHigh = "16777216T"', False),  # 2**64 bytes: no number of D-Bus
+        ('MemorySwapMax = "99999999T"', False),
+        ('MemoryMax = "999999999999G"', False),
+        ('MemoryMax = "0%"', False),  # refused by systemd
+        ('MemoryHigh = "1%"', True),
+        ('MemoryHigh = "100%"', True),
+        ('MemoryMin = "0%"', True),
+        ('AllowedCPUs = "8-3"', False),  # no CPU at all, which systemd takes for all of them
+        ('AllowedCPUs = "0,8-3 4"', False),
+        ('CPUAffinity = "3-3,8191"', True),
+        ('CPUAffinity = "0-8192"', False),
+        ('NUMAMask = "1023"', True),
+        ('NUMAMask = "1024"', False),
+        ('AllowedMemoryNodes = "1-0"', False),
         ('Description = "a guest"', True),
         ('Description = "two\\nlines"', False),
         ('CPUQuota = "200"', False),
@@ -282,3 +297,17 @@ def test_rules_keep_their_order(parse: Parse) -> None:
 def test_only_listed_unit_properties_are_accepted(problems: Problems, pair: str, allowed: bool) -> None:  # noqa: FBT001
     pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
     check(problems, f'{pf}{GUEST}ipxe.address = "dhcp"\n[guest.unit]\n{pair}', allowed=allowed)
+
+
+@pytest.mark.parametrize(
+    ("pair", "text"),
+    [
+        ('AllowedCPUs = "0,8-3"', 'found "0,8-3", where 8-3 ends before it begins, allowed is 3-8'),
+        ('NUMAMask = "1024"', 'found "1024", where 1024 is too high, allowed is at most 1023'),
+        ('MemoryHigh = "99999999T"', 'found "99999999T", which is more than systemd can count'),
+    ],
+)
+def test_a_unit_property_that_systemd_would_refuse_is_explained(problems: Problems, pair: str, text: str) -> None:
+    pf = PF + '[[pf.vf]]\ndriver = "vfio-pci"\n'
+    (line,) = problems(f'{pf}{GUEST}ipxe.address = "dhcp"\n[guest.unit]\n{pair}')
+    assert text in line
