@@ -5,6 +5,9 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +128,29 @@ def test_a_unix_socket_has_mode_0660_and_is_removed_at_the_end(path: str) -> Non
     before = os.umask(0o027)
     serving(body, f"unix:{path}")
     os.umask(before)
+
+
+CLIENT = """
+import os, socket, sys
+os.setgroups([])
+os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
+os.setresuid(65534, 65534, 65534)
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(("group", "errors"), [(4242, 0), (4243, 1)])
+def test_a_socket_in_a_folder_with_the_set_group_id_bit_is_open_to_its_group_alone(group: int, errors: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        os.chown(folder, 0, 4242)
+        os.chmod(folder, 0o2750)
+
+        async def body(_: Endpoint) -> None:
+            argv = [sys.executable, "-c", CLIENT, f"{folder}/socket", str(group)]
+            assert subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == errors
+
+        serving(body, f"unix:{folder}/socket")
 
 
 def test_the_socket_of_a_killed_agent_is_replaced(path: str) -> None:
