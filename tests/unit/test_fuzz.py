@@ -1,17 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random bytes from outside are parsed, or refused with the documented error."""
+"""Random bytes from outside are parsed, or refused with the documented error.
 
+Half of the inputs are pieces of tests/corpus, changed and put together. By hand, each for an hour:
+VFAGENT_FUZZ_S=3600 python3 -m pytest tests/unit/test_fuzz.py -k policy
+"""
+
+import logging
+import os
+import random
 import socket
 import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.host.netlink import VfInfo, link_message
+from vfagent.errors import PolicyError
+from vfagent.guests.spec.rom import RomImage, rom_images
 from vfagent.kernel.links import link_facts, link_in
 from vfagent.kernel.vf_counters import VfCounters, counters_in
-from vfagent.metrics.http import RefusedRequestError, Request, parse
+from vfagent.metrics.http import RefusedRequestError, Request, check_host, parse
+from vfagent.model.pci import PciAddress
+from vfagent.store.guest_records import GuestRecords
+from vfagent.store.move_journal import MoveJournal
+from vfagent.store.policy_files import load
+from vfagent.store.state import State
 
 HEADS = st.builds(
     lambda first, fields: "\r\n".join([first, *fields]).encode("latin-1"),
@@ -49,3 +68,92 @@ def test_any_answer_of_the_kernel_is_parsed_or_an_oserror(data: bytes) -> None:
 def test_the_answer_is_valid_before_it_is_damaged() -> None:
     assert struct.unpack_from("=IH", ANSWER) == (len(ANSWER), 16)
     assert ANSWER[16] == socket.AF_UNSPEC
+
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+SECONDS = float(os.environ.get("VFAGENT_FUZZ_S", "2"))
+MOST = 300  # inputs, where VFAGENT_FUZZ_S does not say how long
+
+
+def policy(data: bytes, folder: Path) -> None:
+    path = folder / "etc/vfagent/policy.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    with suppress(PolicyError):
+        load(folder)
+
+
+def state(data: bytes, folder: Path) -> None:
+    address = PciAddress("0000:01:00.0")
+    for name in ("run/vfagent/driver-state/0000:01:00.0.json", "var/lib/vfagent/baseline/0000:01:00.0.json"):
+        _write(folder / name, data)
+    for name in ("run/vfagent/guests/web.json", "run/vfagent/kvm.json", "var/lib/vfagent/moves/ens1.json"):
+        _write(folder / name, data)
+    stored, records = State(folder), GuestRecords(folder)
+    assert stored.driver_state(address) is not None
+    stored.baseline(address)
+    records.all()
+    records.kvm()
+    MoveJournal(folder).pending()
+    MoveJournal(folder).borrowed()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def http(data: bytes, _: Path) -> None:
+    with suppress(RefusedRequestError):
+        check_host(parse(data))
+
+
+def rom(data: bytes, _: Path) -> None:
+    assert all(isinstance(image, RomImage) for image in rom_images(data))
+
+
+def kernel(data: bytes, _: Path) -> None:
+    with suppress(OSError):
+        counters_in(link_in(data))
+
+
+def _pieces(name: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+
+
+def inputs(pieces: list[bytes]) -> Iterator[bytes]:
+    """Each piece as it is, then changed ones."""
+    yield from pieces
+    chance = random.Random(os.environ.get("VFAGENT_FUZZ_SEED", "1"))
+    while True:
+        data = bytearray(chance.choice(pieces))
+        for _ in range(chance.randint(1, 6)):
+            at, size = chance.randint(0, len(data)), chance.choice((0, 1, 2, 8, 64))
+            other = chance.choice(pieces)
+            begin = chance.randint(0, len(other))
+            data[at : at + size] = chance.choice((
+                chance.randbytes(size), other[begin : begin + 4 * size], bytes([chance.randint(0, 255)]) * size,
+                chance.choice((b"0", b"9" * 30, b"-1", b"[" * 99, b'"', b"\n", b"\0", b"{index}", b"\xff\xfe")),
+            ))  # fmt: skip
+        yield bytes(data)
+
+
+@pytest.mark.parametrize("read", [policy, state, http, rom, kernel])
+def test_what_comes_of_a_changed_example_is_read_or_refused(
+    read: Callable[[bytes, Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    end, most = time.monotonic() + SECONDS, None if "VFAGENT_FUZZ_S" in os.environ else MOST
+    tried = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for data in inputs(_pieces(read.__name__)):
+            if time.monotonic() > end or tried == most:
+                break
+            tried += 1
+            try:
+                read(data, Path(folder))
+            except BaseException as error:
+                error.add_note(f"input {tried}: {data[:2000]!r}")
+                raise
+    print(f"{read.__name__}: {tried} inputs")
+    assert tried > len(_pieces(read.__name__)) or SECONDS < 1
