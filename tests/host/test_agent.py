@@ -5,6 +5,7 @@ import asyncio
 import errno
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -268,7 +269,7 @@ def test_a_new_resync_interval_is_active_after_the_reload(files: FakeKernel, mon
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
             monkeypatch.setattr("vfagent.service.agent.load", lambda root: often)
             monkeypatch.setattr(agent.kernel_events, "reconcile_all", lambda: calls.append("all"))
-            agent.reload()
+            await agent.reload()
             while len(calls) < 4:
                 await asyncio.sleep(0.01)
 
@@ -322,7 +323,7 @@ def test_a_release_that_a_reload_cannot_end_is_logged_with_its_pf(
 
     async def scenario() -> None:
         async with running_agent(files) as agent:
-            agent.reload()
+            await agent.reload()
 
     State(files.tree.root).release(PciAddress(PF))
     monkeypatch.setattr(State, "take_back", refuse)
@@ -356,7 +357,7 @@ def test_reloads_and_reconciles_leave_no_garbage(files: FakeKernel) -> None:
             gc.collect()
             for count in (1, 2, 3):
                 files.tree.policy(POLICY.replace("2", str(count)))
-                agent.reload()
+                await agent.reload()
                 while pf.reconciling or pf.phase is not Phase.CONVERGED:
                     await asyncio.sleep(0.01)
             gc.set_debug(gc.DEBUG_SAVEALL)
@@ -382,24 +383,45 @@ def test_a_worker_that_outlives_the_service_does_not_listen(files: FakeKernel, s
         client.connect(str(files.tree.root / "run/vfagent/control.sock"))
 
 
-def test_a_burst_of_signals_is_one_reload(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = list[Path]()
-
-    def counted(root: Path) -> Policy:
-        loads.append(root)
-        return load(root)
+def test_a_burst_of_signals_is_one_reload(files: FakeKernel, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
     async def scenario() -> None:
         async with running_agent(files):
-            monkeypatch.setattr("vfagent.service.agent.load", counted)
             for _ in range(100):
                 os.kill(os.getpid(), signal.SIGHUP)
-            while not loads:
+            while "is active" not in caplog.text:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
 
     run_to_end(scenario())
-    assert len(loads) == 1
+    assert caplog.text.count("reloading the policy") == 1
+
+
+def test_a_policy_that_takes_too_long_is_refused_and_stops_nothing(
+    files: FakeKernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hang(_: Path) -> Policy:
+        time.sleep(60)
+        raise AssertionError
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            active = agent.scheduler.policy
+            monkeypatch.setattr("vfagent.service.agent.load", hang)
+            monkeypatch.setattr("vfagent.service.agent._LOAD_S", 0.5)
+            began, turns = time.monotonic(), 0
+            reloading = asyncio.create_task(agent.reload())
+            while not reloading.done():
+                await asyncio.sleep(0.01)
+                turns += 1
+            assert turns > 10
+            assert time.monotonic() - began < 10
+            assert agent.scheduler.policy is active
+            assert agent.policy_status.problems
+
+    run_to_end(scenario())
+    assert "policy: cannot be read within 0.5 s" in caplog.text
 
 
 def test_a_second_agent_is_refused(files: FakeKernel, start: Start) -> None:

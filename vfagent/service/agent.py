@@ -16,6 +16,7 @@ from vfagent.guests.lifecycle import Guests
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.endpoint import Endpoint
+from vfagent.metrics.worker_calls import UnansweredError, worker_call
 from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.types import Policy
 from vfagent.process.signals import signals
@@ -31,7 +32,7 @@ from vfagent.service.status_cache import StatusCache
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
 from vfagent.store.policy_files import load
-from vfagent.store.policy_trust import untrusted_files
+from vfagent.store.policy_trust import Untrusted, untrusted_files
 from vfagent.store.state import State, write_text
 from vfagent.systemd.journal import Notifier
 from vfagent.systemd.log import for_pf, for_policy
@@ -42,6 +43,16 @@ log = logging.getLogger(__name__)
 START_LIMIT_S = 300.0  # then READY=1 is sent, and the status reports what is not finished
 _STATUS_DELAY_S = 0.3  # a burst of steps is one write
 _EXTENSION_S = 60.0
+_LOAD_S = 10.0
+
+
+def _read_policy(root: Path) -> tuple[Policy, tuple[Untrusted, ...]] | PolicyError:
+    """The policy, and who else could write its files."""
+    try:
+        policy = load(root)
+    except PolicyError as error:
+        return error
+    return policy, tuple(untrusted_files(policy, root))
 
 
 class Agent:
@@ -73,6 +84,7 @@ class Agent:
         self._ready_timer: asyncio.TimerHandle | None = None
         self._resync_timer: asyncio.TimerHandle | None = None
         self._reload_due = False
+        self._reloading: asyncio.Task[None] | None = None
         self._resync_s = 0.0  # the interval of the resync timer
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
@@ -89,14 +101,41 @@ class Agent:
         try:
             policy = loaded or load(self.root)
         except PolicyError as error:
-            for problem in error.problems:
-                log.error("policy: %s", problem)
-            text = "not loaded: %d problems; the active policy is unchanged"
-            for_policy(log, Message.POLICY_REFUSED).error(text, len(error.problems))
-            self.policy_status = replace(self.policy_status, problems=error.problems)
+            self._refused(error)
             raise
-        for untrusted in untrusted_files(policy, self.root):
-            log.warning("policy: %s", untrusted)
+        return self._accepted(policy, tuple(untrusted_files(policy, self.root)))
+
+    async def _load_in_worker(self) -> Policy:
+        """In the event loop, a megabyte of rules would take its time, and a folder that hangs would stop it."""
+        root = self.root
+        try:
+            keep = self.scheduler.workers.keep_from_workers()
+            answer = await worker_call(lambda: _read_policy(root), close=keep, deadline_s=_LOAD_S)
+            if isinstance(answer, PolicyError):
+                raise answer
+        except PolicyError as error:
+            self._refused(error)
+            raise
+        except UnansweredError as error:
+            refused = PolicyError((f"cannot be read within {_LOAD_S:g} s",))
+            self._refused(refused)
+            raise refused from error
+        except OSError as error:
+            refused = PolicyError((f"cannot start a worker that reads it: {error.strerror}",))
+            self._refused(refused)
+            raise refused from error
+        return self._accepted(*answer)
+
+    def _refused(self, error: PolicyError) -> None:
+        for problem in error.problems:
+            log.error("policy: %s", problem)
+        text = "not loaded: %d problems; the active policy is unchanged"
+        for_policy(log, Message.POLICY_REFUSED).error(text, len(error.problems))
+        self.policy_status = replace(self.policy_status, problems=error.problems)
+
+    def _accepted(self, policy: Policy, untrusted: tuple[Untrusted, ...]) -> Policy:
+        for file in untrusted:
+            log.warning("policy: %s", file)
         rules = tuple(rule.name for rule in policy.pf)
         self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules)
         return policy
@@ -159,14 +198,19 @@ class Agent:
             self._reload_due = True
             if self.is_ready:
                 self.notifier.reloading()
-            asyncio.get_running_loop().call_soon(self.reload)
+            if self._reloading is None or self._reloading.done():
+                self._reloading = asyncio.create_task(self._reload_while_due())
 
-    def reload(self) -> None:
+    async def _reload_while_due(self) -> None:
+        while self._reload_due:
+            self._reload_due = False
+            await self.reload()
+
+    async def reload(self) -> None:
         """Load the policy again. An invalid one leaves the active one as it is."""
-        self._reload_due = False
         log.info("reloading the policy")
         with contextlib.suppress(PolicyError):
-            policy = self._load()
+            policy = await self._load_in_worker()
             self._take_back_released()
             self.scheduler.set_policy(policy)
             self._status_cache.all_changed()
@@ -179,7 +223,7 @@ class Agent:
             names = ", ".join(self.policy_status.files)
             for_policy(log, Message.POLICY_ACTIVE).info("%s is active, from %s", self.policy_status.digest, names)
         self.scheduler.counters.changed()
-        if self.is_ready:  # before that, READY=1 would end the start
+        if self.is_ready and not self._reload_due:  # before that, READY=1 would end the start
             self.notifier.ready()
         self._write_status()
 
@@ -281,6 +325,9 @@ class Agent:
     async def _shut_down(self) -> None:
         """VFs and guests stay as they are. A running step gets five seconds to finish."""
         self.notifier.stopping()
+        if self._reloading and not self._reloading.done():
+            self._reloading.cancel()
+            await asyncio.wait({self._reloading})
         self.kernel_events.stop()
         self.control.stop()
         self.guests.stop()
