@@ -126,6 +126,8 @@ def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tupl
 
 def _nothing_to_do(desired: DesiredPf, pf: Pf) -> bool:
     """Whether `vfs = 0` is all that is asked of a PF whose driver is absent, or is vfio-pci: then it has none."""
+    if desired.problem:
+        return False
     asked = (desired.numvfs, desired.mtu, desired.hwmode, desired.eswitch, desired.vlan_interfaces)
     return (pf.driver is None or is_vfio(pf.driver)) and asked == (0, None, None, None, ()) and not pf.vfs
 

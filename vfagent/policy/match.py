@@ -11,6 +11,7 @@ from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
 
+_NO_VFS = "SR-IOV is off in the card's firmware, or its driver allows no VFs (see vfagent doctor)"
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
 
 
@@ -82,9 +83,19 @@ def resolve_count(count: VfCount, totalvfs: int) -> int:
 
 
 def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
-    if count is None or count <= pf.totalvfs:
+    """What the PF cannot provide. A share is asked for to get VFs: one that comes to 0 is not `vfs = 0`.
+
+    Drivers lower sriov_totalvfs to 0 by pci_sriov_set_totalvfs(): xe without max_vfs (pf_reduce_totalvfs()), nfp by
+    what its firmware allows (nfp_pcie_sriov_read_nfd_limit()).
+    """
+    if count is None or rule.vfs is None or (count <= pf.totalvfs and (count or rule.vfs.number == 0)):
         return None
-    return f"rule {rule.name!r} asks for {count} VFs, the PF supports at most {pf.totalvfs}"
+    if not pf.totalvfs:
+        asked = f"{count} VFs" if count else "VFs"
+        return f"rule {rule.name!r} asks for {asked}, but sriov_totalvfs is 0: {_NO_VFS}"
+    if count:
+        return f"rule {rule.name!r} asks for {count} VFs, the PF supports at most {pf.totalvfs}"
+    return f"rule {rule.name!r}: {rule.vfs.percent}% of {pf.totalvfs} is 0 VFs: ask for a number, or for a larger share"
 
 
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:

@@ -347,6 +347,12 @@ def more_vfs_than_the_card_has(tree: Tree) -> None:
     edit(tree, "vfs = 2", "vfs = 9")
 
 
+@fault
+def share_of_a_card_that_allows_no_vfs(tree: Tree) -> None:
+    edit(tree, "vfs = 2", 'vfs = "max"')
+    (tree.device("0000:01:00.0") / "sriov_totalvfs").write_text("0\n")
+
+
 # Other managers of the card
 
 

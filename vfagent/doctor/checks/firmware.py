@@ -30,6 +30,7 @@ _ENABLE = {
     "broadcom": "in the card's own setup at boot, or with Broadcom's niccli, and SR-IOV in the host's firmware setup",
     "": "in the card's own setup or its vendor's tool, and SR-IOV in the host's firmware setup",
 }
+_LIMITED_BY_MAX_VFS = frozenset({"i915", "xe"})  # xe_module.c: max_vfs is 0 unless built for debugging
 _ENABLE_IN_KERNEL = (
     "enable SR-IOV and 'above 4G decoding' in the host's firmware setup; journalctl -k -b shows why the kernel "
     "refused it; a kernel without CONFIG_PCI_IOV has no SR-IOV"
@@ -75,12 +76,14 @@ def _maker(pf: Pf) -> str:
 def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
     """The card has the capability, but sriov_totalvfs is 0."""
     for pf_facts, desired in facts.managed:
-        if pf_facts.pf.totalvfs == 0 and desired.numvfs != 0:
+        if pf_facts.pf.totalvfs == 0 and desired.problem:
             yield Finding(
                 "sriov-off",
                 Severity.ERROR,
                 pf_facts.pf.name,
-                "its firmware offers 0 VFs",
+                "sriov_totalvfs is 0: its firmware or its driver allows no VFs",
                 f"rule {desired.rule!r} cannot create VFs on it",
-                f"enable SR-IOV: {_ENABLE[_maker(pf_facts.pf)].format(address=pf_facts.pf.address)}",
+                f"set {pf_facts.pf.driver}.max_vfs on the kernel's command line (modinfo -p {pf_facts.pf.driver})"
+                if pf_facts.pf.driver in _LIMITED_BY_MAX_VFS
+                else f"enable SR-IOV: {_ENABLE[_maker(pf_facts.pf)].format(address=pf_facts.pf.address)}",
             )

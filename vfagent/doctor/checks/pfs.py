@@ -58,7 +58,7 @@ def too_many_vfs(facts: Facts) -> Iterator[Finding]:
                 pf_facts.pf.name,
                 desired.problem,
                 "the rule is not applied to this card",
-                'set fewer VFs, or "max"; or raise the limit in the card\'s firmware',
+                'set a number that it supports, or "max"; or raise the limit in the card\'s firmware',
             )
 
 
