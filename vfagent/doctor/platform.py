@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from vfagent.doctor.checks.facts import Iommu, Kernel, Kvm, Memory
-from vfagent.model.evidence import VFIO_DRIVER, is_vfio
+from vfagent.model.evidence import VFIO_DRIVER
 from vfagent.model.numvfs_lock import kernel_version
 from vfagent.store.guest_records import GuestRecords
 from vfagent.store.host_files import HostFiles
@@ -33,7 +33,9 @@ def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
         log=log,
         has_vfio=files.exists(f"sys/bus/pci/drivers/{VFIO_DRIVER}"),
         can_load_vfio=_has_module(files, release, VFIO_DRIVER),
-        vfio_variants=frozenset(name for name in files.names("sys/bus/pci/drivers") if is_vfio(name)),
+        drivers=frozenset(files.names("sys/bus/pci/drivers")),
+        vfio_sriov=_is_set(files, "vfio_pci/parameters/enable_sriov"),
+        vfio_denylist=not _is_set(files, "vfio_pci/parameters/disable_denylist"),
     )
 
 

@@ -206,6 +206,12 @@ def vfio_pci_blocked(tree: Tree) -> None:
 
 
 @fault
+def vfio_pci_replaced_by_false(tree: Tree) -> None:
+    vfio_pci_not_loaded(tree)
+    write(tree, "etc/modprobe.d/hardening.conf", "install vfio-pci /bin/false\n")
+
+
+@fault
 def vfio_pci_not_in_this_kernel(tree: Tree) -> None:
     vfio_pci_not_loaded(tree)
     write(tree, "lib/modules/6.12.48+deb13-amd64/modules.dep", "kernel/net/8021q/8021q.ko.xz:\n")
@@ -232,6 +238,73 @@ def pf_bound_to_vfio_pci(tree: Tree) -> None:
     tree.bind(PF, "vfio-pci")
     edit(tree, '{ driver = "igb" }', f'{{ pci = "{PF}" }}')
     write(tree, "etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:1b80,8086:10c9 disable_vga=1\n")
+
+
+@fault
+def accelerator_whose_pf_is_on_vfio_pci(tree: Tree) -> None:
+    """A process drives the PF on purpose."""
+    pf_bound_to_vfio_pci(tree)
+    tree.add_device(PF, device="0x0d5c", **{"class": "0x120001"})
+    write(tree, "etc/modprobe.d/vfio.conf", "options vfio-pci ids=8086:0d5c\n")
+
+
+@fault
+def accelerator_on_vfio_pci_with_enable_sriov(tree: Tree) -> None:
+    accelerator_whose_pf_is_on_vfio_pci(tree)
+    write(tree, "sys/module/vfio_pci/parameters/enable_sriov", "Y\n")
+
+
+@fault
+def vfs_in_vfio_pcis_denylist(tree: Tree) -> None:
+    without_vfs(tree)
+    tree.add_device(PF, sriov_vf_device="37c9")
+
+
+@fault
+def vfs_in_the_denylist_that_is_off(tree: Tree) -> None:
+    vfs_in_vfio_pcis_denylist(tree)
+    write(tree, "sys/module/vfio_pci/parameters/disable_denylist", "Y\n")
+
+
+@fault
+def vfs_in_the_denylist_of_a_module_to_come(tree: Tree) -> None:
+    vfs_in_vfio_pcis_denylist(tree)
+    vfio_pci_not_loaded(tree)
+    write(tree, "etc/modprobe.d/vfio.conf", "options vfio_pci ids=8086:37c9 disable_denylist=1\n")
+
+
+def _vf_driver_blocked(tree: Tree, driver: str | None) -> None:
+    """VF 0 for the guest, VF 1 as said."""
+    tree.bind(tree.vfs(PF)[1], None)
+    second = f'[[pf.vf]]\nindex = "1"\ndriver = "{driver}"\n\n[[guest]]' if driver else "[[guest]]"
+    tree.policy(POLICY.replace('index = "*"', 'index = "0"').replace("[[guest]]", second, 1))
+    write(tree, "etc/modprobe.d/vf.conf", "blacklist igbvf\n")
+
+
+@fault
+def vf_driver_blocked(tree: Tree) -> None:
+    _vf_driver_blocked(tree, "host")
+
+
+@fault
+def named_vf_driver_blocked(tree: Tree) -> None:
+    _vf_driver_blocked(tree, "igbvf")
+
+
+@fault
+def vf_driver_blocked_and_no_vf_for_the_host(tree: Tree) -> None:
+    _vf_driver_blocked(tree, None)
+
+
+@fault
+def vf_driver_blocked_and_all_vfs_for_guests(tree: Tree) -> None:
+    write(tree, "etc/modprobe.d/vf.conf", "blacklist igbvf\n")
+
+
+@fault
+def vf_driver_loaded_in_spite_of_the_blacklist(tree: Tree) -> None:
+    _vf_driver_blocked(tree, "host")
+    (tree.root / "sys/bus/pci/drivers/igbvf").mkdir(parents=True)
 
 
 @fault

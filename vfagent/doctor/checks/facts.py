@@ -72,7 +72,9 @@ class Kernel:
     log: tuple[str, ...] = ()
     has_vfio: bool = True  # the driver vfio-pci is registered
     can_load_vfio: bool = True
-    vfio_variants: frozenset[str] = frozenset()  # other VFIO drivers that are registered
+    drivers: frozenset[str] = frozenset()  # PCI drivers that are registered
+    vfio_sriov: bool = False  # vfio-pci's parameter enable_sriov
+    vfio_denylist: bool = True  # vfio-pci's parameter disable_denylist is not set
 
 
 @frozen(slots=True)

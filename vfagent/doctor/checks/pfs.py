@@ -12,7 +12,7 @@ from vfagent.plan.network_steps import CreateVlan
 from vfagent.plan.ports import belongs, instead, receiver_of
 from vfagent.policy.types import HwMode
 
-# mlx5 dereferences a null pointer when asked for its bridge mode while it has no VFs (fixed by b1d305abef46):
+# mlx5_eswitch_set_vepa() follows a null pointer while there are no VFs (fixed by b1d305abef46):
 # the first release with the fix of each series. Every later series has it.
 _MLX5_FIXED = ((5, 15, 168), (6, 1, 111), (6, 6, 52), (6, 10, 11))
 
@@ -149,8 +149,8 @@ def mlx5_without_its_fix(facts: Facts) -> Iterator[Finding]:
                 Severity.WARNING,
                 pf_facts.pf.name,
                 f"kernel {'.'.join(map(str, version))} has a bug in mlx5 (fixed by b1d305abef46)",
-                "reading the bridge mode of a card without VFs (`bridge link`) crashes the host; vfagent reads it only "
-                "where there are VFs",
+                "setting the bridge mode of a card without VFs (`bridge link set dev … hwmode vepa`) crashes the host; "
+                "vfagent sets it only where there are VFs",
                 "update the kernel: 6.1.111, 6.6.52, 6.10.11 and 6.11 have the fix",
             )
 

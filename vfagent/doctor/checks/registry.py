@@ -35,7 +35,9 @@ CHECKS: tuple[Check, ...] = (
     # Modules and drivers.
     vfio.vfio_absent,
     vfio.vfio_variant_absent,
+    vfio.vfio_denies,
     vfio.pf_driver_blocked,
+    vfio.vf_driver_blocked,
     vfio.pf_on_vfio,
     # Other programs that use the card.
     other_managers.other_manager,

@@ -2,13 +2,25 @@
 """vfio-pci and the PFs' drivers: whether they can be loaded, and which devices they are bound to."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from vfagent.doctor.checks.facts import Facts, Source, error_if
+from vfagent.doctor.checks.facts import Facts, PfFacts, Source, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
+from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER
 from vfagent.model.evidence import VFIO_DRIVER, is_vfio
 
-_BLOCKED = r"^\s*(?:blacklist\s+{0}\s*$|install\s+{0}\s+\S*(?:false|true)\b)"
+_BLOCKED = r"^\s*(?:blacklist\s+{0}(?:\s|$)|install\s+{0}\s+\S*(?:false|true)\b)"
+# The VFs' module, where it is not the PF driver's own.
+_VF_MODULES = {
+    "igb": "igbvf",
+    "ixgbe": "ixgbevf",
+    "i40e": "iavf",
+    "ice": "iavf",
+    "cxgb4": "cxgb4vf",
+    "nicpf": "nicvf",
+    "rvu_nicpf": "rvu_nicvf",
+    "octeon_ep": "octeon_ep_vf",
+}
 _IDS = re.compile(r"^\s*options\s+vfio[-_]pci\b.*?\bids=(\S+)", re.MULTILINE)
 
 
@@ -36,7 +48,7 @@ def vfio_absent(facts: Facts) -> Iterator[Finding]:
 def vfio_variant_absent(facts: Facts) -> Iterator[Finding]:
     """A VFIO driver of a card that a rule names; nothing loads those at boot."""
     wanted = {vf.driver for rule in facts.rules for vf in rule.vf if is_vfio(vf.driver) and vf.driver != VFIO_DRIVER}
-    for driver in sorted(wanted - facts.kernel.vfio_variants):
+    for driver in sorted(wanted - facts.kernel.drivers):
         blocked = _blocked_by(facts, driver)
         yield Finding(
             "vfio-variant-absent",
@@ -78,6 +90,35 @@ def pf_driver_blocked(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def vf_driver_blocked(facts: Facts) -> Iterator[Finding]:
+    """VFs that the kernel is to bind to their driver, whose module cannot be loaded: they stay without a driver."""
+    for pf_facts, desired in facts.managed:
+        module = _VF_MODULES.get(pf_facts.pf.driver or "")
+        blocked = _blocked_by(facts, module) if module and module not in facts.kernel.drivers else None
+        if module is None or blocked is None:
+            continue
+        bare = {vf.index for vf in pf_facts.pf.vfs if vf.driver is None}
+        wanted = {vf.index: vf.driver for vf in desired.vfs if vf.driver in (HOST_DRIVER, module)}
+        kept = {vf.index for vf in desired.vfs if vf.driver == KEEP_DRIVER} | (bare - {vf.index for vf in desired.vfs})
+        if indices := sorted(wanted) or sorted(kept & bare):
+            yield Finding(
+                "vf-driver-blocked",
+                _severity_of_absence(wanted.values()),
+                pf_facts.pf.name,
+                f"{blocked} blocks {module}, the driver of its VFs, from loading",
+                f"VF {', '.join(map(str, indices))} stays without a driver: the host has no interface on it",
+                f"remove that entry, then: modprobe {module}" if wanted else "none, if no VF is for the host itself",
+            )
+
+
+def _severity_of_absence(wanted: Iterable[str]) -> Severity:
+    """A VF without a driver may be what the administrator wants, unless a rule names the driver."""
+    words = set(wanted)
+    if words - {HOST_DRIVER}:
+        return Severity.ERROR
+    return Severity.WARNING if words else Severity.NOTE
+
+
 def pf_on_vfio(facts: Facts) -> Iterator[Finding]:
     ids = _vfio_ids(facts)
     for pf_facts in facts.pfs:
@@ -89,11 +130,58 @@ def pf_on_vfio(facts: Facts) -> Iterator[Finding]:
             Severity.ERROR if pf_facts.desired else Severity.NOTE,
             pf_facts.pf.name,
             f"the PF itself is bound to {pf_facts.pf.driver}{f', by {by}' if by else ''}",
-            "no VFs can be created on it: that needs the PF's network driver",
-            f"remove its ID from {by}, and reboot"
-            if by
-            else "bind it to its network driver again, or leave it to the guest",
+            _why_no_vfs(facts, pf_facts),
+            _other_driver(pf_facts, by),
         )
+
+
+def _why_no_vfs(facts: Facts, pf_facts: PfFacts) -> str:
+    """vfio_pci_sriov_configure() answers ENOENT unless enable_sriov is set; the VFIO variants have no such function."""
+    if pf_facts.pf.driver != VFIO_DRIVER:
+        return f"no VFs can be created on it: {pf_facts.pf.driver} creates none"
+    if facts.kernel.vfio_sriov:
+        return "vfagent creates no VFs on it; another program can, as vfio-pci's parameter enable_sriov is set"
+    return "no VFs can be created on it: vfio-pci's parameter enable_sriov is not set, and vfagent creates none there"
+
+
+def _other_driver(pf_facts: PfFacts, by: str | None) -> str:
+    """A NIC is there by mistake or for a guest. An accelerator may be there on purpose: a process drives the PF."""
+    if pf_facts.pf.is_nic:
+        return (
+            f"remove its ID from {by}, and reboot" if by else "bind it to its network driver, or leave it to the guest"
+        )
+    return (
+        "where a process drives the PF on purpose (pf_bb_config): load vfio-pci with enable_sriov=1, let its "
+        "tool create the VFs, and take the PF out of the policy; else bind it to its kernel driver or to pci-pf-stub"
+    )
+
+
+# The VFs of vfio_pci_dev_in_denylist(): those of QAT C3XXX, C62X and DH895XCC. What else it has is a PF or has no VFs.
+_DENYLIST = frozenset(f"8086:{device}" for device in ("19e3", "37c9", "0443"))
+_DENYLIST_OFF = re.compile(r"^\s*options\s+vfio[-_]pci\b.*?\bdisable_denylist(?:=[1Yy]|\s|$)", re.MULTILINE)
+
+
+def vfio_denies(facts: Facts) -> Iterator[Finding]:
+    """vfio_pci_probe() answers EINVAL for devices with known errata, unless disable_denylist is set."""
+    for pf_facts, desired in facts.managed:
+        wanted = any(vf.driver == VFIO_DRIVER for vf in desired.vfs)
+        if wanted and _denylist_is_on(facts) and pf_facts.vf_hardware.lower() in _DENYLIST:
+            yield Finding(
+                "vfio-denylist",
+                Severity.ERROR,
+                pf_facts.pf.name,
+                f"its VFs ({pf_facts.vf_hardware}) are in vfio-pci's own denylist: the kernel knows errata of them",
+                "no VF can be bound to vfio-pci: EINVAL",
+                "if no guest is untrusted: a line `options vfio-pci disable_denylist=1` in /etc/modprobe.d/vfio.conf, "
+                "update-initramfs -u, and reboot (the parameter is read-only while the module is loaded)",
+            )
+
+
+def _denylist_is_on(facts: Facts) -> bool:
+    """According to the loaded module, or else to the options that it will be loaded with."""
+    if facts.kernel.has_vfio:
+        return facts.kernel.vfio_denylist
+    return not any(_DENYLIST_OFF.search(file.text) for file in facts.of(Source.MODPROBE))
 
 
 def vfio_binds_ids(facts: Facts) -> Iterator[Finding]:
