@@ -3,6 +3,8 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from vfagent.cli.text import (
@@ -21,11 +23,13 @@ from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.printable import printable
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.vf import Deferred, Planned
+from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
+from vfagent.policy.unmet import unmet_key
 from vfagent.reconcile.observe import observe
 from vfagent.reconcile.reports import Observed
 from vfagent.service.bridges import plan_bridges
-from vfagent.store.identity import open_host
+from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load
 
 
@@ -37,18 +41,22 @@ def list_(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     policy, host = load(args.root), open_host(args.root)
+    identity = read_identity(args.root)
     observations = dry_runs(policy, host, args.root)
     guests = list(plan_guests(policy, observations, host, args.root))
     bridges = bridge_lines(plan_bridges(policy, host), observations)
+    unused = _unused_rules(observations, policy, identity)
     if args.json:
-        rules = [rule.encode() for rule in _unused_rules(observations, policy)]
+        rules = [rule.encode() for rule in unused]
         others = [_guest_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
         print_result([*(_pf_json(observed) for observed in observations), *rules, *others])
     else:
-        print_result(plan_lines(observations, policy) + bridges + [printable(guest.describe()) for guest in guests])
+        print_result(
+            plan_lines(observations, policy, identity) + bridges + [printable(guest.describe()) for guest in guests]
+        )
     pfs_settled = all(observed.plan.settled for observed in observations)
     settled = pfs_settled and not bridges and not any(guest.to_do for guest in guests)
-    return Exit.OK if settled else Exit.NOT_CONVERGED
+    return Exit.OK if settled and not any(rule.missed for rule in unused) else Exit.NOT_CONVERGED
 
 
 # The text of `list`
@@ -98,14 +106,14 @@ def _short_id(hardware_id: str) -> str:
 # The text of `plan`
 
 
-def plan_lines(observations: list[Observed], policy: Policy) -> list[str]:
+def plan_lines(observations: list[Observed], policy: Policy, identity: HostIdentity) -> list[str]:
     lines = [
         line
         for observed in observations
         if observed.pf and (observed.desired or observed.plan.steps)
         for line in _pf_lines(observed.pf, observed)
     ]
-    lines += [rule.describe("no PF here matches") for rule in _unused_rules(observations, policy)]
+    lines += [rule.describe("no PF here matches") for rule in _unused_rules(observations, policy, identity)]
     return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
 
 
@@ -125,9 +133,18 @@ def _pf_lines(pf: Pf, observed: Observed) -> Iterator[str]:
         yield from (printable(f"  {title}: {line}") for line in lines)
 
 
-def _unused_rules(observations: list[Observed], policy: Policy) -> list[UnusedRule]:
-    pfs = [(observed.desired.rule, observed.desired.shadowed_rules) for observed in observations if observed.desired]
-    return unused_rules([rule.name for rule in policy.pf], pfs)
+def _unused_rules(observations: list[Observed], policy: Policy, identity: HostIdentity) -> list[UnusedRule]:
+    """A rule for another host has nothing to match here."""
+    used = [(observed.desired.rule, observed.desired.shadowed_rules) for observed in observations if observed.desired]
+    known = [observed.pf for observed in observations if observed.pf]
+    free = [observed.pf for observed in observations if observed.pf and not observed.desired]
+    here = {
+        rule.name: unmet_key(rule.match, known, free)
+        for rule in policy.pf
+        if rule.match.host is None or fnmatchcase(identity.hostname, rule.match.host)
+    }
+    unused = unused_rules([rule.name for rule in policy.pf], used)
+    return [rule if rule.shadowed_by else replace(rule, unmet=here.get(rule.rule)) for rule in unused]
 
 
 def bridge_lines(items: Iterable[Planned | Deferred | str], observations: list[Observed]) -> list[str]:

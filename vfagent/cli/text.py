@@ -11,6 +11,7 @@ from vfagent.model.printable import printable
 from vfagent.model.status import MOST_ATTEMPTS, GuestStatus, PfStatus, Phase
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
+from vfagent.policy.unmet import UnmetKey
 
 _KERNEL_DEFAULTS = VfSettings(
     mac="00:00:00:00:00:00",
@@ -64,13 +65,24 @@ class UnusedRule:
 
     rule: str
     shadowed_by: tuple[str, ...]
+    unmet: UnmetKey | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Its PF seems to be here, by another name."""
+        return self.unmet is not None and self.unmet.nearly
 
     def describe(self, otherwise: str) -> str:
         shadowed = f"its PFs are taken by earlier rules: {', '.join(map(repr, self.shadowed_by))}"
-        return f"rule {self.rule!r}: {shadowed if self.shadowed_by else otherwise}"
+        unmatched = f"{otherwise}: {self.unmet.describe()}" if self.unmet else otherwise
+        return printable(f"rule {self.rule!r}: {shadowed if self.shadowed_by else unmatched}")
 
     def encode(self) -> dict[str, Any]:
-        return {"rule": self.rule, "shadowed_by": list(self.shadowed_by)}
+        return {
+            "rule": self.rule,
+            "shadowed_by": list(self.shadowed_by),
+            "unmet": self.unmet.describe() if self.unmet else None,
+        }
 
 
 def unused_rules(rules: Iterable[str], pfs: list[tuple[str, tuple[str, ...]]]) -> list[UnusedRule]:

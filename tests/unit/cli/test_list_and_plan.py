@@ -117,7 +117,28 @@ def test_plan_prints_changes_deferred_by_a_vf_in_use(command: Any, tree: Tree) -
 def test_plan_names_a_rule_that_matches_nothing(command: Any, tree: Tree) -> None:
     tree.policy(POLICY.replace("igb", "ice"))
     result = command("plan")
-    assert (result.status, result.out) == (0, "rule 'all': no PF here matches\n")
+    assert (result.status, result.out) == (0, "rule 'all': no PF here matches: driver = 'ice'\n")
+
+
+def test_plan_names_the_pf_that_was_renamed_away_from_its_rule(command: Any, tree: Tree) -> None:
+    """An upgrade of systemd makes ens1np0 of ens1, or the other way round."""
+    tree.policy(POLICY.replace('driver = "igb"', 'interface = "ens1np0"'))
+    result = command("plan")
+    assert result.status == 3
+    assert result.out == "rule 'all': no PF here matches: interface = 'ens1np0' (did you mean 'ens1'?)\n"
+    assert command("plan", "--json").status == 3
+
+
+@pytest.mark.parametrize(
+    "match", ['interface = "ens2"', 'driver = "igbvf"', 'host = "no-such-host", interface = "ens2"', 'device = "10ca"']
+)
+def test_a_rule_for_other_hardware_is_no_mistake(command: Any, tree: Tree, match: str) -> None:
+    """The PF whose name is near has a rule of its own, the rule is for another host, or names another model."""
+    first = POLICY if "host" not in match and "device" not in match else POLICY.replace("igb", "zzz")
+    tree.policy(first + f'[[pf]]\nname = "second"\nmatch = {{ {match} }}\nvfs = 1\n')
+    result = command("plan")
+    assert "rule 'second': no PF here matches" in result.out
+    assert result.status == 0
 
 
 @pytest.mark.parametrize("match", ['host = "other*"', f'path = "pci-{PF}"', 'host = "other1", path = "pci-0000:01:*"'])
@@ -138,15 +159,15 @@ def test_plan_names_the_rule_that_shadows_a_later_one(command: Any, tree: Tree) 
     assert result.status == 0
     assert result.out.splitlines()[2:] == [
         "rule 'one': its PFs are taken by earlier rules: 'all'",
-        "rule 'elsewhere': no PF here matches",
+        "rule 'elsewhere': no PF here matches: driver = 'ice'",
     ]
 
 
 def test_plan_in_json_has_the_unused_rules(command: Any, tree: Tree) -> None:
     tree.policy(SHADOWED + ELSEWHERE)
     assert command("plan", "--json").json[1:] == [
-        {"rule": "one", "shadowed_by": ["all"]},
-        {"rule": "elsewhere", "shadowed_by": []},
+        {"rule": "one", "shadowed_by": ["all"], "unmet": None},
+        {"rule": "elsewhere", "shadowed_by": [], "unmet": "driver = 'ice'"},
     ]
 
 

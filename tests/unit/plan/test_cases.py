@@ -39,7 +39,7 @@ def _planned(case: Path) -> str:
     inventory = decode(Inventory, json.loads((case / "inventory.json").read_text()))
     observations = [_observed(policy, pf, _driver_state(case, pf)) for pf in inventory.pfs]
     lines = [
-        *plan_lines(observations, policy),
+        *plan_lines(observations, policy, IDENTITY),
         *(line for observed in observations for line in _parallel(observed.plan)),
     ]
     return "\n".join(lines) + "\n"

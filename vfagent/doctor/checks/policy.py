@@ -2,15 +2,14 @@
 """Whether there is a policy, whether it is valid, and whether its rules match a PF."""
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 
 from vfagent.doctor.checks.facts import Facts
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.doctor.checks.firmware import why_no_vfs
 from vfagent.model.inventory import Pf
 from vfagent.policy.match import matches
-from vfagent.policy.spelling import nearest
-from vfagent.policy.types import PfMatch, PfRule
+from vfagent.policy.types import PfRule
+from vfagent.policy.unmet import unmet_key
 
 
 def policy_invalid(facts: Facts) -> Iterator[Finding]:
@@ -95,11 +94,12 @@ def rule_shadowed(facts: Facts) -> Iterator[Finding]:
 
 
 def _unmatched(rule: PfRule, known: list[Pf], without_sriov: list[Pf]) -> Finding:
+    unmet = unmet_key(rule.match, known, known)
     present = f"; this host has {_names(known)}" if known else "; this host has no PF"
     problem = (
         f"matches {_names(without_sriov)}, which has no SR-IOV"
         if without_sriov
-        else f"matches no PF{_unmet_key(rule.match, known)}"
+        else f"matches no PF{f': {unmet.describe()}' if unmet else ''}"
     )
     return Finding(
         "rule-unmatched",
@@ -113,22 +113,3 @@ def _unmatched(rule: PfRule, known: list[Pf], without_sriov: list[Pf]) -> Findin
 
 def _names(pfs: list[Pf]) -> str:
     return ", ".join(pf.name for pf in pfs)
-
-
-def _unmet_key(match: PfMatch, known: list[Pf]) -> str:
-    """The first key that no PF meets, with the nearest value of a PF."""
-    candidates: dict[str, list[str | None]] = {
-        "driver": [pf.driver for pf in known],
-        "path": [pf.path for pf in known],
-        "pci": [str(pf.address) for pf in known],
-        "vendor": [pf.vendor.removeprefix("0x") for pf in known],
-        "device": [pf.device.removeprefix("0x") for pf in known],
-        "mac": [(pf.netdev.permanent_mac or pf.netdev.mac) if pf.netdev else None for pf in known],
-        "interface": [pf.netdev.name if pf.netdev else None for pf in known],
-    }
-    for key, candidate in candidates.items():
-        pattern, values = getattr(match, key), sorted({value for value in candidate if value})
-        if pattern is not None and values and not any(fnmatchcase(value, pattern) for value in values):
-            meant = nearest(pattern, values)
-            return f": {key} = {pattern!r}" + (f" (did you mean {meant!r}?)" if meant else "")
-    return ""
