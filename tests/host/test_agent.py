@@ -523,3 +523,14 @@ def test_the_watchdog_is_notified(files: FakeKernel, start: Start, monkeypatch: 
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     service = start().ready()
     service.until(lambda: service.hear().count("WATCHDOG=1") >= 5, within_s=5)
+
+
+def test_a_rule_for_another_host_waits_for_no_pf(files: FakeKernel) -> None:
+    elsewhere = '[[pf]]\nname = "elsewhere"\nmatch = { driver = "igb", host = "no-such-host" }\n'
+    put(files.tree.root / "etc/vfagent/policy.toml", POLICY + elsewhere)
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            assert agent.policy_status.rules == ("all",)
+
+    run_to_end(scenario())

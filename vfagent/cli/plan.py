@@ -4,7 +4,6 @@
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from vfagent.cli.text import (
@@ -23,7 +22,7 @@ from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.printable import printable
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.policy.match import HostIdentity
+from vfagent.policy.match import HostIdentity, rules_for
 from vfagent.policy.types import Policy
 from vfagent.policy.unmet import unmet_key
 from vfagent.reconcile.observe import observe
@@ -138,11 +137,7 @@ def _unused_rules(observations: list[Observed], policy: Policy, identity: HostId
     used = [(observed.desired.rule, observed.desired.shadowed_rules) for observed in observations if observed.desired]
     known = [observed.pf for observed in observations if observed.pf]
     free = [observed.pf for observed in observations if observed.pf and not observed.desired]
-    here = {
-        rule.name: unmet_key(rule.match, known, free)
-        for rule in policy.pf
-        if rule.match.host is None or fnmatchcase(identity.hostname, rule.match.host)
-    }
+    here = {rule.name: unmet_key(rule.match, known, free) for rule in rules_for(identity, policy)}
     unused = unused_rules([rule.name for rule in policy.pf], used)
     return [rule if rule.shadowed_by else replace(rule, unmet=here.get(rule.rule)) for rule in unused]
 

@@ -98,7 +98,7 @@ class PolicyStatus:
     digest: str
     loaded_at: float
     problems: tuple[str, ...] = ()  # of the last reload, if it failed; then the policy before it is active
-    rules: tuple[str, ...] = ()  # the names of the [[pf]] rules
+    rules: tuple[str, ...] = ()  # the names of the [[pf]] rules for this host
 
 
 class GuestPhase(StrEnum):

@@ -23,6 +23,11 @@ class HostIdentity:
     machine_id: str
 
 
+def rules_for(host: HostIdentity, policy: Policy) -> tuple[PfRule, ...]:
+    """The rules that this host's name does not exclude, whatever cards it has."""
+    return tuple(rule for rule in policy.pf if fnmatchcase(host.hostname, rule.match.host or "*"))
+
+
 def match_rule(policy: Policy, pf: Pf, host: HostIdentity) -> PfRule | None:
     return next((rule for rule in policy.pf if matches(rule.match, pf, host)), None)
 

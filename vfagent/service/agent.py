@@ -18,6 +18,7 @@ from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.metrics.worker_calls import UnansweredError, worker_call
 from vfagent.model.status import PolicyStatus, Status
+from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
 from vfagent.process.signals import signals
 from vfagent.reconcile.pf_state import PfState
@@ -63,7 +64,8 @@ class Agent:
         self.state = State(root)
         self.notifier = Notifier()
         self.policy_status = PolicyStatus((), "", time.time())
-        self.scheduler = Scheduler(host, self.state, read_identity(root), self._first_policy(), self._changed)
+        self.identity = read_identity(root)
+        self.scheduler = Scheduler(host, self.state, self.identity, self._first_policy(), self._changed)
         self.kernel_events = KernelEvents(host, self.scheduler)
         self.guests = Guests(host, root, self.scheduler, self._guests_changed, bus=bus)
         self.kernel_events.vf_pending = self.guests.waiting
@@ -136,7 +138,7 @@ class Agent:
     def _accepted(self, policy: Policy, untrusted: tuple[Untrusted, ...]) -> Policy:
         for file in untrusted:
             log.warning("policy: %s", file)
-        rules = tuple(rule.name for rule in policy.pf)
+        rules = tuple(rule.name for rule in rules_for(self.identity, policy))
         self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules)
         return policy
 

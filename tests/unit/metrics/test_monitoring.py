@@ -108,6 +108,7 @@ def test_the_dashboard_shows_every_other_metric() -> None:
         "vfagent_ready",
         "vfagent_policy_info",
         "vfagent_policy_files",
+        "vfagent_rule_pfs",
         "vfagent_pf_mtu_bytes",
         "vfagent_pf_admin_up",
         "vfagent_pf_carrier",

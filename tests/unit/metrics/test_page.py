@@ -107,6 +107,12 @@ def test_an_invalid_policy_on_disk_is_shown_beside_the_active_one() -> None:
     assert values(text, "vfagent_policy_info", 'digest="0123456789ab"') == ["1.0"]
 
 
+def test_a_rule_without_a_pf_counts_none_once_the_service_is_ready() -> None:
+    assert values(GOLDEN.read_text(), "vfagent_rule_pfs", 'rule="renamed"') == ["0.0"]
+    starting = snapshot(views.view().status.pfs, views.POLICY, "1", ready=False)
+    assert not values(views.text(View(starting, Counters())), "vfagent_rule_pfs")
+
+
 def test_an_invalid_policy_at_the_start_leaves_none_active() -> None:
     text = views.text(View(snapshot((), PolicyStatus((), "", 1.0, ("bad",)), "1", ready=True), Counters()))
     assert values(text, "vfagent_policy_last_reload_successful") == ["0.0"]

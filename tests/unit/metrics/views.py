@@ -24,7 +24,12 @@ from vfagent.reconcile.status import snapshot
 from vfagent.service.status_cache import StatusCache
 
 STORAGE, STUCK, FRESH = (PciAddress(f"0000:{bus}:00.0") for bus in ("3b", "5e", "86"))
-POLICY = PolicyStatus(("/etc/vfagent/policy.toml", "/etc/vfagent/policy.d/10.toml"), "0123456789ab", 1_767_225_600.5)
+POLICY = PolicyStatus(
+    ("/etc/vfagent/policy.toml", "/etc/vfagent/policy.d/10.toml"),
+    "0123456789ab",
+    1_767_225_600.5,
+    rules=("storage", "renamed"),
+)
 
 
 def vf(index: int, *, driver: str | None = "vfio-pci", enabled: bool = False, vlan: int | None = 10) -> Vf:

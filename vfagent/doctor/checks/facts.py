@@ -4,7 +4,6 @@
 from collections.abc import Iterator
 from dataclasses import field
 from enum import StrEnum
-from fnmatch import fnmatchcase
 
 from vfagent.doctor.checks.finding import NotChecked, Severity
 from vfagent.frozen import frozen
@@ -15,7 +14,7 @@ from vfagent.model.evidence import is_vfio
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.planner import Plan
-from vfagent.policy.match import HostIdentity
+from vfagent.policy.match import HostIdentity, rules_for
 from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule, PfRule, Policy
 
@@ -170,8 +169,7 @@ class Facts:
     @property
     def rules(self) -> tuple[PfRule, ...]:
         """The rules for this host."""
-        rules = self.policy.pf if self.policy else ()
-        return tuple(rule for rule in rules if fnmatchcase(self.identity.hostname, rule.match.host or "*"))
+        return rules_for(self.identity, self.policy) if self.policy else ()
 
     @property
     def guests(self) -> tuple[GuestRule, ...]:
