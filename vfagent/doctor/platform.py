@@ -34,6 +34,8 @@ def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
         has_vfio=files.exists(f"sys/bus/pci/drivers/{VFIO_DRIVER}"),
         can_load_vfio=_has_module(files, release, VFIO_DRIVER),
         drivers=frozenset(files.names("sys/bus/pci/drivers")),
+        lockdown=_lockdown(files),
+        mlx4_num_vfs=(files.read("sys/module/mlx4_core/parameters/num_vfs") or "").strip(),
         vfio_sriov=_is_set(files, "vfio_pci/parameters/enable_sriov"),
         vfio_denylist=not _is_set(files, "vfio_pci/parameters/disable_denylist"),
     )
@@ -43,6 +45,12 @@ def _has_module(files: HostFiles, release: str, name: str) -> bool:
     """True if there is no list of modules."""
     lists = [files.read(f"lib/modules/{release}/modules.{kind}") for kind in ("dep", "builtin")]
     return all(text is None for text in lists) or any(f"/{name}.ko" in (text or "") for text in lists)
+
+
+def _lockdown(files: HostFiles) -> str:
+    """The mode in brackets, unless it is `none` (security/lockdown/lockdown.c, lockdown_read)."""
+    match = re.search(r"\[(\w+)\]", files.read("sys/kernel/security/lockdown") or "")
+    return match[1] if match and match[1] != "none" else ""
 
 
 def read_iommu(files: HostFiles, cpu: str) -> Iommu:

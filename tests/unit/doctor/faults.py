@@ -409,6 +409,66 @@ def other_kernel_log_lines(tree: Tree) -> None:
 
 
 @fault
+def ice_in_safe_mode(tree: Tree) -> None:
+    without_vfs(tree)
+    line = "The DDP package file was not found or could not be read. Entering Safe Mode"
+    write(tree, "var/log/dmesg", f"[    4.20] ice {PF}: {line}\n")
+
+
+@fault
+def resets_and_pcie_errors(tree: Tree) -> None:
+    error = "AER: PCIe Bus Error: severity={}, type=Transaction Layer, (Requester ID)"
+    lines = (
+        f"vfio-pci {tree.vfs(PF)[0]}: not ready 65535ms after FLR; giving up",
+        f"igb {PF}: {error.format('Uncorrectable (Non-Fatal)')}",
+        f"igb {PF}: {error.format('Correctable')}",
+    )
+    write(tree, "var/log/dmesg", "".join(f"[   92.50] {line}\n" for line in lines))
+
+
+def _mlx4(tree: Tree) -> None:
+    tree.bind(PF, "mlx4_core")
+    tree.policy(POLICY.replace('"igb"', '"mlx4_core"'))
+
+
+@fault
+def mlx4_loaded_without_its_parameter(tree: Tree) -> None:
+    without_vfs(tree)
+    _mlx4(tree)
+    write(tree, "sys/module/mlx4_core/parameters/num_vfs", "\n")
+
+
+@fault
+def mlx4_whose_parameter_needs_a_reboot(tree: Tree) -> None:
+    mlx4_loaded_without_its_parameter(tree)
+    write(tree, "etc/modprobe.d/mlx4.conf", "options mlx4_core num_vfs=2 probe_vf=0\n")
+
+
+@fault
+def mlx4_with_its_parameter(tree: Tree) -> None:
+    _mlx4(tree)
+    write(tree, "sys/module/mlx4_core/parameters/num_vfs", "2\n")
+
+
+@fault
+def sriov_off_and_the_kernel_locked_down(tree: Tree) -> None:
+    sriov_off_in_the_cards_firmware(tree)
+    write(tree, "sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+
+
+@fault
+def no_lockdown_and_sriov_off(tree: Tree) -> None:
+    sriov_off_in_the_cards_firmware(tree)
+    write(tree, "sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
+
+
+@fault
+def sriov_off_on_an_mlx4_and_the_kernel_locked_down(tree: Tree) -> None:
+    sriov_off_and_the_kernel_locked_down(tree)
+    tree.add_device(PF, vendor="0x15b3", device="0x1007")
+
+
+@fault
 def no_card_and_no_policy(tree: Tree) -> None:
     no_policy(tree)
     without_vfs(tree)

@@ -21,6 +21,28 @@ LINES = [
     ("ice 0000:b1:00.0: Not enough device MSI-X vectors, requested = 512, available = 0", "no-vectors"),
     ("ice 0000:b1:00.0: only 0 MSI-X interrupts available for SR-IOV. Not enough to support 8 VFs", "no-vectors"),
     ("bnxt_en 0000:5e:00.0: Direct firmware load for bnxt/x.bin failed with error -2", "firmware-file"),
+    (
+        "ice 0000:b1:00.0: The DDP package file was not found or could not be read. Entering Safe Mode",
+        "ice-safe-mode",
+    ),
+    ("ice 0000:b1:00.0: The DDP package file is invalid. Entering Safe Mode.", "ice-safe-mode"),
+    ("ice 0000:b1:00.0: SR-IOV cannot be configured - Device is in Safe Mode", "ice-safe-mode"),
+    ("vfio-pci 0000:01:10.0: not ready 65535ms after FLR; giving up", "reset-failed"),
+    ("vfio-pci 0000:01:10.0: not ready 1023ms after FLR; waiting", None),
+    (
+        "igb 0000:01:00.0: AER: PCIe Bus Error: severity=Uncorrected (Non-Fatal), type=Transaction Layer",
+        "pcie-errors",
+    ),
+    (
+        "ixgbe 0000:01:00.0: PCIe Bus Error: severity=Uncorrectable (Fatal), type=Transaction Layer, (Receiver ID)",
+        "pcie-errors",
+    ),
+    ("xhci_hcd 0000:3e:00.0: AER: can't recover (no error_detected callback)", "pcie-errors"),
+    (
+        "igb 0000:01:00.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)",
+        "pcie-corrected",
+    ),
+    ("pcieport 0000:00:1c.0: AER: Corrected error received: 0000:01:00.0", None),
     ("vfio-pci 0000:01:10.0: BAR 0: can't reserve [mem 0xf0000000-0xf0003fff 64bit]", "vf-registers"),
     # A PF's own BARs, and successes.
     ("pci 0000:01:00.0: BAR 0: no space for [mem size 0x00100000 64bit pref]", None),

@@ -72,6 +72,8 @@ class Kernel:
     has_vfio: bool = True  # the driver vfio-pci is registered
     can_load_vfio: bool = True
     drivers: frozenset[str] = frozenset()  # PCI drivers that are registered
+    lockdown: str = ""  # integrity or confidentiality, while the kernel is locked down
+    mlx4_num_vfs: str = ""  # mlx4_core's parameter num_vfs, as the module has it
     vfio_sriov: bool = False  # vfio-pci's parameter enable_sriov
     vfio_denylist: bool = True  # vfio-pci's parameter disable_denylist is not set
 

@@ -31,6 +31,17 @@ _ENABLE = {
     "": "in the card's own setup or its vendor's tool, and SR-IOV in the host's firmware setup",
 }
 _LIMITED_BY_MAX_VFS = frozenset({"i915", "xe"})  # xe_module.c: max_vfs is 0 unless built for debugging
+# LOCKDOWN_PCI_ACCESS: pci_write_config() and pci_mmap_resource() answer EPERM, and mstconfig needs them.
+_ENABLE_LOCKED = (
+    "devlink dev param set pci/{address} name enable_sriov value true cmode permanent, then the same with "
+    "name total_vfs value 16 (if `devlink dev param show` has them), then a cold start; mstconfig is refused while the "
+    "kernel is locked down ({lockdown}): it needs a boot without Secure Boot"
+)
+_ENABLE_MLX4_LOCKED = (
+    "mstconfig -d {address} set SRIOV_EN=1 NUM_OF_VFS=16, then a cold start; the kernel is locked down ({lockdown}) "
+    "and refuses it: boot once without Secure Boot"
+)
+_MLX4 = ("0x1003", "0x1007")  # ConnectX-3 and ConnectX-3 Pro; mlx4's devlink has no total_vfs
 _ENABLE_IN_KERNEL = (
     "enable SR-IOV and 'above 4G decoding' in the host's firmware setup; journalctl -k -b shows why the kernel "
     "refused it; a kernel without CONFIG_PCI_IOV has no SR-IOV"
@@ -51,9 +62,7 @@ def sriov_off(facts: Facts) -> Iterator[Finding]:
             card.pf.name,
             problem,
             f"rule {rule.name!r} cannot create VFs on it" if rule else "no VFs can be created on it",
-            _ENABLE_IN_KERNEL
-            if card.offered
-            else f"enable SR-IOV: {_ENABLE[_maker(card.pf)].format(address=card.pf.address)}",
+            _ENABLE_IN_KERNEL if card.offered else _enable(facts, card.pf),
         )
 
 
@@ -73,6 +82,13 @@ def _maker(pf: Pf) -> str:
     return CAPABLE.get(f"{pf.vendor}:{pf.device}".replace("0x", ""), "")
 
 
+def _enable(facts: Facts, pf: Pf) -> str:
+    text = _ENABLE[maker := _maker(pf)]
+    if maker == "mellanox" and facts.kernel.lockdown:
+        text = _ENABLE_MLX4_LOCKED if pf.device in _MLX4 else _ENABLE_LOCKED
+    return f"enable SR-IOV: {text.format(address=pf.address, lockdown=facts.kernel.lockdown)}"
+
+
 def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
     """The card has the capability, but sriov_totalvfs is 0."""
     for pf_facts, desired in facts.managed:
@@ -85,5 +101,5 @@ def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
                 f"rule {desired.rule!r} cannot create VFs on it",
                 f"set {pf_facts.pf.driver}.max_vfs on the kernel's command line (modinfo -p {pf_facts.pf.driver})"
                 if pf_facts.pf.driver in _LIMITED_BY_MAX_VFS
-                else f"enable SR-IOV: {_ENABLE[_maker(pf_facts.pf)].format(address=pf_facts.pf.address)}",
+                else _enable(facts, pf_facts.pf),
             )

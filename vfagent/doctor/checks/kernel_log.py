@@ -68,6 +68,36 @@ KNOWN_LINES = (
         "set fewer VFs; or free the PF's resources: queues (ethtool -L), traffic classes, an XDP program",
     ),
     KnownLine(
+        "ice-safe-mode",
+        _line(r".*(?:(?i:entering safe mode)|Device is in Safe Mode).*"),  # ice_log_pkg_init, ice_check_sriov_allowed
+        "ice runs without its DDP package, in safe mode: it creates no VFs (EOPNOTSUPP)",
+        "install the package with intel/ice/ddp/ice.pkg (firmware-intel-misc or firmware-misc-nonfree), "
+        "update-initramfs -u, and load ice again or reboot; `devlink dev info` then shows fw.app",
+    ),
+    KnownLine(
+        "reset-failed",
+        _line(r"not ready \d+ms after .*; giving up"),  # pci_dev_wait
+        "the device did not come back from a reset (FLR, bus reset): no guest can use it",
+        "power the host off and on: a reboot may not be enough; update the card's firmware if it happens again",
+        creation=False,
+    ),
+    KnownLine(
+        "pcie-errors",
+        _line(r"(?:PCIe Bus Error: severity=(?:Uncorrected|Uncorrectable).*|can't recover .*)"),  # drivers/pci/pcie
+        "PCIe transactions of the device were lost: its driver resets it, or it stays unusable",
+        "read the lines before and after it (journalctl -k); reseat the card, update its firmware and the host's",
+        Severity.WARNING,
+        creation=False,
+    ),
+    KnownLine(
+        "pcie-corrected",
+        _line(r"PCIe Bus Error: severity=Correct.*"),
+        "none: the hardware repeated the transfer; many of them are a sign of a bad slot, riser or card",
+        "reseat the card if their number grows",
+        Severity.NOTE,
+        creation=False,
+    ),
+    KnownLine(
         "firmware-file",
         _line(r"(?:.*Direct firmware load for \S+ failed.*|.*failed to load firmware.*|firmware: failed to load.*)"),
         "the card may lack features, SR-IOV included",

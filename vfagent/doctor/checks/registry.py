@@ -9,6 +9,7 @@ from vfagent.doctor.checks import (
     iommu,
     isolation,
     kernel_log,
+    module_parameters,
     other_managers,
     pfs,
     policy,
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     vfio.pf_driver_blocked,
     vfio.vf_driver_blocked,
     vfio.pf_on_vfio,
+    module_parameters.mlx4_parameters,
     # Other programs that use the card.
     other_managers.other_manager,
     vfio.driver_overridden,
