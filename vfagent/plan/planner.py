@@ -182,7 +182,7 @@ def _waiting(pf: Pf) -> str | None:
     if pf.unobserved:
         return pf.unobserved
     if is_vfio(pf.driver):
-        return f"the PF itself is bound to {pf.driver}"
+        return f"the PF itself is bound to {pf.driver}, where vfagent creates no VFs, with enable_sriov or without"
     if pf.driver is None:
         return "no driver is bound to the PF" if pf.initialized else UDEV_NOT_DONE
     if pf.driver in UIO_DRIVERS:

@@ -255,6 +255,13 @@ def accelerator_on_vfio_pci_with_enable_sriov(tree: Tree) -> None:
 
 
 @fault
+def pf_bound_to_a_vfio_variant(tree: Tree) -> None:
+    without_vfs(tree)
+    tree.bind(PF, "mlx5_vfio_pci")
+    edit(tree, '{ driver = "igb" }', f'{{ pci = "{PF}" }}')
+
+
+@fault
 def vfs_in_vfio_pcis_denylist(tree: Tree) -> None:
     without_vfs(tree)
     tree.add_device(PF, sriov_vf_device="37c9")
