@@ -2,14 +2,15 @@
 """Records about a PF, VF or guest name it in their message and in a field of the journal."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
 from tests.unit.metrics import views
-from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf
-from vfagent.plan.vf import Deferred, Problem
+from vfagent.plan.vf import Deferred, Planned, Problem
 from vfagent.reconcile.log import log_observed, log_steps
 from vfagent.reconcile.pf_state import EndedStep
 from vfagent.reconcile.reports import Observed
@@ -66,3 +67,17 @@ def test_an_event_of_the_catalog_has_its_id(caplog: pytest.LogCaptureFixture) ->
         ("policy: abc is active", Message.POLICY_ACTIVE.value),
     ]
     assert fields(caplog.records[0]) == {"VFAGENT_PF": "0000:3b:00.0"}
+
+
+@pytest.mark.parametrize(("vlan", "logged"), [(10, False), (99, True)])
+def test_only_what_somebody_changed_is_drift(caplog: pytest.LogCaptureFixture, *, vlan: int, logged: bool) -> None:
+    """A refusal is forgotten when the link comes up: the step is planned again, and nobody did anything."""
+    state = views.converging()
+    assert state.pf is not None
+    vfs = tuple(replace(vf, settings=VfSettings(vlan=Vlan(10), trust=False)) for vf in state.pf.vfs)
+    state.pf, state.converged_as, state.plan = replace(state.pf, vfs=vfs), state.desired, Plan()
+    now = replace(state.pf, vfs=tuple(replace(vf, settings=VfSettings(vlan=Vlan(vlan), trust=False)) for vf in vfs))
+    step = ConfigureVf(state.pf.address, 2, vfs[0].index, VfSettings(vlan=Vlan(20)))
+    plan = Plan(batches=(((Planned(step, "found another"),),),))
+    log_observed(state, Observed(1, now, state.desired, plan))
+    assert ("drift" in caplog.text) is logged

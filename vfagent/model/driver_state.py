@@ -8,6 +8,9 @@ from vfagent.frozen import frozen
 from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import ISOLATING, Attribute, VfSettings
 
+# What a driver may refuse for as long as the link is down: rates, against its speed, and what isolates.
+_OF_THE_LINK = ISOLATING | {Attribute.RATE, Attribute.MIN_TX_RATE}
+
 
 @frozen
 class StepResult:
@@ -59,8 +62,8 @@ class DriverState:
         state = replace(self, eswitch=eswitch, carrier=carrier)
         if self.eswitch and self.eswitch != eswitch:
             return state.without_refusals()
-        # A mode costs the VFs when it is tried again.
-        return state.without_refusals(keep=(Attribute.ESWITCH,)) if self.carrier is False and carrier else state
+        came_up = self.carrier is False and carrier
+        return state.without_refusals(keep=frozenset(Attribute) - _OF_THE_LINK) if came_up else state
 
     def without_refusals(self, *, keep: Collection[Attribute] = ()) -> "DriverState":
         """The state with which what was refused is tried again, less what is to be kept."""

@@ -2,11 +2,13 @@
 """What the log says of a PF's reconciles, and the failures of a worker that did not report an end of its own."""
 
 import logging
+from dataclasses import fields
 
+from vfagent.model.inventory import Pf
 from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.plan.attributes import vf_index
 from vfagent.plan.network_steps import AddFdb, RemoveFdb
-from vfagent.plan.steps import Step
+from vfagent.plan.steps import ConfigureVf, Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure, Observed
@@ -56,12 +58,22 @@ def drift(state: PfState, observed: Observed) -> tuple[Planned | Deferred, ...]:
         return ()
     known = (*state.plan.steps, *state.plan.deferred)
     items: tuple[Planned | Deferred, ...] = (*observed.plan.steps, *observed.plan.deferred)
-    return tuple(item for item in items if item not in known and not _follows_bridge(item.step, state))
+    changed = (item for item in items if item not in known and not _follows_bridge(item.step, state))
+    return tuple(item for item in changed if not _as_before(item.step, state.pf, observed.pf))
 
 
 def _follows_bridge(step: Step, state: PfState) -> bool:
     """Guests join and leave a bridge: that the card's FDB follows is no drift."""
     return isinstance(step, RemoveFdb) or (isinstance(step, AddFdb) and step.mac not in state.driver_state.fdb)
+
+
+def _as_before(step: Step, before: Pf | None, now: Pf | None) -> bool:
+    """Whether nobody has changed what the step sets: a refusal was forgotten, and is tried again."""
+    if not isinstance(step, ConfigureVf) or before is None or now is None:
+        return False
+    old, new = (next((vf.settings for vf in pf.vfs if vf.index == step.index), None) for pf in (before, now))
+    names = [field.name for field in fields(step.settings) if getattr(step.settings, field.name) is not None]
+    return old is not None and new is not None and all(getattr(old, name) == getattr(new, name) for name in names)
 
 
 def log_observed(state: PfState, observed: Observed) -> None:

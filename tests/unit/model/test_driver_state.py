@@ -36,9 +36,12 @@ def test_all_refusals_are_forgotten_with_another_driver_or_mode(later: Pf) -> No
     assert refused(PF).for_pf(later).unsupported == {}
 
 
-def test_refusals_are_forgotten_when_the_link_comes_up_but_for_the_mode_that_costs_the_vfs() -> None:
+def test_what_the_link_may_decide_is_tried_again_when_it_comes_up() -> None:
+    """Not the eswitch mode, which costs the VFs, nor the link state, which igb never takes."""
     down = replace(PF, netdev=DOWN)
-    assert refused(down).for_pf(PF).unsupported == {Attribute.ESWITCH: "EOPNOTSUPP"}
+    others = {Attribute.ESWITCH: "EOPNOTSUPP", Attribute.LINK_STATE: "EOPNOTSUPP"}
+    state = replace(refused(down), unsupported={**REFUSED, **others})
+    assert state.for_pf(PF).unsupported == others
 
 
 def test_what_isolates_is_tried_again_on_new_vfs_and_rates_are_not() -> None:
