@@ -16,7 +16,6 @@ import asyncio, os, time
 from pathlib import Path
 from tests.host.conftest import time_limit as time_limit
 from tests.host.tree import Tree
-from vfagent.kernel.sysfs import RootedSysfs
 
 def test_hangs(tmp_path: Path) -> None:
 """
@@ -25,9 +24,14 @@ TAIL = """
 def test_after_it() -> None:
     time.sleep(0)
 """
+# As the agent's code takes every OSError for the kernel's answer.
 READS_NUMVFS = """
-    Tree(tmp_path).add_pf("0000:01:00.0")
-    RootedSysfs(tmp_path).read("sys/bus/pci/devices/0000:01:00.0/sriov_numvfs")
+    tree = Tree(tmp_path)
+    tree.add_pf("0000:01:00.0")
+    try:
+        (tree.device("0000:01:00.0") / "sriov_numvfs").read_text()
+    except OSError:
+        pass
 """
 IN_A_CALLBACK = """
     async def body() -> None:
