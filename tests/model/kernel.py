@@ -30,6 +30,7 @@ class Kernel:
         self.one_card = False  # pci_rescan_remove_lock is held while sriov_numvfs is written
         self.writer: str | None = None  # the PF whose write of sriov_numvfs does not return
         self._ipv6: dict[int, dict[str, int]] = {}  # net.ipv6.conf, by ifindex
+        self.ipv6_refused = False  # net.ipv6.conf may not be written: what is set up then is open, which is a problem
         self._late: list[tuple[PfDevice, VfDevice]] = []
 
     def plug(self, pf: PfDevice, name: str, mac: str) -> None:

@@ -60,7 +60,7 @@ def _somebodys(kernel: Kernel, name: str) -> str | None:
 
 def _open(kernel: Kernel, name: str) -> str | None:
     conf = kernel.ipv6_conf(name)
-    is_open = conf is not None and conf["accept_ra"] and not _somebodys(kernel, name)
+    is_open = conf is not None and conf["accept_ra"] and not (kernel.ipv6_refused or _somebodys(kernel, name))
     return "a router could give it addresses and routes" if is_open else None
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vfagent process on the fake kernel: any effect can fail or be its last, and all effects are recorded."""
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from tests.model.turns import TurnView
 from tests.model.views import DeviceUsersView, DevlinkView, RtnlView, SysfsView, UdevView
 from vfagent.kernel.protocols import Host
 from vfagent.model.vf_settings import VfSettings
+
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Killed(BaseException):
@@ -66,6 +69,7 @@ class Process:
         self._die_if(Kill(number, after=False))
         try:
             if failure := self.fault(number, effect):
+                self.kernel.ipv6_refused |= effect.kind is Kind.IPV6 and failure in _FORBIDDEN
                 raise OSError(failure, os.strerror(failure))
             effects.carry_out(self.kernel, effect)
         finally:

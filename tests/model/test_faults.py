@@ -75,4 +75,6 @@ def test_a_step_that_always_fails_ends_the_reconcile(*, port: Port, policy: Poli
         assert len(run.done) <= 10 + MOST_EFFECTS_A_VF * max(
             len(pf.vfs), len(run.observations[0].pf.vfs if run.observations[0].pf else ())
         )
-        assert run.failures or not tried or kind is Kind.VF
+        # Where net.ipv6.conf may not be written, the PF is made ready all the same.
+        reported = run.failures or (kind is Kind.IPV6 and run.plan.problems)
+        assert reported or not tried or kind is Kind.VF

@@ -29,6 +29,8 @@ class SysfsView:
                 return name in self._kernel.loaded
             case ["sys", "bus", "pci", "devices", address, "vfio-dev" | "nvme" as entry, *rest]:
                 return bool(self._device_names(address, [entry, *rest[:1]])) and rest[1:] in ([], self._disks(address))
+            case ["sys", "bus", "pci", "devices", address, "virtio1", "net"]:
+                return "virtio1" in self._device_names(address, [])
             case _:
                 return self.read(path) is not None
 
