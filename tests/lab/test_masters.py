@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.lab.facts import SYSFS, netdev, status
+from tests.lab.facts import SYSFS, netdev, status, vfs
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
@@ -45,6 +45,7 @@ addresses = ["192.168.99.1/24"]
 # Another host in VLAN 10. In QEMU a tagged frame from the wire does not reach a PF that has VFs; one from a VF does.
 PEER = f"""
 set -e
+until ls {SYSFS}/{PF}/virtfn1/net/*; do sleep 0.3; done
 ip netns add peer
 ip link set $(ls {SYSFS}/$(basename $(readlink {SYSFS}/{PF}/virtfn1))/net) netns peer name eth0
 ip -n peer addr add 10.10.0.2/24 dev eth0
@@ -222,3 +223,19 @@ def test_the_vlan_interface_follows_when_the_pf_leaves_its_master(vm: WarmVM, na
     vm.run(f"ip link set {netdev(vm, PF)} nomaster")
     vm.wait_for("ip link show vlan10 | grep -q UP", 30)
     settled(vm)
+
+
+@pytest.mark.parametrize(("name", "build"), MASTERS.values(), ids=MASTERS)
+def test_a_pf_whose_master_administers_the_host_keeps_its_vf_count(vm: WarmVM, name: str, build: str) -> None:
+    vm.run((build + ADMINISTERED).format(pf=netdev(vm, PF)))
+    vm.wait_for(lambda: answers_at_last(vm), 60)
+    policy(vm, PLAIN.replace("vfs = 2", "vfs = 3"))
+    vm.wait_for(lambda: "create 3 VFs" in reported(vm), 30)
+    vm.run("ip netns del peer")  # until then its VF defers the change, too
+    vm.wait_for(lambda: "create 3 VFs" in reported(vm) and "network namespace" not in reported(vm), 30)
+    assert "host10, which carries the default route" in reported(vm)
+    assert len(vfs(vm, PF)) == 2
+    assert name in vm.run(f"ip link show {netdev(vm, PF)}").stdout
+    policy(vm, PLAIN)
+    vm.run(PEER)
+    vm.wait_for(lambda: answers_at_last(vm), 60)

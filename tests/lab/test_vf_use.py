@@ -22,35 +22,23 @@ IGB, VIRTIO, NVME = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0"
 CARDS = (Igb("igb0"), VirtioPf("virtio0"), NvmePf("nvme0", namespaces=2))
 VARIANT = "igbvf_vfio_pci"
 # A file system that is unmounted makes no uevent: the resync finds it.
-POLICY = f"""
+AGENT = """
 [agent]
 resync = "10s"
-
-[[pf]]
-name = "variant"
-match = {{ driver = "igb" }}
-vfs = 2
-
-[[pf.vf]]
-driver = "{VARIANT}"
-
-[[pf]]
-name = "vdpa"
-match = {{ pci = "{VIRTIO}" }}
-vfs = 2
-
-[[pf.vf]]
-driver = "vp-vdpa"
-
-[[pf]]
-name = "disks"
-match = {{ driver = "nvme" }}
-vfs = 2
-
-[[pf.vf]]
-driver = "host"
 """
+RULE = """
+[[pf]]
+name = "{name}"
+match = {{ pci = "{pf}" }}
+vfs = {count}
+
+[[pf.vf]]
+driver = "{driver}"
+"""
+# What has the cards' VFs at first.
 DRIVERS = {IGB: VARIANT, VIRTIO: "vp-vdpa", NVME: "nvme"}
+NAMES = {IGB: "nic", VIRTIO: "vdpa", NVME: "disks"}
+HOST_DRIVERS = ("nvme", "igbvf")
 MODULES = f"""
 set -e
 modprobe -a vfio_pci_core vfio_pci vdpa virtio_pci_modern_dev dm_mod
@@ -80,16 +68,29 @@ class User:
     release: str
     holds: str  # succeeds for as long as the user has what it took
     words: str  # what the deferred step says of it
+    driver: str = ""  # which has the VF, if it is not that of DRIVERS
+
+    @property
+    def drivers(self) -> dict[str, str]:
+        return DRIVERS | ({self.pf: self.driver} if self.driver else {})
 
 
 USERS = {
     "variant driver held open": User(
         IGB,
         "systemd-run --quiet --unit=vf-user python3 /usr/lib/vf_user.py VF"
-        " && until grep -q 1 /sys/bus/pci/devices/VF/enable; do sleep 0.2; done",
+        f" && until grep -q 1 {SYSFS}/VF/enable; do sleep 0.2; done",
         "systemctl stop vf-user",
         "systemctl is-active vf-user",
         VARIANT,
+    ),
+    "netdev in a namespace": User(
+        IGB,
+        f"ip netns add away && ip link set $(ls {SYSFS}/VF/net) netns away name eth0",
+        "ip netns del away",
+        "ip -n away link show eth0",
+        "another network namespace",
+        "igbvf",
     ),
     "vdpa device": User(
         VIRTIO,
@@ -133,17 +134,17 @@ def payload() -> dict[str, Entry]:
     }
     extra = {f"/usr/lib/{name}.ko": Entry(data) for name, data in modules.items()}
     extra |= {"/usr/lib/vf_user.py": Entry(VF_USER), "/usr/lib/nvme_vf.py": Entry(NVME_VF)}
-    return vfagent_tree(POLICY, packages_tree("dmsetup") | extra, enabled=False)
+    return vfagent_tree(policy(DRIVERS), packages_tree("dmsetup") | extra, enabled=False)
 
 
 @pytest.fixture(params=tuple(USERS.values()), ids=tuple(USERS))
 def user(vm: VM, request: pytest.FixtureRequest) -> Iterator[User]:
     """Its PF has two idle VFs at first, and no user at the end."""
     user: User = request.param
-    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.put("/etc/vfagent/policy.toml", policy(user.drivers).encode())
     vm.run(DISKS if user.pf == NVME else "true", timeout=120)
     vm.run("systemctl reload-or-restart vfagent", timeout=120)
-    wait_for_drivers(vm, user.pf, [DRIVERS[user.pf]] * 2)
+    wait_for_drivers(vm, user.pf, [user.drivers[user.pf]] * 2)
     yield user
     vm.run(words(vm, user, user.release), check=False)
 
@@ -170,15 +171,17 @@ def observed(vm: VM, pf: str) -> dict[str, object]:
     return next((facts for facts in pfs if facts["address"] == pf), {"phase": "absent"})
 
 
-def rule(pf: str, *, count: int) -> str:
-    """The policy with this count, and with vfio-pci, for this PF."""
-    before = f'vfs = 2\n\n[[pf.vf]]\ndriver = "{DRIVERS[pf].replace("nvme", "host")}"'
-    assert POLICY.count(before) == 1
-    return POLICY.replace(before, f'vfs = {count}\n\n[[pf.vf]]\ndriver = "vfio-pci"')
+def policy(drivers: dict[str, str], counts: dict[str, int] | None = None) -> str:
+    """A rule for each card, with two VFs or with this count."""
+    text = AGENT
+    for pf, driver in drivers.items():
+        key, count = "host" if driver in HOST_DRIVERS else driver, (counts or {}).get(pf, 2)
+        text += RULE.format(name=NAMES[pf], pf=pf, count=count, driver=key)
+    return text
 
 
-def reload_with(vm: VM, policy: str) -> None:
-    vm.put("/etc/vfagent/policy.toml", policy.encode())
+def reload_with(vm: VM, text: str) -> None:
+    vm.put("/etc/vfagent/policy.toml", text.encode())
     vm.run("systemctl reload vfagent.service")
 
 
@@ -188,7 +191,7 @@ def test_a_change_waits_for_the_user_of_a_vf(vm: VM, user: User, count: int) -> 
     before = vfs(vm, user.pf)
     take, holds, release = (words(vm, user, text) for text in (user.take, user.holds, user.release))
     vm.run(take)
-    reload_with(vm, rule(user.pf, count=count))
+    reload_with(vm, policy(user.drivers | {user.pf: "vfio-pci"}, {user.pf: count}))
     vm.wait_for(lambda: observed(vm, user.pf)["phase"] == "deferred", 30)
     deferred = str(observed(vm, user.pf)["deferred"])
     assert "vf0: " in deferred
@@ -204,7 +207,7 @@ def test_a_change_waits_for_the_user_of_a_vf(vm: VM, user: User, count: int) -> 
 @pytest.fixture
 def idle(vm: VM) -> None:
     """The cards as the policy says, without users."""
-    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.put("/etc/vfagent/policy.toml", policy(DRIVERS).encode())
     vm.run(DISKS, timeout=120)
     vm.run("systemctl reload-or-restart vfagent", timeout=120)
     for pf, driver in DRIVERS.items():
