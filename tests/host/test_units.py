@@ -143,6 +143,8 @@ def test_a_failed_unit_is_started_again(place: tuple[str, Path]) -> None:
         systemd.start(spec("x"), 5)
         [failed] = systemd.guests()
         os.kill(failed.pid, signal.SIGKILL)
+        while systemd.guests()[0].active != "failed":  # it takes a moment to end
+            time.sleep(0.01)
         assert systemd.start(spec("x"), 5) == "done"
         [started] = systemd.guests()
     assert (started.active, started.result) == ("active", "success")
