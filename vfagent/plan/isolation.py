@@ -2,13 +2,13 @@
 """What isolates a VF's user: MAC, VLAN, spoof check, trust. Without what its rule asks for, a VF is not ready. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.vf_settings import Attribute, VfSettings
-from vfagent.plan.steps import ConfigureVf, Step, describe_settings
+from vfagent.plan.steps import ConfigureVf, Step, describe_settings, names, parts
 from vfagent.plan.vf import Problem, difference, found, supported
 
 Isolation = Mapping[int, tuple[str, ...]]  # attributes by VF
@@ -28,14 +28,14 @@ def demanded(vf: DesiredVf, reported: VfSettings | None = None) -> VfSettings:
 
 def less(settings: VfSettings, other: VfSettings) -> VfSettings:
     """The settings without those that `other` has, whatever their values."""
-    return replace(settings, **{name: None for name, _ in _parts(other)})
+    return replace(settings, **{name: None for name in names(other)})
 
 
 def plan_isolation(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Iterator[Problem]:
     """Isolation that cannot be set, or that the driver refused lately."""
     if pf.netdev is None:
         for wanted in desired.vfs:
-            for name, part in _parts(demanded(wanted)):
+            for name, part in parts(demanded(wanted)):
                 yield Problem(f"{describe_settings(part)} cannot be set: the PF has no netdev", wanted.index, name)
         return
     present = {vf.index: vf for vf in pf.vfs}
@@ -49,7 +49,7 @@ def _refused(pf: Pf, vf: Vf, wanted: DesiredVf, driver_state: DriverState) -> It
     reported, applied = vf.settings or VfSettings(), driver_state.applied.get(vf.index, VfSettings())
     asked = demanded(wanted, reported)
     refused = less(asked, supported(asked, driver_state))
-    for name, part in _parts(difference(refused, reported, applied)):
+    for name, part in parts(difference(refused, reported, applied)):
         answer = driver_state.unsupported.get(Attribute(name)) or driver_state.unsupported[Attribute.VLAN_PROTOCOL]
         text = f"{describe_settings(part)} does not hold ({found(part, vf.settings or applied)})"
         yield Problem(f"{text}: {pf.driver} refuses it: {answer}", vf.index, name)
@@ -61,14 +61,9 @@ def not_isolated(desired: DesiredPf, pf: Pf, steps: Iterable[Step], problems: It
     wanted, reported = {vf.index: vf for vf in desired.vfs}, {vf.index: vf.settings for vf in pf.vfs}
     for step in steps:
         if isinstance(step, ConfigureVf) and step.index in wanted:
-            asked = dict(_parts(demanded(wanted[step.index], reported.get(step.index))))
+            asked = names(demanded(wanted[step.index], reported.get(step.index)))
             missing |= {(step.index, name) for name in step.changes if name in asked}
     found_of: dict[int, tuple[str, ...]] = {}
     for index, name in sorted(missing):
         found_of[index] = (*found_of.get(index, ()), name)
     return found_of
-
-
-def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
-    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
-    return ((name, VfSettings(**{name: value})) for name, value in values if value is not None)

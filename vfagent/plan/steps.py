@@ -4,6 +4,7 @@
 `vfagent plan` prints `describe()`; the executor executes the same values.
 """
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import get_args
 
@@ -147,6 +148,11 @@ KINDS: tuple[str, ...] = tuple(step.KIND for step in get_args(Step))
 def names(settings: VfSettings) -> tuple[str, ...]:
     """The attributes that are set."""
     return tuple(field.name for field in fields(settings) if getattr(settings, field.name) is not None)
+
+
+def parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
+    """Each attribute that is set, alone."""
+    return ((name, VfSettings(**{name: getattr(settings, name)})) for name in names(settings))
 
 
 def describe_settings(settings: VfSettings) -> str:

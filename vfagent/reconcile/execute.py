@@ -2,8 +2,8 @@
 """Carries out steps. Each checks right before it acts what it must not break, acts, and reads back."""
 
 import errno
-from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 from vfagent.errors import UNSUPPORTED, RefusedError, StepError, WrongCountError, answer_text
@@ -23,6 +23,7 @@ from vfagent.plan.steps import (
     Step,
     UnbindDriver,
     names,
+    parts,
 )
 from vfagent.reconcile.execute_bind import bind, leave_driver
 from vfagent.reconcile.execute_network import execute_network
@@ -116,7 +117,7 @@ def _guard_port(step: SetMtu | SetAdminState, host: Host, *, force: bool) -> Non
 def _guard_settings(step: ConfigureVf, host: Host, *, force: bool) -> None:
     """As the plan does. But a VF without a netdev is one that our own bind has not finished with."""
     disturbing = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver")).disturbing
-    if force or not any(name in disturbing for name, _ in _parts(step.settings)):
+    if force or not any(name in disturbing for name in names(step.settings)):
         return
     vf = observe_vf_use(host, step.pf, step.index)
     if vf and (use := vf_use(vf, nic=True, assume_idle=True)):
@@ -151,7 +152,7 @@ def _configure_vf(step: ConfigureVf, host: Host) -> StepResult:
 def _configure_singly(step: ConfigureVf, host: Host) -> StepResult:
     applied, unsupported, failed = VfSettings(), dict[Attribute, str](), list[tuple[ConfigureVf, OSError]]()
     quirks = quirks_of(host.sysfs.link(f"{DEVICES}/{step.pf}/driver"))
-    for name, part in _parts(step.settings):
+    for name, part in parts(step.settings):
         single = replace(step, settings=part)
         refusal = _try(host, single)
         if refusal and _minimum_refused(part, refusal.errno, quirks):
@@ -177,13 +178,6 @@ def _fail(failed: tuple[ConfigureVf, OSError], applied: VfSettings) -> NoReturn:
     except StepError as error:
         error.done = names(applied)
         raise
-
-
-def _parts(settings: VfSettings) -> Iterator[tuple[str, VfSettings]]:
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if value is not None:
-            yield field.name, VfSettings(**{field.name: value})
 
 
 def _try(host: Host, step: ConfigureVf) -> OSError | None:

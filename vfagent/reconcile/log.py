@@ -2,7 +2,6 @@
 """What the log says of a PF's reconciles, and the failures of a worker that did not report an end of its own."""
 
 import logging
-from dataclasses import fields
 
 from vfagent.model.inventory import Pf
 from vfagent.model.numvfs_lock import KernelBusy
@@ -72,8 +71,9 @@ def _as_before(step: Step, before: Pf | None, now: Pf | None) -> bool:
     if not isinstance(step, ConfigureVf) or before is None or now is None:
         return False
     old, new = (next((vf.settings for vf in pf.vfs if vf.index == step.index), None) for pf in (before, now))
-    names = [field.name for field in fields(step.settings) if getattr(step.settings, field.name) is not None]
-    return old is not None and new is not None and all(getattr(old, name) == getattr(new, name) for name in names)
+    return (
+        old is not None and new is not None and all(getattr(old, name) == getattr(new, name) for name in step.changes)
+    )
 
 
 def log_observed(state: PfState, observed: Observed) -> None:
