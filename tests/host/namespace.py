@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000
+_CLONE_FS, _CLONE_NEWNS, _CLONE_NEWNET = 0x00000200, 0x00020000, 0x40000000
 # A new network namespace copies these from the host's (net.core.devconf_inherit_init_net); here are the kernel's own
 # defaults. systemd's 50-default.conf, for one, sets rp_filter and promote_secondaries.
 _IPV4 = {"arp_announce": 0, "arp_filter": 0, "arp_ignore": 0, "forwarding": 0, "promote_secondaries": 0, "rp_filter": 0}
@@ -43,6 +43,8 @@ def private_kernel() -> Iterator[None]:
                 pass
             yield
         finally:
+            # A thread that still ends shares the root and working directory: setns(2) then refuses a mount namespace.
+            _call("unshare", _CLONE_FS)
             for kind, fd in before.items():
                 _call("setns", fd, kind)
             os.chdir(folder)
