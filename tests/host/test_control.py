@@ -2,6 +2,7 @@
 """The agent's control socket, with valid and invalid clients."""
 
 import asyncio
+import contextlib
 import json
 import os
 import select
@@ -140,6 +141,27 @@ def test_without_an_agent_the_error_is_file_not_found(tmp_path: Path) -> None:
 def test_an_agent_that_ends_without_an_answer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VfagentError, match="the service gave no answer"):
         served(tmp_path, lambda root: ask(root, "restart", "x"))
+
+
+@pytest.mark.parametrize(
+    "answer", [b"{}\n", b"[]\n", b'{"blocker": 1}\n', b"\xff\n", b"[" * 5000 + b"\n", b"x" * (1 << 17)],
+    ids=["empty", "list", "number", "bytes", "deep", "endless"],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes) -> None:
+    (tmp_path / "run/vfagent").mkdir(parents=True)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(tmp_path / SOCKET))
+        listener.listen()
+        pool.submit(serve, listener)
+        with pytest.raises(VfagentError, match=r"guest x: cannot start it: the service gave (no answer|an answer of)"):
+            ask(tmp_path, "start", "x")
 
 
 def test_forty_requests_at_once_are_all_answered(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.host.netlink import VfInfo, link_message
+from tests.unit.fuzz_sockets import control, qmp
 from vfagent.errors import PolicyError
 from vfagent.guests.spec.rom import RomImage, rom_images
 from vfagent.kernel.links import link_facts, link_in
@@ -138,7 +139,7 @@ def inputs(pieces: list[bytes]) -> Iterator[bytes]:
         yield bytes(data)
 
 
-@pytest.mark.parametrize("read", [policy, state, http, rom, kernel])
+@pytest.mark.parametrize("read", [policy, state, http, rom, kernel, control, qmp])
 def test_what_comes_of_a_changed_example_is_read_or_refused(
     read: Callable[[bytes, Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SOCKET = "run/vfagent/control.sock"
 _LONGEST_LINE = 4096
+_LONGEST_ANSWER = 1 << 16  # a guest's name, and a sentence for each of its VFs
 _LINE_S = 5.0
 _MOST_AT_ONCE = 16
 _MOST_OPEN = 256  # those beyond _MOST_AT_ONCE wait; each has a descriptor
@@ -115,8 +116,20 @@ def ask(root: Path, verb: str, guest: str) -> str | None:
         raise VfagentError(f"{SOCKET}: cannot talk to the service: {error.strerror}", hint=hint) from error
     if not answer.endswith(b"\n"):
         raise VfagentError(f"guest {guest}: cannot {verb} it: the service gave no answer", hint="vfagent status")
-    blocker = json.loads(answer)["blocker"]
-    return None if blocker is None else str(blocker)
+    match _decoded(answer):
+        case {"blocker": None}:
+            return None
+        case {"blocker": str(blocker)}:
+            return blocker
+    problem = "the service gave an answer of another version"
+    raise VfagentError(f"guest {guest}: cannot {verb} it: {problem}", hint="systemctl restart vfagent")
+
+
+def _decoded(answer: bytes) -> object:
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _answer(root: Path, request: bytes) -> bytes:
@@ -125,6 +138,6 @@ def _answer(root: Path, request: bytes) -> bytes:
         agent.connect(str(root / SOCKET))
         agent.sendall(request)
         answer = b""
-        while not answer.endswith(b"\n") and (chunk := agent.recv(_LONGEST_LINE)):
+        while not answer.endswith(b"\n") and len(answer) < _LONGEST_ANSWER and (chunk := agent.recv(_LONGEST_LINE)):
             answer += chunk
         return answer
