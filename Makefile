@@ -127,7 +127,7 @@ install-man: man
 # The tree as it is, with the packaging where each tool wants it. Times and modes do not depend on whoever checked it out:
 # dpkg-deb changes only times that are later than the changelog's.
 DATE = $(shell sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)
-SOURCES = LICENSE Makefile NEWS.md README.md DESIGN.md HACKING.md SECURITY.md pyproject.toml config docs packaging systemd tests udev vfagent
+SOURCES = LICENSE Makefile NEWS.md README.md DESIGN.md HACKING.md CONTRIBUTING.md SECURITY.md pyproject.toml config docs packaging systemd tests udev vfagent
 TREE = $(BUILD)/vfagent-$(VERSION)
 
 $(TREE): FORCE

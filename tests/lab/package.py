@@ -17,7 +17,8 @@ SUITE = "trixie"
 CONTROL = REPOSITORY / "packaging/debian/control"
 TOOLS = ("dpkg-dev", "make", "lintian", "debhelper", "dh-python", "pandoc", "python3", "python3-tomli")
 TREES = ("config", "docs", "packaging", "systemd", "udev", "vfagent")
-FILES = ("Makefile", "LICENSE", "README.md", "DESIGN.md", "HACKING.md", "NEWS.md", "SECURITY.md", "pyproject.toml")
+DOCUMENTS = ("README.md", "DESIGN.md", "HACKING.md", "CONTRIBUTING.md", "NEWS.md", "SECURITY.md")
+FILES = ("Makefile", "LICENSE", *DOCUMENTS, "pyproject.toml")
 
 
 def packages_of(field: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 """The contents of the RPM, of the wheel and of `make install-host`. The lab builds and installs the Debian package."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -122,3 +123,19 @@ def test_make_install_host_completes_a_wheel(tmp_path: Path) -> None:
     unit = (tmp_path / "usr/lib/systemd/system/vfagent.service").read_text()
     assert "ExecStart=/usr/local/bin/vfagent run\n" in unit
     assert not [path for path in files(tmp_path) if path.endswith(".py") or path == "/usr/bin/vfagent"]
+
+
+def test_the_commands_of_the_uninstall_page_leave_no_installed_file(installed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(installed, root, symlinks=True)
+    page = (ROOT / "docs/uninstall.md").read_text()
+    commands = re.findall(r"(?m)^ {4}(rm -r?f .*)$", page) + re.findall(r"`(rm -rf [^`]*)`", page)
+    assert len(commands) > 8
+    elsewhere = {"/zsh/vendor-completions": "/zsh/site-functions", "/python3/dist-packages": "/python/site-packages"}
+    for command in commands:
+        for debian, here in elsewhere.items():
+            command = command.replace(debian, here)
+        argv = [f"{root}{word}" if word.startswith("/") else word for word in command.split()]
+        assert all(word.startswith((str(root), "-", "rm")) for word in argv)
+        subprocess.run(argv, check=True)
+    assert files(root) == set()
