@@ -235,5 +235,5 @@ def overlap(writes: list[Write]) -> bool:
 def by_card(writes: list[Write]) -> dict[str, list[Write]]:
     cards: dict[str, list[Write]] = {}
     for write in writes:
-        cards.setdefault(card_of(PciAddress(write.device)), []).append(write)
+        cards.setdefault(card_of(PciAddress(write.device), ari=False), []).append(write)
     return cards

@@ -29,11 +29,11 @@ from vfagent.guests.spec.rom import RomImage, rom_images
 from vfagent.guests.worker_calls import Outcome, probe
 from vfagent.kernel.protocols import Host
 from vfagent.model.codec import decode
-from vfagent.model.pci import PciAddress, card_of, is_pci_address
+from vfagent.model.pci import PciAddress, is_pci_address
 from vfagent.model.status import Phase, Status
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
-from vfagent.reconcile.observe import DEVICES, group_blockers, observe_function, pf_addresses
+from vfagent.reconcile.observe import DEVICES, group_blockers, observe_card, observe_function, pf_addresses
 from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
@@ -117,12 +117,12 @@ def _pf_facts(host: Host, address: PciAddress, policy: Policy, identity: HostIde
         return None
     base = f"{DEVICES}/{address}"
     blockers = group_blockers(host, base, address)
-    ari = host.sysfs.read(f"{base}/ari_enabled")
+    ari, card = host.sysfs.read(f"{base}/ari_enabled"), observe_card(host, address)
     return PfFacts(
         pf=observed.pf,
         desired=observed.desired,
         plan=observed.plan,
-        companions=tuple(blocker for blocker in blockers if card_of(blocker) != card_of(address)),
+        companions=tuple(blocker for blocker in blockers if observe_card(host, blocker) != card),
         ari=None if ari is None else ari == "1",
         vf_device=host.sysfs.read(f"{base}/sriov_vf_device"),
     )

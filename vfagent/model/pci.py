@@ -24,6 +24,10 @@ def is_pci_address(text: str) -> bool:
     return _FULL.fullmatch(text) is not None
 
 
-def card_of(address: PciAddress) -> str:
-    """The card an address belongs to: its functions share bus and device number."""
-    return address.rpartition(".")[0]
+def card_of(address: PciAddress, *, ari: bool) -> str:
+    """The card that a function is part of: its functions share the bus, and without ARI the device number too.
+
+    With ARI the 5 bits of the device number belong to the function: 3b:01.0 is function 8 of the card that 3b:00.0 is
+    on. The kernel enables it on a port that has one device below it, and only for all of that bus (pci_configure_ari).
+    """
+    return address[: address.rindex(":" if ari else ".")]

@@ -9,7 +9,7 @@ from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.udev import QUEUE, STORED
 from vfagent.model.evidence import is_vfio
 from vfagent.model.inventory import Inventory, Netdev, Pf, Vf
-from vfagent.model.pci import PciAddress, is_pci_address
+from vfagent.model.pci import PciAddress, card_of, is_pci_address
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
 from vfagent.reconcile.observe_use import UseObserver, uses_of
@@ -68,6 +68,11 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         unobserved=unobserved,
         assume_idle=host.assume_idle,
     )
+
+
+def observe_card(host: Host, address: PciAddress) -> str:
+    """The card of a function, by which reconciles take turns. `ari_enabled` is that of the bus (pci_ari_enabled())."""
+    return card_of(address, ari=host.sysfs.read(f"{DEVICES}/{address}/ari_enabled") == "1")
 
 
 def udev_pending(host: Host, address: PciAddress) -> bool:

@@ -54,6 +54,7 @@ class PfState:
     pf: Pf | None = None
     desired: DesiredPf | None = None
     plan: Plan = field(default_factory=Plan)
+    card: str = ""  # its PFs are reconciled in turn; read when a reconcile begins
     rule_pending: bool = False  # a rule may match once the PF's driver and netdev are there
     driver_state: DriverState = field(default_factory=DriverState)
     known: bool = False  # it was observed

@@ -11,7 +11,7 @@ from vfagent.kernel.iproute import load
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.counters import Counters
-from vfagent.model.pci import PciAddress, card_of
+from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, Phase
 from vfagent.model.vf_use import pf_in_use
 from vfagent.policy.match import HostIdentity
@@ -28,7 +28,7 @@ from vfagent.reconcile.log import (
     reverted,
     worker_died,
 )
-from vfagent.reconcile.observe import DEVICES, udev_pending
+from vfagent.reconcile.observe import DEVICES, observe_card, udev_pending
 from vfagent.reconcile.pf_state import ARRIVAL_S, REFUSED_S, PfState
 from vfagent.reconcile.reports import Finished, Observed, Report, Waits
 from vfagent.reconcile.rounds import Suspended, Task, converge, warm_up
@@ -101,7 +101,8 @@ class Scheduler:
         state.timer = None
         if self._stopping or state.reconciling or state.stuck or not state.dirty:
             return
-        if card_of(state.address) in self._runs:
+        state.card = observe_card(self.host, state.address)
+        if state.card in self._runs:
             return  # it follows when the card's other PF is done
         if not state.known and udev_pending(self.host, state.address) and state.put_off():
             self.on_change(state)
@@ -133,13 +134,14 @@ class Scheduler:
         for address, worker in begun.items():
             self.mark_dirty(address)  # its device may have gone meanwhile
             state = self.pfs[address]
+            state.card = observe_card(self.host, address)
             state.cancel_timer()
             state.reconciling, state.urgent = True, False
             self._watch(ReconcileRun(state, worker))
 
     def _watch(self, run: ReconcileRun) -> None:
         loop = asyncio.get_running_loop()
-        self._runs[card_of(run.state.address)] = run
+        self._runs[run.state.card] = run
         run.state.reconciled_at = loop.time()
         run.reader = ThrottledReader(lambda: run.worker.reports, lambda: self._read(run), self.turns)
         run.reader.start()
@@ -180,7 +182,7 @@ class Scheduler:
         state.stuck, run.abandoned = True, False
         state.failures = (no_answer(state),)
         pf_log(state, step=state.failures[0].step).of(Message.STUCK).error("stuck: %s", state.failures[0].text)
-        del self._runs[card_of(state.address)]  # the card's other PFs do not wait for it
+        del self._runs[state.card]  # the card's other PFs do not wait for it
         self.on_change(state)
         self._next_of_card(state)
 
@@ -203,7 +205,7 @@ class Scheduler:
         if run.deadline:
             run.deadline.cancel()
         if not state.stuck:
-            del self._runs[card_of(state.address)]
+            del self._runs[state.card]
         state.rest(loop.time())
         state.reconciling = False
         self._conclude(run, status)
@@ -292,7 +294,7 @@ class Scheduler:
 
     def _end_wait(self, state: PfState) -> None:
         """End the worker of a PF that waits for its turn: by the present policy it may want something else."""
-        run = self._runs.get(card_of(state.address))
+        run = self._runs.get(state.card)
         if run and run.state is state and state.kernel_busy and not (state.running or run.killed):
             run.abandoned = True
             self._kill(run)
@@ -313,7 +315,7 @@ class Scheduler:
 
     def _next_of_card(self, done: PfState) -> None:
         for state in list(self.pfs.values()):
-            if state.dirty and state.timer is None and card_of(state.address) == card_of(done.address):
+            if state.dirty and state.timer is None and state.card == done.card:
                 self._begin(state)
 
     def _udev_busy(self) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from vfagent.errors import PolicyError
 from vfagent.kernel.protocols import Host
-from vfagent.model.pci import PciAddress, card_of
+from vfagent.model.pci import PciAddress
 from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.process import worker
-from vfagent.reconcile.observe import pf_addresses, udev_is_done
+from vfagent.reconcile.observe import observe_card, pf_addresses, udev_is_done
 from vfagent.reconcile.rounds import Task, converge
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
@@ -54,8 +54,9 @@ class Preload:
 
     def _start_worker(self, address: PciAddress) -> bool:
         """Whether a worker reconciles the PF now. The scheduler does those that are not ready, or are released."""
-        busy = {card_of(pf) for pf in self.workers}
-        if not self.policy or not self.policy.pf or card_of(address) in busy or not udev_is_done(self.host, address):
+        if not self.policy or not self.policy.pf or not udev_is_done(self.host, address):
+            return False
+        if observe_card(self.host, address) in {observe_card(self.host, pf) for pf in self.workers}:
             return False
         if address in self.state.released():
             return False
