@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of the module share. Each file's head says what it is about. */
+#ifndef LABCARD_H
+#define LABCARD_H
+
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/pci.h>
+
+#define LABCARD_VENDOR 0x1ab0 /* nobody's */
+#define LABCARD_PF_ID 0x1000 /* + the number of the kind */
+#define LABCARD_VF_ID 0x2000
+#define MAX_PFS 16
+#define MAX_VFS 256
+#define MAX_PORTS 4
+
+/* The per-VF operations, each a bit of kind->operations and a knob below refuse/. */
+enum operation {
+	VF_MAC,
+	VF_VLAN,
+	VF_RATE,
+	VF_SPOOFCHK,
+	VF_TRUST,
+	VF_LINK_STATE,
+	VF_RSS,
+	VF_GUID,
+	VF_STATS,
+	NUMVFS,
+	OPERATIONS,
+};
+
+/* A driver that the card imitates. */
+struct kind {
+	const char *name; /* of the PF's driver, as sysfs shows it */
+	const char *vf_name; /* of the VF's driver */
+	u32 class;
+	u32 operations;
+	bool no_netdev;
+	bool infiniband;
+	bool all_or_none; /* whatever number is written to sriov_numvfs */
+};
+
+/* A function's configuration space. The bits of writable can be written. */
+struct space {
+	u8 bytes[PCI_CFG_SPACE_EXP_SIZE];
+	const u8 *writable;
+};
+
+/* What the PF's driver keeps of a VF. */
+struct vf_state {
+	struct ifla_vf_info info;
+	u64 node_guid;
+	u64 port_guid;
+};
+
+/* A PF as hardware and firmware have it: it outlives its driver. */
+struct function {
+	struct card *card;
+	int number;
+	struct space space;
+	struct space *vfs;
+	struct dentry *debugfs;
+	u32 refuse[OPERATIONS]; /* errno; 0 accepts */
+	u32 numvfs_ms; /* how long the driver takes for each change of sriov_numvfs */
+	u32 most; /* the driver makes no more VFs than this, and answers so */
+	u32 not_reported; /* bits of the operations whose values are accepted and not reported */
+	bool only_up; /* the driver takes settings and numvfs only while its netdev is up */
+	bool rate_needs_carrier;
+};
+
+struct card {
+	struct list_head list;
+	struct pci_sysdata sysdata;
+	struct pci_host_bridge *bridge;
+	struct resource buses;
+	struct space port;
+	const struct kind *kind;
+	u32 pfs, vfs, ports, offset, stride, limit;
+	bool ari, acs;
+	struct function functions[];
+};
+
+/* The PF's driver data. */
+struct pf {
+	struct pci_dev *pdev;
+	struct function *function;
+	const struct kind *kind;
+	int ports;
+	struct net_device *netdevs[MAX_PORTS];
+	struct vf_state vfs[MAX_VFS];
+};
+
+static inline struct card *card_of(struct pci_bus *bus)
+{
+	return container_of(bus->sysdata, struct card, sysdata);
+}
+
+/* main.c */
+bool is_ours(struct pci_dev *pdev);
+struct function *function_of(struct pci_dev *pf);
+
+/* config.c */
+int card_config(struct card *card);
+extern struct pci_ops card_config_ops;
+
+/* iommu.c */
+int card_iommu_register(void);
+void card_iommu_unregister(void);
+
+/* kinds.c */
+extern const struct kind kinds[];
+extern const int kinds_count;
+const struct kind *kind_by_name(const char *name);
+
+/* pf.c */
+int pf_probe(struct pci_dev *pdev);
+void pf_remove(struct pci_dev *pdev);
+int pf_sriov_configure(struct pci_dev *pdev, int count);
+int answer(struct pf *pf, enum operation operation);
+
+/* netdev.c */
+int pf_netdev_add(struct pf *pf, int port);
+void pf_netdev_remove(struct pf *pf, int port);
+void vf_reset(struct pf *pf, int index);
+
+/* vf.c */
+int vf_probe(struct pci_dev *pdev);
+void vf_remove(struct pci_dev *pdev);
+
+/* drivers.c */
+int drivers_register(void);
+void drivers_unregister(void);
+
+#endif

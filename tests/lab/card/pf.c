@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The PF's driver. sriov_numvfs goes the kernel's own way: its
+ * sriov_numvfs_store() calls pf_sriov_configure(), and that pci_enable_sriov().
+ */
+#include <linux/delay.h>
+#include <linux/slab.h>
+
+#include "labcard.h"
+
+/* The errno with which the driver refuses this operation now; 0 if it does not. */
+int answer(struct pf *pf, enum operation operation)
+{
+	struct function *function = pf->function;
+	struct net_device *first = pf->netdevs[0];
+
+	if (function->refuse[operation])
+		return -(int)function->refuse[operation];
+	if (function->only_up && first && !netif_running(first))
+		return -EINVAL;
+	if (operation == VF_RATE && function->rate_needs_carrier && first && !netif_carrier_ok(first))
+		return -EINVAL;
+	return 0;
+}
+
+int pf_sriov_configure(struct pci_dev *pdev, int count)
+{
+	struct pf *pf = pci_get_drvdata(pdev);
+	int err = answer(pf, NUMVFS);
+
+	msleep(pf->function->numvfs_ms);
+	if (err)
+		return err;
+	if (!count) {
+		pci_disable_sriov(pdev);
+		return 0;
+	}
+	if (pf->kind->all_or_none)
+		count = pci_sriov_get_totalvfs(pdev);
+	count = min_t(int, count, pf->function->most);
+	for (int index = 0; index < count; index++)
+		vf_reset(pf, index);
+	err = pci_enable_sriov(pdev, count);
+	return err ? err : count;
+}
+
+static void pf_remove_netdevs(struct pf *pf)
+{
+	for (int port = 0; port < pf->ports; port++)
+		pf_netdev_remove(pf, port);
+}
+
+int pf_probe(struct pci_dev *pdev)
+{
+	struct function *function = function_of(pdev);
+	struct card *card = function->card;
+	struct pf *pf;
+	int err = pci_enable_device(pdev);
+
+	if (err)
+		return err;
+	pf = kvzalloc(sizeof(*pf), GFP_KERNEL);
+	if (!pf) {
+		err = -ENOMEM;
+		goto disable;
+	}
+	pf->pdev = pdev;
+	pf->function = function;
+	pf->kind = card->kind;
+	pci_set_drvdata(pdev, pf);
+	if (card->limit != U32_MAX)
+		pci_sriov_set_totalvfs(pdev, card->limit);
+	while (!pf->kind->no_netdev && pf->ports < card->ports) {
+		err = pf_netdev_add(pf, pf->ports);
+		if (err)
+			goto remove;
+		pf->ports++;
+	}
+	return 0;
+
+remove:
+	pf_remove_netdevs(pf);
+	kvfree(pf);
+disable:
+	pci_disable_device(pdev);
+	return err;
+}
+
+void pf_remove(struct pci_dev *pdev)
+{
+	struct pf *pf = pci_get_drvdata(pdev);
+
+	pci_disable_sriov(pdev);
+	pf_remove_netdevs(pf);
+	pci_disable_device(pdev);
+	kvfree(pf);
+}

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cards of tests/lab/card: a module that makes PFs of any driver's name, without hardware."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.lab.module import kernel_module
+from tests.lab.payload import Entry
+from tests.lab.vm import VM
+
+MODULE = "/usr/lib/labcard.ko"
+KNOBS = "/sys/kernel/debug/labcard"
+FACTS = "/usr/lib/card-facts.py"
+# All in one command: where the host is emulated and busy, a command takes seconds.
+_FACTS = """
+import json, subprocess
+from pathlib import Path
+
+def name(link):
+    return link.resolve().name if link.exists() else ""
+
+def answer(*argv):
+    return json.loads(subprocess.run(argv, check=False, capture_output=True).stdout)
+
+def vf(link):
+    macs = [path.read_text().strip() for path in link.glob("net/*/address")]
+    return {"driver": name(link / "driver"), "group": name(link / "iommu_group"), "macs": macs}
+
+links = {link["ifname"]: link for link in answer("ip", "-j", "link")}
+status = {pf["address"]: pf for pf in answer("vfagent", "status", "--json")["pfs"]}
+facts = {}
+for pf in Path("/sys/bus/pci/devices").glob("*:01:*"):
+    virtfns = sorted(pf.glob("virtfn*"), key=lambda path: int(path.name[6:]))
+    ports = sorted((path.name for path in pf.glob("net/*")), key=lambda port: links[port]["ifindex"])
+    vfs, links_of = [vf(link) for link in virtfns], [links[port] for port in ports]
+    facts[pf.name] = {"vfs": vfs, "links": links_of, "status": status.get(pf.name)}
+print(json.dumps(facts))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PfFacts:
+    """A PF as the kernel has it, read without vfagent, and vfagent's status of it."""
+
+    vfs: list[dict[str, Any]]
+    links: list[dict[str, Any]]
+    status: dict[str, Any] | None
+
+    @property
+    def drivers(self) -> list[str]:
+        return [vf["driver"] for vf in self.vfs]
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """Of each VF, as the PF's first netdev reports them."""
+        infos: list[dict[str, Any]] = self.links[0]["vfinfo_list"]
+        return infos
+
+    @property
+    def phase(self) -> str | None:
+        return self.status["phase"] if self.status else None
+
+
+def labcard_tree(suite: str = "trixie") -> dict[str, Entry]:
+    return {MODULE: Entry(kernel_module("labcard", "card", suite)), FACTS: Entry(_FACTS.encode())}
+
+
+def facts(vm: VM) -> dict[str, PfFacts]:
+    """By the PF's address."""
+    answer = json.loads(vm.run(f"python3 {FACTS}", timeout=120).stdout)
+    return {pf: PfFacts(**fields) for pf, fields in answer.items()}
+
+
+def load(vm: VM, *cards: str) -> None:
+    """With these cards, in the PCI domains 0001:, 0002: and so on; the head of main.c says how a card is written."""
+    vm.run(f'insmod {MODULE} cards="{" ".join(cards)}"; udevadm settle', timeout=180)
+
+
+def plug(vm: VM, card: str) -> None:
+    """Into the first domain that is free."""
+    vm.run(f"echo {card} >{KNOBS}/add; udevadm settle", timeout=180)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cards that no emulator has, as a kernel module: what a policy can set, and PFs that lack what others have.
+
+All of it goes through the kernel's own PCI, SR-IOV, rtnetlink, IOMMU and VFIO code; see tests/lab/card/main.c.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.facts import SYSFS
+from tests.lab.install import vfagent_tree
+from tests.lab.labcard import PfFacts, facts, labcard_tree, load, plug
+from tests.lab.warm import WarmVM
+
+# By domain, in the order in which they are made.
+CARDS = {
+    "0001:01:00.0": "labcard",
+    "0002:01:00.0": "4xxx,vfs=4",  # no netdev
+    "0003:01:00.0": "mlx5_ib",
+    "0004:01:00.0": "i40e,limit=0",  # totalvfs 0
+    "0005:01:00.0": "bnxt_en,ports=2",
+}
+NIC, QAT, INFINIBAND, NO_VFS, TWO_PORTS = CARDS
+NINTH = "0006:01:01.0"  # function 8 of a card that is plugged later
+POLICY = f"""
+[[pf]]
+name = "nic"
+match = {{ driver = "labcard" }}
+vfs = 2
+
+[[pf.vf]]
+index = "0"
+driver = "vfio-pci"
+mac = "52:54:00:bb:00:01"
+vlan = 10
+vlan_protocol = "802.1ad"
+qos = 3
+spoof_check = false
+trust = true
+link_state = "enable"
+min_tx_rate = 100
+max_tx_rate = 1000
+
+[[pf.vf]]
+index = "1"
+driver = "host"
+mac = "52:54:00:bb:00:02"
+
+[[pf]]
+name = "qat"
+match = {{ driver = "4xxx" }}
+vfs = "max"
+
+[[pf.vf]]
+driver = "vfio-pci"
+
+[[pf]]
+name = "infiniband"
+match = {{ driver = "mlx5_ib" }}
+vfs = 2
+
+[[pf.vf]]
+driver = "vfio-pci"
+link_state = "enable"
+
+[[pf]]
+name = "none"
+match = {{ driver = "i40e" }}
+vfs = 2
+
+[[pf]]
+name = "ports"
+match = {{ driver = "bnxt_en" }}
+vfs = 2
+
+[[pf.vf]]
+driver = "vfio-pci"
+vlan = 20
+
+[[pf]]
+name = "ninth"
+match = {{ pci = "{NINTH}" }}
+vfs = 2
+
+[[pf.vf]]
+driver = "vfio-pci"
+vlan = 30
+"""
+
+
+@pytest.fixture(scope="module")
+def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
+    machine = warm_module([], vfagent_tree(POLICY, labcard_tree(), enabled=False))
+    load(machine, *CARDS.values())
+    machine.run("systemctl start vfagent.service", timeout=240)
+    return machine
+
+
+@pytest.fixture(scope="module")
+def pfs(vm: WarmVM) -> dict[str, PfFacts]:
+    """As they are when the service is ready."""
+    return facts(vm)
+
+
+def test_each_setting_of_a_vf_is_in_the_kernel(pfs: dict[str, PfFacts]) -> None:
+    assert pfs[NIC].phase == "converged"
+    first = pfs[NIC].settings[0]
+    assert first["address"] == "52:54:00:bb:00:01"
+    assert first["vlan_list"] == [{"vlan": 10, "qos": 3, "protocol": "802.1ad"}]
+    assert first["rate"] == {"max_tx": 1000, "min_tx": 100}
+    assert [first[name] for name in ("spoofchk", "trust", "link_state")] == [False, True, "enable"]
+
+
+def test_each_vf_has_its_driver_and_its_iommu_group(pfs: dict[str, PfFacts]) -> None:
+    assert pfs[NIC].drivers == ["vfio-pci", "labcardvf"]
+    assert pfs[NIC].vfs[1]["macs"] == ["52:54:00:bb:00:02"]
+    groups = [vf["group"] for pf in pfs.values() for vf in pf.vfs]
+    assert len(set(groups)) == len(groups)
+    assert "" not in groups
+
+
+def test_a_pf_without_a_netdev_gets_its_vfs(pfs: dict[str, PfFacts]) -> None:
+    assert pfs[QAT].phase == "converged"
+    assert pfs[QAT].drivers == ["vfio-pci"] * 4
+
+
+def test_an_infiniband_pf_gets_its_vfs_and_their_link_state(pfs: dict[str, PfFacts]) -> None:
+    assert pfs[INFINIBAND].phase == "converged"
+    assert pfs[INFINIBAND].drivers == ["vfio-pci"] * 2
+    assert [vf["link_state"] for vf in pfs[INFINIBAND].settings] == ["enable"] * 2
+
+
+def test_a_pf_that_allows_no_vfs_is_a_problem_and_not_waited_for(pfs: dict[str, PfFacts]) -> None:
+    status = pfs[NO_VFS].status
+    assert status
+    assert status["phase"] == "failed"
+    assert "sriov_totalvfs is 0" in str(status["problems"])
+    assert not status["waiting"]
+
+
+def test_both_netdevs_of_a_pf_show_what_was_set_through_the_first(pfs: dict[str, PfFacts]) -> None:
+    assert pfs[TWO_PORTS].phase == "converged"
+    assert [port["vfinfo_list"][0]["vlan_list"] for port in pfs[TWO_PORTS].links] == [[{"vlan": 20}]] * 2
+
+
+def test_a_pf_beyond_the_eighth_function_of_a_new_card_gets_its_vfs(vm: WarmVM) -> None:
+    plug(vm, "ice,pfs=9,ari=1,vfs=4")
+    vm.wait_for(f"ls {SYSFS}/{NINTH}/virtfn1/driver", 120)
+    vm.wait_for(lambda: facts(vm)[NINTH].phase == "converged", 120)
+    ninth = facts(vm)[NINTH]
+    assert ninth.drivers == ["vfio-pci"] * 2
+    assert [vf["vlan_list"] for vf in ninth.settings] == [[{"vlan": 30}]] * 2
+
+
+def test_the_kernel_has_nothing_to_warn_of(vm: WarmVM) -> None:
+    warnings = vm.run("dmesg --level=emerg,alert,crit,err,warn").stdout
+    assert not [line for line in warnings.splitlines() if "pci" in line or "labcard " in line]
