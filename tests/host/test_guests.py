@@ -481,6 +481,29 @@ def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, run:
     assert Path(path).stat().st_mode & 0o077 == 0
 
 
+def test_a_vnc_password_that_others_can_read_or_vnc_cuts_is_refused(kernel: FakeKernel, run: Run) -> None:
+    rule = '[[guest]]\nvnc_remote = "192.0.2.10:0"\nvnc_password = "/etc/vfagent/vnc"'
+    kernel.tree.policy(POLICY.replace("[[guest]]", rule))
+    kernel.tree.add_pf(PF)
+    password = kernel.tree.root / "etc/vfagent/vnc"
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "cannot use it as the VNC password: No such file" in str(agent.guest()))
+        password.write_text("ninechars\n")
+        password.chmod(0o644)
+        assert "users other than root can read it" in str(await agent.guests.request("start", "x"))
+        password.chmod(0o600)
+        assert "is not one line of 1 to 8 " in str(await agent.guests.request("start", "x"))
+        password.write_text("opensesa\n")
+        assert await agent.guests.request("start", "x") is None
+        await runs(agent)
+
+    run(story)
+    assert "opensesa" not in (kernel.tree.root / "calls").read_text()
+    loaded = dict(dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])["LoadCredential"][1])
+    assert Path(loaded["vnc-password"]).read_text() == "opensesa"
+
+
 def test_a_secret_leaves_the_host_with_its_rule(kernel: FakeKernel, run: Run) -> None:
     chap = '[guest.chap]\nuser = "me"\nsecret = "/etc/vfagent/chap"\n'
     kernel.tree.policy(POLICY + chap)

@@ -54,6 +54,8 @@ POLICY = _PF.format(name="storage", match=f'pci = "{PF}"') + _GUEST.format(
 )
 USER, SECRET = "cirros", "open-sesame-12"
 CHAP = f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
+VNC_PASSWORD = "show-me8"
+POLICY = POLICY.replace("[guest.ipxe]", 'vnc = "unix"\nvnc_password = "/etc/vfagent/cirros.vnc"\n\n[guest.ipxe]')
 POLICY += CHAP
 # Its target asks for no login, but its script contains the variable with the secret.
 EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN) + CHAP
@@ -68,7 +70,10 @@ LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
 
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
-    secret = {"/etc/vfagent/cirros.chap": Entry(f"{SECRET}\n".encode(), 0o600)}
+    secret = {
+        "/etc/vfagent/cirros.chap": Entry(f"{SECRET}\n".encode(), 0o600),
+        "/etc/vfagent/cirros.vnc": Entry(f"{VNC_PASSWORD}\n".encode(), 0o600),
+    }
     payload = vfagent_tree(POLICY, {**Target(PF, login=(USER, SECRET), efi=True).tree(), **secret})
     return boot_module([VirtioPf("virtio0", vfs=2)], payload, hypervisor=True)
 
@@ -108,6 +113,29 @@ def test_the_chap_secret_is_visible_nowhere(vm: VM) -> None:
     ).stdout
     assert UNIT in shown
     assert SECRET not in shown
+    assert VNC_PASSWORD not in shown
+
+
+# RFC 6143, 7.1: the versions, then the types of authentication; 2 is that with a password.
+_GREETING = """
+import socket
+try:
+    screen = socket.socket(socket.AF_UNIX)
+    screen.settimeout(20)
+    screen.connect("/run/vfagent-guest-cirros/vnc")
+    version = screen.recv(12)
+    screen.sendall(version)
+    print(version[:4], screen.recv(8))
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_guests_screen_opens_to_root_with_its_password(vm: VM) -> None:
+    greeting = shlex.quote(_GREETING)
+    assert vm.run(f"python3 -c {greeting}").stdout.strip() == r"b'RFB ' b'\x01\x02'"
+    assert vm.run(f"setpriv --reuid nobody --clear-groups python3 -c {greeting}").stdout.strip() == "Permission denied"
+    assert vm.run(f"systemctl show -P PrivateNetwork {UNIT}").stdout.strip() == "yes"
 
 
 def test_qemu_is_unprivileged_and_cannot_open_another_vf(vm: VM) -> None:

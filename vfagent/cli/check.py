@@ -6,6 +6,7 @@ import json
 import sys
 
 from vfagent.exit_status import Exit
+from vfagent.guests.spec.vnc import opened_to
 from vfagent.model.printable import printable
 from vfagent.policy.json_schema import schema as policy_schema
 from vfagent.store.policy_files import load, load_files
@@ -18,6 +19,9 @@ def check(args: argparse.Namespace) -> int:
     counts = f"{len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges"
     for untrusted in untrusted_files(policy, args.root):
         print(printable(f"note: {untrusted}"), file=sys.stderr)
+    for rule in policy.guest:
+        if who := opened_to(rule):
+            print(printable(f"note: guest {rule.name}: {who}"), file=sys.stderr)
     print(f"{files}: valid: {counts}; digest {policy.digest}")
     return Exit.OK
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from vfagent.errors import VfagentError
 from vfagent.guests.spec.boot import Boot, Loader
 from vfagent.guests.spec.qemu import CHAP, SCRIPT
-from vfagent.policy.types import ChapRule, GuestRule
-from vfagent.store.trusted_files import read_trusted
+from vfagent.guests.spec.vnc import LONGEST_PASSWORD, VNC_PASSWORD
+from vfagent.policy.types import GuestRule
+from vfagent.store.trusted_files import read_trusted, refusal
 
 _FOLDER = "run/vfagent/credentials"
 _LONGEST_SECRET = 255
@@ -36,19 +37,20 @@ def store_credentials(root: Path, rule: GuestRule, boot: Boot) -> Mapping[str, s
 
 def _contents(root: Path, rule: GuestRule, boot: Boot) -> Iterator[tuple[str, bytes]]:
     if rule.chap:
-        yield CHAP, _secret(root, rule.chap)
+        yield CHAP, _secret(root, rule.chap.secret, "the CHAP secret", _LONGEST_SECRET)
+    if rule.vnc_password:
+        yield VNC_PASSWORD, _secret(root, rule.vnc_password, "the VNC password", LONGEST_PASSWORD)
     if boot.loader is Loader.IMAGE and rule.ipxe and rule.ipxe.script:
         yield SCRIPT, read_trusted(root, rule.ipxe.script, "the iPXE script", LONGEST_SCRIPT)
     elif boot.loader is Loader.IMAGE and boot.script is not None and rule.firmware == "bios":
         yield SCRIPT, boot.script.encode()
 
 
-def _secret(root: Path, rule: ChapRule) -> bytes:
-    text = read_trusted(root, rule.secret, "the CHAP secret", _LONGEST_SECRET + 2, secret=True)
+def _secret(root: Path, file: str, purpose: str, longest: int) -> bytes:
+    text = read_trusted(root, file, purpose, _LONGEST_SECRET + 2, secret=True)
     secret = text.removesuffix(b"\n").removesuffix(b"\r")
-    if not 0 < len(secret) <= _LONGEST_SECRET or any(not 0x20 < byte < 0x7F for byte in secret):
-        why = f"is not one line of 1 to {_LONGEST_SECRET} printable ASCII characters without spaces"
-        raise VfagentError(f"cannot use its CHAP secret: {rule.secret} {why}")
+    if not 0 < len(secret) <= longest or any(not 0x20 < byte < 0x7F for byte in secret):
+        raise refusal(file, purpose, f"it is not one line of 1 to {longest} printable ASCII characters without spaces")
     return secret
 
 

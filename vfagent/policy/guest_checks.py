@@ -4,9 +4,11 @@
 import re
 from collections.abc import Iterator
 
+from vfagent.policy import strings
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, reaches, vf_reference
 from vfagent.policy.source_locations import Location
+from vfagent.policy.strings import VNC_SOCKET
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 from vfagent.policy.value_types import declared
 
@@ -22,6 +24,7 @@ def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
         yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
     yield from _check_boot_methods(rule, at)
     yield from _check_memory_max(rule, at)
+    yield from _check_vnc(rule, at)
     if rule.chap and not (rule.ipxe or rule.kernel):
         yield (at / "chap").problem("found chap without an iSCSI disk, allowed is with ipxe or kernel")
     if rule.ipxe:
@@ -57,8 +60,9 @@ def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
             yield location.problem(f"found {_MARK} without each, allowed is {_MARK} only with each")
     if not _makes_several(rule):
         return
-    if rule.vnc is not None and _MARK not in rule.vnc:
-        yield (at / "vnc").problem(f"found one display for several guests, allowed is a display with {_MARK}")
+    for name, display in (("vnc", rule.vnc), ("vnc_remote", rule.vnc_remote)):
+        if display not in (None, VNC_SOCKET) and _MARK not in (display or ""):
+            yield (at / name).problem(f"found one display for several guests, allowed is a display with {_MARK}")
     for number, disk in enumerate(rule.disk):
         if not disk.readonly and _MARK not in disk.path:
             text = f"found one writable disk for several guests, allowed is a path with {_MARK}, or readonly = true"
@@ -67,7 +71,8 @@ def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
 
 def _marked_texts(rule: GuestRule, at: Location) -> Iterator[tuple[Location, str]]:
     ipxe, kernel = rule.ipxe or IpxeRule(), rule.kernel or KernelRule(image="")
-    yield at / "vnc", rule.vnc or ""
+    for name, value in (("vnc", rule.vnc), ("vnc_remote", rule.vnc_remote), ("vnc_password", rule.vnc_password)):
+        yield at / name, value or ""
     yield at / "ipxe" / "sanboot", ipxe.sanboot or ""
     yield at / "ipxe" / "script", ipxe.script or ""
     yield at / "kernel" / "cmdline", kernel.cmdline
@@ -143,6 +148,16 @@ def _check_gateway(gateway: str, address: str | None, at: Location) -> Iterator[
         yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is an address of the same family as address")
     elif not reaches(address or "", gateway):
         yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is an address in the network of {address}")
+
+
+def _check_vnc(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    if rule.vnc is not None and rule.vnc_remote is not None:
+        yield (at / "vnc_remote").problem("found vnc_remote with vnc, allowed is one of them")
+    if rule.vnc_remote is not None and rule.vnc_password is None:
+        text = f"found nothing with vnc_remote, allowed is {strings.PATH.allowed}: other hosts can open the screen"
+        yield (at / "vnc_password").problem(text)
+    if rule.vnc_password is not None and rule.vnc is None and rule.vnc_remote is None:
+        yield (at / "vnc_password").problem("found a password without a screen, allowed is with vnc or vnc_remote")
 
 
 def _allowed(of: type[IpxeRule] | type[KernelRule], name: str) -> str:

@@ -94,8 +94,8 @@ class GuestRule:
         default=None,
         metadata=key(
             strings.VF_REFERENCES,
-            "One guest per VF. `{index}` in name, vnc, script, sanboot, root, cmdline, chap and disk path is replaced"
-            " by the VF index.",
+            "One guest per VF. `{index}` in name, the keys of VNC, script, sanboot, root, cmdline, chap and disk path"
+            " is replaced by the VF index.",
         ),
     )
     vfs: tuple[str, ...] = field(
@@ -111,7 +111,22 @@ class GuestRule:
     hugepages: bool = field(default=False, metadata=key(Boolean(), "Whether the memory is backed by huge pages."))
     vnc: str | None = field(
         default=None,
-        metadata=key(strings.VNC, "The address and display of the VNC server; if absent, none is started."),
+        metadata=key(
+            strings.VNC,
+            "The VNC server: a Unix socket that only root can open, or a display that every user of the host can. If"
+            " absent, none is started.",
+        ),
+    )
+    vnc_remote: str | None = field(
+        default=None,
+        metadata=key(strings.VNC_REMOTE, "Instead of vnc: a display that other hosts can open. It needs vnc_password."),
+    )
+    vnc_password: str | None = field(
+        default=None,
+        metadata=key(
+            strings.PATH,
+            "A file of root's, mode 0600, whose only line is VNC's password, of 1 to 8 characters.",
+        ),
     )
     firmware: str = field(default="bios", metadata=key(_FIRMWARE, "The guest's firmware."))
     restart: str = field(

@@ -11,6 +11,7 @@ from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, guests_of, vf_reference
 from vfagent.policy.source_locations import Location
 from vfagent.policy.spelling import suggestion
+from vfagent.policy.strings import VNC_SOCKET
 from vfagent.policy.types import BridgeRule, GuestRule, PfRule, VlanRule
 
 _MOST_VF_RULES = 4096
@@ -30,7 +31,7 @@ def check_names(
     yield from _repeated("name", devices)
     addresses = ((a, at / "addresses" / n) for vlan, at in vlans for n, a in enumerate(dict.fromkeys(vlan.addresses)))
     yield from _repeated("address", addresses)
-    yield from _repeated("display", ((rule.vnc, at / "vnc") for rule, at in expanded if rule.vnc))
+    yield from _repeated("display", _displays(expanded))
     yield from _repeated("address", _boot_addresses(expanded))
     yield from _repeated("writable disk", _writable_disks(expanded))
     yield from _vlans_as_bridges(vlans)
@@ -60,6 +61,14 @@ def _repeated(what: str, items: Iterable[tuple[Hashable, Location]]) -> Iterator
         if first_user != at:
             text = f"found {what} {quoted(str(value))} a second time, allowed is once: first used at {first_user}"
             yield at.problem(text)
+
+
+def _displays(guests: Iterable[tuple[GuestRule, Location]]) -> Iterator[tuple[str, Location]]:
+    for rule, at in guests:
+        if rule.vnc and rule.vnc != VNC_SOCKET:
+            yield rule.vnc, at / "vnc"
+        if rule.vnc_remote:
+            yield rule.vnc_remote, at / "vnc_remote"
 
 
 def _boot_addresses(guests: Iterable[tuple[GuestRule, Location]]) -> Iterator[tuple[str, Location]]:

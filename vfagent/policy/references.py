@@ -50,6 +50,8 @@ def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
         each=None,
         vfs=(f"{reference.label}:{index}", *rule.vfs),
         vnc=_filled_or_none(rule.vnc, index),
+        vnc_remote=_filled_or_none(rule.vnc_remote, index),
+        vnc_password=_filled_or_none(rule.vnc_password, index),
         ipxe=_filled_ipxe(rule.ipxe, index) if rule.ipxe else None,
         kernel=_filled_kernel(rule.kernel, index) if rule.kernel else None,
         chap=_filled_chap(rule.chap, index) if rule.chap else None,

@@ -60,6 +60,11 @@ def _explain_interface(text: str) -> str:
     return "longer than 15 bytes" if len(text.encode()) > 15 else ""
 
 
+def _explain_vnc(text: str) -> str:
+    remote = re.fullmatch(rf"(?:{_IPV4}|\[(?:{_IPV6})\]):{_DISPLAY}", text)
+    return "an address that other hosts reach is vnc_remote, with vnc_password" if remote else ""
+
+
 def _explain_guest(text: str) -> str:
     return "longer than 32 characters" if len(text) > 32 and "{" not in text else ""
 
@@ -201,10 +206,15 @@ VF_REFERENCE = String(
     convert=_references,
 )
 VF_REFERENCES = String(rf"{_LABEL}:(?:{_INDICES})", 'a label and VF indices such as "storage:0-3"', convert=_references)
+VNC_SOCKET = "unix"
+_DISPLAY = r"(?:0|[1-9][0-9]{0,3}|\{index\})"
 VNC = String(
-    rf"(?:{_IPV4}|\[(?:{_IPV6})\]|localhost):(?:0|[1-9][0-9]{{0,3}}|\{{index\}})",
-    'an address and a display such as "127.0.0.1:0"',
+    rf"{VNC_SOCKET}|(?:127(?:\.{_OCTET}){{3}}|\[::1\]|localhost):{_DISPLAY}",
+    f'"{VNC_SOCKET}", or a loopback address and a display such as "127.0.0.1:0"',
+    words=(VNC_SOCKET,),
+    explain=_explain_vnc,
 )
+VNC_REMOTE = String(rf"(?:{_IPV4}|\[(?:{_IPV6})\]):{_DISPLAY}", 'an address and a display such as "192.0.2.10:0"')
 BOOT_URL = String(
     r"(?:iscsi:|https?://)[!#-&(-\[\]-_a-~]{1,1000}",
     "an iscsi:, http: or https: URL without spaces, quotes, backslashes or control characters",

@@ -51,6 +51,8 @@ def _of_guest(guest: GuestRule) -> Iterator[tuple[str, str, bool]]:
     name = f"of guest {guest.name}"
     if guest.chap:
         yield guest.chap.secret, f"the CHAP secret {name}", True
+    if guest.vnc_password:
+        yield guest.vnc_password, f"the VNC password {name}", True
     if guest.ipxe and guest.ipxe.script:
         yield guest.ipxe.script, f"the iPXE script {name}", False
     if guest.ipxe and guest.ipxe.rom:

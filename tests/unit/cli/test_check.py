@@ -31,6 +31,14 @@ def test_check_notes_a_policy_that_others_can_write(command: Any, tree: Tree) ->
     assert result.err == f"note: {path} (a policy file): {why}\n"
 
 
+def test_check_notes_a_screen_that_others_can_open(command: Any, tree: Tree) -> None:
+    pf = '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\nvfs = 2\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
+    tree.policy(pf + '[[guest]]\nname = "web"\nvfs = ["a:0"]\nipxe.address = "dhcp"\nvnc = "127.0.0.1:0"\n')
+    result = command("check")
+    assert result.status == 0, result.err
+    assert result.err == "note: guest web: all users of this host can open its screen at 127.0.0.1:0\n"
+
+
 def test_check_reports_all_problems_at_once(command: Any, tree: Tree) -> None:
     tree.policy('[[pf]]\nname = "a"\nvsf = 1\nmtu = "big"\n')
     result = command("check")

@@ -68,6 +68,31 @@ def readable_secret(tree: Tree) -> None:
 
 
 @fault
+def screens_that_others_can_open(tree: Tree) -> None:
+    guest = '\n[[guest]]\nname = "{name}"\nvfs = ["storage:1"]\n{vnc}\nipxe.address = "dhcp"\n'
+    remote = 'vnc_remote = "192.0.2.10:0"\nvnc_password = "/etc/vfagent/vnc"'
+    policy = POLICY.replace('memory = "512M"', 'vnc = "127.0.0.1:0"')
+    tree.policy(policy + guest.format(name="far", vnc=remote))
+    _vnc_password(tree)
+
+
+def _vnc_password(tree: Tree) -> None:
+    write(tree, "etc/vfagent/vnc", "opensesa\n")
+    (tree.root / "etc/vfagent/vnc").chmod(0o600)
+
+
+@fault
+def screen_that_users_of_the_host_can_open_by_a_password(tree: Tree) -> None:
+    edit(tree, 'memory = "512M"', 'vnc = "127.0.0.1:0"\nvnc_password = "/etc/vfagent/vnc"')
+    _vnc_password(tree)
+
+
+@fault
+def screen_that_only_root_can_open(tree: Tree) -> None:
+    edit(tree, 'memory = "512M"', 'vnc = "unix"')
+
+
+@fault
 def policy_with_two_mistakes(tree: Tree) -> None:
     tree.policy(POLICY.replace("vfs = 2", "vsf = 2").replace('"stable"', '"steady"'))
 

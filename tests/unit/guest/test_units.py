@@ -138,6 +138,49 @@ def test_a_chap_secret_reaches_the_guest_only_through_a_file(tmp_path: Path, way
     assert words[0].endswith("=/run/credentials/vfagent-guest-x.service/chap-secret")
 
 
+@pytest.mark.parametrize(
+    ("vnc", "network", "words"),
+    [
+        ("", False, ["-display", "none"]),
+        ('vnc = "unix"\n', False, ["-vnc", "unix:/run/vfagent-guest-x/vnc"]),
+        ('vnc = "127.0.0.1:3"\n', True, ["-vnc", "127.0.0.1:3"]),
+        (
+            'vnc_remote = "[2001:db8::1]:3"\nvnc_password = "/p"\n',
+            True,
+            ["-vnc", "[2001:db8::1]:3,password-secret=vnc-password"],
+        ),
+        (
+            'vnc = "unix"\nvnc_password = "/p"\n',
+            False,
+            ["-vnc", "unix:/run/vfagent-guest-x/vnc,password-secret=vnc-password"],
+        ),
+    ],
+)
+def test_only_a_screen_with_an_address_has_the_hosts_network(
+    tmp_path: Path,
+    vnc: str,
+    network: bool,  # noqa: FBT001
+    words: list[str],
+) -> None:
+    guest = hostile(tmp_path, f'{vnc}[guest.ipxe]\naddress = "dhcp"\n')
+    spec, line = unit(guest), argv(guest)
+    assert value(spec, "PrivateNetwork") is not network
+    assert ("AF_INET" in value(spec, "RestrictAddressFamilies")[1]) is network
+    at = line.index(words[0])
+    assert line[at : at + 2] == words
+
+
+def test_a_vnc_password_reaches_qemu_only_through_a_file(tmp_path: Path) -> None:
+    table = 'vnc = "unix"\nvnc_password = "/etc/p"\n[guest.ipxe]\naddress = "dhcp"\n'
+    guest = replace(hostile(tmp_path, table), credentials=(("vnc-password", "/copy"),))
+    assert value(unit(guest), "LoadCredential") == [("vnc-password", "/copy")]
+    line = argv(guest)
+    [secret] = [json.loads(word) for word in line if '"secret"' in word]
+    file = "/run/credentials/vfagent-guest-x.service/vnc-password"
+    assert secret == {"qom-type": "secret", "id": "vnc-password", "file": file}
+    assert not [word for word in line if "/etc/p" in word]
+
+
 def test_with_uefi_the_script_is_ipxes_command_line(tmp_path: Path) -> None:
     guest = hostile(tmp_path, 'firmware = "uefi"\n[guest.ipxe]\naddress = "dhcp"\n')
     words = argv(guest)

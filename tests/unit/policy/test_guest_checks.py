@@ -120,6 +120,19 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
             f'{DHCP}\nvnc = "127.0.0.1:{{index}}"',
             "guest[0].vnc: found {index} without each, allowed is {index} only with each",
         ),
+        (
+            f'{DHCP}\nvnc_remote = "192.0.2.10:0"',
+            'guest[0].vnc_password: found nothing with vnc_remote, allowed is an absolute path without "..", commas or'
+            " control characters: other hosts can open the screen",
+        ),
+        (
+            f'{DHCP}\nvnc = "unix"\nvnc_remote = "192.0.2.10:0"\nvnc_password = "/p"',
+            "guest[0].vnc_remote: found vnc_remote with vnc, allowed is one of them",
+        ),
+        (
+            f'{DHCP}\nvnc_password = "/p"',
+            "guest[0].vnc_password: found a password without a screen, allowed is with vnc or vnc_remote",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(problems: Problems, pairs: str, text: str) -> None:
@@ -295,6 +308,7 @@ def test_a_guest_cannot_share_with_a_guest_of_each(
     [
         (f"ipxe = {{ {FIXED}, {URL} }}", "ipxe.address"),
         (f'{DHCP}\nvnc = "127.0.0.1:0"', "vnc"),
+        (f'{DHCP}\nvnc_remote = "192.0.2.10:0"\nvnc_password = "/p"', "vnc_remote"),
         ('disk = [{ path = "/a" }]', "disk[0].path"),
     ],
 )
@@ -321,6 +335,22 @@ def test_two_guests_cannot_share_an_address_display_or_disk(problems: Problems, 
     (line,) = key_problems(problems, first, second)
     assert line.startswith(text)
     assert "first used at policy.toml:" in line
+
+
+def test_each_guest_has_a_socket_of_its_own(problems: Problems) -> None:
+    first, second = (guest(f'vfs = ["storage:{index}"]', DHCP, 'vnc = "unix"', name=f"g{index}") for index in (0, 1))
+    assert not key_problems(problems, first, second)
+    assert not key_problems(problems, guest('each = "storage:0-1"', DHCP, 'vnc = "unix"', name="node{index}"))
+
+
+@pytest.mark.parametrize("vnc", ["192.0.2.10:0", "0.0.0.0:0", "[::]:0", "[2001:db8::1]:0", "128.0.0.1:0"])
+def test_a_screen_for_other_hosts_needs_a_key_of_its_own(problems: Problems, vnc: str) -> None:
+    (line,) = guest_problems(problems, DHCP, f'vnc = "{vnc}"')
+    assert line == (
+        f'guest[0].vnc: found "{vnc}" (an address that other hosts reach is vnc_remote, with vnc_password), '
+        'allowed is "unix", or a loopback address and a display such as "127.0.0.1:0"'
+    )
+    assert not guest_problems(problems, DHCP, f'vnc_remote = "{vnc}"', 'vnc_password = "/p"')
 
 
 def test_ipxe_and_kernel_of_one_guest_can_have_the_same_address(problems: Problems) -> None:

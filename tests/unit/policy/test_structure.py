@@ -112,7 +112,8 @@ URLS = {
 }  # fmt: skip
 DISPLAYS = {
     "127.0.0.1": False, ":0": False, "127.0.0.1:": False, "127.0.0.1:0,password=on": False, "::1:0": False,
-    "127.0.0.1:99": True, "[::1]:0": True, "localhost:1": True,
+    "127.0.0.1:99": True, "[::1]:0": True, "localhost:1": True, "127.9.9.9:1": True,
+    "unix": True, "unix:/run/x": False,
 }  # fmt: skip
 
 

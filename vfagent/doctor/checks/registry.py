@@ -13,6 +13,7 @@ from vfagent.doctor.checks import (
     other_managers,
     pfs,
     policy,
+    screens,
     service,
     vfio,
 )
@@ -69,6 +70,7 @@ CHECKS: tuple[Check, ...] = (
     guests.spoof_check_stops_rom,
     guests.target_silent,
     # Warnings and notes: it works today.
+    screens.screen_open,
     policy.rule_matches_nothing,
     policy.rule_shadowed,
     service.service_outdated,

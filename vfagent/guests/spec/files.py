@@ -22,6 +22,8 @@ def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
         yield rule.ipxe.rom, "its ROM"
     if rule.chap:
         yield rule.chap.secret, "its CHAP secret"
+    if rule.vnc_password:
+        yield rule.vnc_password, "its VNC password"
     if rule.kernel and (boot is None or boot.loader is Loader.KERNEL):
         yield rule.kernel.image, "its kernel"
         if rule.kernel.initrd:

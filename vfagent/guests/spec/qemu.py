@@ -11,6 +11,7 @@ from typing import Any
 
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
+from vfagent.guests.spec.vnc import VNC_PASSWORD, screen
 from vfagent.model.guest_unit import GuestVf, unit_name
 from vfagent.policy.types import GuestRule
 
@@ -40,7 +41,15 @@ class Guest:
 
     @property
     def qmp(self) -> str:
-        return f"/run/{self.unit.removesuffix('.service')}/qmp"
+        return f"{self._runtime_folder}/qmp"
+
+    @property
+    def vnc_socket(self) -> str:
+        return f"{self._runtime_folder}/vnc"
+
+    @property
+    def _runtime_folder(self) -> str:
+        return f"/run/{self.unit.removesuffix('.service')}"
 
     def credential(self, name: str) -> str:
         """The path of a systemd credential, which only this unit may read."""
@@ -59,7 +68,7 @@ def argv(guest: Guest) -> list[str]:
         *_board(guest),
         *("-chardev", f"socket,id=qmp,path={guest.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
-        *_screen(guest),
+        *screen(guest.rule, guest.vnc_socket, guest.credential(VNC_PASSWORD)),
         *_boot(guest),
         *_chap(guest),
         *_slots(guest),
@@ -77,12 +86,6 @@ def _board(guest: Guest) -> list[str]:
         machine += ",memory-backend=memory"
     firmware = ["-bios", UEFI] if guest.rule.firmware == "uefi" else []
     return ["-machine", machine, "-accel", "kvm" if guest.kvm else "tcg", *words, *firmware]
-
-
-def _screen(guest: Guest) -> list[str]:
-    if guest.rule.vnc is None:
-        return ["-display", "none"]
-    return ["-vnc", guest.rule.vnc, "-device", _json({"driver": "VGA", "bus": "pcie.0"})]
 
 
 def _boot(guest: Guest) -> list[str]:

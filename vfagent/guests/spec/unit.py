@@ -9,6 +9,7 @@ from vfagent.guests.spec.boot import Loader
 from vfagent.guests.spec.qemu import ROM, Guest, argv
 from vfagent.guests.spec.unit_values import seconds, translated
 from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
+from vfagent.guests.spec.vnc import needs_network
 from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
 from vfagent.policy.types import GuestRule
 
@@ -137,7 +138,7 @@ def _sandbox(guest: Guest) -> Iterator[Property]:
         yield Property(name, "b", value=True)
     yield Property("RestrictNamespaces", "t", 0)
     yield Property("SystemCallArchitectures", "as", ["native"])
-    network = guest.rule.vnc is not None
+    network = needs_network(guest.rule)
     yield Property("PrivateNetwork", "b", value=not network)
     families = ["AF_UNIX", "AF_INET", "AF_INET6"] if network else ["AF_UNIX"]
     yield Property("RestrictAddressFamilies", "(bas)", (True, families))
