@@ -19,22 +19,27 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man sbom deb rpm clean clean-cache
+.PHONY: help docs check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man sbom deb rpm clean clean-cache
 help:
-	@echo "make demo     boots a host with an SR-IOV NIC in a VM, and shows what vfagent does"
-	@echo "make check    format, lint, types, import rules, and the tests that need no VM"
-	@echo "make check-in-vm  the same in a Debian VM with systemd, to show that it does not depend on this machine"
-	@echo "make test     all tests, those in VMs included"
-	@echo "make test-long  what takes long, and is not part of CI yet"
-	@echo "make test-linux  a guest that is a Linux, with its root on an iSCSI disk; CI runs it too"
-	@echo "make soak     half an hour of all that may happen to a host"
-	@echo "make lab      a shell in a running lab VM"
-	@echo "make bench    how fast it is beside other ways to do the same, as the host grows, and what it costs"
-	@echo "make guard    a short form of that, which fails on a ratio that is worse than its bar"
-	@echo "make install  installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
-	@echo "make deb      a Debian package, in build/; needs the packages named in packaging/debian/control"
-	@echo "make rpm      an RPM package, in build/"
-	@echo "make sbom     what the package is made of and needs, as CycloneDX JSON, in build/"
+	@echo "To see it, as root on Debian; what is missing is installed:"
+	@echo "  make demo        a virtual host with SR-IOV cards, and what vfagent does there; a minute, the first time several"
+	@echo "  make lab         a shell in such a host; half a minute"
+	@echo "To install it:"
+	@echo "  make deb         a Debian package, in build/; needs the packages of packaging/debian/control"
+	@echo "  make rpm         an RPM package, in build/"
+	@echo "  make install     installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
+	@echo "  make sbom        what the package is made of and needs, as CycloneDX JSON, in build/"
+	@echo "To change it, see HACKING.md:"
+	@echo "  make check       format, lint, types, rules, and the tests that need no VM; two minutes"
+	@echo "  make check-in-vm the same in a Debian VM; half an hour and more without KVM"
+	@echo "  make docs        the site of the documents, in build/; half a minute"
+	@echo "  make test        all tests, those in VMs included; half an hour and more"
+	@echo "  make test-linux  a guest that is a Linux, with its root on an iSCSI disk; a quarter of an hour"
+	@echo "  make test-long   what is not part of CI: packages, the tutorial, faults, a short soak; over an hour"
+	@echo "  make soak        all that may happen to a host, at random; half an hour"
+	@echo "  make guard       a short benchmark, which fails on a ratio that is worse than its bar; some minutes"
+	@echo "  make bench       all tables of docs/performance.md; hours"
+	@echo "  make clean       removes what was built; make clean-cache also removes the lab and the tests' environments"
 
 # The host tier and the tools of the rules mostly wait, the others compute.
 check:
@@ -114,6 +119,13 @@ install-host:
 	python3 -B packaging/completion.py bash >$(DESTDIR)/usr/share/bash-completion/completions/vfagent
 	python3 -B packaging/completion.py zsh >$(DESTDIR)$(ZSH)/_vfagent
 	python3 -B packaging/completion.py fish >$(DESTDIR)/usr/share/fish/vendor_completions.d/vfagent.fish
+
+# A warning, such as a link that leads nowhere, is an error.
+docs:
+	@$$(python3 tests/environment.py packaging/site/requirements.txt) -m sphinx --quiet --jobs 2 --fail-on-warning --keep-going \
+		--conf-dir packaging/site --doctree-dir $(BUILD)/doctrees --builder html . $(BUILD)/site
+	@ln -sf README.html $(BUILD)/site/index.html
+	@echo "$(BUILD)/site/index.html"
 
 man: $(MAN)
 

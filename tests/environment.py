@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs what the tests need, and prints the Python to run them with.
+"""Installs what the tests need, and prints the Python to run them with; or the Python that has other REQUIREMENTS.
 
 Only the standard library, so that a machine with nothing but Python can start here. The virtual environment is
 kept by what it was made from; it sees Debian's own packages: PyPI has only the sources of systemd-python.
@@ -40,6 +40,9 @@ PACKAGES = (
 
 
 def main() -> None:
+    if len(sys.argv) > 1:
+        print(environment(Path(sys.argv[1])) / "bin/python")
+        return
     install_packages()
     print(environment() / "bin/python")
 
@@ -64,9 +67,9 @@ def _installed(name: str) -> bool:
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
 
 
-def environment() -> Path:
+def environment(requirements: Path = REQUIREMENTS) -> Path:
     """The virtual environment, created at the first use."""
-    contents = f"{SYSTEM_PYTHON}\n{REQUIREMENTS.read_text()}"
+    contents = f"{SYSTEM_PYTHON}\n{requirements.read_text()}"
     cache = Path(os.environ.get("VFAGENT_CACHE", Path.home() / ".cache/vfagent"))
     folder = cache / f"venv-{hashlib.sha256(contents.encode()).hexdigest()[:12]}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -74,15 +77,15 @@ def environment() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _create(folder)
+            _create(folder, requirements)
             (folder / "complete").touch()
     return folder
 
 
-def _create(folder: Path) -> None:
+def _create(folder: Path, requirements: Path) -> None:
     _run(SYSTEM_PYTHON, "-m", "venv", "--system-site-packages", str(folder))
     pip = (str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
-    _run(*pip, *PINNED, str(REQUIREMENTS))
+    _run(*pip, *PINNED, str(requirements))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests install from PyPI has hashes, so that PyPI can give nothing else."""
+"""What the tests and the site install from PyPI has hashes, so that PyPI can give nothing else."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ from tests.environment import PINNED, REQUIREMENTS
 from tests.rules.project import ROOT, none_of
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FILES = [REQUIREMENTS, ROOT / "tests/lab/ansible.txt"]
+FILES = [REQUIREMENTS, ROOT / "tests/lab/ansible.txt", ROOT / "packaging/site/requirements.txt"]
 
 
 def pins(path: Path) -> dict[str, tuple[str, int]]:
