@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rules.project import ROOT, none_of
+from tests.rules.project import ROOT, modules, none_of
 from vfagent.cli.main import VERBS
 from vfagent.model.evidence import Evidence
 from vfagent.store.policy_files import load_files
@@ -91,3 +91,16 @@ def test_each_kind_of_evidence_that_a_vf_is_in_use_is_documented(name: str) -> N
     entries = re.findall(r"(?m)^(?: *- |\| )(.*?)(?:;.*| \|.*|)$", (ROOT / name).read_text())
     first, *_, last = Evidence
     assert entries[entries.index(first) : entries.index(last) + 1] == list(Evidence)
+
+
+def test_the_documents_name_the_state_files_that_the_code_has() -> None:
+    design = (ROOT / "DESIGN.md").read_text().partition("## The files\n")[2].partition("\n## ")[0]
+    place = r"(?:run|var/lib)/vfagent/([a-z0-9.-]+[a-z0-9])"
+    code = {name for path in modules() for name in re.findall(place, (ROOT / path).read_text())}
+    assert len(code) > 10
+    none_of([f"DESIGN.md has no {name}" for name in sorted(code) if f"`{name}" not in design])
+    files = (ROOT / "packaging/man/vfagent.8.md").read_text().partition("# FILES\n")[2]
+    terms = [term for term in re.findall(r"(?m)^(\*/(?:run|var).*)\n:   ", files) if "/run/vfagent" in term or "/var/lib" in term]
+    manual = {name for term in terms for name in re.findall(r"\*(?:/run/vfagent/|/var/lib/vfagent/)?([a-z.-]+)\*", term)}
+    assert len(manual) > 10
+    none_of([f"vfagent.8.md names {name}" for name in sorted(manual) if f"`{name}" not in design])
