@@ -28,8 +28,8 @@ from vfagent.model.vf_settings import Attribute
 from vfagent.plan.autoconf import autoconf_notes, autoconf_problems, plan_pf_autoconf
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
 from vfagent.reconcile.execute import execute
-from vfagent.reconcile.observe import management_of
 from vfagent.reconcile.observe_autoconf import with_autoconf
+from vfagent.reconcile.observe_netdevs import management_of
 from vfagent.reconcile.release import last_steps
 from vfagent.service.bridges import converge_bridges
 from vfagent.store.move_journal import MoveJournal

@@ -47,7 +47,7 @@ from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.process import worker
-from vfagent.reconcile.observe import management_of
+from vfagent.reconcile.observe_netdevs import management_of
 from vfagent.store.move_journal import MoveJournal
 
 ABSENT = 9999
@@ -64,6 +64,15 @@ def test_a_link_is_read_in_full(veth: int) -> None:
     assert facts == LinkFacts(
         ifindex=veth, name="pf0", mac=shown["address"], permanent_mac=None, mtu=1500, admin_up=False, carrier=False
     )
+
+
+def test_the_alternative_names_of_a_link_are_read(veth: int) -> None:
+    """systemd gives them to every NIC (AlternativeNamesPolicy=); up to 127 bytes each."""
+    names = ("enp59s0f0np0", "a" * 127)
+    ip("link", "property", "add", "dev", "pf0", "altname", names[0], "altname", names[1])
+    facts = KernelRtnl().link(veth, vfs=True)
+    assert facts is not None
+    assert (facts.name, set(facts.altnames)) == ("pf0", set(names))
 
 
 def test_state_carrier_and_master_follow_the_link(veth: int) -> None:

@@ -75,6 +75,9 @@ def _inventory_pf(pf: Pf) -> Iterator[str]:
     if netdev:
         facts += [f"mtu {netdev.mtu}", "up" if netdev.admin_up else "down", f"mac {netdev.permanent_mac or netdev.mac}"]
     yield printable("  " + ", ".join(facts))
+    if pf.ports:
+        others = (f"{port.name} (port {port.port})" if port.port else port.name for port in pf.ports)
+        yield printable(f"  other netdevs {', '.join(others)}")
     ids = (("vendor", _short_id(pf.vendor)), ("device", _short_id(pf.device)), ("path", pf.path))
     yield printable("  " + _known(*ids))
     if modes := _known(("eswitch", pf.eswitch), ("hwmode", pf.hwmode), ("numa", pf.numa_node)):

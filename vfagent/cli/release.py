@@ -14,7 +14,7 @@ from vfagent.errors import PolicyError, VfagentError
 from vfagent.exit_status import Exit
 from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress, pci_address
-from vfagent.policy.match import desired_pf
+from vfagent.policy.match import desired_pf, names_of
 from vfagent.process import worker
 from vfagent.reconcile.observe import observe_pf, pf_addresses
 from vfagent.reconcile.release import release as release_in_worker
@@ -48,7 +48,7 @@ def _find_pf(host: Host, name: str) -> PciAddress:
     addresses = pf_addresses(host)
     for address in addresses:
         pf = observe_pf(host, address)
-        if pf and pf.netdev and pf.netdev.name == name:
+        if pf and any(name in names_of(netdev) for netdev in pf.netdevs):
             return address
     with contextlib.suppress(ValueError):
         if (address := pci_address(name)) in addresses:

@@ -16,6 +16,7 @@ EXT_VF, EXT_SKIP_STATS = 1, 8  # RTEXT_FILTER_*
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PERM_ADDRESS = 1, 3, 4, 10, 54
+_IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 52, 53  # since Linux 5.5
 _IFLA_NUM_VF, _IFLA_VFINFO_LIST, _IFLA_EXT_MASK = 21, 22, 29
 _IFLA_VF_INFO = 1
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
@@ -61,15 +62,22 @@ def link_facts(link: Link) -> LinkFacts:
     attribute_of = link.attributes.get
     return LinkFacts(
         ifindex=link.ifindex,
-        name=attribute_of(_IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "surrogateescape"),
+        name=_name(attribute_of(_IFLA_IFNAME, b"")),
         mac=attribute_of(_IFLA_ADDRESS, b"").hex(":"),
         permanent_mac=attribute_of(_IFLA_PERM_ADDRESS, b"").hex(":") or None,
         mtu=_number(attribute_of(_IFLA_MTU)) or 0,
         admin_up=bool(link.flags & _IFF_UP),
         carrier=bool(link.flags & _IFF_LOWER_UP),
         master=_number(attribute_of(_IFLA_MASTER)),
+        altnames=tuple(
+            _name(data) for kind, data in attributes(attribute_of(_IFLA_PROP_LIST, b"")) if kind == _IFLA_ALT_IFNAME
+        ),
         vfs={index: unpacked(info) for index, info in link.vfs.items()},
     )
+
+
+def _name(data: bytes) -> str:
+    return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
 def _number(data: bytes | None) -> int | None:

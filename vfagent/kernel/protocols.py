@@ -26,6 +26,7 @@ class LinkFacts:
     admin_up: bool
     carrier: bool
     master: int | None = None
+    altnames: tuple[str, ...] = ()
     vfs: Mapping[int, VfSettings] = field(default_factory=dict)
 
 

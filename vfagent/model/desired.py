@@ -88,5 +88,6 @@ class DesiredPf:
     # Of all rules, as a bridge can have VLAN interfaces of several PFs: (interface, address) and (source, target).
     kept_addresses: tuple[tuple[str, str], ...] = ()
     kept_moves: tuple[tuple[str, str], ...] = ()
+    port: int | None = None  # the ifindex of the netdev that the rule names, where that is not the PF's first
     assume_idle: bool = False  # a VF of which nothing shows whether it is used
     shadowed_rules: tuple[str, ...] = field(default=(), compare=False)  # later rules that match too

@@ -25,6 +25,8 @@ class Netdev:
     addressed: bool = False
     management: str | None = None  # why the host may be administered through it
     ipv6: Ipv6Conf | None = None  # of a PF with a rule; None without IPv6
+    altnames: tuple[str, ...] = ()
+    port: str | None = None  # its phys_port_name, where the function has several netdevs
     configured_by: str | None = None  # the program that is to configure its addresses
     advertised: bool = False  # it has nothing but what a router advertised, and no program is to configure it
 
@@ -63,6 +65,7 @@ class Pf:
     autoprobe: bool | None
     vfs: tuple[Vf, ...] = ()
     netdev: Netdev | None = None
+    ports: tuple[Netdev, ...] = ()  # its other netdevs, less the representors of VFs: vfagent/model/port_names.py
     vendor_name: str | None = None
     device_name: str | None = None
     path: str | None = None  # udev's ID_PATH
@@ -82,6 +85,10 @@ class Pf:
     def is_infiniband(self) -> bool:
         """Its netdev is made by ib_ipoib, which need not be loaded."""
         return self.pci_class.startswith("0x0207")
+
+    @property
+    def netdevs(self) -> tuple[Netdev, ...]:
+        return (self.netdev, *self.ports) if self.netdev else ()
 
     @property
     def name(self) -> str:

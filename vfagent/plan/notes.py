@@ -7,6 +7,7 @@ from dataclasses import fields
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
+from vfagent.model.port_names import has_vfs
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import bridges_above
 from vfagent.plan.isolation import demanded, less
@@ -53,7 +54,16 @@ def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[s
     nothing = (
         ("the PF has no netdev: VF settings do not apply",) if asked and pf.netdev is None and not pf.is_nic else ()
     )
-    return (*unsupported, *later, *nothing)
+    return (*unsupported, *later, *nothing, *_port_notes(desired, pf))
+
+
+def _port_notes(desired: DesiredPf, pf: Pf) -> Iterator[str]:
+    """Which of several netdevs the rule is applied to."""
+    others = [netdev for netdev in pf.ports if has_vfs(netdev.port)]
+    by_netdev = desired.mtu is not None or desired.vlan_interfaces or any(not vf.settings.empty for vf in desired.vfs)
+    if others and by_netdev and pf.netdev and desired.port is None:
+        names = ", ".join(netdev.name for netdev in others)
+        yield f"{pf.netdev.name} has what the rule sets; this PF has {names}, too (match.interface names another)"
 
 
 def _later_notes(desired: DesiredPf, pf: Pf, mode: str | None) -> Iterator[str]:

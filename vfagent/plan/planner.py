@@ -240,9 +240,9 @@ def _blocker(desired: DesiredPf, pf: Pf) -> str | None:
 
 
 def _management_blocker(desired: DesiredPf, pf: Pf) -> str | None:
-    netdev = pf.netdev
-    if netdev and netdev.management and not desired.allow_management:
-        return f"{netdev.name} {netdev.management} (allow_management = true permits it)"
+    administer = next((netdev for netdev in pf.netdevs if netdev.management), None)
+    if administer and not desired.allow_management:
+        return f"{administer.name} {administer.management} (allow_management = true permits it)"
     return None
 
 

@@ -2,11 +2,13 @@
 """The desired state of one PF: the first rule that matches it, with counts, patterns and MACs resolved."""
 
 import hashlib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
-from vfagent.model.inventory import Pf
+from vfagent.model.inventory import Netdev, Pf
+from vfagent.model.port_names import has_vfs
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
@@ -33,27 +35,50 @@ def match_rule(policy: Policy, pf: Pf, host: HostIdentity) -> PfRule | None:
 
 
 def matches(match: PfMatch, pf: Pf, host: HostIdentity) -> bool:
-    return all(value is not None and fnmatchcase(value, pattern) for pattern, value in _compared(match, pf, host))
+    return all(_fits(pattern, values) for pattern, values in _compared(match, pf, host))
 
 
 def may_match_later(match: PfMatch, pf: Pf, host: HostIdentity) -> bool:
     """Whether the PF could match once its unknown properties are known: it may have no driver or netdev yet."""
-    return all(value is None or fnmatchcase(value, pattern) for pattern, value in _compared(match, pf, host))
+    return all(not values or _fits(pattern, values) for pattern, values in _compared(match, pf, host))
 
 
-def _compared(match: PfMatch, pf: Pf, host: HostIdentity) -> list[tuple[str, str | None]]:
-    netdev = pf.netdev
+def _compared(match: PfMatch, pf: Pf, host: HostIdentity) -> list[tuple[str, list[str]]]:
+    """Each key that the rule has, and what the PF has of it: of all its netdevs, names and MACs."""
     pairs = (
-        (match.driver, pf.driver),
-        (match.path, pf.path),
-        (match.pci, pf.address),
-        (match.vendor, pf.vendor.removeprefix("0x")),
-        (match.device, pf.device.removeprefix("0x")),
-        (match.mac, (netdev.permanent_mac or netdev.mac) if netdev else None),
-        (match.interface, netdev.name if netdev else None),
-        (match.host, host.hostname),
+        (match.driver, [pf.driver] if pf.driver else []),
+        (match.path, [pf.path] if pf.path else []),
+        (match.pci, [str(pf.address)]),
+        (match.vendor, [pf.vendor.removeprefix("0x")]),
+        (match.device, [pf.device.removeprefix("0x")]),
+        (match.mac, [mac_of(netdev) for netdev in pf.netdevs]),
+        (match.interface, [name for netdev in pf.netdevs for name in names_of(netdev)]),
+        (match.host, [host.hostname]),
     )
-    return [(pattern, value) for pattern, value in pairs if pattern is not None]
+    return [(pattern, values) for pattern, values in pairs if pattern is not None]
+
+
+def _fits(pattern: str, values: Iterable[str]) -> bool:
+    return any(fnmatchcase(value, pattern) for value in values)
+
+
+def names_of(netdev: Netdev) -> tuple[str, ...]:
+    """What `interface` is compared with."""
+    return netdev.name, *netdev.altnames
+
+
+def mac_of(netdev: Netdev) -> str:
+    return netdev.permanent_mac or netdev.mac
+
+
+def _port(match: PfMatch, pf: Pf) -> int | None:
+    """The netdev that the rule names, where the PF has several and its first is not meant."""
+    pairs = ((match.interface, names_of), (match.mac, lambda netdev: (mac_of(netdev),)))
+    named = [(pattern, values) for pattern, values in pairs if pattern is not None]
+    fitting = [netdev for netdev in pf.netdevs if all(_fits(pattern, values(netdev)) for pattern, values in named)]
+    if pf.netdev in fitting:
+        return None
+    return next((netdev.ifindex for netdev in fitting if has_vfs(netdev.port)), None)
 
 
 def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
@@ -71,6 +96,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         mtu=rule.mtu,
         vfs=tuple(_desired_vf(rule, index, seed) for index in indices),
         allow_management=rule.allow_management,
+        port=_port(rule.match, pf),
         assume_idle=rule.assume_idle,
         problem=_count_problem(rule, count, pf),
         hwmode=rule.hwmode,

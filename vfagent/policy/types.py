@@ -122,7 +122,14 @@ class PfMatch:
         default=None, metadata=key(strings.HARDWARE_ID, "The PCI device ID, with or without 0x.")
     )
     mac: str | None = field(default=None, metadata=key(strings.MAC_GLOB, "The permanent MAC address."))
-    interface: str | None = field(default=None, metadata=key(strings.INTERFACE_GLOB, "The name of the PF's netdev."))
+    interface: str | None = field(
+        default=None,
+        metadata=key(
+            strings.INTERFACE_GLOB,
+            "The name of a netdev of the PF, or an alternative name of it. Of several netdevs, VF settings, `mtu` and "
+            "VLAN interfaces are of the one that this names, or else of the first port.",
+        ),
+    )
     host: str | None = field(
         default=None, metadata=key(strings.HOST_GLOB, "The host's name, for one policy that is shared by many hosts.")
     )

@@ -36,7 +36,8 @@ from vfagent.plan.steps import Step
 from vfagent.reconcile.execute_autoconf import set_autoconf
 from vfagent.reconcile.kernel_errors import explain, fail
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
-from vfagent.reconcile.observe import names_above, observe_pf
+from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.observe_netdevs import names_above
 
 DONE = StepResult()
 

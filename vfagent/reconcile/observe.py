@@ -12,11 +12,11 @@ from vfagent.model.inventory import Inventory, Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress, card_of, is_pci_address
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
+from vfagent.reconcile.observe_netdevs import NETDEVS, netdev_folders, netdev_of, pf_links, pf_netdevs
 from vfagent.reconcile.observe_use import UseObserver, uses_of
 from vfagent.store.guest_records import VF_USERS, guest_cgroup
 
 DEVICES = "sys/bus/pci/devices"
-NETDEVS = "sys/class/net"
 _UPLINK_PORT = re.compile(r"pf?(\d+)(?:s\d+)?")  # phys_port_name of a card's own port; p0s1 where it is split
 _VF_PORT = re.compile(r"pf(\d+)vf(\d+)$")  # phys_port_name of a VF's representor
 # PCIe ports share a group with what is below them and do no DMA of their own for it: vfio lets them be.
@@ -45,7 +45,8 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
     sysfs, base = host.sysfs, f"{DEVICES}/{address}"
     stored = host.udev.properties("pci", address)
     properties = stored or {}
-    link, unobserved = _pf_link(host, base)
+    links = pf_links(host, base)
+    link, (netdev, ports) = links.own, pf_netdevs(host, links)
     driver = sysfs.link(f"{base}/driver")
     return Pf(
         address=address,
@@ -56,7 +57,8 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         totalvfs=totalvfs,
         autoprobe=_flag(sysfs.read(f"{base}/sriov_drivers_autoprobe")),
         vfs=_vfs(host, base, link),
-        netdev=_pf_netdev(host, link) if link else None,
+        netdev=netdev,
+        ports=ports,
         vendor_name=properties.get("ID_VENDOR_FROM_DATABASE"),
         device_name=properties.get("ID_MODEL_FROM_DATABASE"),
         path=properties.get("ID_PATH"),
@@ -65,7 +67,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
         initialized=_initialized(host, driver, stored=stored is not None),
-        unobserved=unobserved,
+        unobserved=links.unobserved,
         assume_idle=host.assume_idle,
     )
 
@@ -113,36 +115,6 @@ def _numa_node(text: str | None) -> int | None:
     return int(text) if text and not text.startswith("-") else None
 
 
-def _netdev_folders(host: Host, base: str) -> dict[str, str]:
-    """Netdevs of a PCI function and their folders. virtio's are one bus lower: `0000:02:00.0/virtio2/net/enp2s0`.
-
-    What is read there belongs to this function; by name alone it could be another netdev, renamed meanwhile.
-    """
-    names = host.sysfs.names(f"{base}/net")
-    if names:
-        return {name: f"{base}/net/{name}" for name in names}
-    below = (name for name in host.sysfs.names(base) if name.startswith("virtio"))
-    return {name: f"{base}/{bus}/net/{name}" for bus in below for name in host.sysfs.names(f"{base}/{bus}/net")}
-
-
-def _pf_link(host: Host, base: str) -> tuple[LinkFacts | None, str | None]:
-    """The PF's own netdev with its VFs. In switchdev mode representors share its folder: they have a port name."""
-    folders = _netdev_folders(host, base)
-    own = [name for name in folders if len(folders) == 1 or not _is_representor(host, name)]
-    ifindex = host.sysfs.read(f"{folders[own[0]]}/ifindex") if own else None
-    if not ifindex:
-        return None, None
-    try:
-        return host.rtnl.link(int(ifindex), vfs=True), None
-    except OSError as error:
-        return None, f"{own[0]}: cannot read the link: {error.strerror}"
-
-
-def _is_representor(host: Host, name: str) -> bool:
-    port = host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or ""
-    return "vf" in port or "sf" in port
-
-
 def representor_names(host: Host, uplink: str) -> Iterator[tuple[str, int, int]]:
     """Each VF's representor on the switch of a netdev: its name, the PF's number on the card, and the VF's index."""
     ports = _switch_ports(host, uplink)
@@ -161,49 +133,6 @@ def _switch_ports(host: Host, uplink: str) -> dict[str, str]:
     names = host.sysfs.names(NETDEVS) if switch else []
     on_switch = (name for name in names if host.sysfs.read(f"{NETDEVS}/{name}/phys_switch_id") == switch)
     return {name: host.sysfs.read(f"{NETDEVS}/{name}/phys_port_name") or "" for name in on_switch}
-
-
-def _pf_netdev(host: Host, link: LinkFacts) -> Netdev:
-    if not link.admin_up:
-        return _netdev(host, link)
-    addressed = link.ifindex in host.rtnl.addressed()
-    return _netdev(host, link, addressed=addressed, management=management_of(host, link.name))
-
-
-def _netdev(host: Host, link: LinkFacts, *, addressed: bool = False, management: str | None = None) -> Netdev:
-    return Netdev(
-        name=link.name,
-        ifindex=link.ifindex,
-        mac=link.mac,
-        permanent_mac=link.permanent_mac,
-        mtu=link.mtu,
-        admin_up=link.admin_up,
-        carrier=link.carrier,
-        initialized=host.udev.properties("net", link.name) is not None,
-        master=host.sysfs.link(f"{NETDEVS}/{link.name}/master") if link.master else None,
-        addressed=addressed,
-        management=management,
-    )
-
-
-def management_of(host: Host, name: str, ways: Mapping[int, str] | None = None) -> str | None:
-    """Why this netdev, or an upper one (VLAN, bond, bridge), carries the administrator's access; None if none does."""
-    ways = host.rtnl.management() if ways is None else ways
-    todo, seen = [name], set[str]()
-    while ways and todo:
-        current = todo.pop()
-        seen.add(current)
-        ifindex = host.sysfs.read(f"{NETDEVS}/{current}/ifindex")
-        if ifindex and (why := ways.get(int(ifindex))):
-            return why if current == name else f"is below {current}, which {why}"
-        todo += [upper for upper in names_above(host, current) if upper not in seen]
-    return None
-
-
-def names_above(host: Host, name: str) -> list[str]:
-    """The netdevs above a netdev: those of its VLANs, its macvlans, and the one that it is a port of."""
-    entries = host.sysfs.names(f"{NETDEVS}/{name}")
-    return [entry.removeprefix("upper_") for entry in entries if entry.startswith("upper_")]
 
 
 def _vfs(host: Host, base: str, link: LinkFacts | None) -> tuple[Vf, ...]:
@@ -284,9 +213,9 @@ def _blocks(host: Host, name: str) -> bool:
 
 def _vf_netdevs(host: Host, base: str) -> tuple[Netdev, ...]:
     netdevs = []
-    for folder in _netdev_folders(host, base).values():
+    for folder in netdev_folders(host, base).values():
         ifindex = host.sysfs.read(f"{folder}/ifindex")
         link = host.rtnl.link(int(ifindex), vfs=False) if ifindex else None
         if link:
-            netdevs.append(_netdev(host, link, addressed=link.ifindex in host.rtnl.addressed()))
+            netdevs.append(netdev_of(host, link, addressed=link.ifindex in host.rtnl.addressed()))
     return tuple(netdevs)

@@ -9,7 +9,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev
 from vfagent.model.network import LOCAL_KINDS, HostNetwork, Link
 from vfagent.plan.local_macs import BridgeEntry, choose
-from vfagent.reconcile.observe import NETDEVS, names_above
+from vfagent.reconcile.observe_netdevs import NETDEVS, names_above
 
 # Frames pass from the PF through these to a bridge. A macvlan or an ipvlan has a MAC of its own on the PF.
 _KINDS_ABOVE = frozenset({"vlan", "bond", "bridge"})

@@ -17,9 +17,10 @@ from vfagent.model.network import (
     Link,
     Representor,
 )
-from vfagent.reconcile.observe import NETDEVS, management_of, names_above, representor_names
+from vfagent.reconcile.observe import representor_names
 from vfagent.reconcile.observe_autoconf import with_autoconf, with_links_autoconf
 from vfagent.reconcile.observe_fdb import Uppers, uppers, with_fdb
+from vfagent.reconcile.observe_netdevs import NETDEVS, management_of, names_above
 
 Leaving = Callable[[str, str], bool]
 

@@ -275,7 +275,7 @@ def _driver_of(pf: Pf | None) -> tuple[str | None, int | None]:
 def _ifindexes(pf: Pf | None) -> frozenset[int]:
     if pf is None:
         return frozenset()
-    own = {pf.netdev.ifindex} if pf.netdev else set[int]()
+    own = {netdev.ifindex for netdev in pf.netdevs}
     network = pf.network or HostNetwork()
     related = {link.ifindex for link in network.links} | {link.ifindex for link in network.representors}
     return frozenset(own | related | {netdev.ifindex for vf in pf.vfs for netdev in vf.netdevs})

@@ -18,6 +18,7 @@ from vfagent.reconcile.execute import execute
 from vfagent.reconcile.numvfs_turn import numvfs_turn
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.observe_autoconf import with_autoconf
+from vfagent.reconcile.observe_netdevs import with_port
 from vfagent.reconcile.observe_network import with_network
 from vfagent.reconcile.parallel import run_plan, run_steps
 from vfagent.reconcile.reports import Emit, Finished, Observed
@@ -40,17 +41,18 @@ def release(address: PciAddress, host: Host, state: State, emit: Emit, *, force:
         with numvfs_turn(host, removal, emit):
             execute(removal, host, force=True)
     _return_vfs(address, baseline, host, state, emit)
-    pf = with_autoconf(host, _present(address, host), DriverState())
+    pf = with_autoconf(host, _present(address, host, baseline), DriverState())
     run_steps(tuple(last_steps(pf, baseline.pf)), host, emit)
     state.forget_baseline(address)
     emit(Finished(DriverState()))
 
 
-def _present(address: PciAddress, host: Host) -> Pf:
+def _present(address: PciAddress, host: Host, baseline: Baseline | None = None) -> Pf:
+    """The PF as it is, with the netdev that the baseline has."""
     pf = observe_pf(host, address)
     if pf is None:
         raise VfagentError(f"{address}: there is no such PF", hint="vfagent list shows those that are there")
-    return pf
+    return with_port(host, pf, baseline.port(pf)) if baseline else pf
 
 
 def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, state: State, emit: Emit) -> None:
@@ -58,7 +60,7 @@ def _return_vfs(address: PciAddress, baseline: Baseline, host: Host, state: Stat
     driver_state = DriverState(fdb=known.fdb, joined=known.joined)
     for number in range(1, MOST_ROUNDS + 1):
         desired = as_desired(baseline.pf)
-        pf = _with_own_network(host, _present(address, host), desired, driver_state)
+        pf = _with_own_network(host, _present(address, host, baseline), desired, driver_state)
         plan = plan_pf(desired, pf, _of_pf(driver_state, pf))
         emit(Observed(number, pf, desired, plan))
         if plan.deferred:

@@ -18,6 +18,7 @@ from vfagent.policy.match import HostIdentity, desired_pf, may_match_later
 from vfagent.policy.types import Policy
 from vfagent.reconcile.driver_state import before_steps
 from vfagent.reconcile.observe import observe_pf
+from vfagent.reconcile.observe_netdevs import with_port
 from vfagent.reconcile.observe_network import with_network
 from vfagent.reconcile.parallel import run_plan
 from vfagent.reconcile.reports import Emit, Failure, Finished, Observed
@@ -114,6 +115,7 @@ def observe_and_plan(task: Task, host: Host, driver_state: DriverState, number: 
     if pf is None:
         return Observed(number, None, None, Plan())
     desired = desired_pf(task.policy, pf, task.identity)
+    pf = with_port(host, pf, desired.port if desired else None)
     driver_state = believed(driver_state.for_pf(pf), pf)
     pf = with_network(host, pf, desired, driver_state)
     if desired is None:

@@ -24,8 +24,8 @@ from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.host_network import desired_bridge, every_vlan_interface
 from vfagent.policy.types import Policy
 from vfagent.reconcile.execute import execute
-from vfagent.reconcile.observe import NETDEVS, management_of
 from vfagent.reconcile.observe_autoconf import with_links_autoconf
+from vfagent.reconcile.observe_netdevs import NETDEVS, management_of
 from vfagent.reconcile.observe_network import is_managed
 
 log = logging.getLogger(__name__)

@@ -37,7 +37,15 @@ class Baseline:
 
     def is_of(self, pf: Pf) -> bool:
         """Whether `pf` is the same card, not another one in its slot."""
-        return _card(self.pf) == _card(pf)
+        was = self.pf
+        same_mac = (was.netdev.permanent_mac if was.netdev else None) in _macs(pf)
+        return same_mac and (was.vendor, was.device) == (pf.vendor, pf.device)
+
+    def port(self, pf: Pf) -> int | None:
+        """Which of the PF's netdevs it is of."""
+        was = self.pf.netdev
+        same = (netdev for netdev in pf.netdevs if was and netdev.permanent_mac == was.permanent_mac)
+        return next((netdev.ifindex for netdev in same), None)
 
 
 class State:
@@ -145,15 +153,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _card(pf: Pf) -> tuple[object, ...]:
-    return pf.vendor, pf.device, pf.netdev.permanent_mac if pf.netdev else None
+def _macs(pf: Pf) -> set[str | None]:
+    """Of all its netdevs: its rule may have named another one when the baseline was stored."""
+    return {netdev.permanent_mac for netdev in pf.netdevs} or {None}
 
 
 def _is_of_card(stored: object, pf: Pf) -> bool:
     """As `Baseline.is_of`, on undecoded JSON, which is faster: each card's first change waits for it."""
     match stored:
         case {"pf": {"vendor": pf.vendor, "device": pf.device, "netdev": {"permanent_mac": mac}}}:
-            return bool(pf.netdev) and mac == (pf.netdev.permanent_mac if pf.netdev else None)
+            return bool(pf.netdev) and mac in _macs(pf)
         case {"pf": {"vendor": pf.vendor, "device": pf.device, "netdev": None}}:
             return pf.netdev is None
         case _:
