@@ -9,7 +9,8 @@ from vfagent.exit_status import Exit
 from vfagent.guests.spec.vnc import opened_to
 from vfagent.model.printable import printable
 from vfagent.policy.json_schema import schema as policy_schema
-from vfagent.store.policy_files import load, load_files
+from vfagent.policy.warnings import warnings
+from vfagent.store.policy_files import load, load_files, misnamed
 from vfagent.store.policy_trust import untrusted_files
 
 
@@ -17,11 +18,10 @@ def check(args: argparse.Namespace) -> int:
     policy = load_files(args.files) if args.files else load(args.root)
     files = ", ".join(policy.files) or "no policy file"
     counts = f"{len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges"
-    for untrusted in untrusted_files(policy, args.root):
-        print(printable(f"note: {untrusted}"), file=sys.stderr)
-    for rule in policy.guest:
-        if who := opened_to(rule):
-            print(printable(f"note: guest {rule.name}: {who}"), file=sys.stderr)
+    notes = [*warnings(policy), *([] if args.files else misnamed(args.root)), *untrusted_files(policy, args.root)]
+    notes += [f"guest {rule.name}: {who}" for rule in policy.guest if (who := opened_to(rule))]
+    for note in notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
     print(f"{files}: valid: {counts}; digest {policy.digest}")
     return Exit.OK
 

@@ -19,6 +19,12 @@ def name(text: str) -> str:
     return text
 
 
+def path(text: str) -> str:
+    if is_pci_address(text.lower()):
+        raise ValueError(f'allowed is an ID_PATH such as "pci-{text}", or the key pci instead')
+    return name(text)
+
+
 def pci(text: str) -> str:
     domain_or_bus, colon, _ = text.lower().partition(":")
     short = bool(colon) and text.count(":") == 1 and len(domain_or_bus) <= 2

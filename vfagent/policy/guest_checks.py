@@ -42,7 +42,9 @@ def _check_name(rule: GuestRule, at: Location) -> Iterator[Problem]:
             yield location.problem(f"found {quoted(rule.name)} without each, allowed is {_MARK} only with each")
         return
     if _MARK not in rule.name:
-        yield location.problem(f"found {quoted(rule.name)} for several guests, allowed is a name with {_MARK}")
+        such = quoted(f"{rule.name}-{_MARK}")
+        text = f"found {quoted(rule.name)} for several guests, allowed is a name with {_MARK}, such as {such}"
+        yield location.problem(text)
         return
     indices = vf_reference(rule.each).indices
     ranges = indices.ranges if indices and indices.ranges else ()
@@ -107,7 +109,9 @@ def vf_references(rule: GuestRule, at: Location) -> Iterator[tuple[Location, VfR
 def _check_boot_methods(rule: GuestRule, at: Location) -> Iterator[Problem]:
     methods = [name for name in ("ipxe", "kernel", "disk") if getattr(rule, name)]
     if not methods:
-        yield at.problem("found no boot method, allowed is one of ipxe, kernel and disk")
+        yield at.problem(
+            'found no boot method, allowed is one of ipxe, kernel and disk, such as [guest.ipxe] with address = "dhcp"'
+        )
     elif methods == ["ipxe", "kernel"]:
         loader = rule.ipxe.loader if rule.ipxe else ""
         if loader != "auto":

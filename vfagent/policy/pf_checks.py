@@ -149,11 +149,22 @@ def _mac_problem(mac: str, covered: Iterable[int], first_vf: dict[str, int]) -> 
     for index in covered:
         vf_mac = mac_of(mac, index)
         if not re.fullmatch(_UNICAST_MAC, vf_mac) or vf_mac == "00:00:00:00:00:00":
-            return f"found {quoted(mac)}, which gives VF {index} {quoted(vf_mac)}, allowed is a unicast MAC for each VF"
+            given = f"VF {index} {quoted(vf_mac)}"
+            return f"found {quoted(mac)}, which gives {given}, allowed is a unicast MAC for each VF{_better(mac)}"
         if first_vf.setdefault(vf_mac, index) != index:
             both = f"VFs {first_vf[vf_mac]} and {index} the same MAC"
-            return f"found {quoted(mac)}, which gives {both}, allowed is one VF per MAC"
+            return f"found {quoted(mac)}, which gives {both}, allowed is one VF per MAC{_better(mac)}"
     return ""
+
+
+def _better(mac: str) -> str:
+    """Two hexadecimal digits serve 256 VFs."""
+    rewritten = '"stable", which has no such limit'
+    if re.search(r"\{index(?::[^}]*)?\}", mac) and "02" not in mac:
+        rewritten = quoted(re.sub(r"\{index[^}]*\}", "{index:02x}", mac))
+    elif "{" not in mac:
+        rewritten = f'"{mac[:-2]}{{index:02x}}" or "stable"'
+    return f", did you mean {rewritten}?"
 
 
 def _check_vlan(vlan: VlanRule, at: Location) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads TOML tables as rules and merges the files. Each file is checked key by key, as by the JSON Schema."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,13 @@ from vfagent.frozen import frozen
 from vfagent.policy.agent_checks import check_agent
 from vfagent.policy.guest_checks import check_guest
 from vfagent.policy.pf_checks import check_pf
+from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, described, spelled
 from vfagent.policy.reference_checks import check_counts, check_names, check_references
+from vfagent.policy.rewrites import rewritten, several
 from vfagent.policy.source_locations import Document, Location
-from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Policy
+from vfagent.policy.unknown_keys import unknown_key
 from vfagent.policy.value_types import (
     Array,
     ArrayOfTables,
@@ -47,6 +50,7 @@ class Fragment:
 class _Reader:
     """Reads the tables of one document and collects the findings."""
 
+    positions: Positions | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def table(self, of: type[Any], value: object, path: KeyPath) -> Any:
@@ -75,10 +79,7 @@ class _Reader:
     ) -> Any:
         match expected:
             case Table():
-                if expected.non_empty and value == {}:
-                    known = ", ".join(declared(expected.of))
-                    self._add(path, f"found an empty table, allowed is at least one of {known}")
-                return self.table(expected.of, value, path)
+                return self._single_table(expected, value, path)
             case ArrayOfTables():
                 return tuple(self.table(expected.of, item, at) for item, at in self._items(value, expected, path))
             case Array():
@@ -87,13 +88,27 @@ class _Reader:
                 return self._properties(expected, value, path)
         return self._scalar(expected, value, path)
 
+    def _single_table(self, expected: Table, value: object, path: KeyPath) -> Any:
+        match value:
+            case {**keys}:
+                if expected.non_empty and not keys:
+                    known = ", ".join(declared(expected.of))
+                    self._add(path, f"found an empty table, allowed is at least one of {known}")
+                return self.table(expected.of, keys, path)
+            case [{}, *_]:
+                name = _table_name(path)
+                self._add(path, f"found [[{name}]], allowed is [{name}], once")
+            case _:
+                self._add(path, f"found {described(value)}, allowed is {expected.allowed}")
+        return None
+
     def _items(self, value: object, expected: ArrayOfTables | Array, path: KeyPath) -> Iterable[tuple[object, KeyPath]]:
         if isinstance(expected, ArrayOfTables) and isinstance(value, dict):
-            name = spelled(tuple(part for part in path if isinstance(part, str)))
-            self._add(path, f"found [{name}], allowed is [[{name}]], for one or several")
+            self._add(path, _instead_of_array(_table_name(path), expected, value))
             return ()
         if not isinstance(value, list):
-            self._add(path, f"found {described(value)}, allowed is {expected.allowed}")
+            meant = rewritten(expected, value) if isinstance(expected, Array) else ""
+            self._add(path, f"found {described(value)}, allowed is {expected.allowed}{meant}")
             return ()
         if len(value) > expected.at_most:
             self._add(path, f"found {len(value)} entries, allowed are at most {expected.at_most}")
@@ -104,8 +119,20 @@ class _Reader:
         try:
             return expected.read(value)
         except MismatchError as mismatch:
-            self._add(path, str(mismatch), in_schema=mismatch.in_schema)
+            meant = (
+                ""
+                if mismatch.meant
+                else rewritten(expected, value, hexadecimal=self._hexadecimal(path)) or several(path[-1], value)
+            )
+            self._add(path, f"{mismatch}{meant}", in_schema=mismatch.in_schema)
             return None
+
+    def _hexadecimal(self, path: KeyPath) -> str:
+        offset = self.positions.values.get(path) if self.positions else None
+        written = (
+            re.compile("0x([0-9a-fA-F]+)").match(self.positions.text, offset) if self.positions and offset else None
+        )
+        return written[1].lower() if written else ""
 
     def _properties(self, expected: Properties, value: object, path: KeyPath) -> tuple[tuple[str, object], ...]:
         if not isinstance(value, dict):
@@ -120,8 +147,7 @@ class _Reader:
     def _unknown(self, value: Mapping[str, object], known: tuple[str, ...], path: KeyPath) -> None:
         unknown = [name for name in value if name not in known]
         for name in unknown[:_UNKNOWN_SHOWN]:
-            text = f"found an unknown key, allowed are {', '.join(known)}{suggestion(name, known)}"
-            self._add((*path, name), text, at_key=True)
+            self._add((*path, name), unknown_key(name, known, path), at_key=True)
         if len(unknown) > _UNKNOWN_SHOWN:
             self._add(path, f"found {len(unknown) - _UNKNOWN_SHOWN} more unknown keys")
 
@@ -129,9 +155,22 @@ class _Reader:
         self.findings.append(Finding(path, text, at_key, in_schema))
 
 
-def read_fragment(tables: Mapping[str, object]) -> Fragment:
-    """Read one parsed file."""
-    reader = _Reader()
+def _table_name(path: KeyPath) -> str:
+    return spelled(tuple(part for part in path if isinstance(part, str)))
+
+
+def _instead_of_array(name: str, expected: ArrayOfTables, value: Mapping[str, object]) -> str:
+    """TOML makes a table of its own where only a table below it is written."""
+    below = [key for key in value if isinstance(value[key], dict | list)]
+    if len(below) == len(value) == 1 and below[0] in declared(expected.of):
+        header = f"[[{name}.{below[0]}]]" if isinstance(value[below[0]], list) else f"[{name}.{below[0]}]"
+        return f"found {header} without [[{name}]] above it, allowed is [[{name}]] first"
+    return f"found [{name}], allowed is [[{name}]], for one or several"
+
+
+def read_fragment(tables: Mapping[str, object], positions: Positions | None = None) -> Fragment:
+    """Read one parsed file. `positions` are for better messages."""
+    reader = _Reader(positions)
     values = reader.values(declared(Policy), tables, ())
     agent = tables.get("agent") if values.get("agent") is not None else None
     return Fragment(
@@ -148,7 +187,7 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
 
     Raises PolicyError with every problem, in the order of the files.
     """
-    fragments = [read_fragment(document.tables) for document in documents]
+    fragments = [read_fragment(document.tables, document.positions) for document in documents]
     problems = list(unread)
     for document, fragment in zip(documents, fragments, strict=True):
         problems += map(document.problem, fragment.findings)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from vfagent.policy import globs
 from vfagent.policy.indices import index_set, vf_count
 from vfagent.policy.spelling import nearest
-from vfagent.policy.value_types import String
+from vfagent.policy.value_types import MismatchError, String
 
 # Control characters, line separators, and the characters that reverse the direction of text on a terminal.
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
@@ -85,7 +85,7 @@ def _driver(text: str) -> str:
     keyword = _NO_DRIVERS.get(text.lower()) or nearest(text, _DRIVER_WORDS, 2)
     if keyword is None or keyword == text or (text.startswith(keyword) and len(text) > len(keyword) + 1):  # host1x
         return text
-    raise ValueError(f'allowed is {_DRIVER_ALLOWED}, did you mean "{keyword}"?')
+    raise MismatchError(f"allowed is {_DRIVER_ALLOWED}", meant=f', did you mean "{keyword}"?')
 
 
 def _canonical_interface(text: str) -> str:
@@ -226,7 +226,7 @@ ISCSI_URL = String(
 )
 COMMAND_LINE = String("[ -~]{0,2000}", "at most 2000 printable ASCII characters", 2000)
 DRIVER_GLOB = _line('a pattern such as "igb*"', 255, globs.name)
-PATH_GLOB = _line('a pattern such as "pci-0000:3b:*"', 255, globs.name)
+PATH_GLOB = _line('a pattern such as "pci-0000:3b:*"', 255, globs.path)
 INTERFACE_GLOB = _line('a pattern such as "enp59s0f*"', 255, globs.name)
 HOST_GLOB = _line('a pattern such as "kvm-*"', 255, globs.name)
 PCI_GLOB = _line(globs.PCI, 255, globs.pci)

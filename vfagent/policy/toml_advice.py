@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from vfagent.frozen import frozen
 from vfagent.model.printable import printable
+from vfagent.policy.other_formats import other_format
 from vfagent.policy.positions import Duplicate, Positions, is_string
 from vfagent.policy.problems import quoted
 from vfagent.policy.types import Policy
@@ -45,6 +46,8 @@ class _ErrorLine:
 
 def advise(positions: Positions, line: int, column: int) -> Advice | None:
     """None where only the parser's own message is available."""
+    if pasted := other_format(positions.text):
+        return Advice(pasted, line, column)
     if positions.duplicates:
         duplicate = positions.duplicates[0]
         return Advice(_duplicate_text(duplicate, positions), *positions.line_column(duplicate.offset))

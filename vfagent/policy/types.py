@@ -37,7 +37,7 @@ __all__ = [
 
 _MTU = Integer(68, 65535)
 OPTIONAL = ("mac", "vlan", "spoof_check", "trust")  # the keys that isolate a VF
-_RATE = Integer(0, 4294967295)
+_RATE = Integer(0, 4294967295, unit="Mbit/s")
 
 
 class HwMode(StrEnum):
@@ -245,14 +245,15 @@ class VlanRule:
     )
 
 
+_PF_MATCH = Table(PfMatch, non_empty=True, allowed='a table such as { driver = "igb" }')
+
+
 @frozen(kw_only=True)
 class PfRule:
     """[[pf]]: the configuration of the PFs that match."""
 
     name: str = field(metadata=key(strings.LABEL, "The rule's name, for guests and messages."))
-    match: PfMatch = field(
-        metadata=key(Table(PfMatch, non_empty=True), "The PFs of the rule: all keys that are given must match.")
-    )
+    match: PfMatch = field(metadata=key(_PF_MATCH, "The PFs of the rule: all keys that are given must match."))
     vfs: VfCount | None = field(
         default=None,
         metadata=key(

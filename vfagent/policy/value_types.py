@@ -15,11 +15,14 @@ Schema = dict[str, Any]
 
 
 class MismatchError(ValueError):
-    """A value that its type does not allow; `in_schema` if the JSON Schema rejects it too."""
+    """A value that its type does not allow; `in_schema` if the JSON Schema rejects it too.
 
-    def __init__(self, text: str, *, in_schema: bool = True) -> None:
-        super().__init__(text)
-        self.in_schema = in_schema
+    `meant` is `, did you mean "keep"?` where a word of the type is near.
+    """
+
+    def __init__(self, text: str, *, meant: str = "", in_schema: bool = True) -> None:
+        super().__init__(text + meant)
+        self.meant, self.in_schema = meant, in_schema
 
 
 class Scalar(Protocol):
@@ -43,10 +46,12 @@ class Integer:
     low: int
     high: int
     convert: Callable[[int], object] = _unchanged
+    unit: str = ""
 
     @property
     def allowed(self) -> str:
-        return f"{self.low} to {self.high}" if self.low < self.high else str(self.low)
+        numbers = f"{self.low} to {self.high}" if self.low < self.high else str(self.low)
+        return f"{numbers} {self.unit}" if self.unit else numbers
 
     def read(self, value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
@@ -85,9 +90,13 @@ class String:
 
     def read(self, value: object) -> object:
         if not isinstance(value, str) or len(value) > self.longest or not re.fullmatch(self.pattern, value):
-            raise MismatchError(f"found {self._described(value)}, allowed is {self.allowed}{_suggestion(value, self)}")
+            text = f"found {self._described(value)}, allowed is {self.allowed}"
+            raise MismatchError(text, meant=_suggestion(value, self))
         try:
             return self.convert(value)
+        except MismatchError as error:
+            text = f"found {described(value)}, {str(error).removesuffix(error.meant)}"
+            raise MismatchError(text, meant=error.meant, in_schema=False) from None
         except ValueError as error:
             raise MismatchError(f"found {described(value)}, {error}", in_schema=False) from None
 
@@ -122,7 +131,7 @@ class Choice:
     def read(self, value: object) -> str:
         if isinstance(value, str) and value in self.values:
             return value if isinstance(self.words, tuple) else self.words(value)
-        raise MismatchError(f"found {described(value)}, allowed is {self.allowed}{_suggestion(value, self)}")
+        raise MismatchError(f"found {described(value)}, allowed is {self.allowed}", meant=_suggestion(value, self))
 
     def schema(self) -> Schema:
         return {"type": "string", "enum": list(self.values)}
@@ -146,9 +155,8 @@ class AnyOf:
             except MismatchError as mismatch:
                 if not mismatch.in_schema:
                     raise
-        raise MismatchError(
-            f"found {described(value)}, allowed is {self.allowed}{_suggestion(value, *self.value_types)}"
-        )
+        meant = _suggestion(value, *self.value_types)
+        raise MismatchError(f"found {described(value)}, allowed is {self.allowed}", meant=meant)
 
     def schema(self) -> Schema:
         return {"anyOf": [value_type.schema() for value_type in self.value_types]}

@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
             continue
         chosen.update((name, folder / name) for name in names)
     return [chosen[name] for name in sorted(chosen)]
+
+
+def misnamed(root: Path) -> Iterator[str]:
+    """A line for each file of a drop-in folder that looks like a drop-in and is not read."""
+    for folder in (root / name for name in DROP_IN_FOLDERS):
+        with suppress(OSError):
+            for name in sorted(os.listdir(folder)):
+                if re.search(r"(?i)toml|\.conf$", name) and not name.endswith((".toml", "~")) and name[0] not in ".#":
+                    yield f"{_shown(folder / name)}: is not read, as its name does not end in .toml"
 
 
 def _masked(path: Path) -> bool:

@@ -39,6 +39,20 @@ def test_check_notes_a_screen_that_others_can_open(command: Any, tree: Tree) -> 
     assert result.err == "note: guest web: all users of this host can open its screen at 127.0.0.1:0\n"
 
 
+def test_check_notes_what_is_rarely_meant(command: Any, tree: Tree) -> None:
+    put(tree.root / "etc/vfagent/policy.d/10-more.conf", "")
+    put(
+        tree.root / "etc/vfagent/policy.d/20-vlan.toml",
+        '[[pf]]\nname = "v"\nmatch.driver = "ice"\nvlan = [{id = 9, name = "v9"}]\n',
+    )
+    result = command("check")
+    assert result.status == 0
+    several, misnamed = result.err.splitlines()
+    assert several.startswith("note: rule 'v': may match several ports")
+    path = f"{tree.root}/etc/vfagent/policy.d/10-more.conf"
+    assert misnamed == f"note: {path}: is not read, as its name does not end in .toml"
+
+
 def test_check_reports_all_problems_at_once(command: Any, tree: Tree) -> None:
     tree.policy('[[pf]]\nname = "a"\nvsf = 1\nmtu = "big"\n')
     result = command("check")

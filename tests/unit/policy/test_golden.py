@@ -48,20 +48,21 @@ ipxe = { address = "dhcp", loader = "roms" }
 REPORTED = """\
 policy.toml:1:11: version: found 2, allowed is 1
 policy.toml:3:11: agent.metrics: found "nowhere", allowed is "host:port", "[IPv6]:port", "unix:/absolute/path", or ""
-policy.toml:4:1: agent.resinc: found an unknown key, allowed are metrics, metrics_public, metrics_tls, \
-ipxe_source, resync, did you mean "resync"?
-policy.toml:8:27: pf[0].match.pcii: found an unknown key, allowed are driver, path, pci, vendor, device, mac, \
-interface, host, did you mean "pci"?
+policy.toml:4:1: agent.resinc: found an unknown key, did you mean "resync"? Allowed are metrics, \
+metrics_public, metrics_tls, ipxe_source, resync
+policy.toml:8:27: pf[0].match.pcii: found an unknown key, did you mean "pci"? Allowed are driver, path, pci, \
+vendor, device, mac, interface, host
 policy.toml:10:9: pf[0].vf[0].index: found "9-2", but 9-2 is reversed, allowed is 2-9
 policy.toml:12:8: pf[0].vf[1].vlan: found 5000, allowed is 0 to 4094
 policy.toml:13:7: pf[0].vf[1].mac: found "01:00:00:00:00:00" (a multicast address: the lowest bit of the first byte is \
 set), allowed is "stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}"
 policy.toml:14:9: pf[0].vf[1].trust: found 1, allowed is true or false
 policy.toml:34:3: pf[1].vlan[0].addresses[1]: found "192.168.10.2", allowed is an IP address with its prefix length \
-such as "192.168.10.1/24"
+such as "192.168.10.1/24", did you mean "192.168.10.2/24"?
 policy.toml:37:1: guest[0].name: found nothing, allowed is a name of a-z, 0-9, _ and -, not beginning with _ or -, at \
 most 32
-policy.toml:38:10: guest[0].memory: found 512, allowed is a whole number with M, G or T, such as "512M"
+policy.toml:38:10: guest[0].memory: found 512, allowed is a whole number with M, G or T, such as "512M", \
+did you mean "512M"?
 policy.toml:39:37: guest[0].ipxe.loader: found "roms", allowed is "auto", "image", "rom" or "undionly", did you mean \
 "rom"?
 """

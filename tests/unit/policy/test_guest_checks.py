@@ -61,7 +61,11 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
 @pytest.mark.parametrize(
     ("pairs", "text"),
     [
-        ("cpus = 1", "guest[0]: found no boot method, allowed is one of ipxe, kernel and disk"),
+        (
+            "cpus = 1",
+            "guest[0]: found no boot method, allowed is one of ipxe, kernel and disk, such as [guest.ipxe] with"
+            ' address = "dhcp"',
+        ),
         (
             f'{DHCP}\ndisk = [{{ path = "/a" }}]',
             "guest[0].disk: found ipxe and disk, allowed is one boot method",
@@ -257,7 +261,9 @@ def test_well_formed_rules_are_compared_despite_a_malformed_one(problems: Proble
 
 def test_each_needs_a_name_with_an_index(problems: Problems) -> None:
     (line,) = key_problems(problems, guest('each = "storage:0-1"', DHCP, name="node"))
-    assert line == 'guest[0].name: found "node" for several guests, allowed is a name with {index}'
+    assert (
+        line == 'guest[0].name: found "node" for several guests, allowed is a name with {index}, such as "node-{index}"'
+    )
 
 
 def test_the_name_of_each_guest_has_at_most_32_characters(problems: Problems) -> None:

@@ -112,7 +112,7 @@ def test_compatible_settings_are_accepted(problems: Problems, pairs: str) -> Non
 def test_a_fixed_mac_for_several_vfs_is_refused(problems: Problems) -> None:
     assert rule_problems(problems, vf("1-2", 'mac = "52:54:00:00:00:01"')) == [
         '7:7: pf[0].vf[0].mac: found "52:54:00:00:00:01", which gives VFs 1 and 2 the same MAC, allowed is'
-        " one VF per MAC"
+        ' one VF per MAC, did you mean "52:54:00:00:00:{index:02x}" or "stable"?'
     ]
 
 

@@ -22,13 +22,13 @@ GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
         ("version = 1979-05-27", "1:11: version: found a date or time, allowed is 1"),
         ("version = 0x" + "f" * 5000, "1:11: version: found an integer beyond 64 bits, allowed is 1"),
         ("version = nan", "1:11: version: found nan, allowed is 1"),
-        (PF + "vfs = 1.0", '4:7: pf[0].vfs: found 1.0, allowed is 0 to 65535 or "max" or a share such as "50%"'),
+        (PF + "mtu = 68.0", "4:7: pf[0].mtu: found 68.0, allowed is 68 to 65535, did you mean 68?"),
         (PF + 'vfs = "0%"', '4:7: pf[0].vfs: found "0%", allowed is 0 to 65535 or "max" or a share such as "50%"'),
         (PF + "mtu = 67", "4:7: pf[0].mtu: found 67, allowed is 68 to 65535"),
         (PF + 'hwmode = "VEPA"', '4:10: pf[0].hwmode: found "VEPA", allowed is "veb" or "vepa", did you mean "vepa"?'),
         (PF + '[[pf.vlan]]\nname = "v"', "4:1: pf[0].vlan[0].id: found nothing, allowed is 1 to 4094"),
         ('[[pf]]\nname = "a"\nmatch = {}', None),
-        ('[[pf]]\nname = "a"', "1:1: pf[0].match: found nothing, allowed is a table"),
+        ('[[pf]]\nname = "a"', '1:1: pf[0].match: found nothing, allowed is a table such as { driver = "igb" }'),
         (PF + '[[pf.vf]]\nindex = "0,2,2"', "5:9: pf[0].vf[0].index: found \"0,2,2\", but it names index 2 twice, "
          "allowed is each index once"),
         (PF + '[[pf.vf]]\nindex = "65535"', '5:9: pf[0].vf[0].index: found "65535", allowed are indices '
@@ -60,7 +60,9 @@ def test_control_characters_in_a_pattern_are_named_as_the_reason(problems: Probl
 
 
 def test_an_unknown_key_s_suggestion_ignores_case(problems: Problems) -> None:
-    assert problems("Agent = {}")[0].endswith('did you mean "agent"?')
+    assert problems("Agent = {}")[0].endswith(
+        ': found an unknown key, did you mean "agent"? Allowed are version, agent, pf, bridge, guest'
+    )
 
 
 def test_an_empty_match_is_refused(problems: Problems) -> None:

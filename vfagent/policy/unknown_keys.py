@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a key means that its table does not have: misspelt, another program's word, or a key of another table."""
+
+from collections.abc import Iterator
+
+from vfagent.policy.problems import KeyPath
+from vfagent.policy.spelling import nearest
+from vfagent.policy.types import Policy
+from vfagent.policy.value_types import ArrayOfTables, Declared, Table, declared
+
+# Words of ip-link(8), sysfs, systemd.link(5), netplan, libvirt and QEMU. Case, "-" and "_" do not count.
+_OTHER_WORDS = {
+    "vfs": "numvfs, sriovnumvfs, vfcount, vfnumber, virtualfunctioncount, virtualfunctions, count",
+    "interface": "netdev, ifname, iface, dev, nic, netdevice, devicename, originalname, link",
+    "pci": "slot, bus, address, bdf, pciaddress, pcislot, sbdf, busaddress",
+    "mac": "macaddress, hwaddr, hwaddress, ether, lladdr, address, permanentmacaddress",
+    "driver": "module, kmod, bind, vfdriver, drivername, deliverymode",
+    "index": "vf, vfs, number, nr, virtualfunction, vfindex, id",
+    "vlan": "vlanid, vid, portvlan, pvid, tag, id",
+    "vlan_protocol": "proto, protocol, vlanproto, ethertype",
+    "qos": "prio, priority, qualityofservice, pcp, vlanqos",
+    "spoof_check": "spoofchk, spoof, macspoofcheck, antispoof",
+    "link_state": "state, linkstate, link, carrier",
+    "min_tx_rate": "mintx, minrate, minbandwidth",
+    "max_tx_rate": "maxtx, maxrate, rate, bandwidth, maxbandwidth, limit",
+    "mtu": "mtubytes, maxmtu",
+    "eswitch": "eswitchmode, embeddedswitchmode, switchmode, switchdev",
+    "hwmode": "bridgemode, veb, vepa",
+    "addresses": "address, ip, addr, ipaddr, ips, ipaddress",
+    "bridge": "master, br, bridgeport",
+    "memory": "mem, ram, memorymib, currentmemory, m",
+    "cpus": "vcpus, vcpu, smp, cpu, cores",
+    "disk": "disks, drive, drives, volume",
+    "kernel": "linux, vmlinuz",
+    "image": "vmlinuz, bzimage, path",
+    "cmdline": "append, commandline, args, options, bootargs",
+    "initrd": "initramfs, ramdisk",
+    "id": "vlan, vlanid, vid, tag",
+    "path": "file, source, filename, idpath, image, src",
+    "format": "type, driver",
+    "readonly": "ro",
+    "firmware": "bios, uefi, loader",
+    "match": "selector, nicselector, where",
+    "name": "title, rule",
+    "gateway": "gw, via, gateway4, defaultroute",
+    "resync": "interval, period, resyncperiod",
+    "metrics": "listen, port, prometheus, weblistenaddress",
+}
+_TRUNK_WORDS = ("vlans", "trunk", "vlantrunk", "trunks", "allowedvlans")
+
+
+def unknown_key(name: str, known: tuple[str, ...], path: KeyPath) -> str:
+    """The message for an unknown key of the table at `path`."""
+    if "vlan_protocol" in known and _bare(name) in _TRUNK_WORDS:
+        return (
+            "found an unknown key: a VF has one port VLAN, and the NIC has no list; with vlan = 0 its guest tags frames"
+        )
+    if (above := _enclosing(name, path)) is not None:
+        here = _header(path)
+        return f"found a key of {above} below {here}, allowed is it above {here}"
+    meant = next(_near(name, known), None)
+    if meant is not None:
+        return f'found an unknown key, did you mean "{meant}"? Allowed are {", ".join(known)}'
+    if not path and (tables := [_header((table,)) for table in known if name in _keys_at([table])]):
+        return f"found a key of {' or '.join(tables)} above any table, allowed is it below"
+    return f"found an unknown key, allowed are {', '.join(known)}"
+
+
+def _near(name: str, known: tuple[str, ...]) -> Iterator[str]:
+    if _bare(name) in (bare := {_bare(key): key for key in known}):
+        yield bare[_bare(name)]
+    yield from (key for key in known if _bare(name) in _OTHER_WORDS.get(key, "").split(", "))
+    if (near := nearest(name, known)) is not None:
+        yield near
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _enclosing(name: str, path: KeyPath) -> str | None:
+    """The header of the nearest table above, one of whose keys this is."""
+    names = [part for part in path if isinstance(part, str)]
+    for depth in range(len(names) - 1, 0, -1):
+        header, keys = _header(tuple(names[:depth])), _keys_at(names[:depth])
+        if name in keys:
+            return header
+    return None
+
+
+def _keys_at(names: list[str]) -> dict[str, Declared]:
+    keys = dict(declared(Policy))
+    for name in names:
+        value_type = keys[name].key.value_type if name in keys else None
+        keys = dict(declared(value_type.of)) if isinstance(value_type, Table | ArrayOfTables) else {}
+    return keys
+
+
+def _header(path: KeyPath) -> str:
+    """`[[pf.vf]]`."""
+    names = [part for part in path if isinstance(part, str)]
+    value_type = _keys_at(names[:-1])[names[-1]].key.value_type if names else None
+    name = ".".join(names)
+    return f"[[{name}]]" if isinstance(value_type, ArrayOfTables) else f"[{name}]"
