@@ -3,6 +3,7 @@
 
 import errno as _errno
 import os as _os
+from collections.abc import Sequence
 
 
 class VfagentError(Exception):
@@ -15,11 +16,12 @@ class VfagentError(Exception):
 
 
 class PolicyError(VfagentError):
-    """The policy is invalid. `problems`: lines `file:line:col: key.path: text`."""
+    """The policy is invalid. `problems`: lines `file:line:col: key.path: text`; `reported`: what they were made of."""
 
-    def __init__(self, problems: tuple[str, ...], *, hint: str | None = None) -> None:
-        super().__init__("\n".join(problems), hint=hint, retryable=False)
-        self.problems = problems
+    def __init__(self, reported: Sequence[object], *, hint: str | None = None) -> None:
+        self.reported = tuple(reported)
+        self.problems = tuple(map(str, reported))
+        super().__init__("\n".join(self.problems), hint=hint, retryable=False)
 
 
 class WrongCountError(VfagentError):

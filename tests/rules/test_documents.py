@@ -100,7 +100,13 @@ def test_the_documents_name_the_state_files_that_the_code_has() -> None:
     assert len(code) > 10
     none_of([f"DESIGN.md has no {name}" for name in sorted(code) if f"`{name}" not in design])
     files = (ROOT / "packaging/man/vfagent.8.md").read_text().partition("# FILES\n")[2]
-    terms = [term for term in re.findall(r"(?m)^(\*/(?:run|var).*)\n:   ", files) if "/run/vfagent" in term or "/var/lib" in term]
-    manual = {name for term in terms for name in re.findall(r"\*(?:/run/vfagent/|/var/lib/vfagent/)?([a-z.-]+)\*", term)}
+    terms = [
+        term
+        for term in re.findall(r"(?m)^(\*/(?:run|var).*)\n:   ", files)
+        if "/run/vfagent" in term or "/var/lib" in term
+    ]
+    manual = {
+        name for term in terms for name in re.findall(r"\*(?:/run/vfagent/|/var/lib/vfagent/)?([a-z.-]+)\*", term)
+    }
     assert len(manual) > 10
     none_of([f"vfagent.8.md names {name}" for name in sorted(manual) if f"`{name}" not in design])

@@ -149,7 +149,9 @@ class Administered(FakeRtnl):
 def test_a_second_port_that_administers_the_host_defers_a_change_of_the_count(two_ports: Machine) -> None:
     put(two_ports.tree.root / "sys/class/net/lan/flags", "0x1003\n")
     host = two_ports.kernel.host
-    plan = two_ports.plan('interface = "storage"', vfs=4, host=replace(host, rtnl=Administered(FakeSysfs(two_ports.kernel)))).plan
+    plan = two_ports.plan(
+        'interface = "storage"', vfs=4, host=replace(host, rtnl=Administered(FakeSysfs(two_ports.kernel)))
+    ).plan
     assert not any(isinstance(planned.step, SetNumvfs) for planned in plan.steps)
     (deferred,) = [item for item in plan.deferred if isinstance(item.step, SetNumvfs)]
     assert deferred.blocker.startswith("lan carries the default route")

@@ -3,24 +3,68 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
+from collections.abc import Iterator
 
+from vfagent.cli.policy_report import Report, as_annotations, as_json, as_page
+from vfagent.errors import PolicyError, PolicyUnreadError
 from vfagent.exit_status import Exit
 from vfagent.guests.spec.vnc import opened_to
 from vfagent.model.printable import printable
 from vfagent.policy.json_schema import schema as policy_schema
+from vfagent.policy.problems import Problem
+from vfagent.policy.types import Policy
 from vfagent.policy.warnings import warnings
 from vfagent.store.policy_files import load, load_files, misnamed
 from vfagent.store.policy_trust import untrusted_files
 
 
 def check(args: argparse.Namespace) -> int:
-    policy = load_files(args.files) if args.files else load(args.root)
+    form = args.format or ("page" if sys.stdout.isatty() else "short")
+    if form == "short":
+        return _check_in_lines(args)
+    status, report = _checked(args)
+    match form:
+        case "json":
+            print(as_json(report))
+        case "github":
+            print(*as_annotations(report), sep="\n")
+        case _:
+            dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+            print(*as_page(report, shutil.get_terminal_size().columns, colour=not dumb), sep="\n")
+    return status
+
+
+def _checked(args: argparse.Namespace) -> tuple[Exit, Report]:
+    try:
+        policy = _policy(args)
+    except PolicyError as error:
+        problems = tuple(problem for problem in error.reported if isinstance(problem, Problem))
+        more = tuple(str(sentence) for sentence in error.reported if not isinstance(sentence, Problem))
+        status = Exit.ERROR if isinstance(error, PolicyUnreadError) else Exit.POLICY_INVALID
+        return status, Report(problems=problems, notes=(*more, *([error.hint] if error.hint else ())))
+    notes = tuple(_notes(policy, args))
+    return Exit.OK, Report(notes=notes, files=policy.files, digest=policy.digest)
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    return load_files(args.files) if args.files else load(args.root)
+
+
+def _notes(policy: Policy, args: argparse.Namespace) -> Iterator[str]:
+    yield from warnings(policy)
+    yield from () if args.files else misnamed(args.root)
+    yield from map(str, untrusted_files(policy, args.root))
+    yield from (f"guest {rule.name}: {who}" for rule in policy.guest if (who := opened_to(rule)))
+
+
+def _check_in_lines(args: argparse.Namespace) -> int:
+    policy = _policy(args)
     files = ", ".join(policy.files) or "no policy file"
     counts = f"{len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges"
-    notes = [*warnings(policy), *([] if args.files else misnamed(args.root)), *untrusted_files(policy, args.root)]
-    notes += [f"guest {rule.name}: {who}" for rule in policy.guest if (who := opened_to(rule))]
-    for note in notes:
+    for note in _notes(policy, args):
         print(printable(f"note: {note}"), file=sys.stderr)
     print(f"{files}: valid: {counts}; digest {policy.digest}")
     return Exit.OK

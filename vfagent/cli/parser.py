@@ -34,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="check these files instead of the host's policy"
     )
+    check.add_argument(
+        "--format",
+        choices=("page", "short", "json", "github"),
+        help="page: with the source, for a terminal; short: a line each, for all else; json; github: annotations",
+    )
     _with_json(_verb(verbs, "list", "show PFs and VFs as they are"))
     _with_json(_verb(verbs, "plan", "show the steps that would be executed, and why"))
     _with_json(_verb(verbs, "apply", "apply the policy once, without the service"))

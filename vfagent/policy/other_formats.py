@@ -3,7 +3,7 @@
 
 import re
 
-_LOOKED_AT = 4096  # characters
+_HEAD = 4096  # characters
 _ENOUGH = 2  # lines; one alone may be a slip
 _YAML = re.compile(r"(?m)^(?:---\s*|[ ]*(?:- )?[\w.-]+:(?:[ ].*)?)$")
 _NOT_YAML = re.compile(r"(?m)^[^#\n]*[^:\s][ \t]*=")
@@ -12,7 +12,7 @@ _LINK_SECTION = re.compile(r"(?m)^\[(?:Match|Link|SR-IOV|Network|NetDev|VLAN|Bri
 
 def other_format(text: str) -> str:
     """What a text is that is not TOML, and where its keys are translated; or nothing."""
-    head = text[:_LOOKED_AT]
+    head = text[:_HEAD]
     if head.lstrip()[:1] == "{":
         return "found JSON, allowed is TOML: key = value below [[pf]]"
     if _LINK_SECTION.search(head):

@@ -12,6 +12,7 @@ from vfagent.frozen import frozen
 from vfagent.policy.problems import KeyPath
 
 DEEPEST = 32
+_SHOWN = 120  # characters of a line on either side of a problem; a line may be a file of its own
 
 _SPACE = r"[ \t\r]*"
 _BLANK = r"(?:[ \t\r\n]|#[^\n]*)*"
@@ -58,10 +59,24 @@ class Positions:
         return 1, 1
 
     def line_column(self, offset: int) -> tuple[int, int]:
+        lines = self._line_starts()
+        line = bisect_right(lines, offset)
+        return line, offset - lines[line - 1] + 1
+
+    def _line_starts(self) -> list[int]:
         if not self._lines:
             self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
-        line = bisect_right(self._lines, offset)
-        return line, offset - self._lines[line - 1] + 1
+        return self._lines
+
+    def source(self, line: int, column: int) -> tuple[str, int]:
+        """The text of a line around a column, and how many characters before it are left out."""
+        starts = self._line_starts()
+        start = starts[line - 1] if line <= len(starts) else len(self.text)
+        cut = max(column - 1 - _SHOWN, 0)
+        end = self.text.find("\n", start)
+        return self.text[start + cut : min(start + cut + 2 * _SHOWN, end if end >= 0 else len(self.text))].rstrip(
+            "\r"
+        ), cut
 
 
 class _SyntaxError(Exception):

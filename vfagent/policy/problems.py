@@ -14,7 +14,8 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 class Problem:
     """One line of a PolicyError. Line 0 means the whole file; an empty key means no particular key.
 
-    `errno` is set if the file could not be read, else 0.
+    `errno` is set if the file could not be read, else 0. `rule` is the name of the rule that has the key. `source` is
+    the text of the line, without its first `cut` characters.
     """
 
     file: str
@@ -23,6 +24,9 @@ class Problem:
     key: str
     text: str
     errno: int = 0
+    rule: str = ""
+    source: str = ""
+    cut: int = 0
 
     def __str__(self) -> str:
         location = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)

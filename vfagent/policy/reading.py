@@ -204,7 +204,7 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
         for at in _agent_locations(documents, fragments)[-1:]:
             problems += check_agent(agent, at)
     if problems:
-        raise PolicyError(_message_lines(problems, [document.file for document in documents]))
+        raise PolicyError(_in_order(problems, [document.file for document in documents]))
     return Policy(
         agent=agent,
         pf=tuple(rule for rule, _ in pfs),
@@ -230,10 +230,8 @@ def _located(documents: Sequence[Document], fragments: Sequence[Fragment], name:
     ]
 
 
-def _message_lines(problems: Sequence[Problem], files: Sequence[str]) -> tuple[str, ...]:
+def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> tuple[Problem | str, ...]:
     order = {file: number for number, file in enumerate(files)}
     ordered = sorted(dict.fromkeys(problems), key=lambda p: (order.get(p.file, -1), p.line, p.column))
-    shown = [str(problem) for problem in ordered[:_MOST_PROBLEMS]]
-    if len(ordered) > _MOST_PROBLEMS:
-        shown.append(f"and {len(ordered) - _MOST_PROBLEMS} more problems")
-    return tuple(shown)
+    more = len(ordered) - _MOST_PROBLEMS
+    return (*ordered[:_MOST_PROBLEMS], *([f"and {more} more problems"] if more > 0 else []))

@@ -9,6 +9,8 @@ from vfagent.model.printable import printable
 from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, spelled
 
+_LONGEST_NAME = 64
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
@@ -20,7 +22,18 @@ class Document:
 
     def problem(self, finding: Finding) -> Problem:
         line, column = self.positions.of(finding.path, key=finding.at_key)
-        return Problem(self.file, line, column, spelled(finding.path), finding.text)
+        source, cut = self.positions.source(line, column)
+        key, rule = spelled(finding.path), self._rule_name(finding.path)
+        return Problem(self.file, line, column, key, finding.text, rule=rule, source=source, cut=cut)
+
+    def _rule_name(self, path: KeyPath) -> str:
+        match path:
+            case (str(array), int(number), *_):
+                rules = self.tables.get(array)
+                rule = rules[number] if isinstance(rules, list) and number < len(rules) else None
+                name = rule.get("name") if isinstance(rule, dict) else None
+                return name if isinstance(name, str) and len(name) <= _LONGEST_NAME else ""
+        return ""
 
 
 @frozen(slots=True)

@@ -43,9 +43,15 @@ _KINDS = (
 class _UnusableError(Exception):
     """Why a file cannot be used, and its line and column where known; `errno` where the kernel refused it."""
 
-    def __init__(self, text: str, line: int = 0, column: int = 0, *, errno: int = 0) -> None:
+    def __init__(
+        self, text: str, line: int = 0, column: int = 0, *, errno: int = 0, source: tuple[str, int] = ("", 0)
+    ) -> None:
         super().__init__(text)
         self.line, self.column, self.errno = line, column, errno
+        self.source, self.cut = source
+
+    def problem(self, file: str) -> Problem:
+        return Problem(file, self.line, self.column, "", str(self), self.errno, source=self.source, cut=self.cut)
 
 
 @frozen(slots=True)
@@ -105,7 +111,7 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: boo
     if len(paths) > _MOST_FILES:
         text = f"found {len(paths)} files, allowed are at most {_MOST_FILES}"
         problems.append(Problem(_shown(paths[_MOST_FILES]), 0, 0, "", text))
-        raise PolicyError(tuple(map(str, problems)))
+        raise PolicyError(problems)
     files: list[_PolicyFile] = []
     size = 0
     for path in paths:
@@ -120,7 +126,7 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: boo
             if not may_vanish:
                 problems.append(_kernel_problem(path, "read", errno.ENOENT))
         except _UnusableError as error:
-            problems.append(Problem(_shown(path), error.line, error.column, "", str(error), error.errno))
+            problems.append(error.problem(_shown(path)))
     try:
         policy = merged([file.document for file in files], problems)
     except PolicyError as error:
@@ -136,7 +142,7 @@ def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
     hint = "run it as root" if reasons & {errno.EACCES, errno.EPERM} else None
     if errno.ENOENT in reasons:
         hint = "name a file that is there; vfagent check alone reads this host's own policy"
-    return PolicyUnreadError(error.problems, hint=hint)
+    return PolicyUnreadError(error.reported, hint=hint)
 
 
 def _content(path: Path) -> bytes:
@@ -219,8 +225,9 @@ def _syntax_problem(error: ValueError, positions: Positions) -> _UnusableError:
     text, line, column = _parser_error(error, positions.text)
     advice = advise(positions, line, column) if line else None
     if advice:
-        return _UnusableError(f"not TOML: {advice.text}", advice.line, advice.column)
-    return _UnusableError(f"not TOML: {text}", line, column)
+        text, line, column = advice.text, advice.line, advice.column
+    source = positions.source(line, column) if line else ("", 0)
+    return _UnusableError(f"not TOML: {text}", line, column, source=source)
 
 
 def _parser_error(error: ValueError, text: str) -> tuple[str, int, int]:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `check` reports: a line for each, with the source on a terminal, as JSON, or as annotations of GitHub."""
+
+import json
+import textwrap
+from collections.abc import Iterator
+
+from vfagent.frozen import frozen
+from vfagent.model.printable import printable
+from vfagent.policy.problems import Problem
+
+FORMAT = 1
+_NARROWEST = 40
+_RED, _YELLOW, _BOLD, _END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1m", "\x1b[0m"
+
+
+@frozen(slots=True)
+class Report:
+    """The outcome of a check."""
+
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    digest: str | None = None  # of a valid policy
+
+
+def as_json(report: Report) -> str:
+    """One object; its keys are documented in vfagent(8)."""
+    problems = [
+        {
+            "file": problem.file,
+            "line": problem.line or None,
+            "column": problem.column or None,
+            "key": problem.key or None,
+            "rule": problem.rule or None,
+            "text": problem.text,
+        }
+        for problem in report.problems
+    ]
+    shown = {
+        "format": FORMAT,
+        "valid": report.digest is not None,
+        "digest": report.digest,
+        "files": report.files,
+        "problems": problems,
+        "notes": report.notes,
+    }
+    return json.dumps(shown, indent=2)
+
+
+def as_annotations(report: Report) -> Iterator[str]:
+    """Workflow commands, which GitHub shows beside the line of the file."""
+    for problem in report.problems:
+        place = f"file={_escaped(problem.file, in_property=True)}"
+        if problem.line:
+            place += f",line={problem.line},col={problem.column}"
+        text = f"{problem.key}: {problem.text}" if problem.key else problem.text
+        yield f"::error {place}::{_escaped(text)}"
+    yield from (f"::warning ::{_escaped(note)}" for note in report.notes)
+
+
+def _escaped(text: str, *, in_property: bool = False) -> str:
+    """The escapes of GitHub's toolkit (packages/core/src/command.ts)."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if in_property else text
+
+
+def as_page(report: Report, columns: int, *, colour: bool) -> Iterator[str]:
+    """Each problem with its line of the source and a mark below the column."""
+    width = max(columns, _NARROWEST)
+    for problem in report.problems:
+        yield from _problem(problem, width, colour=colour)
+        yield ""
+    for note in report.notes:
+        yield from _wrapped(f"note: {printable(note)}", width, _YELLOW if colour else "")
+        yield ""
+    yield _summary(report)
+
+
+def _problem(problem: Problem, width: int, *, colour: bool) -> Iterator[str]:
+    text = f"{problem.key}: {problem.text}" if problem.key else problem.text
+    yield from _wrapped(f"error: {text}", width, _RED if colour else "")
+    gutter = len(str(problem.line))
+    rule = f', in rule "{printable(problem.rule)}"' if problem.rule else ""
+    place = f"{printable(problem.file)}:{problem.line}:{problem.column}" if problem.line else printable(problem.file)
+    yield f"{'':{gutter}} --> {place}{rule}"
+    if problem.line:
+        source, mark = _source(problem, width - gutter - 3)
+        yield f"{problem.line} | {source}"
+        yield f"{'':{gutter}} | {_BOLD if colour else ''}{'':{mark}}^{_END if colour else ''}"
+
+
+def _source(problem: Problem, room: int) -> tuple[str, int]:
+    """As much of the line as fits, and the column of the mark in it."""
+    column = problem.column - 1 - problem.cut
+    first = max(0, min(column - room // 2, len(problem.source) - room))
+    shown = problem.source[first : first + room].replace("\t", " ")
+    return "".join(letter if letter.isprintable() else "?" for letter in shown), column - first
+
+
+def _wrapped(text: str, width: int, colour: str) -> Iterator[str]:
+    first, *rest = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    head, colon, tail = first.partition(":")
+    yield f"{colour}{head}{colon}{_END}{tail}" if colour else first
+    yield from rest
+
+
+def _summary(report: Report) -> str:
+    notes = _counted(len(report.notes), "note")
+    if report.digest is None:
+        return f"{_counted(len(report.problems), 'error')}, {notes}: the policy is invalid"
+    return f"valid, {notes}; digest {report.digest}"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
