@@ -8,6 +8,8 @@ PROGRAM ?= /usr/bin/vfagent
 # where its path is long, into the second.
 INTERPRETER ?= $(if $(filter-out /usr/bin/vfagent,$(PROGRAM)),$(shell \
 	sed -n "1,2s:^[^/]*\(/[^ \"]*/python[0-9.]*\).*:\1:p" $(PROGRAM) | head -n 1),/usr/bin/python3)
+# Where the alerts' runbook is read: RUNBOOK=https://wiki.example.com/vfagent-runbook make deb. Each alert is an anchor.
+RUNBOOK ?= file:///usr/share/doc/vfagent/monitoring/runbook.md
 INSTALL = install -D -m 0644
 # A virtual environment with what the tests need; the first use makes it.
 PYTHON = $$(python3 tests/environment.py)
@@ -110,6 +112,8 @@ install-host:
 	$(INSTALL) packaging/modules-load.d/vfagent.conf $(DESTDIR)/usr/lib/modules-load.d/vfagent.conf
 	find packaging/monitoring -type f | while read -r file; do \
 		$(INSTALL) "$$file" "$(DOC)/$${file#packaging/}"; done
+	sed -i 's|file:///usr/share/doc/vfagent/monitoring/runbook\.md|$(RUNBOOK)|' $(DOC)/monitoring/rules/vfagent.yml \
+		$(DOC)/monitoring/rules_test.yml $(DOC)/monitoring/dashboard.json
 	$(INSTALL) config/policy.toml $(DOC)/examples/policy.toml
 	for file in config/examples/*.toml; do $(INSTALL) $$file $(DOC)/examples/$${file##*/}; done
 	install -d -m 0755 $(DESTDIR)/etc/vfagent $(DESTDIR)/usr/share/vfagent \

@@ -117,6 +117,17 @@ def test_the_helpers_of_guests_run_by_the_python_that_pip_installed_into(tmp_pat
         assert helper.stat().st_mode & 0o777 == 0o755
 
 
+def test_one_variable_says_where_the_runbook_is_read(tmp_path: Path) -> None:
+    wiki = "https://wiki.example.com/vfagent?page=runbook"
+    make("install-host", f"DESTDIR={tmp_path}", f"RUNBOOK={wiki}")
+    folder = tmp_path / "usr/share/doc/vfagent/monitoring"
+    assert f"runbook_url: {wiki}#vfagentdown\n" in (folder / "rules/vfagent.yml").read_text()
+    assert f'"url": "{wiki}"' in (folder / "dashboard.json").read_text()
+    linked = [path for path in sorted(folder.rglob("*")) if path.is_file() and "file:///" in path.read_text()]
+    assert [path.name for path in linked] == ["README.md"]
+    passes("promtool", "check", "rules", folder / "rules/vfagent.yml")
+
+
 @pytest.mark.wide
 def test_make_install_host_completes_a_wheel(tmp_path: Path) -> None:
     make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent", "INTERPRETER=/usr/bin/python3")

@@ -18,6 +18,11 @@ MODE = gauge(
     "pf_mode_info", "The modes of the PF's embedded switch; empty if the driver has none.", "pf", "eswitch", "hwmode"
 )
 STUCK = gauge("pf_stuck", "Whether a worker for this PF hangs in the kernel; vfagent retries when it ends.", "pf")
+WAITS_FOR_TURN = gauge(
+    "pf_waits_for_turn",
+    "Whether the PF waits to create or remove VFs, because the kernel has one lock for that and another PF has it.",
+    "pf",
+)
 DEFERRED = gauge("pf_deferred_changes", "Changes deferred until a VF is no longer in use.", "pf")
 PENDING = gauge("pf_pending_steps", "Steps planned and not executed yet.", "pf")
 PROBLEMS = gauge("pf_problems", "Settings of the policy that this PF cannot have.", "pf")
@@ -41,6 +46,7 @@ FAMILIES = (
     CARRIER,
     MODE,
     STUCK,
+    WAITS_FOR_TURN,
     DEFERRED,
     PENDING,
     PROBLEMS,
@@ -80,6 +86,7 @@ def _put_numbers(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
     sheet.put(ADMIN_UP, pf.admin_up, labels)
     sheet.put(CARRIER, pf.carrier, labels)
     sheet.put(STUCK, pf.phase is Phase.STUCK, labels)
+    sheet.put(WAITS_FOR_TURN, pf.waits_for_turn, labels)
     sheet.put(DEFERRED, len(pf.deferred), labels)
     sheet.put(PENDING, len(pf.pending_steps), labels)
     sheet.put(PROBLEMS, len(pf.problems), labels)

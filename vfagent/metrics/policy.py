@@ -11,9 +11,13 @@ SUCCESSFUL = gauge("policy_last_reload_successful", "Whether the last reload fou
 LOADED = gauge(
     "policy_last_reload_success_timestamp_seconds", "When the active policy was loaded, in seconds since 1970."
 )
+ON_DISK = gauge(
+    "policy_on_disk_active",
+    "Whether the policy on disk is the active one, compared at each resync; absent if it could not be read in time.",
+)
 RULE_PFS = gauge("rule_pfs", "PFs that a rule for this host applies to; absent until the service is ready.", "rule")
 
-FAMILIES = (INFO, FILES, SUCCESSFUL, LOADED, RULE_PFS)
+FAMILIES = (INFO, FILES, SUCCESSFUL, LOADED, ON_DISK, RULE_PFS)
 
 
 def collect(view: View) -> list[Metric]:
@@ -23,6 +27,7 @@ def collect(view: View) -> list[Metric]:
     sheet.put(FILES, len(policy.files))
     sheet.put(SUCCESSFUL, not policy.problems)
     sheet.put(LOADED, policy.loaded_at if active else None)
+    sheet.put(ON_DISK, policy.on_disk_active)
     applied = [pf.rule for pf in view.status.pfs]
     for rule in policy.rules:
         sheet.put(RULE_PFS, applied.count(rule) if view.status.ready else None, {"rule": rule})

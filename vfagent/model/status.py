@@ -88,6 +88,7 @@ class PfStatus:
     unsupported: tuple[str, ...] = ()  # attributes that the driver does not support
     vfs: tuple[VfStatus, ...] = ()
     shadowed_rules: tuple[str, ...] = ()  # later rules that match it too
+    waits_for_turn: bool = False  # to create or remove VFs, behind another PF
 
 
 @frozen(slots=True)
@@ -99,6 +100,7 @@ class PolicyStatus:
     loaded_at: float
     problems: tuple[str, ...] = ()  # of the last reload, if it failed; then the policy before it is active
     rules: tuple[str, ...] = ()  # the names of the [[pf]] rules for this host
+    on_disk_active: bool | None = None  # whether the policy on disk is this one; None: not compared, or not readable
 
 
 class GuestPhase(StrEnum):

@@ -83,6 +83,7 @@ def pf_status(state: PfState) -> PfStatus:
         unsupported=tuple(sorted(state.driver_state.unsupported)),
         vfs=_vfs(state, pf) if pf else (),
         shadowed_rules=state.desired.shadowed_rules if state.desired else (),
+        waits_for_turn=state.kernel_busy is not None,
     )
 
 

@@ -28,6 +28,7 @@ from vfagent.reconcile.throttle import Throttle
 from vfagent.service.bridges import HostBridges
 from vfagent.service.control_socket import ControlServer
 from vfagent.service.kernel_events import KernelEvents
+from vfagent.service.policy_comparison import PolicyComparison
 from vfagent.service.preload import Preload
 from vfagent.service.status_cache import StatusCache
 from vfagent.store.identity import read_identity
@@ -74,6 +75,7 @@ class Agent:
         self.bridges = HostBridges(host, self._guests_changed)
         self.kernel_events.links_changed = self.bridges.links_changed
         self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
+        self.comparison = PolicyComparison(root, self._compared)
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
@@ -139,7 +141,7 @@ class Agent:
         for file in untrusted:
             log.warning("policy: %s", file)
         rules = tuple(rule.name for rule in rules_for(self.identity, policy))
-        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules)
+        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules, on_disk_active=True)
         return policy
 
     async def run(self) -> None:
@@ -185,7 +187,19 @@ class Agent:
         self._listening = asyncio.create_task(self.control.start())
         self.metrics.configure(self.scheduler.policy.agent)
         self.guests.pauses.ask()
+        if self.is_ready:  # before that, it was read just now
+            self.comparison.begin(self.policy_status.digest, self.scheduler.workers.keep_from_workers())
         self._arm_resync()
+
+    def _compared(self, digest: str, on_disk: str | None) -> None:
+        active, same = self.policy_status, None if on_disk is None else on_disk == digest
+        if active.digest != digest or active.on_disk_active == same:
+            return
+        if same is False:
+            log.warning("policy: the one on disk is not the active one: see vfagent plan; a reload makes it active")
+        self.policy_status = replace(active, on_disk_active=same)
+        self.scheduler.counters.changed()
+        self._write_status_soon()
 
     def _arm_resync(self) -> None:
         if self._resync_timer:
@@ -330,6 +344,7 @@ class Agent:
         if self._reloading and not self._reloading.done():
             self._reloading.cancel()
             await asyncio.wait({self._reloading})
+        await self.comparison.stop()
         self.kernel_events.stop()
         self.control.stop()
         self.guests.stop()

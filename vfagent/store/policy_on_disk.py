@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the policy on disk is the active one: for `status`, which may ask at each redraw of a screen."""
+"""Whether the policy on disk is the active one. `status` may ask at each redraw of a screen, the service at resyncs."""
 
 import os
 from functools import lru_cache
@@ -14,12 +14,17 @@ _Stamp = tuple[tuple[str, int, int], ...]
 
 def not_active(root: Path, policy: PolicyStatus) -> str | None:
     """A note about files that the service has not read. The service itself reports those that it refused."""
-    digest = _digest(root, _stamp(root))
+    digest = digest_on_disk(root)
     if digest == policy.digest or (digest is None and policy.problems):
         return None
     if digest is None:
         return "the policy on disk is not the active one, and is invalid: see vfagent check"
     return "the policy on disk is not the active one: see vfagent plan; systemctl reload vfagent loads it"
+
+
+def digest_on_disk(root: Path) -> str | None:
+    """None where the policy is invalid. Reads it only where its files have changed."""
+    return _digest(root, _stamp(root))
 
 
 def _stamp(root: Path) -> _Stamp:
@@ -43,7 +48,7 @@ def _stamp_of(path: Path) -> tuple[str, int, int] | None:
 
 @lru_cache(maxsize=1)
 def _digest(root: Path, stamp: _Stamp) -> str | None:
-    """The digest of the policy on disk; None where it is invalid. A large policy takes a tenth of a second to read."""
+    """A large policy takes a tenth of a second to read."""
     try:
         return load(root).digest
     except (PolicyError, OSError):

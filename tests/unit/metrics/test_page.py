@@ -22,8 +22,9 @@ from vfagent.metrics import vf_traffic
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.page import FAMILIES, collect, render
 from vfagent.metrics.view import View
+from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.model.status import PolicyStatus
-from vfagent.reconcile.status import snapshot
+from vfagent.reconcile.status import pf_status, snapshot
 
 GOLDEN = Path(__file__).with_name("page.txt")
 
@@ -111,6 +112,20 @@ def test_a_rule_without_a_pf_counts_none_once_the_service_is_ready() -> None:
     assert values(GOLDEN.read_text(), "vfagent_rule_pfs", 'rule="renamed"') == ["0.0"]
     starting = snapshot(views.view().status.pfs, views.POLICY, "1", ready=False)
     assert not values(views.text(View(starting, Counters())), "vfagent_rule_pfs")
+
+
+def test_a_policy_that_was_not_compared_with_the_one_on_disk_is_neither_active_nor_not() -> None:
+    assert values(GOLDEN.read_text(), "vfagent_policy_on_disk_active") == ["0.0"]
+    unknown = snapshot((), replace(views.POLICY, on_disk_active=None), "1", ready=True)
+    assert not values(views.text(View(unknown, Counters())), "vfagent_policy_on_disk_active")
+
+
+def test_a_pf_that_waits_to_create_its_vfs_shows_it() -> None:
+    state = views.converging()
+    state.kernel_busy = KernelBusy("0000:5e:00.0 removes its VFs", hangs=True)
+    text = views.text(View(snapshot((pf_status(state),), views.POLICY, "1", ready=True), Counters()))
+    assert values(text, "vfagent_pf_waits_for_turn") == ["1.0"]
+    assert values(GOLDEN.read_text(), "vfagent_pf_waits_for_turn", views.STORAGE) == ["0.0"]
 
 
 def test_an_invalid_policy_at_the_start_leaves_none_active() -> None:

@@ -29,6 +29,7 @@ POLICY = PolicyStatus(
     "0123456789ab",
     1_767_225_600.5,
     rules=("storage", "renamed"),
+    on_disk_active=False,
 )
 
 
