@@ -21,7 +21,7 @@ from vfagent.plan.isolation import demanded, plan_isolation
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.notes import plan_notes, rate_problems, rates_waiting
-from vfagent.plan.quirks import Quirks, quirks_of
+from vfagent.plan.quirks import Quirks, accepted_count, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -143,6 +143,11 @@ def _other_count(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple
     if most is not None and asked > most:
         text = f"the driver creates only {most} of the {asked} VFs that rule {desired.rule!r} asks for"
         return most, Problem(text)
+    if other := accepted_count(asked, pf.driver, pf.totalvfs):
+        text = (
+            f"driver {pf.driver} cannot make {asked} VFs, which rule {desired.rule!r} asks for: ask for vfs = {other}"
+        )
+        return other, Problem(text)
     least = pf.totalvfs if quirks_of(pf.driver).all_or_none else driver_state.least_vfs
     if least is None or asked >= least:
         return None

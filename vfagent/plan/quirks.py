@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Differences between PF drivers, as data. The sources are the kernel's drivers and their issue threads."""
+"""Differences between PF drivers, as data. docs/drivers.md has what else the drivers' sources say."""
 
 from vfagent.frozen import frozen
 from vfagent.model.vf_settings import Attribute
@@ -29,11 +29,13 @@ class Quirks:
     eswitch_with_vfs: bool = False
     # The driver makes all VFs of its card or none, whatever number is written.
     all_or_none: bool = False
+    # The only numbers of VFs that the driver makes; others are EINVAL.
+    counts: tuple[int, ...] = ()
     # How many FDB entries the card serves, where it silently ignores the rest.
     most_fdb: int | None = None
 
 
-_QUIRKS = {
+QUIRKS = {
     "igb": Quirks(rate_needs_carrier=True),  # igb_ndo_set_vf_bw
     "ixgbe": Quirks(rate_needs_carrier=True, hwmode=True),  # ixgbe_ndo_set_vf_bw
     "i40e": Quirks(settings_before_bind=True, hwmode=True),  # i40e_ndo_set_vf_mac: "Bring down and up the VF interface"
@@ -59,6 +61,7 @@ _QUIRKS = {
     # bnx2x_sriov_configure: "VF num configuration via sysfs not supported while PF is down"
     "bnx2x": Quirks(up_before_vfs=True),
     "be2net": Quirks(hwmode=True),
+    "CNN55XX": Quirks(counts=(16, 32, 64, 128)),  # num_vfs_valid: the modes that its queues can be divided by
     "nfp": Quirks(eswitch=True),
     "rvu_nicpf": Quirks(settings_before_bind=True),  # otx2_set_vf_mac, otx2_set_vf_vlan: EAGAIN while down
     # QAT, adf_sriov_configure: pci_enable_sriov(pdev, totalvfs)
@@ -68,4 +71,12 @@ _DEFAULT = Quirks()
 
 
 def quirks_of(driver: str | None) -> Quirks:
-    return _QUIRKS.get(driver or "", _DEFAULT)
+    return QUIRKS.get(driver or "", _DEFAULT)
+
+
+def accepted_count(asked: int, driver: str | None, totalvfs: int) -> int | None:
+    """Another number of VFs that the driver makes, where it does not make as many as are asked: more, if it can."""
+    counts = [count for count in quirks_of(driver).counts if count <= totalvfs]
+    if not counts or asked in counts:
+        return None
+    return min((count for count in counts if count > asked), default=max(counts))

@@ -4,7 +4,7 @@
 import errno
 from typing import NoReturn, assert_never
 
-from vfagent.errors import StepError, answer_text, errno_text
+from vfagent.errors import ENOTSUPP, StepError, answer_text, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.plan.network_steps import (
     AddAddress,
@@ -44,11 +44,29 @@ _NUMVFS: dict[int, Advice] = {
     errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
     errno.ENOENT: (": the PF has no driver that can make VFs", "load the PF's driver, or update it", True),
     errno.EPERM: (
-        ": more than the driver allows in its present configuration, or VFs are assigned to guests",
-        "journalctl -k names the driver's limit (i40e: its resources; ixgbe: its traffic classes)",
+        ": more than the driver allows in its present configuration",  # the other cause is Xen's pci_vfs_assigned()
+        "journalctl -k names the driver's limit (i40e: its resources; ixgbe: its traffic classes; igb: MSI-X)",
         True,
     ),
     errno.EAGAIN: (": the driver is busy with a reset", None, True),
+    # ice_check_sriov_allowed, ice_pci_sriov_ena, idpf_sriov_configure, qed_sriov_configure, efx_pci_sriov_configure
+    errno.EOPNOTSUPP: (
+        ": the card or its firmware has no SR-IOV now, or fewer VFs",
+        "journalctl -k names the cause: SR-IOV off in the firmware, ice's safe mode, the driver's limit",
+        True,
+    ),
+    # cxgb4_iov_configure, and no other driver
+    ENOTSUPP: (
+        ": the port above the card has no ARI, without which its VFs cannot be reached",
+        "enable ARI in the host's firmware, or use another slot",
+        False,
+    ),
+    errno.EIO: (
+        ": the card's SR-IOV capability contradicts itself, or the card has no MSI-X (qlcnic)",
+        "update the card's firmware; do not boot with pci=nomsi",
+        False,
+    ),
+    errno.EFAULT: (": the accelerator did not start (QAT)", "journalctl -k says why, such as absent firmware", True),
     errno.ENOMEM: (
         ": no room for the VFs in the bridge's memory window or bus range",
         "boot with pci=realloc, or pci=assign-busses; enable 'above 4G decoding' and SR-IOV in the firmware; "
