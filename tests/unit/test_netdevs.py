@@ -32,7 +32,7 @@ class Machine:
     def __init__(self, root: Path, *, vfs: int = 2) -> None:
         self.kernel = FakeKernel(root)
         self.tree = self.kernel.tree
-        self.tree.add_pf(PF, vfs=vfs, driver="mlx4_core")
+        self.tree.add_pf(PF, vfs=vfs, driver="nfp")
         self.tree.add_device(PF, **{"class": "0x020000"})
 
     def add(self, name: str, *, port: int = 0, port_name: str = "", **files: str) -> int:
@@ -61,7 +61,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def two_ports(machine: Machine) -> Machine:
-    """ConnectX-3. Both names and their order are what an administrator made of them."""
+    """As nfp and mlx4 make them. Both names and their order are what an administrator made of them."""
     machine.add("lan", port=1)
     machine.add("storage", port=0)
     return machine
@@ -109,7 +109,7 @@ def test_a_rule_that_names_the_second_port_sets_vfs_and_mtu_through_it(two_ports
 
 
 def test_a_rule_that_names_no_port_sets_vfs_through_the_first_and_says_so(two_ports: Machine) -> None:
-    observed = two_ports.plan('driver = "mlx4_core"')
+    observed = two_ports.plan('driver = "nfp"')
     assert configured(observed) == {2}
     assert "storage has what the rule sets; this PF has lan, too (match.interface names another)" in observed.plan.notes
 

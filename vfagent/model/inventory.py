@@ -46,10 +46,23 @@ class Vf:
     ] = ()  # other devices of its IOMMU group that have a driver other than a VFIO driver
     netdevs: tuple[Netdev, ...] = ()
     settings: VfSettings | None = None  # None: the PF's driver does not report them
+    gone: bool = False  # the PF has the link virtfnN, and the device is not there
     user: str | None = None  # the guest it is assigned to, while that runs
     vfio_dev: bool = False  # its driver has registered it with VFIO, whatever the driver's name
     uses: tuple[Use, ...] = ()  # what is on it beside its netdevs, or holds what its driver made of it
     shown_idle: bool = False  # all that its driver makes of it was asked; without `uses` it is idle
+
+
+@frozen
+class SharedGroup:
+    """The IOMMU group of a PF and of the port above it, which lacks ACS: its VFs will be in it (pci_device_group()).
+
+    `users`: the devices in it that have a host driver, the PF among them, so that vfio gives no VF to a guest.
+    """
+
+    number: int
+    port: PciAddress
+    users: tuple[PciAddress, ...]
 
 
 @frozen
@@ -75,6 +88,7 @@ class Pf:
     initialized: bool = True  # udev has processed the PCI device, including its driver's module
     unobserved: str | None = None  # what could not be observed and why
     network: HostNetwork | None = None  # observed only if its rule or something vfagent made on it needs it
+    shared_group: SharedGroup | None = None
     assume_idle: bool = False  # its rule says so: a VF of which nothing shows whether it is used is idle
 
     @property

@@ -3,19 +3,39 @@
 
 from collections.abc import Iterable
 
-from vfagent.model.desired import KEEP_DRIVER, NO_DRIVER, DesiredVf
+from vfagent.model.desired import KEEP_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.evidence import VFIO_DRIVER, is_vfio
-from vfagent.model.inventory import Vf
+from vfagent.model.inventory import Pf, SharedGroup, Vf
 from vfagent.model.pci import PciAddress
+from vfagent.plan.vf import Problem
 
 _Groups = dict[int | None, dict[PciAddress, str]]  # IOMMU group -> VF -> desired driver
 
 
-def not_assignable(pairs: Iterable[tuple[Vf, DesiredVf]]) -> dict[int, str]:
+def will_share(pf: Pf, wanted: DesiredVf) -> bool:
+    """Whether vfio will not give a VF that does not exist yet to a guest, so that there is no point in binding it."""
+    return pf.shared_group is not None and is_vfio(wanted.driver)
+
+
+def sharing_ahead(desired: DesiredPf, pf: Pf) -> tuple[Problem, ...]:
+    """Said once for all VFs that do not exist yet."""
+    shared, vfs = pf.shared_group, [vf.index for vf in desired.vfs if will_share(pf, vf)]
+    if shared is None or not vfs:
+        return ()
+    text = (
+        f"{shared.port}, the port above the card, has no ACS: VFs will share IOMMU group {shared.number} with "
+        f"{', '.join(shared.users)}, and vfio cannot give them to guests (see vfagent doctor)"
+    )
+    return (Problem(text),)
+
+
+def not_assignable(pairs: Iterable[tuple[Vf, DesiredVf]], shared: SharedGroup | None = None) -> dict[int, str]:
     """Why a VF cannot be assigned, by its index."""
     pairs = tuple(pairs)
     groups = _drivers_by_group(pairs)
-    return {vf.index: reason for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups))}
+    reasons = ((vf, reason) for vf, wanted in pairs if (reason := _not_assignable(vf, wanted, groups)))
+    cause = f": {shared.port}, the port above the card, has no ACS" if shared else ""
+    return {vf.index: reason + (cause if shared and vf.iommu_group == shared.number else "") for vf, reason in reasons}
 
 
 def _drivers_by_group(pairs: Iterable[tuple[Vf, DesiredVf]]) -> _Groups:

@@ -16,12 +16,12 @@ from vfagent.model.vf_settings import VfSettings
 from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.autoconf import autoconf_notes, autoconf_problems, plan_pf_autoconf
 from vfagent.plan.fdb import plan_fdb
-from vfagent.plan.iommu_groups import not_assignable
+from vfagent.plan.iommu_groups import not_assignable, sharing_ahead, will_share
 from vfagent.plan.isolation import demanded, plan_isolation
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.notes import plan_notes, rate_problems, rates_waiting
-from vfagent.plan.quirks import Quirks, accepted_count, quirks_of
+from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -52,6 +52,7 @@ from vfagent.plan.vf import (
     plan_settings,
     split,
 )
+from vfagent.plan.vf_creation import gone_vfs, other_count
 
 UDEV_NOT_DONE = "udev has not finished with the PF"
 
@@ -105,7 +106,7 @@ def _without_mode(plan: Plan, *problems: Problem) -> Plan:
 
 def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tuple[str, ...]) -> Plan:
     """The number of VFs, what each is to have, and the host's network."""
-    if other := _other_count(desired, pf, driver_state):
+    if other := other_count(desired, pf, driver_state):
         numvfs, problem = other
         possible = replace(desired, numvfs=numvfs, vfs=tuple(vf for vf in desired.vfs if vf.index < numvfs))
         plan = _plan_vfs(possible, pf, driver_state, notes)
@@ -119,7 +120,8 @@ def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tupl
         step = SetEswitch(pf.address, mode or "") if recreate else SetNumvfs(pf.address, desired.numvfs or 0)
         deferred = Deferred(step, reason, blocker)
         return with_network(_plan_rest(desired, pf, driver_state, (deferred,), notes), desired, pf, driver_state)
-    plan = Plan(batches=_creation(desired, pf, driver_state, reason), notes=notes, horizon=True)
+    batches, ahead = _creation(desired, pf, driver_state, reason), sharing_ahead(desired, pf)
+    plan = Plan(batches=batches, problems=ahead, notes=notes, horizon=True)
     # A change of the eswitch mode may replace the PF's netdev.
     return plan if mode else with_network(plan, desired, pf, driver_state)
 
@@ -130,30 +132,6 @@ def _nothing_to_do(desired: DesiredPf, pf: Pf) -> bool:
         return False
     asked = (desired.numvfs, desired.mtu, desired.hwmode, desired.eswitch, desired.vlan_interfaces)
     return (pf.driver is None or is_vfio(pf.driver)) and asked == (0, None, None, None, ()) and not pf.vfs
-
-
-def _other_count(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[int, Problem] | None:
-    """How many VFs the driver creates, where it is known to create another number than the policy asks for.
-
-    VFs that the policy does not ask for are there and left alone: to remove all and ask again would give as many.
-    """
-    asked, most = desired.numvfs, driver_state.most_vfs
-    if not asked:
-        return None
-    if most is not None and asked > most:
-        text = f"the driver creates only {most} of the {asked} VFs that rule {desired.rule!r} asks for"
-        return most, Problem(text)
-    if other := accepted_count(asked, pf.driver, pf.totalvfs):
-        text = (
-            f"driver {pf.driver} cannot make {asked} VFs, which rule {desired.rule!r} asks for: ask for vfs = {other}"
-        )
-        return other, Problem(text)
-    least = pf.totalvfs if quirks_of(pf.driver).all_or_none else driver_state.least_vfs
-    if least is None or asked >= least:
-        return None
-    ask = '"max"' if least == pf.totalvfs else least
-    text = f"driver {pf.driver} makes {least} VFs where rule {desired.rule!r} asks for {asked}: ask for vfs = {ask}"
-    return least, Problem(text)
 
 
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
@@ -213,8 +191,9 @@ def _creation(
         return ((create,),)
     driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
+    bound = [vf for vf in desired.vfs if not will_share(pf, vf)]
     settings = tuple(item for wanted in desired.vfs for item in plan_new_settings(pf, wanted, driver_state, quirks))
-    drivers = _isolated(tuple(item for wanted in desired.vfs for item in plan_new_driver(pf, wanted)), desired)
+    drivers = _isolated(tuple(item for wanted in bound for item in plan_new_driver(pf, wanted)), desired)
     return _not_empty(((*mtu, *create),), *_batches(up, settings, drivers, quirks))
 
 
@@ -255,7 +234,7 @@ def _plan_rest(
     desired: DesiredPf, pf: Pf, driver_state: DriverState, deferred: tuple[Deferred, ...], notes: tuple[str, ...]
 ) -> Plan:
     quirks = quirks_of(pf.driver)
-    present = {vf.index: vf for vf in pf.vfs}
+    present = {vf.index: vf for vf in pf.vfs if not vf.gone}
     pairs = [
         (present[wanted.index], _with_own_driver(wanted, driver_state))
         for wanted in desired.vfs
@@ -263,7 +242,7 @@ def _plan_rest(
     ]
     port = _port_items(desired, pf, quirks)
     settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
-    blocked = not_assignable(pairs)
+    blocked = not_assignable(pairs, pf.shared_group)
     # Another program may open a VF as soon as it is bound: not without its isolation.
     loose = {problem.vf for problem in plan_isolation(desired, pf, driver_state)} if pf.netdev else set()
     kept = {
@@ -280,7 +259,7 @@ def _plan_rest(
         batches=_not_empty((first,))
         + _batches(_ready(port), _ready(settings), _isolated(_ready(drivers), desired), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
-        problems=tuple(Problem(text, index) for index, text in blocked.items()),
+        problems=(*gone_vfs(pf), *(Problem(text, index) for index, text in blocked.items())),
         notes=notes,
         waiting=rates_waiting(desired, pf, quirks, driver_state),
         horizon=False,

@@ -9,11 +9,11 @@ from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.port_names import has_vfs
+from vfagent.model.vf_parameters import ALLOWED_BY
 from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
 
-_NO_VFS = "SR-IOV is off in the card's firmware, or its driver allows no VFs (see vfagent doctor)"
 _MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
 
 
@@ -123,10 +123,16 @@ def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
         return None
     if not pf.totalvfs:
         asked = f"{count} VFs" if count else "VFs"
-        return f"rule {rule.name!r} asks for {asked}, but sriov_totalvfs is 0: {_NO_VFS}"
+        return f"rule {rule.name!r} asks for {asked}, but sriov_totalvfs is 0: {_why_none(pf)}"
     if count:
         return f"rule {rule.name!r} asks for {count} VFs, the PF supports at most {pf.totalvfs}"
     return f"rule {rule.name!r}: {rule.vfs.percent}% of {pf.totalvfs} is 0 VFs: ask for a number, or for a larger share"
+
+
+def _why_none(pf: Pf) -> str:
+    if options := ALLOWED_BY.get(pf.driver or ""):
+        return f"{pf.driver} allows VFs only with {options} on the kernel's command line (see vfagent doctor)"
+    return "SR-IOV is off in the card's firmware, or its driver allows no VFs (see vfagent doctor)"
 
 
 def _desired_vf(rule: PfRule, index: int, seed: int) -> DesiredVf:

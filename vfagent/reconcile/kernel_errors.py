@@ -42,7 +42,11 @@ _DOCTOR = "vfagent doctor shows whether the IOMMU, the group or the module block
 _NUMVFS: dict[int, Advice] = {
     errno.EBUSY: (": VFs exist already, created meanwhile by another program", None, True),
     errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
-    errno.ENOENT: (": the PF has no driver that can make VFs", "load the PF's driver, or update it", True),
+    errno.ENOENT: (
+        ": the PF has no driver, or one that makes no VFs by sriov_numvfs (it has no sriov_configure)",
+        "load the PF's driver, or a newer one; modinfo -p shows whether a parameter makes its VFs",
+        True,
+    ),
     errno.EPERM: (
         ": more than the driver allows in its present configuration",  # the other cause is Xen's pci_vfs_assigned()
         "journalctl -k names the driver's limit (i40e: its resources; ixgbe: its traffic classes; igb: MSI-X)",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.udev import QUEUE, STORED
 from vfagent.model.evidence import is_vfio
-from vfagent.model.inventory import Inventory, Netdev, Pf, Vf
+from vfagent.model.inventory import Inventory, Netdev, Pf, SharedGroup, Vf
 from vfagent.model.pci import PciAddress, card_of, is_pci_address
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
@@ -68,6 +68,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
         initialized=_initialized(host, driver, stored=stored is not None),
         unobserved=links.unobserved,
+        shared_group=_shared_group(host, base, address),
         assume_idle=host.assume_idle,
     )
 
@@ -178,12 +179,13 @@ def _vf(observer: UseObserver, index: int, address: PciAddress, settings: VfSett
 def _vf_use(observer: UseObserver, index: int, address: PciAddress) -> Vf:
     host, base = observer.host, f"{DEVICES}/{address}"
     driver = host.sysfs.link(f"{base}/driver")
-    seen = uses_of(observer, base, driver)
+    seen, enable = uses_of(observer, base, driver), host.sysfs.read(f"{base}/enable")
     return Vf(
         index=index,
         address=address,
         driver=driver,
-        enabled=host.sysfs.read(f"{base}/enable") not in (None, "0"),
+        enabled=enable not in (None, "0"),
+        gone=enable is None and not host.sysfs.exists(base),
         netdevs=_vf_netdevs(host, base) if seen.entries and not seen.vfio_dev else (),
         user=_vf_user(host, address),
         vfio_dev=seen.vfio_dev,
@@ -196,6 +198,17 @@ def _vf_user(host: Host, address: PciAddress) -> str | None:
     """The guest that a VF was assigned to, while it has a cgroup: its QEMU may not have opened the VF yet."""
     name = (host.sysfs.read(f"{VF_USERS}/{address}") or "").strip('"')
     return f"guest {name}" if name and host.sysfs.exists(guest_cgroup(name)) else None
+
+
+def _shared_group(host: Host, base: str, address: PciAddress) -> SharedGroup | None:
+    names = host.sysfs.names(f"{base}/iommu_group/devices")
+    port = next((name for name in names if name != address and host.sysfs.exists(f"{DEVICES}/{name}/{address}")), None)
+    number = host.sysfs.link(f"{base}/iommu_group") if port else None
+    if port is None or number is None:
+        return None
+    pfs = (name for name in names if not host.sysfs.exists(f"{DEVICES}/{name}/physfn"))
+    users = tuple(PciAddress(name) for name in pfs if _blocks(host, name))
+    return SharedGroup(int(number), PciAddress(port), users) if users else None
 
 
 def group_blockers(host: Host, base: str, address: PciAddress) -> tuple[PciAddress, ...]:

@@ -770,3 +770,45 @@ def local_target_that_does_not_listen(tree: Tree) -> None:
 def local_target_that_listens(tree: Tree) -> None:
     local_target_that_does_not_listen(tree)
     write(tree, "proc/net/tcp", "  sl  local rem st\n   0: 00000000:0CBC 00000000:0000 0A 0\n")
+
+
+def _without_sysfs_count(tree: Tree, driver: str) -> None:
+    without_vfs(tree)
+    tree.bind(PF, driver)
+    tree.policy(POLICY.replace('"igb"', f'"{driver}"'))
+
+
+@fault
+def vfs_come_from_the_cards_profile(tree: Tree) -> None:
+    _without_sysfs_count(tree, "enic")
+
+
+@fault
+def vfs_come_from_a_parameter_of_the_driver(tree: Tree) -> None:
+    _without_sysfs_count(tree, "lpfc")
+
+
+@fault
+def a_gpu_that_allows_no_vfs(tree: Tree) -> None:
+    _without_sysfs_count(tree, "i915")
+    tree.add_device(PF, sriov_totalvfs="0")
+
+
+@fault
+def the_port_above_the_card_has_no_acs(tree: Tree) -> None:
+    """Port and card are one IOMMU group, and so will the VFs be."""
+    without_vfs(tree)
+    port = "0000:00:01.0"
+    tree.add_device(port, **{"class": "0x060400"})
+    tree.bind(port, "pcieport")
+    (tree.device(port) / PF).mkdir()
+    group = tree.root / "sys/kernel/iommu_groups/1/devices"
+    for address in (port, PF):
+        point(group / address, os.path.relpath(tree.device(address), group))
+        point(tree.device(address) / "iommu_group", os.path.relpath(group.parent, tree.device(address)))
+
+
+@fault
+def a_vf_was_removed_from_the_bus(tree: Tree) -> None:
+    """`echo 1 >remove` of the VF: its PF keeps the link virtfn1."""
+    shutil.rmtree(tree.device(tree.vfs(PF)[1]))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from vfagent.doctor.checks.facts import Card, Facts
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.model.inventory import Pf
+from vfagent.model.vf_parameters import ALLOWED_BY
 from vfagent.policy.match import matches
 from vfagent.policy.types import Policy
 
@@ -30,7 +31,6 @@ _ENABLE = {
     "broadcom": "in the card's own setup at boot, or with Broadcom's niccli, and SR-IOV in the host's firmware setup",
     "": "in the card's own setup or its vendor's tool, and SR-IOV in the host's firmware setup",
 }
-_LIMITED_BY_MAX_VFS = frozenset({"i915", "xe"})  # xe_module.c: max_vfs is 0 unless built for debugging
 # LOCKDOWN_PCI_ACCESS: pci_write_config() and pci_mmap_resource() answer EPERM, and mstconfig needs them.
 _ENABLE_LOCKED = (
     "devlink dev param set pci/{address} name enable_sriov value true cmode permanent, then the same with "
@@ -99,7 +99,7 @@ def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
                 pf_facts.pf.name,
                 "sriov_totalvfs is 0: its firmware or its driver allows no VFs",
                 f"rule {desired.rule!r} cannot create VFs on it",
-                f"set {pf_facts.pf.driver}.max_vfs on the kernel's command line (modinfo -p {pf_facts.pf.driver})"
-                if pf_facts.pf.driver in _LIMITED_BY_MAX_VFS
+                f"set {options} on the kernel's command line (modinfo -p {pf_facts.pf.driver}), and reboot"
+                if (options := ALLOWED_BY.get(pf_facts.pf.driver or ""))
                 else _enable(facts, pf_facts.pf),
             )

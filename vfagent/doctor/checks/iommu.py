@@ -124,7 +124,7 @@ def group_absent(facts: Facts) -> Iterator[Finding]:
 
 def _problems(pf_facts: PfFacts, *, grouped: bool) -> list[str]:
     """The plan's problems with those of its VFs that have a group, or that have none."""
-    indices = {vf.index for vf in pf_facts.pf.vfs if (vf.iommu_group is not None) is grouped}
+    indices = {vf.index for vf in pf_facts.pf.vfs if not vf.gone and (vf.iommu_group is not None) is grouped}
     return [str(problem) for problem in pf_facts.plan.problems if problem.vf in indices and not problem.lacks]
 
 
@@ -136,16 +136,25 @@ def _shortened(problems: list[str]) -> str:
 def group_will_be_shared(facts: Facts) -> Iterator[Finding]:
     """A port without ACS puts all devices behind it into one group, future VFs included."""
     for pf_facts in facts.pfs:
-        if pf_facts.companions and not pf_facts.pf.vfs and (pf_facts.desired or not facts.wants_vfio):
+        cause = _shared_by(pf_facts)
+        if cause and not pf_facts.pf.vfs and (pf_facts.desired or not facts.wants_vfio):
             wanted = bool(pf_facts.desired and any(is_vfio(vf.driver) for vf in pf_facts.desired.vfs))
             yield Finding(
                 "group-shared-ahead",
                 error_if(wanted=wanted),
                 pf_facts.pf.name,
-                f"its IOMMU group contains other cards too: {', '.join(pf_facts.companions)}",
+                cause,
                 "its VFs will be in that group, and vfio assigns only whole groups",
                 "put the card into another slot, or enable ACS in the firmware setup",
             )
+
+
+def _shared_by(pf_facts: PfFacts) -> str | None:
+    if shared := pf_facts.pf.shared_group:
+        users = ", ".join(shared.users)
+        return f"{shared.port}, the port above it, has no ACS: IOMMU group {shared.number} has the port and {users}"
+    others = ", ".join(pf_facts.companions)
+    return f"its IOMMU group contains other cards too: {others}" if others else None
 
 
 def iommu_faults(facts: Facts) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from vfagent.model.network import Link
 from vfagent.model.numvfs_lock import FIXED, NumvfsLock, numvfs_lock
 from vfagent.plan.network_steps import CreateVlan
 from vfagent.plan.ports import belongs, instead, receiver_of
+from vfagent.plan.vf_creation import how_back
 from vfagent.policy.types import HwMode
 
 # mlx5_eswitch_set_vepa() follows a null pointer while there are no VFs (fixed by b1d305abef46):
@@ -47,6 +48,20 @@ def pf_not_ready(facts: Facts) -> Iterator[Finding]:
             if dead
             else "nothing: the service continues at the next event",
         )
+
+
+def vf_gone(facts: Facts) -> Iterator[Finding]:
+    for pf_facts, _ in facts.managed:
+        if gone := [vf for vf in pf_facts.pf.vfs if vf.gone]:
+            names = ", ".join(f"VF {vf.index} ({vf.address})" for vf in gone)
+            yield Finding(
+                "vf-gone",
+                Severity.ERROR,
+                pf_facts.pf.name,
+                f"{names} was removed from the PCI bus by hand",
+                "it cannot be used, and the number of VFs cannot be changed",
+                how_back(pf_facts.pf),
+            )
 
 
 def too_many_vfs(facts: Facts) -> Iterator[Finding]:

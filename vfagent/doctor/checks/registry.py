@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     vfio.vf_driver_blocked,
     vfio.pf_on_vfio,
     module_parameters.mlx4_parameters,
+    module_parameters.vfs_made_at_load,
     # Other programs that use the card.
     other_managers.other_manager,
     vfio.driver_overridden,
@@ -53,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     pfs.pf_stuck,
     pfs.pf_not_ready,
     pfs.too_many_vfs,
+    pfs.vf_gone,
     isolation.vfs_not_isolated,
     pfs.carries_administration,
     pfs.vlan_interface_on_a_port,

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drivers whose VFs depend on how they were loaded, and what to set. Pure."""
+
+from vfagent.frozen import frozen
+
+
+@frozen
+class MadeAtLoad:
+    """The driver has no sriov_configure(): sriov_numvfs answers ENOENT, and VFs are made when it takes the card.
+
+    `parameter` of its `module` is their number; without one `source` says whose they are.
+    """
+
+    module: str
+    parameter: str | None = None
+    source: str = ""
+
+    def options(self, count: int) -> str:
+        """The line of modprobe.d(5)."""
+        return f"options {self.module} {self.parameter}={count}"
+
+
+MADE_AT_LOAD = {
+    "mlx4_core": MadeAtLoad("mlx4_core", "num_vfs"),  # __mlx4_init_one()
+    "lpfc": MadeAtLoad("lpfc", "lpfc_sriov_nr_virtfn"),  # lpfc_sli_probe_sriov_nr_virtfn()
+    "thunder-cpt": MadeAtLoad("cptpf", "num_vfs"),  # cpt_sriov_init()
+    "enic": MadeAtLoad("enic", source="its service profile in UCS gives it"),  # enic_probe(): TotalVFs
+    "nicpf": MadeAtLoad("nicpf", source="its ports need"),  # nic_sriov_init()
+    "rvu_af": MadeAtLoad("rvu_af", source="its blocks need"),  # rvu_enable_sriov()
+    "cavium_rng_pf": MadeAtLoad("cavium_rng", source="it has, which is one"),  # cavium_rng_probe()
+    "snet-vdpa-driver": MadeAtLoad("snet_vdpa", source="the card's own configuration says"),  # snet_vdpa_probe_pf()
+}
+
+# What lets the driver make VFs at all: without it, it lowers sriov_totalvfs to 0 by pci_sriov_set_totalvfs().
+ALLOWED_BY = {
+    "i915": "i915.enable_guc=3 i915.max_vfs=N",  # of a build with SR-IOV: i915_sriov_probe()
+    "xe": "xe.max_vfs=N",  # xe_sriov_pf_readiness(): 0 unless built for debugging
+}
