@@ -4,30 +4,33 @@
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vfagent.cli.text import (
     NO_POLICY,
     NOTHING_MATCHES,
-    UnusedRule,
     columns,
     describe_differing_settings,
     print_result,
-    unused_rules,
 )
+from vfagent.doctor.checks.firmware import why_no_vfs
+from vfagent.doctor.gather import cards_without_sriov
 from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import PlannedGuest, dry_runs, plan_guests
+from vfagent.kernel.protocols import Host
 from vfagent.model.codec import encode
 from vfagent.model.inventory import Inventory, Pf
 from vfagent.model.printable import printable
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.policy.match import HostIdentity, rules_for
+from vfagent.policy.match import HostIdentity, matches
 from vfagent.policy.types import Policy
-from vfagent.policy.unmet import unmet_key
+from vfagent.policy.unused import UnusedRule, unused_rules
 from vfagent.reconcile.observe import observe
 from vfagent.reconcile.reports import Observed
 from vfagent.service.bridges import plan_bridges
+from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load
 
@@ -44,14 +47,14 @@ def plan(args: argparse.Namespace) -> int:
     observations = dry_runs(policy, host, args.root)
     guests = list(plan_guests(policy, observations, host, args.root))
     bridges = bridge_lines(plan_bridges(policy, host), observations)
-    unused = _unused_rules(observations, policy, identity)
+    unused = _unused_rules(observations, policy, identity, host, args.root)
     if args.json:
         rules = [rule.encode() for rule in unused]
         others = [_guest_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
         print_result([*(_pf_json(observed) for observed in observations), *rules, *others])
     else:
         print_result(
-            plan_lines(observations, policy, identity) + bridges + [printable(guest.describe()) for guest in guests]
+            plan_lines(observations, policy, unused) + bridges + [printable(guest.describe()) for guest in guests]
         )
     pfs_settled = all(observed.plan.settled for observed in observations)
     settled = pfs_settled and not bridges and not any(guest.to_do for guest in guests)
@@ -108,14 +111,14 @@ def _short_id(hardware_id: str) -> str:
 # The text of `plan`
 
 
-def plan_lines(observations: list[Observed], policy: Policy, identity: HostIdentity) -> list[str]:
+def plan_lines(observations: list[Observed], policy: Policy, unused: list[UnusedRule]) -> list[str]:
     lines = [
         line
         for observed in observations
         if observed.pf and (observed.desired or observed.plan.steps)
         for line in _pf_lines(observed.pf, observed)
     ]
-    lines += [rule.describe("no PF here matches") for rule in _unused_rules(observations, policy, identity)]
+    lines += [rule.describe("no PF here matches") for rule in unused]
     return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
 
 
@@ -135,14 +138,21 @@ def _pf_lines(pf: Pf, observed: Observed) -> Iterator[str]:
         yield from (printable(f"  {title}: {line}") for line in lines)
 
 
-def _unused_rules(observations: list[Observed], policy: Policy, identity: HostIdentity) -> list[UnusedRule]:
-    """A rule for another host has nothing to match here."""
-    used = [(observed.desired.rule, observed.desired.shadowed_rules) for observed in observations if observed.desired]
-    known = [observed.pf for observed in observations if observed.pf]
-    free = [observed.pf for observed in observations if observed.pf and not observed.desired]
-    here = {rule.name: unmet_key(rule.match, known, free) for rule in rules_for(identity, policy)}
-    unused = unused_rules([rule.name for rule in policy.pf], used)
-    return [rule if rule.shadowed_by else replace(rule, unmet=here.get(rule.rule)) for rule in unused]
+def _unused_rules(
+    observations: list[Observed], policy: Policy, identity: HostIdentity, host: Host, root: Path
+) -> list[UnusedRule]:
+    pfs = [(observed.pf, observed.desired) for observed in observations if observed.pf]
+    unused = unused_rules(policy.pf, policy, identity, pfs)
+    if not unused:
+        return unused
+    off = [(card, why) for card in cards_without_sriov(host, HostFiles(root)) if (why := why_no_vfs(card))]
+    matched = {
+        rule.name: f"{card.pf.name} {why}"
+        for rule in policy.pf
+        for card, why in reversed(off)
+        if matches(rule.match, card.pf, identity)
+    }
+    return [rule if rule.shadowed_by else replace(rule, sriov_off=matched.get(rule.rule)) for rule in unused]
 
 
 def bridge_lines(items: Iterable[Planned | Deferred | str], observations: list[Observed]) -> list[str]:

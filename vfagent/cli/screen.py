@@ -38,7 +38,7 @@ def screen(status: Status, terminal: Terminal, remark: str | None = None) -> lis
     """Errors and running steps are above the tables. Lines that do not fit are left out at the end."""
     sections = (
         _head(status, terminal),
-        _section("policy", (remark,) if remark else (), terminal),
+        _section("policy", (*((remark,) if remark else ()), *status.policy.unused_rules), terminal),
         _section("errors", _errors(status), terminal),
         _section("now", _now(status), terminal),
         _pfs(status.pfs, terminal),

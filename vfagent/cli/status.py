@@ -9,13 +9,11 @@ from pathlib import Path
 
 from vfagent.cli.status_file import read_status, report_no_service, service_runs, status_path
 from vfagent.cli.text import (
-    UnusedRule,
     attempts,
     columns,
     describe_differing_settings,
     guest_lines,
     print_result,
-    unused_rules,
 )
 from vfagent.cli.watch import Source, watch
 from vfagent.exit_status import Exit
@@ -69,18 +67,12 @@ def status_lines(status: Status, remark: str | None = None) -> list[str]:
         *((f"  {remark}",) if remark else ()),
         *(f"  refused: {problem}" for problem in policy.problems),
         *(f"bridges: {problem}" for problem in status.bridges),
-        *(rule.describe("waits for a PF that it matches") for rule in _unused_rules(status)),
+        *policy.unused_rules,
     ]
     if not status.pfs:
         lines.append("no PCI function with SR-IOV found: waiting for one")
     lines = [printable(line) for line in lines] + [line for pf in status.pfs for line in _pf_lines(pf)]
     return lines + (["guests:", *(f"  {line}" for line in guest_lines(status.guests))] if status.guests else [])
-
-
-def _unused_rules(status: Status) -> list[UnusedRule]:
-    """None before the service is ready: a rule may match a PF that has not been observed yet."""
-    pfs = [(pf.rule, pf.shadowed_rules) for pf in status.pfs if pf.rule]
-    return unused_rules(status.policy.rules, pfs) if status.ready else []
 
 
 def _pf_lines(pf: PfStatus) -> Iterator[str]:

@@ -4,14 +4,11 @@
 import json
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Any
 
-from vfagent.frozen import frozen
 from vfagent.model.printable import printable
 from vfagent.model.status import MOST_ATTEMPTS, GuestStatus, PfStatus, Phase
 from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
 from vfagent.plan.steps import describe_settings
-from vfagent.policy.unmet import UnmetKey
 
 _KERNEL_DEFAULTS = VfSettings(
     mac="00:00:00:00:00:00",
@@ -57,42 +54,6 @@ def describe_differing_settings(settings: VfSettings | None) -> str:
         if getattr(_KERNEL_DEFAULTS, field.name) == getattr(settings, field.name)
     }
     return describe_settings(replace(settings, **same))
-
-
-@frozen(slots=True)
-class UnusedRule:
-    """A rule that applies to no PF here. `shadowed_by`: the earlier rules that apply to the PFs it matches."""
-
-    rule: str
-    shadowed_by: tuple[str, ...]
-    unmet: UnmetKey | None = None
-
-    @property
-    def missed(self) -> bool:
-        """Its PF seems to be here, by another name."""
-        return self.unmet is not None and self.unmet.nearly
-
-    def describe(self, otherwise: str) -> str:
-        shadowed = f"its PFs are taken by earlier rules: {', '.join(map(repr, self.shadowed_by))}"
-        unmatched = f"{otherwise}: {self.unmet.describe()}" if self.unmet else otherwise
-        return printable(f"rule {self.rule!r}: {shadowed if self.shadowed_by else unmatched}")
-
-    def encode(self) -> dict[str, Any]:
-        return {
-            "rule": self.rule,
-            "shadowed_by": list(self.shadowed_by),
-            "unmet": self.unmet.describe() if self.unmet else None,
-        }
-
-
-def unused_rules(rules: Iterable[str], pfs: list[tuple[str, tuple[str, ...]]]) -> list[UnusedRule]:
-    """`pfs`: the rule of each PF, and the rules that it shadows."""
-    used = {rule for rule, _ in pfs}
-    return [
-        UnusedRule(name, tuple(dict.fromkeys(rule for rule, shadowed in pfs if name in shadowed)))
-        for name in rules
-        if name not in used
-    ]
 
 
 def attempts(pf: PfStatus) -> str | None:

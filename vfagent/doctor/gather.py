@@ -136,6 +136,11 @@ def _nics_without_sriov(host: Host) -> list[PciAddress]:
     return [nic for nic in nics if not any(host.sysfs.exists(f"{DEVICES}/{nic}/{name}") for name in sriov)]
 
 
+def cards_without_sriov(host: Host, files: HostFiles) -> list[Card]:
+    """For `plan`, which asks them only where a rule applies to nothing."""
+    return [_card(host, address, files) for address in _nics_without_sriov(host)]
+
+
 def _card(host: Host, address: PciAddress, files: HostFiles) -> Card:
     offered, readable = sriov_capability(files, address)
     return Card(observe_function(host, address, 0), offered, readable)

@@ -100,6 +100,7 @@ class PolicyStatus:
     loaded_at: float
     problems: tuple[str, ...] = ()  # of the last reload, if it failed; then the policy before it is active
     rules: tuple[str, ...] = ()  # the names of the [[pf]] rules for this host
+    unused_rules: tuple[str, ...] = ()  # why each rule that applies to no PF does not; empty until the service is ready
     on_disk_active: bool | None = None  # whether the policy on disk is this one; None: not compared, or not readable
 
 

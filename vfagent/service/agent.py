@@ -31,6 +31,7 @@ from vfagent.service.kernel_events import KernelEvents
 from vfagent.service.policy_comparison import PolicyComparison
 from vfagent.service.preload import Preload
 from vfagent.service.status_cache import StatusCache
+from vfagent.service.unused_rules import UnusedRules
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
 from vfagent.store.policy_files import load
@@ -76,6 +77,7 @@ class Agent:
         self.kernel_events.links_changed = self.bridges.links_changed
         self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
         self.comparison = PolicyComparison(root, self._compared)
+        self.unused_rules = UnusedRules(self.identity)
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
         self._stop = asyncio.Event()
@@ -284,9 +286,12 @@ class Agent:
             self._status_timer = None
 
     def snapshot(self) -> Status:
-        pfs, guests = self._status_cache.of(self.scheduler.pfs.values()), self.guests.status()
-        bridges = self.bridges.report.problems
-        return snapshot(pfs, self.policy_status, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
+        states = self.scheduler.pfs.values()
+        pfs, guests, bridges = self._status_cache.of(states), self.guests.status(), self.bridges.report.problems
+        # Before it is ready, a rule may match a PF that has not been observed yet.
+        unused = self.unused_rules.texts(self.scheduler.policy, states) if self.is_ready else ()
+        policy = replace(self.policy_status, unused_rules=unused) if unused else self.policy_status
+        return snapshot(pfs, policy, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
 
     def _write_status(self) -> None:
         self._cancel_status_timer()

@@ -163,11 +163,38 @@ def test_plan_names_the_rule_that_shadows_a_later_one(command: Any, tree: Tree) 
     ]
 
 
+def card_without_sriov(tree: Tree, vendor: str, device: str) -> None:
+    facts = {"vendor": vendor, "device": device, "class": "0x020000"}
+    tree.add_device("0000:02:00.0", **facts)
+    tree.bind("0000:02:00.0", "ice")
+    tree.add_netdev("ens2", "0000:02:00.0")
+
+
+def test_plan_says_that_the_sriov_of_a_rules_card_is_off(command: Any, tree: Tree) -> None:
+    """Its firmware may have it off: then the kernel shows no sriov_totalvfs, and it is no PF."""
+    tree.policy(POLICY + ELSEWHERE)
+    card_without_sriov(tree, "0x15b3", "0x1017")
+    result = command("plan")
+    assert result.status == 3
+    why = "0000:02:00.0 (ens2) is a model with SR-IOV, but has no SR-IOV capability"
+    start = f"rule 'elsewhere': no PF here matches, but a card whose SR-IOV is off: {why}"
+    assert result.out.splitlines()[-1].startswith(start)
+    assert result.out.endswith("(see vfagent doctor)\n")
+
+
+def test_a_card_that_never_had_sriov_is_no_reason_to_exit_with_3(command: Any, tree: Tree) -> None:
+    tree.policy(POLICY + ELSEWHERE)
+    card_without_sriov(tree, "0x8086", "0x1533")
+    result = command("plan")
+    assert result.status == 0
+    assert result.out.splitlines()[-1] == "rule 'elsewhere': no PF here matches: driver = 'ice'"
+
+
 def test_plan_in_json_has_the_unused_rules(command: Any, tree: Tree) -> None:
     tree.policy(SHADOWED + ELSEWHERE)
     assert command("plan", "--json").json[1:] == [
-        {"rule": "one", "shadowed_by": ["all"], "unmet": None},
-        {"rule": "elsewhere", "shadowed_by": [], "unmet": "driver = 'ice'"},
+        {"rule": "one", "shadowed_by": ["all"], "unmet": None, "sriov_off": None},
+        {"rule": "elsewhere", "shadowed_by": [], "unmet": "driver = 'ice'", "sriov_off": None},
     ]
 
 

@@ -2,13 +2,14 @@
 """`status`: output and exit status."""
 
 import json
+import logging
 import time
 from typing import Any
 
 import pytest
 
 from tests.host.tree import Tree, put
-from tests.unit.cli.trees import PF, SHADOWED, observed
+from tests.unit.cli.trees import PF, POLICY, SHADOWED, observed
 from vfagent import __version__
 from vfagent.cli.screen import Terminal, screen
 from vfagent.cli.status import status_lines
@@ -16,7 +17,7 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.reconcile.pf_state import PfState
-from vfagent.reconcile.status import pf_status
+from vfagent.service.unused_rules import UnusedRules
 from vfagent.store.policy_files import load
 from vfagent.store.state import write_json
 
@@ -108,27 +109,46 @@ def test_status_without_a_policy_says_that_every_nic_is_left_as_it_is(command: A
     assert "no policy: every NIC is left as it is" in result.out.splitlines()
 
 
+def unused(tree: Tree) -> tuple[str, ...]:
+    """What the service says of the policy on disk and the PF of the tree."""
+    policy, pf = load(tree.root), observed(tree)
+    state = PfState(PF, pf=pf, desired=desired_pf(policy, pf, HostIdentity("host", "")), known=True)
+    return UnusedRules(HostIdentity("host", "")).texts(policy, [state])
+
+
 def test_status_names_a_rule_that_waits_for_its_hardware(command: Any, tree: Tree) -> None:
-    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0, rules=("all", "absent"))
-    pf = PfStatus(PF, "ens1", "igb", None, "all", Phase.CONVERGED, 2, 2, 8)
-    status = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=(pf,))
+    text = "rule 'absent': waits for a PF that it matches: driver = 'ice'"
+    tree.policy(POLICY + POLICY.replace("all", "absent").replace("igb", "ice"))
+    assert unused(tree) == (text,)
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0, rules=("all", "absent"), unused_rules=(text,))
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=())
     write_json(tree.root / "run/vfagent/status.json", encode(status))
     result = command("status")
     assert result.status == 0
-    assert [line for line in result.out.splitlines() if "rule '" in line] == [
-        "rule 'absent': waits for a PF that it matches"
-    ]
+    assert [line for line in result.out.splitlines() if "rule '" in line] == [text]
 
 
-def test_status_names_the_rule_that_shadows_a_later_one(command: Any, tree: Tree) -> None:
+def test_status_says_what_a_rule_may_have_meant(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    tree.policy(POLICY.replace('driver = "igb"', 'interface = "ens1x"'))
+    text = "rule 'all': waits for a PF that it matches: interface = 'ens1x' (did you mean 'ens1'?)"
+    assert unused(tree) == (text,)
+    assert caplog.record_tuples == [("vfagent.service.unused_rules", logging.WARNING, f"policy: {text}")]
+
+
+def test_a_rule_that_loses_its_pf_is_logged_once(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    tree.policy(POLICY)
+    policy, pf, identity = load(tree.root), observed(tree), HostIdentity("host", "")
+    rules, state = UnusedRules(identity), PfState(PF, pf=pf, desired=desired_pf(policy, pf, identity), known=True)
+    assert rules.texts(policy, [state]) == ()
+    for _ in range(3):
+        assert rules.texts(policy, []) == ("rule 'all': waits for a PF that it matches",)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_status_names_the_rule_that_shadows_a_later_one(tree: Tree) -> None:
     tree.policy(SHADOWED)
-    policy = load(tree.root)
-    desired = desired_pf(policy, observed(tree), HostIdentity("host", ""))
-    state = PfState(PF, pf=observed(tree), desired=desired, known=True)
-    of_policy = PolicyStatus(policy.files, "abc", 0.0, rules=tuple(rule.name for rule in policy.pf))
-    status = Status(1, __version__, 1, time.time(), ready=True, policy=of_policy, pfs=(pf_status(state),))
-    write_json(tree.root / "run/vfagent/status.json", encode(status))
-    assert "rule 'one': its PFs are taken by earlier rules: 'all'" in command("status").out.splitlines()
+    assert unused(tree) == ("rule 'one': its PFs are taken by earlier rules: 'all'",)
 
 
 def test_status_escapes_control_characters(command: Any, tree: Tree) -> None:

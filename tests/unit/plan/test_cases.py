@@ -19,6 +19,7 @@ from vfagent.plan.planner import Plan, plan_pf
 from vfagent.plan.vf import ParallelGroup, believed
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import Policy
+from vfagent.policy.unused import unused_rules
 from vfagent.reconcile.reports import Observed
 from vfagent.store.policy_files import load_files
 
@@ -38,8 +39,9 @@ def _planned(case: Path) -> str:
     policy = load_files([case / "policy.toml"])
     inventory = decode(Inventory, json.loads((case / "inventory.json").read_text()))
     observations = [_observed(policy, pf, _driver_state(case, pf)) for pf in inventory.pfs]
+    pfs = [(observed.pf, observed.desired) for observed in observations if observed.pf]
     lines = [
-        *plan_lines(observations, policy, IDENTITY),
+        *plan_lines(observations, policy, unused_rules(policy.pf, policy, IDENTITY, pfs)),
         *(line for observed in observations for line in _parallel(observed.plan)),
     ]
     return "\n".join(lines) + "\n"
