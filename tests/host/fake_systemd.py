@@ -28,7 +28,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
-FAULTS, BEGUN, VERSION, RUN_STATES = "bus-faults", "begun", "systemd-version", "run-states"
+FAULTS, BEGUN, RUN_STATES = "bus-faults", "begun", "run-states"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -231,9 +231,6 @@ class FakeSystemd:
         return "o", (f"/loaded/{unit.replace('.', '_2e')}",)
 
     def Get(self, path: str, interface: str, name: str) -> Any:  # noqa: N802
-        if name == "Version":
-            version = self.root / VERSION
-            return "v", (("s", version.read_text() if version.exists() else "252"),)
         if path.startswith("/loaded/"):
             return "v", (("s", LOADED.get(path, ABSENT)[name]),)
         name_of, unit = list(self.units.items())[int(path.rpartition("/")[2])]

@@ -5,6 +5,7 @@ import asyncio
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -270,7 +271,7 @@ def test_machined_gets_the_uuid_that_qemu_has(kernel: FakeKernel, run: Run, monk
         await agent.until(lambda: calls(log, "RegisterMachine"))
 
     run(story)
-    [[_, words, _]] = started_by(kernel)["ExecStart"]
+    words = shlex.split(Path(dict(started_by(kernel)["LoadCredential"])["command"]).read_text())
     [registered] = [body[1].encode("latin-1") for body in calls(log, "RegisterMachine")]
     assert registered == uuid.UUID(words[words.index("-uuid") + 1]).bytes
 
@@ -452,9 +453,7 @@ def test_a_guest_waits_for_its_rom_until_it_is_built(kernel: FakeKernel, run: Ru
     [rom] = [body for body in started if "iPXE ROM" in str(body)]
     guest = dict(started[-1][2])
     assert dict(rom[2])["PrivateNetwork"] == ["b", True]
-    [[name, path]] = guest["LoadCredential"][1]
-    assert name == "vf.rom"
-    assert Path(path).read_bytes().startswith(b"\x55\xaa")
+    assert Path(dict(guest["LoadCredential"][1])["vf.rom"]).read_bytes().startswith(b"\x55\xaa")
 
 
 def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, run: Run) -> None:
@@ -477,6 +476,7 @@ def test_a_chap_secret_is_in_no_message_and_no_property(kernel: FakeKernel, run:
     assert "sesame" not in (kernel.tree.root / "calls").read_text()
     loaded = dict(dict(calls(kernel.tree.root / "calls", "StartTransientUnit")[-1][2])["LoadCredential"][1])
     path = loaded["chap-secret"]
+    assert " guest=x " in Path(loaded["command"]).read_text()
     assert Path(path).read_text() == "opensesame"
     assert Path(path).stat().st_mode & 0o077 == 0
 

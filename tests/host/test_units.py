@@ -18,7 +18,7 @@ from jeepney import DBusAddress, HeaderFields, new_signal
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
-from tests.host.fake_systemd import NAME, VERSION, fake_systemd, private_bus
+from tests.host.fake_systemd import NAME, fake_systemd, private_bus
 from vfagent.model.guest_unit import FoundUnit, Property, UnitSpec
 from vfagent.model.pci import PciAddress
 from vfagent.systemd.units import BusError, Systemd, device_unit, escape_path
@@ -52,27 +52,6 @@ def test_start_sends_the_properties_and_waits_for_its_own_job(place: tuple[str, 
     assert (unit, mode, aux) == ("vfagent-guest-x.service", "fail", [])
     assert dict(properties)["ExecStart"] == ["a(sasb)", [["/bin/true", ["/bin/true", "-x"], False]]]
     assert dict(properties)["SetCredential"] == ["a(say)", [["boot.ipxe", "#!ipxe\n"]]]
-
-
-@pytest.mark.parametrize(
-    ("version", "name", "command"),
-    [
-        ("252.39-1~deb12u1", "ExecStart", ["/bin/true", ["/bin/true", "a$$b"], False]),
-        ("257.9-1~deb13u1", "ExecStartEx", ["/bin/true", ["/bin/true", "a$b"], ["no-env-expand"]]),
-    ],
-)
-def test_a_dollar_in_a_command_survives_a_daemon_reload(
-    place: tuple[str, Path], version: str, name: str, command: list[Any]
-) -> None:
-    address, log = place
-    log.with_name(VERSION).write_text(version)
-    unit = spec("x")
-    command_property = Property("ExecStart", "a(sasb)", [("/bin/true", ["/bin/true", "a$$b"], False)])
-    properties = tuple(command_property if item.name == "ExecStart" else item for item in unit.properties)
-    with Systemd(address) as systemd:
-        systemd.start(UnitSpec(unit.unit, properties), 5)
-    [(_, _, sent, _)] = calls(log, "StartTransientUnit")
-    assert {key: value[1] for key, value in sent if key.startswith("ExecStart")} == {name: [command]}
 
 
 def test_one_connection_serves_several_jobs(place: tuple[str, Path]) -> None:

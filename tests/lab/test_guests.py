@@ -62,6 +62,21 @@ EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=E
 ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
     "[guest.ipxe]", '[guest.ipxe]\nloader = "rom"'
 )
+# What systemd would expand, split or escape. iPXE takes the words for a script that fails.
+CMDLINE = """; $HOME ${PATH} $$ %i %% \\x41 \\ "a  b" 'c' `d` #"""
+ODD = f"""
+[[guest]]
+name = "odd"
+vfs = ["storage:1"]
+memory = "64M"
+
+[guest.kernel]
+image = "/usr/lib/ipxe/ipxe.lkrn"
+cmdline = {json.dumps(CMDLINE)}
+
+[guest.unit]
+TimeoutStopSec = "3s"
+"""
 # Its iPXE finds nothing to boot and retries, which is enough of a guest for these tests.
 LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
     name="late", vfs="late", firmware="bios", host=20, iqn="iqn.2016-01.com.example:none"
@@ -236,8 +251,29 @@ def test_a_guest_that_ignores_acpi_is_stopped_in_time_and_stays_stopped(vm: VM) 
     wait_printed(vm, "cirros", MARK, since=since)
 
 
-def command_of(vm: VM, name: str) -> str:
-    return vm.run(f"tr '\\0' '\\n' </proc/{guest_facts.guest(vm, name)['pid']}/cmdline").stdout
+def command_of(vm: VM, name: str) -> bytes:
+    path = f"/proc/{guest_facts.guest(vm, name)['pid']}/cmdline"
+    vm.wait_for(f"grep -q ^/usr/bin/qemu {path}", 20)  # the shell has become QEMU
+    return vm.get(path)
+
+
+def test_a_daemon_reload_changes_no_command_line(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", (POLICY + ODD).encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: guest_facts.phase(vm, "odd") == "running", 60)
+    first, command = guest_facts.guest(vm, "odd")["pid"], command_of(vm, "odd")
+    assert CMDLINE.encode() in command.split(b"\0")
+    sandbox = "^(Restrict|Protect|Private|Device|SystemCall|Capability|Load)"
+    settings = f"systemctl show vfagent-guest-odd.service | grep -E '{sandbox}' | sort"
+    before = vm.run(settings).stdout
+    vm.run("systemctl daemon-reload")
+    assert vm.run(settings).stdout == before
+    vm.run("systemctl kill --signal=SEGV vfagent-guest-odd.service")
+    vm.wait_for(lambda: guest_facts.guest(vm, "odd")["pid"] not in (first, None), 60)
+    assert command_of(vm, "odd") == command
+    vm.run("vfagent guest stop odd", timeout=60)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
 
 
 @pytest.mark.long
@@ -247,7 +283,7 @@ def test_a_guest_boots_under_uefi(vm: VM) -> None:
     wait_printed(vm, "efi", EFI_MARK, timeout=240)
     assert guest_facts.guest(vm, "efi")["loader"] == "iPXE image"
     first, command = guest_facts.guest(vm, "efi")["pid"], command_of(vm, "efi")
-    assert "$" in command
+    assert b"$" in command
     vm.run("systemctl daemon-reload; systemctl kill --signal=SEGV vfagent-guest-efi.service")
     vm.wait_for(lambda: guest_facts.guest(vm, "efi")["pid"] not in (first, None), 60)
     assert command_of(vm, "efi") == command

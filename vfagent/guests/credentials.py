@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vfagent.errors import VfagentError
-from vfagent.guests.spec.boot import Boot, Loader
-from vfagent.guests.spec.qemu import CHAP, SCRIPT
+from vfagent.guests.spec.boot import Loader
+from vfagent.guests.spec.qemu import CHAP, COMMAND, SCRIPT, Guest, command
 from vfagent.guests.spec.vnc import LONGEST_PASSWORD, VNC_PASSWORD
-from vfagent.policy.types import GuestRule
 from vfagent.store.trusted_files import read_trusted, refusal
 
 _FOLDER = "run/vfagent/credentials"
@@ -21,13 +20,13 @@ _LONGEST_SECRET = 255
 LONGEST_SCRIPT = 64 << 10
 
 
-def store_credentials(root: Path, rule: GuestRule, boot: Boot) -> Mapping[str, str]:
+def store_credentials(root: Path, guest: Guest) -> Mapping[str, str]:
     """The paths of the copies by the credential's name. They are kept: systemd reads them at each restart of the guest.
 
     Raises VfagentError.
     """
-    contents = dict(_contents(root, rule, boot))
-    folder = root / _FOLDER / rule.name
+    contents = dict(_contents(root, guest))
+    folder = root / _FOLDER / guest.rule.name
     try:
         _remove(folder, set(os.listdir(folder) if folder.exists() else ()) - contents.keys())
         return {name: _copy(folder, name, data) for name, data in contents.items()}
@@ -35,7 +34,9 @@ def store_credentials(root: Path, rule: GuestRule, boot: Boot) -> Mapping[str, s
         raise VfagentError(f"cannot store its credentials: {error.filename}: {error.strerror}") from error
 
 
-def _contents(root: Path, rule: GuestRule, boot: Boot) -> Iterator[tuple[str, bytes]]:
+def _contents(root: Path, guest: Guest) -> Iterator[tuple[str, bytes]]:
+    rule, boot = guest.rule, guest.boot
+    yield COMMAND, command(guest)
     if rule.chap:
         yield CHAP, _secret(root, rule.chap.secret, "the CHAP secret", _LONGEST_SECRET)
     if rule.vnc_password:

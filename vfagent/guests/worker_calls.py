@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,9 +96,9 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     for vf in order.vfs:
         _check_free(vf, host)
     uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
-    credentials = tuple(store_credentials(order.root, order.rule, order.boot).items())
-    beside_udev = _opened_before_udev(order, host)
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, credentials, beside_udev)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom)
+    credentials = tuple(store_credentials(order.root, guest).items())
+    guest = replace(guest, credentials=credentials, beside_udev=_opened_before_udev(order, host))
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)

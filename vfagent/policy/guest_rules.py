@@ -75,7 +75,7 @@ class KernelRule:
 class DiskRule:
     """[[guest.disk]]: a file or block device of the host."""
 
-    path: str = field(metadata=key(strings.PATH, "A file or block device."))
+    path: str = field(metadata=key(strings.PLAIN_PATH, "A file or block device."))
     format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "The image format."))
     readonly: bool = field(default=False, metadata=key(Boolean(), "Whether the guest has read-only access."))
 

@@ -48,6 +48,12 @@ def _explain_path(text: str) -> str:
     return '".." leaves the folder' if ".." in text.split("/") else ""
 
 
+def _explain_plain_path(text: str) -> str:
+    odd = sorted(set(re.sub(r"[a-zA-Z0-9/._+:@=-]|\{index\}", "", text)))
+    reason = f"systemd may misread {' '.join(map(repr, odd))}: use a symbolic link without" if odd else ""
+    return _explain_path(text) or reason
+
+
 def _explain_mac(text: str) -> str:
     if re.fullmatch("(?:00:){5}00", text):
         return "all zero"
@@ -177,6 +183,14 @@ PATH = String(
     'an absolute path without "..", commas or control characters',
     1023,
     explain=_explain_path,
+)
+# For what becomes a property of a guest's unit. systemd writes it to the unit's file and reads that after a
+# daemon-reload: 252 gets quotes, `%` and `\` back as something else.
+PLAIN_PATH = String(
+    rf"{_NO_PARENT}/(?:[a-zA-Z0-9/._+:@=-]|\{{index\}}){{1,1022}}",
+    'an absolute path without "..", of ASCII letters, digits, /, ., _, -, +, :, @ and =',
+    1023,
+    explain=_explain_plain_path,
 )
 # Only root can write there, so a policy cannot pass an arbitrary file of the host to a guest.
 ROM_FOLDERS = ("/etc/vfagent/", "/opt/", "/srv/", "/usr/", "/var/lib/vfagent/")

@@ -6,7 +6,6 @@ guests need some sixty workers, and the import takes 20 ms.
 """
 
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -21,7 +20,6 @@ from vfagent.model.guest_unit import (
     UNIT_PREFIX,
     UNIT_SUFFIX,
     FoundUnit,
-    Property,
     UnitSpec,
     guest_of_unit,
 )
@@ -36,7 +34,6 @@ UNITS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/
 _REPLY_S = 25.0
 _NO_OWNER = "org.freedesktop.DBus.Error.NameHasNoOwner"
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
-_WRITES_EX = 257
 _UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 
 
@@ -102,7 +99,7 @@ class Systemd:
 
     def start(self, spec: UnitSpec, timeout_s: float) -> str:
         """Start the unit and wait for its job. Returns the job's result, `done` when it runs. Raises BusError."""
-        properties = [(item.name, (item.signature, item.value)) for item in map(self._unexpanded, spec.properties)]
+        properties = [(item.name, (item.signature, item.value)) for item in spec.properties]
         body: tuple[Any, ...] = (spec.unit, "fail", properties, [])
         try:
             return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
@@ -113,24 +110,6 @@ class Systemd:
         # to 50 ms of a boot.
         self.reset_failed(spec.unit)
         return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
-
-    def _unexpanded(self, item: Property) -> Property:
-        """ExecStart= as it has to be sent so that a daemon-reload, which reads the unit's file, does not change it.
-
-        systemd from 257 on (the lab) escapes an escaped `$` once more in the file, unless the command has the flag
-        no-env-expand. The flag needs ExecStartEx=, which 252 writes to the file under that name, but does not read.
-        """
-        commands: Any = item.value if item.name == "ExecStart" else ()
-        if not any("$" in word for _, words, _ in commands for word in words):
-            return item
-        version = re.match(r"\d+", str(self._property(_SYSTEMD[0], "Manager", "Version")))
-        if not version or int(version[0]) < _WRITES_EX:
-            return item
-        extended = [
-            (path, [word.replace("$$", "$") for word in words], ["no-env-expand", *(["ignore-failure"] * may_fail)])
-            for path, words, may_fail in commands
-        ]
-        return Property("ExecStartEx", "a(sasas)", extended)
 
     def stop(self, unit: str, timeout_s: float) -> str:
         """Stop the unit and wait for its job. A unit that does not exist is stopped."""

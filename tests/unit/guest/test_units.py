@@ -2,6 +2,7 @@
 """A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts."""
 
 import json
+import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import boot_of
 from vfagent.guests.spec.kvm_probe import kvm_probe
 from vfagent.guests.spec.placement import place
-from vfagent.guests.spec.qemu import Guest, argv, guest_uuid
+from vfagent.guests.spec.qemu import QEMU, Guest, argv, command, guest_uuid
 from vfagent.guests.spec.rom import RomWish, build_unit
 from vfagent.guests.spec.unit import rule_digest, unit_of
 from vfagent.guests.spec.unit_values import translated
@@ -23,7 +24,7 @@ from vfagent.store.policy_files import load_files
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
 UUID = "4a8f9ab1-0000-5000-8000-000000000000"
-HOSTILE = 'x"},"y":$HOME ${PATH} %i'
+HOSTILE = 'x"},"y":$HOME ${PATH} %i ; \\ `id`'
 
 
 def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> list[Guest]:
@@ -48,9 +49,7 @@ def as_text(guest: Guest) -> str:
     for word in argv(guest):
         lines.append(f"  {word}" if not word.startswith("-") else word)
     lines.append("")
-    lines += [
-        f"{item.name} ({item.signature}) {item.value!r}" for item in unit(guest).properties if item.name != "ExecStart"
-    ]
+    lines += [f"{item.name} ({item.signature}) {item.value!r}" for item in unit(guest).properties]
     return "\n".join(lines) + "\n"
 
 
@@ -90,18 +89,30 @@ def test_no_unit_lets_its_output_set_a_level_or_reach_a_bus(tmp_path: Path) -> N
 
 
 def test_a_disk_path_cannot_add_qemu_options(tmp_path: Path) -> None:
-    path = "/" + HOSTILE.replace(",", "")
-    guest = hostile(tmp_path, f"[[guest.disk]]\npath = '{path}'\n")
-    words = argv(guest)
+    guest = hostile(tmp_path, "[[guest.disk]]\npath = '/x'\n")
+    path = "/" + HOSTILE  # which the policy refuses
+    words = argv(replace(guest, rule=replace(guest.rule, disk=(replace(guest.rule.disk[0], path=path),))))
     disk = json.loads(words[words.index("-blockdev") + 1])
     assert disk["file"]["filename"] == path
 
 
-def test_systemd_expands_nothing_in_a_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [HOSTILE, "", "it's", "\N{SNOWMAN} \\n", "; ${x} $$y $z"])
+def test_a_command_line_reaches_qemu_byte_for_byte(tmp_path: Path, text: str) -> None:
+    guest = hostile(tmp_path, "[guest.kernel]\nimage = '/k'\ncmdline = 'x'\n")
+    guest = replace(guest, boot=replace(guest.boot, cmdline=f"{text}\n{text}"))
+    script, qemu = tmp_path / "command", tmp_path / "qemu"
+    qemu.write_text('#!/bin/sh\nprintf "%s\\0" "$0" "$@"\n')
+    qemu.chmod(0o755)
+    script.write_bytes(command(guest).replace(QEMU.encode(), bytes(qemu)))
+    printed = subprocess.run(["/bin/sh", script], capture_output=True, check=True).stdout
+    assert printed.split(b"\0")[1:-1] == [word.encode() for word in argv(guest)[1:]]
+
+
+def test_a_unit_has_nothing_of_a_command_line_for_systemd_to_change(tmp_path: Path) -> None:
     guest = hostile(tmp_path, f"[guest.kernel]\nimage = '/k'\ncmdline = '{HOSTILE}'\n")
-    [(program, words, ignored)] = value(unit(guest), "ExecStart")
-    assert (program, ignored) == (argv(guest)[0], False)
-    assert words[words.index("-append") + 1] == HOSTILE.replace("$", "$$")
+    path = "/run/credentials/vfagent-guest-x.service/command"
+    assert value(unit(guest), "ExecStart") == [("/bin/sh", ["/bin/sh", path], False)]
+    assert HOSTILE not in repr(unit(guest))
 
 
 def test_a_guest_may_open_its_own_vfio_group_and_has_no_network(tmp_path: Path) -> None:
@@ -240,3 +251,8 @@ def test_keys_that_a_later_version_adds_keep_the_digest(tmp_path: Path) -> None:
 )
 def test_properties_have_the_types_of_systemds_bus_interface(name: str, text: str | int, expected: Property) -> None:
     assert list(translated(((name, text),))) == [expected]
+
+
+def test_no_namespaces_is_not_sent_as_nothing(tmp_path: Path) -> None:
+    """systemd writes 0 to the unit's file as `RestrictNamespaces=`, and reads that as no restriction."""
+    assert value(unit(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n')), "RestrictNamespaces") != 0

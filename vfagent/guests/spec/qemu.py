@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest as QEMU's command line. Pure.
 
-Devices and disks are JSON objects, so that no value can end an option and begin another.
+Devices and disks are JSON objects, so that no value can end an option and begin another. The command line reaches the
+unit as a file, so that systemd neither expands nor escapes anything in it.
 """
 
 import json
+import shlex
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +19,8 @@ from vfagent.policy.types import GuestRule
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 UEFI = "/usr/share/ovmf/OVMF.fd"
-SCRIPT, ROM, CHAP = "boot.ipxe", "vf.rom", "chap-secret"
+COMMAND, SCRIPT, ROM, CHAP = "command", "boot.ipxe", "vf.rom", "chap-secret"
+SHELL = "/bin/sh"
 _FW_CFG = "opt/org.vfagent/"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -73,6 +76,11 @@ def argv(guest: Guest) -> list[str]:
         *_chap(guest),
         *_slots(guest),
     ]
+
+
+def command(guest: Guest) -> bytes:
+    """For the shell, which QEMU replaces: the unit's main process is QEMU."""
+    return f"exec {shlex.join(argv(guest))}\n".encode()
 
 
 def _board(guest: Guest) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from vfagent.guests.spec.boot import Loader
-from vfagent.guests.spec.qemu import ROM, Guest, argv
+from vfagent.guests.spec.qemu import COMMAND, ROM, SHELL, Guest
 from vfagent.guests.spec.unit_values import seconds, translated
 from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
 from vfagent.guests.spec.vnc import needs_network
@@ -21,6 +21,7 @@ _CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
 _STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a package upgrade keeps it for guests that run
 _ASK_HELPER = "/usr/libexec/vfagent/ask-guest"
 _ALL = (1 << 64) - 1
+_CLONE_NEWUTS = 0x04000000  # linux/sched.h
 _PLACEMENT = {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}
 
 
@@ -64,11 +65,13 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     helper = [_STOP_HELPER, guest.qmp, str(wait_s)]
     yield Property("Type", "s", "exec")
     yield Property("Slice", "s", "machine.slice")
-    yield Property("ExecStart", "a(sasb)", [_command(argv(guest))])
+    # Not QEMU's own words: a daemon-reload reads the unit's file, where systemd 252 writes `;` and `${x}`, and 257 `$`,
+    # as something else than it reads. The next start, after a crash, would then be another command.
+    yield Property("ExecStart", "a(sasb)", [(SHELL, [SHELL, guest.credential(COMMAND)], False)])
     # It may fail, as the package may have been removed meanwhile. Then systemd's SIGTERM ends QEMU.
-    yield Property("ExecStop", "a(sasb)", [_command(helper, may_fail=True)])
+    yield Property("ExecStop", "a(sasb)", [(_STOP_HELPER, helper, True)])
     # A reload changes nothing: it asks QEMU for its state. The exit status is the answer, so none of them fails.
-    yield Property("ExecReload", "a(sasb)", [_command([_ASK_HELPER, guest.qmp], may_fail=True)])
+    yield Property("ExecReload", "a(sasb)", [(_ASK_HELPER, [_ASK_HELPER, guest.qmp], True)])
     yield Property("KillMode", "s", "mixed")
     yield Property("TimeoutStopUSec", "t", int(STOP_S * 1e6))
     # The unit is bound to its VFs, not to the service. Nor is it ordered after the service, which is ready only when
@@ -107,11 +110,6 @@ def _beside_udev(vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield Property("StopPropagatedFrom", "as", targets)
 
 
-def _command(words: list[str], *, may_fail: bool = False) -> tuple[str, list[str], bool]:
-    """With `$` escaped: systemd expands variables in commands."""
-    return words[0], [word.replace("$", "$$") for word in words], may_fail
-
-
 def _devices(guest: Guest) -> Iterator[Property]:
     groups = [f"/dev/vfio/{vf.iommu_group}" for vf in guest.vfs if vf.iommu_group is not None]
     allowed = [(path, "rw") for path in dict.fromkeys(("/dev/vfio/vfio", *groups))]
@@ -136,7 +134,9 @@ def _sandbox(guest: Guest) -> Iterator[Property]:
         yield Property(f"Protect{name}", "b", value=True)
     for name in ("LockPersonality", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID"):
         yield Property(name, "b", value=True)
-    yield Property("RestrictNamespaces", "t", 0)
+    # Not 0, none at all: systemd writes that to the unit's file as nothing, which is read as no restriction. To make a
+    # UTS namespace takes CAP_SYS_ADMIN.
+    yield Property("RestrictNamespaces", "t", _CLONE_NEWUTS)
     yield Property("SystemCallArchitectures", "as", ["native"])
     network = needs_network(guest.rule)
     yield Property("PrivateNetwork", "b", value=not network)
