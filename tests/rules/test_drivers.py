@@ -9,6 +9,7 @@ import pytest
 from tests.rules.project import ROOT, none_of
 from vfagent.errors import ENOTSUPP
 from vfagent.model.pci import PciAddress
+from vfagent.model.vf_parameters import MADE_AT_LOAD
 from vfagent.plan.quirks import QUIRKS
 from vfagent.plan.steps import SetNumvfs
 from vfagent.reconcile.kernel_errors import explain
@@ -22,6 +23,12 @@ ERRNOS = sorted(set(re.findall(r"\bE[A-Z]{3,}\b", TEXT)))
 def test_each_driver_with_a_quirk_is_in_the_table() -> None:
     assert len(DRIVERS) > 60
     none_of([driver for driver in sorted(QUIRKS) if driver not in DRIVERS])
+
+
+def test_each_driver_whose_vfs_no_write_makes_is_in_that_table() -> None:
+    made = TEXT.partition("## VFs that no write makes\n")[2]
+    named = set(re.findall(r"^\| `([^`]+)`", made, re.MULTILINE))
+    assert named == set(MADE_AT_LOAD)
 
 
 def test_each_number_of_vfs_that_a_driver_is_limited_to_is_in_its_row() -> None:

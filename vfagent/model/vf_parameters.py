@@ -7,6 +7,7 @@ from vfagent.frozen import frozen
 @frozen
 class MadeAtLoad:
     """The driver has no sriov_configure(): sriov_numvfs answers ENOENT, and VFs are made when it takes the card.
+    efx_siena_sriov_configure() answers 0, and makes none.
 
     `parameter` of its `module` is their number; without one `source` says whose they are.
     """
@@ -22,6 +23,7 @@ class MadeAtLoad:
 
 MADE_AT_LOAD = {
     "mlx4_core": MadeAtLoad("mlx4_core", "num_vfs"),  # __mlx4_init_one()
+    "sfc_siena": MadeAtLoad("sfc-siena", "max_vfs"),  # efx_siena_sriov_probe()
     "lpfc": MadeAtLoad("lpfc", "lpfc_sriov_nr_virtfn"),  # lpfc_sli_probe_sriov_nr_virtfn()
     "thunder-cpt": MadeAtLoad("cptpf", "num_vfs"),  # cpt_sriov_init()
     "enic": MadeAtLoad("enic", source="its service profile in UCS gives it"),  # enic_probe(): TotalVFs

@@ -90,7 +90,8 @@ def _wrong_count(step: SetNumvfs, before: int, made: int) -> NoReturn:
     cuts the count to the rings it has. adf_sriov_configure makes all VFs of its card, whatever it is asked for."""
     if made == before or not step.count:
         text = f"{step.pf}: cannot {step.describe()}: the driver reported success, but there are {made}"
-        raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: the port is down, or in a reset")
+        hint = "the port is down, or in a reset; be2net, hns3 and LiquidIO do not pass an error on"
+        raise StepError(text, hint=f"journalctl -k -g {step.pf} may say why: {hint}")
     fewer, more = (
         "its firmware or configuration allows no more; ask for what it gives",
         "it makes no fewer; ask for them",

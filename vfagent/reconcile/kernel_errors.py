@@ -40,7 +40,13 @@ Advice = tuple[str, str | None, bool]
 _DOCTOR = "vfagent doctor shows whether the IOMMU, the group or the module blocks it"
 
 _NUMVFS: dict[int, Advice] = {
-    errno.EBUSY: (": VFs exist already, created meanwhile by another program", None, True),
+    # sriov_numvfs_store; ice_check_sriov_allowed, ionic_sriov_configure, virtio_pci_sriov_configure; adf_dev_in_use
+    errno.EBUSY: (
+        ": VFs exist already, created meanwhile by another program, or the driver is busy",
+        "journalctl -k says which: a reset (ice, ionic, qlcnic), a device that has not started (virtio), "
+        "an accelerator that somebody uses (QAT, hisi_zip)",
+        True,
+    ),
     errno.ERANGE: (": more than the card's totalvfs", "raise the number of VFs in the card's firmware", False),
     errno.ENOENT: (
         ": the PF has no driver, or one that makes no VFs by sriov_numvfs (it has no sriov_configure)",
