@@ -267,7 +267,7 @@ def test_a_new_resync_interval_is_active_after_the_reload(files: FakeKernel, mon
     async def scenario() -> None:
         async with running_agent(files) as agent:
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
-            monkeypatch.setattr("vfagent.service.agent.load", lambda root: often)
+            monkeypatch.setattr("vfagent.store.policy_in_worker.load", lambda root: often)
             monkeypatch.setattr(agent.kernel_events, "reconcile_all", lambda: calls.append("all"))
             await agent.reload()
             while len(calls) < 4:
@@ -408,8 +408,8 @@ def test_a_policy_that_takes_too_long_is_refused_and_stops_nothing(
     async def scenario() -> None:
         async with running_agent(files) as agent:
             active = agent.scheduler.policy
-            monkeypatch.setattr("vfagent.service.agent.load", hang)
-            monkeypatch.setattr("vfagent.service.agent._LOAD_S", 0.5)
+            monkeypatch.setattr("vfagent.store.policy_in_worker.load", hang)
+            monkeypatch.setattr("vfagent.store.policy_in_worker.LOAD_S", 0.5)
             began, turns = time.monotonic(), 0
             reloading = asyncio.create_task(agent.reload())
             while not reloading.done():

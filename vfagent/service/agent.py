@@ -8,10 +8,11 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vfagent import __version__
-from vfagent.errors import PolicyError
+from vfagent.errors import PolicyError, PolicyUnreadError
 from vfagent.guests.lifecycle import Guests
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
@@ -20,6 +21,7 @@ from vfagent.metrics.worker_calls import UnansweredError, worker_call
 from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
+from vfagent.process.reap import reap
 from vfagent.process.signals import signals
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
@@ -32,10 +34,10 @@ from vfagent.service.policy_comparison import PolicyComparison
 from vfagent.service.preload import Preload
 from vfagent.service.status_cache import StatusCache
 from vfagent.service.unused_rules import UnusedRules
+from vfagent.store import policy_in_worker
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
-from vfagent.store.policy_files import load
-from vfagent.store.policy_trust import Untrusted, untrusted_files
+from vfagent.store.policy_trust import untrusted_files
 from vfagent.store.state import State, write_text
 from vfagent.systemd.journal import Notifier
 from vfagent.systemd.log import for_pf, for_policy
@@ -46,16 +48,7 @@ log = logging.getLogger(__name__)
 START_LIMIT_S = 300.0  # then READY=1 is sent, and the status reports what is not finished
 _STATUS_DELAY_S = 0.3  # a burst of steps is one write
 _EXTENSION_S = 60.0
-_LOAD_S = 10.0
-
-
-def _read_policy(root: Path) -> tuple[Policy, tuple[Untrusted, ...]] | PolicyError:
-    """The policy, and who else could write its files."""
-    try:
-        policy = load(root)
-    except PolicyError as error:
-        return error
-    return policy, tuple(untrusted_files(policy, root))
+_OWNERS_S = 10.0
 
 
 class Agent:
@@ -66,6 +59,7 @@ class Agent:
         self.state = State(root)
         self.notifier = Notifier()
         self.policy_status = PolicyStatus((), "", time.time())
+        self._policy_unread = False  # a file could not be read: it may be valid, and readable later
         self.identity = read_identity(root)
         self.scheduler = Scheduler(host, self.state, self.identity, self._first_policy(), self._changed)
         self.kernel_events = KernelEvents(host, self.scheduler)
@@ -94,43 +88,40 @@ class Agent:
         self._resync_s = 0.0  # the interval of the resync timer
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
+        self._checking_owners: asyncio.Task[None] | None = None
         self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, lambda: (self._lock,))
 
     def _first_policy(self) -> Policy:
         """At start there is no active policy: with an invalid one nothing is managed until it is fixed."""
+        if self._preload:
+            answer = self._preload.policy
+        else:
+            answer, _ = policy_in_worker.read_in_worker(self.root)
         try:
-            return self._load(self._preload.policy if self._preload else None)
+            return self._judged(answer)
         except PolicyError:
             return Policy()
 
-    def _load(self, loaded: Policy | None = None) -> Policy:
-        try:
-            policy = loaded or load(self.root)
-        except PolicyError as error:
-            self._refused(error)
-            raise
-        return self._accepted(policy, tuple(untrusted_files(policy, self.root)))
-
     async def _load_in_worker(self) -> Policy:
-        """In the event loop, a megabyte of rules would take its time, and a folder that hangs would stop it."""
-        root = self.root
+        root, keep = self.root, self.scheduler.workers.keep_from_workers()
+        answer: Policy | PolicyError
         try:
-            keep = self.scheduler.workers.keep_from_workers()
-            answer = await worker_call(lambda: _read_policy(root), close=keep, deadline_s=_LOAD_S)
-            if isinstance(answer, PolicyError):
-                raise answer
-        except PolicyError as error:
-            self._refused(error)
-            raise
-        except UnansweredError as error:
-            refused = PolicyError((f"cannot be read within {_LOAD_S:g} s",))
-            self._refused(refused)
-            raise refused from error
+            load = partial(policy_in_worker.read, root)
+            answer = await worker_call(load, close=keep, deadline_s=policy_in_worker.LOAD_S)
+        except UnansweredError:
+            answer = policy_in_worker.unanswered()
         except OSError as error:
-            refused = PolicyError((f"cannot start a worker that reads it: {error.strerror}",))
-            self._refused(refused)
-            raise refused from error
-        return self._accepted(*answer)
+            answer = policy_in_worker.no_worker(error)
+        return self._judged(answer)
+
+    def _judged(self, answer: Policy | PolicyError) -> Policy:
+        self._policy_unread = isinstance(answer, PolicyUnreadError)
+        if isinstance(answer, PolicyError):
+            self._refused(answer)
+            raise answer
+        rules = tuple(rule.name for rule in rules_for(self.identity, answer))
+        self.policy_status = PolicyStatus(answer.files, answer.digest, time.time(), rules=rules, on_disk_active=True)
+        return answer
 
     def _refused(self, error: PolicyError) -> None:
         for problem in error.problems:
@@ -139,12 +130,19 @@ class Agent:
         for_policy(log, Message.POLICY_REFUSED).error(text, len(error.problems))
         self.policy_status = replace(self.policy_status, problems=error.problems)
 
-    def _accepted(self, policy: Policy, untrusted: tuple[Untrusted, ...]) -> Policy:
-        for file in untrusted:
-            log.warning("policy: %s", file)
-        rules = tuple(rule.name for rule in rules_for(self.identity, policy))
-        self.policy_status = PolicyStatus(policy.files, policy.digest, time.time(), rules=rules, on_disk_active=True)
-        return policy
+    def _check_owners_soon(self) -> None:
+        """Who else can write the files of the policy. A file on a server that does not answer delays nothing."""
+        self._checking_owners = asyncio.create_task(self._check_owners(self.scheduler.policy))
+
+    async def _check_owners(self, policy: Policy) -> None:
+        root, keep = self.root, self.scheduler.workers.keep_from_workers()
+        try:
+            find = partial(untrusted_files, policy, root)
+            for file in await worker_call(find, close=keep, deadline_s=_OWNERS_S):
+                log.warning("policy: %s", file)
+        except (UnansweredError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else f"no answer within {_OWNERS_S:g} s"
+            log.warning("policy: cannot check who else can write its files: %s", why)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises VfagentError if another agent is running."""
@@ -159,6 +157,8 @@ class Agent:
         self.kernel_events.reconcile_all(now=True)
         if self._preload:
             self.scheduler.adopt(self._preload.workers)
+            if self._preload.hanging:
+                reap(self._preload.hanging)
             self._preload = None  # a reload replaces its policy, which need not stay in memory
         self.bridges.set_policy(self.scheduler.policy)
         await self.control.start()
@@ -189,7 +189,9 @@ class Agent:
         self._listening = asyncio.create_task(self.control.start())
         self.metrics.configure(self.scheduler.policy.agent)
         self.guests.pauses.ask()
-        if self.is_ready:  # before that, it was read just now
+        if self._policy_unread:
+            self._reload_soon()
+        elif self.is_ready:  # before that, it was read just now
             self.comparison.begin(self.policy_status.digest, self.scheduler.workers.keep_from_workers())
         self._arm_resync()
 
@@ -240,6 +242,7 @@ class Agent:
                 self._arm_resync()
             names = ", ".join(self.policy_status.files)
             for_policy(log, Message.POLICY_ACTIVE).info("%s is active, from %s", self.policy_status.digest, names)
+            self._check_owners_soon()
         self.scheduler.counters.changed()
         if self.is_ready and not self._reload_due:  # before that, READY=1 would end the start
             self.notifier.ready()
@@ -326,6 +329,7 @@ class Agent:
         self._write_status()
         self.notifier.ready()
         log.info("ready after %.1f s", waited)
+        self._check_owners_soon()
 
     def _reconcile_unsettled(self) -> None:
         """With udev's queue empty, a PF that udev had not initialized is initialized now, or never will be.
@@ -350,6 +354,9 @@ class Agent:
             self._reloading.cancel()
             await asyncio.wait({self._reloading})
         await self.comparison.stop()
+        if self._checking_owners:
+            self._checking_owners.cancel()
+            await asyncio.wait({self._checking_owners})
         self.kernel_events.stop()
         self.control.stop()
         self.guests.stop()

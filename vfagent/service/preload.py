@@ -20,7 +20,7 @@ from vfagent.reconcile.observe import observe_card, pf_addresses, udev_is_done
 from vfagent.reconcile.rounds import Task, converge
 from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
-from vfagent.store.policy_files import load
+from vfagent.store.policy_in_worker import read_in_worker
 from vfagent.store.state import State
 
 # What the event loop needs, in parts of some 10 ms: between two parts, each PF that udev has initialized is started.
@@ -37,24 +37,26 @@ GUEST_MODULES = ("jeepney.io.blocking",)
 
 @dataclass(slots=True)
 class Preload:
-    """`policy` is None where it is invalid: the agent loads it again and reports why. `workers`: one for each card."""
+    """`policy`: or an error, which the agent reports. `hanging`: see read_in_worker. `workers`: one for each card."""
 
     host: Host
     state: State
     lock: int
-    policy: Policy | None
+    policy: Policy | PolicyError
     identity: HostIdentity
+    hanging: worker.Worker | None = None
     workers: dict[PciAddress, worker.Worker] = field(default_factory=dict)
 
     def load_the_rest(self) -> None:
         pending = list(pf_addresses(self.host))
-        for module in (*EVENT_LOOP_MODULES, *(GUEST_MODULES if self.policy and self.policy.guest else ())):
+        guests = isinstance(self.policy, Policy) and self.policy.guest
+        for module in (*EVENT_LOOP_MODULES, *(GUEST_MODULES if guests else ())):
             pending = [address for address in pending if not self._start_worker(address)]
             importlib.import_module(module)
 
     def _start_worker(self, address: PciAddress) -> bool:
         """Whether a worker reconciles the PF now. The scheduler does those that are not ready, or are released."""
-        if not self.policy or not self.policy.pf or not udev_is_done(self.host, address):
+        if isinstance(self.policy, PolicyError) or not self.policy.pf or not udev_is_done(self.host, address):
             return False
         if observe_card(self.host, address) in {observe_card(self.host, pf) for pf in self.workers}:
             return False
@@ -72,8 +74,5 @@ def start_preload(host: Host, root: Path) -> Preload:
     """Call it before any reconcile. Raises VfagentError where another agent is running."""
     state = State(root)
     lock = hold(state.run)
-    try:
-        policy = load(root)
-    except PolicyError:
-        policy = None
-    return Preload(host, state, lock, policy, read_identity(root))
+    policy, hanging = read_in_worker(root, close=(lock,))
+    return Preload(host, state, lock, policy, read_identity(root), hanging)
