@@ -18,6 +18,7 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ERROR_WORDS = 1  # NLMSGERR_ATTR_MSG
 _ERROR, DONE = 2, 3  # NLMSG_*
 _ATTRIBUTE = struct.Struct("=HH")
+_MAX_ERRNO = 4095  # linux/err.h
 _CODE = struct.Struct("=i")
 _NESTED = 0x8000
 _READ = 1 << 18
@@ -81,6 +82,8 @@ def messages(data: bytes) -> Iterator[Message]:
             raise error(errno.EBADMSG)
         length, kind, flags, *_ = HEADER.unpack_from(data, offset)
         if kind in (_ERROR, DONE) and (code := _CODE.unpack_from(data, offset + HEADER.size)[0]) < 0:
+            if code < -_MAX_ERRNO:
+                raise error(errno.EBADMSG)
             raise OSError(-code, _words(data[: offset + length], offset, flags) or os.strerror(-code))
         if length < HEADER.size:
             raise error(errno.EBADMSG)
