@@ -9,9 +9,12 @@ from typing import Any
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.frozen import frozen
+from vfagent.kernel.rooted import read_regular
 from vfagent.model.codec import decode
 from vfagent.model.status import Status
 from vfagent.store.locks import is_locked
+
+_MOST = 256 << 20  # 8,192 VFs have some 10 MiB
 
 
 @frozen(slots=True)
@@ -38,7 +41,7 @@ def lock_is_held(root: Path) -> bool:
 def read_status(root: Path) -> StatusFile | None:
     """None while the service does not run. A file of another version may lack a key, and is an error."""
     try:
-        data = json.loads(status_path(root).read_bytes())
+        data = json.loads(read_regular(root, status_path(root), _MOST))
         status = decode(Status, data)
     except FileNotFoundError:
         return None

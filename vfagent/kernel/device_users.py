@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vfagent.kernel.protocols import Mount, RdmaDevice
 from vfagent.kernel.rdma import rdma_devices, rdma_services
+from vfagent.kernel.rooted import read_regular
 
 # The service has a mount namespace of its own, without what is below /home and /tmp; systemd's has all. /proc/mounts,
 # without device numbers, may be all that a copied tree has.
@@ -49,8 +50,7 @@ class KernelDeviceUsers:
 
     def _text(self, path: str) -> str | None:
         try:
-            with (self._root / path).open("rb") as file:
-                return file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
+            return read_regular(self._root, self._root / path, _MOST_BYTES).decode("utf-8", "surrogateescape")
         except OSError:
             return None
 

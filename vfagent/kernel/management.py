@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vfagent.frozen import frozen
 from vfagent.kernel import socket_diag
+from vfagent.kernel.rooted import read_regular
 from vfagent.kernel.route_lookup import RouteLookup, Way
 from vfagent.model.network import ADVERTISED_ROUTE, DEFAULT_ROUTE
 
@@ -82,7 +83,7 @@ def _link_local(address: bytes) -> bool:
 
 
 def _address_owners(root: Path, address: bytes) -> frozenset[int]:
-    lines = (line.split() for line in _text(root / _NET / "if_inet6").splitlines())
+    lines = (line.split() for line in _text(root, root / _NET / "if_inet6").splitlines())
     return frozenset(int(words[1], 16) for words in lines if len(words) > 1 and words[0] == address.hex())
 
 
@@ -118,7 +119,7 @@ def _of_kernel(ports: Iterable[int]) -> Iterator[Session]:
 def _of_tables(root: Path, ports: Iterable[int]) -> Iterator[Session]:
     pattern = "|".join(f"{port:04X}" for port in sorted(ports))
     for name in ("tcp", "tcp6"):
-        table = _text(root / _NET / name)
+        table = _text(root, root / _NET / name)
         if len(table) >= _MOST_BYTES:
             raise IncompleteError
         yield from _established(table, pattern)
@@ -136,7 +137,7 @@ def _own_session() -> tuple[list[bytes], list[int]]:
 def _configured_ports(root: Path) -> Iterator[int]:
     parts = sorted((root / f"{_SSHD}.d").glob("*.conf"))
     for path in (root / _SSHD, *parts):
-        yield from (int(port) for port in _PORT.findall(_text(path)))
+        yield from (int(port) for port in _PORT.findall(_text(root, path)))
 
 
 def _established(table: str, ports: str) -> Iterator[Session]:
@@ -162,10 +163,9 @@ def _plain(address: bytes) -> bytes:
     return address[12:] if address.startswith(_MAPPED) else address
 
 
-def _text(path: Path) -> str:
+def _text(root: Path, path: Path) -> str:
     """The file's text, "" where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(_MOST_BYTES).decode("ascii", "replace")
+        return read_regular(root, path, _MOST_BYTES).decode("ascii", "replace")
     except OSError:
         return ""

@@ -9,6 +9,8 @@ import logging
 import os
 from pathlib import Path
 
+from vfagent.kernel.rooted import leaves
+
 log = logging.getLogger(__name__)
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a copied tree may have a FIFO
@@ -21,11 +23,7 @@ class RootedSysfs:
         self._real = os.path.realpath(root)
 
     def _leaves(self, path: str) -> bool:
-        """Whether a link of a copied tree, or "..", leads out of it: to this host's files, or to a device."""
-        if not self._root:
-            return False
-        real = os.path.realpath(f"{self._root}/{path}")
-        return real != self._real and not real.startswith(f"{self._real.rstrip('/')}/")
+        return bool(self._root) and leaves(self._real, f"{self._root}/{path}")
 
     def read(self, path: str) -> str | None:
         if self._leaves(path):
@@ -51,6 +49,9 @@ class RootedSysfs:
             return []
 
     def link(self, path: str) -> str | None:
+        """The last part of the link's target. In a copied tree the target may be absent."""
+        if self._leaves(path.rpartition("/")[0]):
+            return None
         try:
             return os.readlink(f"{self._root}/{path}").rpartition("/")[2]
         except OSError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vfagent.frozen import frozen
 from vfagent.kernel.protocols import Host
+from vfagent.kernel.rooted import read_regular
 from vfagent.model.codec import decode, encode
 from vfagent.model.guest_unit import UNIT_PREFIX, unit_name
 from vfagent.model.pci import PciAddress
@@ -44,7 +45,7 @@ class GuestRecords:
 
     def get(self, name: str) -> Record | None:
         try:
-            return decode(Record, json.loads((self._guests / f"{name}.json").read_bytes()[:_MOST]))
+            return decode(Record, json.loads(read_regular(self._root, self._guests / f"{name}.json", _MOST)))
         except (OSError, ValueError, RecursionError):
             return None  # a guest that was stopped by hand starts; the other way round one would not
 
@@ -69,7 +70,7 @@ class GuestRecords:
     def kvm(self) -> bool | None:
         """Whether KVM works, as tried since the host booted; None while it was not tried."""
         try:
-            works = json.loads(self._kvm.read_bytes()[:_MOST])
+            works = json.loads(read_regular(self._root, self._kvm, _MOST))
         except (OSError, ValueError, RecursionError):
             return None
         return works if isinstance(works, bool) else None

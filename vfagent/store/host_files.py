@@ -7,6 +7,8 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vfagent.kernel.rooted import leaves
+
 _MOST = 1 << 20
 
 
@@ -23,11 +25,10 @@ class HostFiles:
 
     def read_bytes(self, path: str, most: int = _MOST) -> bytes | None:
         """None where it is absent, unreadable or no regular file, or a symbolic link that leaves the root."""
-        full_path = f"{self._root.rstrip('/')}/{path}"
-        if self._root != "/" and not os.path.realpath(full_path).startswith(f"{self._root}/"):
+        if self._leaves(path):
             return None
         try:
-            fd = os.open(full_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            fd = os.open(self._full(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
             self._note(path, error)
             return None
@@ -40,8 +41,10 @@ class HostFiles:
             os.close(fd)
 
     def names(self, path: str) -> list[str]:
+        if self._leaves(path):
+            return []
         try:
-            return sorted(os.listdir(f"{self._root.rstrip('/')}/{path}"))
+            return sorted(os.listdir(self._full(path)))
         except OSError as error:
             self._note(path, error)
             return []
@@ -51,7 +54,13 @@ class HostFiles:
         return (f"{folder}/{name}" for name in self.names(folder) if fnmatch.fnmatchcase(name, pattern))
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(f"{self._root.rstrip('/')}/{path}")
+        return not self._leaves(path) and os.path.exists(self._full(path))
+
+    def _full(self, path: str) -> str:
+        return f"{self._root.rstrip('/')}/{path}"
+
+    def _leaves(self, path: str) -> bool:
+        return leaves(self._root, self._full(path))
 
     def _note(self, path: str, error: OSError) -> None:
         if isinstance(error, PermissionError):

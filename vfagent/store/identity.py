@@ -23,10 +23,7 @@ from vfagent.store.numvfs_token import NumvfsTokenFile
 
 def read_identity(root: Path = Path("/")) -> HostIdentity:
     """The machine-id(5) is "" where there is none; generated MACs then depend on the PF alone."""
-    try:
-        machine_id = (root / "etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        machine_id = ""
+    machine_id = (HostFiles(root).read("etc/machine-id") or "").strip()
     return HostIdentity(hostname=_hostname(root), machine_id=machine_id)
 
 

@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from vfagent.kernel.rooted import read_regular
 from vfagent.model.codec import decode, encode
 from vfagent.model.network import Borrowed, Move
 from vfagent.store.state import write_json
 
 _T = TypeVar("_T")
+_MOST = 1 << 20
 _PATIENCE_S = 20.0  # a probe without an answer takes 10 s; a worker without a report is ended after 30 s
 
 
 class MoveJournal:
     def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
         self._moves = root / "var/lib/vfagent/moves"
         self._borrowed = root / "run/vfagent/borrowed"
         self._lock = root / "run/vfagent/moves.lock"
@@ -36,7 +39,7 @@ class MoveJournal:
             yield
 
     def pending(self) -> tuple[Move, ...]:
-        return tuple(_read_all(Move, self._moves))
+        return tuple(_read_all(Move, self._root, self._moves))
 
     def keep(self, move: Move) -> None:
         """The move is on disk when this returns. Raises OSError."""
@@ -46,7 +49,7 @@ class MoveJournal:
         (self._moves / f"{move.target}.json").unlink(missing_ok=True)
 
     def borrowed(self) -> tuple[Borrowed, ...]:
-        return tuple(_read_all(Borrowed, self._borrowed))
+        return tuple(_read_all(Borrowed, self._root, self._borrowed))
 
     def borrow(self, borrowed: Borrowed) -> None:
         """Raises OSError."""
@@ -71,7 +74,7 @@ def _file_name(address: str) -> str:
     return f"{address.replace('/', '_')}.json"
 
 
-def _read_all(kind: type[_T], folder: Path) -> Iterator[_T]:
+def _read_all(kind: type[_T], root: Path, folder: Path) -> Iterator[_T]:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError:
@@ -79,4 +82,4 @@ def _read_all(kind: type[_T], folder: Path) -> Iterator[_T]:
     for name in names:
         # Files are written atomically: the move of an unreadable one has not started.
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            yield decode(kind, json.loads((folder / name).read_bytes()))
+            yield decode(kind, json.loads(read_regular(root, folder / name, _MOST)))

@@ -19,6 +19,7 @@ except ImportError:
     import tomllib as tomli  # type: ignore[no-redef,unused-ignore]
 
 from vfagent.errors import PolicyError, PolicyUnreadError, errno_text
+from vfagent.kernel.rooted import leaves
 from vfagent.policy.positions import DEEPEST, Positions, scan
 from vfagent.policy.problems import Problem
 from vfagent.policy.reading import merged
@@ -68,18 +69,20 @@ def load(root: Path = Path("/")) -> Policy:
     problems: list[Problem] = []
     drop_ins = _drop_ins(root, problems)
     paths = [path for path in (root / POLICY_FILE, *drop_ins) if os.path.lexists(path) and not _masked(path)]
-    return _read_all(paths, problems, may_vanish=True)
+    return _read_all(paths, problems, root, may_vanish=True)
 
 
 def load_files(paths: Sequence[Path]) -> Policy:
     """The policy of these files alone, in this order."""
-    return _read_all(paths, [], may_vanish=False)
+    return _read_all(paths, [], Path("/"), may_vanish=False)
 
 
 def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
     """Drop-ins of all folders, sorted by name. Of files with the same name, the one in the last folder counts."""
     chosen: dict[str, Path] = {}
     for folder in (root / name for name in DROP_IN_FOLDERS):
+        if root != Path("/") and leaves(os.path.realpath(root), str(folder)):
+            continue
         try:
             names = [name for name in os.listdir(folder) if name.endswith(".toml") and not name.startswith(".")]
         except FileNotFoundError:
@@ -107,7 +110,7 @@ def _masked(path: Path) -> bool:
         return False
 
 
-def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: bool) -> Policy:
+def _read_all(paths: Sequence[Path], problems: list[Problem], root: Path, *, may_vanish: bool) -> Policy:
     if len(paths) > _MOST_FILES:
         text = f"found {len(paths)} files, allowed are at most {_MOST_FILES}"
         problems.append(Problem(_shown(paths[_MOST_FILES]), 0, 0, "", text))
@@ -116,7 +119,7 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], *, may_vanish: boo
     size = 0
     for path in paths:
         try:
-            content = _content(path)
+            content = _content(path, root)
             size += len(content)
             if size > _LARGEST:
                 text = f"found more than {_LARGEST} bytes in all files together, allowed is at most 1 MiB"
@@ -145,8 +148,10 @@ def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
     return PolicyUnreadError(error.reported, hint=hint)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, root: Path) -> bytes:
     """The content of a regular file. Raises FileNotFoundError only where not even a symbolic link exists."""
+    if root != Path("/") and leaves(os.path.realpath(root), str(path)):
+        raise _UnusableError(f"found a symbolic link that leaves {root}, allowed is a file of the same tree")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vfagent.frozen import frozen
+from vfagent.kernel.rooted import read_regular
 from vfagent.model.codec import decode, encode
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
@@ -50,6 +51,7 @@ class Baseline:
 
 class State:
     def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
         self.run = root / "run/vfagent"
         self.lib = root / "var/lib/vfagent"
 
@@ -57,18 +59,18 @@ class State:
         return self.lib / "baseline" / f"{address}.json"
 
     def baseline(self, address: PciAddress) -> Baseline | None:
-        return _load(address, self._baseline_path(address), Baseline)
+        return _load(self._root, address, self._baseline_path(address), Baseline)
 
     def keep_baseline(self, pf: Pf) -> None:
         """Store the PF as it is now, unless a baseline of the same card is stored already. Raises OSError."""
-        if not _is_of_card(_read(pf.address, self._baseline_path(pf.address)), pf):
+        if not _is_of_card(_read(self._root, pf.address, self._baseline_path(pf.address)), pf):
             write_json(self._baseline_path(pf.address), encode(Baseline(pf)))
 
     def forget_baseline(self, address: PciAddress) -> None:
         self._baseline_path(address).unlink(missing_ok=True)
 
     def driver_state(self, address: PciAddress) -> DriverState:
-        return _load(address, self._driver_state_path(address), DriverState) or DriverState()
+        return _load(self._root, address, self._driver_state_path(address), DriverState) or DriverState()
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
         write_json(self._driver_state_path(address), encode(driver_state))
@@ -169,8 +171,8 @@ def _is_of_card(stored: object, pf: Pf) -> bool:
             return False
 
 
-def _load(address: PciAddress, path: Path, kind: type[T]) -> T | None:
-    stored = _read(address, path)
+def _load(root: Path, address: PciAddress, path: Path, kind: type[T]) -> T | None:
+    stored = _read(root, address, path)
     try:
         return None if stored is None else decode(kind, stored)
     except (ValueError, RecursionError) as error:
@@ -178,10 +180,9 @@ def _load(address: PciAddress, path: Path, kind: type[T]) -> T | None:
         return None
 
 
-def _read(address: PciAddress, path: Path) -> object:
+def _read(root: Path, address: PciAddress, path: Path) -> object:
     try:
-        with open(path, "rb") as file:
-            return json.loads(file.read(_MOST)) or []  # "null" is a damaged file, not an absent one
+        return json.loads(read_regular(root, path, _MOST)) or []  # "null" is a damaged file, not an absent one
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
