@@ -80,3 +80,7 @@ def load(vm: VM, *cards: str) -> None:
 def plug(vm: VM, card: str) -> None:
     """Into the first domain that is free."""
     vm.run(f"echo {card} >{KNOBS}/add; udevadm settle", timeout=180)
+
+
+def set_knob(vm: VM, pf: str, knob: str, value: int) -> None:
+    vm.run(f"echo {value} >{KNOBS}/{pf}/{knob}")

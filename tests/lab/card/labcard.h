@@ -27,9 +27,9 @@ enum operation {
 	VF_LINK_STATE,
 	VF_RSS,
 	VF_GUID,
-	VF_STATS,
 	NUMVFS,
-	OPERATIONS,
+	REFUSABLE,
+	VF_STATS = REFUSABLE, /* the kernel ignores an error there */
 };
 
 /* A driver that the card imitates. */
@@ -41,6 +41,11 @@ struct kind {
 	bool no_netdev;
 	bool infiniband;
 	bool all_or_none; /* whatever number is written to sriov_numvfs */
+	bool vfs_need_up; /* while the first netdev is down, numvfs is answered with vfs_down */
+	int vfs_down;
+	int settings_down; /* what settings are answered with then; 0 takes them */
+	bool rate_needs_carrier;
+	bool no_min_rate;
 };
 
 /* A function's configuration space. The bits of writable can be written. */
@@ -63,12 +68,10 @@ struct function {
 	struct space space;
 	struct space *vfs;
 	struct dentry *debugfs;
-	u32 refuse[OPERATIONS]; /* errno; 0 accepts */
+	u32 refuse[REFUSABLE]; /* errno; 0 accepts */
 	u32 numvfs_ms; /* how long the driver takes for each change of sriov_numvfs */
 	u32 most; /* the driver makes no more VFs than this, and answers so */
 	u32 not_reported; /* bits of the operations whose values are accepted and not reported */
-	bool only_up; /* the driver takes settings and numvfs only while its netdev is up */
-	bool rate_needs_carrier;
 };
 
 struct card {
@@ -78,7 +81,7 @@ struct card {
 	struct resource buses;
 	struct space port;
 	const struct kind *kind;
-	u32 pfs, vfs, ports, offset, stride, limit;
+	u32 pfs, vfs, ports, offset, stride, limit, carrier_ms;
 	bool ari, acs;
 	struct function functions[];
 };

@@ -17,11 +17,12 @@
  * The module cannot be unloaded while it has cards: the kernel counts each
  * function as a user of its IOMMU.
  *
- * What it cannot do: carry traffic, DMA, interrupts, BARs. It is for 6.12
- * (Debian 13). On 6.1 a second IOMMU beside the host's cannot be registered,
- * and Debian's kernels have no CONFIG_VFIO_NOIOMMU instead. With lockdep the
- * kernel would complain that iommu_fwspec_init() is called without a lock that
- * no module can take; Debian's kernel has no lockdep.
+ * What it cannot do: carry traffic, DMA, interrupts, BARs. VFIO opens a VF only
+ * with vfio_iommu_type1.allow_unsafe_interrupts, as the IOMMU remaps none. It is
+ * for 6.12 (Debian 13): on 6.1 a bus has one IOMMU driver. Debian's
+ * 6.12 has no CONFIG_VFIO_NOIOMMU to do without. With lockdep the kernel would
+ * complain that iommu_fwspec_init() is called without a lock that no module can
+ * take; Debian's kernel has no lockdep.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -37,10 +38,10 @@ static LIST_HEAD(cards);
 static DEFINE_MUTEX(cards_lock);
 static struct dentry *root;
 
-static const char *const operation_names[OPERATIONS] = {
+static const char *const operation_names[REFUSABLE] = {
 	[VF_MAC] = "mac", [VF_VLAN] = "vlan", [VF_RATE] = "rate", [VF_SPOOFCHK] = "spoofchk",
 	[VF_TRUST] = "trust", [VF_LINK_STATE] = "link_state", [VF_RSS] = "rss", [VF_GUID] = "guid",
-	[VF_STATS] = "stats", [NUMVFS] = "numvfs",
+	[NUMVFS] = "numvfs",
 };
 
 bool is_ours(struct pci_dev *pdev)
@@ -62,13 +63,11 @@ static void make_knobs(struct function *function)
 		 PCI_FUNC(function->number));
 	function->debugfs = debugfs_create_dir(name, root);
 	refuse = debugfs_create_dir("refuse", function->debugfs);
-	for (int operation = 0; operation < OPERATIONS; operation++)
+	for (int operation = 0; operation < REFUSABLE; operation++)
 		debugfs_create_u32(operation_names[operation], 0644, refuse, &function->refuse[operation]);
 	debugfs_create_u32("numvfs_ms", 0644, function->debugfs, &function->numvfs_ms);
 	debugfs_create_u32("most", 0644, function->debugfs, &function->most);
 	debugfs_create_x32("not_reported", 0644, function->debugfs, &function->not_reported);
-	debugfs_create_bool("only_up", 0644, function->debugfs, &function->only_up);
-	debugfs_create_bool("rate_needs_carrier", 0644, function->debugfs, &function->rate_needs_carrier);
 }
 
 static void free_card(struct card *card)
@@ -161,6 +160,8 @@ static int set_key(struct card *card, char *word)
 		card->pfs = number;
 	else if (!strcmp(word, "ports")) /* netdevs of one PF, told apart by dev_port */
 		card->ports = number;
+	else if (!strcmp(word, "carrier")) /* milliseconds from up to carrier */
+		card->carrier_ms = number;
 	else if (!strcmp(word, "offset")) /* of the first VF from its PF; then the stride */
 		card->offset = number;
 	else if (!strcmp(word, "stride"))

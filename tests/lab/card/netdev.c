@@ -7,12 +7,15 @@
 #include <linux/if_arp.h>
 #include <linux/if_infiniband.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 #include <net/rtnetlink.h>
 
 #include "labcard.h"
 
 struct port {
 	struct pf *pf;
+	struct net_device *dev;
+	struct delayed_work link_up;
 	struct net_device_ops ops;
 };
 
@@ -73,6 +76,8 @@ static int set_rate(struct net_device *dev, int index, int least, int most)
 	int err;
 	struct vf_state *vf = vf_for(dev, index, VF_RATE, &err);
 
+	if (vf && least && pf_of(dev)->kind->no_min_rate)
+		return -EINVAL;
 	if (vf) {
 		vf->info.min_tx_rate = least;
 		vf->info.max_tx_rate = most;
@@ -182,14 +187,26 @@ static netdev_tx_t drop(struct sk_buff *skb, struct net_device *dev)
 	return NETDEV_TX_OK;
 }
 
+static void link_up(struct work_struct *work)
+{
+	struct port *port = container_of(work, struct port, link_up.work);
+
+	netif_carrier_on(port->dev);
+}
+
 static int open(struct net_device *dev)
 {
-	netif_carrier_on(dev);
+	struct port *port = netdev_priv(dev);
+
+	schedule_delayed_work(&port->link_up, msecs_to_jiffies(port->pf->function->card->carrier_ms));
 	return 0;
 }
 
 static int stop(struct net_device *dev)
 {
+	struct port *port = netdev_priv(dev);
+
+	cancel_delayed_work_sync(&port->link_up);
 	netif_carrier_off(dev);
 	return 0;
 }
@@ -242,6 +259,8 @@ int pf_netdev_add(struct pf *pf, int port)
 		return -ENOMEM;
 	own = netdev_priv(dev);
 	own->pf = pf;
+	own->dev = dev;
+	INIT_DELAYED_WORK(&own->link_up, link_up);
 	set_ops(&own->ops, pf->kind->operations);
 	dev->netdev_ops = &own->ops;
 	dev->dev_port = port;

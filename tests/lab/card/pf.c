@@ -11,14 +11,14 @@
 /* The errno with which the driver refuses this operation now; 0 if it does not. */
 int answer(struct pf *pf, enum operation operation)
 {
-	struct function *function = pf->function;
+	const struct kind *kind = pf->kind;
 	struct net_device *first = pf->netdevs[0];
 
-	if (function->refuse[operation])
-		return -(int)function->refuse[operation];
-	if (function->only_up && first && !netif_running(first))
-		return -EINVAL;
-	if (operation == VF_RATE && function->rate_needs_carrier && first && !netif_carrier_ok(first))
+	if (pf->function->refuse[operation])
+		return -(int)pf->function->refuse[operation];
+	if (operation != NUMVFS && kind->settings_down && !netif_running(first))
+		return kind->settings_down;
+	if (operation == VF_RATE && kind->rate_needs_carrier && !netif_carrier_ok(first))
 		return -EINVAL;
 	return 0;
 }
@@ -31,6 +31,8 @@ int pf_sriov_configure(struct pci_dev *pdev, int count)
 	msleep(pf->function->numvfs_ms);
 	if (err)
 		return err;
+	if (pf->kind->vfs_need_up && !netif_running(pf->netdevs[0]))
+		return pf->kind->vfs_down;
 	if (!count) {
 		pci_disable_sriov(pdev);
 		return 0;
