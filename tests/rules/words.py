@@ -73,6 +73,14 @@ RETIRED = {
     "is told": "is reported",
     "are told": "are reported",
     "is said": "is reported",
+    "brought to": "configured by",
+    "stands in the way": "blocks",
+    "stand in the way": "block",
+    "in the way of": "blocks",
+    "hangs on": "depends on",
+    "lets go": "releases, or closes",
+    "speak of": "mention",
+    "has a hand": "configures, too",
 }
 # Where the field itself uses the word.
 ALLOWED = (
@@ -98,6 +106,7 @@ OWN = {"tests/rules/words.py", "tests/rules/test_words.py", "NEWS.md"}
 TEXT = {
     "",
     ".py",
+    ".catalog",
     ".md",
     ".toml",
     ".txt",
