@@ -9,6 +9,8 @@ import pytest
 from tests.rules.project import ROOT, modules, none_of
 from vfagent.cli.main import VERBS
 from vfagent.model.evidence import Evidence
+from vfagent.model.status import FORMAT
+from vfagent.policy.types import Policy
 from vfagent.store.policy_files import load_files
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "packaging").rglob("*.md"))]
@@ -100,13 +102,14 @@ def test_the_documents_name_the_state_files_that_the_code_has() -> None:
     assert len(code) > 10
     none_of([f"DESIGN.md has no {name}" for name in sorted(code) if f"`{name}" not in design])
     files = (ROOT / "packaging/man/vfagent.8.md").read_text().partition("# FILES\n")[2]
-    terms = [
-        term
-        for term in re.findall(r"(?m)^(\*/(?:run|var).*)\n:   ", files)
-        if "/run/vfagent" in term or "/var/lib" in term
-    ]
-    manual = {
-        name for term in terms for name in re.findall(r"\*(?:/run/vfagent/|/var/lib/vfagent/)?([a-z.-]+)\*", term)
-    }
+    terms = re.findall(r"(?m)^(\*/(?:run|var/lib)/vfagent/.*)\n:   ", files)
+    name = r"\*(?:/run/vfagent/|/var/lib/vfagent/)?([a-z.-]+)\*"
+    manual = {file for term in terms for file in re.findall(name, term)}
     assert len(manual) > 10
     none_of([f"vfagent.8.md names {name}" for name in sorted(manual) if f"`{name}" not in design])
+
+
+def test_the_promise_about_versions_names_the_formats_that_there_are() -> None:
+    promise = (ROOT / "docs/upgrade.md").read_text().partition("## The promise\n")[2]
+    assert f"`version = {Policy().version}`" in promise
+    assert f"`format` of the status is {FORMAT}" in promise
