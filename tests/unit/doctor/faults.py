@@ -812,3 +812,12 @@ def the_port_above_the_card_has_no_acs(tree: Tree) -> None:
 def a_vf_was_removed_from_the_bus(tree: Tree) -> None:
     """`echo 1 >remove` of the VF: its PF keeps the link virtfn1."""
     shutil.rmtree(tree.device(tree.vfs(PF)[1]))
+
+
+@fault
+def other_programs_name_the_second_port(tree: Tree) -> None:
+    """Both netdevs are of one PCI function; `options` of the driver is reported once."""
+    tree.add_netdev("ens1d1", PF)
+    put(tree.device(PF) / "net/ens1d1/dev_port", "1\n")
+    write(tree, "etc/netplan/50-nic.yaml", "network:\n  ethernets:\n    ens1d1:\n      virtual-function-count: 4\n")
+    write(tree, "etc/modprobe.d/igb.conf", "options igb max_vfs=7\n")

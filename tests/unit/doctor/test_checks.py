@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.doctor.hosts import PF, healthy
-from vfagent.doctor.checks.facts import Facts, Kernel, Kvm, Programs, Service
+from vfagent.doctor.checks.facts import Facts, Kernel, Kvm, Programs, Service, Source, TextFile
 from vfagent.doctor.checks.finding import Diagnosis, Finding, Severity
 from vfagent.doctor.checks.pfs import mlx5_without_its_fix
 from vfagent.doctor.checks.registry import CHECKS, diagnose
@@ -95,7 +95,8 @@ def test_the_mlx5_bug_depends_on_the_kernel_version(facts: Facts, version: tuple
     assert bool(findings) is broken
 
 
-def test_a_management_pf_is_reported_with_the_key_that_permits_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second_port", [False, True])
+def test_a_management_pf_is_reported_with_the_key_that_permits_it(tmp_path: Path, *, second_port: bool) -> None:
     tree = healthy(tmp_path)
     tree.make_vfs(PF, 0)
     facts = gather_facts(tree.root)
@@ -105,11 +106,23 @@ def test_a_management_pf_is_reported_with_the_key_that_permits_it(tmp_path: Path
     from vfagent.model.driver_state import DriverState
     from vfagent.plan.planner import plan_pf
 
-    pf = replace(pf_facts.pf, netdev=replace(pf_facts.pf.netdev, management="carries the default route"))
+    management = replace(pf_facts.pf.netdev, management="carries the default route")
+    pf = replace(pf_facts.pf, ports=(management,)) if second_port else replace(pf_facts.pf, netdev=management)
     finding = only(replace(facts, pfs=(replace(pf_facts, pf=pf, plan=plan_pf(pf_facts.desired, pf, DriverState())),)))
     assert finding.check == "management-pf"
     assert "create 2 VFs" in finding.consequence
     assert "allow_management = true in rule 'storage'" in finding.advice
+
+
+@pytest.mark.parametrize(("name", "reported"), [("enp1s0f0", True), ("enp9*", False)])
+def test_a_network_file_that_names_an_alternative_name_is_reported(facts: Facts, name: str, *, reported: bool) -> None:
+    (pf_facts,) = facts.pfs
+    assert pf_facts.pf.netdev is not None
+    pf = replace(pf_facts.pf, netdev=replace(pf_facts.pf.netdev, altnames=("enp1s0f0",)))
+    text = f"[Match]\nName={name}\n[SR-IOV]\nVirtualFunction=0\n"
+    others = ((Source.NETWORK, TextFile("/etc/systemd/network/1.network", text)),)
+    findings = diagnose(replace(facts, pfs=(replace(pf_facts, pf=pf),), others=others)).findings
+    assert [finding.check for finding in findings] == ["other-manager"] * reported
 
 
 # The order

@@ -3,11 +3,13 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from vfagent.doctor.checks.facts import Facts, PfFacts, Source, TextFile
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
+from vfagent.policy.match import names_of
 
 
 @frozen(slots=True)
@@ -48,18 +50,21 @@ def by_systemd(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
 
 
 def _systemd_matches(match: list[tuple[str, str]], pf_facts: PfFacts) -> bool:
-    """An unknown key counts as met: a false warning is better than none."""
-    netdev = pf_facts.pf.netdev
+    """An unknown key counts as met: a false warning is better than none. Name= is of alternative names, too."""
+    netdev, pf = pf_facts.pf.netdev, pf_facts.pf
     known = {
-        "Name": netdev.name if netdev else None,
-        "OriginalName": netdev.name if netdev else None,
-        "Driver": pf_facts.pf.driver,
-        "Path": pf_facts.pf.path,
-        "MACAddress": netdev.mac if netdev else None,
-        "PermanentMACAddress": (netdev.permanent_mac or netdev.mac) if netdev else None,
+        "Name": names_of(netdev) if netdev else (),
+        "OriginalName": (netdev.name,) if netdev else (),
+        "Driver": (pf.driver,) if pf.driver else (),
+        "Path": (pf.path,) if pf.path else (),
+        "MACAddress": (netdev.mac,) if netdev else (),
+        "PermanentMACAddress": (netdev.permanent_mac or netdev.mac,) if netdev else (),
     }
     asked = [(known[key], value.lower().split()) for key, value in match if key in known]
-    return all(have is None or any(fnmatchcase(have.lower(), glob) for glob in globs) for have, globs in asked)
+    return all(
+        not values or any(fnmatchcase(value.lower(), glob) for value in values for glob in globs)
+        for values, globs in asked
+    )
 
 
 def by_netplan(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
@@ -248,6 +253,9 @@ def other_manager(facts: Facts) -> Iterator[Finding]:
 
 
 def _conflicts(facts: Facts, pf_facts: PfFacts) -> Iterator[Conflict]:
+    """Each file is compared with each netdev of the PF: an interface that it names may be the second port."""
+    pf = pf_facts.pf
+    of_netdevs = [replace(pf_facts, pf=replace(pf, netdev=netdev)) for netdev in pf.netdevs] or [pf_facts]
     for source, read in READERS.items():
         for file in facts.of(source):
-            yield from read(file, pf_facts)
+            yield from dict.fromkeys(conflict for of_netdev in of_netdevs for conflict in read(file, of_netdev))

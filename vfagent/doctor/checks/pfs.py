@@ -79,8 +79,8 @@ def too_many_vfs(facts: Facts) -> Iterator[Finding]:
 
 def carries_administration(facts: Facts) -> Iterator[Finding]:
     for pf_facts, desired in facts.managed:
-        netdev = pf_facts.pf.netdev
-        deferred = (late.step for late in pf_facts.plan.deferred if netdev and netdev.management)
+        netdev = next((netdev for netdev in pf_facts.pf.netdevs if netdev.management), None)
+        deferred = (late.step for late in pf_facts.plan.deferred if netdev)
         # A VLAN interface on a port of a bridge is not permitted by allow_management either.
         late = [step.describe() for step in deferred if not isinstance(step, CreateVlan)]
         if late and netdev and not desired.allow_management:
