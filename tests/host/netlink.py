@@ -10,7 +10,7 @@ RTM_NEWLINK = 16
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_VFINFO_LIST, IFLA_PERM_ADDRESS = 1, 3, 4, 22, 54
 IFLA_VF_INFO = 1
 VF_MAC, VF_VLAN, VF_TX_RATE, VF_SPOOFCHK, VF_LINK_STATE, VF_RATE, VF_RSS, VF_TRUST = 1, 2, 3, 4, 5, 6, 7, 9
-VF_VLAN_LIST, VF_BROADCAST = 12, 13
+VF_NODE_GUID, VF_PORT_GUID, VF_VLAN_LIST, VF_BROADCAST = 10, 11, 12, 13
 NESTED = 0x8000
 NOT_REPORTED = 0xFFFFFFFF
 _HEADER = struct.Struct("=IHHII")
@@ -53,6 +53,7 @@ class VfInfo:
     min_rate: int = 0
     max_rate: int = 0
     with_vlan_list: bool = True
+    guids: tuple[int, int] | None = None  # by ndo_get_vf_guid, of IPoIB alone
 
     def pack(self) -> bytes:
         padded = bytes.fromhex(self.mac.replace(":", "")) + bytes(26)
@@ -65,6 +66,8 @@ class VfInfo:
             *(self._pair(VF_LINK_STATE, self.link_state), self._pair(VF_RSS, NOT_REPORTED)),
             self._pair(VF_TRUST, self.trust),
         ]
+        for kind, guid in zip((VF_NODE_GUID, VF_PORT_GUID), self.guids or (), strict=False):
+            parts.append(attribute(kind, struct.pack("=I4xQ", self.index, guid)))
         if self.with_vlan_list:
             info = struct.pack("=III", self.index, self.vlan, self.qos) + struct.pack(">HH", self.ethertype, 0)
             parts.append(attribute(VF_VLAN_LIST, attribute(1, info)))

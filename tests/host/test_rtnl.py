@@ -21,6 +21,8 @@ from tests.host.netlink import (
     NOT_REPORTED,
     VF_LINK_STATE,
     VF_MAC,
+    VF_NODE_GUID,
+    VF_PORT_GUID,
     VF_RATE,
     VF_SPOOFCHK,
     VF_TRUST,
@@ -331,6 +333,19 @@ def test_all_settings_of_a_vf_are_sent_in_one_request(veth: int, sent: list[byte
     assert vf[VF_LINK_STATE] == struct.pack("=II", 5, 2)
 
 
+def test_each_guid_is_sent_in_an_ifla_vf_info_of_its_own(veth: int, sent: list[bytes]) -> None:
+    """do_setvfinfo() returns after the first of them, and ignores the other."""
+    node_guid, port_guid = "02:00:00:03:00:00:41:10", "02:00:00:03:00:00:41:11"
+    settings = {5: VfSettings(trust=True, node_guid=node_guid, port_guid=port_guid), 6: VfSettings(port_guid=port_guid)}
+    with pytest.raises(OSError):
+        KernelRtnl().set_vfs(veth, settings)
+    trusted, node, port, other = vfs_attributes(sent[-1])
+    assert set(trusted) == {VF_TRUST}
+    assert node == {VF_NODE_GUID: struct.pack("=I4xQ", 5, 0x0200000300004110)}
+    assert port == {VF_PORT_GUID: struct.pack("=I4xQ", 5, 0x0200000300004111)}
+    assert other == {VF_PORT_GUID: struct.pack("=I4xQ", 6, 0x0200000300004111)}
+
+
 def test_a_vlan_protocol_is_sent_in_16_bytes(veth: int, sent: list[bytes]) -> None:
     """struct ifla_vf_vlan_info with its padding; to the 14 bytes of its fields the kernel answers EINVAL."""
     ((kind, payload),) = attributes(request_for(veth, sent, EVERYTHING)[VF_VLAN_LIST])
@@ -384,6 +399,23 @@ def test_a_setting_that_a_driver_does_not_report_is_none() -> None:
     assert (vf.spoof_check, vf.trust) == (None, None)
     off = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=0, trust=0).pack())).vfs[0]
     assert (off.spoof_check, off.trust) == (False, False)
+
+
+IPOIB = "00:00:10:49:fe:80:00:00:00:00:00:00:02:00:00:03:00:00:41:00"
+
+
+def test_an_infiniband_vf_is_read_without_the_pfs_own_address() -> None:
+    """ipoib_get_vf_config() copies the PF's address, mlx5_ib_get_vf_config() zeros for what is Ethernet's."""
+    info = VfInfo(0, IPOIB[:17], spoofchk=0, link_state=1, guids=(0x0200000300004110, 0))
+    facts = decoded(link_message(7, "ibp65s0", info.pack(), mac=IPOIB))
+    node, port = "02:00:00:03:00:00:41:10", "00:00:00:00:00:00:00:00"
+    vf = VfSettings(link_state=LinkState.ENABLE, node_guid=node, port_guid=port)
+    assert (facts.mac, facts.vfs) == (IPOIB, {0: vf})
+
+
+def test_guids_that_an_older_kernel_does_not_report_are_none() -> None:
+    vf = decoded(link_message(7, "ibp65s0", VfInfo(0).pack(), mac=IPOIB)).vfs[0]
+    assert vf == VfSettings(link_state=LinkState.AUTO)
 
 
 def test_a_vlan_is_read_from_the_old_attribute_of_older_kernels() -> None:

@@ -13,7 +13,17 @@ VARIANT = "model_vfio_pci"  # a VFIO driver of the card
 NAMELESS = "model_passthrough"  # one whose name does not tell
 VFIO_DRIVERS = frozenset({VFIO, VARIANT, NAMELESS})
 NO_MAC = "00:00:00:00:00:00"
-UNTOUCHED = VfSettings(NO_MAC, Vlan(0), Rate(0, 0), spoof_check=True, trust=False, link_state=LinkState.AUTO)
+NO_GUID = "00:00:00:00:00:00:00:00"
+UNTOUCHED = VfSettings(
+    NO_MAC,
+    Vlan(0),
+    Rate(0, 0),
+    spoof_check=True,
+    trust=False,
+    link_state=LinkState.AUTO,
+    node_guid=NO_GUID,
+    port_guid=NO_GUID,
+)
 
 
 class Groups(StrEnum):
@@ -61,6 +71,7 @@ class VfDevice:
     mounted: bool = False  # the file system on its block device
     busy: bool = False  # the host uses what its driver makes of it, and nothing shows that
     settings: VfSettings = UNTOUCHED
+    read: VfSettings = UNTOUCHED  # what was set when its host driver was bound
 
     @property
     def in_use(self) -> bool:

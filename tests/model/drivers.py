@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vfagent.errors import ENOTSUPP
-from vfagent.model.vf_settings import ISOLATING, Attribute
+from vfagent.model.vf_settings import ISOLATING, Attribute, VfSettings
 
+_GUIDS = frozenset({Attribute.NODE_GUID, Attribute.PORT_GUID})
 _RESETTING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE})
 _ALL = frozenset(Attribute)
+VF_ATTRIBUTES = tuple(Attribute(name) for name in VfSettings.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -31,11 +33,20 @@ class PfDriver:
     resets_vf_on: frozenset[Attribute] = _RESETTING
     mtu_resets_vfs: bool = True
     is_nic: bool = True
+    infiniband: bool = False
     makes_disks: bool = False  # its VFs' host driver makes a block device
     silent_use: bool = False  # nothing shows whether the host uses a VF
     virtio: bool = False  # netdevs are below virtioN
     hwmode: str | None = None  # the initial mode; None: not supported
     fdb: int | None = None  # the size of its FDB
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "refuses", {**dict.fromkeys(self.absent, errno.EOPNOTSUPP), **self.refuses})
+
+    @property
+    def absent(self) -> frozenset[Attribute]:
+        """What its link layer does not have: no ndo_set_vf_* in ipoib_netdev_ops_pf, or in handle_vf_guid()."""
+        return frozenset(VF_ATTRIBUTES) - _GUIDS - {Attribute.LINK_STATE} if self.infiniband else _GUIDS
 
     def __repr__(self) -> str:
         return self.name
@@ -57,6 +68,10 @@ MLX5 = PfDriver(
     "mlx5_core",
     resets_vf_on=frozenset({Attribute.MAC, Attribute.VLAN, Attribute.LINK_STATE}),
     mtu_resets_vfs=False,
+)
+# mlx5_ib; its VFs read their GUIDs when they are probed
+MLX5_IB = PfDriver(
+    "mlx5_core", "mlx5_core", infiniband=True, resets_vf_on=_GUIDS | {Attribute.LINK_STATE}, mtu_resets_vfs=False
 )
 BNXT = PfDriver("bnxt_en", "bnxt_en", refuses={Attribute.VLAN_PROTOCOL: errno.EPROTONOSUPPORT}, vfs_need_up=True)
 I40E = PfDriver("i40e", "iavf", hwmode="veb", fdb=3)
@@ -87,5 +102,5 @@ LOSING = PfDriver("losing", "losingvf", loses=frozenset({Attribute.VLAN, Attribu
 DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP}, rate_needs_carrier=True)
 NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False, makes_disks=True)
 
-DRIVERS = (IGB, MLX5, BNXT, BNX2X, I40E, SILENT, VIRTIO, REFUSING, DCB, NVME)
+DRIVERS = (IGB, MLX5, MLX5_IB, BNXT, BNX2X, I40E, SILENT, VIRTIO, REFUSING, DCB, NVME)
 NIC_DRIVERS = tuple(driver for driver in DRIVERS if driver.is_nic and driver.reports)

@@ -3,8 +3,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from tests.model.devices import NO_MAC, VFIO_DRIVERS, Groups, PfDevice, VfDevice
+from tests.model.devices import NO_GUID, NO_MAC, VFIO_DRIVERS, Groups, PfDevice, VfDevice
 from tests.model.effects import attributes_of
 from tests.model.kernel import Kernel
 from vfagent.model.desired import DesiredPf, DesiredVf
@@ -12,6 +13,8 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, VlanProtocol
 from vfagent.plan.isolation import demanded
 from vfagent.policy.types import Policy
+
+_UNSET: dict[str, Any] = {"mac": NO_MAC, "node_guid": NO_GUID, "port_guid": NO_GUID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ def _vf_differences(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> Iterat
     hosts = desired_vf.driver in ("host", "keep", vf.driver)  # not one that should be bound to vfio-pci and cannot
     if hosts and vf.netdev and possible.mac and vf.netdev.mac != possible.mac:
         yield f"{name}: its netdev's mac {vf.netdev.mac}, not {possible.mac}"
+    for guid in ("node_guid", "port_guid") if vf.driver == pf.kind.vf_driver and hosts else ():
+        if (value := getattr(possible, guid)) not in (None, getattr(vf.read, guid)):
+            yield f"{name}: its driver read {guid} {getattr(vf.read, guid)}, not {value}"
     for attribute in VfSettings.__dataclass_fields__:
         value, present = getattr(possible, attribute), getattr(vf.settings, attribute)
         if value is not None and value != present and not (attribute == "vlan" and value.id == present.id == 0):
@@ -101,6 +107,8 @@ def _isolation(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> dict[str, o
         "vlan": None if untagged else vlan,
         "spoof_check": wanted.spoof_check or None,
         "trust": None if wanted.trust else wanted.trust,
+        "node_guid": wanted.node_guid,
+        "port_guid": wanted.port_guid,
     }
     return {name: value for name, value in asked.items() if value is not None and name not in desired_vf.optional}
 
@@ -145,10 +153,11 @@ def differences_from(pf: PfDevice, before: PfFacts) -> list[str]:
 
 
 def _returnable(pf: PfDevice, now: VfFacts, before: VfFacts) -> VfFacts:
-    """Without what cannot be restored: drivers refuse a MAC of zeros, and what they do not report is not known."""
+    """Without what cannot be restored: a MAC or GUID of zeros, and what drivers do not report, which is not known."""
     lost = {attribute.value: getattr(before.settings, attribute) for attribute in pf.kind.unreported}
     settings = replace(now.settings, **lost)
-    return replace(now, settings=replace(settings, mac=NO_MAC) if before.settings.mac == NO_MAC else settings)
+    unset = {name: value for name, value in _UNSET.items() if getattr(before.settings, name) == value}
+    return replace(now, settings=replace(settings, **unset))
 
 
 def without_probe_window(present: PfFacts, wanted: PfFacts, policy: Policy) -> PfFacts:

@@ -37,7 +37,8 @@ class Kernel:
         self.pfs[pf.address] = pf
         self.loaded |= {pf.kind.name, pf.kind.vf_driver}
         if pf.kind.is_nic and pf.driver:
-            pf.netdev = self.add_netdev(name, mac)
+            gid = f"fe:80:00:00:00:00:00:00:02:00:{mac}"
+            pf.netdev = self.add_netdev(name, f"00:00:10:49:{gid}" if pf.kind.infiniband else mac)
 
     def add_netdev(self, name: str, mac: str) -> NetDevice:
         self.netdevs[name] = NetDevice(name, self.next_ifindex(), mac)
@@ -150,6 +151,7 @@ class Kernel:
         if driver not in self.loaded or (driver in VFIO_DRIVERS and vf.group is None):
             return
         vf.driver = driver
+        vf.read = vf.settings
         if driver == pf.kind.vf_driver and pf.kind.is_nic:
             self._late.append((pf, vf))
             if not self.late_netdevs:

@@ -92,5 +92,7 @@ def open_to_all(pf: PfDevice, vf: VfDevice, isolation: VfSettings) -> str | None
 
 
 def _vf(pf: PfDevice, vf: VfDevice | None, effect: Effect) -> str | None:
+    if absent := sorted(pf.kind.absent & set(attributes_of(effect.settings))):
+        return f"its link layer has no {', '.join(absent)}"
     disturbing = sorted(pf.kind.resets_vf_on & set(attributes_of(effect.settings)))
     return f"setting {', '.join(disturbing)} disturbs a VF in use" if vf and vf.in_use and disturbing else None

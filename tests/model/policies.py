@@ -9,6 +9,7 @@ from vfagent.policy.types import IndexSet, PfMatch, PfRule, Policy, VfCount, VfR
 DRIVER_WORDS = ("vfio-pci", "model_vfio_pci", "host", "none", "keep")
 _INDEX_SETS = (IndexSet(), IndexSet(((0, 0),)), IndexSet(((0, 2),)), IndexSet(((1, 1), (3, 5))), IndexSet(((2, 7),)))
 _MACS = (None, "stable", "52:54:00:bb:00:{index:02x}")
+_GUIDS = ("stable", "02:00:00:03:00:00:41:{index:02x}")
 _SWITCH = st.sampled_from((None, True, False))
 _COUNTS = (
     *(VfCount(number=number) for number in range(5)),
@@ -22,7 +23,9 @@ def vf_rules(draw: st.DrawFn, drivers: tuple[str, ...] = DRIVER_WORDS) -> VfRule
     vlan = draw(st.sampled_from((None, 0, 10, 20)))
     mac, spoof_check, trust = draw(st.sampled_from(_MACS)), draw(_SWITCH), draw(_SWITCH)
     asked = (("mac", mac), ("vlan", vlan), ("spoof_check", spoof_check or None), ("trust", trust is False or None))
-    names = [name for name, value in asked if value is not None]
+    guids = draw(st.sampled_from(((None, None), (None, None), (None, None), *((guid, guid) for guid in _GUIDS))))
+    both = zip(("node_guid", "port_guid"), guids, strict=True)
+    names = [name for name, value in (*asked, *both) if value is not None]
     rates = draw(st.sampled_from(((None, None), (None, 1000), (100, 1000), (0, 0))))
     return VfRule(
         index=draw(st.sampled_from(_INDEX_SETS)),
@@ -34,6 +37,8 @@ def vf_rules(draw: st.DrawFn, drivers: tuple[str, ...] = DRIVER_WORDS) -> VfRule
         spoof_check=spoof_check,
         trust=trust,
         link_state=draw(st.sampled_from((None, *LinkState))),
+        node_guid=guids[0],
+        port_guid=guids[1],
         min_tx_rate=rates[0],
         max_tx_rate=rates[1],
         optional=tuple(name for name in names if draw(st.integers(0, 3)) == 0),

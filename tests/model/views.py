@@ -147,7 +147,7 @@ def _pf_file(pf: PfDevice, file: str) -> str | None:
         case "sriov_drivers_autoprobe":
             return str(int(pf.autoprobe))
         case "class":
-            return "0x020000" if pf.kind.is_nic else "0x010802"
+            return ("0x020700" if pf.kind.infiniband else "0x020000") if pf.kind.is_nic else "0x010802"
         case _:
             return {"vendor": "0x8086", "device": "0x10c9", "numa_node": "-1"}.get(file)
 
@@ -221,7 +221,9 @@ class RtnlView:
 
 def reported(pf: PfDevice, vf: VfDevice) -> VfSettings:
     """rtnl_fill_vfinfo: what a driver does not report reads -1, but the link state reads auto."""
-    settings = vf.settings
+    settings = replace(
+        vf.settings, **{name: None for name in vf.settings.__dataclass_fields__ if name in pf.kind.absent}
+    )
     if Attribute.TRUST in pf.kind.unreported:
         settings = replace(settings, trust=None)
     if Attribute.SPOOF_CHECK in pf.kind.unreported:

@@ -17,6 +17,8 @@ _KERNEL_DEFAULTS = VfSettings(
     spoof_check=True,
     trust=False,
     link_state=LinkState.AUTO,
+    node_guid="00:00:00:00:00:00:00:00",
+    port_guid="00:00:00:00:00:00:00:00",
 )
 
 NOTHING_MATCHES = "no rule matches a PF of this host; nothing to do"

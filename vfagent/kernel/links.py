@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from vfagent.frozen import frozen
 from vfagent.kernel.netlink import NUMBER, ask, attribute, attributes, error, messages, order
 from vfagent.kernel.protocols import LinkFacts
-from vfagent.kernel.vf_attributes import IFLA_VF_MAC, Attributes, packed, unpacked
+from vfagent.kernel.vf_attributes import IFLA_VF_MAC, Attributes, unpacked, vf_infos
 from vfagent.model.vf_settings import VfSettings
 
 EXT_VF, EXT_SKIP_STATS = 1, 8  # RTEXT_FILTER_*
@@ -19,6 +19,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PERM_ADDRESS = 1, 3,
 _IFLA_PROP_LIST, _IFLA_ALT_IFNAME = 52, 53  # since Linux 5.5
 _IFLA_NUM_VF, _IFLA_VFINFO_LIST, _IFLA_EXT_MASK = 21, 22, 29
 _IFLA_VF_INFO = 1
+_INFINIBAND_ALEN = 20  # of IPoIB alone (linux/if_infiniband.h)
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _LONGEST = 0xFFFF  # the longest attribute, and so the longest list of VFs
 
@@ -60,6 +61,7 @@ def _vfs(vfinfo_list: bytes) -> dict[int, Attributes]:
 
 def link_facts(link: Link) -> LinkFacts:
     attribute_of = link.attributes.get
+    infiniband = len(attribute_of(_IFLA_ADDRESS, b"")) == _INFINIBAND_ALEN
     return LinkFacts(
         ifindex=link.ifindex,
         name=_name(attribute_of(_IFLA_IFNAME, b"")),
@@ -72,7 +74,7 @@ def link_facts(link: Link) -> LinkFacts:
         altnames=tuple(
             _name(data) for kind, data in attributes(attribute_of(_IFLA_PROP_LIST, b"")) if kind == _IFLA_ALT_IFNAME
         ),
-        vfs={index: unpacked(info) for index, info in link.vfs.items()},
+        vfs={index: unpacked(info, infiniband=infiniband) for index, info in link.vfs.items()},
     )
 
 
@@ -93,8 +95,8 @@ def set_admin_state(ifindex: int, *, up: bool) -> None:
 
 
 def set_vfs(ifindex: int, settings: Mapping[int, VfSettings]) -> None:
-    infos = (attribute(_IFLA_VF_INFO, b"".join(packed(index, wanted))) for index, wanted in settings.items())
-    _set(ifindex, attribute(_IFLA_VFINFO_LIST, b"".join(infos)))
+    infos = (info for index, wanted in settings.items() for info in vf_infos(index, wanted))
+    _set(ifindex, attribute(_IFLA_VFINFO_LIST, b"".join(attribute(_IFLA_VF_INFO, info) for info in infos)))
 
 
 def _set(ifindex: int, link_attributes: bytes = b"", *, flags: int = 0, change: int = 0) -> None:

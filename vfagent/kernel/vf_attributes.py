@@ -11,11 +11,13 @@ Attributes = Mapping[int, bytes]
 
 IFLA_VF_MAC = 1  # struct ifla_vf_mac; each VF has it
 _VLAN, _SPOOFCHK, _LINK_STATE, _RATE, _TRUST, _VLAN_LIST = 2, 4, 5, 6, 9, 12
+_NODE_GUID, _PORT_GUID = 10, 11
 _VLAN_INFO = 1
 
 # Each begins with the VF's index.
 _ADDRESS = struct.Struct("=I32s")  # MAX_ADDR_LEN bytes, whatever the address needs
 _ONE, _TWO = struct.Struct("=II"), struct.Struct("=III")
+_GUID = struct.Struct("@IQ")  # struct ifla_vf_guid: a number of the processor's order, so its padding, too
 _VLAN_TAG = struct.Struct("=III2s")
 # The end of struct ifla_vf_vlan_info with its padding; without that the kernel answers EINVAL to any protocol.
 _PROTOCOL = struct.Struct(">H2x")
@@ -27,8 +29,17 @@ _STATE = {LinkState.AUTO: 0, LinkState.ENABLE: 1, LinkState.DISABLE: 2}
 _STATE_OF = {number: state for state, number in _STATE.items()}
 
 
+def vf_infos(index: int, settings: VfSettings) -> Iterator[bytes]:
+    """The contents of each IFLA_VF_INFO: do_setvfinfo() returns after a GUID, and ignores what follows it."""
+    if attributes_of_one := b"".join(packed(index, settings)):
+        yield attributes_of_one
+    for number, guid in ((_NODE_GUID, settings.node_guid), (_PORT_GUID, settings.port_guid)):
+        if guid is not None:
+            yield attribute(number, _GUID.pack(index, int(guid.replace(":", ""), 16)))
+
+
 def packed(index: int, settings: VfSettings) -> Iterator[bytes]:
-    """The attributes of the settings that are not None."""
+    """The attributes of the settings that are not None, less GUIDs."""
     if settings.mac is not None:
         yield attribute(IFLA_VF_MAC, _ADDRESS.pack(index, bytes.fromhex(settings.mac.replace(":", ""))))
     if settings.vlan is not None:
@@ -51,8 +62,13 @@ def _packed_vlan(index: int, vlan: Vlan) -> bytes:
     return attribute(_VLAN_LIST, attribute(_VLAN_INFO, plain + _PROTOCOL.pack(_ETHERTYPE[vlan.protocol])))
 
 
-def unpacked(info: Attributes) -> VfSettings:
-    """None for what an older kernel, or the driver, does not report."""
+def unpacked(info: Attributes, *, infiniband: bool = False) -> VfSettings:
+    """None for what an older kernel, or the driver, does not report.
+
+    Of an InfiniBand VF ipoib_get_vf_config() reports the PF's own address, and zeros for what Ethernet alone has.
+    """
+    if infiniband:
+        return _unpacked_infiniband(info)
     state, rate = _fields(_ONE, info.get(_LINK_STATE)), _fields(_TWO, info.get(_RATE))
     return VfSettings(
         mac=info[IFLA_VF_MAC][4:10].hex(":"),
@@ -62,6 +78,21 @@ def unpacked(info: Attributes) -> VfSettings:
         trust=_switch(info.get(_TRUST)),
         link_state=_STATE_OF.get(state[0]) if state else None,
     )
+
+
+def _unpacked_infiniband(info: Attributes) -> VfSettings:
+    """The kernel reports GUIDs from 5.5 on; zeros where none was set since the PF's driver was bound."""
+    state = _fields(_ONE, info.get(_LINK_STATE))
+    return VfSettings(
+        link_state=_STATE_OF.get(state[0]) if state else None,
+        node_guid=_guid(info.get(_NODE_GUID)),
+        port_guid=_guid(info.get(_PORT_GUID)),
+    )
+
+
+def _guid(data: bytes | None) -> str | None:
+    fields = _fields(_GUID, data)
+    return fields[0].to_bytes(8, "big").hex(":") if fields else None
 
 
 def _fields(form: struct.Struct, data: bytes | None) -> tuple[int, ...] | None:

@@ -30,6 +30,16 @@ class Netdev:
     configured_by: str | None = None  # the program that is to configure its addresses
     advertised: bool = False  # it has nothing but what a router advertised, and no program is to configure it
 
+    @property
+    def is_ipoib(self) -> bool:
+        """Its address has 20 bytes (INFINIBAND_ALEN), as no other kind's has: flags, queue pair, and the port's GID."""
+        return self.mac.count(":") == 19
+
+    @property
+    def lasting_mac(self) -> str | None:
+        """The permanent MAC. Of an IPoIB address the port's GUID: the queue pair may be another after each boot."""
+        return (self.permanent_mac or self.mac)[-23:] if self.is_ipoib else self.permanent_mac
+
 
 @frozen
 class Vf:
@@ -97,8 +107,8 @@ class Pf:
 
     @property
     def is_infiniband(self) -> bool:
-        """Its netdev is made by ib_ipoib, which need not be loaded."""
-        return self.pci_class.startswith("0x0207")
+        """Its netdev is made by ib_ipoib, which need not be loaded. A VPI card's port may be an Ethernet one."""
+        return self.netdev.is_ipoib if self.netdev else self.pci_class.startswith("0x0207")
 
     @property
     def netdevs(self) -> tuple[Netdev, ...]:

@@ -28,13 +28,18 @@ class Attribute(StrEnum):
     SPOOF_CHECK = "spoof_check"
     TRUST = "trust"
     LINK_STATE = "link_state"
+    NODE_GUID = "node_guid"
+    PORT_GUID = "port_guid"
     HWMODE = "hwmode"
     ESWITCH = "eswitch"
     FDB = "fdb"
     IPV6_AUTOCONF = "ipv6_autoconf"
 
 
-ISOLATING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.VLAN_PROTOCOL, Attribute.SPOOF_CHECK, Attribute.TRUST})
+GUIDS = frozenset({Attribute.NODE_GUID, Attribute.PORT_GUID})
+"""An InfiniBand VF's address: the subnet manager admits it to partitions by its port GUID."""
+
+ISOLATING = GUIDS | {Attribute.MAC, Attribute.VLAN, Attribute.VLAN_PROTOCOL, Attribute.SPOOF_CHECK, Attribute.TRUST}
 """What keeps a VF's user within its network and its address."""
 
 
@@ -73,6 +78,8 @@ class VfSettings:
     spoof_check: bool | None = None
     trust: bool | None = None
     link_state: LinkState | None = None
+    node_guid: str | None = None
+    port_guid: str | None = None
 
     @property
     def empty(self) -> bool:

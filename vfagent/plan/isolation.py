@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What isolates a VF's user: MAC, VLAN, spoof check, trust. Without what its rule asks for, a VF is not ready. Pure."""
+"""What isolates a VF's user: MAC or GUIDs, VLAN, spoof check, trust. Without what its rule asks for it is not ready."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -8,6 +8,7 @@ from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.vf_settings import Attribute, VfSettings
+from vfagent.plan.link_layer import impossible, settable
 from vfagent.plan.steps import ConfigureVf, Step, describe_settings, names, parts
 from vfagent.plan.vf import Problem, difference, found, supported
 
@@ -22,6 +23,8 @@ def demanded(vf: DesiredVf, reported: VfSettings | None = None) -> VfSettings:
         vlan=vlan if vlan and (vlan.id or (reported and reported.vlan)) else None,
         spoof_check=wanted.spoof_check or None,
         trust=False if wanted.trust is False else None,
+        node_guid=wanted.node_guid,
+        port_guid=wanted.port_guid,
     )
     return replace(isolating, **{name: None for name in vf.optional})
 
@@ -33,21 +36,31 @@ def less(settings: VfSettings, other: VfSettings) -> VfSettings:
 
 def plan_isolation(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Iterator[Problem]:
     """Isolation that cannot be set, or that the driver refused lately."""
-    if pf.netdev is None:
-        for wanted in desired.vfs:
-            for name, part in parts(demanded(wanted)):
-                yield Problem(f"{describe_settings(part)} cannot be set: the PF has no netdev", wanted.index, name)
-        return
     present = {vf.index: vf for vf in pf.vfs}
     for wanted in desired.vfs:
-        if wanted.index in present:
+        asked = demanded(wanted)
+        for name, text in impossible(asked, pf):
+            yield Problem(text, wanted.index, name)
+        if pf.netdev is None:
+            for name, part in parts(settable(asked, pf)):
+                hint = ": ib_ipoib makes it" if pf.is_infiniband else ""
+                text = f"{describe_settings(part)} cannot be set: the PF has no netdev{hint}"
+                yield Problem(text, wanted.index, name)
+        elif wanted.index in present:
             yield from _refused(pf, present[wanted.index], wanted, driver_state)
+
+
+def plan_other_impossible(desired: DesiredPf, pf: Pf) -> Iterator[Problem]:
+    """Settings that isolate nobody and that no VF of such a PF has."""
+    for wanted in desired.vfs:
+        others = less(wanted.settings, demanded(replace(wanted, optional=())))
+        yield from (Problem(text, wanted.index) for _, text in impossible(others, pf))
 
 
 def _refused(pf: Pf, vf: Vf, wanted: DesiredVf, driver_state: DriverState) -> Iterator[Problem]:
     """What the driver refused and does not report to be so all the same."""
     reported, applied = vf.settings or VfSettings(), driver_state.applied.get(vf.index, VfSettings())
-    asked = demanded(wanted, reported)
+    asked = settable(demanded(wanted, reported), pf)
     refused = less(asked, supported(asked, driver_state))
     for name, part in parts(difference(refused, reported, applied)):
         answer = driver_state.unsupported.get(Attribute(name)) or driver_state.unsupported[Attribute.VLAN_PROTOCOL]

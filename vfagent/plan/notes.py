@@ -4,13 +4,14 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from vfagent.model.desired import DesiredPf
+from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.port_names import has_vfs
 from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import bridges_above
 from vfagent.plan.isolation import demanded, less
+from vfagent.plan.link_layer import impossible
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.switch import wanted_eswitch
 from vfagent.plan.vf import Problem
@@ -54,7 +55,14 @@ def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[s
     nothing = (
         ("the PF has no netdev: VF settings do not apply",) if asked and pf.netdev is None and not pf.is_nic else ()
     )
-    return (*unsupported, *later, *nothing, *_port_notes(desired, pf))
+    optional = {text for vf in desired.vfs for text in _optional_impossible(vf, pf)}
+    return (*unsupported, *sorted(optional), *later, *nothing, *_port_notes(desired, pf))
+
+
+def _optional_impossible(vf: DesiredVf, pf: Pf) -> Iterator[str]:
+    for name, text in impossible(vf.settings, pf):
+        if name in vf.optional:
+            yield f"vf{vf.index}: {text}"
 
 
 def _port_notes(desired: DesiredPf, pf: Pf) -> Iterator[str]:

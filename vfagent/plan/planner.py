@@ -8,20 +8,21 @@ beyond the plan's horizon. After a plan was executed, the PF is observed and pla
 from dataclasses import replace
 
 from vfagent.frozen import frozen
-from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
+from vfagent.model.desired import KEEP_DRIVER, NO_DRIVER, DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.evidence import UIO_DRIVERS, is_vfio
-from vfagent.model.inventory import Pf, Vf
+from vfagent.model.inventory import Pf
 from vfagent.model.vf_settings import VfSettings
 from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.autoconf import autoconf_notes, autoconf_problems, plan_pf_autoconf
 from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.iommu_groups import not_assignable, sharing_ahead, will_share
-from vfagent.plan.isolation import demanded, plan_isolation
+from vfagent.plan.isolation import demanded, plan_isolation, plan_other_impossible
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.notes import plan_notes, rate_problems, rates_waiting
 from vfagent.plan.quirks import Quirks, quirks_of
+from vfagent.plan.rebind import unbound_to_read
 from vfagent.plan.steps import (
     BindDriver,
     ConfigureVf,
@@ -30,7 +31,6 @@ from vfagent.plan.steps import (
     SetMtu,
     SetNumvfs,
     Step,
-    UnbindDriver,
     names,
 )
 from vfagent.plan.switch import (
@@ -94,7 +94,8 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
         return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
     plan = _plan_vfs(desired, pf, driver_state, notes)
     rates = rate_problems(desired, pf, quirks_of(pf.driver), driver_state)
-    plan = replace(plan, problems=(*plan.problems, *plan_isolation(desired, pf, driver_state), *rates))
+    other = (*rates, *plan_other_impossible(desired, pf))
+    plan = replace(plan, problems=(*plan.problems, *plan_isolation(desired, pf, driver_state), *other))
     return _without_mode(plan, *eswitch_problems(desired, pf, driver_state))
 
 
@@ -191,8 +192,9 @@ def _creation(
         return ((create,),)
     driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
-    bound = [vf for vf in desired.vfs if not will_share(pf, vf)]
     settings = tuple(item for wanted in desired.vfs for item in plan_new_settings(pf, wanted, driver_state, quirks))
+    loose = _not_to_be_bound(desired, replace(pf, vfs=()), driver_state)
+    bound = [vf for vf in desired.vfs if vf.index not in loose and not will_share(pf, vf)]
     drivers = _isolated(tuple(item for wanted in bound for item in plan_new_driver(pf, wanted)), desired)
     return _not_empty(((*mtu, *create),), *_batches(up, settings, drivers, quirks))
 
@@ -243,8 +245,7 @@ def _plan_rest(
     port = _port_items(desired, pf, quirks)
     settings = [item for vf, wanted in pairs for item in plan_settings(pf, vf, wanted, driver_state, quirks)]
     blocked = not_assignable(pairs, pf.shared_group)
-    # Another program may open a VF as soon as it is bound: not without its isolation.
-    loose = {problem.vf for problem in plan_isolation(desired, pf, driver_state)} if pf.netdev else set()
+    loose = _not_to_be_bound(desired, pf, driver_state)
     kept = {
         vf.index for vf, wanted in pairs if vf.index in blocked or (vf.index in loose and wanted.driver != NO_DRIVER)
     }
@@ -253,7 +254,7 @@ def _plan_rest(
     switch = mode_change_in_place(pf, mode, _blocker(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
         drivers, settings = [], []  # they follow in the next round
-    first = _ready(list(switch)) or _unbound_for_mac(pf, pairs, settings)
+    first = _ready(list(switch)) or unbound_to_read(pf, pairs, _ready(settings))
     items = [*port, *switch, *settings, *drivers]
     return Plan(
         batches=_not_empty((first,))
@@ -266,24 +267,15 @@ def _plan_rest(
     )
 
 
+def _not_to_be_bound(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> set[int | None]:
+    """Another program may open a VF as soon as it is bound: not without its isolation."""
+    return {problem.vf for problem in plan_isolation(desired, pf, driver_state)} if pf.netdev else set()
+
+
 def _with_own_driver(wanted: DesiredVf, driver_state: DriverState) -> DesiredVf:
     """With the driver that vfagent unbound, or has not bound yet, where the VF keeps its driver."""
     own = driver_state.unbound.get(wanted.index) if wanted.driver == KEEP_DRIVER else None
     return wanted if own is None else replace(wanted, driver=own)
-
-
-def _unbound_for_mac(pf: Pf, pairs: list[tuple[Vf, DesiredVf]], settings: list[Planned | Deferred]) -> ParallelGroup:
-    """VFs whose host driver must read a new MAC, to be bound again in the next round.
-
-    mlx5 passes a new MAC to no bound driver (sriov-cni).
-    """
-    macs = {item.step.index: item.step.settings.mac for item in _ready(settings) if isinstance(item.step, ConfigureVf)}
-    hosts = (vf for vf, wanted in pairs if vf.netdevs and wanted.driver in (HOST_DRIVER, KEEP_DRIVER, vf.driver))
-    stale = (vf for vf in hosts if macs.get(vf.index) not in (None, vf.netdevs[0].mac))
-    return tuple(
-        Planned(UnbindDriver(pf.address, vf.index, vf.address), "its driver reads the new MAC when it is bound")
-        for vf in stale
-    )
 
 
 def _ready(items: list[Planned | Deferred]) -> ParallelGroup:

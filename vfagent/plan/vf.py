@@ -11,6 +11,7 @@ from vfagent.model.evidence import serves_host
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.vf_settings import Attribute, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.model.vf_use import vf_in_use
+from vfagent.plan.link_layer import settable
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings, names
 
@@ -57,7 +58,7 @@ def plan_settings(
     """Settings that differ, to be set through the PF; on a VF in use, disturbing ones are deferred."""
     if pf.netdev is None:
         return
-    wanted = _settable(pf.netdev, desired, driver_state, quirks)
+    wanted = _settable(pf, pf.netdev, desired, driver_state, quirks)
     applied = driver_state.applied.get(vf.index, VfSettings())
     change = difference(wanted, vf.settings or VfSettings(), applied)
     use = vf_in_use(vf, pf)
@@ -68,14 +69,14 @@ def plan_settings(
             yield Deferred(step, reason, f"vf{vf.index}: {blocker}") if blocker else Planned(step, reason)
 
 
-def _settable(netdev: Netdev, desired: DesiredVf, driver_state: DriverState, quirks: Quirks) -> VfSettings:
-    wanted = supported(desired.settings, driver_state)
+def _settable(pf: Pf, netdev: Netdev, desired: DesiredVf, driver_state: DriverState, quirks: Quirks) -> VfSettings:
+    wanted = supported(settable(desired.settings, pf), driver_state)
     return replace(wanted, rate=None) if quirks.rate_needs_carrier and not netdev.carrier else wanted
 
 
 def plan_new_settings(pf: Pf, desired: DesiredVf, driver_state: DriverState, quirks: Quirks) -> Iterator[Planned]:
     """All settings of a VF that does not exist yet."""
-    wanted = _settable(pf.netdev, desired, driver_state, quirks) if pf.netdev else VfSettings()
+    wanted = _settable(pf, pf.netdev, desired, driver_state, quirks) if pf.netdev else VfSettings()
     if pf.netdev and not wanted.empty:
         yield Planned(ConfigureVf(pf.address, pf.netdev.ifindex, desired.index, wanted), "a new VF")
 

@@ -6,7 +6,8 @@ import re
 from vfagent.model.pci import is_pci_address
 
 PCI = 'a PCI address such as "0000:3b:00.0", or a pattern'
-MAC = 'a MAC address such as "52:54:00:12:34:56", or a pattern'
+MAC = 'a MAC address such as "52:54:00:12:34:56", an InfiniBand port\'s GUID or address, or a pattern'
+_IPOIB = "[0-9a-f]{2}(?::[0-9a-f]{2}){19}"
 HARDWARE_ID = 'a hardware ID such as "8086" or "0x8086", or a pattern'
 
 
@@ -33,8 +34,13 @@ def pci(text: str) -> str:
 
 
 def mac(text: str) -> str:
+    """Of an IPoIB address only the port's GUID lasts: before it is the queue pair, which each boot may change."""
     lower = name(text.lower())
-    return _exact(lower, MAC, fits=re.fullmatch("[0-9a-f]{2}(?::[0-9a-f]{2}){5}", lower) is not None)
+    if re.fullmatch(_IPOIB, lower):
+        return lower[-23:]
+    return _exact(
+        lower, MAC, fits=re.fullmatch("[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?:(?::[0-9a-f]{2}){2})?", lower) is not None
+    )
 
 
 def hardware_id(text: str) -> str:

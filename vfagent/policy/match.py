@@ -14,7 +14,7 @@ from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
 
-_MAC_BITS = 46  # 48 less the multicast bit (0) and the locally-administered bit (1)
+_FIXED_BITS = 2  # of an address: the multicast bit (0) and the locally-administered bit (1)
 
 
 @frozen
@@ -51,7 +51,7 @@ def _compared(match: PfMatch, pf: Pf, host: HostIdentity) -> list[tuple[str, lis
         (match.pci, [str(pf.address)]),
         (match.vendor, [pf.vendor.removeprefix("0x")]),
         (match.device, [pf.device.removeprefix("0x")]),
-        (match.mac, [mac_of(netdev) for netdev in pf.netdevs]),
+        (match.mac, [mac for netdev in pf.netdevs for mac in macs_of(netdev)]),
         (match.interface, [name for netdev in pf.netdevs for name in names_of(netdev)]),
         (match.host, [host.hostname]),
     )
@@ -67,13 +67,15 @@ def names_of(netdev: Netdev) -> tuple[str, ...]:
     return netdev.name, *netdev.altnames
 
 
-def mac_of(netdev: Netdev) -> str:
-    return netdev.permanent_mac or netdev.mac
+def macs_of(netdev: Netdev) -> tuple[str, ...]:
+    """What `mac` is compared with: of an IPoIB netdev its whole address, and the GUID in it."""
+    address, lasting = netdev.permanent_mac or netdev.mac, netdev.lasting_mac
+    return (address, lasting) if netdev.is_ipoib and lasting else (address,)
 
 
 def _port(match: PfMatch, pf: Pf) -> int | None:
     """The netdev that the rule names, where the PF has several and its first is not meant."""
-    pairs = ((match.interface, names_of), (match.mac, lambda netdev: (mac_of(netdev),)))
+    pairs = ((match.interface, names_of), (match.mac, macs_of))
     named = [(pattern, values) for pattern, values in pairs if pattern is not None]
     fitting = [netdev for netdev in pf.netdevs if all(_fits(pattern, values(netdev)) for pattern, values in named)]
     if pf.netdev in fitting:
@@ -146,6 +148,8 @@ def _settings(vf: VfRule, index: int, seed: int) -> VfSettings:
     limited = vf.min_tx_rate is not None or vf.max_tx_rate is not None
     return VfSettings(
         mac=resolve_mac(vf.mac, index, seed),
+        node_guid=resolve_guid(vf.node_guid, index, seed),
+        port_guid=resolve_guid(vf.port_guid, index, seed),
         vlan=vlan,
         rate=Rate(vf.min_tx_rate or 0, vf.max_tx_rate or 0) if limited else None,
         spoof_check=vf.spoof_check,
@@ -164,15 +168,29 @@ def resolve_mac(text: str | None, index: int, seed: int) -> str | None:
             return template.format(index=index).lower()
 
 
+def resolve_guid(text: str | None, index: int, seed: int) -> str | None:
+    return stable_guid(seed, index) if text == "stable" else resolve_mac(text, index, seed)
+
+
 def mac_seed(machine_id: str, pf: Pf) -> int:
     """The first number of a PF's stable MACs: the same for the same NIC in the same host, in any slot."""
-    identity = (pf.netdev and pf.netdev.permanent_mac) or pf.address
+    identity = (pf.netdev and pf.netdev.lasting_mac) or pf.address
     return int.from_bytes(hashlib.sha256(f"vfagent {machine_id} {identity}".encode()).digest()[:8], "big")
 
 
 def stable_mac(seed: int, index: int) -> str:
     """A locally administered unicast MAC. The VFs of one PF get consecutive numbers, so their MACs differ."""
-    number = (seed + index) % (1 << _MAC_BITS)
-    first = (number >> 40) << 2 | 0x02
-    rest = (number & ((1 << 40) - 1)).to_bytes(5, "big")
+    return _local_address(seed + index, 6)
+
+
+def stable_guid(seed: int, index: int) -> str:
+    """A locally administered EUI-64. A VF's node and its only port may have the same."""
+    return _local_address(seed + index, 8)
+
+
+def _local_address(number: int, size: int) -> str:
+    number %= 1 << 8 * size - _FIXED_BITS
+    low = 8 * (size - 1)
+    first = number >> low << 2 | 0x02
+    rest = (number & ((1 << low) - 1)).to_bytes(size - 1, "big")
     return ":".join(f"{byte:02x}" for byte in (first, *rest))

@@ -4,21 +4,38 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from vfagent.frozen import frozen
 from vfagent.model.vf_settings import VlanProtocol
 from vfagent.policy.indices import LARGEST_COUNT
 from vfagent.policy.problems import Problem, quoted
-from vfagent.policy.references import mac_of, reaches
+from vfagent.policy.references import address_of, reaches
 from vfagent.policy.source_locations import Location
 from vfagent.policy.types import EswitchMode, PfRule, VfRule, VlanRule
 
 _ASSUMED_VFS = 256  # where `vfs` is not a number
-_UNICAST_MAC = r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}"
+
+
+@frozen(slots=True)
+class _AddressKind:
+    """A key of [[pf.vf]] that gives each VF an address of its own."""
+
+    key: str
+    word: str
+    allowed: str
+    pattern: str
+
+
+_KINDS = (
+    _AddressKind("mac", "MAC", "a unicast MAC", "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}"),
+    _AddressKind("node_guid", "GUID", "a GUID of 8 bytes", "[0-9a-f]{2}(?::[0-9a-f]{2}){7}"),
+    _AddressKind("port_guid", "GUID", "a GUID of 8 bytes", "[0-9a-f]{2}(?::[0-9a-f]{2}){7}"),
+)
 
 
 def check_pf(rule: PfRule, at: Location) -> Iterator[Problem]:
     yield from _repeated_indices(rule, at)
     yield from _after_catch_all(rule, at)
-    yield from _macs(rule, at)
+    yield from _addresses(rule, at)
     for number, vf in enumerate(rule.vf):
         yield from _check_vf(vf, rule, at / "vf" / number)
     for number, vlan in enumerate(rule.vlan):
@@ -91,6 +108,8 @@ def _optional(vf: VfRule, at: Location) -> Iterator[Problem]:
         "vlan": vf.vlan is not None,
         "spoof_check": vf.spoof_check is True,
         "trust": vf.trust is False,
+        "node_guid": vf.node_guid is not None,
+        "port_guid": vf.port_guid is not None,
     }
     meant = {"spoof_check": "spoof_check = true", "trust": "trust = false"}
     for number, name in enumerate(vf.optional):
@@ -123,13 +142,15 @@ def _after_catch_all(rule: PfRule, at: Location) -> Iterator[Problem]:
         yield (at / "vf" / catch_all / "index").problem(text)
 
 
-def _macs(rule: PfRule, at: Location) -> Iterator[Problem]:
-    first_vf: dict[str, int] = {}
-    for number, vf in enumerate(rule.vf):
-        if vf.mac not in (None, "stable"):
-            problem = _mac_problem(vf.mac or "", _covered(rule, number), first_vf)
-            if problem:
-                yield (at / "vf" / number / "mac").problem(problem)
+def _addresses(rule: PfRule, at: Location) -> Iterator[Problem]:
+    for kind in _KINDS:
+        first_vf: dict[str, int] = {}
+        for number, vf in enumerate(rule.vf):
+            text: str | None = getattr(vf, kind.key)
+            if text not in (None, "stable"):
+                problem = _address_problem(kind, text or "", _covered(rule, number), first_vf)
+                if problem:
+                    yield (at / "vf" / number / kind.key).problem(problem)
 
 
 def _covered(rule: PfRule, number: int) -> Iterator[int]:
@@ -144,16 +165,17 @@ def _covered(rule: PfRule, number: int) -> Iterator[int]:
             yield index
 
 
-def _mac_problem(mac: str, covered: Iterable[int], first_vf: dict[str, int]) -> str:
+def _address_problem(kind: _AddressKind, template: str, covered: Iterable[int], first_vf: dict[str, int]) -> str:
     """Ends at the first index that fails: no template serves more than 256."""
+    word, gives = kind.word, f"found {quoted(template)}, which gives"
     for index in covered:
-        vf_mac = mac_of(mac, index)
-        if not re.fullmatch(_UNICAST_MAC, vf_mac) or vf_mac == "00:00:00:00:00:00":
-            given = f"VF {index} {quoted(vf_mac)}"
-            return f"found {quoted(mac)}, which gives {given}, allowed is a unicast MAC for each VF{_better(mac)}"
-        if first_vf.setdefault(vf_mac, index) != index:
-            both = f"VFs {first_vf[vf_mac]} and {index} the same MAC"
-            return f"found {quoted(mac)}, which gives {both}, allowed is one VF per MAC{_better(mac)}"
+        address = address_of(template, index)
+        if not re.fullmatch(kind.pattern, address) or not address.strip("0:"):
+            given = f"VF {index} {quoted(address)}"
+            return f"{gives} {given}, allowed is {kind.allowed} for each VF{_better(template)}"
+        if first_vf.setdefault(address, index) != index:
+            both = f"VFs {first_vf[address]} and {index} the same {word}"
+            return f"{gives} {both}, allowed is one VF per {word}{_better(template)}"
     return ""
 
 

@@ -36,8 +36,8 @@ def reaches(address: str, other: str) -> bool:
     return on_link or (neighbour.version == 6 and neighbour.is_link_local)
 
 
-def mac_of(template: str, index: int) -> str:
-    """A VF's MAC, from a template or a fixed MAC."""
+def address_of(template: str, index: int) -> str:
+    """A VF's MAC or GUID, from a template or a fixed one."""
     return template.format(index=index).lower()
 
 

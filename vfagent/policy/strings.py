@@ -26,6 +26,7 @@ _NO_PARENT = r"(?!(?:.*/)?\.\.(?:/|$))"
 _OCTETS = "(?::[0-9a-fA-F]{2}){5}"
 _UNICAST = rf"(?!(?:00:){{5}}00)[0-9a-fA-F][02468aceACE]{_OCTETS}"
 _TEMPLATE = r"(?=.*\{)(?:[0-9a-fA-F:]|\{index(?::0?[1-9]?[dxX]?)?\}){1,64}"
+_GUID = "(?!(?:00:){7}00)[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){7}"
 _INDEX = "(?:0|[1-9][0-9]{0,4})"
 _INDICES = rf"{_INDEX}(?:-{_INDEX})?(?:, ?{_INDEX}(?:-{_INDEX})?)*|\*"
 # RFC 4173, as iPXE parses it: all parts but server and target may be empty.
@@ -59,6 +60,12 @@ def _explain_mac(text: str) -> str:
         return "all zero"
     if re.fullmatch(f"[0-9a-fA-F][13579bdfBDF]{_OCTETS}", text):
         return "a multicast address: the lowest bit of the first byte is set"
+    return "only {index} may stand in braces, as {index:02x} for two digits" if "{" in text else ""
+
+
+def _explain_guid(text: str) -> str:
+    if re.fullmatch("(?:00:){7}00", text):
+        return "all zero"
     return "only {index} may stand in braces, as {index:02x} for two digits" if "{" in text else ""
 
 
@@ -155,6 +162,13 @@ MAC = String(
     '"stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}"',
     convert=_mac,
     explain=_explain_mac,
+    words=("stable", "keep"),
+)
+GUID = String(
+    rf"stable|keep|{_GUID}|{_TEMPLATE}",
+    '"stable", "keep", a GUID of 8 bytes, or a template such as "02:00:00:03:00:00:41:{index:02x}"',
+    convert=_mac,
+    explain=_explain_guid,
     words=("stable", "keep"),
 )
 INTERFACE = String(

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _MTU = Integer(68, 65535)
-OPTIONAL = ("mac", "vlan", "spoof_check", "trust")  # the keys that isolate a VF
+OPTIONAL = ("mac", "vlan", "spoof_check", "trust", "node_guid", "port_guid")  # the keys that isolate a VF
 _RATE = Integer(0, 4294967295, unit="Mbit/s")
 
 
@@ -121,7 +121,14 @@ class PfMatch:
     device: str | None = field(
         default=None, metadata=key(strings.HARDWARE_ID, "The PCI device ID, with or without 0x.")
     )
-    mac: str | None = field(default=None, metadata=key(strings.MAC_GLOB, "The permanent MAC address."))
+    mac: str | None = field(
+        default=None,
+        metadata=key(
+            strings.MAC_GLOB,
+            "The permanent MAC address. Of an InfiniBand port its GUID, or the address of 20 bytes that `vfagent list`"
+            " shows, whose GUID counts.",
+        ),
+    )
     interface: str | None = field(
         default=None,
         metadata=key(
@@ -193,6 +200,23 @@ class VfRule:
     max_tx_rate: int | None = field(  # Mbit/s
         default=None,
         metadata=key(_RATE, "The maximum transmit rate in Mbit/s; 0 means no limit. Set together with min_tx_rate."),
+    )
+    node_guid: str | None = field(
+        default=None,
+        metadata=key(
+            strings.GUID,
+            "On an InfiniBand PF with its IPoIB netdev, the VF's node GUID: `stable`, `keep`, 8 bytes or a template, as"
+            " with `mac`.",
+            default='"keep"',
+        ),
+    )
+    port_guid: str | None = field(
+        default=None,
+        metadata=key(
+            strings.GUID,
+            "The GUID of its port, by which the subnet manager knows it; likewise. It may be the same as node_guid.",
+            default='"keep"',
+        ),
     )
     bridge: str | None = field(
         default=None,

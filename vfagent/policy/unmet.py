@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from vfagent.frozen import frozen
 from vfagent.model.inventory import Pf
-from vfagent.policy.match import mac_of, names_of
+from vfagent.policy.match import macs_of, names_of
 from vfagent.policy.spelling import nearest
 from vfagent.policy.types import PfMatch
 
@@ -46,7 +46,7 @@ def _values(pfs: list[Pf]) -> dict[str, list[str]]:
         "pci": [str(pf.address) for pf in pfs],
         "vendor": [pf.vendor.removeprefix("0x") for pf in pfs],
         "device": [pf.device.removeprefix("0x") for pf in pfs],
-        "mac": [mac_of(netdev) for pf in pfs for netdev in pf.netdevs],
+        "mac": [mac for pf in pfs for netdev in pf.netdevs for mac in macs_of(netdev)],
         "interface": [name for pf in pfs for netdev in pf.netdevs for name in names_of(netdev)],
     }
     return {key: sorted({value for value in of_pfs if value}) for key, of_pfs in values.items()}

@@ -9,7 +9,7 @@ from vfagent.model.desired import DesiredPf, DesiredVf, driver_word
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
-from vfagent.model.vf_settings import VfSettings
+from vfagent.model.vf_settings import GUIDS, VfSettings
 from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.network_steps import SetAutoconf
 from vfagent.plan.planner import plan_pf
@@ -95,9 +95,10 @@ def as_desired(was: Pf) -> DesiredPf:
 
 
 def _settable(vf: Vf) -> VfSettings:
-    # A MAC of zeros means that none was set; drivers refuse it as a value.
+    # A MAC or GUID of zeros means that none was set; drivers refuse it as a value.
     settings = vf.settings or VfSettings()
-    return replace(settings, mac=None) if settings.mac == "00:00:00:00:00:00" else settings
+    unset = (name for name in ("mac", *GUIDS) if not (getattr(settings, name) or "").strip("0:"))
+    return replace(settings, **dict.fromkeys(unset))
 
 
 def last_steps(pf: Pf, was: Pf) -> list[Step]:

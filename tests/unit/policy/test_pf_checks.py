@@ -86,7 +86,8 @@ def test_any_index_is_allowed_with_a_percentage_of_vfs(problems: Problems) -> No
         ),
         (
             'vlan = 5\noptional = ["qos"]',
-            'pf[0].vf[0].optional[0]: found "qos", allowed is "mac", "vlan", "spoof_check" or "trust"',
+            'pf[0].vf[0].optional[0]: found "qos", allowed is "mac", "vlan", "spoof_check", "trust", '
+            '"node_guid" or "port_guid"',
         ),
     ],
 )

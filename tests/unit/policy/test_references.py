@@ -2,7 +2,7 @@
 """How `each` and `{index}` are expanded."""
 
 from vfagent.policy.indices import IndexSet
-from vfagent.policy.references import VfReference, guests_of, mac_of, vf_reference
+from vfagent.policy.references import VfReference, address_of, guests_of, vf_reference
 from vfagent.policy.types import DiskRule, GuestRule, IpxeRule, KernelRule
 
 RULE = GuestRule(
@@ -48,5 +48,5 @@ def test_a_reference_is_a_label_with_optional_indices() -> None:
 
 
 def test_a_template_gives_each_vf_its_mac() -> None:
-    assert mac_of("52:54:00:bb:00:{index:02x}", 26) == "52:54:00:bb:00:1a"
-    assert mac_of("52:54:00:bb:00:01", 26) == "52:54:00:bb:00:01"
+    assert address_of("52:54:00:bb:00:{index:02x}", 26) == "52:54:00:bb:00:1a"
+    assert address_of("52:54:00:bb:00:01", 26) == "52:54:00:bb:00:01"
