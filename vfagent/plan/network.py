@@ -138,6 +138,9 @@ def _interface_items(
     wanted: DesiredVlanInterface, desired: DesiredPf, pf: Pf, netdev: Netdev, network: HostNetwork
 ) -> Iterator[Item]:
     """The VLAN interface itself, without its addresses."""
+    if netdev.is_ipoib:  # NETIF_F_VLAN_CHALLENGED, ipoib_setup_common()
+        yield f"{wanted.name}: {netdev.name} is an InfiniBand port: it has partitions (ip link … type ipoib), no VLANs"
+        return
     if wanted.mtu is not None and wanted.mtu > max(netdev.mtu, desired.mtu or 0):
         yield f"{wanted.name}: mtu {wanted.mtu} is more than the PF's {netdev.mtu}; mtu in the [[pf]] rule raises that"
         return

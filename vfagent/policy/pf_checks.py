@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from vfagent.frozen import frozen
 from vfagent.model.vf_settings import VlanProtocol
 from vfagent.policy.indices import LARGEST_COUNT
+from vfagent.policy.link_layer_checks import check_link_layer
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import address_of, reaches
 from vfagent.policy.source_locations import Location
@@ -36,6 +37,7 @@ def check_pf(rule: PfRule, at: Location) -> Iterator[Problem]:
     yield from _repeated_indices(rule, at)
     yield from _after_catch_all(rule, at)
     yield from _addresses(rule, at)
+    yield from check_link_layer(rule, at)
     for number, vf in enumerate(rule.vf):
         yield from _check_vf(vf, rule, at / "vf" / number)
     for number, vlan in enumerate(rule.vlan):

@@ -87,3 +87,52 @@ def test_guids_of_a_template_have_their_index_and_keep_leaves_them(parse: Parse)
 def test_bad_guids_are_refused(problems: Problems, key: str, text: str, allowed: str) -> None:
     (line,) = problems(f'{PF}[[pf.vf]]\n{key} = "{text}"')
     assert allowed in line
+
+
+@pytest.mark.parametrize(
+    "match", [f'mac = "{address()}"', f'mac = "{GUID}"', 'interface = "ibp*"', 'interface = "ib0"']
+)
+@pytest.mark.parametrize(
+    ("pair", "text"),
+    [
+        ('mac = "stable"', 'found mac = "stable"'),
+        ("vlan = 10", "found vlan = 10"),
+        ("spoof_check = true", "found spoof_check = true"),
+        ("trust = true", "found trust = true"),
+        ("max_tx_rate = 100", "found max_tx_rate = 100"),
+    ],
+)
+def test_what_infiniband_lacks_is_refused_where_the_match_says_infiniband(
+    problems: Problems, match: str, pair: str, text: str
+) -> None:
+    (line,) = problems(PF.replace('driver = "mlx5_core"', match) + f"[[pf.vf]]\n{pair}")
+    assert line.startswith(
+        f"policy.toml:6:{len(pair.partition('=')[0]) + 3}: pf[0].vf[0].{pair.split()[0]}: {text} where match."
+    )
+    assert "allowed are node_guid, port_guid and link_state: InfiniBand has no" in line
+
+
+@pytest.mark.parametrize(
+    "pair",
+    ['mac = "keep"', "vlan = 0", "spoof_check = false", "trust = false", "min_tx_rate = 0", 'link_state = "auto"'],
+)
+def test_what_is_so_on_infiniband_anyway_is_accepted(problems: Problems, pair: str) -> None:
+    assert not problems(PF.replace('driver = "mlx5_core"', 'interface = "ib*"') + f"[[pf.vf]]\n{pair}")
+
+
+@pytest.mark.parametrize("match", ['interface = "ibond0"', 'interface = "enp*"', 'driver = "mlx5_core"', 'mac = "*"'])
+def test_a_match_that_may_be_an_ethernet_port_refuses_nothing(problems: Problems, match: str) -> None:
+    policy = PF.replace('driver = "mlx5_core"', match) + '[[pf.vf]]\nmac = "stable"\nnode_guid = "stable"'
+    assert not problems(policy)
+
+
+def test_a_guid_is_refused_where_the_match_says_ethernet(problems: Problems) -> None:
+    policy = PF.replace('driver = "mlx5_core"', 'mac = "00:1b:21:aa:bb:cc"')
+    (line,) = problems(policy + '[[pf.vf]]\nport_guid = "stable"')
+    assert line.endswith("found port_guid where match.mac has 6 bytes, allowed is mac: an Ethernet VF has no GUID")
+
+
+def test_a_vlan_interface_is_refused_where_the_match_says_infiniband(problems: Problems) -> None:
+    policy = PF.replace('driver = "mlx5_core"', 'interface = "ib0"')
+    (line,) = problems(policy + '[[pf.vlan]]\nid = 10\nname = "vlan10"')
+    assert "allowed is none: IPoIB has partitions instead" in line
