@@ -7,7 +7,7 @@ import pytest
 
 from tests.rules.project import ROOT, passes
 
-PROSE = ("vfagent", "tests", "config", "packaging", "systemd", "udev", "Makefile", "pyproject.toml")
+PROSE = ("vfagent", "tests", "docs", "config", "packaging", "systemd", "udev", "Makefile", "pyproject.toml")
 
 
 def test_the_code_is_formatted() -> None:
