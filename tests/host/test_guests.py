@@ -183,7 +183,7 @@ def started_by(kernel: FakeKernel) -> dict[str, Any]:
 
 @pytest.fixture
 def behind(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The node of the VF's group at a boot: VFs are ready long before udev gives the node to group kvm."""
+    """The node of the VF's group at a boot: VFs are ready long before udev has handled it."""
     monkeypatch.setattr(vfio_group, "_KVM", "daemon")  # a group that every system has
     kernel.tree.add_pf(PF)
     for name in (QUEUE, VF_KNOWN, "dev/vfio/100"):
@@ -211,13 +211,53 @@ def test_a_guest_is_ordered_after_its_vfs_once_udev_has_handled_them(
     put(kernel.tree.root / "run/udev/data/c0:0", "G:systemd\n")
     run(runs)
     assert waits_for_udev(kernel)
-    assert behind.stat().st_mode & 0o777 == 0o600
+    assert behind.stat().st_mode & 0o777 == 0o660
 
 
-def test_a_guest_whose_groups_cannot_be_opened_waits_for_udev(kernel: FakeKernel, behind: Path, run: Run) -> None:
+def test_a_guest_whose_groups_the_service_does_not_see_waits_for_udev(
+    kernel: FakeKernel, behind: Path, run: Run
+) -> None:
     behind.unlink()  # as where /dev/vfio came after the service
     run(runs)
     assert waits_for_udev(kernel)
+
+
+def test_a_guest_whose_group_has_a_mode_of_somebody_does_not_start(kernel: FakeKernel, behind: Path, run: Run) -> None:
+    behind.chmod(0o640)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "cannot open /dev/vfio/100 to group kvm" in str(agent.guest()))
+
+    run(story)
+    assert (started(kernel), behind.stat().st_mode & 0o777) == ([], 0o640)
+
+
+def test_a_group_is_open_while_its_guest_runs_and_taken_back_afterwards(
+    kernel: FakeKernel, behind: Path, run: Run
+) -> None:
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        agent.guests.units.refresh()
+        await asyncio.sleep(0.5)
+        assert vfio_group.opened_to_kvm(kernel.tree.root) == {100}
+        assert await agent.guests.request("stop", "x") is None
+        await agent.until(lambda: vfio_group.opened_to_kvm(kernel.tree.root) == set())
+
+    run(story)
+    assert behind.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_group_that_was_open_for_a_guest_that_ended_meanwhile_is_taken_back(
+    kernel: FakeKernel, behind: Path, run: Run
+) -> None:
+    """Also if the policy has no guest any more."""
+    assert vfio_group.open_to_kvm(100, kernel.tree.root)
+    kernel.tree.policy(POLICY.partition("[[guest]]")[0])
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: vfio_group.opened_to_kvm(kernel.tree.root) == set())
+
+    run(story)
 
 
 def test_a_guest_waits_for_udev_where_the_vf_target_is_not_installed(
@@ -227,14 +267,12 @@ def test_a_guest_waits_for_udev_where_the_vf_target_is_not_installed(
     (kernel.tree.root / VF_KNOWN).unlink()
     run(runs)
     assert waits_for_udev(kernel)
-    assert behind.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_guest_with_a_block_device_waits_for_udev(kernel: FakeKernel, behind: Path, run: Run) -> None:
     kernel.tree.policy(POLICY.replace('[guest.ipxe]\naddress = "dhcp"', '[[guest.disk]]\npath = "/dev/vg/x"'))
     run(runs)
     assert waits_for_udev(kernel)
-    assert behind.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_guest_is_registered_with_machined_once_after_its_start(

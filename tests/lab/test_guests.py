@@ -13,6 +13,7 @@ import pytest
 from tests.lab import guest_facts
 from tests.lab.facts import hwmode, journal, netdev, now, status, vfs
 from tests.lab.guest_facts import wait_printed
+from tests.lab.hostile import replace_qemu, report_of, restore_qemu
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb, VirtioPf
 from tests.lab.payload import Entry
@@ -76,6 +77,17 @@ cmdline = {json.dumps(CMDLINE)}
 
 [guest.unit]
 TimeoutStopSec = "3s"
+"""
+DISK, OTHER_DISK = "/srv/a-b@c=d+e.img", "/srv/other.img"
+BROKEN_OUT = f"""
+[[guest]]
+name = "broken-out"
+vfs = ["storage:1"]
+memory = "64M"
+unit.TimeoutStopSec = "3s"
+
+[[guest.disk]]
+path = "{DISK}"
 """
 # Its iPXE finds nothing to boot and retries, which is enough of a guest for these tests.
 LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
@@ -169,6 +181,33 @@ def test_qemu_is_unprivileged_and_cannot_open_another_vf(vm: VM) -> None:
     ]
     assert "busy" in answers[0]
     assert "Operation not permitted" in answers[1]
+
+
+def test_who_breaks_out_of_a_guest_reaches_its_own_files_only(vm: VM) -> None:
+    unit = "vfagent-guest-broken-out.service"
+    disks = f"{DISK} {OTHER_DISK}"
+    vm.run(f"truncate --size=1M {disks}; chgrp kvm {disks}; chmod 660 {disks}")  # as the manual advises
+    replace_qemu(vm)
+    vm.put("/etc/vfagent/policy.toml", (POLICY + BROKEN_OUT).encode())
+    vm.run("systemctl reload vfagent.service")
+    report = report_of(vm, unit)
+    group = vm.run(f"basename $(readlink /sys/bus/pci/devices/{vfs(vm, PF)[1].address}/iommu_group)").stdout.strip()
+    own = {DISK, "/etc/ld.so.cache", f"/run/credentials/{unit}/command"}
+    assert {path for path in report["read"] if not path.endswith("/os-release")} == own
+    assert (report["written"], report["connected"], report["called"]) == ([DISK], [], [])
+    assert {*report["devices"]} == {"/dev/vfio/vfio", f"/dev/vfio/{group}"}
+    # On systemd 252 /run itself, too; each is a file system of its own.
+    own = {"/run/vfagent-guest-broken-out", "/tmp", "/var/tmp", "/dev/mqueue"}
+    assert {*report["folders"]} - {"/run"} == own
+    assert (report["processes"], report["interfaces"]) == ([], ["lo"])
+    vm.run("journalctl --rotate; journalctl --vacuum-time=1s")
+    vm.run(f"systemctl daemon-reload; systemctl kill --signal=SEGV {unit}")
+    assert report_of(vm, unit) == report, "systemd has read the unit's file again"
+    restore_qemu(vm)
+    vm.run("vfagent guest stop broken-out", timeout=60)
+    vm.wait_for(f"test $(stat -c %a /dev/vfio/{group}) = 600", 20)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
 
 
 def test_machined_and_systemctl_show_the_guest(vm: VM) -> None:
@@ -371,7 +410,7 @@ def test_a_guest_starts_before_udev_has_its_vf_and_is_bound_to_it(vm: VM) -> Non
     vm.run("udevadm control --start-exec-queue; udevadm settle")
     vm.wait_for(f"systemctl is-active --quiet {device}", 30)
     assert guest_facts.guest(vm, "late")["pid"] == before
-    assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:kvm 660\n"
+    assert vm.run(f"stat -c '%U:%G %a' /dev/vfio/{group}").stdout == "root:root 660\n"
     as_kvm = "setpriv --reuid=nobody --regid=kvm --clear-groups test -w"
     vm.run(f"{as_kvm} /dev/vfio/{group} && ! {as_kvm.replace('kvm', 'nogroup')} /dev/vfio/{group}")
     # The kernel announces the removal of a VF once its guest has closed it; for systemd its device unit ends.

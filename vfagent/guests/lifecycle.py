@@ -11,8 +11,10 @@ from pathlib import Path
 
 from vfagent.guests.credentials import forget_credentials
 from vfagent.guests.kvm import KvmTrial
+from vfagent.guests.open_groups import close_groups
 from vfagent.guests.pauses import PauseMonitor
 from vfagent.guests.roms import Roms
+from vfagent.guests.root_folders import forget_root_folders
 from vfagent.guests.spec.boot import Boot, boot_of
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.unit import STOP_S
@@ -78,6 +80,7 @@ class Guests:
             self._timer.cancel()
         self._timer = None
         if not (self.scheduler.policy.guest or self.guests or any_cgroup(self.host)):
+            close_groups((), self.host, self.root)
             return  # a host without guests does not ask systemd
         if not self._current:
             self.units.refresh_if_idle()
@@ -85,6 +88,7 @@ class Guests:
         self._place()
         for guest in list(self.guests.values()):
             self._decide(guest)
+        close_groups(self.guests.values(), self.host, self.root)
         self._store_vf_users()
         self.on_change()
 
@@ -120,8 +124,9 @@ class Guests:
         """Secrets leave the host with their rule, once its guest has ended."""
         try:
             forget_credentials(self.root, self.guests)
+            forget_root_folders(self.root, self.guests)
         except OSError as error:
-            log.warning("guests: cannot remove the credentials of a guest that is gone: %s", error.strerror)
+            log.warning("guests: cannot remove the files of a guest that is gone: %s", error.strerror)
 
     def _state_of(self, name: str) -> GuestState:
         if name not in self.guests:

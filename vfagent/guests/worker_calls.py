@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
 from vfagent.guests.credentials import store_credentials
+from vfagent.guests.open_groups import open_groups
+from vfagent.guests.root_folders import make_root_folder
 from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
@@ -19,7 +22,7 @@ from vfagent.guests.spec.qemu import Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, unit_of
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
-from vfagent.kernel.vfio_group import open_to_kvm, udev_has_come
+from vfagent.kernel.vfio_group import node_exists, udev_has_come
 from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import FAILED_STATES, RUN_STATES, FoundUnit, GuestVf, unit_name
 from vfagent.policy.types import GuestRule
@@ -98,7 +101,9 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
     guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom)
     credentials = tuple(store_credentials(order.root, guest).items())
-    guest = replace(guest, credentials=credentials, beside_udev=_opened_before_udev(order, host))
+    make_root_folder(order.root, guest)
+    open_groups(order.vfs, order.root)
+    guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, host), python=_python())
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)
@@ -120,8 +125,15 @@ def _check_free(vf: GuestVf, host: Host) -> None:
         raise VfagentError(f"{vf} is not free any more")
 
 
-def _opened_before_udev(order: Order, host: Host) -> bool:
-    """Whether kvm may open its groups although udev has not handled all of them: at a boot that is seconds later.
+def _python() -> tuple[str, ...]:
+    """Where its helpers' Python is: the service's, which pip may have put anywhere."""
+    return tuple(
+        path for path in sorted({sys.prefix, sys.base_prefix}) if Path("/usr") not in (Path(path), *Path(path).parents)
+    )
+
+
+def _beside_udev(order: Order, host: Host) -> bool:
+    """Whether it starts although udev has not handled all of its groups: at a boot that is seconds later.
 
     Not where the guest has to wait for udev anyway, for the node of a disk.
     """
@@ -131,8 +143,7 @@ def _opened_before_udev(order: Order, host: Host) -> bool:
     if any(disk.is_device for disk in order.rule.disk):
         return False
     groups = {vf.iommu_group for vf in order.vfs if vf.iommu_group is not None}
-    behind = [group for group in groups if not udev_has_come(group, order.root)]
-    return bool(behind) and all(open_to_kvm(group, order.root) for group in behind)
+    return any(node_exists(group, order.root) and not udev_has_come(group, order.root) for group in groups)
 
 
 def stop(bus: str, guest: str, timeout_s: float) -> Outcome:

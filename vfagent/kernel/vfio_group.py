@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device node of a VFIO group: the kernel creates it for root alone; udev's rule opens it to group kvm."""
+"""The device node of a VFIO group: the kernel makes it for root alone; for a guest it is opened to group kvm.
+
+By an ACL, which the owner may set: to change its group takes CAP_CHOWN. It ends with the node, when the group's last
+device leaves its VFIO driver.
+"""
 
 import contextlib
 import grp
@@ -13,9 +17,11 @@ from vfagent.kernel.udev import STORED
 _KVM = "kvm"
 _ATTRIBUTE = "system.posix_acl_access"  # acl(5), and XATTR_NAME_POSIX_ACL_ACCESS in linux/xattr.h
 _VERSION, _NOBODY = 2, 0xFFFFFFFF  # POSIX_ACL_XATTR_VERSION, ACL_UNDEFINED_ID
-_USER_OBJ, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x04, 0x08, 0x10, 0x20
-_READ_WRITE = 6
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_ROOT, _READ_WRITE = 0, 6
 _AS_MADE = 0o600
+# It gives root what root has as the owner. Nobody else writes such an entry, so it says whose the ACL is.
+_MARK = struct.pack("<HHI", _USER, _READ_WRITE, _ROOT)
 
 
 def udev_has_come(group: int, root: Path) -> bool:
@@ -27,19 +33,49 @@ def udev_has_come(group: int, root: Path) -> bool:
     return (root / STORED / f"c{os.major(device)}:{os.minor(device)}").exists()
 
 
-def open_to_kvm(group: int, root: Path) -> bool:
-    """Let group kvm open the node; false where it cannot, or where its mode has changed since its creation.
+def node_exists(group: int, root: Path) -> bool:
+    return _node(group, root).exists()
 
-    By an ACL, which the owner may set: to change its group takes CAP_CHOWN. Later udev's mode becomes the ACL's mask,
-    and the group that udev sets has the access of that mode.
+
+def open_to_kvm(group: int, root: Path) -> bool:
+    """Let group kvm open the node; false where it cannot, or where somebody has given it another mode.
+
+    A mode that udev sets later becomes the ACL's mask, and the group that udev sets has the access of that mode.
     """
     node = _node(group, root)
     with contextlib.suppress(OSError, KeyError):
-        acl = _acl(grp.getgrnam(_KVM).gr_gid)
-        if stat.S_IMODE(node.stat().st_mode) == _AS_MADE:
-            os.setxattr(node, _ATTRIBUTE, acl)
-        return os.getxattr(node, _ATTRIBUTE) == acl
+        kvm = grp.getgrnam(_KVM).gr_gid
+        status = node.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        if mode == _AS_MADE:
+            os.setxattr(node, _ATTRIBUTE, _acl(kvm))
+        elif mode & 0o006 == 0o006 or (status.st_gid == kvm and mode & 0o060 == 0o060):
+            return True
+        return os.getxattr(node, _ATTRIBUTE) == _acl(kvm)
     return False
+
+
+def opened_to_kvm(root: Path) -> set[int]:
+    """The groups whose nodes `open_to_kvm` has opened."""
+    try:
+        names = os.listdir(root / "dev/vfio")
+    except OSError:
+        return set()
+    return {int(name) for name in names if name.isdecimal() and _is_marked(_node(int(name), root))}
+
+
+def close_to_kvm(group: int, root: Path) -> None:
+    """As the kernel made it. Raises OSError."""
+    node = _node(group, root)
+    os.removexattr(node, _ATTRIBUTE)
+    node.chmod(_AS_MADE)  # the mask stays as the group's mode
+
+
+def _is_marked(node: Path) -> bool:
+    try:
+        return _MARK in os.getxattr(node, _ATTRIBUTE)
+    except OSError:
+        return False
 
 
 def _node(group: int, root: Path) -> Path:
@@ -47,6 +83,7 @@ def _node(group: int, root: Path) -> Path:
 
 
 def _acl(gid: int) -> bytes:
-    own = ((tag, _READ_WRITE, _NOBODY) for tag in (_USER_OBJ, _GROUP_OBJ))
-    entries = (*own, (_GROUP, _READ_WRITE, gid), (_MASK, _READ_WRITE, _NOBODY), (_OTHER, 0, _NOBODY))
-    return struct.pack("<I", _VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    entries = ((_GROUP_OBJ, _NOBODY), (_GROUP, gid), (_MASK, _NOBODY))
+    granted = b"".join(struct.pack("<HHI", tag, _READ_WRITE, who) for tag, who in entries)
+    owner = struct.pack("<IHHI", _VERSION, _USER_OBJ, _READ_WRITE, _NOBODY)
+    return owner + _MARK + granted + struct.pack("<HHI", _OTHER, 0, _NOBODY)

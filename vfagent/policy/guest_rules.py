@@ -55,8 +55,8 @@ class ChapRule:
 class KernelRule:
     """[guest.kernel]: `root`, `address` and `gateway` go into the command line; None means the iPXE rule's value."""
 
-    image: str = field(metadata=key(strings.PATH, "The kernel."))
-    initrd: str | None = field(default=None, metadata=key(strings.PATH, "The initial RAM disk."))
+    image: str = field(metadata=key(strings.PLAIN_PATH, "The kernel."))
+    initrd: str | None = field(default=None, metadata=key(strings.PLAIN_PATH, "The initial RAM disk."))
     cmdline: str = field(default="", metadata=key(strings.COMMAND_LINE, "The kernel's command line."))
     root: str | None = field(
         default=None,
@@ -78,6 +78,13 @@ class DiskRule:
     path: str = field(metadata=key(strings.PLAIN_PATH, "A file or block device."))
     format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "The image format."))
     readonly: bool = field(default=False, metadata=key(Boolean(), "Whether the guest has read-only access."))
+    backing: tuple[str, ...] = field(
+        default=(),
+        metadata=key(
+            Array(strings.PLAIN_PATH, 16),
+            "The files that a qcow2 image is based on, as it names them: QEMU sees no other files.",
+        ),
+    )
 
     @property
     def is_device(self) -> bool:

@@ -50,7 +50,8 @@ def _explain_path(text: str) -> str:
 
 
 def _explain_plain_path(text: str) -> str:
-    odd = sorted(set(re.sub(r"[a-zA-Z0-9/._+:@=-]|\{index\}", "", text)))
+    plain = "[a-zA-Z0-9/._+:@=-]" if text.startswith("/dev/") else "[a-zA-Z0-9/._+@=-]"
+    odd = sorted(set(re.sub(rf"{plain}|\{{index\}}", "", text)))
     reason = f"systemd may misread {' '.join(map(repr, odd))}: use a symbolic link without" if odd else ""
     return _explain_path(text) or reason
 
@@ -199,10 +200,10 @@ PATH = String(
     explain=_explain_path,
 )
 # For what becomes a property of a guest's unit. systemd writes it to the unit's file and reads that after a
-# daemon-reload: 252 gets quotes, `%` and `\` back as something else.
+# daemon-reload: 252 gets quotes, `%` and `\` back as something else, and no release escapes the `:` of BindPaths=.
 PLAIN_PATH = String(
-    rf"{_NO_PARENT}/(?:[a-zA-Z0-9/._+:@=-]|\{{index\}}){{1,1022}}",
-    'an absolute path without "..", of ASCII letters, digits, /, ., _, -, +, :, @ and =',
+    rf"{_NO_PARENT}/(?:(?:[a-zA-Z0-9/._+@=-]|\{{index\}}){{1,1022}}|dev/(?:[a-zA-Z0-9/._+:@=-]|\{{index\}}){{1,1018}})",
+    'an absolute path without "..", of ASCII letters, digits, /, ., _, -, +, @ and =, below /dev also :',
     1023,
     explain=_explain_plain_path,
 )

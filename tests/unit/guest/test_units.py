@@ -129,6 +129,61 @@ def test_a_guest_may_open_its_own_block_device_only(tmp_path: Path) -> None:
     assert value(spec, "SupplementaryGroups") == ["kvm", "disk"]
 
 
+def seen(spec: UnitSpec, name: str) -> set[str]:
+    return {path for path, inside, optional, _ in value(spec, name) if path == inside and optional}
+
+
+def test_a_guest_sees_its_own_files_and_nothing_else_of_the_host(tmp_path: Path) -> None:
+    disks = """
+[[guest.disk]]
+path = "/srv/own"
+format = "qcow2"
+backing = ["/srv/base"]
+[[guest.disk]]
+path = "/srv/tools"
+readonly = true
+[[guest.disk]]
+path = "/dev/vg/x"
+"""
+    spec = unit(replace(hostile(tmp_path, disks), python=("/opt/vfagent",)))
+    assert value(spec, "RootDirectory") == "/run/vfagent/guest-roots/x"
+    assert seen(spec, "BindPaths") == {"/srv/own", "/dev/vg/x", "/dev/vfio/vfio", "/dev/vfio/10", "/dev/kvm"}
+    system = {"/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/opt/vfagent"}
+    assert seen(spec, "BindReadOnlyPaths") == {*system, "/srv/base", "/srv/tools"}
+    assert value(spec, "PrivateDevices") is True
+
+
+def test_a_disk_by_its_path_needs_all_of_dev(tmp_path: Path) -> None:
+    """A `:` in BindPaths= does not survive a daemon-reload."""
+    path = "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0"
+    spec = unit(hostile(tmp_path, f"[[guest.disk]]\npath = '{path}'\n"))
+    assert value(spec, "PrivateDevices") is False
+    assert path not in seen(spec, "BindPaths")
+    assert (path, "rw") in value(spec, "DeviceAllow")
+
+
+def test_a_guest_sees_what_it_boots_from(tmp_path: Path) -> None:
+    kernel = hostile(tmp_path, "[guest.kernel]\nimage = '/boot/k'\ninitrd = '/boot/i'\n")
+    assert {"/boot/k", "/boot/i"} <= seen(unit(kernel), "BindReadOnlyPaths")
+    ipxe = hostile(tmp_path, 'firmware = "uefi"\n[guest.ipxe]\naddress = "dhcp"\n')
+    assert {"/usr/lib/ipxe/ipxe.efi", "/usr/share/ovmf/OVMF.fd"} <= seen(unit(ipxe), "BindReadOnlyPaths")
+
+
+def test_a_guest_has_its_memory_and_a_margin(tmp_path: Path) -> None:
+    """What VFIO pins counts; huge pages do not."""
+    boot = '[guest.ipxe]\naddress = "dhcp"\n'
+    plain, huge = (hostile(tmp_path, f'memory = "8G"\nhugepages = {huge}\n{boot}') for huge in ("false", "true"))
+    assert value(unit(plain), "MemoryMax") == (8192 + 1024 + 1024 + 64) << 20
+    assert value(unit(huge), "MemoryMax") == (1024 + 1024 + 64) << 20
+    assert value(unit(replace(plain, kvm=False)), "MemoryMax") == (8192 + 2048 + 1024 + 64) << 20
+
+
+@pytest.mark.parametrize("text", ['MemoryMax = "50%"', 'MemoryHigh = "9G"', 'MemoryMax = "infinity"'])
+def test_a_limit_of_the_rule_replaces_the_memory_limit(tmp_path: Path, text: str) -> None:
+    spec = unit(hostile(tmp_path, f'[guest.ipxe]\naddress = "dhcp"\n[guest.unit]\n{text}\n'))
+    assert len([item for item in spec.properties if item.name.startswith("Memory")]) == 1
+
+
 def test_the_users_own_files_are_systemd_credentials(tmp_path: Path) -> None:
     guest = replace(hostile(tmp_path, '[guest.ipxe]\nscript = "/etc/s.ipxe"\n'), credentials=(("boot.ipxe", "/copy"),))
     assert value(unit(guest), "LoadCredential") == [("boot.ipxe", "/copy")]

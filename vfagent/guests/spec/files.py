@@ -28,7 +28,9 @@ def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
         yield rule.kernel.image, "its kernel"
         if rule.kernel.initrd:
             yield rule.kernel.initrd, "its initial RAM disk"
-    yield from ((disk.path, "its disk") for disk in rule.disk)
+    for disk in rule.disk:
+        yield disk.path, "its disk"
+        yield from ((path, "what its disk is based on") for path in disk.backing)
 
 
 def absent_file(rule: GuestRule, boot: Boot, exists: Callable[[str], bool]) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 UEFI = "/usr/share/ovmf/OVMF.fd"
 COMMAND, SCRIPT, ROM, CHAP = "command", "boot.ipxe", "vf.rom", "chap-secret"
 SHELL = "/bin/sh"
+ROOTS = "/run/vfagent/guest-roots"
 _FW_CFG = "opt/org.vfagent/"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -37,6 +38,7 @@ class Guest:
     rom: str = ""  # the checked file
     credentials: tuple[tuple[str, str], ...] = ()  # names, and root's copies of the files
     beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
+    python: tuple[str, ...] = ()  # where the helpers' Python is, if not in /usr
 
     @property
     def unit(self) -> str:
@@ -53,6 +55,10 @@ class Guest:
     @property
     def _runtime_folder(self) -> str:
         return f"/run/{self.unit.removesuffix('.service')}"
+
+    @property
+    def root(self) -> str:
+        return f"{ROOTS}/{self.rule.name}"
 
     def credential(self, name: str) -> str:
         """The path of a systemd credential, which only this unit may read."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest as a transient systemd unit, property by property. Pure."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -8,7 +9,8 @@ from dataclasses import fields, is_dataclass
 from vfagent.guests.spec.boot import Loader
 from vfagent.guests.spec.qemu import COMMAND, ROM, SHELL, Guest
 from vfagent.guests.spec.unit_values import seconds, translated
-from vfagent.guests.spec.untrusted import NO_BUS, UNTRUSTED_OUTPUT
+from vfagent.guests.spec.untrusted import UNTRUSTED_OUTPUT
+from vfagent.guests.spec.view import devices, view
 from vfagent.guests.spec.vnc import needs_network
 from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
 from vfagent.policy.types import GuestRule
@@ -41,8 +43,9 @@ def _set_keys(value: object) -> object:
 
 def unit_of(guest: Guest, vf_units: tuple[str, ...]) -> UnitSpec:
     """`vf_units`: the device units of its VFs, for BindsTo=. The rule's properties override vfagent's."""
-    properties = {item.name: item for item in (*_properties(guest, vf_units), *translated(guest.rule.unit))}
-    return UnitSpec(guest.unit, tuple(properties.values()))
+    own = tuple(translated(guest.rule.unit))
+    names = {item.name for item in own}
+    return UnitSpec(guest.unit, (*(item for item in _properties(guest, vf_units) if item.name not in names), *own))
 
 
 def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
@@ -50,7 +53,9 @@ def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield from _lifetime(guest, vf_units)
     yield from _devices(guest)
     yield from _sandbox(guest)
+    yield from view(guest)
     yield from _files(guest)
+    yield from _memory(guest)
     nodes = {vf.numa_node for vf in guest.vfs} - {None}
     if len(nodes) == 1 and not _PLACEMENT & {name for name, _ in guest.rule.unit}:
         node = str(nodes.pop())
@@ -111,9 +116,7 @@ def _beside_udev(vf_units: tuple[str, ...]) -> Iterator[Property]:
 
 
 def _devices(guest: Guest) -> Iterator[Property]:
-    groups = [f"/dev/vfio/{vf.iommu_group}" for vf in guest.vfs if vf.iommu_group is not None]
-    allowed = [(path, "rw") for path in dict.fromkeys(("/dev/vfio/vfio", *groups))]
-    allowed += [("/dev/kvm", "rw")] if guest.kvm else []
+    allowed = [(path, "rw") for path in dict.fromkeys(devices(guest))]
     block = [(disk.path, "r" if disk.readonly else "rw") for disk in guest.rule.disk if disk.is_device]
     yield Property("DevicePolicy", "s", "closed")
     yield Property("DeviceAllow", "a(ss)", [*allowed, *block])
@@ -132,18 +135,23 @@ def _sandbox(guest: Guest) -> Iterator[Property]:
     yield Property("ProtectProc", "s", "invisible")
     for name in ("Clock", "ControlGroups", "Hostname", "KernelLogs", "KernelModules", "KernelTunables"):
         yield Property(f"Protect{name}", "b", value=True)
-    for name in ("LockPersonality", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID"):
+    yield Property("ProcSubset", "s", "pid")
+    for name in ("LockPersonality", "PrivateIPC", "PrivateTmp", "RestrictRealtime", "RestrictSUIDSGID"):
         yield Property(name, "b", value=True)
     # Not 0, none at all: systemd writes that to the unit's file as nothing, which is read as no restriction. To make a
     # UTS namespace takes CAP_SYS_ADMIN.
     yield Property("RestrictNamespaces", "t", _CLONE_NEWUTS)
     yield Property("SystemCallArchitectures", "as", ["native"])
+    yield Property("SystemCallFilter", "(bas)", (True, ["@system-service", "seccomp"]))
+    yield Property("SystemCallFilter", "(bas)", (False, ["@privileged", "@resources"]))
+    # Without seccomp(), which 252's @system-service does not have, QEMU has no -sandbox. Not a signal: QEMU and its
+    # libraries try what they can do without.
+    yield Property("SystemCallErrorNumber", "i", errno.EPERM)
     network = needs_network(guest.rule)
     yield Property("PrivateNetwork", "b", value=not network)
     families = ["AF_UNIX", "AF_INET", "AF_INET6"] if network else ["AF_UNIX"]
     yield Property("RestrictAddressFamilies", "(bas)", (True, families))
     yield Property("UMask", "u", 0o077)
-    yield NO_BUS
 
 
 def _files(guest: Guest) -> Iterator[Property]:
@@ -157,6 +165,16 @@ def _files(guest: Guest) -> Iterator[Property]:
     loaded = [*guest.credentials, *([(ROM, guest.rom)] if guest.boot.loader is Loader.ROM else [])]
     if loaded:
         yield Property("LoadCredential", "a(ss)", loaded)
-    written = [disk.path for disk in guest.rule.disk if not (disk.readonly or disk.is_device)]
-    if written:
-        yield Property("ReadWritePaths", "as", written)
+
+
+def _memory(guest: Guest) -> Iterator[Property]:
+    """What VFIO pins counts as the unit's memory, so the limit must be above all of the guest's, which is pinned.
+
+    Huge pages do not count. The rest is QEMU itself, page tables (1/512 each for KVM and the IOMMU), the translations
+    of an emulated guest (1 GiB at most), and for each disk qcow2's cache and the requests under way.
+    """
+    if {"MemoryMax", "MemoryHigh"} & {name for name, _ in guest.rule.unit}:
+        return
+    memory = 0 if guest.rule.hugepages else guest.rule.memory_mib
+    margin = 1024 + guest.rule.memory_mib // 8 + 64 * (len(guest.rule.disk) + len(guest.vfs))
+    yield Property("MemoryMax", "t", (memory + margin + (0 if guest.kvm else 1024)) << 20)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program in QEMU's place, as whoever broke out of a guest: it tries what it can reach, and prints a report."""
+
+import json
+from typing import Any
+
+from tests.lab.vm import VM
+
+_QEMU = "/usr/bin/qemu-system-x86_64"
+_MARK = "hostile: "
+# What the host's distribution ships, and the kernel's own views, are no data of the host.
+_PROGRAM = f"""#!/usr/bin/python3 -I
+import ctypes, json, os, socket, time
+
+def error(call, *words):
+    try:
+        call(*words)
+    except OSError as failure:
+        return failure.strerror
+
+def file(path, flags):
+    os.close(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+
+def connect(path):
+    kind = socket.SOCK_DGRAM if path.endswith("journal/socket") else socket.SOCK_STREAM
+    with socket.socket(socket.AF_UNIX, kind) as opened:
+        opened.connect(path)
+
+def system_call(name, *words):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*words) == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+paths = []
+for folder, folders, names in os.walk("/"):
+    if folder == "/":
+        folders[:] = sorted(set(folders) - {{"usr", "bin", "lib", "lib64", "proc", "sys"}})
+    if folder in ("/etc", "/dev"):
+        folders[:] = sorted(set(folders) - {{"alternatives", "fd"}})
+    paths += [os.path.join(folder, name) for name in (*folders, *names)]
+sockets = ("dbus/system_bus_socket", "systemd/private", "systemd/journal/socket", "vfagent/control.sock")
+calls = {{"mount": (b"x", b"/tmp", b"tmpfs", 0, 0), "unshare": (0x10000000,), "setns": (0, 0), "reboot": (0,)}}
+print("{_MARK}" + json.dumps({{
+    "read": [path for path in paths if os.path.isfile(path) and not error(file, path, os.O_RDONLY)],
+    "written": [path for path in paths if os.path.isfile(path) and not error(file, path, os.O_WRONLY)],
+    "devices": [path for path in paths if path.startswith("/dev/vfio/") and not error(file, path, os.O_RDWR)],
+    "folders": [path for path in paths if os.path.isdir(path) and os.access(path, os.W_OK)],
+    "connected": [path for path in sockets if not error(connect, "/run/" + path)],
+    "called": [name for name, words in calls.items() if not error(system_call, name, *words)],
+    "processes": [name for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()],
+    "interfaces": [line.split(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line],
+}}), flush=True)
+time.sleep(600)
+"""
+
+
+def replace_qemu(vm: VM) -> None:
+    vm.put("/root/hostile", _PROGRAM.encode(), 0o755)
+    vm.run(f"mount --bind /root/hostile {_QEMU}")
+
+
+def restore_qemu(vm: VM) -> None:
+    vm.run(f"umount {_QEMU}")
+
+
+def report_of(vm: VM, unit: str) -> dict[str, Any]:
+    printed = f"journalctl -q -o cat -u {unit} | grep -m 1 '^{_MARK}'"
+    vm.wait_for(printed, 90)
+    report: dict[str, Any] = json.loads(vm.run(printed).stdout.removeprefix(_MARK))
+    return report
