@@ -3,23 +3,12 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from vfagent.model.printable import printable
 from vfagent.model.status import MOST_ATTEMPTS, GuestStatus, PfStatus, Phase
-from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
+from vfagent.model.vf_settings import TABLE, VfSettings
 from vfagent.plan.steps import describe_settings
-
-_KERNEL_DEFAULTS = VfSettings(
-    mac="00:00:00:00:00:00",
-    vlan=Vlan(0),
-    rate=Rate(0, 0),
-    spoof_check=True,
-    trust=False,
-    link_state=LinkState.AUTO,
-    node_guid="00:00:00:00:00:00:00:00",
-    port_guid="00:00:00:00:00:00:00:00",
-)
 
 NOTHING_MATCHES = "no rule matches a PF of this host; nothing to do"
 NO_POLICY = (
@@ -50,12 +39,8 @@ def describe_differing_settings(settings: VfSettings | None) -> str:
     """The settings of a VF that are not the kernel's defaults."""
     if settings is None:
         return ""
-    same = {
-        field.name: None
-        for field in fields(_KERNEL_DEFAULTS)
-        if getattr(_KERNEL_DEFAULTS, field.name) == getattr(settings, field.name)
-    }
-    return describe_settings(replace(settings, **same))
+    same = (name for name, row in TABLE.items() if getattr(settings, name) == row.new)
+    return describe_settings(replace(settings, **dict.fromkeys(same)))
 
 
 def attempts(pf: PfStatus) -> str | None:

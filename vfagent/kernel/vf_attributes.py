@@ -3,15 +3,15 @@
 
 import struct
 from collections.abc import Iterator, Mapping
+from typing import Any, assert_never
 
 from vfagent.kernel.netlink import attribute, attributes
-from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.model.vf_settings import TABLE, Form, LinkState, Rate, Row, VfSettings, Vlan, VlanProtocol
 
 Attributes = Mapping[int, bytes]
 
-IFLA_VF_MAC = 1  # struct ifla_vf_mac; each VF has it
-_VLAN, _SPOOFCHK, _LINK_STATE, _RATE, _TRUST, _VLAN_LIST = 2, 4, 5, 6, 9, 12
-_NODE_GUID, _PORT_GUID = 10, 11
+IFLA_VF_MAC = TABLE["mac"].number  # struct ifla_vf_mac; each VF has it
+_VLAN_LIST = 12
 _VLAN_INFO = 1
 
 # Each begins with the VF's index.
@@ -31,68 +31,72 @@ _STATE_OF = {number: state for state, number in _STATE.items()}
 
 def vf_infos(index: int, settings: VfSettings) -> Iterator[bytes]:
     """The contents of each IFLA_VF_INFO: do_setvfinfo() returns after a GUID, and ignores what follows it."""
-    if attributes_of_one := b"".join(packed(index, settings)):
-        yield attributes_of_one
-    for number, guid in ((_NODE_GUID, settings.node_guid), (_PORT_GUID, settings.port_guid)):
-        if guid is not None:
-            yield attribute(number, _GUID.pack(index, int(guid.replace(":", ""), 16)))
+    packed = [(row.form, _packed(row, index, value)) for row, value in _values(settings)]
+    if together := b"".join(data for form, data in packed if form is not Form.GUID):
+        yield together
+    yield from (data for form, data in packed if form is Form.GUID)
 
 
-def packed(index: int, settings: VfSettings) -> Iterator[bytes]:
-    """The attributes of the settings that are not None, less GUIDs."""
-    if settings.mac is not None:
-        yield attribute(IFLA_VF_MAC, _ADDRESS.pack(index, bytes.fromhex(settings.mac.replace(":", ""))))
-    if settings.vlan is not None:
-        yield _packed_vlan(index, settings.vlan)
-    if settings.rate is not None:
-        yield attribute(_RATE, _TWO.pack(index, settings.rate.min_mbit, settings.rate.max_mbit))
-    if settings.spoof_check is not None:
-        yield attribute(_SPOOFCHK, _ONE.pack(index, settings.spoof_check))
-    if settings.trust is not None:
-        yield attribute(_TRUST, _ONE.pack(index, settings.trust))
-    if settings.link_state is not None:
-        yield attribute(_LINK_STATE, _ONE.pack(index, _STATE[settings.link_state]))
+def _values(settings: VfSettings) -> Iterator[tuple[Row, Any]]:
+    values = ((row, getattr(settings, name)) for name, row in TABLE.items())
+    return ((row, value) for row, value in values if value is not None)
 
 
-def _packed_vlan(index: int, vlan: Vlan) -> bytes:
+def _packed(row: Row, index: int, value: Any) -> bytes:
+    match row.form:
+        case Form.VLAN:
+            return _packed_vlan(row.number, index, value)
+        case Form.MAC:
+            data = _ADDRESS.pack(index, bytes.fromhex(value.replace(":", "")))
+        case Form.RATE:
+            data = _TWO.pack(index, value.min_mbit, value.max_mbit)
+        case Form.SWITCH:
+            data = _ONE.pack(index, value)
+        case Form.LINK_STATE:
+            data = _ONE.pack(index, _STATE[value])
+        case Form.GUID:
+            data = _GUID.pack(index, int(value.replace(":", ""), 16))
+        case _:
+            assert_never(row.form)
+    return attribute(row.number, data)
+
+
+def _packed_vlan(number: int, index: int, vlan: Vlan) -> bytes:
     """The old attribute where it is enough: all drivers have it. It has no protocol."""
     plain = _TWO.pack(index, vlan.id, vlan.qos)
     if vlan.id == 0 or vlan.protocol is VlanProtocol.DOT1Q:
-        return attribute(_VLAN, plain)
+        return attribute(number, plain)
     return attribute(_VLAN_LIST, attribute(_VLAN_INFO, plain + _PROTOCOL.pack(_ETHERTYPE[vlan.protocol])))
 
 
 def unpacked(info: Attributes, *, infiniband: bool = False) -> VfSettings:
     """None for what an older kernel, or the driver, does not report.
 
-    Of an InfiniBand VF ipoib_get_vf_config() reports the PF's own address, and zeros for what Ethernet alone has.
+    Of an InfiniBand VF ipoib_get_vf_config() reports the PF's own address, and zeros for what Ethernet alone has. Its
+    GUIDs are zeros where none was set since the PF's driver was bound.
     """
-    if infiniband:
-        return _unpacked_infiniband(info)
-    state, rate = _fields(_ONE, info.get(_LINK_STATE)), _fields(_TWO, info.get(_RATE))
-    return VfSettings(
-        mac=info[IFLA_VF_MAC][4:10].hex(":"),
-        vlan=_unpacked_vlan(info),
-        rate=Rate(*rate) if rate else None,
-        spoof_check=_switch(info.get(_SPOOFCHK)),
-        trust=_switch(info.get(_TRUST)),
-        link_state=_STATE_OF.get(state[0]) if state else None,
-    )
+    there = ((name, row) for name, row in TABLE.items() if (row.infiniband if infiniband else row.ethernet))
+    return VfSettings(**{name: _unpacked(row, info) for name, row in there})
 
 
-def _unpacked_infiniband(info: Attributes) -> VfSettings:
-    """The kernel reports GUIDs from 5.5 on; zeros where none was set since the PF's driver was bound."""
-    state = _fields(_ONE, info.get(_LINK_STATE))
-    return VfSettings(
-        link_state=_STATE_OF.get(state[0]) if state else None,
-        node_guid=_guid(info.get(_NODE_GUID)),
-        port_guid=_guid(info.get(_PORT_GUID)),
-    )
-
-
-def _guid(data: bytes | None) -> str | None:
-    fields = _fields(_GUID, data)
-    return fields[0].to_bytes(8, "big").hex(":") if fields else None
+def _unpacked(row: Row, info: Attributes) -> Any:
+    data = info.get(row.number)
+    match row.form:
+        case Form.MAC:
+            return data[4:10].hex(":") if data else None
+        case Form.VLAN:
+            return _unpacked_vlan(data, info)
+        case Form.RATE:
+            return Rate(*rate) if (rate := _fields(_TWO, data)) else None
+        case Form.SWITCH:
+            switch = _fields(_ONE, data)
+            return None if switch is None or switch[0] == _NOT_REPORTED else switch[0] != 0
+        case Form.LINK_STATE:
+            return _STATE_OF.get(state[0]) if (state := _fields(_ONE, data)) else None
+        case Form.GUID:
+            return guid[0].to_bytes(8, "big").hex(":") if (guid := _fields(_GUID, data)) else None
+        case _:
+            assert_never(row.form)
 
 
 def _fields(form: struct.Struct, data: bytes | None) -> tuple[int, ...] | None:
@@ -100,16 +104,11 @@ def _fields(form: struct.Struct, data: bytes | None) -> tuple[int, ...] | None:
     return form.unpack_from(data)[1:] if data and len(data) >= form.size else None
 
 
-def _switch(data: bytes | None) -> bool | None:
-    fields = _fields(_ONE, data)
-    return None if fields is None or fields[0] == _NOT_REPORTED else fields[0] != 0
-
-
-def _unpacked_vlan(info: Attributes) -> Vlan | None:
+def _unpacked_vlan(data: bytes | None, info: Attributes) -> Vlan | None:
     """The first of the list; the plain attribute of older kernels has no protocol."""
     listed = next((data for kind, data in attributes(info.get(_VLAN_LIST, b"")) if kind == _VLAN_INFO), b"")
     if len(listed) >= _VLAN_TAG.size:
         _, number, priority, protocol = _VLAN_TAG.unpack_from(listed)
         return Vlan(number, priority, _PROTOCOL_OF.get(int.from_bytes(protocol, "big"), VlanProtocol.DOT1Q))
-    plain = _fields(_TWO, info.get(_VLAN))
+    plain = _fields(_TWO, data)
     return Vlan(plain[0], plain[1]) if plain else None

@@ -2,7 +2,7 @@
 """Differences between PF drivers, as data. docs/drivers.md has what else the drivers' sources say."""
 
 from vfagent.frozen import frozen
-from vfagent.model.vf_settings import GUIDS, Attribute
+from vfagent.model.vf_settings import DISTURBING, Attribute
 
 
 @frozen(slots=True)
@@ -19,7 +19,7 @@ class Quirks:
     # The driver supports minimum rates: EINVAL is about the value. Others return it for any value (sriov-cni#107).
     min_tx_rate: bool = False
     # A change of these resets a VF in use, or cuts its traffic.
-    disturbing: frozenset[Attribute] = GUIDS | {Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE}
+    disturbing: frozenset[Attribute] = DISTURBING
     # A change of the PF's MTU reinitialises the port with its VFs.
     mtu_resets_vfs: bool = True
     # The driver has a devlink eswitch, or ndo_bridge_setlink (hwmode): other drivers are not asked at each observation.
@@ -48,7 +48,7 @@ QUIRKS = {
     ),
     # The eswitch holds port settings: a change of trust does not reset the VF, and the MTU is the port's own.
     "mlx5_core": Quirks(
-        disturbing=GUIDS | {Attribute.MAC, Attribute.VLAN, Attribute.LINK_STATE},
+        disturbing=DISTURBING - {Attribute.TRUST},
         mtu_resets_vfs=False,
         min_tx_rate=True,
         eswitch=True,

@@ -10,7 +10,7 @@ from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.port_names import has_vfs
 from vfagent.model.vf_parameters import ALLOWED_BY
-from vfagent.model.vf_settings import Rate, VfSettings, Vlan, VlanProtocol
+from vfagent.model.vf_settings import TABLE, Form, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
 
@@ -152,9 +152,7 @@ def _settings(vf: VfRule, index: int, seed: int) -> VfSettings:
         port_guid=resolve_guid(vf.port_guid, index, seed),
         vlan=vlan,
         rate=Rate(vf.min_tx_rate or 0, vf.max_tx_rate or 0) if limited else None,
-        spoof_check=vf.spoof_check,
-        trust=vf.trust,
-        link_state=vf.link_state,
+        **{name: getattr(vf, name) for name, row in TABLE.items() if row.form in (Form.SWITCH, Form.LINK_STATE)},
     )
 
 

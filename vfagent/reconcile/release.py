@@ -9,7 +9,7 @@ from vfagent.model.desired import DesiredPf, DesiredVf, driver_word
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
-from vfagent.model.vf_settings import GUIDS, VfSettings
+from vfagent.model.vf_settings import GUIDS, TABLE, VfSettings
 from vfagent.model.vf_use import pf_in_use
 from vfagent.plan.network_steps import SetAutoconf
 from vfagent.plan.planner import plan_pf
@@ -97,7 +97,7 @@ def as_desired(was: Pf) -> DesiredPf:
 def _settable(vf: Vf) -> VfSettings:
     # A MAC or GUID of zeros means that none was set; drivers refuse it as a value.
     settings = vf.settings or VfSettings()
-    unset = (name for name in ("mac", *GUIDS) if not (getattr(settings, name) or "").strip("0:"))
+    unset = (name for name in ("mac", *GUIDS) if getattr(settings, name) == TABLE[name].new)
     return replace(settings, **dict.fromkeys(unset))
 
 
