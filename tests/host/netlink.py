@@ -53,6 +53,7 @@ class VfInfo:
     min_rate: int = 0
     max_rate: int = 0
     with_vlan_list: bool = True
+    rss_query: int = NOT_REPORTED
     guids: tuple[int, int] | None = None  # by ndo_get_vf_guid, of IPoIB alone
 
     def pack(self) -> bytes:
@@ -63,7 +64,7 @@ class VfInfo:
             attribute(VF_VLAN, struct.pack("=III", self.index, self.vlan, self.qos)),
             attribute(VF_RATE, struct.pack("=III", self.index, self.min_rate, self.max_rate)),
             *(self._pair(VF_TX_RATE, self.max_rate), self._pair(VF_SPOOFCHK, self.spoofchk)),
-            *(self._pair(VF_LINK_STATE, self.link_state), self._pair(VF_RSS, NOT_REPORTED)),
+            *(self._pair(VF_LINK_STATE, self.link_state), self._pair(VF_RSS, self.rss_query)),
             self._pair(VF_TRUST, self.trust),
         ]
         for kind, guid in zip((VF_NODE_GUID, VF_PORT_GUID), self.guids or (), strict=False):

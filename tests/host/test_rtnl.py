@@ -24,6 +24,7 @@ from tests.host.netlink import (
     VF_NODE_GUID,
     VF_PORT_GUID,
     VF_RATE,
+    VF_RSS,
     VF_SPOOFCHK,
     VF_TRUST,
     VF_VLAN,
@@ -284,6 +285,7 @@ EVERYTHING = VfSettings(
     spoof_check=False,
     trust=True,
     link_state=LinkState.DISABLE,
+    rss_query=True,
 )
 
 
@@ -325,7 +327,8 @@ def test_several_vfs_are_set_in_one_request(veth: int, sent: list[bytes]) -> Non
 
 def test_all_settings_of_a_vf_are_sent_in_one_request(veth: int, sent: list[bytes]) -> None:
     vf = request_for(veth, sent, EVERYTHING)
-    assert set(vf) == {VF_MAC, VF_VLAN_LIST, VF_RATE, VF_SPOOFCHK, VF_TRUST, VF_LINK_STATE}
+    assert set(vf) == {VF_MAC, VF_VLAN_LIST, VF_RATE, VF_SPOOFCHK, VF_TRUST, VF_LINK_STATE, VF_RSS}
+    assert vf[VF_RSS] == struct.pack("=II", 5, 1)
     assert vf[VF_MAC][:10] == struct.pack("=I", 5) + bytes.fromhex("525400bb0005")
     assert vf[VF_RATE] == struct.pack("=III", 5, 10, 1000)
     assert vf[VF_SPOOFCHK] == struct.pack("=II", 5, 0)
@@ -399,6 +402,11 @@ def test_a_setting_that_a_driver_does_not_report_is_none() -> None:
     assert (vf.spoof_check, vf.trust) == (None, None)
     off = decoded(link_message(7, "ens1f0", VfInfo(0, spoofchk=0, trust=0).pack())).vfs[0]
     assert (off.spoof_check, off.trust) == (False, False)
+
+
+@pytest.mark.parametrize(("reported", "value"), [(1, True), (0, False), (NOT_REPORTED, None)])
+def test_whether_a_vf_may_ask_for_its_rss_key_is_read(*, reported: int, value: bool | None) -> None:
+    assert decoded(link_message(7, "ens1f0", VfInfo(0, rss_query=reported).pack())).vfs[0].rss_query is value
 
 
 IPOIB = "00:00:10:49:fe:80:00:00:00:00:00:00:02:00:00:03:00:00:41:00"

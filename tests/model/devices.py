@@ -21,6 +21,7 @@ UNTOUCHED = VfSettings(
     spoof_check=True,
     trust=False,
     link_state=LinkState.AUTO,
+    rss_query=False,
     node_guid=NO_GUID,
     port_guid=NO_GUID,
 )

@@ -123,7 +123,17 @@ def _on_vf(kernel: Kernel, effect: Effect, pf: PfDevice, vf: VfDevice | None) ->
             refuse(errno.ENOENT)
 
 
-_KERNEL_ORDER = ("mac", "vlan", "rate", "spoof_check", "link_state", "trust", "node_guid", "port_guid")  # do_setvfinfo
+_KERNEL_ORDER = (
+    "mac",
+    "vlan",
+    "rate",
+    "spoof_check",
+    "link_state",
+    "rss_query",
+    "trust",
+    "node_guid",
+    "port_guid",
+)  # do_setvfinfo
 
 
 def _set_vf(pf: PfDevice, vf: VfDevice, settings: VfSettings) -> None:

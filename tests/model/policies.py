@@ -39,6 +39,7 @@ def vf_rules(draw: st.DrawFn, drivers: tuple[str, ...] = DRIVER_WORDS) -> VfRule
         link_state=draw(st.sampled_from((None, *LinkState))),
         node_guid=guids[0],
         port_guid=guids[1],
+        rss_query=draw(_SWITCH),
         min_tx_rate=rates[0],
         max_tx_rate=rates[1],
         optional=tuple(name for name in names if draw(st.integers(0, 3)) == 0),

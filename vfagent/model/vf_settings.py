@@ -31,6 +31,7 @@ class Attribute(StrEnum):
     SPOOF_CHECK = "spoof_check"
     TRUST = "trust"
     LINK_STATE = "link_state"
+    RSS_QUERY = "rss_query"
     NODE_GUID = "node_guid"
     PORT_GUID = "port_guid"
     HWMODE = "hwmode"
@@ -110,6 +111,7 @@ class VfSettings:
     spoof_check: bool | None = _row(4, Form.SWITCH, new=True)
     trust: bool | None = _row(9, Form.SWITCH, new=False, disturbs=True)
     link_state: LinkState | None = _row(5, Form.LINK_STATE, new=LinkState.AUTO, disturbs=True, infiniband=True)
+    rss_query: bool | None = _row(7, Form.SWITCH, new=False)
     node_guid: str | None = _row(10, Form.GUID, new=_NO_GUID, disturbs=True, ethernet=False, infiniband=True)
     port_guid: str | None = _row(11, Form.GUID, new=_NO_GUID, disturbs=True, ethernet=False, infiniband=True)
 

@@ -201,6 +201,13 @@ class VfRule:
         default=None,
         metadata=key(_RATE, "The maximum transmit rate in Mbit/s; 0 means no limit. Set together with min_tx_rate."),
     )
+    rss_query: bool | None = field(
+        default=None,
+        metadata=key(
+            Boolean(),
+            "Whether the VF may ask for the RSS key and redirection table that it shares with the PF; ixgbe has this.",
+        ),
+    )
     node_guid: str | None = field(
         default=None,
         metadata=key(
