@@ -31,16 +31,15 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     _verb(verbs, "run", "run the service").add_argument("--debug", action="store_true", help="log every kernel call")
     check = _verb(verbs, "check", "check the policy and print all its errors")
-    check.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="check these files instead of the host's policy"
-    )
+    _with_files(check, "check these files instead of the host's policy; - is standard input")
     check.add_argument(
         "--format",
         choices=("page", "short", "json", "github"),
         help="page: with the source, for a terminal; short: a line each, for all else; json; github: annotations",
     )
     _with_json(_verb(verbs, "list", "show PFs and VFs as they are"))
-    _with_json(_verb(verbs, "plan", "show the steps that would be executed, and why"))
+    plan = _with_json(_verb(verbs, "plan", "show the steps that would be executed, and why"))
+    _with_files(plan, "plan with these files instead of the host's policy; - is standard input")
     _with_json(_verb(verbs, "apply", "apply the policy once, without the service"))
     status = _with_json(_verb(verbs, "status", "show what the service does, and what it waits for"))
     status.add_argument("--watch", action="store_true", help="print it at each change, until interrupted")
@@ -87,6 +86,10 @@ def _verb(
         help="read DIR as if it were /, such as a copy from another host",
     )
     return verb
+
+
+def _with_files(verb: argparse.ArgumentParser, text: str) -> None:
+    verb.add_argument("files", nargs="*", type=Path, metavar="FILE", help=text)
 
 
 def _with_json(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -32,7 +32,7 @@ from vfagent.reconcile.reports import Observed
 from vfagent.service.bridges import plan_bridges
 from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
-from vfagent.store.policy_files import load
+from vfagent.store.policy_files import load, load_files
 
 
 def list_(args: argparse.Namespace) -> int:
@@ -42,7 +42,8 @@ def list_(args: argparse.Namespace) -> int:
 
 
 def plan(args: argparse.Namespace) -> int:
-    policy, host = load(args.root), open_host(args.root)
+    policy = load_files(args.files) if args.files else load(args.root)
+    host = open_host(args.root)
     identity = read_identity(args.root)
     observations = dry_runs(policy, host, args.root)
     guests = list(plan_guests(policy, observations, host, args.root))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from vfagent.policy.toml_advice import advise
 from vfagent.policy.types import Policy
 
 POLICY_FILE = "etc/vfagent/policy.toml"
+STDIN = Path("-")
 DROP_IN_FOLDERS = ("usr/lib/vfagent/policy.d", "run/vfagent/policy.d", "etc/vfagent/policy.d")
 
 _LARGEST = 1 << 20  # of one file, and of all files together: the service parses 1 MiB in some three seconds
@@ -73,7 +75,7 @@ def load(root: Path = Path("/")) -> Policy:
 
 
 def load_files(paths: Sequence[Path]) -> Policy:
-    """The policy of these files alone, in this order."""
+    """The policy of these files alone, in this order; `-` is standard input."""
     return _read_all(paths, [], Path("/"), may_vanish=False)
 
 
@@ -149,7 +151,12 @@ def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
 
 
 def _content(path: Path, root: Path) -> bytes:
-    """The content of a regular file. Raises FileNotFoundError only where not even a symbolic link exists."""
+    """The content of a regular file, or of standard input.
+
+    Raises FileNotFoundError only where not even a symbolic link exists.
+    """
+    if path == STDIN:
+        return _bounded(sys.stdin.fileno())
     if root != Path("/") and leaves(os.path.realpath(root), str(path)):
         raise _UnusableError(f"found a symbolic link that leaves {root}, allowed is a file of the same tree")
     try:
@@ -169,6 +176,10 @@ def _regular_content(descriptor: int) -> bytes:
     if not stat.S_ISREG(mode):
         kind = next((word for test, word in _KINDS if test(mode)), "something else")
         raise _UnusableError(f"found {kind}, allowed is a regular file")
+    return _bounded(descriptor)
+
+
+def _bounded(descriptor: int) -> bytes:
     try:
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(_LARGEST + 1)
@@ -253,6 +264,8 @@ def _kernel_problem(path: Path, attempt: str, number: int) -> Problem:
 
 
 def _shown(path: Path) -> str:
+    if path == STDIN:
+        return "standard input"
     return os.fsencode(path).decode(errors="backslashreplace")
 
 

@@ -206,3 +206,26 @@ def test_an_invalid_policy_is_reported_with_file_and_line(command: Any, tree: Tr
     assert f"{tree.root}/etc/vfagent/policy.toml:4:1: " in result.err
     assert "did you mean" in result.err
     assert "Traceback" not in result.err
+
+
+def test_plan_of_a_candidate_does_not_read_the_hosts_policy(command: Any, tree: Tree, tmp_path: Path) -> None:
+    tree.policy("this is no policy")
+    put(tmp_path / "new.toml", '[[pf]]\nname = "new"\nmatch.driver = "igb"\nvfs = 1\n')
+    result = command("plan", str(tmp_path / "new.toml"))
+    assert result.status == 3
+    assert "rule new" in result.out
+
+
+def test_plan_and_check_read_a_policy_from_standard_input(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[[pf]]\nname = "new"\nmatch.driver = "igb"\nvfs = 1\n'
+    for verb, policy, shown in (
+        ("plan", text, "rule new"),
+        ("check", f"{text}vsf = 1\n", "standard input:5:1: pf[0].vsf"),
+    ):
+        put(tmp_path / "in", policy)
+        with open(tmp_path / "in") as file:
+            monkeypatch.setattr("sys.stdin", file)
+            result = command(verb, "-")
+        assert shown in result.out + result.err
