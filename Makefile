@@ -71,7 +71,7 @@ soak:
 	@VFAGENT_SOAK_MINUTES=30 $(PYTHON) -m pytest -s tests/lab/test_soak.py
 
 lab:
-	@python3 -m tests.lab.shell --policy config/examples/lab.toml igb
+	@python3 -m tests.lab.shell --policy config/examples/lab.toml $(if $(CARD),$(addprefix --card ,$(CARD)),igb)
 
 demo:
 	@python3 -m tests.lab.demo

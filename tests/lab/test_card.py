@@ -17,7 +17,7 @@ from tests.lab.warm import WarmVM
 CARDS = {
     "0001:01:00.0": "labcard",
     "0002:01:00.0": "4xxx,vfs=4",  # no netdev
-    "0003:01:00.0": "mlx5_ib",
+    "0003:01:00.0": "ipoib",
     "0004:01:00.0": "i40e,limit=0",  # totalvfs 0
     "0005:01:00.0": "bnxt_en,ports=2",
 }
@@ -57,12 +57,14 @@ driver = "vfio-pci"
 
 [[pf]]
 name = "infiniband"
-match = {{ driver = "mlx5_ib" }}
+match = {{ pci = "{INFINIBAND}" }}
 vfs = 2
 
 [[pf.vf]]
 driver = "vfio-pci"
 link_state = "enable"
+node_guid = "02:00:00:03:00:00:41:{{index:02x}}"
+port_guid = "02:00:00:03:00:00:42:{{index:02x}}"
 
 [[pf]]
 name = "none"
@@ -125,10 +127,12 @@ def test_a_pf_without_a_netdev_gets_its_vfs(pfs: dict[str, PfFacts]) -> None:
     assert pfs[QAT].drivers == ["vfio-pci"] * 4
 
 
-def test_an_infiniband_pf_gets_its_vfs_and_their_link_state(pfs: dict[str, PfFacts]) -> None:
+def test_an_infiniband_pf_gets_its_vfs_with_their_guids_and_link_state(pfs: dict[str, PfFacts]) -> None:
     assert pfs[INFINIBAND].phase == "converged"
     assert pfs[INFINIBAND].drivers == ["vfio-pci"] * 2
     assert [vf["link_state"] for vf in pfs[INFINIBAND].settings] == ["enable"] * 2
+    guids = [(vf["node guid"], vf["port guid"]) for vf in pfs[INFINIBAND].settings]
+    assert guids == [(f"02:00:00:03:00:00:41:0{index}", f"02:00:00:03:00:00:42:0{index}") for index in (0, 1)]
 
 
 def test_a_pf_that_allows_no_vfs_is_a_problem_and_not_waited_for(pfs: dict[str, PfFacts]) -> None:
@@ -151,6 +155,12 @@ def test_a_pf_beyond_the_eighth_function_of_a_new_card_gets_its_vfs(vm: WarmVM) 
     ninth = facts(vm)[NINTH]
     assert ninth.drivers == ["vfio-pci"] * 2
     assert [vf["vlan_list"] for vf in ninth.settings] == [[{"vlan": 30}]] * 2
+
+
+def test_a_pf_that_is_renamed_keeps_its_vfs_and_is_shown_by_its_new_name(vm: WarmVM, pfs: dict[str, PfFacts]) -> None:
+    vm.run(f"ip link set {pfs[NIC].links[0]['ifname']} name fabric0")
+    vm.wait_for("vfagent status | grep -q '^0001:01:00.0 (fabric0): converged'", 60)
+    assert facts(vm)[NIC].settings == pfs[NIC].settings
 
 
 def test_the_kernel_has_nothing_to_warn_of(vm: WarmVM) -> None:

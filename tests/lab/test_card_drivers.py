@@ -5,17 +5,19 @@ tests/lab/card/kinds.c names the kernel's function that each kind imitates.
 """
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, ENOMEM
 
 import pytest
 
 from tests.lab.facts import SYSFS, journal
 from tests.lab.install import vfagent_tree
 from tests.lab.labcard import PfFacts, facts, labcard_tree, load, set_knob
+from tests.lab.payload import Entry
+from tests.lab.vf_user import VF_USER
 from tests.lab.warm import WarmVM
 
-CARDS = ("bnxt_en", "bnx2x", "igb,carrier=3000", "i40e", "rvu_nicpf", "ice", "mlx5_core", "ixgbe")
-BNXT, BNX2X, IGB, I40E, OCTEON, ICE, MLX5, IXGBE = (f"{domain:04x}:01:00.0" for domain in range(1, 9))
+CARDS = ("bnxt_en", "bnx2x", "igb,carrier=3000", "i40e", "rvu_nicpf", "ice", "mlx5_core", "ixgbe", "labcard")
+BNXT, BNX2X, IGB, I40E, OCTEON, ICE, MLX5, IXGBE, FULL = (f"{domain:04x}:01:00.0" for domain in range(1, 10))
 TRUST_AND_SPOOF_CHECK = 0x18  # bits of enum operation in labcard.h
 GUEST = '[[pf.vf]]\ndriver = "vfio-pci"'
 POLICY = f"""
@@ -73,16 +75,24 @@ match = {{ driver = "ixgbe" }}
 vfs = 5
 {GUEST}
 vlan = 10
+
+[[pf]]
+name = "full"
+match = {{ driver = "labcard" }}
+vfs = 2
+{GUEST}
 """
 
 
 @pytest.fixture(scope="module")
 def vm(warm_module: Callable[..., WarmVM]) -> WarmVM:
-    machine = warm_module([], vfagent_tree(POLICY, labcard_tree(), enabled=False))
+    extra = labcard_tree() | {"/usr/local/bin/hold-vf": Entry(VF_USER, 0o755)}
+    machine = warm_module([], vfagent_tree(POLICY, extra, enabled=False))
     load(machine, *CARDS)
     set_knob(machine, ICE, "refuse/vlan", EINVAL)
     set_knob(machine, MLX5, "not_reported", TRUST_AND_SPOOF_CHECK)
     set_knob(machine, IXGBE, "most", 3)
+    set_knob(machine, FULL, "refuse/numvfs", ENOMEM)
     machine.run("systemctl start vfagent.service", timeout=240)
     return machine
 
@@ -157,6 +167,15 @@ def test_fewer_vfs_than_asked_for_are_a_problem_and_serve_as_far_as_they_go(pfs:
     assert "only 3 of the 5 VFs" in str(pfs[IXGBE].status)
 
 
+def test_no_room_for_vfs_is_not_tried_again_and_says_what_to_do(vm: WarmVM, pfs: dict[str, PfFacts]) -> None:
+    assert pfs[FULL].drivers == []
+    assert "pci=realloc" in str(pfs[FULL].status)
+    lines = [line for line in journal(vm).splitlines() if FULL in line]
+    attempts = [line for line in lines if "cannot create 2 VFs" in line]
+    # Each reload tries once more.
+    assert len(attempts) == sum("suspended after 1 attempt" in line for line in lines) > 0
+
+
 def test_a_vlan_that_somebody_else_sets_is_set_back(vm: WarmVM, pfs: dict[str, PfFacts]) -> None:
     name = pfs[BNXT].links[0]["ifname"]
     vm.run(f"ip link set {name} vf 1 vlan 99")
@@ -172,6 +191,18 @@ def test_a_pf_whose_driver_is_bound_again_gets_its_vfs_back(vm: WarmVM, pfs: dic
     driver = "/sys/bus/pci/drivers/bnx2x"
     vm.run(f"echo {BNX2X} >{driver}/unbind; echo {BNX2X} >{driver}/bind", timeout=120)
     assert vlans(await_vfs(vm, BNX2X, 2)) == [10, 10]
+
+
+def test_vfs_are_not_removed_while_a_process_has_one_open(vm: WarmVM, pfs: dict[str, PfFacts]) -> None:
+    vf = vm.run(f"basename $(readlink {SYSFS}/{BNXT}/virtfn0)").stdout.strip()
+    vm.run(f"systemd-run --quiet --unit hold hold-vf {vf}")
+    vm.wait_for(f"grep -q 1 {SYSFS}/{vf}/enable", 30)
+    vm.run("sed -i '0,/vfs = 2/s//vfs = 3/' /etc/vfagent/policy.toml; systemctl reload vfagent.service", timeout=120)
+    vm.wait_for(lambda: facts(vm)[BNXT].phase == "deferred", 60)
+    assert len(facts(vm)[BNXT].vfs) == 2
+    assert await_vfs(vm, BNX2X, 3).drivers == ["vfio-pci"] * 3
+    vm.run("systemctl stop hold")
+    assert vlans(await_vfs(vm, BNXT, 3)) == [10] * 3
 
 
 def test_the_kernel_has_nothing_to_warn_of(vm: WarmVM) -> None:

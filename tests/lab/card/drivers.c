@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A PCI driver for each name in kinds.c. As with the real ones, a driver can
+ * A PCI driver for each of kinds.c. As with the real ones, a driver can
  * have the VFs of several kinds (iavf), and PFs and VFs (mlx5_core).
  */
 #include <linux/slab.h>
@@ -43,9 +43,9 @@ static struct pci_device_id *ids_of(const char *name)
 	int next = 0;
 
 	for (int kind = 0; ids && kind < kinds_count; kind++) {
-		if (!strcmp(kinds[kind].name, name))
+		if (!strcmp(kinds[kind].driver, name))
 			ids[next++] = (struct pci_device_id){ PCI_DEVICE(LABCARD_VENDOR, LABCARD_PF_ID + kind) };
-		if (!strcmp(kinds[kind].vf_name, name))
+		if (!strcmp(kinds[kind].vf_driver, name))
 			ids[next++] = (struct pci_device_id){ PCI_DEVICE(LABCARD_VENDOR, LABCARD_VF_ID + kind) };
 	}
 	return ids;
@@ -82,9 +82,9 @@ int drivers_register(void)
 	if (!drivers)
 		return -ENOMEM;
 	for (int kind = 0; kind < kinds_count && !err; kind++) {
-		err = register_name(kinds[kind].name);
+		err = register_name(kinds[kind].driver);
 		if (!err)
-			err = register_name(kinds[kind].vf_name);
+			err = register_name(kinds[kind].vf_driver);
 	}
 	if (err)
 		drivers_unregister();

@@ -15,31 +15,31 @@
 
 const struct kind kinds[] = {
 	/* All operations there are. */
-	{ "labcard", "labcardvf", ETHERNET, ALL | BIT(VF_RSS) },
+	{ "labcard", "labcard", "labcardvf", ETHERNET, ALL | BIT(VF_RSS) },
 	/* igb_netdev_ops: no link state, no statistics. igb_ndo_set_vf_bw() */
-	{ "igb", "igbvf", ETHERNET, COMMON | BIT(VF_TRUST), .rate_needs_carrier = true, .no_min_rate = true },
+	{ "igb", "igb", "igbvf", ETHERNET, COMMON | BIT(VF_TRUST), .rate_needs_carrier = true, .no_min_rate = true },
 	/* ixgbe_netdev_ops: no statistics. ixgbe_ndo_set_vf_bw() */
-	{ "ixgbe", "ixgbevf", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_RSS) | BIT(VF_LINK_STATE),
+	{ "ixgbe", "ixgbe", "ixgbevf", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_RSS) | BIT(VF_LINK_STATE),
 	  .rate_needs_carrier = true, .no_min_rate = true },
 	/* i40e_netdev_ops. i40e_ndo_set_vf_bw() */
-	{ "i40e", "iavf", ETHERNET, ALL, .no_min_rate = true },
+	{ "i40e", "i40e", "iavf", ETHERNET, ALL, .no_min_rate = true },
 	/* ice_netdev_ops. ice_set_vf_bw() adds up the minima and compares with the link's speed */
-	{ "ice", "iavf", ETHERNET, ALL, .rate_needs_carrier = true },
+	{ "ice", "ice", "iavf", ETHERNET, ALL, .rate_needs_carrier = true },
 	/* mlx5e_netdev_ops */
-	{ "mlx5_core", "mlx5_core", ETHERNET, ALL },
+	{ "mlx5_core", "mlx5_core", "mlx5_core", ETHERNET, ALL },
 	/* bnxt_netdev_ops: no statistics. bnxt_sriov_configure(): "Reject SRIOV config request since if is down", and 0 */
-	{ "bnxt_en", "bnxt_en", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_LINK_STATE), .vfs_need_up = true },
+	{ "bnxt_en", "bnxt_en", "bnxt_en", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_LINK_STATE), .vfs_need_up = true },
 	/* bnx2x_netdev_ops: no rate, no trust, no statistics. bnx2x_sriov_configure() */
-	{ "bnx2x", "bnx2x", ETHERNET, BIT(VF_MAC) | BIT(VF_VLAN) | BIT(VF_SPOOFCHK) | BIT(VF_LINK_STATE),
+	{ "bnx2x", "bnx2x", "bnx2x", ETHERNET, BIT(VF_MAC) | BIT(VF_VLAN) | BIT(VF_SPOOFCHK) | BIT(VF_LINK_STATE),
 	  .vfs_need_up = true, .vfs_down = -EINVAL },
 	/* otx2_netdev_ops: no rate, no spoof check, no link state. otx2_set_vf_mac(), otx2_set_vf_vlan() */
-	{ "rvu_nicpf", "rvu_nicvf", ETHERNET, BIT(VF_MAC) | BIT(VF_VLAN) | BIT(VF_TRUST), .settings_down = -EAGAIN },
-	/* ipoib_netdev_ops_pf, by way of mlx5_ib: link state, GUIDs and statistics */
-	{ "mlx5_ib", "mlx5_ib", INFINIBAND, BIT(VF_GUID) | BIT(VF_LINK_STATE) | BIT(VF_STATS), .infiniband = true },
+	{ "rvu_nicpf", "rvu_nicpf", "rvu_nicvf", ETHERNET, BIT(VF_MAC) | BIT(VF_VLAN) | BIT(VF_TRUST), .settings_down = -EAGAIN },
+	/* ipoib_netdev_ops_pf: link state, GUIDs and statistics, which mlx5_ib answers */
+	{ "ipoib", "mlx5_core", "mlx5_core", INFINIBAND, BIT(VF_GUID) | BIT(VF_LINK_STATE) | BIT(VF_STATS), .infiniband = true },
 	/* adf_sriov_configure(): no netdev, and all VFs or none */
-	{ "4xxx", "4xxxvf", PCI_CLASS_PROCESSOR_CO << 8, 0, .no_netdev = true, .all_or_none = true },
+	{ "4xxx", "4xxx", "4xxxvf", PCI_CLASS_PROCESSOR_CO << 8, 0, .no_netdev = true, .all_or_none = true },
 	/* Chelsio's PF 0 to 3, ThunderX: a NIC whose PF has VFs and no netdev */
-	{ "cxgb4", "cxgb4vf", ETHERNET, 0, .no_netdev = true },
+	{ "cxgb4", "cxgb4", "cxgb4vf", ETHERNET, 0, .no_netdev = true },
 };
 
 const int kinds_count = ARRAY_SIZE(kinds);

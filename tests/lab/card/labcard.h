@@ -34,8 +34,9 @@ enum operation {
 
 /* A driver that the card imitates. */
 struct kind {
-	const char *name; /* of the PF's driver, as sysfs shows it */
-	const char *vf_name; /* of the VF's driver */
+	const char *name;
+	const char *driver; /* of the PF, as sysfs shows it */
+	const char *vf_driver;
 	u32 class;
 	u32 operations;
 	bool no_netdev;

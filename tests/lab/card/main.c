@@ -5,12 +5,12 @@
  * own (0001: and up) with a root port and PFs behind it; config.c answers for
  * their configuration space, and sriov_numvfs makes VFs by pci_enable_sriov().
  *
- *   modprobe labcard cards="ice mlx5_ib,vfs=4"
+ *   modprobe labcard cards="ice ipoib,vfs=4"
  *   echo i40e,vfs=8,pfs=2 >/sys/kernel/debug/labcard/add
  *   echo 3 >/sys/kernel/debug/labcard/remove          (domain 0003:)
  *   echo 22 >/sys/kernel/debug/labcard/0001:01:00.0/refuse/vlan
  *
- * The first word is a kind of kinds.c, and the driver's name in sysfs; add()
+ * The first word is a kind of kinds.c, which has its driver's name; set_key()
  * has the others. A folder in debugfs for each PF has what its driver refuses,
  * with which errno, and what else it does; it holds over a change of drivers.
  *
