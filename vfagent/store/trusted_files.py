@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vfagent.errors import VfagentError
+from vfagent.kernel.rooted import leaves
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS = 40  # as in the kernel: MAXSYMLINKS
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -39,22 +41,75 @@ def read_trusted(root: Path, file: str, purpose: str, most: int, *, secret: bool
 
 def distrust(root: Path, file: str, *, secret: bool = False) -> str | None:
     """Why somebody other than root may have written it (`secret`: or may read it); None where nobody can, or where it
-    is absent. Links are followed: each folder on either way is checked."""
-    path = root / file.lstrip("/")
-    real = Path(os.path.realpath(path))
+    is absent. Links are followed: each folder on the way is checked."""
     owners = _trusted_owners(root)
-    for place in dict.fromkeys((*_ancestors(path, root), *_ancestors(real, root))):
-        if why := _folder_defect(place, owners):
-            return why
-    try:
-        facts = os.stat(real)
-    except OSError:
+    if why := _way_defect(root, file, owners):
+        return why
+    if (facts := _facts(root, file)) is None:
         return None
     if why := _owner_defect(facts, owners, "it", file):
         return why
     if secret and facts.st_mode & _OTHERS_READ:
         return f"users other than root can read it (mode {stat.S_IMODE(facts.st_mode):04o}); chmod 0600 {file}"
     return None
+
+
+def distrust_disk(root: Path, file: str, group: int | None) -> str | None:
+    """As distrust, for a disk image: `group`, whose members the guests are, may write it. A block device has no image
+    that somebody could put in its place: udev made it."""
+    owners = _trusted_owners(root)
+    facts = _facts(root, file)
+    if facts is None or stat.S_ISBLK(facts.st_mode):
+        return None
+    if why := _way_defect(root, file, owners):
+        return why
+    if facts.st_uid not in owners:
+        return f"it belongs to user {facts.st_uid}; chown root {file}"
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & stat.S_IWOTH:
+        return f"all users can write it (mode {mode:04o}); chmod o-w {file}"
+    if mode & stat.S_IWGRP and facts.st_gid != group:
+        return f"group {facts.st_gid} can write it (mode {mode:04o}); chgrp kvm {file}"
+    return None
+
+
+def _facts(root: Path, file: str) -> os.stat_result | None:
+    path = root / file.lstrip("/")
+    try:
+        return None if root != Path("/") and leaves(os.path.realpath(root), str(path)) else os.stat(path)
+    except OSError:
+        return None
+
+
+def _way_defect(root: Path, file: str, owners: frozenset[int]) -> str | None:
+    for folder in _folders_to(root, file):
+        if why := _folder_defect(folder, owners):
+            return why
+    return None
+
+
+def _folders_to(root: Path, file: str) -> Iterator[Path]:
+    """Each folder below the root in which a part of the path is looked up, those on the way of links included."""
+    seen: dict[Path, None] = {}
+    at, parts, links = root, list(reversed(Path(file.lstrip("/")).parts)), 0
+    while parts:
+        seen.setdefault(at)
+        part = parts.pop()
+        if part == "..":
+            at = at.parent
+            continue
+        try:
+            target = os.readlink(at / part)
+        except OSError:
+            at = at / part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            break
+        if target.startswith("/"):
+            at = Path("/")
+        parts += reversed(Path(target.lstrip("/")).parts)
+    yield from (folder for folder in seen if folder == root or root in folder.parents)
 
 
 def refusal(file: str, purpose: str, why: str) -> VfagentError:
@@ -78,12 +133,6 @@ def _file_defect(facts: os.stat_result, most: int) -> str | None:
 
 def _too_large(most: int) -> str:
     return f"it has more than {most >> 20} MiB" if most >= 1 << 20 else f"it has more than {most} bytes"
-
-
-def _ancestors(path: Path, root: Path) -> Iterator[Path]:
-    """The folders from the root down to the file's own."""
-    inside = [parent for parent in path.parents if parent == root or root in parent.parents]
-    yield from reversed(inside)
 
 
 def _folder_defect(folder: Path, owners: frozenset[int]) -> str | None:

@@ -68,6 +68,13 @@ def readable_secret(tree: Tree) -> None:
 
 
 @fault
+def disk_that_all_users_can_write(tree: Tree) -> None:
+    tree.policy(POLICY.partition("[guest.ipxe]")[0] + '[[guest.disk]]\npath = "/srv/cirros.img"\n')
+    write(tree, "srv/cirros.img", "")
+    (tree.root / "srv/cirros.img").chmod(0o666)
+
+
+@fault
 def screens_that_others_can_open(tree: Tree) -> None:
     guest = '\n[[guest]]\nname = "{name}"\nvfs = ["storage:1"]\n{vnc}\nipxe.address = "dhcp"\n'
     remote = 'vnc_remote = "192.0.2.10:0"\nvnc_password = "/etc/vfagent/vnc"'

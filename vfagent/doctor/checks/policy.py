@@ -34,7 +34,7 @@ def policy_untrusted(facts: Facts) -> Iterator[Finding]:
             Severity.ERROR,
             path,
             f"{what}: {defect}",
-            "who can write it decides what vfagent does as root; who can read a secret has it",
+            "who can write it decides what vfagent does as root, or what a guest runs; who can read a secret has it",
             remedy,
         )
 
