@@ -73,8 +73,9 @@ class Agent:
         fault: Fault = no_fault,
         watch: Emit = quiet,
         alone: bool = True,
+        grace_over: bool = False,
     ) -> Run:
-        """`alone`: no other program changes a VF's settings meanwhile."""
+        """`alone`: no other program changes a VF's settings meanwhile. `grace_over`: it has waited for the netdev."""
         needed = self._isolation(address) if alone else {}
         process = Process(
             self.kernel, address, self._allows_management(address), isolation=needed, kill=kill, fault=fault
@@ -91,7 +92,7 @@ class Agent:
                 run.finished = report
 
         driver_state = self.driver_state.get(address, DriverState())
-        task = Task(address, self.policy, IDENTITY, driver_state, suspended=self.suspended)
+        task = Task(address, self.policy, IDENTITY, driver_state, suspended=self.suspended, grace_over=grace_over)
         _checked(lambda: converge(task, process.host(), self.state, emit))
         if run.finished:
             self.driver_state[address] = run.finished.driver_state

@@ -4,6 +4,7 @@
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from vfagent.errors import ENOTSUPP
 from vfagent.model.vf_settings import ISOLATING, Attribute, VfSettings
@@ -12,6 +13,14 @@ _GUIDS = frozenset({Attribute.NODE_GUID, Attribute.PORT_GUID})
 _RESETTING = frozenset({Attribute.MAC, Attribute.VLAN, Attribute.TRUST, Attribute.LINK_STATE})
 _ALL = frozenset(Attribute)
 VF_ATTRIBUTES = tuple(Attribute(name) for name in VfSettings.__dataclass_fields__)
+
+
+class Netdev(StrEnum):
+    """When a PF's driver makes its netdev."""
+
+    AT_PROBE = "at probe"
+    LATER = "later"  # `kernel.make_netdev`
+    WITH_VFS = "with VFs"  # cxgb4_iov_configure
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,6 +45,7 @@ class PfDriver:
     infiniband: bool = False
     makes_disks: bool = False  # its VFs' host driver makes a block device
     silent_use: bool = False  # nothing shows whether the host uses a VF
+    netdev: Netdev = Netdev.AT_PROBE
     virtio: bool = False  # netdevs are below virtioN
     hwmode: str | None = None  # the initial mode; None: not supported
     fdb: int | None = None  # the size of its FDB
@@ -100,6 +110,8 @@ STARTING = PfDriver("starting", "startingvf", refuses_for_a_while=ISOLATING)
 LOSING = PfDriver("losing", "losingvf", loses=frozenset({Attribute.VLAN, Attribute.SPOOF_CHECK}))
 # ice_set_vf_bw: while DCB is on
 DCB = PfDriver("ice", "iavf", refuses={Attribute.MIN_TX_RATE: errno.EOPNOTSUPP}, rate_needs_carrier=True)
+CXGB4 = PfDriver("cxgb4", "cxgb4vf", netdev=Netdev.WITH_VFS)
+LATE = PfDriver("late", "latevf", netdev=Netdev.LATER)
 NVME = PfDriver("nvme", "nvme", reports=False, is_nic=False, makes_disks=True)
 
 DRIVERS = (IGB, MLX5, MLX5_IB, BNXT, BNX2X, I40E, SILENT, VIRTIO, REFUSING, DCB, NVME)

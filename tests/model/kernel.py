@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from tests.model.devices import UNTOUCHED, VFIO_DRIVERS, Groups, NetDevice, PfDevice, VfDevice
+from tests.model.drivers import Netdev
 from tests.model.network import Links
 
 
@@ -36,9 +37,14 @@ class Kernel:
     def plug(self, pf: PfDevice, name: str, mac: str) -> None:
         self.pfs[pf.address] = pf
         self.loaded |= {pf.kind.name, pf.kind.vf_driver}
-        if pf.kind.is_nic and pf.driver:
+        if pf.kind.is_nic and pf.driver and pf.kind.netdev is Netdev.AT_PROBE:
             gid = f"fe:80:00:00:00:00:00:00:02:00:{mac}"
             pf.netdev = self.add_netdev(name, f"00:00:10:49:{gid}" if pf.kind.infiniband else mac)
+
+    def make_netdev(self, pf: PfDevice) -> None:
+        """Its driver makes it some time after the probe. udev has yet to handle its event."""
+        pf.netdev = self.add_netdev(f"p{pf.address}", "00:1b:21:00:00:01")
+        pf.netdev.known_to_udev = False
 
     def add_netdev(self, name: str, mac: str) -> NetDevice:
         self.netdevs[name] = NetDevice(name, self.next_ifindex(), mac)
@@ -127,6 +133,8 @@ class Kernel:
         return self.writer is not None and (self.one_card or self.writer == pf.address)
 
     def _create(self, pf: PfDevice, count: int) -> None:
+        if pf.kind.netdev is Netdev.WITH_VFS:
+            self.make_netdev(pf)
         for index in range(count):
             vf = VfDevice(index, pf.vf_address(index, count), self.group_of(pf, index), settings=UNTOUCHED)
             pf.vfs.append(vf)
@@ -141,6 +149,8 @@ class Kernel:
             self._leave(vf)
             del self._vfs[vf.address]
         pf.vfs.clear()
+        if pf.netdev and pf.kind.netdev is Netdev.WITH_VFS:
+            pf.netdev = self.netdevs.pop(pf.netdev.name) and None
         pf.hwmode = pf.kind.hwmode
 
     def probe(self, pf: PfDevice, vf: VfDevice) -> None:

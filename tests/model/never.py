@@ -85,7 +85,7 @@ def open_to_all(pf: PfDevice, vf: VfDevice, isolation: VfSettings) -> str | None
     """Another program may open a VF as soon as it is bound. What the driver refuses for good cannot be waited for."""
     possible = [attribute for attribute in attributes_of(isolation) if attribute in VfSettings.__dataclass_fields__]
     refused = set(attributes_of(isolation)) & pf.kind.refuses.keys()
-    if not pf.kind.is_nic or refused or pf.kind.loses:  # it says that it has set them
+    if pf.netdev is None or refused or pf.kind.loses:  # it says that it has set them
         return None
     missing = [name for name in possible if getattr(vf.settings, name) != getattr(isolation, name)]
     return f"it is bound without its {', '.join(missing)}" if missing else None

@@ -9,6 +9,7 @@ from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.numvfs_lock import KernelBusy
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
+from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver
 from vfagent.reconcile.pf_state import EndedStep, PfState
 from vfagent.reconcile.reports import Failure
@@ -36,6 +37,14 @@ def test_ready_waits_for_a_pf_without_a_driver_while_udev_is_busy() -> None:
 def test_ready_does_not_wait_for_a_pf_without_a_driver_once_udev_is_idle() -> None:
     assert waiting().unfinished(BEGAN + 9, udev_busy_at=BEGAN)
     assert not waiting().unfinished(BEGAN + 60, udev_busy_at=BEGAN + 45)
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_ready_waits_for_a_netdev_until_its_grace_is_over(*, pending: bool) -> None:
+    """Then the PF gets its VFs without it, and READY waits for these."""
+    nic = Pf(ADDRESS, "igb", "0x8086", "0x10c9", "0x020000", 8, autoprobe=False, netdev_pending=pending)
+    pf = state(desired=STORAGE, pf=nic, plan=Plan(waiting=("x",)), waiting_since=BEGAN)
+    assert pf.unfinished(BEGAN + 60, udev_busy_at=BEGAN) is pending
 
 
 FAILED_ONCE = state(desired=STORAGE, failures=(Failure("x", "x"),), attempts=1)

@@ -106,8 +106,10 @@ def _converge_bridges(policy: Policy, host: Host) -> bool:
 def _finished(scheduler: Scheduler, started: float) -> bool:
     if not scheduler.idle:
         return all(_hangs(state) for state in scheduler.pfs.values() if state.reconciling or state.dirty)
-    waiting = any(state.phase is Phase.WAITING for state in scheduler.pfs.values())
-    return not waiting or time.monotonic() - started > _GRACE_S
+    states = scheduler.pfs.values()
+    waiting = any(state.phase is Phase.WAITING for state in states)
+    in_grace = any(state.grace_ends for state in states)
+    return not waiting or (time.monotonic() - started > _GRACE_S and not in_grace)
 
 
 def _hangs(state: PfState) -> bool:

@@ -78,6 +78,8 @@ def _inventory_pf(pf: Pf) -> Iterator[str]:
     facts = [f"driver {pf.driver or 'none'}", f"{len(pf.vfs)} of {pf.totalvfs} VFs"]
     if netdev:
         facts += [f"mtu {netdev.mtu}", "up" if netdev.admin_up else "down", f"mac {netdev.permanent_mac or netdev.mac}"]
+    elif pf.netdev_away:
+        facts.append("its netdev is in another network namespace")
     yield printable("  " + ", ".join(facts))
     if pf.ports:
         others = (f"{port.name} (port {port.port})" if port.port else port.name for port in pf.ports)

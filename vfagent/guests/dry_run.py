@@ -42,7 +42,10 @@ class PlannedGuest:
 def dry_runs(policy: Policy, host: Host, root: Path) -> list[Observed]:
     """Each PF as observed, with its plan."""
     state, identity = State(root), read_identity(root)
-    tasks = (Task(address, policy, identity, state.driver_state(address), dry=True) for address in pf_addresses(host))
+    tasks = (
+        Task(address, policy, identity, state.driver_state(address), dry=True, grace_over=True)
+        for address in pf_addresses(host)
+    )
     observations = [observe_and_plan(task, host, task.driver_state) for task in tasks]
     plans = without_conflicts(observed.plan for observed in observations)
     return [replace(observed, plan=plan) for observed, plan in zip(observations, plans, strict=True)]

@@ -100,6 +100,8 @@ class Pf:
     network: HostNetwork | None = None  # observed only if its rule or something vfagent made on it needs it
     shared_group: SharedGroup | None = None
     assume_idle: bool = False  # its rule says so: a VF of which nothing shows whether it is used is idle
+    netdev_away: bool = False  # in another network namespace
+    netdev_pending: bool = False  # the driver may still make it, and the grace for that is not over
 
     @property
     def is_nic(self) -> bool:

@@ -9,6 +9,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.vf_settings import Attribute, VfSettings
 from vfagent.plan.link_layer import impossible, settable
+from vfagent.plan.no_netdev import netdev_comes_with_vfs
 from vfagent.plan.steps import ConfigureVf, Step, describe_settings, names, parts
 from vfagent.plan.vf import Problem, difference, found, supported
 
@@ -36,6 +37,8 @@ def less(settings: VfSettings, other: VfSettings) -> VfSettings:
 
 def plan_isolation(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Iterator[Problem]:
     """Isolation that cannot be set, or that the driver refused lately."""
+    if netdev_comes_with_vfs(pf):
+        return
     present = {vf.index: vf for vf in pf.vfs}
     for wanted in desired.vfs:
         asked = demanded(wanted)

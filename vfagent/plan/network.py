@@ -21,6 +21,7 @@ from vfagent.plan.network_steps import (
     MarkLink,
     SetLink,
 )
+from vfagent.plan.no_netdev import netdev_comes_with_vfs
 from vfagent.plan.ports import foreign_owner, no_bridge, receiver_of, stays, takes, would_take
 from vfagent.plan.vf import Deferred, ParallelGroup, Planned, Problem
 
@@ -49,6 +50,9 @@ class _Waits:
 def plan_network(desired: DesiredPf, pf: Pf) -> NetworkPlan:
     """Empty where the host's network was not observed: then no rule and no leftover asks for anything."""
     network, netdev = pf.network, pf.netdev
+    if netdev is None and not netdev_comes_with_vfs(pf):
+        names = (vlan_interface.name for vlan_interface in desired.vlan_interfaces)
+        return NetworkPlan(problems=tuple(Problem(f"{name} cannot be made: the PF has no netdev") for name in names))
     if network is None or netdev is None:
         return NetworkPlan()
     parts: list[list[Item | _Waits]] = [[*plan_leftover_addresses(desired, network), *_stale(desired, pf, network)]]

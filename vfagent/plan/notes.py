@@ -12,6 +12,7 @@ from vfagent.model.vf_settings import Attribute, VfSettings, VlanProtocol
 from vfagent.plan.fdb import bridges_above
 from vfagent.plan.isolation import demanded, less
 from vfagent.plan.link_layer import impossible
+from vfagent.plan.no_netdev import netdev_comes_with_vfs
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.switch import wanted_eswitch
 from vfagent.plan.vf import Problem
@@ -52,11 +53,8 @@ def plan_notes(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> tuple[s
     refused = sorted((asked | card) & driver_state.unsupported.keys() - reported)
     later = _later_notes(desired, pf, wanted_eswitch(desired, pf, driver_state))
     unsupported = (f"{attribute} is not supported by {pf.driver}" for attribute in refused)
-    nothing = (
-        ("the PF has no netdev: VF settings do not apply",) if asked and pf.netdev is None and not pf.is_nic else ()
-    )
     optional = {text for vf in desired.vfs for text in _optional_impossible(vf, pf)}
-    return (*unsupported, *sorted(optional), *later, *nothing, *_port_notes(desired, pf))
+    return (*unsupported, *sorted(optional), *later, *_without_netdev(pf, asked), *_port_notes(desired, pf))
 
 
 def _optional_impossible(vf: DesiredVf, pf: Pf) -> Iterator[str]:
@@ -74,9 +72,16 @@ def _port_notes(desired: DesiredPf, pf: Pf) -> Iterator[str]:
         yield f"{pf.netdev.name} has what the rule sets; this PF has {names}, too (match.interface names another)"
 
 
+def _without_netdev(pf: Pf, asked: set[Attribute]) -> Iterator[str]:
+    if netdev_comes_with_vfs(pf):
+        yield "settings and drivers of the VFs follow once they exist: the PF's netdev comes with them"
+    elif asked and pf.driver and not (pf.netdev or pf.netdev_pending or pf.netdev_away):
+        yield "the PF has no netdev: VF settings do not apply"
+
+
 def _later_notes(desired: DesiredPf, pf: Pf, mode: str | None) -> Iterator[str]:
     """What is beyond the horizon."""
-    if desired.hwmode and not pf.vfs:
+    if desired.hwmode and not pf.vfs and (pf.netdev or pf.netdev_pending or netdev_comes_with_vfs(pf)):
         yield f"hwmode {desired.hwmode} is set once there are VFs"
     if desired.vlan_interfaces and mode:
         yield f"VLAN interfaces are created once the eswitch mode is {mode}"

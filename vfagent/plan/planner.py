@@ -20,6 +20,7 @@ from vfagent.plan.iommu_groups import not_assignable, sharing_ahead, will_share
 from vfagent.plan.isolation import demanded, plan_isolation, plan_other_impossible
 from vfagent.plan.network import plan_network
 from vfagent.plan.network_steps import SetEswitch
+from vfagent.plan.no_netdev import without_netdev
 from vfagent.plan.notes import plan_notes, rate_problems, rates_waiting
 from vfagent.plan.quirks import Quirks, quirks_of
 from vfagent.plan.rebind import unbound_to_read
@@ -94,8 +95,9 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
         return with_network(Plan(problems=(Problem(desired.problem),), notes=notes), desired, pf, driver_state)
     plan = _plan_vfs(desired, pf, driver_state, notes)
     rates = rate_problems(desired, pf, quirks_of(pf.driver), driver_state)
-    other = (*rates, *plan_other_impossible(desired, pf))
-    plan = replace(plan, problems=(*plan.problems, *plan_isolation(desired, pf, driver_state), *other))
+    absent, isolation = without_netdev(desired, pf), plan_isolation(desired, pf, driver_state)
+    problems = (*plan.problems, *absent, *isolation, *rates, *plan_other_impossible(desired, pf))
+    plan = replace(plan, problems=problems)
     return _without_mode(plan, *eswitch_problems(desired, pf, driver_state))
 
 
@@ -128,11 +130,13 @@ def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tupl
 
 
 def _nothing_to_do(desired: DesiredPf, pf: Pf) -> bool:
-    """Whether `vfs = 0` is all that is asked of a PF whose driver is absent, or is vfio-pci: then it has none."""
+    """Whether `vfs = 0` is all that is asked of a PF without VFs whose driver is absent or vfio-pci, or whose netdev is
+    elsewhere."""
     if desired.problem:
         return False
     asked = (desired.numvfs, desired.mtu, desired.hwmode, desired.eswitch, desired.vlan_interfaces)
-    return (pf.driver is None or is_vfio(pf.driver)) and asked == (0, None, None, None, ()) and not pf.vfs
+    left_alone = pf.driver is None or is_vfio(pf.driver) or pf.netdev_away
+    return left_alone and asked == (0, None, None, None, ()) and not pf.vfs
 
 
 def with_network(plan: Plan, desired: DesiredPf, pf: Pf, driver_state: DriverState) -> Plan:
@@ -171,8 +175,10 @@ def _waiting(pf: Pf) -> str | None:
         return "no driver is bound to the PF" if pf.initialized else UDEV_NOT_DONE
     if pf.driver in UIO_DRIVERS:
         return f"the PF itself is bound to {pf.driver}, which makes no VFs"
-    if pf.is_nic and pf.netdev is None and not pf.is_infiniband:
-        return f"driver {pf.driver} has no netdev here yet"
+    if pf.netdev_away:
+        return "its netdev is in another network namespace: vfagent leaves the PF alone until the netdev is back here"
+    if pf.netdev_pending and not pf.is_infiniband:
+        return f"driver {pf.driver} has made no netdev yet"
     if pf.netdev and not pf.netdev.initialized:
         return f"udev has not finished with {pf.netdev.name}"
     return None
@@ -188,8 +194,8 @@ def _creation(
     # An interface asks for routers as soon as it is up. Some drivers bring it up to remove VFs, too.
     closed = plan_pf_autoconf(pf) if count or any(isinstance(step, SetAdminState) for step in steps) else ()
     create = (*closed, *(Planned(step, reason) for step in steps))
-    if not count:
-        return ((create,),)
+    if not count or (pf.netdev is None and pf.is_nic and not pf.is_infiniband):
+        return ((create,),)  # a netdev may come with the VFs, or meanwhile: then they get their settings before drivers
     driver_state = driver_state.without_vfs()
     mtu, up = _new_port(desired, pf, quirks)
     settings = tuple(item for wanted in desired.vfs for item in plan_new_settings(pf, wanted, driver_state, quirks))

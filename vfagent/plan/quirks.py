@@ -31,6 +31,9 @@ class Quirks:
     all_or_none: bool = False
     # The only numbers of VFs that the driver makes; others are EINVAL.
     counts: tuple[int, ...] = ()
+    # The PF has no netdev, or has one only while it has VFs: none is waited for.
+    no_netdev: bool = False
+    netdev_with_vfs: bool = False
     # How many FDB entries the card serves, where it silently ignores the rest.
     most_fdb: int | None = None
 
@@ -64,6 +67,9 @@ QUIRKS = {
     "CNN55XX": Quirks(counts=(16, 32, 64, 128)),  # num_vfs_valid: the modes that its queues can be divided by
     "nfp": Quirks(eswitch=True),
     "rvu_nicpf": Quirks(settings_before_bind=True),  # otx2_set_vf_mac, otx2_set_vf_vlan: EAGAIN while down
+    "cxgb4": Quirks(netdev_with_vfs=True),  # cxgb4_iov_configure: PF 0 to 3; the ports' netdevs are PF 4's
+    "thunder-nic": Quirks(no_netdev=True),  # nic_probe registers none: its VFs are the ports
+    "pci-pf-stub": Quirks(no_netdev=True),  # pci_pf_stub_probe
     # QAT, adf_sriov_configure: pci_enable_sriov(pdev, totalvfs)
     **dict.fromkeys(("dh895xcc", "c6xx", "c3xxx", "4xxx", "420xx", "6xxx"), Quirks(all_or_none=True)),
 }

@@ -70,6 +70,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         unobserved=links.unobserved,
         shared_group=_shared_group(host, base, address),
         assume_idle=host.assume_idle,
+        netdev_away=link is None and not links.unobserved and _netdev_is_away(host, base),
     )
 
 
@@ -114,6 +115,16 @@ def _flag(text: str | None) -> bool | None:
 
 def _numa_node(text: str | None) -> int | None:
     return int(text) if text and not text.startswith("-") else None
+
+
+def _netdev_is_away(host: Host, base: str) -> bool:
+    """The folder stays below the device when its only netdev leaves this network namespace (device_rename)."""
+    entries = host.sysfs.names(base)
+    buses = (f"{base}/{entry}" for entry in entries if entry.startswith("virtio"))
+    folders = (
+        [f"{base}/net"] if "net" in entries else [f"{bus}/net" for bus in buses if host.sysfs.exists(f"{bus}/net")]
+    )
+    return any(not host.sysfs.names(folder) for folder in folders)
 
 
 def representor_names(host: Host, uplink: str) -> Iterator[tuple[str, int, int]]:

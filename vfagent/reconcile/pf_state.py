@@ -18,6 +18,7 @@ from vfagent.model.status import Phase
 from vfagent.model.vf_settings import ISOLATING, Attribute
 from vfagent.plan.fdb import bridges_above
 from vfagent.plan.network_steps import FdbStep
+from vfagent.plan.no_netdev import NETDEV_GRACE_S
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan
 from vfagent.plan.step_facts import StepId
 from vfagent.plan.steps import BindDriver, SetNumvfs, Step
@@ -76,11 +77,14 @@ class PfState:
     refused_at: float = 0.0  # when isolation was refused first, or tried again last, by the loop's time
     waiting_since: float | None = None
     converged_as: DesiredPf | None = None  # what it converged to; a later difference is drift
+    grace_ends: float | None = None  # by the loop's time: when its netdev is not waited for any more
+    grace_over: bool = False
     rounds: int = 0
     timeline: list[EndedStep] = field(default_factory=list)
     logged: int = 0  # how much of the timeline is in the journal
     running: dict[StepId, StepStarted] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    grace_timer: asyncio.TimerHandle | None = None
     reconciled_at: float = float("-inf")  # by the loop's time: when the last reconcile began, or ended
     rests_until: float = 0.0  # by the loop's time: no reconcile before, except for an event that it waits for
     ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern this PF
@@ -164,6 +168,8 @@ class PfState:
                 return self.attempts < 2
             case Phase.WAITING if self.kernel_busy:
                 return not self.kernel_busy.hangs
+            case Phase.WAITING if self.pf and self.pf.netdev_pending:
+                return True  # until its grace is over
             case Phase.WAITING:
                 return self.waiting_since is None or now - max(self.waiting_since, udev_busy_at) < _WAITING_GRACE_S
             case Phase.CONVERGED:
@@ -179,6 +185,15 @@ class PfState:
             step_id = BindDriver(self.address, vf.index, vf.address, None).id
             if step_id in bound:
                 yield bound[step_id]
+
+    def note_grace(self, now: float) -> float | None:
+        """When it is to be reconciled without its netdev, or without the rules that need one, if it has none by then.
+
+        Each driver that is bound to it, or lost, begins another grace.
+        """
+        awaits = self.rule_pending or (self.desired and self.pf and self.pf.netdev_pending)
+        self.grace_ends = (self.grace_ends or now + NETDEV_GRACE_S) if awaits and not self.grace_over else None
+        return self.grace_ends
 
     def put_off(self) -> bool:
         """Note that it waits for udev. False once it has waited long enough: then it is reconciled all the same."""
@@ -221,6 +236,11 @@ class PfState:
     def note_refusals(self, now: float) -> None:
         self.refused_at = (self.refused_at or now) if self.refused else 0.0
 
+    def set_grace_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        if self.grace_timer:
+            self.grace_timer.cancel()
+        self.grace_timer = timer
+
     def cancel_timer(self) -> None:
         if self.timer:
             self.timer.cancel()
@@ -252,6 +272,8 @@ class PfState:
                 self.running.clear()
 
     def _take_observed(self, observed: Observed) -> None:
+        if self.known and (observed.pf is None or observed.pf.netdev or _differ(observed.pf, self.pf)):
+            self.grace_ends, self.grace_over = None, False
         if self.suspended and _driver_of(observed.pf) != _driver_of(self.pf):
             # Another driver, or the same one loaded again, may accept what was refused.
             self.suspended, self.attempts, self.dirty = None, 0, True
@@ -270,6 +292,11 @@ class PfState:
 def _driver_of(pf: Pf | None) -> tuple[str | None, int | None]:
     """What identifies one load of a PF's driver: its name, and its netdev's ifindex."""
     return (pf.driver, pf.netdev.ifindex if pf.netdev else None) if pf else (None, None)
+
+
+def _differ(pf: Pf, before: Pf | None) -> bool:
+    """Whether another driver has the PF now, or none any more."""
+    return before is None or before.driver != pf.driver
 
 
 def _ifindexes(pf: Pf | None) -> frozenset[int]:

@@ -11,6 +11,7 @@ from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.pci import PciAddress
 from vfagent.plan.fdb import without_fdb
+from vfagent.plan.no_netdev import netdev_may_come
 from vfagent.plan.planner import Plan, plan_leftovers, plan_pf
 from vfagent.plan.vf import Planned, believed
 from vfagent.policy.host_network import nothing_desired
@@ -54,6 +55,7 @@ class Task:
     driver_state: DriverState = field(default_factory=DriverState)
     dry: bool = False
     suspended: Suspended = Suspended()
+    grace_over: bool = False  # a netdev that is not there by now is not waited for
 
 
 def converge(task: Task, host: Host, state: State, emit: Emit) -> None:
@@ -114,6 +116,7 @@ def observe_and_plan(task: Task, host: Host, driver_state: DriverState, number: 
     pf = observe_pf(host, task.address)
     if pf is None:
         return Observed(number, None, None, Plan())
+    pf = replace(pf, netdev_pending=not task.grace_over and netdev_may_come(pf))
     desired = desired_pf(task.policy, pf, task.identity)
     pf = with_port(host, pf, desired.port if desired else None)
     driver_state = believed(driver_state.for_pf(pf), pf)
@@ -133,10 +136,8 @@ def _plan_without_rule(task: Task, pf: Pf, driver_state: DriverState) -> Plan:
 
 
 def _rule_pending(task: Task, pf: Pf) -> bool:
-    complete = pf.driver is not None and (pf.netdev is not None or not pf.is_nic)
-    if complete or (pf.initialized and pf.driver is None):
-        return False
-    return any(may_match_later(rule.match, pf, task.identity) for rule in task.policy.pf)
+    incomplete = pf.netdev_pending if pf.driver else not (pf.initialized or task.grace_over)
+    return incomplete and any(may_match_later(rule.match, pf, task.identity) for rule in task.policy.pf)
 
 
 def _not_held(steps: tuple[Planned, ...]) -> Failure:

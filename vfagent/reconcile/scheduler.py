@@ -41,6 +41,7 @@ _LONGEST_DELAY_S = 60.0
 _FORGIVEN_AFTER_S = 60.0  # converged for so long, earlier failures no longer count
 _DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel
 _BUSY_S = 30.0  # for a kernel that hangs in a step of another PF, and whose end no event tells
+_UDEV_LIMIT_S = 110.0  # the grace for a netdev is so much longer while udev is busy
 _DEFERRED_S = 30.0  # a user's end is an event, but one that a host may hide from us (no /dev/vfio in our view)
 
 
@@ -119,7 +120,13 @@ class Scheduler:
         state.try_refused_again(asyncio.get_running_loop().time())
         suspended = state.suspended or Suspended()
         task = Task(
-            state.address, self.policy, self.identity, state.driver_state, dry=state.released, suspended=suspended
+            state.address,
+            self.policy,
+            self.identity,
+            state.driver_state,
+            dry=state.released,
+            suspended=suspended,
+            grace_over=state.grace_over,
         )
         try:
             self._watch(ReconcileRun(state, self.workers.begin(task)))
@@ -235,6 +242,7 @@ class Scheduler:
             self._forget(state)
             return
         self._schedule(state)
+        self._arm_grace(state, state.note_grace(asyncio.get_running_loop().time()))
         self.on_change(state)
 
     def _settle(self, run: ReconcileRun, finished: Finished) -> None:
@@ -292,6 +300,21 @@ class Scheduler:
             state.dirty = True
             self._reconcile_after(state, _DEFERRED_S if state.plan.deferred else REFUSED_S)
 
+    def _arm_grace(self, state: PfState, ends: float | None) -> None:
+        timer = (
+            asyncio.get_running_loop().call_at(ends, self._end_grace, state) if ends and not self._stopping else None
+        )
+        state.set_grace_timer(timer)
+
+    def _end_grace(self, state: PfState) -> None:
+        """Reconcile it without its netdev; later, while udev has events: these may load a module that makes it."""
+        now = asyncio.get_running_loop().time()
+        if self._udev_busy() and state.grace_ends and now < state.grace_ends + _UDEV_LIMIT_S:
+            self._arm_grace(state, now + ARRIVAL_S)
+            return
+        state.grace_over = True
+        self.mark_dirty(state.address, now=True)
+
     def _end_wait(self, state: PfState) -> None:
         """End the worker of a PF that waits for its turn: by the present policy it may want something else."""
         run = self._runs.get(state.card)
@@ -308,6 +331,7 @@ class Scheduler:
     def _forget(self, state: PfState) -> None:
         if state.seen:  # not once more for the events that its removal leaves behind
             pf_log(state).info("gone")
+        state.set_grace_timer(None)
         del self.pfs[state.address]
         self.on_change(state)
         if state.dirty:
@@ -337,6 +361,7 @@ class Scheduler:
         self.workers.stop()
         for state in self.pfs.values():
             state.cancel_timer()
+            state.set_grace_timer(None)
             self._end_wait(state)
 
     @property

@@ -265,6 +265,22 @@ def pf_without_a_driver(tree: Tree) -> None:
 
 
 @fault
+def pf_without_a_netdev(tree: Tree) -> None:
+    without_vfs(tree)
+    for path in sorted((tree.device(PF) / "net").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (tree.device(PF) / "net").rmdir()
+    edit(tree, '{ driver = "igb" }', f'{{ pci = "{PF}" }}')
+
+
+@fault
+def pf_in_another_network_namespace(tree: Tree) -> None:
+    """The folder of its netdev stays, and is empty in this one."""
+    pf_without_a_netdev(tree)
+    (tree.device(PF) / "net").mkdir()
+
+
+@fault
 def pf_bound_to_vfio_pci(tree: Tree) -> None:
     without_vfs(tree)
     tree.bind(PF, "vfio-pci")

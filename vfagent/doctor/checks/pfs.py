@@ -9,6 +9,7 @@ from vfagent.model.evidence import is_vfio
 from vfagent.model.network import Link
 from vfagent.model.numvfs_lock import FIXED, NumvfsLock, numvfs_lock
 from vfagent.plan.network_steps import CreateVlan
+from vfagent.plan.no_netdev import netdev_may_come
 from vfagent.plan.ports import belongs, instead, receiver_of
 from vfagent.plan.vf_creation import how_back
 from vfagent.policy.types import HwMode
@@ -35,9 +36,10 @@ def pf_not_ready(facts: Facts) -> Iterator[Finding]:
         pf = pf_facts.pf
         if is_vfio(pf.driver) or not pf_facts.plan.waiting:
             continue
-        dead = pf.unobserved is not None or (
-            pf.initialized and (pf.driver is None or (pf.is_nic and pf.netdev is None))
-        )
+        if pf.netdev_away:
+            yield _netdev_away(pf.name, desired.rule)
+            continue
+        dead = pf.unobserved is not None or (pf.initialized and pf.driver is None)
         yield Finding(
             "pf-not-ready",
             Severity.ERROR if dead else Severity.NOTE,
@@ -61,6 +63,32 @@ def vf_gone(facts: Facts) -> Iterator[Finding]:
                 f"{names} was removed from the PCI bus by hand",
                 "it cannot be used, and the number of VFs cannot be changed",
                 how_back(pf_facts.pf),
+            )
+
+
+def _netdev_away(pf: str, rule: str) -> Finding:
+    return Finding(
+        "pf-away",
+        Severity.NOTE,
+        pf,
+        "its netdev is in another network namespace",
+        f"rule {rule!r} matches it and changes nothing of it, nor of its VFs",
+        "let the rule's match name the host's own PFs; or move the netdev back: `lsns -t net` shows the namespaces,"
+        " `nsenter -t PID -n ip link` what is in each",
+    )
+
+
+def pf_without_netdev(facts: Facts) -> Iterator[Finding]:
+    for pf_facts, desired in facts.managed:
+        pf = pf_facts.pf
+        if netdev_may_come(pf) and not pf.is_infiniband:
+            yield Finding(
+                "pf-without-netdev",
+                Severity.WARNING,
+                pf.name,
+                f"driver {pf.driver} has made no netdev for it",
+                f"rule {desired.rule!r} makes its VFs without MAC, VLAN and what else is set through the netdev",
+                f"journalctl -k -b | grep {pf.address} shows why, if the driver is known to make one",
             )
 
 

@@ -53,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     service.pf_failed,
     pfs.pf_stuck,
     pfs.pf_not_ready,
+    pfs.pf_without_netdev,
     pfs.too_many_vfs,
     pfs.vf_gone,
     isolation.vfs_not_isolated,
