@@ -90,7 +90,7 @@ def test_a_card_that_no_rule_can_be_for_is_not_waited_for_after_the_grace(kernel
     converge(kernel_files, body, speed=20)
 
 
-@pytest.mark.parametrize("driver", ["cxgb4", "thunder-nic", "pci-pf-stub"])
+@pytest.mark.parametrize("driver", ["cxgb4", "nicpf", "pci-pf-stub"])
 def test_a_card_that_never_has_a_netdev_is_unmanaged_at_once(kernel_files: FakeKernel, driver: str) -> None:
     kernel_files.tree.policy(BY_NAME)
     kernel_files.tree.bind(PF, None)

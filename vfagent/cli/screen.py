@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from vfagent.cli.text import attempts
+from vfagent.cli.text import attempts, until
 from vfagent.frozen import frozen
 from vfagent.model.printable import printable
 from vfagent.model.status import GuestPhase, GuestStatus, PfStatus, Phase, Status, TimedStep, VfStatus
@@ -131,6 +131,7 @@ def _pfs(pfs: tuple[PfStatus, ...], terminal: Terminal) -> Iterator[str]:
         yield row
         remarks = [text for text in (attempts(pf),) if text]
         remarks += [f"deferred: {text}" for text in pf.deferred] + [f"waits: {text}" for text in pf.waiting]
+        remarks += [f"until: {text}" for text in (until(pf),) if text and pf.waiting]
         yield from (line for text in remarks for line in _wrapped(text, terminal, "  "))
 
 

@@ -14,6 +14,7 @@ from vfagent.cli.text import (
     describe_differing_settings,
     guest_lines,
     print_result,
+    until,
 )
 from vfagent.cli.watch import Source, watch
 from vfagent.exit_status import Exit
@@ -92,6 +93,8 @@ def _pf_lines(pf: PfStatus) -> Iterator[str]:
         ("error", tuple(f"{error.text}{f' ({error.hint})' if error.hint else ''}" for error in pf.failures)),
     ):
         yield from (printable(f"  {title}: {line}") for line in lines)
+    if text := until(pf):
+        yield f"  until: {text}"
     yield from columns((_vf_row(vf) for vf in pf.vfs), "  ")
 
 

@@ -2,11 +2,13 @@
 """Text that several verbs print."""
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 
+from vfagent.model.ends_by import EndsBy, GuestEndsBy
 from vfagent.model.printable import printable
-from vfagent.model.status import MOST_ATTEMPTS, GuestStatus, PfStatus, Phase
+from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus, PfStatus, Phase
 from vfagent.model.vf_settings import TABLE, VfSettings
 from vfagent.plan.steps import describe_settings
 
@@ -56,6 +58,19 @@ def attempts(pf: PfStatus) -> str | None:
             return None
 
 
+def until(status: PfStatus | GuestStatus) -> str | None:
+    """What ends the phase of a PF or guest, and when it is tried all the same. No word about steps that run."""
+    if status.until is None or status.until in (EndsBy.STEPS, GuestEndsBy.JOB):
+        return None
+    at = time.strftime(", at the latest %H:%M:%S", time.localtime(status.until_at)) if status.until_at else ""
+    return f"{status.until}{at}"
+
+
+def _detail(guest: GuestStatus) -> str | None:
+    waits = until(guest) if guest.phase is GuestPhase.WAITING else None
+    return "; until ".join(text for text in (guest.detail, waits) if text)
+
+
 def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:
     return columns(
         (
@@ -64,7 +79,7 @@ def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:
             " ".join(guest.vfs),
             guest.loader or "",
             f"pid {guest.pid}" if guest.pid else "",
-            guest.detail
+            _detail(guest)
             or ("runs with an older rule: stop and start it to apply the new one" if guest.outdated else ""),
         )
         for guest in guests

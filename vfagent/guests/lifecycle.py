@@ -144,6 +144,8 @@ class Guests:
         elif to_start:
             if sum(other.job is Job.START for other in self.guests.values()) < MOST_STARTS:
                 self._start(guest)
+            else:
+                guest.pending = None  # its turn
         else:
             for_guest(log, guest.name).warning("one of its VFs is being removed: stopping the guest")
             guest.again = True  # the VF may be back before the guest's end is reported
@@ -153,6 +155,8 @@ class Guests:
         assert guest.placement is not None
         assert guest.boot is not None
         kvm, rom = self.kvm.answer(), self._rom(guest, guest.boot)
+        if kvm is None and rom is not None:
+            guest.pending = "whether KVM runs a guest is being tried"
         if kvm is None or rom is None:
             return
         machine_id = self.scheduler.identity.machine_id
@@ -208,7 +212,8 @@ class Guests:
 
     def _back_off(self, guest: GuestState) -> None:
         guest.attempts += 1
-        guest.not_before = time.monotonic() + min(2.0 ** (guest.attempts - 1), _LONGEST_DELAY_S)
+        delay_s = min(2.0 ** (guest.attempts - 1), _LONGEST_DELAY_S)
+        guest.not_before, guest.retry_at = time.monotonic() + delay_s, float(round(time.time() + delay_s))
         if guest.suspended:
             for_guest(log, guest.name).error(
                 "no more retries after %d attempts, until its rule changes", guest.attempts

@@ -3,11 +3,13 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import assert_never
 
 from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.placement import ManagedPf, Placement
 from vfagent.guests.spec.unit import rule_digest
 from vfagent.kernel.protocols import Host
+from vfagent.model.ends_by import GuestEndsBy
 from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import PAUSED, FoundUnit, unit_name
 from vfagent.model.pci import PciAddress
@@ -39,6 +41,7 @@ class GuestState:
     pending: str | None = None  # what it waits for although nothing blocks it: its ROM
     attempts: int = 0
     not_before: float = 0.0
+    retry_at: float | None = None  # the same, in seconds since the epoch
     starts: int = 0
     start_failures: int = 0
 
@@ -112,7 +115,32 @@ class GuestState:
             start_failures=self.start_failures,
             restarts=self.unit.restarts if self.unit else None,
             started_at=self.unit.started_at if self.unit else None,
+            until=(until := self._ends_by(phase)),
+            until_at=self.retry_at if until is GuestEndsBy.RETRY else None,
         )
+
+    def _ends_by(self, phase: GuestPhase) -> GuestEndsBy | None:
+        match phase:
+            case GuestPhase.RUNNING:
+                return None
+            case GuestPhase.STARTING | GuestPhase.STOPPING:
+                return GuestEndsBy.JOB
+            case GuestPhase.PAUSED:
+                return GuestEndsBy.AGAIN_BY_HAND
+            case GuestPhase.STOPPED:
+                return GuestEndsBy.BY_HAND
+            case GuestPhase.FAILED:
+                return GuestEndsBy.BY_HAND if self.suspended or self.stays_down else GuestEndsBy.CHANGE
+            case GuestPhase.WAITING:
+                return self._waits()
+        assert_never(phase)
+
+    def _waits(self) -> GuestEndsBy:
+        if self.blocker:
+            return GuestEndsBy.VF
+        if self.error:
+            return GuestEndsBy.RETRY
+        return GuestEndsBy.TURN if self.pending is None else GuestEndsBy.PREPARED
 
     @property
     def unit_rule(self) -> str:

@@ -89,6 +89,8 @@ class PfStatus:
     vfs: tuple[VfStatus, ...] = ()
     shadowed_rules: tuple[str, ...] = ()  # later rules that match it too
     waits_for_turn: bool = False  # to create or remove VFs, behind another PF
+    until: str | None = None  # what ends its phase; None where nothing has to
+    until_at: float | None = None  # when it is tried all the same, in seconds since the epoch
 
 
 @frozen(slots=True)
@@ -134,6 +136,8 @@ class GuestStatus:
     start_failures: int = 0
     restarts: int | None = None
     started_at: float | None = None
+    until: str | None = None  # what ends its phase; None where nothing has to
+    until_at: float | None = None  # when it is started again, in seconds since the epoch
 
 
 @frozen(slots=True)

@@ -68,7 +68,7 @@ QUIRKS = {
     "nfp": Quirks(eswitch=True),
     "rvu_nicpf": Quirks(settings_before_bind=True),  # otx2_set_vf_mac, otx2_set_vf_vlan: EAGAIN while down
     "cxgb4": Quirks(netdev_with_vfs=True),  # cxgb4_iov_configure: PF 0 to 3; the ports' netdevs are PF 4's
-    "thunder-nic": Quirks(no_netdev=True),  # nic_probe registers none: its VFs are the ports
+    "nicpf": Quirks(no_netdev=True),  # nic_probe (ThunderX) registers none: its VFs are the ports
     "pci-pf-stub": Quirks(no_netdev=True),  # pci_pf_stub_probe
     # QAT, adf_sriov_configure: pci_enable_sriov(pdev, totalvfs)
     **dict.fromkeys(("dh895xcc", "c6xx", "c3xxx", "4xxx", "420xx", "6xxx"), Quirks(all_or_none=True)),

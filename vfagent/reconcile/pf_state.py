@@ -84,6 +84,7 @@ class PfState:
     logged: int = 0  # how much of the timeline is in the journal
     running: dict[StepId, StepStarted] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    deadline: float | None = None  # in seconds since the epoch: its next attempt, or the end of its grace
     grace_timer: asyncio.TimerHandle | None = None
     reconciled_at: float = float("-inf")  # by the loop's time: when the last reconcile began, or ended
     rests_until: float = 0.0  # by the loop's time: no reconcile before, except for an event that it waits for
@@ -125,6 +126,11 @@ class PfState:
     def needs_links(self) -> bool:
         """Whether links that do not exist yet concern it: a foreign bridge, representors."""
         return self.pf is not None and self.pf.network is not None and bool(self.plan.waiting or self.plan.problems)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the kernel refused to show it, for which there need not be another event."""
+        return self.pf is not None and self.pf.unobserved is not None and self.desired is not None
 
     @property
     def bridged(self) -> bool:

@@ -242,7 +242,6 @@ class Scheduler:
             self._forget(state)
             return
         self._schedule(state)
-        self._arm_grace(state, state.note_grace(asyncio.get_running_loop().time()))
         self.on_change(state)
 
     def _settle(self, run: ReconcileRun, finished: Finished) -> None:
@@ -288,12 +287,20 @@ class Scheduler:
             pf_log(state).of(Message.SUSPENDED).error(text, state.attempts)
 
     def _schedule(self, state: PfState) -> None:
+        now = asyncio.get_running_loop().time()
+        self._arm_grace(state, state.note_grace(now))
+        self._schedule_next(state)
+        retry = state.timer.when() if state.timer and state.failures and not state.suspended else None
+        due = retry or state.grace_ends
+        state.deadline = due and float(round(time.time() + due - now))
+
+    def _schedule_next(self, state: PfState) -> None:
         if state.failures and not state.suspended:
             state.dirty = True
             self._reconcile_after(state, min(2.0 ** min(state.attempts - 1, 10), _LONGEST_DELAY_S))
         elif state.dirty:
             self._reconcile_after(state, 0.0 if state.pending else state.delay_s(asyncio.get_running_loop().time()))
-        elif state.kernel_busy:
+        elif state.kernel_busy or state.unreadable:
             state.dirty = True
             self._reconcile_after(state, _BUSY_S)
         elif state.plan.deferred or state.refused:
@@ -350,7 +357,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Nothing is running, or about to."""
         soon = any(
-            state.dirty and not state.stuck and not (state.plan.deferred or state.refused)
+            state.dirty and not (state.stuck or state.plan.deferred or state.refused or state.unreadable)
             for state in self.pfs.values()
         )
         return not self._runs and not soon

@@ -22,6 +22,7 @@ from vfagent.plan.attributes import differing, vf_index
 from vfagent.plan.isolation import not_isolated
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import Step
+from vfagent.reconcile.ends_by import ends_by
 from vfagent.reconcile.pf_state import PfState
 
 
@@ -84,6 +85,8 @@ def pf_status(state: PfState) -> PfStatus:
         vfs=_vfs(state, pf) if pf else (),
         shadowed_rules=state.desired.shadowed_rules if state.desired else (),
         waits_for_turn=state.kernel_busy is not None,
+        until=ends_by(state),
+        until_at=state.deadline,
     )
 
 
