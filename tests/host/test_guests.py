@@ -28,8 +28,9 @@ from vfagent.guests.lifecycle import Guests
 from vfagent.guests.state import Job
 from vfagent.kernel import vfio_group
 from vfagent.kernel.udev import QUEUE
+from vfagent.model.ends_by import GuestEndsBy
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import GuestStatus
+from vfagent.model.status import MOST_ATTEMPTS, GuestStatus
 from vfagent.model.vf_use import pf_in_use
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
@@ -159,6 +160,24 @@ def test_a_guest_without_its_ipxe_image_waits_for_it(kernel: FakeKernel, run: Ru
         await agent.until(lambda: "ipxe.lkrn (the iPXE image) does not exist" in str(agent.guest()))
         assert started(kernel) == []
         put(image, "")
+        await runs(agent)
+
+    run(story)
+
+
+def test_a_file_that_comes_after_the_last_attempt_is_found_at_a_resync(kernel: FakeKernel, run: Run) -> None:
+    kernel.tree.add_pf(PF)
+    put(kernel.tree.root / "usr/bin/qemu-system-x86_64", "")
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "does not exist" in str(agent.guest()))
+        guest = agent.guests.guests["x"]
+        guest.attempts = MOST_ATTEMPTS
+        agent.guests.resync()  # tried, and still not there
+        await agent.until(lambda: guest.attempts == MOST_ATTEMPTS and agent.phase() == "failed")
+        assert agent.guest().until == GuestEndsBy.FILE  # type: ignore[union-attr]
+        put(kernel.tree.root / "usr/lib/ipxe/ipxe.lkrn", "")
+        agent.guests.resync()
         await runs(agent)
 
     run(story)

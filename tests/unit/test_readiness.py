@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PFs that READY and guests wait for."""
 
+from dataclasses import replace
+
 import pytest
 
 from vfagent.guests.state import managed_pf
@@ -45,6 +47,13 @@ def test_ready_waits_for_a_netdev_until_its_grace_is_over(*, pending: bool) -> N
     nic = Pf(ADDRESS, "igb", "0x8086", "0x10c9", "0x020000", 8, autoprobe=False, netdev_pending=pending)
     pf = state(desired=STORAGE, pf=nic, plan=Plan(waiting=("x",)), waiting_since=BEGAN)
     assert pf.unfinished(BEGAN + 60, udev_busy_at=BEGAN) is pending
+
+
+@pytest.mark.parametrize("facts", [{"netdev_away": True}, {"driver": "igb_uio"}])
+def test_ready_does_not_wait_for_a_pf_that_somebody_has_on_purpose(facts: dict[str, object]) -> None:
+    nic = Pf(ADDRESS, "igb", "0x8086", "0x10c9", "0x020000", 8, autoprobe=False)
+    pf = state(desired=STORAGE, pf=replace(nic, **facts), plan=Plan(waiting=("x",)), waiting_since=BEGAN)  # type: ignore[arg-type]
+    assert not pf.unfinished(BEGAN + 1, udev_busy_at=BEGAN)
 
 
 FAILED_ONCE = state(desired=STORAGE, failures=(Failure("x", "x"),), attempts=1)

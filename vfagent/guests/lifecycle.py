@@ -25,7 +25,7 @@ from vfagent.guests.worker_calls import START_S, Order, Outcome, WorkerCalls, st
 from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import GuestStatus
+from vfagent.model.status import MOST_ATTEMPTS, GuestStatus
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.guest_records import GuestRecords, Record, any_cgroup
 from vfagent.systemd.log import for_guest
@@ -190,6 +190,7 @@ class Guests:
     def _done(self, guest: GuestState, outcome: Outcome) -> None:
         job = guest.job
         guest.done(job, outcome.error)
+        guest.absent = outcome.absent
         if outcome.error:
             for_guest(log, guest.name).of(Message.GUEST_NOT_STARTED).error("cannot %s: %s", job, outcome.message())
             self._back_off(guest)
@@ -215,9 +216,16 @@ class Guests:
         delay_s = min(2.0 ** (guest.attempts - 1), _LONGEST_DELAY_S)
         guest.not_before, guest.retry_at = time.monotonic() + delay_s, float(round(time.time() + delay_s))
         if guest.suspended:
-            for_guest(log, guest.name).error(
-                "no more retries after %d attempts, until its rule changes", guest.attempts
-            )
+            until = "its file is there, which each resync checks" if guest.absent else "its rule changes"
+            for_guest(log, guest.name).error("no more retries after %d attempts, until %s", guest.attempts, until)
+
+    def resync(self) -> None:
+        """A file may come late, by NFS or by hand, and nothing tells: try once more."""
+        self.pauses.ask()
+        for guest in self.guests.values():
+            if guest.suspended and guest.absent:
+                guest.attempts, guest.not_before = MOST_ATTEMPTS - 1, 0.0
+                self.consider_soon()
 
     def _recognise(self, units: tuple[FoundUnit, ...]) -> None:
         """What an earlier agent left: guests that run, and guests that ended since."""

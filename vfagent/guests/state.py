@@ -38,6 +38,7 @@ class GuestState:
     job: Job | None = None
     again: bool = False  # start it, however it ended
     error: str | None = None
+    absent: bool = False  # the error is that a file is not there, which may come late
     pending: str | None = None  # what it waits for although nothing blocks it: its ROM
     attempts: int = 0
     not_before: float = 0.0
@@ -130,6 +131,8 @@ class GuestState:
             case GuestPhase.STOPPED:
                 return GuestEndsBy.BY_HAND
             case GuestPhase.FAILED:
+                if self.suspended and self.absent:
+                    return GuestEndsBy.FILE
                 return GuestEndsBy.BY_HAND if self.suspended or self.stays_down else GuestEndsBy.CHANGE
             case GuestPhase.WAITING:
                 return self._waits()

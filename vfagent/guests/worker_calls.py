@@ -64,6 +64,7 @@ class Outcome:
     rom: str | None = None
     states: tuple[RunState, ...] = ()
     begun: bool = True
+    absent: bool = False  # nothing was started, as a file that the guest needs is not there
 
     def message(self) -> str:
         """The error with its hint."""
@@ -112,10 +113,14 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     return Outcome(failed, hint)
 
 
+class _AbsentFileError(VfagentError):
+    """A file that the guest cannot start without."""
+
+
 def _check_files(order: Order) -> None:
     """Without them the unit would fail until systemd stops restarting it, and only QEMU's message would say why."""
     if absent := absent_file(order.rule, order.boot, seen_in(order.root)):
-        raise VfagentError(absent[0], hint=absent[1])
+        raise _AbsentFileError(absent[0], hint=absent[1])
 
 
 def _check_free(vf: GuestVf, host: Host) -> None:
@@ -232,6 +237,6 @@ def _guarded(body: Callable[[], T]) -> T | Outcome:
     except NoBusError as error:
         return Outcome(str(error), error.hint, begun=False)
     except VfagentError as error:
-        return Outcome(str(error), error.hint)
+        return Outcome(str(error), error.hint, absent=isinstance(error, _AbsentFileError))
     except OSError as error:
         return Outcome(error.strerror or str(error))

@@ -18,7 +18,9 @@ class EndsBy(StrEnum):
     TURN = "the kernel returns from the other PF's step; tried every 30 s"  # that worker's end, a timer
     STEPS = "its steps end"  # its worker's reports, and a deadline for each step
     RETRY = "the next attempt"  # a timer
-    USER = "the user of the VF or port lets go; checked every 30 s"  # inotify on /dev/vfio, the guest's end, a timer
+    USER = (
+        "the user of the VF or port releases it; checked every 30 s"  # inotify on /dev/vfio, the guest's end, a timer
+    )
     REFUSED = "its driver accepts what it refused; tried every 10 min"  # a timer
     CHANGE = "the PF, its driver or the policy changes"  # udev, rtnetlink, a reload
     KERNEL = "the kernel call returns"  # the worker's end
@@ -35,4 +37,5 @@ class GuestEndsBy(StrEnum):
     JOB = "systemd's job ends"  # the worker's answer, or its deadline
     BY_HAND = "vfagent guest start, or a change of its rule"
     AGAIN_BY_HAND = "vfagent guest stop and start, or QEMU resumes it"  # the run state, asked at each resync
+    FILE = "its file is there; checked at each resync"  # a timer
     CHANGE = "its rule or its VFs change"  # a reload, each change of a PF

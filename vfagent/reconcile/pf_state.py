@@ -10,6 +10,7 @@ from vfagent.frozen import frozen
 from vfagent.kernel.fdb_monitor import FdbChange
 from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
+from vfagent.model.evidence import UIO_DRIVERS
 from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork
 from vfagent.model.numvfs_lock import KernelBusy
@@ -174,6 +175,8 @@ class PfState:
                 return self.attempts < 2
             case Phase.WAITING if self.kernel_busy:
                 return not self.kernel_busy.hangs
+            case Phase.WAITING if self.pf and (self.pf.netdev_away or self.pf.driver in UIO_DRIVERS):
+                return False  # somebody has it on purpose
             case Phase.WAITING if self.pf and self.pf.netdev_pending:
                 return True  # until its grace is over
             case Phase.WAITING:

@@ -188,7 +188,7 @@ class Agent:
         # A retry, where these have failed.
         self._listening = asyncio.create_task(self.control.start())
         self.metrics.configure(self.scheduler.policy.agent)
-        self.guests.pauses.ask()
+        self.guests.resync()
         if self._policy_unread:
             self._reload_soon()
         elif self.is_ready:  # before that, it was read just now
