@@ -40,6 +40,8 @@ SHOWS_THE_TIME = {
     "vfagent/service/agent.py",
     "vfagent/guests/rom_build.py",
     "vfagent/reconcile/numvfs_turn.py",
+    "vfagent/guests/lifecycle.py",
+    "vfagent/reconcile/scheduler.py",
     "vfagent/reconcile/status.py",
     "vfagent/metrics/counters.py",
 }
