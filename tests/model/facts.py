@@ -95,8 +95,11 @@ def missing_isolation(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> list
 
 def _unconfirmed(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> bool:
     """Whether isolation is refused and not reported: then nobody knows that it holds, and the VF is not bound."""
+    asked = _isolation(pf, vf, desired_vf)
+    if pf.kind.infiniband and asked.keys() - {"node_guid", "port_guid"}:
+        return True  # a frame there has no such thing, whatever the kernel's struct says
     unseen = pf.kind.unreported if pf.kind.reports else frozenset(Attribute)
-    return any(Attribute(name) in unseen & pf.kind.refuses.keys() for name in _isolation(pf, vf, desired_vf))
+    return any(Attribute(name) in unseen & pf.kind.refuses.keys() for name in asked)
 
 
 def _isolation(pf: PfDevice, vf: VfDevice, desired_vf: DesiredVf) -> dict[str, object]:
