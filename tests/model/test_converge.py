@@ -35,9 +35,16 @@ def check_settled(agent: Agent, pf: PfDevice, run: Run) -> None:
     assert not run.plan.steps
     assert desired is None or not shortcomings(pf, desired)
     before = pf_facts(pf)
+    if link_came_up(run):
+        agent.converge(pf.address)  # what was refused while it was down is tried once more, when all VFs are there
     second = agent.converge(pf.address)
     assert (second.done, len(second.observations), second.failures) == ([], 1, ())
     assert pf_facts(pf) == before
+
+
+def link_came_up(run: Run) -> bool:
+    carriers = [observed.pf.netdev.carrier for observed in run.observations if observed.pf and observed.pf.netdev]
+    return True in carriers[1:] and not carriers[0]
 
 
 def check_ready(pf: PfDevice, run: Run) -> None:

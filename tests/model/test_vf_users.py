@@ -14,7 +14,7 @@ from tests.model.facts import shortcomings
 from tests.model.hosts import Port, make_host, ports
 from tests.model.kernel import Kernel
 from tests.model.policies import one_rule, policy_of
-from vfagent.model.vf_settings import Rate, Vlan
+from vfagent.model.vf_settings import Rate, Vlan, VlanProtocol
 from vfagent.plan.steps import BindDriver
 from vfagent.policy.types import Policy, VfRule
 from vfagent.reconcile.reports import Report, StepStarted
@@ -196,3 +196,16 @@ def test_unreported_settings_are_set_once_while_others_are_deferred() -> None:
     agent.converge(pf.address)
     run = agent.converge(pf.address)
     assert (run.done, run.failures, len(run.plan.deferred)) == ([], (), 1)
+
+
+def test_a_host_driver_reads_the_mac_that_was_set_for_another_driver() -> None:
+    """Its VLAN is refused, so the VF is not bound to vfio-pci, and then the rule gives it back to the host."""
+    mac = "52:54:00:bb:00:{index:02x}"
+    refused = VfRule(driver="vfio-pci", mac=mac, vlan=10, vlan_protocol=VlanProtocol.DOT1AD)
+    agent, pf = converged(Port(IGB, vfs=1, autoprobe=True), policy_of(None, refused))
+    assert pf.vfs[0].settings.mac == "52:54:00:bb:00:00"
+    agent.policy = policy_of(None, VfRule(driver="host", mac=mac))
+    agent.settle(pf.address)
+    netdev = pf.vfs[0].netdev
+    assert netdev is not None
+    assert netdev.mac == "52:54:00:bb:00:00"

@@ -260,7 +260,7 @@ def _plan_rest(
     switch = mode_change_in_place(pf, mode, _blocker(desired, pf)) if mode and not deferred else ()
     if switch and all(isinstance(item, Planned) for item in switch):
         drivers, settings = [], []  # they follow in the next round
-    first = _ready(list(switch)) or unbound_to_read(pf, pairs, _ready(settings))
+    first = _ready(list(switch)) or unbound_to_read(pf, pairs, _ready(settings), kept - blocked.keys())
     items = [*port, *switch, *settings, *drivers]
     return Plan(
         batches=_not_empty((first,))
