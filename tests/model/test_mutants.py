@@ -64,7 +64,7 @@ MUTANTS = {
         "test_converge.py",
     ),
     "refused isolation is a note": Mutant(
-        "plan/planner.py", "*plan_isolation(desired, pf, driver_state), *other", "*other", "test_isolation.py"
+        "plan/planner.py", "*absent, *isolation, *rates", "*absent, *rates", "test_isolation.py"
     ),
     "isolation that was asked for is not compared": Mutant(
         "plan/isolation.py", "difference(refused, reported, applied)", "VfSettings()", "test_isolation.py"
