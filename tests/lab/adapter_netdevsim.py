@@ -22,6 +22,7 @@ def settings(index: int) -> VfSettings:
         spoof_check=bool(index % 2),
         trust=bool(index % 3),
         link_state=list(LinkState)[index % 3],
+        rss_query=bool(index % 5),
     )
 
 

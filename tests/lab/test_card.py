@@ -20,9 +20,11 @@ CARDS = {
     "0003:01:00.0": "ipoib",
     "0004:01:00.0": "i40e,limit=0",  # totalvfs 0
     "0005:01:00.0": "bnxt_en,ports=2",
+    "0006:01:00.0": "cxgb4,vfs=4",  # a NIC without a netdev
 }
-NIC, QAT, INFINIBAND, NO_VFS, TWO_PORTS = CARDS
-NINTH = "0006:01:01.0"  # function 8 of a card that is plugged later
+NIC, QAT, INFINIBAND, NO_VFS, TWO_PORTS, NETLESS = CARDS
+READY_LATE_S = 100.0  # of the 300 after which READY is sent in any case; a grace for netdevs is 10
+NINTH = "0007:01:01.0"  # function 8 of a card that is plugged later
 POLICY = f"""
 [[pf]]
 name = "nic"
@@ -81,6 +83,20 @@ driver = "vfio-pci"
 vlan = 20
 
 [[pf]]
+name = "netless"
+match = {{ driver = "cxgb4" }}
+vfs = 2
+
+[[pf.vf]]
+driver = "vfio-pci"
+vlan = 40
+
+[[pf]]
+name = "elsewhere"
+match = {{ interface = "no-such-interface" }}
+vfs = 2
+
+[[pf]]
 name = "ninth"
 match = {{ pci = "{NINTH}" }}
 vfs = 2
@@ -133,6 +149,20 @@ def test_an_infiniband_pf_gets_its_vfs_with_their_guids_and_link_state(pfs: dict
     assert [vf["link_state"] for vf in pfs[INFINIBAND].settings] == ["enable"] * 2
     guids = [(vf["node guid"], vf["port guid"]) for vf in pfs[INFINIBAND].settings]
     assert guids == [(f"02:00:00:03:00:00:41:0{index}", f"02:00:00:03:00:00:42:0{index}") for index in (0, 1)]
+
+
+def test_a_nic_without_a_netdev_gets_its_vfs_and_says_what_cannot_be_set(pfs: dict[str, PfFacts]) -> None:
+    status = pfs[NETLESS].status
+    assert len(pfs[NETLESS].vfs) == 2
+    assert status
+    assert not status["waiting"]
+    assert "VLAN 40 cannot be set: the PF has no netdev" in str(status["problems"])
+
+
+def test_none_of_these_pfs_makes_the_start_late(vm: WarmVM, pfs: dict[str, PfFacts]) -> None:
+    assert {pf.status["phase"] for pf in pfs.values() if pf.status} == {"converged", "failed"}
+    ready = vm.run("journalctl -b -u vfagent -o cat --grep 'ready after'").stdout
+    assert float(ready.split()[2]) < READY_LATE_S
 
 
 def test_a_pf_that_allows_no_vfs_is_a_problem_and_not_waited_for(pfs: dict[str, PfFacts]) -> None:
