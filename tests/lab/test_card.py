@@ -156,7 +156,7 @@ def test_a_nic_without_a_netdev_gets_its_vfs_and_says_what_cannot_be_set(pfs: di
     assert len(pfs[NETLESS].vfs) == 2
     assert status
     assert not status["waiting"]
-    assert "VLAN 40 cannot be set: the PF has no netdev" in str(status["problems"])
+    assert "vf0: vlan 40 cannot be set: the PF has no netdev" in str(status["problems"])
 
 
 def test_none_of_these_pfs_makes_the_start_late(vm: WarmVM, pfs: dict[str, PfFacts]) -> None:
