@@ -44,7 +44,7 @@ def prometheus_tree() -> dict[str, Content]:
 
 def configuration() -> str:
     """The shipped configuration for a Prometheus on the host itself, with a shorter interval."""
-    local, fleet, _ = (MONITORING / "prometheus.yml").read_text().partition("  # From elsewhere")
+    local, fleet, _ = (MONITORING / "prometheus.yml").read_text().partition("  # Over the network")
     assert fleet
     assert "scrape_interval: 15s" in local
     evaluation = f"global:\n  evaluation_interval: {INTERVAL_S}s\n"
