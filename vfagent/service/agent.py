@@ -89,6 +89,7 @@ class Agent:
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
         self._checking_owners: asyncio.Task[None] | None = None
+        self._owners_hang: asyncio.Future[None] | None = None  # the end of a worker that did not answer
         self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, lambda: (self._lock,))
 
     def _first_policy(self) -> Policy:
@@ -131,7 +132,12 @@ class Agent:
         self.policy_status = replace(self.policy_status, problems=error.problems)
 
     def _check_owners_soon(self) -> None:
-        """Who else can write the files of the policy. A file on a server that does not answer delays nothing."""
+        """Who else can write the files of the policy. A file on a server that does not answer delays nothing, and holds
+        one worker and no more."""
+        if self._owners_hang and not self._owners_hang.done():
+            return
+        if self._checking_owners:
+            self._checking_owners.cancel()
         self._checking_owners = asyncio.create_task(self._check_owners(self.scheduler.policy))
 
     async def _check_owners(self, policy: Policy) -> None:
@@ -142,6 +148,7 @@ class Agent:
                 log.warning("policy: %s", file)
         except (UnansweredError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else f"no answer within {_OWNERS_S:g} s"
+            self._owners_hang = error.ended if isinstance(error, UnansweredError) else None
             log.warning("policy: cannot check who else can write its files: %s", why)
 
     async def run(self) -> None:

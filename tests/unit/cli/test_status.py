@@ -16,6 +16,7 @@ from vfagent.cli.status import status_lines
 from vfagent.model.codec import decode, encode
 from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
 from vfagent.policy.match import HostIdentity, desired_pf
+from vfagent.policy.types import PfRule, Policy
 from vfagent.reconcile.pf_state import PfState
 from vfagent.service.unused_rules import UnusedRules
 from vfagent.store.policy_files import load
@@ -163,3 +164,24 @@ def test_a_damaged_status_is_an_error_of_one_line(command: Any, tree: Tree, text
     assert result.status == 1
     assert result.out == ""
     assert len(result.err.splitlines()) == 1
+
+
+def test_rules_are_matched_again_only_after_a_change(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scrape asks for them, on the event loop."""
+    made: list[Policy] = []
+
+    def counted(_: HostIdentity, policy: Policy) -> list[PfRule]:
+        made.append(policy)
+        return []
+
+    monkeypatch.setattr("vfagent.service.unused_rules.rules_for", counted)
+    tree.policy(POLICY)
+    policy, pf, identity = load(tree.root), observed(tree), HostIdentity("host", "")
+    rules, state = UnusedRules(identity), PfState(PF, pf=pf, desired=desired_pf(policy, pf, identity), known=True)
+    for _ in range(3):
+        rules.texts(policy, [state])
+    assert len(made) == 1
+    state.desired = None
+    rules.texts(policy, [state])
+    rules.texts(load(tree.root), [state])
+    assert len(made) == 3
