@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls in workers: on a host without free processes, and when the agent stops."""
 
+import asyncio
 import errno
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.host.leaks import children, run_to_end
-from tests.host.waiting import until
 from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.process import worker
 
 
 def no_process_left() -> int:
     raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+async def until(done: Callable[[], object], within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not done():
+            await asyncio.sleep(0.02)
 
 
 def test_a_failed_fork_is_reported_and_the_next_call_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.host.waiting import until
 from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 
 WORK_S = 0.01
@@ -35,7 +34,9 @@ class Source:
             await asyncio.sleep(0.002)
 
     async def until_read(self, events: int) -> None:
-        await until(lambda: sum(self.read) >= events)
+        async with asyncio.timeout(5):
+            while sum(self.read) < events:
+                await asyncio.sleep(0.005)
 
 
 Sources = Callable[[ThrottledQueue], Source]

@@ -53,6 +53,7 @@ HYPERVISOR_PACKAGES = (
     "seabios",
     "ovmf",
     "ipxe",
+    "python3-pycdlib",
     "systemd-container",
     "dosfstools",
     "make",

@@ -55,9 +55,21 @@ LIBRARIES = {
     "vfagent/store/": {"tomli"},
     "vfagent/doctor/kernel_log.py": {"systemd"},
     "vfagent/metrics/": {"prometheus_client"},
+    "vfagent/guests/seed.py": {"pycdlib"},
 }
 
-HEAVY = {"pyroute2", "pyudev", "asyncio", "rich", "tomli", "tomllib", "systemd", "jeepney", "prometheus_client"}
+HEAVY = {
+    "pyroute2",
+    "pyudev",
+    "asyncio",
+    "rich",
+    "tomli",
+    "tomllib",
+    "systemd",
+    "jeepney",
+    "prometheus_client",
+    "pycdlib",
+}
 
 
 def layer(name: str) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from vfagent.errors import VfagentError
+from vfagent.guests.seed import oem_strings, seed_image
 from vfagent.guests.spec.boot import Loader
-from vfagent.guests.spec.qemu import CHAP, COMMAND, SCRIPT, Guest, command
+from vfagent.guests.spec.qemu import CHAP, COMMAND, SCRIPT, SEED, Guest, command
 from vfagent.guests.spec.vnc import LONGEST_PASSWORD, VNC_PASSWORD
 from vfagent.store.trusted_files import read_trusted, refusal
 
@@ -41,6 +42,9 @@ def _contents(root: Path, guest: Guest) -> Iterator[tuple[str, bytes]]:
         yield CHAP, _secret(root, rule.chap.secret, "the CHAP secret", _LONGEST_SECRET)
     if rule.vnc_password:
         yield VNC_PASSWORD, _secret(root, rule.vnc_password, "the VNC password", LONGEST_PASSWORD)
+    if rule.seed:
+        yield SEED, seed_image(root, rule.seed, guest)
+    yield from oem_strings(root, guest)
     if boot.loader is Loader.IMAGE and rule.ipxe and rule.ipxe.script:
         yield SCRIPT, read_trusted(root, rule.ipxe.script, "the iPXE script", LONGEST_SCRIPT)
     elif boot.loader is Loader.IMAGE and boot.script is not None and rule.firmware == "bios":

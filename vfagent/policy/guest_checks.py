@@ -84,6 +84,10 @@ def _marked_texts(rule: GuestRule, at: Location) -> Iterator[tuple[Location, str
         yield at / "chap" / "secret", rule.chap.secret
     for number, disk in enumerate(rule.disk):
         yield at / "disk" / number / "path", disk.path
+    for name in ("user_data", "meta_data", "network_config"):
+        yield at / "seed" / name, getattr(rule.seed, name, None) or ""
+    for name, value in rule.credentials:
+        yield at / "credentials" / name, value
 
 
 def _makes_several(rule: GuestRule) -> bool:
@@ -107,18 +111,14 @@ def vf_references(rule: GuestRule, at: Location) -> Iterator[tuple[Location, VfR
 
 
 def _check_boot_methods(rule: GuestRule, at: Location) -> Iterator[Problem]:
-    methods = [name for name in ("ipxe", "kernel", "disk") if getattr(rule, name)]
-    if not methods:
+    """Disks may stand beside the two others: they are then data, or what the kernel's command line names."""
+    if not (rule.ipxe or rule.kernel or rule.disk):
         yield at.problem(
             'found no boot method, allowed is one of ipxe, kernel and disk, such as [guest.ipxe] with address = "dhcp"'
         )
-    elif methods == ["ipxe", "kernel"]:
-        loader = rule.ipxe.loader if rule.ipxe else ""
-        if loader != "auto":
-            allowed = 'with "auto", which falls back to the kernel'
-            yield (at / "kernel").problem(f'found a kernel with ipxe.loader = "{loader}", allowed is {allowed}')
-    elif len(methods) > 1:
-        yield (at / methods[-1]).problem(f"found {' and '.join(methods)}, allowed is one boot method")
+    elif rule.ipxe and rule.kernel and rule.ipxe.loader != "auto":
+        allowed = 'with "auto", which falls back to the kernel'
+        yield (at / "kernel").problem(f'found a kernel with ipxe.loader = "{rule.ipxe.loader}", allowed is {allowed}')
 
 
 def _check_ipxe(rule: IpxeRule, at: Location) -> Iterator[Problem]:

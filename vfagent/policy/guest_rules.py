@@ -6,7 +6,17 @@ from dataclasses import field
 from vfagent.frozen import frozen
 from vfagent.policy import strings
 from vfagent.policy.unit_properties import UNIT_PROPERTIES
-from vfagent.policy.value_types import Array, ArrayOfTables, Boolean, Choice, Integer, Properties, Table, key
+from vfagent.policy.value_types import (
+    Array,
+    ArrayOfTables,
+    Boolean,
+    Choice,
+    Integer,
+    NamedValues,
+    Properties,
+    Table,
+    key,
+)
 
 _FIRMWARE = Choice(("bios", "uefi"))
 _RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
@@ -72,6 +82,26 @@ class KernelRule:
 
 
 @frozen(kw_only=True)
+class SeedRule:
+    """[guest.seed]: what cloud-init in the guest reads from a disk with the label cidata (its data source NoCloud)."""
+
+    user_data: str | None = field(
+        default=None, metadata=key(strings.FILE_OR_TEXT, "The user data: a file of root's, or the text itself.")
+    )
+    meta_data: str | None = field(
+        default=None,
+        metadata=key(
+            strings.FILE_OR_TEXT,
+            "The metadata, likewise. If absent, the host name is the guest's name, and the instance ID differs with"
+            " the guest and the other two.",
+        ),
+    )
+    network_config: str | None = field(
+        default=None, metadata=key(strings.FILE_OR_TEXT, "The network configuration, likewise.")
+    )
+
+
+@frozen(kw_only=True)
 class DiskRule:
     """[[guest.disk]]: a file or block device of the host."""
 
@@ -101,8 +131,8 @@ class GuestRule:
         default=None,
         metadata=key(
             strings.VF_REFERENCES,
-            "One guest per VF. `{index}` in name, the keys of VNC, script, sanboot, root, cmdline, chap and disk path"
-            " is replaced by the VF index.",
+            "One guest per VF. `{index}` in name, the keys of VNC, script, sanboot, root, cmdline, chap, disk path,"
+            " seed and credentials is replaced by the VF index.",
         ),
     )
     vfs: tuple[str, ...] = field(
@@ -145,7 +175,25 @@ class GuestRule:
     )
     chap: ChapRule | None = field(default=None, metadata=key(Table(ChapRule), "CHAP credentials for the iSCSI target."))
     disk: tuple[DiskRule, ...] = field(
-        default=(), metadata=key(ArrayOfTables(DiskRule, 16), "Disks of the host; the guest boots from the first.")
+        default=(),
+        metadata=key(
+            ArrayOfTables(DiskRule, 16), "Disks of the host; without ipxe and kernel the guest boots from the first."
+        ),
+    )
+    seed: SeedRule | None = field(
+        default=None, metadata=key(Table(SeedRule, non_empty=True), "A disk with cloud-init's configuration.")
+    )
+    credentials: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=key(
+            NamedValues(
+                strings.CREDENTIAL,
+                strings.FILE_OR_TEXT,
+                32,
+                "The credential *NAME*: a file of root's, mode 0600, or the text itself.",
+            ),
+            "Credentials for systemd in the guest.",
+        ),
     )
     unit: tuple[tuple[str, str | int | float | bool], ...] = field(
         default=(), metadata=key(Properties(UNIT_PROPERTIES), "Properties of the guest's systemd unit.")

@@ -4,7 +4,17 @@
 from collections.abc import Mapping
 
 from vfagent.policy.types import Policy
-from vfagent.policy.value_types import Array, ArrayOfTables, Declared, Key, Properties, Schema, Table, declared
+from vfagent.policy.value_types import (
+    Array,
+    ArrayOfTables,
+    Declared,
+    Key,
+    NamedValues,
+    Properties,
+    Schema,
+    Table,
+    declared,
+)
 
 
 def schema() -> Schema:
@@ -47,5 +57,12 @@ def _value_schema(key: Key) -> Schema:
                 "properties": {
                     name: _value_schema(inner) | {"description": inner.doc} for name, inner in properties.keys.items()
                 },
+            }
+        case NamedValues() as named:
+            return {
+                "type": "object",
+                "maxProperties": named.at_most,
+                "additionalProperties": False,
+                "patternProperties": {named.name.schema()["pattern"]: named.value.schema()},
             }
     return key.value_type.schema()

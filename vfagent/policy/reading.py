@@ -12,7 +12,7 @@ from vfagent.policy.agent_checks import check_agent
 from vfagent.policy.guest_checks import check_guest
 from vfagent.policy.pf_checks import check_pf
 from vfagent.policy.positions import Positions
-from vfagent.policy.problems import Finding, KeyPath, Problem, described, spelled
+from vfagent.policy.problems import Finding, KeyPath, Problem, described, quoted, spelled
 from vfagent.policy.reference_checks import check_counts, check_names, check_references
 from vfagent.policy.rewrites import rewritten, several
 from vfagent.policy.source_locations import Document, Location
@@ -23,6 +23,7 @@ from vfagent.policy.value_types import (
     ArrayOfTables,
     Declared,
     MismatchError,
+    NamedValues,
     Properties,
     Scalar,
     Table,
@@ -75,7 +76,10 @@ class _Reader:
         }
 
     def _read_value(
-        self, expected: Scalar | Array | Table | ArrayOfTables | Properties, value: object, path: KeyPath
+        self,
+        expected: Scalar | Array | Table | ArrayOfTables | Properties | NamedValues,
+        value: object,
+        path: KeyPath,
     ) -> Any:
         match expected:
             case Table():
@@ -86,6 +90,8 @@ class _Reader:
                 return tuple(self._scalar(expected.item, item, at) for item, at in self._items(value, expected, path))
             case Properties():
                 return self._properties(expected, value, path)
+            case NamedValues():
+                return self._named_values(expected, value, path)
         return self._scalar(expected, value, path)
 
     def _single_table(self, expected: Table, value: object, path: KeyPath) -> Any:
@@ -143,6 +149,27 @@ class _Reader:
         return tuple(
             (name, self._read_value(expected.keys[name].value_type, value[name], (*path, name))) for name in known
         )
+
+    def _named_values(self, expected: NamedValues, value: object, path: KeyPath) -> tuple[tuple[str, object], ...]:
+        if not isinstance(value, dict):
+            self._add(path, f"found {described(value)}, allowed is {expected.allowed}")
+            return ()
+        if len(value) > expected.at_most:
+            self._add(path, f"found {len(value)} entries, allowed are at most {expected.at_most}")
+            return ()
+        for name in value:
+            try:
+                expected.name.read(name)
+            except MismatchError as mismatch:
+                self._add((*path, name), str(mismatch), at_key=True)
+        return tuple((name, self._named_value(expected, value[name], (*path, name))) for name in sorted(value))
+
+    def _named_value(self, expected: NamedValues, value: object, path: KeyPath) -> object:
+        if isinstance(value, dict):  # TOML takes the dots of a bare key for tables in tables
+            name = f"{path[-1]}.{next(iter(value), '…')}"
+            self._add(path, f"found a table, allowed is a value: a name with dots needs quotes, as {quoted(name)}")
+            return None
+        return self._scalar(expected.value, value, path)
 
     def _unknown(self, value: Mapping[str, object], known: tuple[str, ...], path: KeyPath) -> None:
         unknown = [name for name in value if name not in known]

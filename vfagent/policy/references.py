@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from vfagent.frozen import frozen
 from vfagent.policy.indices import IndexSet, index_set
-from vfagent.policy.types import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule
+from vfagent.policy.types import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule, SeedRule
 
 _MARK = "{index}"
 
@@ -56,6 +56,8 @@ def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
         kernel=_filled_kernel(rule.kernel, index) if rule.kernel else None,
         chap=_filled_chap(rule.chap, index) if rule.chap else None,
         disk=tuple(_filled_disk(disk, index) for disk in rule.disk),
+        seed=_filled_seed(rule.seed, index) if rule.seed else None,
+        credentials=tuple((name, _filled(value, index)) for name, value in rule.credentials),
     )
 
 
@@ -85,6 +87,14 @@ def _filled_kernel(rule: KernelRule, index: int) -> KernelRule:
 
 def _filled_chap(rule: ChapRule, index: int) -> ChapRule:
     return replace(rule, user=_filled(rule.user, index), secret=_filled(rule.secret, index))
+
+
+def _filled_seed(rule: SeedRule, index: int) -> SeedRule:
+    return SeedRule(
+        user_data=_filled_or_none(rule.user_data, index),
+        meta_data=_filled_or_none(rule.meta_data, index),
+        network_config=_filled_or_none(rule.network_config, index),
+    )
 
 
 def _filled_disk(rule: DiskRule, index: int) -> DiskRule:

@@ -199,6 +199,18 @@ PATH = String(
     1023,
     explain=_explain_path,
 )
+_HIDDEN_IN_TEXT = _HIDDEN.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f")  # tab and line feed are no surprise there
+FILE_OR_TEXT = String(
+    rf"{_NO_PARENT}/[^,{_HIDDEN}]{{1,1022}}|[^/{_HIDDEN_IN_TEXT}][^{_HIDDEN_IN_TEXT}]*",
+    'an absolute path without "..", commas or control characters, or text that does not begin with /',
+    65536,
+    explain=_explain_path,
+)
+CREDENTIAL = String(
+    "(?!\\.{1,2}$)[a-zA-Z0-9._@~+-]{1,128}",
+    "a name of letters, digits, ., _, @, ~, + and -, at most 128",
+    128,
+)
 # For what becomes a property of a guest's unit. systemd writes it to the unit's file and reads that after a
 # daemon-reload: 252 gets quotes, `%` and `\` back as something else, and no release escapes the `:` of BindPaths=.
 PLAIN_PATH = String(

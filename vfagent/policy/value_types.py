@@ -216,10 +216,21 @@ class Properties:
 
 
 @frozen(slots=True)
+class NamedValues:
+    """A table whose names the policy chooses, read as sorted pairs."""
+
+    name: String
+    value: Scalar
+    at_most: int
+    doc: str  # of each
+    allowed: str = "a table"
+
+
+@frozen(slots=True)
 class Key:
     """The type of one key of the policy, and the sentence that documents it."""
 
-    value_type: Scalar | Array | Table | ArrayOfTables | Properties
+    value_type: Scalar | Array | Table | ArrayOfTables | Properties | NamedValues
     doc: str
     spelling: str = ""  # in TOML, if not the field's name
     default: str = ""  # as TOML, if the field's default does not show it

@@ -52,6 +52,11 @@ def guest_problems(problems: Problems, *pairs: str) -> list[str]:
         'ipxe.address = "dhcp"\nkernel.image = "/vmlinuz"',
         'ipxe.address = "dhcp"\nkernel = { image = "/vmlinuz", root = "iscsi:a" }',
         'disk = [{ path = "/dev/vg/a" }, { path = "/b", format = "qcow2", readonly = true }]',
+        f'{DHCP}\ndisk = [{{ path = "/a" }}]',
+        'kernel = { image = "/vmlinuz", cmdline = "root=/dev/vda1" }\ndisk = [{ path = "/a" }]',
+        f'{DHCP}\nkernel.image = "/vmlinuz"\ndisk = [{{ path = "/a" }}]\nseed.user_data = "/etc/vfagent/user-data"',
+        f'{DHCP}\nseed.user_data = """#cloud-config\nruncmd:\n\t- [ls]\n"""\nseed.network_config = "/n"',
+        f'{DHCP}\ncredentials = {{ "ssh.authorized_keys.root" = "/k", hostname = "a" }}',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "1G"',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "50%"',
     ],
@@ -69,13 +74,41 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
             ' address = "dhcp"',
         ),
         (
-            f'{DHCP}\ndisk = [{{ path = "/a" }}]',
-            "guest[0].disk: found ipxe and disk, allowed is one boot method",
-        ),
-        (
             'kernel.image = "/a"\nipxe = { address = "dhcp", loader = "image" }',
             'guest[0].kernel: found a kernel with ipxe.loader = "image", allowed is with "auto", which falls back'
             " to the kernel",
+        ),
+        (
+            f"{DHCP}\nseed = {{}}",
+            "guest[0].seed: found an empty table, allowed is at least one of user_data, meta_data, network_config",
+        ),
+        (
+            f'{DHCP}\nseed.user_data = "/a/../b"',
+            'guest[0].seed.user_data: found "/a/../b" (".." leaves the folder), allowed is an absolute path without'
+            ' "..", commas or control characters, or text that does not begin with /',
+        ),
+        (
+            f'{DHCP}\nseed.meta_data = "{{index}}"',
+            "guest[0].seed.meta_data: found {index} without each, allowed is {index} only with each",
+        ),
+        (
+            f'{DHCP}\ncredentials.ssh.authorized_keys = "/k"',
+            "guest[0].credentials.ssh: found a table, allowed is a value: a name with dots needs quotes, as"
+            ' "ssh.authorized_keys"',
+        ),
+        (
+            f'{DHCP}\ncredentials."a=b" = "/k"',
+            'guest[0].credentials."a=b": found "a=b", allowed is a name of letters, digits, ., _, @, ~, + and -, at'
+            " most 128",
+        ),
+        (
+            f"{DHCP}\ncredentials.a = 1",
+            'guest[0].credentials.a: found 1, allowed is an absolute path without "..", commas or control characters,'
+            ' or text that does not begin with /, did you mean "1"?',
+        ),
+        (
+            f"{DHCP}\ncredentials = 1",
+            "guest[0].credentials: found 1, allowed is a table",
         ),
         (
             "ipxe = {}",

@@ -18,6 +18,7 @@ from vfagent.policy.value_types import (
     Boolean,
     Choice,
     Integer,
+    NamedValues,
     Properties,
     String,
     Table,
@@ -41,8 +42,7 @@ JUNK: Values = st.one_of(
 )
 
 
-def values(value_type: Any) -> Values:
-    """The values that a type allows."""
+def scalars(value_type: Any) -> Values:
     match value_type:
         case Integer(low=low, high=high):
             return st.sampled_from([low, high]) | st.integers(low, high)
@@ -53,7 +53,13 @@ def values(value_type: Any) -> Values:
         case String(pattern=pattern, longest=longest):
             return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest)
         case AnyOf():
-            return st.one_of(*map(values, value_type.value_types))
+            return st.one_of(*map(scalars, value_type.value_types))
+    raise AssertionError(value_type)
+
+
+def values(value_type: Any) -> Values:
+    """The values that a type allows."""
+    match value_type:
         case Array():
             return st.lists(values(value_type.item), max_size=3)
         case Table():
@@ -62,7 +68,9 @@ def values(value_type: Any) -> Values:
             return st.deferred(lambda: st.lists(tables(value_type.of), max_size=2))
         case Properties(keys=keys):
             return st.fixed_dictionaries({}, optional={name: values(key.value_type) for name, key in keys.items()})
-    raise AssertionError(value_type)
+        case NamedValues(name=name, value=value):
+            return st.dictionaries(scalars(name), scalars(value), max_size=3)
+    return scalars(value_type)
 
 
 def tables(of: type, *, at_least_one: bool = False) -> Values:
@@ -110,7 +118,7 @@ def test_the_schema_is_a_schema_of_draft_4() -> None:
 
 def test_the_schema_describes_every_key_and_allows_no_other() -> None:
     described = [item for item in containers(schema()) if isinstance(item, dict) and "properties" in item]
-    assert len(described) == 14
+    assert len(described) == 15
     for table in described:
         assert table["additionalProperties"] is False
         assert all(key["description"].endswith(".") for key in table["properties"].values())

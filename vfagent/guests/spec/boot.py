@@ -57,7 +57,7 @@ def iscsi_url(text: str) -> IscsiUrl:
 
 def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
     """`hardware`: vendor and device IDs of the guest's VFs. It boots through the first."""
-    if rule.disk and not rule.ipxe:
+    if not (rule.ipxe or rule.kernel):
         return Boot(Loader.DISK)
     if rule.ipxe:
         return _by_ipxe(rule, rule.ipxe, hardware[0] if hardware else "")

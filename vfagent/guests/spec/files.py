@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
 from vfagent.guests.spec.qemu import QEMU, UEFI
-from vfagent.policy.types import GuestRule
+from vfagent.policy.types import GuestRule, SeedRule
 
 PACKAGES = {QEMU: "qemu-system-x86", UEFI: "ovmf"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
 
@@ -24,6 +24,7 @@ def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
         yield rule.chap.secret, "its CHAP secret"
     if rule.vnc_password:
         yield rule.vnc_password, "its VNC password"
+    yield from _seed_files(rule)
     if rule.kernel and (boot is None or boot.loader is Loader.KERNEL):
         yield rule.kernel.image, "its kernel"
         if rule.kernel.initrd:
@@ -31,6 +32,17 @@ def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
     for disk in rule.disk:
         yield disk.path, "its disk"
         yield from ((path, "what its disk is based on") for path in disk.backing)
+
+
+def _seed_files(rule: GuestRule) -> Iterator[tuple[str, str]]:
+    seed = rule.seed or SeedRule()
+    values = [
+        (seed.user_data, "its user data"),
+        (seed.meta_data, "its metadata"),
+        (seed.network_config, "its network configuration"),
+        *((value, f"its credential {name}") for name, value in rule.credentials),
+    ]
+    yield from ((value, what) for value, what in values if value and value.startswith("/"))
 
 
 def absent_file(rule: GuestRule, boot: Boot, exists: Callable[[str], bool]) -> tuple[str, str] | None:

@@ -19,7 +19,7 @@ from vfagent.policy.types import GuestRule
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 UEFI = "/usr/share/ovmf/OVMF.fd"
-COMMAND, SCRIPT, ROM, CHAP = "command", "boot.ipxe", "vf.rom", "chap-secret"
+COMMAND, SCRIPT, ROM, CHAP, SEED = "command", "boot.ipxe", "vf.rom", "chap-secret", "seed.iso"
 SHELL = "/bin/sh"
 ROOTS = "/run/vfagent/guest-roots"
 _FW_CFG = "opt/org.vfagent/"
@@ -65,6 +65,11 @@ class Guest:
         return f"/run/credentials/{self.unit}/{name}"
 
 
+def oem_string(credential: str) -> str:
+    """The credential of the unit with one for systemd in the guest."""
+    return f"oem-{credential}"
+
+
 def guest_uuid(name: str, machine_id: str) -> uuid.UUID:
     """The same for the same guest on the same host. QEMU and machined both get it."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"vfagent {machine_id} {name}")
@@ -79,8 +84,10 @@ def argv(guest: Guest) -> list[str]:
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
         *screen(guest.rule, guest.vnc_socket, guest.credential(VNC_PASSWORD)),
         *_boot(guest),
+        *_oem_strings(guest),
         *_chap(guest),
         *_slots(guest),
+        *_random(),
     ]
 
 
@@ -118,6 +125,12 @@ def _boot(guest: Guest) -> list[str]:
             return ["-kernel", kernel.image, *initrd, *append]
         case _:
             return []
+
+
+def _oem_strings(guest: Guest) -> list[str]:
+    """Before that of CHAP: iPXE reads the last, whose number is their count."""
+    paths = [guest.credential(oem_string(name)) for name, _ in guest.rule.credentials]
+    return [word for path in paths for word in ("-smbios", f"type=11,path={path}")]
 
 
 def _chap(guest: Guest) -> list[str]:
@@ -163,6 +176,19 @@ def _disks(guest: Guest) -> Iterator[_Slot]:
         blockdev = {"driver": disk.format, "node-name": name, "read-only": disk.readonly, "file": file}
         device = {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}
         yield blockdev, device | ({"bootindex": 1} if number == 0 and guest.boot.loader is Loader.DISK else {})
+
+    if guest.rule.seed:
+        file = {"driver": "file", "filename": guest.credential(SEED)}
+        yield (
+            {"driver": "raw", "node-name": "seed", "read-only": True, "file": file},
+            {"driver": "virtio-blk-pci", "id": "seed-device", "drive": "seed"},
+        )
+
+
+def _random() -> list[str]:
+    """Without it a guest may wait for entropy at its first boot. In a slot that no port takes."""
+    device = {"driver": "virtio-rng-pci", "rng": "random", "bus": "pcie.0", "addr": "1e.0"}
+    return ["-object", _json({"qom-type": "rng-builtin", "id": "random"}), "-device", _json(device)]
 
 
 def _json(value: object) -> str:
