@@ -91,7 +91,7 @@ class Agent:
             elif isinstance(report, Finished):
                 run.finished = report
 
-        driver_state = self.driver_state.get(address, DriverState())
+        driver_state = self.driver_state.get(address) or DriverState(changed=address in self.state.baselines)
         task = Task(address, self.policy, IDENTITY, driver_state, suspended=self.suspended, grace_over=grace_over)
         _checked(lambda: converge(task, process.host(), self.state, emit))
         if run.finished:

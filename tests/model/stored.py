@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
@@ -35,7 +36,8 @@ class MemoryState(State):
         yield
 
     def driver_state(self, address: PciAddress) -> DriverState:
-        return self.driver_states.get(address, DriverState())
+        stored = self.driver_states.get(address, DriverState())
+        return replace(stored, changed=address in self.baselines)
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
         self.driver_states[address] = driver_state

@@ -20,6 +20,7 @@ VERBS = {
     "run": "vfagent.cli.run:run",
     "check": "vfagent.cli.check:check",
     "list": "vfagent.cli.plan:list_",
+    "init": "vfagent.cli.init:init",
     "plan": "vfagent.cli.plan:plan",
     "apply": "vfagent.cli.apply:apply",
     "status": "vfagent.cli.status:status",

@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("page", "short", "json", "github"),
         help="page: with the source, for a terminal; short: a line each, for all else; json; github: annotations",
     )
+    _init_verb(_verb(verbs, "init", "write a policy for what is there"))
     _with_json(_verb(verbs, "list", "show PFs and VFs as they are"))
     plan = _with_json(_verb(verbs, "plan", "show the steps that would be executed, and why"))
     _with_files(plan, "plan with these files instead of the host's policy; - is standard input")
@@ -53,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
     release.add_argument("--force", action="store_true", help="even while guests use its VFs, which they lose")
     _verb(verbs, "schema", "print the policy's JSON Schema, for editors")
     return top
+
+
+def _init_verb(init: argparse.ArgumentParser) -> None:
+    init.add_argument("--card", metavar="PF", help="of this PF alone: its PCI address or interface name")
+    init.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
+    init.add_argument("--force", action="store_true", help="overwrite the file")
 
 
 def _guest_verbs(guest: argparse.ArgumentParser) -> None:

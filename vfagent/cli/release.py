@@ -29,7 +29,7 @@ _DEADLINE_S, _LOCK_WAIT_S = 200.0, 90.0
 def release(args: argparse.Namespace) -> int:
     root: Path = args.root
     host, state = open_host(root), State(root)
-    address = _find_pf(host, args.pf)
+    address = find_pf(host, args.pf)
     if address in state.released():
         print(f"{address}: already released; `systemctl reload vfagent` manages it again", file=sys.stderr)
         return Exit.OK
@@ -44,7 +44,7 @@ def release(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _find_pf(host: Host, name: str) -> PciAddress:
+def find_pf(host: Host, name: str) -> PciAddress:
     addresses = pf_addresses(host)
     for address in addresses:
         pf = observe_pf(host, address)

@@ -44,16 +44,17 @@ class DriverState:
     unbound: dict[int, str] = field(default_factory=dict)  # VFs that keep a driver, and it, while they have none
     most_vfs: int | None = None  # number of VFs the driver created when more were requested
     least_vfs: int | None = None  # number of VFs the driver created when fewer were requested
+    changed: bool = False  # vfagent has changed the PF, which was as others made it before
 
     def for_pf(self, pf: Pf) -> "DriverState":
         """This state if it is valid for the PF as it is now, else an empty one, but for the drivers of unbound VFs: a
         change of the eswitch mode, for which they were unbound, may have replaced the netdev. What was put into a
-        bridge is known by its name."""
+        bridge is known by its name. Whether the PF was changed is its own matter."""
         ifindex, carrier = (pf.netdev.ifindex, pf.netdev.carrier) if pf.netdev else (None, None)
         if (self.driver, self.ifindex) == (pf.driver, ifindex):
             return self._observed(pf.eswitch or self.eswitch, carrier=carrier)
         empty = DriverState(driver=pf.driver, ifindex=ifindex, unbound=self.unbound, joined=self.joined)
-        return replace(empty, eswitch=pf.eswitch, carrier=carrier)
+        return replace(empty, eswitch=pf.eswitch, carrier=carrier, changed=self.changed)
 
     def _observed(self, eswitch: str | None, *, carrier: bool | None) -> "DriverState":
         """What was refused in another eswitch mode, or before the link came up, may be accepted now."""

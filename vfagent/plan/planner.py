@@ -19,7 +19,7 @@ from vfagent.plan.fdb import plan_fdb
 from vfagent.plan.iommu_groups import not_assignable, sharing_ahead, will_share
 from vfagent.plan.isolation import demanded, plan_isolation, plan_other_impossible
 from vfagent.plan.network import plan_network
-from vfagent.plan.network_steps import SetEswitch
+from vfagent.plan.network_steps import SetAutoconf, SetEswitch
 from vfagent.plan.no_netdev import without_netdev
 from vfagent.plan.notes import plan_notes, rate_problems, rates_waiting
 from vfagent.plan.quirks import Quirks, quirks_of
@@ -262,6 +262,8 @@ def _plan_rest(
         drivers, settings = [], []  # they follow in the next round
     first = _ready(list(switch)) or unbound_to_read(pf, pairs, _ready(settings), kept - blocked.keys())
     items = [*port, *switch, *settings, *drivers]
+    if not (driver_state.changed or deferred) and all(_only_prepares(item) for item in items):
+        port = items = []
     return Plan(
         batches=_not_empty((first,))
         + _batches(_ready(port), _ready(settings), _isolated(_ready(drivers), desired), quirks),
@@ -271,6 +273,11 @@ def _plan_rest(
         waiting=rates_waiting(desired, pf, quirks, driver_state),
         horizon=False,
     )
+
+
+def _only_prepares(item: Planned | Deferred) -> bool:
+    """Whether it is for what vfagent does later. A PF that is as its rule says, made so by others, has no such step."""
+    return isinstance(item.step, SetAutoprobe | SetAutoconf)
 
 
 def _not_to_be_bound(desired: DesiredPf, pf: Pf, driver_state: DriverState) -> set[int | None]:

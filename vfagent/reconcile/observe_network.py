@@ -50,6 +50,19 @@ def with_network(host: Host, pf: Pf, desired: DesiredPf | None, driver_state: Dr
     return replace(pf, network=with_fdb(host, netdev, network, above, driver_state))
 
 
+def with_links_above(host: Host, pf: Pf) -> Pf:
+    """The PF with all links above it, whoever made them: for a policy that is to be written from what is there."""
+    if pf.netdev is None:
+        return pf
+    ways, addresses = host.rtnl.management(), host.network.addresses()
+    links = dict(uppers(host, pf.netdev.name))
+    representors = _representors(host, pf) if pf.eswitch == "switchdev" else ()
+    masters = (host.network.link(name) for name in {port.master for port in representors if port.master})
+    links |= {link.ifindex: link for link in masters if link}
+    complete = (_complete(host, link, addresses, ways, lambda *_: False) for link in links.values())
+    return replace(pf, network=HostNetwork(links=tuple(complete), representors=representors))
+
+
 def _managed_on(host: Host, parent: str) -> list[str]:
     """The interfaces that vfagent made on a netdev."""
     return [name for name in names_above(host, parent) if is_managed(host, name)]

@@ -89,6 +89,7 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             driver_state = replace(driver_state, fdb_refusal="it took them, and does not have them")
             continue
         warnings += _keep_baseline(state, observed)
+        driver_state = replace(driver_state, changed=True)
         driver_state = _store(state, task.address, before_steps(driver_state, observed), driver_state)
         assume_idle = observed.desired is not None and observed.desired.assume_idle
         driver_state, failed = run_plan(observed.plan, replace(host, assume_idle=assume_idle), driver_state, emit)

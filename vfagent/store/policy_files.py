@@ -79,6 +79,15 @@ def load_files(paths: Sequence[Path]) -> Policy:
     return _read_all(paths, [], Path("/"), may_vanish=False)
 
 
+def load_text(name: str, text: str) -> Policy:
+    """A policy that is not in a file yet."""
+    try:
+        document = _document(name, text)
+    except _UnusableError as error:
+        raise PolicyError([error.problem(name)]) from None
+    return merged([document])
+
+
 def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
     """Drop-ins of all folders, sorted by name. Of files with the same name, the one in the last folder counts."""
     chosen: dict[str, Path] = {}

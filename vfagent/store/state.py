@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,7 +71,9 @@ class State:
         self._baseline_path(address).unlink(missing_ok=True)
 
     def driver_state(self, address: PciAddress) -> DriverState:
-        return _load(self._root, address, self._driver_state_path(address), DriverState) or DriverState()
+        """The baseline is stored before the first step, so a PF without one has not been changed."""
+        stored = _load(self._root, address, self._driver_state_path(address), DriverState) or DriverState()
+        return replace(stored, changed=os.path.lexists(self._baseline_path(address)))
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
         write_json(self._driver_state_path(address), encode(driver_state))
