@@ -14,6 +14,16 @@ class VfagentError(Exception):
         self.hint = hint
         self.retryable = retryable
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """From a worker it comes as it is, whatever its __init__ wants."""
+        return _from_worker, (type(self), self.args, self.__dict__)
+
+
+def _from_worker(cls: type[VfagentError], args: tuple[object, ...], fields: dict[str, object]) -> VfagentError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(fields)
+    return error
+
 
 class PolicyError(VfagentError):
     """The policy is invalid. `problems`: lines `file:line:col: key.path: text`; `reported`: what they were made of."""

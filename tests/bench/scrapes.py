@@ -35,6 +35,7 @@ from vfagent.metrics.server import Server
 from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
+from vfagent.process.workers import Workers
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.status import snapshot
 from vfagent.service.status_cache import StatusCache
@@ -75,8 +76,9 @@ async def _serve_large_pages() -> None:
         counters.changed()  # each page is outdated at the next request
         return counters.generation
 
-    renderer = Renderer(view, generation, tuple)
-    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None, tuple)
+    workers = Workers()
+    renderer = Renderer(view, generation, workers)
+    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None, workers)
     await asyncio.Event().wait()
 
 

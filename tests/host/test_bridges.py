@@ -21,6 +21,7 @@ from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import Borrowed
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
+from vfagent.process.workers import Workers
 from vfagent.service.bridges import HostBridges, converge_bridges
 from vfagent.store.move_journal import MoveJournal
 
@@ -104,14 +105,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 def test_a_full_reconcile_creates_a_bridge_deleted_without_an_event(host: Host) -> None:
     async def scenario() -> None:
-        bridge_monitor = HostBridges(host)
+        bridge_monitor = HostBridges(host, Workers())
         bridge_monitor.set_policy(WITH_RULE)
         await until(lambda: bridge_monitor.report.ifindexes)
         ip("link", "del", "br0")
         bridge_monitor.reconcile_soon()
         await until(lambda: bridges() == ["br0"])
         await until(lambda: bridge_monitor.report.done)
-        bridge_monitor.stop()
+        await bridge_monitor.stop()
 
     run_to_end(scenario())
 
@@ -122,13 +123,13 @@ def test_a_problem_of_a_bridge_is_reported_until_it_is_solved(host: Host) -> Non
 
     async def scenario() -> None:
         logged: list[tuple[str, ...]] = []
-        bridge_monitor = HostBridges(host, lambda: logged.append(bridge_monitor.report.problems))
+        bridge_monitor = HostBridges(host, Workers(), lambda: logged.append(bridge_monitor.report.problems))
         bridge_monitor.set_policy(WITH_RULE)
         await until(lambda: logged == [("br0 exists already, but is a veth, not a bridge; name another bridge",)])
         ip("link", "del", "br0")
         bridge_monitor.reconcile_soon()
         await until(lambda: logged[1:] == [()])
-        bridge_monitor.stop()
+        await bridge_monitor.stop()
 
     run_to_end(scenario())
 
@@ -141,11 +142,11 @@ def test_a_policy_is_loaded_although_netlink_fails_in_the_service(host: Host) ->
             raise OSError(errno.ENOBUFS, "No buffer space available")
 
     async def scenario() -> None:
-        bridge_monitor = HostBridges(replace(host, network=FailingNetwork()))
+        bridge_monitor = HostBridges(replace(host, network=FailingNetwork()), Workers())
         bridge_monitor.set_policy(NO_RULE)
         await until(lambda: bridge_monitor.report.problems)
         assert bridge_monitor.report.problems == ("reconcile failed: No buffer space available",)
-        bridge_monitor.stop()
+        await bridge_monitor.stop()
 
     run_to_end(scenario())
 
@@ -154,7 +155,7 @@ def test_without_bridges_no_reconcile_is_scheduled(host: Host) -> None:
     ip("link", "del", "br0")
 
     async def scenario() -> None:
-        bridge_monitor = HostBridges(host)
+        bridge_monitor = HostBridges(host, Workers())
         bridge_monitor.set_policy(NO_RULE)
         bridge_monitor.reconcile_soon()
         assert not [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]

@@ -62,7 +62,7 @@ def test_a_call_that_hangs_does_not_delay_the_others() -> None:
     results = call_all({"hangs": hang, "one": lambda: 1, "refuses": refuse, "two": lambda: [2]}, 0.5)
     assert time.monotonic() - started < 3
     assert results == {
-        "hangs": NoResult("no answer within 0 s", timed_out=True),
+        "hangs": NoResult("no answer within 0.5 s", timed_out=True),
         "one": 1,
         "refuses": NoResult("systemd: cannot talk to it"),
         "two": [2],
@@ -79,7 +79,7 @@ def test_a_large_result_is_complete() -> None:
 
 
 def test_a_worker_that_dies_has_no_result(capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(lambda: os._exit(3), 5) == NoResult("the worker died")
+    assert call(lambda: os._exit(3), 5) == NoResult("worker exited with status 3")
 
 
 # Files

@@ -13,6 +13,7 @@ import pytest
 from tests.host.leaks import children, run_to_end
 from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.process import worker
+from vfagent.process.workers import Workers
 
 
 def no_process_left() -> int:
@@ -25,9 +26,17 @@ async def until(done: Callable[[], object], within_s: float = 10.0) -> None:
             await asyncio.sleep(0.02)
 
 
+def slow(seconds: float) -> Callable[[], Outcome]:
+    def call() -> Outcome:
+        time.sleep(seconds)
+        return Outcome()
+
+    return call
+
+
 def test_a_failed_fork_is_reported_and_the_next_call_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> list[Any]:
-        worker_calls, outcomes = WorkerCalls(), list[Any]()
+        worker_calls, outcomes = WorkerCalls(Workers()), list[Any]()
         with monkeypatch.context() as short:
             short.setattr(os, "fork", no_process_left)
             worker_calls.run(lambda: Outcome(rom="r"), outcomes.append, 5.0)
@@ -44,23 +53,25 @@ def test_a_failed_fork_is_reported_and_the_next_call_runs(monkeypatch: pytest.Mo
 
 def test_running_calls_end_with_the_agent() -> None:
     async def scenario() -> None:
-        worker_calls = WorkerCalls()
+        worker_calls = WorkerCalls(Workers())
         for _ in range(3):
-            worker_calls.run(lambda: time.sleep(60), print, 60.0)
-        worker_calls.stop()
+            worker_calls.run(slow(60.0), print, 60.0)
+        await asyncio.sleep(0.1)
+        await worker_calls.stop()
 
     run_to_end(scenario())
 
 
 def test_a_call_that_hangs_in_the_kernel_does_not_delay_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> float:
-        worker_calls = WorkerCalls()
+        worker_calls = WorkerCalls(Workers())
         with monkeypatch.context() as hung:
             hung.setattr(worker.Worker, "kill", lambda child: None)  # as for a process in D state
             for _ in range(3):
-                worker_calls.run(lambda: time.sleep(1.5), print, 60.0)
+                worker_calls.run(slow(1.5), print, 60.0)
+            await asyncio.sleep(0.1)
             began = time.monotonic()
-            worker_calls.stop()
+            await worker_calls.stop()
             took = time.monotonic() - began
             await until(lambda: not children())
         return took

@@ -20,8 +20,9 @@ from vfagent.metrics import renderer, server
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.metrics.serving import Serving
-from vfagent.metrics.worker_calls import worker_call
 from vfagent.policy.types import AgentRule
+from vfagent.process import worker
+from vfagent.process.workers import Workers
 
 WHERE = f"127.0.0.1:{PORT}"
 
@@ -33,7 +34,7 @@ def network(kernel: None) -> None:
 
 def endpoint(counters: Counters | None = None) -> Endpoint:
     status = views.view().status
-    return Endpoint(lambda: status, counters or views.counters(), dict)
+    return Endpoint(lambda: status, counters or views.counters(), dict, Workers())
 
 
 def serving(body: Callable[[Endpoint], Coroutine[Any, Any, None]], metrics: str = WHERE, **rule: Any) -> None:
@@ -90,7 +91,7 @@ def test_any_other_request_is_refused(request_: bytes, status: int) -> None:
 def test_the_page_is_rendered_by_another_process() -> None:
     async def run() -> None:
         status = views.view().status
-        served = Endpoint(lambda: replace(status, version=str(os.getpid())), views.counters(), dict)
+        served = Endpoint(lambda: replace(status, version=str(os.getpid())), views.counters(), dict, Workers())
         served.configure(AgentRule(metrics=WHERE))
         page = (await ask()).text
         assert "vfagent_build_info" in page
@@ -103,11 +104,14 @@ def test_the_page_is_rendered_by_another_process() -> None:
 def test_scrapes_in_parallel_share_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[float] = []
 
-    async def counted(*arguments: Any, **options: Any) -> Any:
-        made.append(time.monotonic())
-        return await worker_call(*arguments, **options)
+    start = worker.start
 
-    monkeypatch.setattr("vfagent.metrics.renderer.worker_call", counted)
+    def counted(body: Any, **options: Any) -> Any:
+        if body.args[0].__module__ == renderer.__name__:
+            made.append(time.monotonic())
+        return start(body, **options)
+
+    monkeypatch.setattr(worker, "start", counted)
 
     async def body(_: Endpoint) -> None:
         answers = await asyncio.gather(*(ask() for _ in range(100)))
@@ -136,11 +140,11 @@ def test_a_page_is_rendered_again_only_after_a_change(monkeypatch: pytest.Monkey
 
 
 def test_a_scrape_gets_503_while_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(*_: Any, **__: Any) -> Any:
+    def refused(*_: Any, **__: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     async def body(_: Endpoint) -> None:
-        monkeypatch.setattr("vfagent.metrics.renderer.worker_call", refused)
+        monkeypatch.setattr(worker, "start", refused)
         assert (await ask()).status == 503
         monkeypatch.undo()
         assert (await ask()).status == 200

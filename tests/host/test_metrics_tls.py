@@ -19,6 +19,7 @@ from tests.unit.metrics import views
 from vfagent.metrics import server
 from vfagent.metrics.endpoint import Endpoint
 from vfagent.policy.types import AgentRule, MetricsTls
+from vfagent.process.workers import Workers
 
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
 
@@ -70,7 +71,7 @@ def serving(agent_rule: AgentRule, body: Callable[[Endpoint], Coroutine[Any, Any
     status = views.view().status
 
     async def run() -> None:
-        served = Endpoint(lambda: status, views.counters(), dict)
+        served = Endpoint(lambda: status, views.counters(), dict, Workers())
         served.configure(agent_rule)
         try:
             await body(served)

@@ -15,6 +15,7 @@ from vfagent.kernel.vf_counters import VfCounters, read_counters
 from vfagent.metrics import traffic_reader
 from vfagent.metrics.traffic_reader import TrafficReader
 from vfagent.metrics.vf_traffic import traffic_lines
+from vfagent.process.workers import Workers
 
 PF, OTHER = "0000:01:00.0", "0000:02:00.0"
 NONE = VfCounters(*[0] * 8)
@@ -61,7 +62,7 @@ def changes() -> list[float]:
 
 
 def reader(reads: Reads, changes: list[float], netdevs: dict[str, int]) -> TrafficReader:
-    return TrafficReader(lambda: netdevs, lambda: changes.append(time.monotonic()), tuple, reads)
+    return TrafficReader(lambda: netdevs, lambda: changes.append(time.monotonic()), Workers(), reads)
 
 
 def test_counters_are_read_for_the_next_scrape(reads: Reads, changes: list[float]) -> None:
@@ -82,7 +83,7 @@ def test_counters_are_read_and_decoded_by_another_process() -> None:
         return {0: VfCounters(rx_packets=os.getpid())}
 
     async def run() -> None:
-        traffic = TrafficReader(lambda: {PF: 1}, lambda: None, tuple, who)
+        traffic = TrafficReader(lambda: {PF: 1}, lambda: None, Workers(), who)
         traffic.scraped()
         await within(5, lambda: traffic.by_pf)
         assert f" {os.getpid()}.0\n" not in traffic.by_pf[PF].lines["vfagent_vf_receive_packets_total"]
@@ -102,7 +103,7 @@ def test_zeros_are_not_shown_until_the_driver_has_counted_something(
         for packets, shown in ((0, False), (1, True), (0, True)):
             reads.count(packets)
             traffic.scraped()
-            await within(5, lambda: not traffic._busy)
+            await within(5, lambda: traffic._reading and traffic._reading.done())
             assert bool(traffic.by_pf) == shown
         await traffic.stop()
 

@@ -26,6 +26,7 @@ from vfagent.model.status import MOST_ATTEMPTS, Phase
 from vfagent.model.vf_settings import Vlan
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
+from vfagent.process.workers import Workers
 from vfagent.reconcile import pf_state, rounds
 from vfagent.reconcile import scheduler as scheduler_module
 from vfagent.reconcile.observe import observe_pf
@@ -72,7 +73,8 @@ class Rig:
         self.state = State(kernel.tree.root)
         self.phases: dict[str, list[Phase]] = {}
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
-        self.scheduler = Scheduler(kernel.host, self.state, identity, load(kernel.tree.root), self._changed)
+        policy = load(kernel.tree.root)
+        self.scheduler = Scheduler(kernel.host, self.state, identity, policy, Workers(), self._changed)
 
     def _changed(self, state: PfState) -> None:
         self.phases.setdefault(state.address, []).append(state.phase)

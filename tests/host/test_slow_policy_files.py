@@ -132,16 +132,4 @@ def test_a_file_whose_owner_is_not_known_in_time_stops_nothing(
                 await asyncio.sleep(0.01)
 
     run_to_end(scenario())
-
-
-def test_a_check_of_owners_that_hangs_holds_one_worker(files: FakeKernel) -> None:
-    async def scenario() -> None:
-        async with running_agent(files) as agent:
-            agent._owners_hang, before = asyncio.get_running_loop().create_future(), agent._checking_owners
-            agent._check_owners_soon()
-            assert agent._checking_owners is before
-            agent._owners_hang.set_result(None)
-            agent._check_owners_soon()
-            assert agent._checking_owners is not before
-
-    run_to_end(scenario())
+    caplog.clear()  # the record has the error, whose traceback has the agent and its sockets

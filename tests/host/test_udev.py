@@ -21,6 +21,7 @@ from vfagent.kernel.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.policy.match import HostIdentity
+from vfagent.process.workers import Workers
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.service.kernel_events import KernelEvents
 from vfagent.store.policy_files import load
@@ -104,7 +105,7 @@ class Rig:
         root = kernel_files.tree.root
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
         host = kernel_files.host
-        self.scheduler = Scheduler(host, State(root), identity, load(root), lambda state: None)
+        self.scheduler = Scheduler(host, State(root), identity, load(root), Workers(), lambda state: None)
         self.kernel_events = KernelEvents(host, self.scheduler)
 
     def rounds(self, address: PciAddress = PF) -> int:

@@ -18,6 +18,7 @@ from vfagent.model.codec import encode
 from vfagent.model.printable import printable
 from vfagent.model.status import Phase
 from vfagent.policy.types import Policy
+from vfagent.process.workers import Workers
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import pf_status
@@ -57,8 +58,8 @@ async def _apply(root: Path, policy: Policy, lock: int, *, as_json: bool) -> int
         state.take_back(address)
     _converge_bridges(policy, host)
     changed = asyncio.Event()
-    scheduler = Scheduler(host, state, read_identity(root), policy, lambda _: changed.set())
-    scheduler.workers.keep_from_workers = lambda: (lock,)
+    workers = Workers(lambda: (lock,))
+    scheduler = Scheduler(host, state, read_identity(root), policy, workers, lambda _: changed.set())
     kernel_events = KernelEvents(host, scheduler)
     kernel_events.start()
     kernel_events.reconcile_all(now=True)

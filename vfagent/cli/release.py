@@ -2,11 +2,9 @@
 """`vfagent release`: a worker restores a PF to what it was before vfagent changed it."""
 
 import argparse
+import asyncio
 import contextlib
-import select
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +14,11 @@ from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress, pci_address
 from vfagent.policy.match import desired_pf, names_of
 from vfagent.process import worker
+from vfagent.process.worker import NoAnswerError
+from vfagent.process.workers import Workers
 from vfagent.reconcile.observe import observe_pf, pf_addresses
 from vfagent.reconcile.release import release as release_in_worker
-from vfagent.reconcile.reports import StepEnded, StepStarted, Waits
+from vfagent.reconcile.reports import Report, StepEnded, StepStarted, Waits
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load
 from vfagent.store.state import State
@@ -36,7 +36,7 @@ def release(args: argparse.Namespace) -> int:
     host = replace(host, assume_idle=_assumes_idle(host, address, root))
     state.release(address)  # first, so that a running service leaves the PF alone
     try:
-        _run_worker(host, state, address, force=args.force)
+        asyncio.run(_release_in_worker(host, state, address, force=args.force))
     except VfagentError:
         state.take_back(address)
         raise
@@ -67,7 +67,7 @@ def _assumes_idle(host: Host, address: PciAddress, root: Path) -> bool:
     return desired is not None and desired.assume_idle
 
 
-def _run_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:
+async def _release_in_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:
     def body(send: worker.Send) -> None:
         try:
             with state.to_itself(address, _LOCK_WAIT_S):  # the service may be reconciling the PF
@@ -75,32 +75,25 @@ def _run_worker(host: Host, state: State, address: PciAddress, *, force: bool) -
         except VfagentError as error:
             send(error)
 
-    child, errors = worker.start(body), list[VfagentError]()
-    end = time.monotonic() + _DEADLINE_S
-    while not select.select([child.pidfd], [], [], 0.0)[0]:
-        if child.reports in select.select([child.reports, child.pidfd], [], [], 1.0)[0]:
-            end = time.monotonic() + _DEADLINE_S  # it works, or waits for its turn and says so
-        errors += _print_reports(child)
-        if time.monotonic() > end:
-            child.kill()
-            raise VfagentError(f"{address}: cannot release it: no answer from the kernel within {_DEADLINE_S:.0f} s")
-    errors += _print_reports(child)
-    status = child.close()
+    workers, errors = Workers(), list[VfagentError]()
+    try:
+        async for report in workers.stream(workers.start(body), lambda: _DEADLINE_S):
+            if isinstance(report, VfagentError):
+                errors.append(report)
+            else:
+                _print(report)
+    except NoAnswerError as error:
+        why = f"no answer from the kernel within {_DEADLINE_S:.0f} s" if error.timed_out else str(error)
+        raise VfagentError(f"{address}: cannot release it: {why}") from error
     if errors:
         raise errors[0]
-    if status != 0:
-        raise VfagentError(f"{address}: cannot release it: worker exited with status {status}")
 
 
-def _print_reports(child: worker.Worker) -> Iterator[VfagentError]:
-    """Errors are for the caller."""
-    for report in child.read():
-        match report:
-            case Waits():
-                print(f"waiting: {report.busy.text}", file=sys.stderr)
-            case StepStarted():
-                print(f"{report.step.describe()} ({report.reason})", file=sys.stderr)
-            case StepEnded() if report.failure:
-                print(f"failed: {report.failure.text}", file=sys.stderr)
-            case VfagentError():
-                yield report
+def _print(report: Report) -> None:
+    match report:
+        case Waits():
+            print(f"waiting: {report.busy.text}", file=sys.stderr)
+        case StepStarted():
+            print(f"{report.step.describe()} ({report.reason})", file=sys.stderr)
+        case StepEnded() if report.failure:
+            print(f"failed: {report.failure.text}", file=sys.stderr)

@@ -26,6 +26,7 @@ from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, GuestStatus
+from vfagent.process.workers import Workers
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.guest_records import GuestRecords, Record, any_cgroup
 from vfagent.systemd.log import for_guest
@@ -44,10 +45,17 @@ class Guests:
     """`on_change` is called after each change of what `status` returns."""
 
     def __init__(
-        self, host: Host, root: Path, scheduler: Scheduler, on_change: Callable[[], None], *, bus: str = "SYSTEM"
+        self,
+        host: Host,
+        root: Path,
+        scheduler: Scheduler,
+        workers: Workers,
+        on_change: Callable[[], None],
+        *,
+        bus: str = "SYSTEM",
     ) -> None:
         self.host, self.root, self.scheduler, self.on_change, self.bus = host, root, scheduler, on_change, bus
-        self.worker_calls = WorkerCalls()
+        self.worker_calls = WorkerCalls(workers)
         self.guests: dict[str, GuestState] = {}
         self.records = GuestRecords(root)
         self.units = UnitMonitor(
@@ -340,9 +348,9 @@ class Guests:
         while guest.job is not None:
             await asyncio.sleep(_SOON_S)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Guests keep running."""
-        self.worker_calls.stop()
+        await self.worker_calls.stop()
         self.units.stop()
         self.pauses.stop()
         if self._timer:

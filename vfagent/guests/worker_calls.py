@@ -4,11 +4,9 @@
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
@@ -26,19 +24,16 @@ from vfagent.kernel.vfio_group import node_exists, udev_has_come
 from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import FAILED_STATES, RUN_STATES, FoundUnit, GuestVf, unit_name
 from vfagent.policy.types import GuestRule
-from vfagent.process import worker
-from vfagent.process.reap import reap
+from vfagent.process.worker import NoWorkerError
+from vfagent.process.workers import Workers
 from vfagent.reconcile.observe import observe_vf
 from vfagent.store.host_files import seen_in
 from vfagent.systemd.units import UNITS, BusError, NoBusError, Systemd, device_unit
-
-T = TypeVar("T")
 
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 LIST_UNITS_S = 30.0
 ASK_S = 10.0  # for one guest
 _MARGIN_S = 30.0
-_LAST_S = 0.5  # for all killed workers together to exit
 
 
 @frozen(slots=True)
@@ -186,57 +181,33 @@ def probe(bus: str) -> Outcome:
 
 
 class WorkerCalls:
-    """Runs each call in a worker of its own, with a deadline."""
+    """Runs each call in a worker of its own, with a deadline, in the background."""
 
-    def __init__(self) -> None:
-        self._running: dict[int, tuple[worker.Worker, asyncio.TimerHandle]] = {}
-        self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._calls = set[asyncio.Task[None]]()
 
-    def run(self, body: Callable[[], T], done: Callable[[T | Outcome], None], within_s: float) -> None:
-        """`done` gets what `body` returned, or an Outcome with the error."""
-        loop = asyncio.get_running_loop()
+    def run(self, function: Callable[[], Outcome], done: Callable[[Outcome], None], within_s: float) -> None:
+        """`done` gets what `function` returned, or an Outcome with the error."""
+
+        async def call() -> None:
+            done(await self._outcome(function, within_s))
+
+        task = asyncio.create_task(call())
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _outcome(self, function: Callable[[], Outcome], within_s: float) -> Outcome:
         try:
-            child = worker.start(lambda send: send(_guarded(body)), close=self.keep_from_workers())
-        except OSError as error:
-            loop.call_soon(done, Outcome(f"cannot start a worker: {error.strerror}", begun=False))
-            return
-        reports: list[Any] = []
-        self._running[child.pid] = child, loop.call_later(within_s + _MARGIN_S, child.kill)
-        loop.add_reader(child.reports, lambda: reports.extend(child.read()))
-        loop.add_reader(child.pidfd, self._ended, child, reports, done)
+            return await self._workers.call(function, deadline_s=within_s + _MARGIN_S)
+        except (NoBusError, NoWorkerError) as error:
+            return Outcome(str(error), error.hint, begun=False)
+        except VfagentError as error:
+            return Outcome(str(error), error.hint, absent=isinstance(error, _AbsentFileError))
 
-    def _ended(self, child: worker.Worker, reports: list[Any], done: Callable[[Any], None]) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(child.pidfd)
-        loop.remove_reader(child.reports)
-        reports.extend(child.read())
-        self._running.pop(child.pid)[1].cancel()
-        status = child.close()
-        done(reports[0] if reports else Outcome(f"worker exited with status {status}"))
-
-    def stop(self) -> None:
-        """Do not wait for any: systemd completes its jobs, and the next agent finds their results."""
-        loop, children = asyncio.get_running_loop(), list(self._running.values())
-        self._running.clear()
-        for child, deadline in children:
-            deadline.cancel()
-            loop.remove_reader(child.pidfd)
-            loop.remove_reader(child.reports)
-            child.kill()
-        end = time.monotonic() + _LAST_S
-        for child, _ in children:
-            if child.ends_within(max(0.0, end - time.monotonic())):
-                child.close()
-            else:  # it hangs in the kernel
-                reap(child)
-
-
-def _guarded(body: Callable[[], T]) -> T | Outcome:
-    try:
-        return body()
-    except NoBusError as error:
-        return Outcome(str(error), error.hint, begun=False)
-    except VfagentError as error:
-        return Outcome(str(error), error.hint, absent=isinstance(error, _AbsentFileError))
-    except OSError as error:
-        return Outcome(error.strerror or str(error))
+    async def stop(self) -> None:
+        """Wait for no answer: systemd completes its jobs, and the next agent finds their results."""
+        for task in self._calls:
+            task.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)

@@ -13,6 +13,7 @@ from vfagent.metrics.counters import Counters
 from vfagent.metrics.tls import Certificate
 from vfagent.model.status import Status
 from vfagent.policy.types import AgentRule, MetricsTls
+from vfagent.process.workers import Workers
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -24,16 +25,16 @@ log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """`netdevs`: the ifindex of each PF that has VFs; `keep`: other descriptors that no child may inherit."""
+    """`netdevs`: the ifindex of each PF that has VFs."""
 
     def __init__(
         self,
         status: Callable[[], Status],
         counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
-        keep: Callable[[], tuple[int, ...]] = tuple,
+        workers: Workers,
     ) -> None:
-        self._status, self._counters, self._netdevs, self._keep = status, counters, netdevs, keep
+        self._status, self._counters, self._netdevs, self._workers = status, counters, netdevs, workers
         self._listener: socket.socket | None = None
         self._where = ""
         self._tls: MetricsTls | None = None
@@ -44,6 +45,7 @@ class Endpoint:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
+        """Those that no worker may keep."""
         if self._server:
             return self._server.descriptors
         return (self._listener.fileno(),) if self._listener else ()
@@ -69,11 +71,8 @@ class Endpoint:
         from vfagent.metrics.serving import Serving  # late: 15 ms and 0.3 MiB of the service's start
 
         asyncio.get_running_loop().remove_reader(listener)
-        self._serving = self._serving or Serving(self._status, self._counters, self._netdevs, self._kept)
+        self._serving = self._serving or Serving(self._status, self._counters, self._netdevs, self._workers)
         self._server = self._serving.server(listener, self._context)
-
-    def _kept(self) -> tuple[int, ...]:
-        return (*self.descriptors, *self._keep())
 
     def _context(self) -> "SSLContext | None":
         return self._certificate.context() if self._certificate else None

@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
+from vfagent.errors import VfagentError
 from vfagent.metrics.page import Page, render
 from vfagent.metrics.view import View
-from vfagent.metrics.worker_calls import UnansweredError, worker_call
+from vfagent.process.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,8 @@ _DEADLINE_S = 10.0
 class Renderer:
     """`view` is called in the child, so that its copying and sorting does not block the event loop."""
 
-    def __init__(
-        self, view: Callable[[], View], generation: Callable[[], int], keep: Callable[[], tuple[int, ...]]
-    ) -> None:
-        self._view, self._generation, self._keep = view, generation, keep
+    def __init__(self, view: Callable[[], View], generation: Callable[[], int], workers: Workers) -> None:
+        self._view, self._generation, self._workers = view, generation, workers
         self._page: Page | None = None
         self._page_generation, self._rendered_at = -1, float("-inf")
         self._rendering: asyncio.Task[None] | None = None
@@ -39,9 +38,9 @@ class Renderer:
     async def _render(self) -> None:
         generation, now, view = self._generation(), time.monotonic(), self._view
         try:
-            self._page = await worker_call(lambda: render(view()), close=self._keep(), deadline_s=_DEADLINE_S)
+            self._page = await self._workers.call(lambda: render(view()), deadline_s=_DEADLINE_S)
             self._page_generation, self._rendered_at = generation, now
-        except (OSError, UnansweredError) as error:
+        except VfagentError as error:
             log.error("metrics: cannot render the page: %s", error)
             self._page = None
 

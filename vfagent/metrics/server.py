@@ -11,12 +11,13 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from vfagent.errors import VfagentError
 from vfagent.kernel import socket_diag
 from vfagent.metrics import address, http
 from vfagent.metrics.page import CONTENT_TYPE, Page
 from vfagent.metrics.peers import Peer, peer
-from vfagent.metrics.worker_calls import UnansweredError, worker_call
 from vfagent.process import memory
+from vfagent.process.workers import Workers
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -54,10 +55,10 @@ class Server:
         listener: socket.socket,
         page: Callable[[], Awaitable[Page | None]],
         context: Context,
-        keep: Callable[[], tuple[int, ...]],
+        workers: Workers,
     ) -> None:
         self.listener = listener
-        self._page, self._context, self._keep = page, context, keep
+        self._page, self._context, self._workers = page, context, workers
         self._clients: dict[asyncio.Task[None], _Client] = {}
         self._had_many = False
         # Names in a certificate are the client's to check, and who serves other hosts may be asked by any name.
@@ -125,8 +126,8 @@ class Server:
         """The first question about a socket's user loads the module tcp_diag, which the event loop cannot wait for."""
         if self._users_known is None:
             self._users_known = False
-            with contextlib.suppress(OSError, UnansweredError):
-                self._users_known = await worker_call(socket_diag.answers, close=self._keep(), deadline_s=_LOAD_S)
+            with contextlib.suppress(VfagentError):
+                self._users_known = await self._workers.call(socket_diag.answers, deadline_s=_LOAD_S)
 
     def _slowest(self) -> asyncio.Task[None] | None:
         """Of the clients of whoever has the most connections, the one that keeps the server waiting longest."""

@@ -11,24 +11,25 @@ from vfagent.metrics.server import Context, Server
 from vfagent.metrics.traffic_reader import TrafficReader
 from vfagent.metrics.view import View
 from vfagent.model.status import Status
+from vfagent.process.workers import Workers
 
 
 class Serving:
-    """`netdevs`: the ifindex of each PF that has VFs; `keep`: the descriptors that no child may inherit."""
+    """`netdevs`: the ifindex of each PF that has VFs."""
 
     def __init__(
         self,
         status: Callable[[], Status],
         counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
-        keep: Callable[[], tuple[int, ...]],
+        workers: Workers,
     ) -> None:
-        self._status, self._counters, self._keep = status, counters, keep
-        self._traffic = TrafficReader(netdevs, counters.changed, keep)
-        self._renderer = Renderer(self._view, lambda: counters.generation, keep)
+        self._status, self._counters, self._workers = status, counters, workers
+        self._traffic = TrafficReader(netdevs, counters.changed, workers)
+        self._renderer = Renderer(self._view, lambda: counters.generation, workers)
 
     def server(self, listener: socket.socket, context: Context) -> Server:
-        return Server(listener, self.page, context, self._keep)
+        return Server(listener, self.page, context, self._workers)
 
     def _view(self) -> View:
         return View(self._status(), self._counters, self._traffic.by_pf)

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
 from vfagent.kernel.vf_counters import VfCounters, read_counters
 from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import PfTraffic
-from vfagent.metrics.worker_calls import UnansweredError, worker_call
+from vfagent.process.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ _PAUSE_S = 5.0
 _SILENT_PAUSE_S = 60.0  # for PFs whose drivers have not counted anything yet
 _OUTDATED_S = 150.0  # older values are omitted: there was no scrape to refresh them
 _DEADLINE_S = 10.0
+_KIND = "VF counters"
 
 Read = Callable[[int], dict[int, VfCounters]]
 
@@ -53,13 +55,12 @@ class TrafficReader:
         self,
         netdevs: Callable[[], Mapping[str, int]],
         changed: Callable[[], None],
-        keep: Callable[[], tuple[int, ...]],
+        workers: Workers,
         read: Read = read_counters,
     ) -> None:
-        self._netdevs, self._changed, self._keep, self._read = netdevs, changed, keep, read
+        self._netdevs, self._changed, self._workers, self._read = netdevs, changed, workers, read
         self._pfs: dict[str, _Pf] = {}
         self._reading: asyncio.Task[None] | None = None
-        self._stuck: asyncio.Future[None] | None = None
 
     @property
     def by_pf(self) -> dict[str, PfTraffic]:
@@ -71,13 +72,9 @@ class TrafficReader:
         due = {
             address: ifindex for address, ifindex in netdevs.items() if self._pfs.setdefault(address, _Pf()).due(now)
         }
-        if due and not self._busy:
+        reading = self._reading is not None and not self._reading.done()
+        if due and not (reading or self._workers.hangs(_KIND)):
             self._reading = asyncio.create_task(self._read_all(due))
-
-    @property
-    def _busy(self) -> bool:
-        """A worker is reading, or hangs in the kernel, where another one would hang too."""
-        return any(future is not None and not future.done() for future in (self._reading, self._stuck))
 
     def _drop_outdated(self, netdevs: Mapping[str, int], now: float) -> None:
         for address, pf in list(self._pfs.items()):
@@ -89,10 +86,9 @@ class TrafficReader:
     async def _read_all(self, netdevs: Mapping[str, int]) -> None:
         read = self._read
         try:
-            answers = await worker_call(lambda: _read_each(netdevs, read), close=self._keep(), deadline_s=_DEADLINE_S)
-        except (OSError, UnansweredError) as error:
+            answers = await self._workers.call(lambda: _read_each(netdevs, read), deadline_s=_DEADLINE_S, kind=_KIND)
+        except VfagentError as error:
             log.warning("metrics: cannot read VF counters: %s", error)
-            self._stuck = error.ended if isinstance(error, UnansweredError) else None
             answers = {}
         now = time.monotonic()
         for address in netdevs:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vfagent.process import memory, worker
-from vfagent.process.reap import reap
+from vfagent.process.workers import Workers, end
 
 _IDLE_S = 1.0  # a fork takes processor time, so it waits until nothing else is done
 _MOST_WAITS = 60  # then udev is not busy, but has died
@@ -24,9 +24,13 @@ class StandbyWorker:
     """
 
     def __init__(
-        self, body: Callable[[Any, worker.Send], None], warm_up: Callable[[], None], load: Callable[[], object]
+        self,
+        workers: Workers,
+        body: Callable[[Any, worker.Send], None],
+        warm_up: Callable[[], None],
+        load: Callable[[], object],
     ) -> None:
-        self._body, self._warm_up, self._load = body, warm_up, load
+        self._workers, self._body, self._warm_up, self._load = workers, body, warm_up, load
         self.busy: Callable[[], bool] = bool
         self.crowded: Callable[[], bool] = bool
         self.standby: worker.Standby | None = None
@@ -34,7 +38,6 @@ class StandbyWorker:
         self._waits = 0
         self._stopped = False
         self._collected_at = float("-inf")
-        self.keep_from_workers: Callable[[], tuple[int, ...]] = tuple  # descriptors
 
     def begin(self, task: Any) -> worker.Worker:
         """A worker with this task: the standby worker, or one that is forked now."""
@@ -42,8 +45,8 @@ class StandbyWorker:
         if standby and standby.begin(task):
             return standby.worker
         if standby:
-            reap(standby.worker)
-        return worker.start(lambda send: self._body(task, send), close=self.keep_from_workers())
+            end(standby.worker)
+        return self._workers.start(lambda send: self._body(task, send))
 
     def renew_soon(self) -> None:
         """Fork another one when idle. To be called again when `busy` has changed."""
@@ -66,7 +69,7 @@ class StandbyWorker:
         self._load()
         self._tidy()
         with contextlib.suppress(OSError):  # without one, a reconcile forks its own
-            self.standby = worker.prepare(self._body, self._warm_up, close=self.keep_from_workers())
+            self.standby = worker.prepare(self._body, self._warm_up, close=self._workers.private())
 
     def _cancel_timer(self) -> None:
         if self._timer:
@@ -85,5 +88,5 @@ class StandbyWorker:
         self._cancel_timer()
         if self.standby:
             self.standby.dismiss()
-            reap(self.standby.worker)
+            end(self.standby.worker)
             self.standby = None

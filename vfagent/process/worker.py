@@ -19,11 +19,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from vfagent.errors import VfagentError
+
 _LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 16
 _BATCH_S = 0.05
 
 Send = Callable[[Any], None]
+
+
+class NoWorkerError(VfagentError):
+    """Nothing was begun: there is no process, memory or descriptor for a worker, or an earlier one hangs."""
+
+
+class NoAnswerError(VfagentError):
+    """A worker ended without an answer; `timed_out`: it was silent for too long."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 @dataclass(slots=True)
@@ -55,6 +69,18 @@ class Worker:
             body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + size])
             del self._buffer[: _LENGTH.size + size]
             yield from pickle.loads(body)  # from our own child, over a pipe that only it can write to
+
+    def first_report(self, within_s: float) -> Any:
+        """Wait for it, without an event loop. Raises NoAnswerError."""
+        arrived, end = select.poll(), time.monotonic() + within_s
+        arrived.register(self.reports, select.POLLIN)
+        while (left := end - time.monotonic()) > 0 and arrived.poll(left * 1000):
+            ended = self.ends_within(0)
+            for report in self.read():
+                return report
+            if ended:
+                raise NoAnswerError("the worker has ended")
+        raise NoAnswerError(f"no answer within {within_s:g} s", timed_out=True)
 
     def kill(self) -> None:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)

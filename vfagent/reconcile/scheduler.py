@@ -18,6 +18,7 @@ from vfagent.policy.match import HostIdentity
 from vfagent.policy.types import Policy
 from vfagent.process.standby import StandbyWorker
 from vfagent.process.worker import Worker
+from vfagent.process.workers import Workers
 from vfagent.reconcile.log import (
     log_observed,
     log_steps,
@@ -49,13 +50,21 @@ class Scheduler:
     """Holds the state of every PF. `on_change` is called after each change of it."""
 
     def __init__(
-        self, host: Host, state: State, identity: HostIdentity, policy: Policy, on_change: Callable[[PfState], None]
+        self,
+        host: Host,
+        state: State,
+        identity: HostIdentity,
+        policy: Policy,
+        workers: Workers,
+        on_change: Callable[[PfState], None],
     ) -> None:
         self.host, self.state, self.identity, self.policy = host, state, identity, policy
         self.on_change = on_change
         self.pfs: dict[PciAddress, PfState] = {}
         self.counters = Counters()
-        self.workers = StandbyWorker(lambda task, send: converge(task, host, state, send), lambda: warm_up(host), load)
+        self.workers = StandbyWorker(
+            workers, lambda task, send: converge(task, host, state, send), lambda: warm_up(host), load
+        )
         self.workers.busy, self.workers.crowded = lambda: self.working, self._udev_busy
         self._runs: dict[str, ReconcileRun] = {}  # by card
         self._stopping = False

@@ -12,17 +12,16 @@ from functools import partial
 from pathlib import Path
 
 from vfagent import __version__
-from vfagent.errors import PolicyError, PolicyUnreadError
+from vfagent.errors import PolicyError, PolicyUnreadError, VfagentError
 from vfagent.guests.lifecycle import Guests
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.endpoint import Endpoint
-from vfagent.metrics.worker_calls import UnansweredError, worker_call
 from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
-from vfagent.process.reap import reap
 from vfagent.process.signals import signals
+from vfagent.process.workers import Workers, end
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import snapshot, summary
@@ -49,6 +48,7 @@ START_LIMIT_S = 300.0  # then READY=1 is sent, and the status reports what is no
 _STATUS_DELAY_S = 0.3  # a burst of steps is one write
 _EXTENSION_S = 60.0
 _OWNERS_S = 10.0
+_OWNERS = "owners of the policy"
 
 
 class Agent:
@@ -61,16 +61,17 @@ class Agent:
         self.policy_status = PolicyStatus((), "", time.time())
         self._policy_unread = False  # a file could not be read: it may be valid, and readable later
         self.identity = read_identity(root)
-        self.scheduler = Scheduler(host, self.state, self.identity, self._first_policy(), self._changed)
+        self.workers = Workers(self._private)
+        self.scheduler = Scheduler(host, self.state, self.identity, self._first_policy(), self.workers, self._changed)
         self.kernel_events = KernelEvents(host, self.scheduler)
-        self.guests = Guests(host, root, self.scheduler, self._guests_changed, bus=bus)
+        self.guests = Guests(host, root, self.scheduler, self.workers, self._guests_changed, bus=bus)
         self.kernel_events.vf_pending = self.guests.waiting
         self.kernel_events.on_vfio_remove = self.guests.check_vfs
         self.kernel_events.on_pci_event = self.guests.vf_event
-        self.bridges = HostBridges(host, self._guests_changed)
+        self.bridges = HostBridges(host, self.workers, self._guests_changed)
         self.kernel_events.links_changed = self.bridges.links_changed
         self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
-        self.comparison = PolicyComparison(root, self._compared)
+        self.comparison = PolicyComparison(root, self.workers, self._compared)
         self.unused_rules = UnusedRules(self.identity)
         self.control = ControlServer(root, self.guests.request)
         self.is_ready = False
@@ -89,8 +90,12 @@ class Agent:
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
         self._checking_owners: asyncio.Task[None] | None = None
-        self._owners_hang: asyncio.Future[None] | None = None  # the end of a worker that did not answer
-        self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, lambda: (self._lock,))
+        self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, self.workers)
+
+    def _private(self) -> tuple[int, ...]:
+        """The descriptors that a worker must not keep: one that hangs would keep the lock, and clients waiting."""
+        lock = (self._lock,) if self._lock >= 0 else ()
+        return (*lock, *self.metrics.descriptors, *self.control.descriptors)
 
     def _first_policy(self) -> Policy:
         """At start there is no active policy: with an invalid one nothing is managed until it is fixed."""
@@ -102,18 +107,6 @@ class Agent:
             return self._judged(answer)
         except PolicyError:
             return Policy()
-
-    async def _load_in_worker(self) -> Policy:
-        root, keep = self.root, self.scheduler.workers.keep_from_workers()
-        answer: Policy | PolicyError
-        try:
-            load = partial(policy_in_worker.read, root)
-            answer = await worker_call(load, close=keep, deadline_s=policy_in_worker.LOAD_S)
-        except UnansweredError:
-            answer = policy_in_worker.unanswered()
-        except OSError as error:
-            answer = policy_in_worker.no_worker(error)
-        return self._judged(answer)
 
     def _judged(self, answer: Policy | PolicyError) -> Policy:
         self._policy_unread = isinstance(answer, PolicyUnreadError)
@@ -134,22 +127,17 @@ class Agent:
     def _check_owners_soon(self) -> None:
         """Who else can write the files of the policy. A file on a server that does not answer delays nothing, and holds
         one worker and no more."""
-        if self._owners_hang and not self._owners_hang.done():
-            return
         if self._checking_owners:
             self._checking_owners.cancel()
         self._checking_owners = asyncio.create_task(self._check_owners(self.scheduler.policy))
 
     async def _check_owners(self, policy: Policy) -> None:
-        root, keep = self.root, self.scheduler.workers.keep_from_workers()
         try:
-            find = partial(untrusted_files, policy, root)
-            for file in await worker_call(find, close=keep, deadline_s=_OWNERS_S):
+            find = partial(untrusted_files, policy, self.root)
+            for file in await self.workers.call(find, deadline_s=_OWNERS_S, kind=_OWNERS):
                 log.warning("policy: %s", file)
-        except (UnansweredError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else f"no answer within {_OWNERS_S:g} s"
-            self._owners_hang = error.ended if isinstance(error, UnansweredError) else None
-            log.warning("policy: cannot check who else can write its files: %s", why)
+        except VfagentError as error:
+            log.warning("policy: cannot check who else can write its files: %s", error)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises VfagentError if another agent is running."""
@@ -165,7 +153,7 @@ class Agent:
         if self._preload:
             self.scheduler.adopt(self._preload.workers)
             if self._preload.hanging:
-                reap(self._preload.hanging)
+                end(self._preload.hanging)
             self._preload = None  # a reload replaces its policy, which need not stay in memory
         self.bridges.set_policy(self.scheduler.policy)
         await self.control.start()
@@ -181,8 +169,6 @@ class Agent:
 
     def _take_lock(self) -> None:
         self._lock = self._preload.lock if self._preload else hold(self.state.run)
-        for workers in (self.scheduler.workers, self.guests.worker_calls, self.bridges.worker_calls):
-            workers.keep_from_workers = lambda: (self._lock, *self.metrics.descriptors, *self.control.descriptors)
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
         if seconds > 0:
@@ -199,7 +185,7 @@ class Agent:
         if self._policy_unread:
             self._reload_soon()
         elif self.is_ready:  # before that, it was read just now
-            self.comparison.begin(self.policy_status.digest, self.scheduler.workers.keep_from_workers())
+            self.comparison.begin(self.policy_status.digest)
         self._arm_resync()
 
     def _compared(self, digest: str, on_disk: str | None) -> None:
@@ -237,7 +223,7 @@ class Agent:
         """Load the policy again. An invalid one leaves the active one as it is."""
         log.info("reloading the policy")
         with contextlib.suppress(PolicyError):
-            policy = await self._load_in_worker()
+            policy = self._judged(await policy_in_worker.load_in_worker(self.root, self.workers))
             self._take_back_released()
             self.scheduler.set_policy(policy)
             self._status_cache.all_changed()
@@ -366,8 +352,8 @@ class Agent:
             await asyncio.wait({self._checking_owners})
         self.kernel_events.stop()
         self.control.stop()
-        self.guests.stop()
-        self.bridges.stop()
+        await self.guests.stop()
+        await self.bridges.stop()
         self.scheduler.stop()
         await self.metrics.stop()
         end = time.monotonic() + 5.0

@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
-from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState
 from vfagent.model.network import HostNetwork, Link
@@ -23,6 +23,7 @@ from vfagent.plan.steps import Step
 from vfagent.plan.vf import Deferred, Planned
 from vfagent.policy.host_network import desired_bridge, every_vlan_interface
 from vfagent.policy.types import Policy
+from vfagent.process.workers import Workers
 from vfagent.reconcile.execute import execute
 from vfagent.reconcile.observe_autoconf import with_links_autoconf
 from vfagent.reconcile.observe_netdevs import NETDEVS, management_of
@@ -31,7 +32,8 @@ from vfagent.reconcile.observe_network import is_managed
 log = logging.getLogger(__name__)
 
 _SOON_S = 0.2
-_LIMIT_S = 30.0
+_LIMIT_S = 60.0
+_KIND = "bridges"
 _RETRY_S = 10.0  # where the worker failed
 _NO_PF = PciAddress("")
 
@@ -115,13 +117,12 @@ class HostBridges:
     `on_change` is called when the problems change. `report` is the last one.
     """
 
-    def __init__(self, host: Host, on_change: Callable[[], None] = lambda: None) -> None:
-        self.host, self.on_change = host, on_change
-        self.worker_calls = WorkerCalls()
+    def __init__(self, host: Host, workers: Workers, on_change: Callable[[], None] = lambda: None) -> None:
+        self.host, self.workers, self.on_change = host, workers, on_change
         self.report = BridgeReport()
         self._policy = Policy()
         self._timer: asyncio.TimerHandle | None = None
-        self._busy = False
+        self._reconciling: asyncio.Task[None] | None = None
 
     def set_policy(self, policy: Policy) -> None:
         had_rules, self._policy = self._policy.bridge, policy
@@ -149,17 +150,23 @@ class HostBridges:
 
     def _reconcile(self) -> None:
         self._timer = None
-        if self._busy:
+        running = self._reconciling is not None and not self._reconciling.done()
+        if running or self.workers.hangs(_KIND):
             self._reconcile_after(_SOON_S)
-            return
-        self._busy, policy, host = True, self._policy, self.host
-        self.worker_calls.run(lambda: converge_bridges(policy, host), self._finish, _LIMIT_S)
+        else:
+            self._reconciling = asyncio.create_task(self._converge())
 
-    def _finish(self, result: BridgeReport | Outcome) -> None:
-        self._busy, before = False, self.report
-        if isinstance(result, Outcome):
+    async def _converge(self) -> None:
+        converge = partial(converge_bridges, self._policy, self.host)
+        try:
+            result = await self.workers.call(converge, deadline_s=_LIMIT_S, kind=_KIND)
+        except VfagentError as error:
             self._reconcile_after(_RETRY_S)
-            result = BridgeReport(problems=(f"reconcile failed: {result.error}",))
+            result = BridgeReport(problems=(f"reconcile failed: {error}",))
+        self._finish(result)
+
+    def _finish(self, result: BridgeReport) -> None:
+        before = self.report
         for text in result.done:
             log.info("bridges: %s", text)
         for text in result.problems:
@@ -169,7 +176,9 @@ class HostBridges:
         if before.problems != result.problems:
             self.on_change()
 
-    def stop(self) -> None:
-        self.worker_calls.stop()
+    async def stop(self) -> None:
         if self._timer:
             self._timer.cancel()
+        if self._reconciling and not self._reconciling.done():
+            self._reconciling.cancel()
+            await asyncio.wait({self._reconciling})

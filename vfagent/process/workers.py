@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may hang in the kernel, in systemd or in QEMU runs in a worker with a deadline: the event loop's side of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from vfagent.errors import VfagentError
+from vfagent.process import worker
+from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
+
+T = TypeVar("T")
+
+_DYING_S = 1.0  # after SIGKILL; then the worker hangs in the kernel, and is reaped when it has exited
+
+
+class StuckError(NoAnswerError):
+    """SIGKILL does not end the worker. `ended` is done when it has exited."""
+
+    def __init__(self, silence_s: float, ended: asyncio.Future[int]) -> None:
+        super().__init__(f"no answer within {silence_s:g} s", timed_out=True)
+        self.ended = ended
+
+
+class Workers:
+    """Starts the workers of this process. `private`: the descriptors that none of them may keep."""
+
+    def __init__(self, private: Callable[[], Iterable[int]] = tuple) -> None:
+        self._private = private
+        self._last: dict[str, asyncio.Future[int]] = {}  # the end of the last call of each kind
+
+    def private(self) -> tuple[int, ...]:
+        return tuple(self._private())
+
+    def start(self, body: Callable[[Send], None]) -> Worker:
+        """For `stream`. Raises OSError."""
+        return worker.start(body, close=self.private())
+
+    async def call(self, function: Callable[[], T], *, deadline_s: float, kind: str = "") -> T:
+        """What the function returns in a worker that is forked now, with the state of now.
+
+        Its VfagentError is raised here, an OSError as one; so are NoWorkerError and NoAnswerError. `kind`: of these
+        calls, one is made at a time, so that those that hang in the kernel hold one worker.
+        """
+        if kind and (last := self._last.get(kind)):
+            await asyncio.wait({last}, timeout=_DYING_S)
+        if self.hangs(kind):
+            raise NoWorkerError("an earlier worker for it still hangs in the kernel")
+        try:
+            run = _Run(self.start(partial(_answer, function)))
+        except OSError as error:
+            raise NoWorkerError(f"cannot start a worker: {error.strerror}") from error
+        if kind:
+            self._last[kind] = run.ended
+        answers = list[Any]()
+        try:
+            async for answer in run.reports(lambda: deadline_s):
+                answers.append(answer)
+        except NoAnswerError:
+            if not answers:
+                raise
+        return _result(answers)  # type: ignore[no-any-return]
+
+    def hangs(self, kind: str) -> bool:
+        """Whether a call of this kind is being made, or hangs in the kernel beyond its deadline."""
+        return kind in self._last and not self._last[kind].done()
+
+    def stream(self, child: Worker, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
+        """The worker's reports, until it has ended. One that is silent for longer is killed.
+
+        Raises NoAnswerError unless the worker has ended well. To close the generator kills the worker.
+        """
+        return _Run(child).reports(silence_s)
+
+
+def end(child: Worker) -> None:
+    """Kill the worker, and reap it when it has exited. This does not wait: it may hang in the kernel."""
+    _Run(child).kill()
+
+
+class _Run:
+    """A worker until its end. The loop reaps it, whoever still waits for it."""
+
+    def __init__(self, child: Worker) -> None:
+        self._child, self._loop = child, asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._rest: tuple[Any, ...] = ()
+        self.ended: asyncio.Future[int] = self._loop.create_future()  # its exit status
+        self._loop.add_reader(child.pidfd, self._exited)
+        self._loop.add_reader(child.reports, self._readable)
+
+    def _readable(self) -> None:
+        self._loop.remove_reader(self._child.reports)
+        self._news.set()
+
+    def _exited(self) -> None:
+        self._loop.remove_reader(self._child.pidfd)
+        self._loop.remove_reader(self._child.reports)
+        self._rest = tuple(self._child.read())
+        self.ended.set_result(self._child.close())
+        self._news.set()
+
+    def kill(self) -> None:
+        if not self.ended.done():
+            self._child.kill()
+
+    async def reports(self, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
+        silent_s = 0.0
+        try:
+            while not self.ended.done():
+                limit_s = silence_s()
+                if not await self._news_within(limit_s):
+                    silent_s = limit_s
+                    await self._killed(limit_s)
+                for report in self._take():
+                    yield report
+        finally:
+            self.kill()
+        if silent_s:
+            raise NoAnswerError(f"no answer within {silent_s:g} s", timed_out=True)
+        if status := self.ended.result():
+            raise NoAnswerError(f"worker exited with status {status}")
+
+    async def _news_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _take(self) -> Iterator[Any]:
+        self._news.clear()
+        if self.ended.done():
+            yield from self._rest
+        else:
+            yield from self._child.read()
+            self._loop.add_reader(self._child.reports, self._readable)
+
+    async def _killed(self, silent_s: float) -> None:
+        self.kill()
+        await asyncio.wait({self.ended}, timeout=_DYING_S)
+        if not self.ended.done():
+            self._loop.remove_reader(self._child.reports)
+            raise StuckError(silent_s, self.ended)
+
+
+def _answer(function: Callable[[], Any], send: Send) -> None:
+    try:
+        send((function(), None))
+    except VfagentError as error:
+        send((None, error))
+    except OSError as error:
+        send((None, VfagentError(error.strerror or str(error))))
+
+
+def _result(answers: list[Any]) -> Any:
+    if not answers:
+        raise NoAnswerError("the worker ended without an answer")
+    value, error = answers[0]
+    if error is not None:
+        raise error
+    return value
