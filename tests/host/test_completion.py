@@ -32,7 +32,7 @@ TYPED = [
     ("vfagent rel", "vfagent release"),
     ("vfagent guest sto", "vfagent guest stop"),
     ("vfagent status --w", "vfagent status --watch"),
-    ("vfagent --root /usr guest sta", "vfagent --root /usr guest start"),
+    ("vfagent --root /usr guest star", "vfagent --root /usr guest start"),
     ("vfagent guest stop ci", "vfagent guest stop cirros"),
     ("vfagent release 0000:01", f"vfagent release {PF}"),
     ("vfagent release en", "vfagent release ens1"),
@@ -120,7 +120,7 @@ def fish(folder: Path, line: str) -> set[str]:
 
 def test_fish_completes_the_same_words(folder: Path) -> None:
     assert fish(folder, "vfagent rel") == {"release"}
-    assert fish(folder, "vfagent guest ") == {"list", "start", "stop"}
+    assert fish(folder, "vfagent guest ") == {"list", "start", "stop", "status", "log", "console"}
     assert fish(folder, "vfagent guest --root /usr stop ") == {"cirros", "node1"}
     assert fish(folder, "vfagent release ") == {PF, "ens1"}
     assert fish(folder, "vfagent status --w") == {"--watch"}

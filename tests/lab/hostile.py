@@ -30,6 +30,10 @@ def system_call(name, *words):
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*words) == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
+def own(process):
+    parent = open("/proc/" + process + "/stat").read().rpartition(")")[2].split()[1]
+    return os.getpid() in (int(process), int(parent))
+
 paths = []
 for folder, folders, names in os.walk("/"):
     if folder == "/":
@@ -46,7 +50,7 @@ print("{_MARK}" + json.dumps({{
     "folders": [path for path in paths if os.path.isdir(path) and os.access(path, os.W_OK)],
     "connected": [path for path in sockets if not error(connect, "/run/" + path)],
     "called": [name for name, words in calls.items() if not error(system_call, name, *words)],
-    "processes": [name for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()],
+    "processes": [name for name in os.listdir("/proc") if name.isdecimal() and not own(name)],
     "interfaces": [line.split(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line],
 }}), flush=True)
 time.sleep(600)

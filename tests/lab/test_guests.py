@@ -89,6 +89,23 @@ unit.TimeoutStopSec = "3s"
 [[guest.disk]]
 path = "{DISK}"
 """
+# Its script is iPXE's shell, and its disk that of the target.
+SHELL = """
+[[guest]]
+name = "shell"
+vfs = ["storage:1"]
+memory = "64M"
+unit.TimeoutStopSec = "3s"
+ipxe.script = "/etc/vfagent/shell.ipxe"
+credentials."lab.answer" = "42"
+
+[[guest.disk]]
+path = "/srv/disk"
+readonly = true
+
+[guest.seed]
+user_data = "#cloud-config"
+"""
 # Its iPXE finds nothing to boot and retries, which is enough of a guest for these tests.
 LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
     name="late", vfs="late", firmware="bios", host=20, iqn="iqn.2016-01.com.example:none"
@@ -181,6 +198,25 @@ def test_qemu_is_unprivileged_and_cannot_open_another_vf(vm: VM) -> None:
     ]
     assert "busy" in answers[0]
     assert "Operation not permitted" in answers[1]
+
+
+def test_a_console_is_typed_at_and_a_disk_of_the_host_booted(vm: VM) -> None:
+    vm.put("/etc/vfagent/shell.ipxe", b"#!ipxe\nset tens 4\necho lab: ready\nshell\n")
+    vm.run("chmod a+r /srv/disk")
+    vm.put("/etc/vfagent/policy.toml", (POLICY + SHELL).encode())
+    vm.run("systemctl reload vfagent.service")
+    wait_printed(vm, "shell", "lab: ready")
+    # OEM strings by their number: the count, at offset 4, is that of the last.
+    typed = "echo lab: ${tens}2 and ${smbios/11.4.0}; sanboot --no-describe --drive 0x80"
+    vm.run(f"(echo '{typed}'; sleep 15; printf '\\035') | vfagent guest console shell >/root/console", timeout=120)
+    assert b"lab: 42 and io.systemd.credential.binary:lab.answer=NDI=" in vm.get("/root/console")
+    wait_printed(vm, "shell", "lab: 42 and io.systemd.credential")
+    wait_printed(vm, "shell", MARK)
+    assert "lab: 42 and" in vm.run("vfagent guest log shell").stdout
+    assert vm.run("setpriv --reuid nobody --clear-groups vfagent guest console shell", check=False).returncode == 1
+    vm.run("vfagent guest stop shell", timeout=60)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
 
 
 def test_who_breaks_out_of_a_guest_reaches_its_own_files_only(vm: VM) -> None:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _with_json(
         _verb(verbs, "doctor", "check this host for problems, and show how to fix them (exits with 1 on an error)")
     )
-    _guest_verbs(_verb(verbs, "guest", "list guests, start or stop one"))
+    _guest_verbs(_verb(verbs, "guest", "list guests, start or stop one, type at its console"))
     _rom_verbs(_verb(verbs, "rom", "build or list the iPXE ROMs that guests boot from"))
     release = _verb(verbs, "release", "restore a PF to what it was before vfagent changed it")
     release.add_argument("pf", metavar="PF", help="PCI address or interface name")
@@ -70,6 +70,15 @@ def _guest_verbs(guest: argparse.ArgumentParser) -> None:
         ("stop", "stop a guest until it is started by hand"),
     ):
         verbs.add_parser(name, help=text).add_argument("name", metavar="NAME")
+    _with_json(verbs.add_parser("status", help="show one guest, and what it waits for")).add_argument(
+        "name", metavar="NAME"
+    )
+    log = verbs.add_parser("log", help="show what a guest printed on its console")
+    log.add_argument("name", metavar="NAME")
+    log.add_argument("-f", "--follow", action="store_true", help="go on with what it prints, until interrupted")
+    log.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N lines")
+    console = verbs.add_parser("console", help="connect this terminal to a guest's serial console; ^] ends it")
+    console.add_argument("name", metavar="NAME")
 
 
 def _rom_verbs(rom: argparse.ArgumentParser) -> None:

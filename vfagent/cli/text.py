@@ -71,6 +71,26 @@ def _detail(guest: GuestStatus) -> str | None:
     return "; until ".join(text for text in (guest.detail, waits) if text)
 
 
+def one_guest_lines(guest: GuestStatus) -> list[str]:
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(guest.started_at)) if guest.started_at else ""
+    starts = f"{guest.starts}, {guest.start_failures} of them failed" if guest.start_failures else str(guest.starts)
+    restarts = f"; {guest.restarts} restarts by systemd" if guest.restarts else ""
+    rows = (
+        ("guest", guest.name),
+        ("phase", guest.phase),
+        ("why", guest.detail or ""),
+        ("until", until(guest) or ""),
+        ("VFs", " ".join(guest.vfs)),
+        ("boots by", guest.loader or ""),
+        ("unit", guest.unit),
+        ("process", str(guest.pid or "")),
+        ("started", started),
+        ("starts", f"{starts}{restarts}"),
+        ("rule", "an older one: stop and start it to apply the new one" if guest.outdated else ""),
+    )
+    return columns(row for row in rows if row[1])
+
+
 def guest_lines(guests: Iterable[GuestStatus]) -> list[str]:
     return columns(
         (

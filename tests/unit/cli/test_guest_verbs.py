@@ -2,6 +2,7 @@
 """`vfagent guest`, and guests in `plan` and `status`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,35 @@ def test_guest_list_shows_what_each_guest_waits_for(tree: Tree, capsys: pytest.C
     assert [guest["name"] for guest in json.loads(capsys.readouterr().out)] == ["x", "y"]
 
 
+def test_guest_status_shows_one_guest_and_what_it_waits_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    write_status(tree)
+    assert command(tree, "guest", "status", "x") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["guest     x", "phase     running"]
+    assert command(tree, "guest", "status", "y") == 3
+    assert "why     its PF is\\x1b stuck" in capsys.readouterr().out
+    command(tree, "guest", "status", "--json", "y")
+    assert json.loads(capsys.readouterr().out)["phase"] == "waiting"
+    assert command(tree, "guest", "status", "z") == 1
+    assert "guest z: there is no such guest, allowed are x, y" in capsys.readouterr().err
+
+
+def test_guest_log_does_not_drive_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(r"""#!/bin/sh
+echo "$@"
+printf '\033[1;32mOK\033[0m done\r\n\033]0;title\007\033(Bend\n'
+""")
+    journalctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert main(["guest", "log", "-n", "5", "x"]) == 0
+    words, *lines = capsys.readouterr().out.splitlines()
+    assert words.endswith(" --all --no-pager --lines=5 --unit=vfagent-guest-x.service")
+    assert lines == ["OK done", r"\x1b]0;title\x07end"]
+    assert main(["guest", "log", "../x"]) == 1
+
+
 def test_status_shows_guests_and_is_not_converged_while_one_waits(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +129,7 @@ def test_status_shows_guests_and_is_not_converged_while_one_waits(
     assert "guests:" in capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("argv", [("list",), ("start", "x"), ("stop", "x")])
+@pytest.mark.parametrize("argv", [("list",), ("start", "x"), ("stop", "x"), ("status", "x")])
 def test_guest_commands_without_the_service_exit_with_6(
     tree: Tree, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]
 ) -> None:

@@ -100,12 +100,29 @@ def test_a_disk_path_cannot_add_qemu_options(tmp_path: Path) -> None:
 def test_a_command_line_reaches_qemu_byte_for_byte(tmp_path: Path, text: str) -> None:
     guest = hostile(tmp_path, "[guest.kernel]\nimage = '/k'\ncmdline = 'x'\n")
     guest = replace(guest, boot=replace(guest.boot, cmdline=f"{text}\n{text}"))
-    script, qemu = tmp_path / "command", tmp_path / "qemu"
-    qemu.write_text('#!/bin/sh\nprintf "%s\\0" "$0" "$@"\n')
+    qemu = tmp_path / "qemu"
+    qemu.write_text('#!/bin/sh\nprintf "%s\\0" "$0" "$@"\n: >console.log\n')
     qemu.chmod(0o755)
-    script.write_bytes(command(guest).replace(QEMU.encode(), bytes(qemu)))
-    printed = subprocess.run(["/bin/sh", script], capture_output=True, check=True).stdout
+    printed = shell_output(guest, qemu)
     assert printed.split(b"\0")[1:-1] == [word.encode() for word in argv(guest)[1:]]
+
+
+def shell_output(guest: Guest, qemu: Path) -> bytes:
+    """The standard output of its unit with this program as QEMU."""
+    pipe, start, qemu_line = command(guest).replace(QEMU.encode(), bytes(qemu)).partition(b"\nexec ")
+    here = pipe.replace(guest.console_log.encode(), b"console.log")
+    script = f"cd {qemu.parent}\n".encode() + here + start + qemu_line
+    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, timeout=20).stdout
+
+
+def test_what_a_guest_prints_on_its_console_is_the_units_output_at_each_start(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n')
+    qemu = tmp_path / "qemu"
+    qemu.write_text('#!/bin/sh\ntest -p console.log && printf "lo\\033gin: " >>console.log\n')
+    qemu.chmod(0o755)
+    for _ in range(2):
+        assert shell_output(guest, qemu) == b"lo\x1bgin: "
+    assert "logfile=/run/vfagent-guest-x/console.log" in " ".join(argv(guest))
 
 
 def test_a_unit_has_nothing_of_a_command_line_for_systemd_to_change(tmp_path: Path) -> None:

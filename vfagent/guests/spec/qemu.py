@@ -49,12 +49,16 @@ class Guest:
         return f"{self._runtime_folder}/qmp"
 
     @property
+    def console_log(self) -> str:
+        return f"{self._runtime_folder}/console.log"
+
+    @property
     def vnc_socket(self) -> str:
         return f"{self._runtime_folder}/vnc"
 
     @property
     def _runtime_folder(self) -> str:
-        return f"/run/{self.unit.removesuffix('.service')}"
+        return runtime_folder(self.rule.name)
 
     @property
     def root(self) -> str:
@@ -63,6 +67,14 @@ class Guest:
     def credential(self, name: str) -> str:
         """The path of a systemd credential, which only this unit may read."""
         return f"/run/credentials/{self.unit}/{name}"
+
+
+def runtime_folder(guest: str) -> str:
+    return f"/run/{unit_name(guest).removesuffix('.service')}"
+
+
+def console_socket(guest: str) -> str:
+    return f"{runtime_folder(guest)}/console"
 
 
 def oem_string(credential: str) -> str:
@@ -81,7 +93,7 @@ def argv(guest: Guest) -> list[str]:
         *("-nodefaults", "-no-user-config", "-sandbox", _SANDBOX),
         *_board(guest),
         *("-chardev", f"socket,id=qmp,path={guest.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
-        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+        *_console(guest),
         *screen(guest.rule, guest.vnc_socket, guest.credential(VNC_PASSWORD)),
         *_boot(guest),
         *_oem_strings(guest),
@@ -92,8 +104,24 @@ def argv(guest: Guest) -> list[str]:
 
 
 def command(guest: Guest) -> bytes:
-    """For the shell, which QEMU replaces: the unit's main process is QEMU."""
-    return f"exec {shlex.join(argv(guest))}\n".encode()
+    """For the shell, which QEMU replaces: the unit's main process is QEMU.
+
+    The console's output goes through a pipe: QEMU can open no socket for it, which the journal's standard output is.
+    """
+    pipe = shlex.quote(guest.console_log)
+    lines = (f"rm -f {pipe}", f"mkfifo -m 600 {pipe} || exit 1", f"cat <{pipe} &", f"exec {shlex.join(argv(guest))}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _console(guest: Guest) -> list[str]:
+    """To who is connected, and in any case to the pipe."""
+    where = f"path={console_socket(guest.rule.name)},server=on,wait=off"
+    return [
+        "-chardev",
+        f"socket,id=console,{where},logfile={guest.console_log},logappend=on",
+        "-serial",
+        "chardev:console",
+    ]
 
 
 def _board(guest: Guest) -> list[str]:
