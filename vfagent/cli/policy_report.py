@@ -54,8 +54,7 @@ def as_annotations(report: Report) -> Iterator[str]:
         place = f"file={_escaped(problem.file, in_property=True)}"
         if problem.line:
             place += f",line={problem.line},col={problem.column}"
-        text = f"{problem.key}: {problem.text}" if problem.key else problem.text
-        yield f"::error {place}::{_escaped(text)}"
+        yield f"::error {place}::{_escaped(problem.about)}"
     yield from (f"::warning ::{_escaped(note)}" for note in report.notes)
 
 
@@ -78,12 +77,10 @@ def as_page(report: Report, columns: int, *, colour: bool) -> Iterator[str]:
 
 
 def _problem(problem: Problem, width: int, *, colour: bool) -> Iterator[str]:
-    text = f"{problem.key}: {problem.text}" if problem.key else problem.text
-    yield from _wrapped(f"error: {text}", width, _RED if colour else "")
+    yield from _wrapped(f"error: {problem.about}", width, _RED if colour else "")
     gutter = len(str(problem.line))
-    rule = f', in rule "{printable(problem.rule)}"' if problem.rule else ""
     place = f"{printable(problem.file)}:{problem.line}:{problem.column}" if problem.line else printable(problem.file)
-    yield f"{'':{gutter}} --> {place}{rule}"
+    yield f"{'':{gutter}} --> {place}"
     if problem.line:
         source, mark = _source(problem, width - gutter - 3)
         yield f"{problem.line} | {source}"

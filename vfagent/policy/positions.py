@@ -47,6 +47,7 @@ class Positions:
     duplicates: list[Duplicate] = field(default_factory=list)
     too_deep: int | None = None  # where nesting passes DEEPEST
     stopped: int | None = None  # where the scan met a syntax error
+    opened: int | None = None  # the innermost array or inline table that was open there
     _lines: list[int] = field(default_factory=list)
 
     def of(self, path: KeyPath, *, key: bool = False) -> tuple[int, int]:
@@ -90,6 +91,7 @@ class _Scanner:
         self.at = 0
         self.arrays: dict[KeyPath, int] = {}
         self.tables: dict[KeyPath, int] = {}
+        self.open: list[int] = []  # arrays and inline tables
 
     def document(self) -> None:
         table: KeyPath = ()
@@ -146,7 +148,10 @@ class _Scanner:
         return path
 
     def note_duplicate(self, path: KeyPath, start: int, *, array: bool) -> None:
-        """A table with the name of an earlier table or array of tables, or an array with the name of a table."""
+        """A table with the name of an earlier key, table or array of tables, or an array with the name of a table."""
+        value = self.positions.values.get(path, start)
+        if path not in self.tables and value < start and self.text[value] != "[":
+            self.positions.duplicates.append(Duplicate(path, value, start, table=True))
         first = self.tables.setdefault(path, start)
         if first != start and not (array and path in self.arrays):
             self.positions.duplicates.append(Duplicate(path, first, start, table=True))
@@ -167,10 +172,10 @@ class _Scanner:
         self.check_depth(depth)
         self.positions.values[path] = self.at
         opening = self.text[self.at : self.at + 1]
-        if opening == "[":
-            self.array(path, depth)
-        elif opening == "{":
-            self.inline_table(path, depth)
+        if opening in ("[", "{"):
+            self.open.append(self.at)
+            (self.array if opening == "[" else self.inline_table)(path, depth)
+            self.open.pop()
         elif opening in ('"', "'"):
             self.take(_STRING)
         else:
@@ -231,4 +236,5 @@ def scan(text: str) -> Positions:
         scanner.document()
     except _SyntaxError:
         positions.stopped = scanner.at
+        positions.opened = scanner.open[-1] if scanner.open else None
     return positions

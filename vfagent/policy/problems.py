@@ -30,7 +30,12 @@ class Problem:
 
     def __str__(self) -> str:
         location = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)
-        return f"{location}: {self.key}: {self.text}" if self.key else f"{location}: {self.text}"
+        return f"{location}: {self.about}"
+
+    @property
+    def about(self) -> str:
+        """The key and the text. Nobody counts the rules of a file: `pf "storage".vf[0].vlan` instead of `pf[17]…`."""
+        return f"{named(self.key, self.rule)}: {self.text}" if self.key else self.text
 
 
 @frozen(slots=True)
@@ -51,6 +56,12 @@ def quoted(text: str) -> str:
 def spelled(path: KeyPath) -> str:
     """`pf[0].vf[1].vlan`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{_spelled_key(part)}" for part in path).lstrip(".")
+
+
+def named(key: str, rule: str) -> str:
+    """A spelled key path, with the name of its rule instead of its number."""
+    array, _, rest = key.partition("]")
+    return f"{array.partition('[')[0]} {quoted(rule)}{rest}" if rule else key
 
 
 def _spelled_key(key: str) -> str:

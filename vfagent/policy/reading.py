@@ -17,7 +17,7 @@ from vfagent.policy.reference_checks import check_counts, check_names, check_ref
 from vfagent.policy.rewrites import rewritten, several
 from vfagent.policy.source_locations import Document, Location
 from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Policy
-from vfagent.policy.unknown_keys import unknown_key
+from vfagent.policy.unknown_keys import tables_with, unknown_key
 from vfagent.policy.value_types import (
     Array,
     ArrayOfTables,
@@ -113,8 +113,13 @@ class _Reader:
             self._add(path, _instead_of_array(_table_name(path), expected, value))
             return ()
         if not isinstance(value, list):
-            meant = rewritten(expected, value) if isinstance(expected, Array) else ""
-            self._add(path, f"found {described(value)}, allowed is {expected.allowed}{meant}")
+            if isinstance(expected, Array):
+                text = f"allowed is {expected.allowed}{rewritten(expected, value)}"
+            else:
+                names = tuple(part for part in path if isinstance(part, str))
+                others = "".join(f", or {names[-1]} below {header}" for header in tables_with(names[-1], names[:-1]))
+                text = f"allowed is a table for each: [[{_table_name(path)}]] above its keys{others}"
+            self._add(path, f"found {described(value)}, {text}")
             return ()
         if len(value) > expected.at_most:
             self._add(path, f"found {len(value)} entries, allowed are at most {expected.at_most}")
@@ -128,7 +133,7 @@ class _Reader:
             meant = (
                 ""
                 if mismatch.meant
-                else rewritten(expected, value, hexadecimal=self._hexadecimal(path)) or several(path[-1], value)
+                else rewritten(expected, value, hexadecimal=self._hexadecimal(path)) or several(path, value)
             )
             self._add(path, f"{mismatch}{meant}", in_schema=mismatch.in_schema)
             return None
@@ -174,7 +179,8 @@ class _Reader:
     def _unknown(self, value: Mapping[str, object], known: tuple[str, ...], path: KeyPath) -> None:
         unknown = [name for name in value if name not in known]
         for name in unknown[:_UNKNOWN_SHOWN]:
-            self._add((*path, name), unknown_key(name, known, path), at_key=True)
+            text = unknown_key(name, known, path, is_table=isinstance(value[name], dict | list))
+            self._add((*path, name), text, at_key=True)
         if len(unknown) > _UNKNOWN_SHOWN:
             self._add(path, f"found {len(unknown) - _UNKNOWN_SHOWN} more unknown keys")
 

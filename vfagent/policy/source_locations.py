@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vfagent.frozen import frozen
 from vfagent.model.printable import printable
 from vfagent.policy.positions import Positions
-from vfagent.policy.problems import Finding, KeyPath, Problem, spelled
+from vfagent.policy.problems import Finding, KeyPath, Problem, named, spelled
 
 _LONGEST_NAME = 64
 
@@ -23,10 +23,10 @@ class Document:
     def problem(self, finding: Finding) -> Problem:
         line, column = self.positions.of(finding.path, key=finding.at_key)
         source, cut = self.positions.source(line, column)
-        key, rule = spelled(finding.path), self._rule_name(finding.path)
+        key, rule = spelled(finding.path), self.rule_name(finding.path)
         return Problem(self.file, line, column, key, finding.text, rule=rule, source=source, cut=cut)
 
-    def _rule_name(self, path: KeyPath) -> str:
+    def rule_name(self, path: KeyPath) -> str:
         match path:
             case (str(array), int(number), *_):
                 rules = self.tables.get(array)
@@ -47,9 +47,10 @@ class Location:
         return Location(self.document, (*self.path, part))
 
     def __str__(self) -> str:
-        """`policy.toml:12: pf[0].name`, for a message about another location."""
+        """`policy.toml:12: pf "storage".vf[0].index`, for a message about another location."""
         line, _ = self.document.positions.of(self.path)
-        return f"{printable(self.document.file)}:{line}: {spelled(self.path)}"
+        key = named(spelled(self.path), self.document.rule_name(self.path))
+        return f"{printable(self.document.file)}:{line}: {key}"
 
     def problem(self, text: str) -> Problem:
         return self.document.problem(Finding(self.path, text))

@@ -45,25 +45,85 @@ _OTHER_WORDS = {
     "gateway": "gw, via, gateway4, defaultroute",
     "resync": "interval, period, resyncperiod",
     "metrics": "listen, port, prometheus, weblistenaddress",
+    "pf": "nic, nics, card, cards, rule, rules, adapter, physicalfunction, physfn",
+    "guest": "vm, vms, domain, machine, machines, virtualmachine",
+    "agent": "global, service, settings, daemon, general, config",
+    "vf": "virtualfunction, virtualfunctions, virtfn",
+    "ipxe": "iscsi, pxe, boot, netboot, network",
+    "unit": "systemd, resources, limits",
+    "optional": "besteffort, required",
+}
+# What people write into a table, and where it is instead.
+_ELSEWHERE: dict[tuple[str, ...], str] = {
+    ("bridge", "ports"): "a VLAN interface and a VF in switchdev mode name their bridge: bridge = below [[pf.vlan]]",
+    (
+        "bridge",
+        "interfaces",
+    ): "a VLAN interface and a VF in switchdev mode name their bridge: bridge = below [[pf.vlan]]",
+    ("bridge", "addresses"): "the addresses are those of the [[pf.vlan]] that names the bridge",
+    ("bridge", "address"): "the addresses are those of the [[pf.vlan]] that names the bridge",
+    ("pf", "enabled"): 'a rule is active while it is in the policy: put "#" before its lines',
+    ("guest", "enabled"): "a guest of the policy is started; vfagent guest stop stops it",
+    ("guest", "autostart"): "a guest of the policy is started; vfagent guest stop stops it",
+    ("vlan", "gateway"): "vfagent sets no routes: they are the host's network configuration's",
+    ("vlan", "routes"): "vfagent sets no routes: they are the host's network configuration's",
+    **dict.fromkeys(
+        (("vlan", "parent"), ("vlan", "link"), ("vlan", "dev"), ("vlan", "interface")),
+        "a VLAN interface is on the PF of its rule",
+    ),
 }
 _TRUNK_WORDS = ("vlans", "trunk", "vlantrunk", "trunks", "allowedvlans")
 
 
-def unknown_key(name: str, known: tuple[str, ...], path: KeyPath) -> str:
-    """The message for an unknown key of the table at `path`."""
+def unknown_key(name: str, known: tuple[str, ...], path: KeyPath, *, is_table: bool = False) -> str:
+    """The message for an unknown key of the table at `path`; `is_table`: it is a table itself."""
     if "vlan_protocol" in known and _bare(name) in _TRUNK_WORDS:
         return (
             "found an unknown key: a VF has one port VLAN, and the NIC has no list; with vlan = 0 its guest tags frames"
         )
-    if (above := _enclosing(name, path)) is not None:
+    names = tuple(part for part in path if isinstance(part, str))
+    if (elsewhere := _ELSEWHERE.get((*names[-1:], name) if names else ("", ""))) is not None:
+        return f"found an unknown key: {elsewhere}"
+    if name != "name" and (above := _enclosing(name, path)) is not None:
         here = _header(path)
         return f"found a key of {above} below {here}, allowed is it above {here}"
+    if not path and (table := next((table for table in known if name in _keys_at([table])), None)) is not None:
+        return _above_any_table(name, known) if not is_table else _header_without_table(name, table)
+    if text := _misplaced(name, path, tables_with(name, names)):
+        return text
     meant = next(_near(name, known), None)
     if meant is not None:
         return f'found an unknown key, did you mean "{meant}"? Allowed are {", ".join(known)}'
-    if not path and (tables := [_header((table,)) for table in known if name in _keys_at([table])]):
-        return f"found a key of {' or '.join(tables)} above any table, allowed is it below"
-    return f"found an unknown key, allowed are {', '.join(known)}"
+    beside = _misplaced(name, path, tables_with(name, names[:-1]))
+    return beside or f"found an unknown key, allowed are {', '.join(known)}"
+
+
+def _above_any_table(name: str, known: tuple[str, ...]) -> str:
+    tables = [_header((table,)) for table in known if name in _keys_at([table])]
+    return f"found a key of {' or '.join(tables)} above any table, allowed is it below"
+
+
+def _header_without_table(name: str, table: str) -> str:
+    """`[[vf]]` instead of `[[pf.vf]]`, `[metrics]` instead of a key of `[agent]`."""
+    value_type = _keys_at([table])[name].key.value_type
+    if not isinstance(value_type, Table | ArrayOfTables):
+        return f"found {name} as a table, allowed is {name} = … below {_header((table,))}"
+    return f"found {name} as a table of its own, allowed is {_header((table, name))}, below its {_header((table,))}"
+
+
+def tables_with(name: str, names: tuple[str, ...]) -> list[str]:
+    """The headers of the tables in a table that have this key."""
+    keys = _keys_at(list(names)) if names and name != "name" else {}
+    return [_header((*names, key)) for key in keys if name in _keys_at([*names, key])]
+
+
+def _misplaced(name: str, path: KeyPath, tables: list[str]) -> str:
+    if not tables:
+        return ""
+    if tables == ["[pf.match]"]:
+        return f"found a key of match in {_header(path)}, allowed is match = {{ {name} = … }}"
+    where = tables[0] if len(tables) == 1 else "the one that is meant"
+    return f"found a key of {' and '.join(tables)} in {_header(path)}: write {name} below {where}"
 
 
 def _near(name: str, known: tuple[str, ...]) -> Iterator[str]:

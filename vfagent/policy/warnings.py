@@ -2,20 +2,68 @@
 """What is allowed in a policy, and is rarely meant."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from fnmatch import fnmatchcase
 
 from vfagent.policy.spelling import nearest
 from vfagent.policy.types import PfMatch, PfRule, Policy
 
 _ONE_PORT = ("interface", "mac", "path", "pci")
+_REGULAR_EXPRESSION = re.compile(r"^\^|\$$|\.\*|\.\+|\\|\||^\(|\)$")
+_VF_DRIVERS = {"igbvf": "'igb'", "ixgbevf": "'ixgbe'", "iavf": "'ice' or 'i40e'"}
 
 
 def warnings(policy: Policy) -> Iterator[str]:
     """A line for each."""
     bridges = [bridge.name for bridge in policy.bridge]
-    for rule in policy.pf:
+    if policy.files and not policy.pf:
+        yield "no [[pf]] rule: every NIC is left as it is"
+    for number, rule in enumerate(policy.pf):
+        yield from _never_reached(rule, policy.pf[:number])
+        yield from _patterns(rule)
         yield from _vlans_on_several_ports(rule)
         yield from _bridges_of_nobody(rule, bridges)
+
+
+def _never_reached(rule: PfRule, earlier: Sequence[PfRule]) -> Iterator[str]:
+    """The first rule that matches a PF applies."""
+    covering = next((before for before in earlier if _covers(before.match, rule.match)), None)
+    if covering is not None:
+        yield (
+            f"rule {rule.name!r}: never applies, as rule {covering.name!r} before it matches all that it matches: put "
+            "it first, or let the other match by more"
+        )
+
+
+def _covers(general: PfMatch, special: PfMatch) -> bool:
+    pairs = [(getattr(general, key.name), getattr(special, key.name)) for key in fields(PfMatch)]
+    return all(pattern in (None, "*") or _matches_all(pattern, other) for pattern, other in pairs)
+
+
+def _matches_all(pattern: str, other: str | None) -> bool:
+    """Whether each value that `other` matches is one of `pattern`, as far as that is plain to see."""
+    return other is not None and (pattern == other or (not re.search(r"[*?\[]", other) and fnmatchcase(other, pattern)))
+
+
+def _patterns(rule: PfRule) -> Iterator[str]:
+    for key in fields(PfMatch):
+        pattern = getattr(rule.match, key.name)
+        if pattern is None:
+            continue
+        if _REGULAR_EXPRESSION.search(pattern) or (key.name in ("driver", "interface") and "," in pattern):
+            yield (
+                f"rule {rule.name!r}: match.{key.name} = {pattern!r} is no pattern as a shell has it, of * ? "
+                "and [ ]: for alternatives, write a rule for each"
+            )
+    if rule.match.driver in _VF_DRIVERS:
+        of = _VF_DRIVERS[rule.match.driver]
+        yield f"rule {rule.name!r}: match.driver = {rule.match.driver!r} is a driver of VFs: that of the PF is {of}"
+    if rule.match.path is not None and rule.match.path.startswith("/"):
+        yield (
+            f"rule {rule.name!r}: match.path = {rule.match.path!r} is no ID_PATH, which begins with a bus, such as "
+            "'pci-0000:01:00.0'; for a name use match.interface"
+        )
 
 
 def _vlans_on_several_ports(rule: PfRule) -> Iterator[str]:

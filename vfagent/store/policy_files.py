@@ -212,7 +212,7 @@ def _cannot(attempt: str, number: int) -> _UnusableError:
 
 def _decoded(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _UnusableError("found a byte order mark of UTF-16, allowed is UTF-8", 1, 1)
+        raise _UnusableError("found a byte order mark of UTF-16, allowed is UTF-8 (iconv -f UTF-16 -t UTF-8)", 1, 1)
     if content.startswith(b"\xef\xbb\xbf"):
         raise _UnusableError("found a byte order mark, allowed is UTF-8 without one", 1, 1)
     try:
@@ -220,7 +220,11 @@ def _decoded(content: bytes) -> str:
     except UnicodeDecodeError as error:
         line, column = _line_column(content, error.start)
         byte = f"0x{content[error.start]:02x} at offset {error.start}"
-        raise _UnusableError(f"found byte {byte}, allowed is UTF-8", line, column) from error
+        raise _UnusableError(
+            f"found byte {byte}, allowed is UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)",
+            line,
+            column,
+        ) from error
     if "\0" in text:
         offset = content.index(0)
         line, column = _line_column(content, offset)

@@ -222,7 +222,7 @@ def test_plan_and_check_read_a_policy_from_standard_input(
     text = '[[pf]]\nname = "new"\nmatch.driver = "igb"\nvfs = 1\n'
     for verb, policy, shown in (
         ("plan", text, "rule new"),
-        ("check", f"{text}vsf = 1\n", "standard input:5:1: pf[0].vsf"),
+        ("check", f"{text}vsf = 1\n", 'standard input:5:1: pf "new".vsf'),
     ):
         put(tmp_path / "in", policy)
         with open(tmp_path / "in") as file:

@@ -2,11 +2,13 @@
 """Fixtures that read a policy from text."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vfagent.errors import PolicyError
+from vfagent.policy.problems import Problem
 from vfagent.policy.types import Policy
 from vfagent.store.policy_files import load_files
 
@@ -26,13 +28,14 @@ def parse(tmp_path: Path) -> Parse:
 
 @pytest.fixture
 def problems(parse: Parse, tmp_path: Path) -> Problems:
-    """The problems of a text, without the folder of its file."""
+    """The problems of a text, without the folder of its file; the keys with numbers, as in JSON."""
 
     def problem_lines(text: str) -> list[str]:
         try:
             parse(text)
         except PolicyError as error:
-            return [line.replace(f"{tmp_path}/", "") for line in error.problems]
+            numbered = [replace(item, rule="") if isinstance(item, Problem) else item for item in error.reported]
+            return [str(item).replace(f"{tmp_path}/", "") for item in numbered]
         return []
 
     return problem_lines

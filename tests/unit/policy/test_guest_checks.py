@@ -289,7 +289,7 @@ def test_two_guests_cannot_have_the_same_vf(problems: Problems) -> None:
     )
     assert lines == [
         'guest[1].each: found VF "storage:0" a second time, allowed is once: first used at'
-        " policy.toml:12: guest[0].vfs[0]"
+        ' policy.toml:12: guest "g".vfs[0]'
     ]
 
 

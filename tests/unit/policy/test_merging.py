@@ -79,8 +79,8 @@ def test_the_last_file_that_sets_an_agent_key_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "key"),
     [
-        ('[[bridge]]\nname = "twice"\n', "bridge[0].name"),
-        ('[[pf]]\nname = "twice"\nmatch.driver = "igb"\n', "pf[0].name"),
+        ('[[bridge]]\nname = "twice"\n', 'bridge "twice".name'),
+        ('[[pf]]\nname = "twice"\nmatch.driver = "igb"\n', 'pf "twice".name'),
     ],
 )
 def test_a_name_in_two_files_is_reported_with_both_locations(tmp_path: Path, rule: str, key: str) -> None:
@@ -109,7 +109,8 @@ def test_a_vlan_interface_cannot_be_the_bridge_of_another(tmp_path: Path) -> Non
     write(tmp_path, f"{ETC}/policy.toml", pf + vlans)
     (line,) = problems(tmp_path)
     assert (
-        'pf[0].vlan[1].bridge: found "vlan10", the VLAN interface of /etc/vfagent/policy.toml:4: pf[0].vlan[0]' in line
+        'pf "a".vlan[1].bridge: found "vlan10", the VLAN interface of /etc/vfagent/policy.toml:4: pf "a".vlan[0]'
+        in line
     )
 
 
@@ -118,7 +119,7 @@ def test_one_address_on_two_vlans_is_refused(tmp_path: Path) -> None:
     vlan = '[[pf.vlan]]\nid = 1{0}\nname = "vlan1{0}"\naddresses = ["192.168.10.1/24"]\n'
     write(tmp_path, f"{ETC}/policy.toml", pf + vlan.format(0) + vlan.format(1))
     (line,) = problems(tmp_path)
-    assert 'pf[0].vlan[1].addresses[0]: found address "192.168.10.1/24" a second time' in line
+    assert 'pf "a".vlan[1].addresses[0]: found address "192.168.10.1/24" a second time' in line
 
 
 def test_problems_of_all_files_are_reported_together(tmp_path: Path) -> None:
@@ -133,14 +134,14 @@ def test_the_limit_of_rules_holds_over_all_files(tmp_path: Path) -> None:
         rules = "".join(f'[[pf]]\nname = "p{number}-{index}"\nmatch.host = "a"\n' for index in range(600))
         write(tmp_path, f"{ETC}/policy.d/{number}.toml", rules)
     (line,) = problems(tmp_path)
-    assert line.endswith("1.toml:1273:1: pf[424]: found 1200 rules in all files, allowed are 1024")
+    assert line.endswith('1.toml:1273:1: pf "p1-424": found 1200 rules in all files, allowed are 1024')
 
 
 def test_rules_for_vfs_are_counted_over_all_pfs(tmp_path: Path) -> None:
     vfs = "".join(f'[[pf.vf]]\nindex = "{index}"\n' for index in range(2049))
     write(tmp_path, f"{ETC}/policy.toml", "".join(f'[[pf]]\nname = "{name}"\nmatch.host = "a"\n{vfs}' for name in "ab"))
     (line,) = problems(tmp_path)
-    assert line.endswith("pf[1].vf: found 4098 rules for VFs up to here, allowed are 4096 in all")
+    assert line.endswith('pf "b".vf: found 4098 rules for VFs up to here, allowed are 4096 in all')
 
 
 @pytest.mark.parametrize("kind", ["pf", "guest", "bridge"])

@@ -20,7 +20,7 @@ def vf(index: str, *pairs: str) -> str:
 def test_indices_of_two_rules_may_not_overlap(problems: Problems) -> None:
     assert rule_problems(problems, vf("0-2") + vf("3") + vf("1,2")) == [
         "10:9: pf[0].vf[2].index: found index 1 a second time, allowed is once: first used at policy.toml:6: "
-        "pf[0].vf[0].index"
+        'pf "a".vf[0].index'
     ]
 
 
@@ -203,7 +203,7 @@ def test_a_pf_cannot_have_two_interfaces_for_one_vlan(problems: Problems) -> Non
     second = vlan().replace("vlan10", "other")
     assert rule_problems(problems, vlan() + second) == [
         "9:6: pf[0].vlan[1].id: found VLAN 10 a second time, allowed is once: first used at policy.toml:5:"
-        " pf[0].vlan[0]"
+        ' pf "a".vlan[0]'
     ]
     assert not rule_problems(problems, vlan() + second + 'protocol = "802.1ad"\n')
 

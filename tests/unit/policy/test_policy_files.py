@@ -41,9 +41,18 @@ def test_files_of_more_than_a_mebibyte_together_are_refused(tmp_path: Path) -> N
     [
         (b"a = 1\n\0", "policy.toml:2:1: found a NUL byte at offset 6, allowed is text"),
         (b"\xef\xbb\xbf# hello", "policy.toml:1:1: found a byte order mark, allowed is UTF-8 without one"),
-        ("# hello".encode("utf-16"), "policy.toml:1:1: found a byte order mark of UTF-16, allowed is UTF-8"),
-        ("# ä\n# x\xe9".encode("latin-1"), "policy.toml:1:3: found byte 0xe4 at offset 2, allowed is UTF-8"),
-        (b"# \xc3\xa4\n# x\xff", "policy.toml:2:4: found byte 0xff at offset 8, allowed is UTF-8"),
+        (
+            "# hello".encode("utf-16"),
+            "policy.toml:1:1: found a byte order mark of UTF-16, allowed is UTF-8 (iconv -f UTF-16 -t UTF-8)",
+        ),
+        (
+            "# ä\n# x\xe9".encode("latin-1"),
+            "policy.toml:1:3: found byte 0xe4 at offset 2, allowed is UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)",
+        ),
+        (
+            b"# \xc3\xa4\n# x\xff",
+            "policy.toml:2:4: found byte 0xff at offset 8, allowed is UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)",
+        ),
         (b"\x7fELF\x02\x01\x01\x00", "policy.toml:1:8: found a NUL byte at offset 7, allowed is text"),
         ("x = " + "[" * 100_000, "policy.toml:1:37: found nesting deeper than 32"),
         ("x" + ".x" * 100_000 + " = 1", "policy.toml:1:67: found nesting deeper than 32"),
@@ -174,4 +183,4 @@ def test_the_name_of_another_file_cannot_break_a_line_of_the_message(tmp_path: P
     with pytest.raises(PolicyError) as caught:
         load_files(paths)
     (line,) = caught.value.problems
-    assert line.endswith("a\\x0ab.toml:2: bridge[0].name")
+    assert line.endswith('a\\x0ab.toml:2: bridge "br0".name')

@@ -14,7 +14,7 @@ GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("pf = 1", "1:6: pf: found 1, allowed is an array of tables"),
+        ("pf = 1", "1:6: pf: found 1, allowed is a table for each: [[pf]] above its keys"),
         ("pf = [1]", "1:7: pf[0]: found 1, allowed is a table"),
         ("agent = []", "1:9: agent: found an array, allowed is a table"),
         ("agent.resync = 5", "1:16: agent.resync: found 5, allowed is 10s to 99999s, 1min to 9999min, or 1h to 99h"),
@@ -23,7 +23,10 @@ GUEST = '[[guest]]\nname = "g"\nvfs = ["a"]\n'
         ("version = 0x" + "f" * 5000, "1:11: version: found an integer beyond 64 bits, allowed is 1"),
         ("version = nan", "1:11: version: found nan, allowed is 1"),
         (PF + "mtu = 68.0", "4:7: pf[0].mtu: found 68.0, allowed is 68 to 65535, did you mean 68?"),
-        (PF + 'vfs = "0%"', '4:7: pf[0].vfs: found "0%", allowed is 0 to 65535 or "max" or a share such as "50%"'),
+        (
+            PF + 'vfs = "0%"',
+            '4:7: pf[0].vfs: found "0%", allowed is 0 to 65535 or "max" or a share such as "50%", did you mean 0?',
+        ),
         (PF + "mtu = 67", "4:7: pf[0].mtu: found 67, allowed is 68 to 65535"),
         (PF + 'hwmode = "VEPA"', '4:10: pf[0].hwmode: found "VEPA", allowed is "veb" or "vepa", did you mean "vepa"?'),
         (PF + '[[pf.vlan]]\nname = "v"', "4:1: pf[0].vlan[0].id: found nothing, allowed is 1 to 4094"),

@@ -24,6 +24,27 @@ REPORTED = {
     "name =\nb = 2\n": '1:7: found no value, allowed is one after "="',
     'name: "a"\n': '1:5: found a key without "=" after it, allowed is key = value',
     'name "a"\n': '1:6: found a key without "=" after it, allowed is key = value',
+    "[agent]\nresync == 3\n": '2:9: found "==", allowed is "="',
+    f"{PF}vfs := 4\n": '3:5: found a key without "=" after it, allowed is key = value',
+    f"{PF}vf count = 4\n": "3:4: found a space in a key, allowed is a key of one word, with an underscore",
+    f"{PF}vfs\N{NO-BREAK SPACE}= 4\n": "3:4: found U+00A0 (no-break space) outside of a string, allowed is ASCII there",
+    f"{PF}vfs = 4 mtu = 9000\n": (
+        '3:9: found "mtu = 9000" after a value, allowed is the end of the line: one key = value in each'
+    ),
+    f"{PF}vfs = 4,\n": '3:8: found "," after a value, allowed is the end of the line: one key = value in each',
+    f"{PF}match = {{ driver: 'igb' }}\n": '3:17: found a key without "=" after it, allowed is key = value',
+    f"{PF}match = {{ driver = 'igb'\nvfs = 4\n": "3:9: found no } for this bracket, allowed is } at its end",
+    f"{PF}match = ( driver = 'igb' )\n": "3:9: found (, allowed is { } for a table, [ ] for an array, or a value",
+    f"{PF}vfs = max\n": '3:7: found max, allowed is 0 to 65535 or "max" or a share such as "50%", did you mean "max"?',
+    f"{PF}vfs = four\n": '3:7: found four, allowed is 0 to 65535 or "max" or a share such as "50%"',
+    f"{PF}[[pf.vf]]\nmax_tx_rate = 10G\n": "4:17: found 10G, allowed is 0 to 4294967295 Mbit/s, did you mean 10000?",
+    f"{PF}[[pf.vf]]\nindex = 0-3\n": (
+        '4:10: found 0-3, allowed is VF indices such as "0", "0-2", "0,2,5-7", or "*", did you mean "0-3"?'
+    ),
+    "[[pf]]\nname = $NAME\n": "2:8: found $NAME, a variable that nobody has filled in, allowed is a value",
+    "[[pf]]\nname = `a`\n": (
+        '2:8: found `a`, allowed is a name of letters, digits, _, . and -, at most 64, did you mean "a"?'
+    ),
     "vfs = 1;\n": '1:8: found ";", allowed is nothing after a value',
     '// mine\nname = "a"\n': '1:1: found "//", allowed is "#" before a comment',
     PF + 'name = "b"\n': '3:1: found "name" a second time, allowed is once: it is already in line 2',
