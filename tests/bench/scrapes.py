@@ -30,9 +30,9 @@ from tests.unit.metrics import views
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.address import listen
 from vfagent.metrics.counters import Counters
+from vfagent.metrics.page import Format
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
-from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import PfTraffic, View
 from vfagent.model.pci import PciAddress
 from vfagent.process.workers import Workers
@@ -59,7 +59,7 @@ def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
         assert state.pf
         state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
         states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
-        traffic[address] = traffic_lines(address, {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)})
+        traffic[address] = {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)}
     return states, traffic
 
 
@@ -72,33 +72,29 @@ async def _serve_large_pages() -> None:
     def view() -> View:
         return View(snapshot(cache.of(states), views.POLICY, "1", ready=True), counters, traffic)
 
-    def generation() -> int:
-        counters.changed()  # each page is outdated at the next request
-        return counters.generation
-
     workers = Workers()
-    renderer = Renderer(view, generation, workers)
-    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, lambda: None, workers)
+    renderer = Renderer(view, workers)
+    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, views.about, lambda: None, workers)
     await asyncio.Event().wait()
 
 
-async def _scrape() -> float:
+async def _scrape(form: Format) -> float:
     began = time.monotonic()
-    answer = await ask(REQUEST[:-2] + b"Accept-Encoding: gzip\r\n\r\n")
+    answer = await ask(REQUEST[:-2] + f"Accept-Encoding: gzip\r\nAccept: {form.value}\r\n\r\n".encode())
     took = time.monotonic() - began
     assert answer.text.count("\nvfagent_vf_info{") == PFS * VFS
     return took
 
 
-def scrape_times() -> tuple[list[float], float]:
+def scrape_times(form: Format) -> tuple[list[float], float]:
     """Seconds of each scrape, and the CPU time of each, which does not grow on a busy machine."""
     with subprocess.Popen([sys.executable, "-m", "tests.bench.scrapes", "--serve"]) as server:
         _wait_for_port()
-        asyncio.run(_scrape())
+        asyncio.run(_scrape(form))
         before, times = cpu_s(server.pid), []
         for _ in range(SCRAPES):
             time.sleep(0.6)  # the server reuses a page for half a second
-            times.append(asyncio.run(_scrape()))
+            times.append(asyncio.run(_scrape(form)))
         cost_s = (cpu_s(server.pid) - before) / SCRAPES
         server.terminate()
     return times, cost_s
@@ -220,14 +216,18 @@ def main() -> None:
         asyncio.run(_serve_large_pages() if options.serve else _be_hostile())
     with private_kernel(), tempfile.TemporaryDirectory() as name:
         ip("link", "set", "lo", "up")
-        _report_scrapes(*scrape_times())
+        for form in Format:
+            _report_scrapes(form, *scrape_times(form))
         _report(*convergence_times(options.pairs, Path(name)))
 
 
-def _report_scrapes(scrapes: list[float], cost_s: float) -> None:
+def _report_scrapes(form: Format, scrapes: list[float], cost_s: float) -> None:
     low, middle, high = min(scrapes), statistics.median(scrapes), max(scrapes)
     times = f"min {1e3 * low:.0f}, median {1e3 * middle:.0f}, max {1e3 * high:.0f} ms"
-    print(f"a scrape of {PFS * VFS} VFs: {times}; of the server's CPU time: {1e3 * cost_s:.0f} ms", flush=True)
+    print(
+        f"{form.name}, a scrape of {PFS * VFS} VFs: {times}; of the server's CPU time: {1e3 * cost_s:.0f} ms",
+        flush=True,
+    )
 
 
 def _report(quiet: list[float], stormy: list[float], memory: list[int]) -> None:

@@ -17,8 +17,8 @@ from tests.host.namespace import ip
 from tests.host.scrape import PORT, ask
 from tests.host.test_metrics import serving
 from vfagent.kernel import socket_diag
-from vfagent.metrics import peers
 from vfagent.metrics.endpoint import Endpoint
+from vfagent.metrics.server import peer
 
 CROWD = """
 import os, select, socket, sys
@@ -82,9 +82,9 @@ sys.stdin.read()
             argv = [sys.executable, "-c", child, at, str(listener.getsockname()[1]), source]
             with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
                 connection, _ = listener.accept()
-                assert peers.peer(connection, ask=True) == 65534
+                assert peer(connection, ask=True) == 65534
                 process.communicate()
-                assert peers.peer(connection, ask=True) in {b"\x7f", bytes(8)}  # not user 0, whom the kernel says
+                assert peer(connection, ask=True) in {b"\x7f", bytes(8)}  # not user 0, whom the kernel says
                 connection.close()
 
 
@@ -94,7 +94,7 @@ def test_clients_of_a_unix_socket_are_known_by_their_user(tmp_path: Path) -> Non
         listener.listen()
         client.connect(str(tmp_path / "socket"))
         connection, _ = listener.accept()
-        assert peers.peer(connection, ask=False) == os.getuid()
+        assert peer(connection, ask=False) == os.getuid()
         connection.close()
 
 
@@ -111,7 +111,7 @@ def test_a_remote_host_is_its_address_and_an_ipv6_host_its_subnet() -> None:
     with Connection() as connection:
         seen = []
         for connection.remote in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"):
-            seen.append(peers.peer(connection, ask=True))
+            seen.append(peer(connection, ask=True))
     assert len(set(seen)) == 4
     assert seen[2] == seen[3]
 

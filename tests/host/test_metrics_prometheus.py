@@ -17,6 +17,7 @@ import pytest
 from tests.host.fake_kernel import FakeKernel
 from tests.host.namespace import ip
 from tests.host.test_agent import OTHER, PF, POLICY, Service, reload
+from tests.host.waiting import wait_until
 
 pytestmark = pytest.mark.wide
 MONITORING = Path(__file__).parents[2] / "packaging/monitoring"
@@ -44,6 +45,9 @@ class Prometheus:
 
     def query(self, expression: str) -> list[Any]:
         return list(self._get(f"query?query={urllib.parse.quote(expression)}")["result"])
+
+    def metadata(self) -> list[Any]:
+        return list(self._get("targets/metadata"))
 
     def alerts(self) -> set[str]:
         return {alert["labels"]["alertname"] for alert in self._get("alerts")["alerts"]}
@@ -115,6 +119,15 @@ def test_the_queries_of_the_dashboard_return_data(files: FakeKernel, service: Se
     assert prometheus.query("count(vfagent_vf_info)")[0]["value"][1] == "6"
     assert prometheus.query("instance:vfagent_pf_converged:ratio")[0]["value"][1] == "1"
     assert prometheus.query("scrape_duration_seconds < 1")
+    assert prometheus.query("process_resident_memory_bytes > 1e6")
+
+
+def test_prometheus_scrapes_openmetrics(service: Service, prometheus: Prometheus) -> None:
+    """Where the family of a counter is named without its suffix."""
+    prometheus.until("vfagent_rounds_total > 0")
+    known = {family["metric"]: family["type"] for family in prometheus.metadata()}
+    assert known["vfagent_rounds"] == "counter"
+    assert "vfagent_rounds_total" not in known
 
 
 def _with(query: str, chosen: dict[str, str]) -> str:
@@ -126,7 +139,7 @@ def _with(query: str, chosen: dict[str, str]) -> str:
 def test_only_the_expected_alerts_are_pending(files: FakeKernel, service: Service, prometheus: Prometheus) -> None:
     prometheus.until('vfagent_pf_phase{phase="converged"} == 1')
     prometheus.until("instance:vfagent_pf_converged:ratio")
-    assert prometheus.alerts() == set()
+    wait_until(lambda: prometheus.alerts() == set(), prometheus.alerts)  # VfagentAbsent, before the first scrape
     files.hang(PF, "sriov_numvfs")
     files.tree.policy(POLICY.replace("vfs = 2", "vsf = 2"))
     reload(service)

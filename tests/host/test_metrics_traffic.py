@@ -4,27 +4,20 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth
+from tests.host.waiting import until
 from vfagent.kernel.vf_counters import VfCounters, read_counters
 from vfagent.metrics import traffic_reader
 from vfagent.metrics.traffic_reader import TrafficReader
-from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.process.workers import Workers
 
 PF, OTHER = "0000:01:00.0", "0000:02:00.0"
 NONE = VfCounters(*[0] * 8)
-
-
-async def within(seconds: float, condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class Reads:
@@ -56,23 +49,18 @@ def reads(tmp_path: Path) -> Reads:
     return Reads(tmp_path)
 
 
-@pytest.fixture
-def changes() -> list[float]:
-    return []
+def reader(reads: Reads, netdevs: dict[str, int]) -> TrafficReader:
+    return TrafficReader(lambda: netdevs, Workers(), reads)
 
 
-def reader(reads: Reads, changes: list[float], netdevs: dict[str, int]) -> TrafficReader:
-    return TrafficReader(lambda: netdevs, lambda: changes.append(time.monotonic()), Workers(), reads)
-
-
-def test_counters_are_read_for_the_next_scrape(reads: Reads, changes: list[float]) -> None:
+def test_counters_are_read_for_the_next_scrape(reads: Reads) -> None:
     async def run() -> None:
-        traffic = reader(reads, changes, {PF: 1, OTHER: 2})
+        traffic = reader(reads, {PF: 1, OTHER: 2})
         reads.count(5)
         traffic.scraped()
         assert traffic.by_pf == {}
-        await within(5, lambda: changes)
-        assert traffic.by_pf == {PF: traffic_lines(PF, {0: VfCounters(5, *[0] * 7), 1: NONE})}
+        await until(lambda: traffic.by_pf)
+        assert traffic.by_pf == {PF: {0: VfCounters(5, *[0] * 7), 1: NONE}}
         await traffic.stop()
 
     run_to_end(run())
@@ -83,54 +71,52 @@ def test_counters_are_read_and_decoded_by_another_process() -> None:
         return {0: VfCounters(rx_packets=os.getpid())}
 
     async def run() -> None:
-        traffic = TrafficReader(lambda: {PF: 1}, lambda: None, Workers(), who)
+        traffic = TrafficReader(lambda: {PF: 1}, Workers(), who)
         traffic.scraped()
-        await within(5, lambda: traffic.by_pf)
-        assert f" {os.getpid()}.0\n" not in traffic.by_pf[PF].lines["vfagent_vf_receive_packets_total"]
+        await until(lambda: traffic.by_pf)
+        assert traffic.by_pf[PF][0].rx_packets not in (None, os.getpid())
         await traffic.stop()
 
     run_to_end(run())
 
 
 def test_zeros_are_not_shown_until_the_driver_has_counted_something(
-    reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
+    reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traffic_reader, "_PAUSE_S", 0.0)
     monkeypatch.setattr(traffic_reader, "_SILENT_PAUSE_S", 0.0)
 
     async def run() -> None:
-        traffic = reader(reads, changes, {PF: 1})
+        traffic = reader(reads, {PF: 1})
         for packets, shown in ((0, False), (1, True), (0, True)):
             reads.count(packets)
             traffic.scraped()
-            await within(5, lambda: traffic._reading and traffic._reading.done())
+            await until(lambda: traffic._reading and traffic._reading.done())
             assert bool(traffic.by_pf) == shown
         await traffic.stop()
 
     run_to_end(run())
 
 
-def test_a_card_that_counts_nothing_is_rarely_read(reads: Reads, changes: list[float]) -> None:
+def test_a_card_that_counts_nothing_is_rarely_read(reads: Reads) -> None:
     async def run() -> None:
-        traffic = reader(reads, changes, {PF: 1})
+        traffic = reader(reads, {PF: 1})
         for _ in range(50):
             traffic.scraped()
             await asyncio.sleep(0.01)
         assert len(reads.reads) == 1
-        assert not changes
+        assert not traffic.by_pf
         await traffic.stop()
 
     run_to_end(run())
 
 
-def test_no_second_worker_is_started_while_one_hangs(
-    reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_second_worker_is_started_while_one_hangs(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic_reader, "_DEADLINE_S", 0.3)
     monkeypatch.setattr(traffic_reader, "_SILENT_PAUSE_S", 0.0)
 
     async def run() -> None:
-        traffic = reader(reads, changes, {PF: 9})
+        traffic = reader(reads, {PF: 9})
         began = time.monotonic()
         traffic.scraped()
         assert time.monotonic() - began < 0.2
@@ -144,19 +130,17 @@ def test_no_second_worker_is_started_while_one_hangs(
     run_to_end(run())
 
 
-def test_old_counters_and_those_of_removed_pfs_are_omitted(
-    reads: Reads, changes: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_counters_and_those_of_removed_pfs_are_omitted(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         netdevs = {PF: 1}
-        traffic = reader(reads, changes, netdevs)
+        traffic = reader(reads, netdevs)
         reads.count(5)
         traffic.scraped()
-        await within(5, lambda: traffic.by_pf)
+        await until(lambda: traffic.by_pf)
         monkeypatch.setattr(traffic_reader, "_OUTDATED_S", 0.0)
         traffic.scraped()
         assert traffic.by_pf == {}
-        await within(5, lambda: traffic.by_pf)
+        await until(lambda: traffic.by_pf)
         netdevs.clear()
         traffic.scraped()
         assert traffic.by_pf == {}

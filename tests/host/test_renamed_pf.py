@@ -11,8 +11,8 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import run_to_end
 from tests.host.test_agent import PF, running_agent
 from tests.host.tree import point
+from tests.unit.metrics import views
 from vfagent.metrics.counters import Counters
-from vfagent.metrics.page import text
 from vfagent.metrics.view import View
 from vfagent.model.pci import PciAddress
 from vfagent.service.agent import Agent
@@ -41,7 +41,7 @@ async def reconciled(agent: Agent) -> None:
 
 
 def rule_pfs(agent: Agent) -> list[str]:
-    page = "".join(text(View(agent.snapshot(), Counters())))
+    page = views.text(View(agent.snapshot(), Counters()))
     return [line for line in page.splitlines() if line.startswith("vfagent_rule_pfs")]
 
 

@@ -92,6 +92,11 @@ class Prometheus:
     def over(self, expression: str, start: float, end: float, step: float = INTERVAL_S) -> list[dict[str, Any]]:
         return list(self._data("query_range", query=expression, start=start, end=end, step=step)["result"])
 
+    def metadata(self, job: str) -> dict[str, str]:
+        """The type of each family that the last scrape of a job had."""
+        families = self._data("targets/metadata", match_target=f'{{job="{job}"}}')
+        return {family["metric"]: family["type"] for family in families}
+
     def until(self, expression: str, timeout: float = 120) -> None:
         deadline = time.monotonic() + timeout
         while not self.query(expression):

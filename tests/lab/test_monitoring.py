@@ -308,6 +308,24 @@ def test_every_query_of_the_dashboard_returns_data(vm: VM, prometheus: Prometheu
     assert [query for query in empty if not WITHOUT_DATA.search(query)] == []
 
 
+def test_prometheus_scrapes_openmetrics(prometheus: Prometheus) -> None:
+    """Where the family of a counter is named without its suffix."""
+    known = prometheus.metadata("vfagent")
+    assert known["vfagent_rounds"] == "counter"
+    assert "vfagent_rounds_total" not in known
+    assert prometheus.value("vfagent_rounds_total") > 0
+
+
+def test_the_process_metrics_are_of_the_main_process(vm: VM, prometheus: Prometheus) -> None:
+    """They need the service's own /proc, which its sandbox leaves it."""
+    started = float(systemd(vm, "vfagent.service", "ExecMainStartTimestamp"))
+    assert prometheus.value("process_start_time_seconds{job='vfagent'}") == pytest.approx(started, abs=2)
+    resident = int(vm.run("awk '/^VmRSS/ {print $2}' /proc/$(systemctl show -P MainPID vfagent.service)/status").stdout)
+    assert prometheus.value("process_resident_memory_bytes{job='vfagent'}") == pytest.approx(1024 * resident, rel=0.2)
+    assert prometheus.value("process_open_fds{job='vfagent'}") > 10
+    assert prometheus.value("process_cpu_seconds_total{job='vfagent'}") > 0
+
+
 def test_promtool_accepts_the_metrics_page(prometheus: Prometheus) -> None:
     page = prometheus.page()
     assert page.count(b"\n") > 300

@@ -27,6 +27,7 @@ from vfagent.guests.spec.rom import RomImage, rom_images
 from vfagent.kernel.links import link_facts, link_in
 from vfagent.kernel.vf_counters import VfCounters, counters_in
 from vfagent.metrics.http import RefusedRequestError, Request, check_host, parse
+from vfagent.metrics.page import Format, negotiated
 from vfagent.model.pci import PciAddress
 from vfagent.store.guest_records import GuestRecords
 from vfagent.store.move_journal import MoveJournal
@@ -36,7 +37,8 @@ from vfagent.store.state import State
 HEADS = st.builds(
     lambda first, fields: "\r\n".join([first, *fields]).encode("latin-1"),
     st.text(st.characters(max_codepoint=255)) | st.sampled_from(("GET / HTTP/1.1", "GET /metrics HTTP/1.0")),
-    st.lists(st.text(st.characters(max_codepoint=255)).map(lambda text: f"Accept-Encoding: {text}")),
+    st.lists(st.text(st.characters(max_codepoint=255)).map(lambda text: f"Accept-Encoding: {text}"))
+    | st.lists(st.text("aptx/;,=.0129 -").map(lambda text: f"Accept: application/openmetrics-text;version={text}")),
 )
 ANSWER = link_message(2, "eth0", *(VfInfo(index, vlan=7).pack() for index in range(3)))
 
@@ -54,7 +56,9 @@ def damaged(draw: st.DrawFn) -> bytes:
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_any_request_is_parsed_or_refused(data: bytes) -> None:
     with suppress(RefusedRequestError):
-        assert isinstance(parse(data), Request)
+        request = parse(data)
+        assert isinstance(request, Request)
+        assert negotiated(request.accept) in Format
 
 
 @given(st.binary(max_size=512) | damaged())
@@ -106,7 +110,9 @@ def _write(path: Path, data: bytes) -> None:
 
 def http(data: bytes, _: Path) -> None:
     with suppress(RefusedRequestError):
-        check_host(parse(data))
+        request = parse(data)
+        assert negotiated(request.accept) in Format
+        check_host(request)
 
 
 def rom(data: bytes, _: Path) -> None:

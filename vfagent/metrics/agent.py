@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent: what it did since it started, and how long that took."""
 
-from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Sheet, counter, gauge, histogram
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from vfagent.metrics.families import Samples, counter, gauge, histogram
 from vfagent.metrics.view import View
 from vfagent.model.status import Phase
 
@@ -52,32 +55,32 @@ FAMILIES = (
 )
 
 
-def collect(view: View) -> list[Metric]:
-    sheet, counters, status = Sheet(FAMILIES), view.counters, view.status
-    sheet.put(BUILD, 1, {"version": status.version})
-    sheet.put(START, counters.started_at)
-    sheet.put(READY, status.ready)
-    sheet.put(BOOT_TO_READY, counters.boot_to_ready_s)
-    sheet.put(STUCK, sum(pf.phase is Phase.STUCK for pf in status.pfs))
-    sheet.put(BRIDGE_PROBLEMS, len(status.bridges))
+def collect(view: View) -> Iterator[Metric]:
+    samples, counters, status = Samples(FAMILIES), view.counters, view.status
+    samples.add(BUILD, 1, status.version)
+    samples.add(START, counters.started_at)
+    samples.add(READY, status.ready)
+    samples.add(BOOT_TO_READY, counters.boot_to_ready_s)
+    samples.add(STUCK, sum(pf.phase is Phase.STUCK for pf in status.pfs))
+    samples.add(BRIDGE_PROBLEMS, len(status.bridges))
     for family, count in ((ROUNDS, counters.rounds), (UEVENTS, counters.uevents), (LINK_EVENTS, counters.link_events)):
-        sheet.put(family, count)
-    sheet.put(COALESCED, counters.coalesced)
-    _put_labelled_counts(sheet, view)
-    sheet.put_histogram(RECONCILE_S, counters.reconciles)
-    sheet.put_histogram(ROUND_S, counters.round_s)
+        samples.add(family, count)
+    samples.add(COALESCED, counters.coalesced)
+    _add_labelled_counts(samples, view)
+    samples.add_histogram(RECONCILE_S, counters.reconciles)
+    samples.add_histogram(ROUND_S, counters.round_s)
     for step, durations in counters.steps.items():
-        sheet.put_histogram(STEP_S, durations, {"step": step})
-    sheet.put_histogram(CONVERGENCE_S, counters.convergences)
-    return sheet.metrics()
+        samples.add_histogram(STEP_S, durations, step)
+    samples.add_histogram(CONVERGENCE_S, counters.convergences)
+    return samples.metrics()
 
 
-def _put_labelled_counts(sheet: Sheet, view: View) -> None:
+def _add_labelled_counts(samples: Samples, view: View) -> None:
     counters = view.counters
     for step, durations in counters.steps.items():
-        sheet.put(STEPS, durations.count, {"step": step})
-        sheet.put(STEP_FAILURES, counters.step_failures[step], {"step": step})
+        samples.add(STEPS, durations.count, step)
+        samples.add(STEP_FAILURES, counters.step_failures[step], step)
     for attribute, count in counters.drifts.items():
-        sheet.put(DRIFT, count, {"attribute": attribute})
+        samples.add(DRIFT, count, attribute)
     for source, count in counters.overflows.items():
-        sheet.put(OVERFLOWS, count, {"source": source})
+        samples.add(OVERFLOWS, count, source)

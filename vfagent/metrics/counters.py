@@ -39,10 +39,7 @@ class Histogram:
 
 
 class Counters:
-    """`generation` increases with every change of the page, also of the state of a PF."""
-
     def __init__(self) -> None:
-        self.generation = 0
         self.started_at = time.time()
         self.rounds = self.uevents = self.link_events = self.coalesced = 0
         self.overflows = dict.fromkeys(("udev", "rtnetlink"), 0)
@@ -58,15 +55,10 @@ class Counters:
         """Time since the start of the kernel, if the boot started the agent. `waited_s`: since the agent's start."""
         uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.boot_to_ready_s = uptime if uptime - waited_s < BOOT_S else None
-        self.generation += 1
-
-    def changed(self) -> None:
-        self.generation += 1
 
     def asked(self, *, again: bool) -> None:
         """A request to reconcile a PF; `again`: one was already pending."""
         self.coalesced += again
-        self.generation += 1
 
     def step_ended(self, step: Step, seconds: float, *, failed: bool) -> None:
         self.steps[step.KIND].observe(seconds)
@@ -77,4 +69,3 @@ class Counters:
 
     def overflowed(self, source: str) -> None:
         self.overflows[source] += 1
-        self.generation += 1

@@ -7,7 +7,6 @@ It reads the page from stdin and prints it with a new reference.
 import sys
 from collections.abc import Iterator
 
-from vfagent.metrics import vf_traffic
 from vfagent.metrics.families import Family
 from vfagent.metrics.page import SUBJECTS
 
@@ -26,7 +25,7 @@ def page_with_reference(page: str) -> str:
 
 
 def _sections() -> Iterator[str]:
-    for title, subject in zip(_TITLES, (*SUBJECTS, vf_traffic), strict=True):
+    for title, subject in zip(_TITLES, SUBJECTS, strict=True):
         yield f"## {title}\n"
         yield from (_entry(family) for family in subject.FAMILIES)
 

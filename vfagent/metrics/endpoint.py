@@ -11,6 +11,7 @@ from vfagent.errors import VfagentError
 from vfagent.metrics.address import listen, remove_path
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.tls import Certificate
+from vfagent.metrics.view import About
 from vfagent.model.status import Status
 from vfagent.policy.types import AgentRule, MetricsTls
 from vfagent.process.workers import Workers
@@ -30,11 +31,13 @@ class Endpoint:
     def __init__(
         self,
         status: Callable[[], Status],
+        about: Callable[[], About],
         counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
         workers: Workers,
     ) -> None:
-        self._status, self._counters, self._netdevs, self._workers = status, counters, netdevs, workers
+        self._status, self._about, self._counters = status, about, counters
+        self._netdevs, self._workers = netdevs, workers
         self._listener: socket.socket | None = None
         self._where = ""
         self._tls: MetricsTls | None = None
@@ -71,7 +74,9 @@ class Endpoint:
         from vfagent.metrics.serving import Serving  # late: 15 ms and 0.3 MiB of the service's start
 
         asyncio.get_running_loop().remove_reader(listener)
-        self._serving = self._serving or Serving(self._status, self._counters, self._netdevs, self._workers)
+        self._serving = self._serving or Serving(
+            self._status, self._about, self._counters, self._netdevs, self._workers
+        )
         self._server = self._serving.server(listener, self._context)
 
     def _context(self) -> "SSLContext | None":

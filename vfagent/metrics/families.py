@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metric families, and the samples of one collector."""
+"""Declarations of metric families, and the samples of one collector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from enum import StrEnum
+from typing import Any
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from vfagent.frozen import frozen
-from vfagent.metrics.client import Metric, Sample
 from vfagent.metrics.counters import Histogram
 from vfagent.model.printable import printable
 
@@ -14,6 +16,13 @@ class Kind(StrEnum):
     GAUGE = "gauge"
     COUNTER = "counter"
     HISTOGRAM = "histogram"
+
+
+_TYPES: dict[Kind, Any] = {  # add_metric() of each has arguments of its own
+    Kind.GAUGE: GaugeMetricFamily,
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.HISTOGRAM: HistogramMetricFamily,
+}
 
 
 @frozen(slots=True)
@@ -38,53 +47,25 @@ def histogram(name: str, text: str, *labels: str) -> Family:
     return Family(f"vfagent_{name}", Kind.HISTOGRAM, text, labels)
 
 
-def header(name: str, text: str, kind: str) -> str:
-    text = text.replace("\\", r"\\").replace("\n", r"\n")
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-
-
-Labels = Mapping[str, str]
-NO_LABELS: Labels = {}
-
-
-class SharedLabels(dict[str, str]):
-    """The labels that all samples of a VF share; `text`: as on the page. Numbers need no escapes."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, pf: str, vf: int) -> None:
-        super().__init__(pf=pf, vf=str(vf))
-        self.text = f'{{pf="{pf}",vf="{vf}"}}'
-
-
-class Sheet:
+class Samples:
     """The samples by family: the format requires that those of one family stand together."""
 
     def __init__(self, families: tuple[Family, ...]) -> None:
-        self._samples: dict[str, list[Sample]] = {family.name: [] for family in families}
-        self._families = families
+        self._metrics = {
+            family.name: _TYPES[family.kind](family.name, family.help, labels=family.labels) for family in families
+        }
 
-    def put(self, family: Family, value: float | None, labels: Labels = NO_LABELS) -> None:
-        """None is unknown: such a sample is omitted, never exported as 0."""
+    def add(self, family: Family, value: float | None, *labels: str) -> None:
+        """The labels in the order of the declaration. None is unknown: it is omitted, never exported as 0."""
         if value is not None:
-            self._samples[family.name].append(Sample(family.name, labels, value))  # type: ignore[arg-type]
+            self._metrics[family.name].add_metric(labels, value)
 
-    def put_histogram(self, family: Family, histogram: Histogram, labels: Labels = NO_LABELS) -> None:
-        samples = self._samples[family.name]
-        for bound, count in histogram.cumulative():
-            samples.append(Sample(f"{family.name}_bucket", {**labels, "le": bound}, count))
-        samples.append(Sample(f"{family.name}_count", dict(labels), histogram.count))
-        samples.append(Sample(f"{family.name}_sum", dict(labels), histogram.sum_s))
+    def add_histogram(self, family: Family, histogram: Histogram, *labels: str) -> None:
+        self._metrics[family.name].add_metric(labels, list(histogram.cumulative()), histogram.sum_s)
 
-    def metrics(self) -> list[Metric]:
+    def metrics(self) -> Iterator[Metric]:
         """Families without samples are omitted."""
-        return [self._metric(family) for family in self._families if self._samples[family.name]]
-
-    def _metric(self, family: Family) -> Metric:
-        name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
-        metric = Metric(name, family.help, family.kind)
-        metric.samples = self._samples[family.name]
-        return metric
+        return (metric for metric in self._metrics.values() if metric.samples)
 
 
 def label(value: object) -> str:

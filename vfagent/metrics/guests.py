@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests: phases, VFs and starts."""
 
-from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Labels, Sheet, counter, gauge, label
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from vfagent.metrics.families import Samples, counter, gauge, label
 from vfagent.metrics.view import View
 from vfagent.model.status import GuestPhase, GuestStatus
 
@@ -18,30 +21,30 @@ START = gauge("guest_start_time_seconds", "When the guest's QEMU started, in sec
 FAMILIES = (INFO, VF_INFO, PHASE, OUTDATED, STARTS, START_FAILURES, RESTARTS, START)
 
 
-def collect(view: View) -> list[Metric]:
-    sheet, vf_labels = Sheet(FAMILIES), _vf_labels(view)
+def collect(view: View) -> Iterator[Metric]:
+    samples, vf_labels = Samples(FAMILIES), _vf_labels(view)
     for guest in view.status.guests:
-        labels = {"guest": label(guest.name)}
-        sheet.put(INFO, 1, {**labels, "unit": guest.unit, "loader": label(guest.loader)})
+        name = label(guest.name)
+        samples.add(INFO, 1, name, guest.unit, label(guest.loader))
         for address in guest.vf_addresses:
             if address in vf_labels:
-                sheet.put(VF_INFO, 1, {**vf_labels[address], **labels})
+                samples.add(VF_INFO, 1, *vf_labels[address], name)
         for phase in GuestPhase:
-            sheet.put(PHASE, guest.phase is phase, {**labels, "phase": phase})
-        _put_numbers(sheet, guest, labels)
-    return sheet.metrics()
+            samples.add(PHASE, guest.phase is phase, name, phase)
+        _add_numbers(samples, guest, name)
+    return samples.metrics()
 
 
-def _vf_labels(view: View) -> dict[str, Labels]:
+def _vf_labels(view: View) -> dict[str, tuple[str, str]]:
     """PF and index of each VF, by its address."""
     if not view.status.guests:
         return {}
-    return {vf.address: {"pf": pf.address, "vf": str(vf.index)} for pf in view.status.pfs for vf in pf.vfs}
+    return {vf.address: (pf.address, str(vf.index)) for pf in view.status.pfs for vf in pf.vfs}
 
 
-def _put_numbers(sheet: Sheet, guest: GuestStatus, labels: Labels) -> None:
-    sheet.put(OUTDATED, guest.outdated, labels)
-    sheet.put(STARTS, guest.starts, labels)
-    sheet.put(START_FAILURES, guest.start_failures, labels)
-    sheet.put(RESTARTS, guest.restarts, labels)
-    sheet.put(START, guest.started_at, labels)
+def _add_numbers(samples: Samples, guest: GuestStatus, name: str) -> None:
+    samples.add(OUTDATED, guest.outdated, name)
+    samples.add(STARTS, guest.starts, name)
+    samples.add(START_FAILURES, guest.start_failures, name)
+    samples.add(RESTARTS, guest.restarts, name)
+    samples.add(START, guest.started_at, name)

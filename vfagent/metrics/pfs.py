@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """PFs: desired and actual state, and phases."""
 
-from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Labels, Sheet, gauge, label
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from vfagent.metrics.families import Samples, gauge, label
 from vfagent.metrics.view import View
 from vfagent.model.status import PfStatus, Phase
 
@@ -56,38 +59,36 @@ FAMILIES = (
 )
 
 
-def collect(view: View) -> list[Metric]:
-    sheet = Sheet(FAMILIES)
+def collect(view: View) -> Iterator[Metric]:
+    samples = Samples(FAMILIES)
     for pf in view.status.pfs:
-        labels = {"pf": pf.address}
-        _put_info(sheet, pf, labels)
-        _put_numbers(sheet, pf, labels)
+        _add_info(samples, pf)
+        _add_numbers(samples, pf)
         for phase in Phase:
-            sheet.put(PHASE, pf.phase is phase, {**labels, "phase": phase})
+            samples.add(PHASE, pf.phase is phase, pf.address, phase)
         for family, names in ((DIFFERS, pf.differs), (UNSUPPORTED, pf.unsupported)):
             for name in names:
-                sheet.put(family, 1, {**labels, "attribute": str(name)})
-    return sheet.metrics()
+                samples.add(family, 1, pf.address, str(name))
+    return samples.metrics()
 
 
-def _put_info(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
-    names = {"netdev": pf.interface, "driver": pf.driver, "model": pf.model, "rule": pf.rule}
-    sheet.put(INFO, 1, {**labels, **{name: label(value) for name, value in names.items()}})
+def _add_info(samples: Samples, pf: PfStatus) -> None:
+    samples.add(INFO, 1, pf.address, *map(label, (pf.interface, pf.driver, pf.model, pf.rule)))
     if pf.eswitch or pf.hwmode:
-        sheet.put(MODE, 1, {**labels, "eswitch": label(pf.eswitch), "hwmode": label(pf.hwmode)})
+        samples.add(MODE, 1, pf.address, label(pf.eswitch), label(pf.hwmode))
 
 
-def _put_numbers(sheet: Sheet, pf: PfStatus, labels: Labels) -> None:
+def _add_numbers(samples: Samples, pf: PfStatus) -> None:
     observed = pf.totalvfs is not None
-    sheet.put(VFS_DESIRED, pf.vfs_desired, labels)
-    sheet.put(VFS_ACTUAL, pf.vfs_actual if observed else None, labels)
-    sheet.put(VFS_LIMIT, pf.totalvfs, labels)
-    sheet.put(MTU, pf.mtu, labels)
-    sheet.put(ADMIN_UP, pf.admin_up, labels)
-    sheet.put(CARRIER, pf.carrier, labels)
-    sheet.put(STUCK, pf.phase is Phase.STUCK, labels)
-    sheet.put(WAITS_FOR_TURN, pf.waits_for_turn, labels)
-    sheet.put(DEFERRED, len(pf.deferred), labels)
-    sheet.put(PENDING, len(pf.pending_steps), labels)
-    sheet.put(PROBLEMS, len(pf.problems), labels)
-    sheet.put(FAILURES, pf.attempts, labels)
+    samples.add(VFS_DESIRED, pf.vfs_desired, pf.address)
+    samples.add(VFS_ACTUAL, pf.vfs_actual if observed else None, pf.address)
+    samples.add(VFS_LIMIT, pf.totalvfs, pf.address)
+    samples.add(MTU, pf.mtu, pf.address)
+    samples.add(ADMIN_UP, pf.admin_up, pf.address)
+    samples.add(CARRIER, pf.carrier, pf.address)
+    samples.add(STUCK, pf.phase is Phase.STUCK, pf.address)
+    samples.add(WAITS_FOR_TURN, pf.waits_for_turn, pf.address)
+    samples.add(DEFERRED, len(pf.deferred), pf.address)
+    samples.add(PENDING, len(pf.pending_steps), pf.address)
+    samples.add(PROBLEMS, len(pf.problems), pf.address)
+    samples.add(FAILURES, pf.attempts, pf.address)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The active policy, and the last reload."""
 
-from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Sheet, gauge
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from vfagent.metrics.families import Samples, gauge
 from vfagent.metrics.view import View
 
 INFO = gauge("policy_info", "The active policy, by the digest of its files.", "digest")
@@ -20,15 +23,15 @@ RULE_PFS = gauge("rule_pfs", "PFs that a rule for this host applies to; absent u
 FAMILIES = (INFO, FILES, SUCCESSFUL, LOADED, ON_DISK, RULE_PFS)
 
 
-def collect(view: View) -> list[Metric]:
-    sheet, policy = Sheet(FAMILIES), view.status.policy
+def collect(view: View) -> Iterator[Metric]:
+    samples, policy = Samples(FAMILIES), view.status.policy
     active = policy.digest != ""
-    sheet.put(INFO, 1 if active else None, {"digest": policy.digest})
-    sheet.put(FILES, len(policy.files))
-    sheet.put(SUCCESSFUL, not policy.problems)
-    sheet.put(LOADED, policy.loaded_at if active else None)
-    sheet.put(ON_DISK, policy.on_disk_active)
+    samples.add(INFO, 1 if active else None, policy.digest)
+    samples.add(FILES, len(policy.files))
+    samples.add(SUCCESSFUL, not policy.problems)
+    samples.add(LOADED, policy.loaded_at if active else None)
+    samples.add(ON_DISK, policy.on_disk_active)
     applied = [pf.rule for pf in view.status.pfs]
     for rule in policy.rules:
-        sheet.put(RULE_PFS, applied.count(rule) if view.status.ready else None, {"rule": rule})
-    return sheet.metrics()
+        samples.add(RULE_PFS, applied.count(rule) if view.status.ready else None, rule)
+    return samples.metrics()

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One page for all clients: rendered by a child process, at most twice a second, and only after a change."""
+"""One page of each format for all clients: rendered by a child process, at most twice a second."""
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from vfagent.errors import VfagentError
-from vfagent.metrics.page import Page, render
+from vfagent.metrics.page import Format, Page, render
 from vfagent.metrics.view import View
 from vfagent.process.workers import Workers
 
@@ -17,34 +19,43 @@ _FRESH_S = 0.5  # parallel and frequent scrapes share a page
 _DEADLINE_S = 10.0
 
 
+@dataclass(slots=True)
+class _Rendered:
+    """The last page of one format."""
+
+    page: Page | None = None
+    at: float = float("-inf")
+    rendering: asyncio.Task[None] | None = None
+
+
 class Renderer:
     """`view` is called in the child, so that its copying and sorting does not block the event loop."""
 
-    def __init__(self, view: Callable[[], View], generation: Callable[[], int], workers: Workers) -> None:
-        self._view, self._generation, self._workers = view, generation, workers
-        self._page: Page | None = None
-        self._page_generation, self._rendered_at = -1, float("-inf")
-        self._rendering: asyncio.Task[None] | None = None
+    def __init__(self, view: Callable[[], View], workers: Workers) -> None:
+        self._view, self._workers = view, workers
+        self._rendered = {form: _Rendered() for form in Format}
 
-    async def page(self) -> Page | None:
+    async def page(self, form: Format) -> Page | None:
         """None if no child could be started, or did not answer."""
-        fresh = time.monotonic() - self._rendered_at < _FRESH_S
-        if self._page is None or not (fresh or self._page_generation == self._generation()):
-            if self._rendering is None or self._rendering.done():
-                self._rendering = asyncio.create_task(self._render())
-            await asyncio.wait({self._rendering})
-        return self._page
+        last = self._rendered[form]
+        if last.page is None or time.monotonic() - last.at >= _FRESH_S:
+            if last.rendering is None or last.rendering.done():
+                last.rendering = asyncio.create_task(self._render(form))
+            await asyncio.wait({last.rendering})
+        return last.page
 
-    async def _render(self) -> None:
-        generation, now, view = self._generation(), time.monotonic(), self._view
+    async def _render(self, form: Format) -> None:
+        last, now, view, pid = self._rendered[form], time.monotonic(), self._view, os.getpid()
         try:
-            self._page = await self._workers.call(lambda: render(view()), deadline_s=_DEADLINE_S)
-            self._page_generation, self._rendered_at = generation, now
+            last.page = await self._workers.call(lambda: render(view(), form, pid), deadline_s=_DEADLINE_S)
+            last.at = now
         except VfagentError as error:
             log.error("metrics: cannot render the page: %s", error)
-            self._page = None
+            last.page = None
 
     async def stop(self) -> None:
-        if self._rendering and not self._rendering.done():
-            self._rendering.cancel()
-            await asyncio.wait({self._rendering})
+        running = [last.rendering for last in self._rendered.values() if last.rendering and not last.rendering.done()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)

@@ -4,18 +4,18 @@
 import asyncio
 import contextlib
 import socket
+import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from vfagent.errors import VfagentError
 from vfagent.kernel import socket_diag
 from vfagent.metrics import address, http
-from vfagent.metrics.page import CONTENT_TYPE, Page
-from vfagent.metrics.peers import Peer, peer
+from vfagent.metrics.page import Format, Page, negotiated
+from vfagent.metrics.view import About
 from vfagent.process import memory
 from vfagent.process.workers import Workers
 
@@ -28,11 +28,12 @@ WRITE_S = 10.0
 # How long a client may keep the server waiting while others wait to connect: less with each that is disconnected.
 _CROWDED_S, _PRESSED_S = 1.0, 0.02
 _LOAD_S = 1.0
-_PIECE = 1 << 15
 _MANY = 8  # parallel clients: their memory is returned to the kernel when all of them are gone
-
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_SUBNET = 8  # bytes: an IPv6 host can have any address of its /64
 
 Context = Callable[[], "SSLContext | None"]
+Peer = int | bytes
 
 
 @dataclass(slots=True)
@@ -53,12 +54,13 @@ class Server:
     def __init__(
         self,
         listener: socket.socket,
-        page: Callable[[], Awaitable[Page | None]],
+        page: Callable[[Format], Awaitable[Page | None]],
+        about: Callable[[], About],
         context: Context,
         workers: Workers,
     ) -> None:
         self.listener = listener
-        self._page, self._context, self._workers = page, context, workers
+        self._page, self._about, self._context, self._workers = page, about, context, workers
         self._clients: dict[asyncio.Task[None], _Client] = {}
         self._had_many = False
         # Names in a certificate are the client's to check, and who serves other hosts may be asked by any name.
@@ -149,10 +151,11 @@ class Server:
                 reader, writer = await self._streams(client.socket)
                 request = await self._request(reader)
             client.since = None
-            answer = await self._answer(request)
+            response = await self._respond(request)
             client.since = asyncio.get_running_loop().time()
             async with asyncio.timeout(WRITE_S):
-                await _send(writer, answer)
+                head_only = isinstance(request, http.Request) and request.head_only
+                await _send(writer, response, head_only=head_only)
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError, EOFError):
@@ -171,46 +174,73 @@ class Server:
 
     async def _request(self, reader: asyncio.StreamReader) -> http.Request | http.RefusedRequestError:
         try:
-            request = http.parse(await reader.readuntil(b"\r\n\r\n"))
-            if self._only_this_host:
-                http.check_host(request)
-            return request
+            return http.parse(await reader.readuntil(b"\r\n\r\n"))
         except asyncio.LimitOverrunError:
             return http.RefusedRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except http.RefusedRequestError as refused:
             return refused
 
-    async def _answer(self, request: http.Request | http.RefusedRequestError) -> Iterable[bytes | memoryview]:
-        match request:
-            case http.Request(path="/metrics"):
-                return await self._page_for(request)
-            case http.Request(path="/"):
-                return (http.index().encode(),)
-            case http.Request():
-                return (http.refusal(http.RefusedRequestError(HTTPStatus.NOT_FOUND)).encode(),)
-            case http.RefusedRequestError():
-                return (http.refusal(request).encode(),)
+    async def _respond(self, request: http.Request | http.RefusedRequestError) -> http.Response:
+        try:
+            if isinstance(request, http.RefusedRequestError):
+                raise request
+            if self._only_this_host:
+                http.check_host(request)
+            return await self._resource(request)
+        except http.RefusedRequestError as refused:
+            return http.refusal(refused)
 
-    async def _page_for(self, request: http.Request) -> Iterable[bytes | memoryview]:
-        page = await self._page()
+    async def _resource(self, request: http.Request) -> http.Response:
+        match request.path:
+            case "/metrics":
+                return await self._metrics(request)
+            case "/":
+                return http.index(self._about())
+            case "/-/ready":
+                return http.ready(self._about())
+            case "/-/healthy":
+                return http.healthy()
+        raise http.RefusedRequestError(HTTPStatus.NOT_FOUND)
+
+    async def _metrics(self, request: http.Request) -> http.Response:
+        page = await self._page(negotiated(request.accept))
         if page is None:
-            return (http.refusal(http.RefusedRequestError(HTTPStatus.SERVICE_UNAVAILABLE)).encode(),)
-        headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
+            raise http.RefusedRequestError(HTTPStatus.SERVICE_UNAVAILABLE)
+        headers = {"Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         if request.gzip:
-            headers |= {"Content-Encoding": "gzip", "Content-Length": str(len(page.packed))}
-        else:
-            headers |= {"Content-Length": str(page.size)}
-        body = _pieces(page.packed) if request.gzip else page.unpacked()
-        return chain((http.head(HTTPStatus.OK, headers),), body)
+            headers["Content-Encoding"] = "gzip"
+            return http.Response(HTTPStatus.OK, page.pieces(), len(page.packed), headers)
+        return http.Response(HTTPStatus.OK, page.unpacked(), page.size, headers)
 
 
-def _pieces(data: bytes) -> Iterable[memoryview]:
-    view = memoryview(data)
-    return (view[start : start + _PIECE] for start in range(0, len(view), _PIECE))
-
-
-async def _send(writer: asyncio.StreamWriter, pieces: Iterable[bytes | memoryview]) -> None:
+async def _send(writer: asyncio.StreamWriter, response: http.Response, *, head_only: bool) -> None:
     """Only a few pieces are in memory: asyncio's transports copy what they cannot send at once."""
-    for piece in pieces:
+    writer.write(response.head())
+    await writer.drain()
+    for piece in () if head_only else response.body:
         writer.write(piece)
         await writer.drain()
+
+
+def peer(connection: socket.socket, *, ask: bool) -> Peer:
+    """Whose a connection is: those of one user of this host, or of one remote address, count together.
+
+    A user's number, or an address; b"" once the connection is gone. `ask`: whether the kernel tells users.
+    """
+    try:
+        if connection.family == socket.AF_UNIX:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            return int(_CREDENTIALS.unpack(credentials)[1])
+        source, destination = connection.getpeername()[:2], connection.getsockname()[:2]
+    except OSError:
+        return b""
+    # All of 127.0.0.0/8 is at the disposal of every local process: there, only the user tells clients apart.
+    user = socket_diag.owner(source, destination) if ask else None
+    return _host(source[0]) if user is None else user
+
+
+def _host(text: str) -> bytes:
+    address = text.partition("%")[0]
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address)[:_SUBNET]
+    return b"\x7f" if address.startswith("127.") else socket.inet_pton(socket.AF_INET, address)

@@ -5,11 +5,11 @@ import socket
 from collections.abc import Callable, Mapping
 
 from vfagent.metrics.counters import Counters
-from vfagent.metrics.page import Page
+from vfagent.metrics.page import Format, Page
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Context, Server
 from vfagent.metrics.traffic_reader import TrafficReader
-from vfagent.metrics.view import View
+from vfagent.metrics.view import About, View
 from vfagent.model.status import Status
 from vfagent.process.workers import Workers
 
@@ -20,23 +20,24 @@ class Serving:
     def __init__(
         self,
         status: Callable[[], Status],
+        about: Callable[[], About],
         counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
         workers: Workers,
     ) -> None:
-        self._status, self._counters, self._workers = status, counters, workers
-        self._traffic = TrafficReader(netdevs, counters.changed, workers)
-        self._renderer = Renderer(self._view, lambda: counters.generation, workers)
+        self._status, self._about, self._counters, self._workers = status, about, counters, workers
+        self._traffic = TrafficReader(netdevs, workers)
+        self._renderer = Renderer(self._view, workers)
 
     def server(self, listener: socket.socket, context: Context) -> Server:
-        return Server(listener, self.page, context, self._workers)
+        return Server(listener, self.page, self._about, context, self._workers)
 
     def _view(self) -> View:
         return View(self._status(), self._counters, self._traffic.by_pf)
 
-    async def page(self) -> Page | None:
+    async def page(self, form: Format) -> Page | None:
         self._traffic.scraped()
-        return await self._renderer.page()
+        return await self._renderer.page(form)
 
     async def stop(self) -> None:
         await self._traffic.stop()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
 from vfagent.kernel.vf_counters import VfCounters, read_counters
-from vfagent.metrics.vf_traffic import traffic_lines
 from vfagent.metrics.view import PfTraffic
 from vfagent.process.workers import Workers
 
@@ -45,7 +44,7 @@ class _Pf:
     read_at: float = float("-inf")
 
     def due(self, now: float) -> bool:
-        return now - self.read_at >= (_PAUSE_S if self.traffic else _SILENT_PAUSE_S)
+        return now - self.read_at >= (_PAUSE_S if self.traffic is not None else _SILENT_PAUSE_S)
 
 
 class TrafficReader:
@@ -54,17 +53,16 @@ class TrafficReader:
     def __init__(
         self,
         netdevs: Callable[[], Mapping[str, int]],
-        changed: Callable[[], None],
         workers: Workers,
         read: Read = read_counters,
     ) -> None:
-        self._netdevs, self._changed, self._workers, self._read = netdevs, changed, workers, read
+        self._netdevs, self._workers, self._read = netdevs, workers, read
         self._pfs: dict[str, _Pf] = {}
         self._reading: asyncio.Task[None] | None = None
 
     @property
     def by_pf(self) -> dict[str, PfTraffic]:
-        return {address: pf.traffic for address, pf in self._pfs.items() if pf.traffic}
+        return {address: pf.traffic for address, pf in self._pfs.items() if pf.traffic is not None}
 
     def scraped(self) -> None:
         now, netdevs = time.monotonic(), self._netdevs()
@@ -80,8 +78,6 @@ class TrafficReader:
         for address, pf in list(self._pfs.items()):
             if address not in netdevs or now - pf.read_at > _OUTDATED_S:
                 del self._pfs[address]
-                if pf.traffic:
-                    self._changed()
 
     async def _read_all(self, netdevs: Mapping[str, int]) -> None:
         read = self._read
@@ -98,9 +94,8 @@ class TrafficReader:
         pf.read_at = now
         traffic = answer.traffic if answer else None
         # The kernel fills in zeros for a driver that counts nothing: a zero is a value after the first other number.
-        if traffic != pf.traffic and (pf.traffic or (answer and answer.nonzero)):
+        if pf.traffic is not None or (answer and answer.nonzero):
             pf.traffic = traffic
-            self._changed()
 
     async def stop(self) -> None:
         if self._reading and not self._reading.done():
@@ -117,5 +112,5 @@ def _read_each(netdevs: Mapping[str, int], read: Read) -> dict[str, _Answer]:
         except OSError:
             continue  # the netdev is gone, or its VFs do not fit into one message
         nonzero = any(getattr(vf, name) for vf in counters.values() for name in vf.__slots__)
-        answers[address] = _Answer(traffic_lines(address, counters), nonzero)
+        answers[address] = _Answer(counters, nonzero)
     return answers

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traffic counters of VFs.
+"""Traffic counters of VFs."""
 
-The worker that reads the counters also formats their lines: 1,024 VFs have 8,000 of them, and a scrape must not wait
-for that.
-"""
+from collections.abc import Iterator
 
-from collections.abc import Iterator, Mapping
+from prometheus_client.metrics_core import Metric
 
-from vfagent.kernel.vf_counters import VfCounters
-from vfagent.metrics.families import counter, header
-from vfagent.metrics.view import PfTraffic, View
+from vfagent.metrics.families import Samples, counter
+from vfagent.metrics.view import View
 
 _DIRECTIONS = {"rx": ("receive", "received by"), "tx": ("transmit", "sent by")}
 TRAFFIC = {
@@ -33,29 +30,13 @@ TRAFFIC = {
 FAMILIES = tuple(TRAFFIC.values())
 
 
-def traffic_lines(pf: str, counters: Mapping[int, VfCounters]) -> PfTraffic:
-    return PfTraffic(
-        frozenset(counters),
-        {
-            family.name: "".join(
-                [
-                    f'{family.name}{{pf="{pf}",vf="{index}"}} {value}.0\n'
-                    for index, vf in counters.items()
-                    if (value := getattr(vf, name)) is not None
-                ]
-            )
-            for name, family in TRAFFIC.items()
-        },
-    )
-
-
-def text(view: View) -> Iterator[str]:
+def collect(view: View) -> Iterator[Metric]:
     """Without PFs that have lost VFs since their counters were read."""
-    present = [
-        traffic
-        for pf in view.status.pfs
-        if (traffic := view.traffic.get(pf.address)) and traffic.vfs <= {vf.index for vf in pf.vfs}
-    ]
-    for family in FAMILIES:
-        if lines := "".join([traffic.lines[family.name] for traffic in present]):
-            yield header(family.name, family.help, family.kind) + lines
+    samples = Samples(FAMILIES)
+    for pf in view.status.pfs:
+        traffic = view.traffic.get(pf.address, {})
+        if traffic.keys() <= {vf.index for vf in pf.vfs}:
+            for index, counters in traffic.items():
+                for name, family in TRAFFIC.items():
+                    samples.add(family, getattr(counters, name), pf.address, str(index))
+    return samples.metrics()

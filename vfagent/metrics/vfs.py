@@ -3,8 +3,9 @@
 
 from collections.abc import Iterator
 
-from vfagent.metrics.client import Metric
-from vfagent.metrics.families import Labels, SharedLabels, Sheet, gauge, label
+from prometheus_client.metrics_core import Metric
+
+from vfagent.metrics.families import Samples, gauge, label
 from vfagent.metrics.view import View
 from vfagent.model.status import VfStatus
 
@@ -35,26 +36,20 @@ FAMILIES = (INFO, IN_USE, PHASE, DIFFERS, NOT_ISOLATED)
 
 
 def collect(view: View) -> Iterator[Metric]:
-    sheet = Sheet(FAMILIES)
+    samples = Samples(FAMILIES)
     for pf in view.status.pfs:
         for vf in pf.vfs:
-            _put_vf(sheet, vf, SharedLabels(pf.address, vf.index))
-    yield from sheet.metrics()
+            _add_vf(samples, vf, pf.address)
+    return samples.metrics()
 
 
-def _put_vf(sheet: Sheet, vf: VfStatus, labels: Labels) -> None:
+def _add_vf(samples: Samples, vf: VfStatus, pf: str) -> None:
     mac, vlan = (vf.settings.mac, vf.settings.vlan) if vf.settings else (None, None)
-    names = {
-        "pci_address": vf.address,
-        "netdev": label(vf.interface),
-        "driver": label(vf.driver),
-        "iommu_group": label(vf.iommu_group),
-        "mac": label(mac),
-        "vlan": "" if vlan is None else str(vlan.id),
-    }
-    sheet.put(INFO, 1, {**labels, **names})
-    sheet.put(IN_USE, int(vf.in_use is not None), labels)
-    sheet.put(PHASE, 1, {**labels, "phase": vf.phase.value})
+    index = str(vf.index)
+    names = (vf.interface, vf.driver, vf.iommu_group, mac, vlan.id if vlan else None)
+    samples.add(INFO, 1, pf, index, vf.address, *map(label, names))
+    samples.add(IN_USE, vf.in_use is not None, pf, index)
+    samples.add(PHASE, 1, pf, index, vf.phase)
     for family, attributes in ((DIFFERS, vf.differs), (NOT_ISOLATED, vf.not_isolated)):
         for name in attributes:
-            sheet.put(family, 1, {**labels, "attribute": name})
+            samples.add(family, 1, pf, index, name)

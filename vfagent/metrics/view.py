@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that a page shows."""
+"""The values that the pages show."""
 
 from collections.abc import Mapping
 from dataclasses import field
 
 from vfagent.frozen import frozen
+from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.counters import Counters
 from vfagent.model.status import Status
 
-
-@frozen(slots=True)
-class PfTraffic:
-    """The traffic of the VFs of a PF: formatted lines, by the name of their family."""
-
-    vfs: frozenset[int]
-    lines: Mapping[str, str]
+PfTraffic = Mapping[int, VfCounters]  # by VF index
 
 
 @frozen(slots=True)
@@ -24,3 +19,12 @@ class View:
     status: Status
     counters: Counters
     traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by PF address
+
+
+@frozen(slots=True)
+class About:
+    """What is answered without a page: the versions of the agent and of its policy, and whether it is ready."""
+
+    version: str
+    policy: str
+    ready: bool

@@ -17,6 +17,7 @@ from vfagent.guests.lifecycle import Guests
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.metrics.endpoint import Endpoint
+from vfagent.metrics.view import About
 from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
@@ -90,7 +91,7 @@ class Agent:
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
         self._checking_owners: asyncio.Task[None] | None = None
-        self.metrics = Endpoint(self.snapshot, self.scheduler.counters, self._counting, self.workers)
+        self.metrics = Endpoint(self.snapshot, self._about, self.scheduler.counters, self._counting, self.workers)
 
     def _private(self) -> tuple[int, ...]:
         """The descriptors that a worker must not keep: one that hangs would keep the lock, and clients waiting."""
@@ -195,7 +196,6 @@ class Agent:
         if same is False:
             log.warning("policy: the one on disk is not the active one: see vfagent plan; a reload makes it active")
         self.policy_status = replace(active, on_disk_active=same)
-        self.scheduler.counters.changed()
         self._write_status_soon()
 
     def _arm_resync(self) -> None:
@@ -236,7 +236,6 @@ class Agent:
             names = ", ".join(self.policy_status.files)
             for_policy(log, Message.POLICY_ACTIVE).info("%s is active, from %s", self.policy_status.digest, names)
             self._check_owners_soon()
-        self.scheduler.counters.changed()
         if self.is_ready and not self._reload_due:  # before that, READY=1 would end the start
             self.notifier.ready()
         self._write_status()
@@ -248,6 +247,9 @@ class Agent:
             except OSError as error:
                 for_pf(log, address).warning("cannot end its release: %s", error.strerror)
 
+    def _about(self) -> About:
+        return About(__version__, self.policy_status.digest, ready=self.is_ready)
+
     def _counting(self) -> dict[str, int]:
         """The ifindex of each PF that may count the traffic of its VFs, by address."""
         pfs = (state.pf for state in self.scheduler.pfs.values() if not state.stuck)
@@ -255,7 +257,6 @@ class Agent:
 
     def _changed(self, state: PfState) -> None:
         self._status_cache.changed(state.address)
-        self.scheduler.counters.changed()
         self.scheduler.workers.renew_soon()
         self._write_status_soon()
         self._check_ready()
@@ -265,7 +266,6 @@ class Agent:
             self.guests.consider_soon(0.0)
 
     def _guests_changed(self) -> None:
-        self.scheduler.counters.changed()
         self._write_status_soon()
 
     def _write_status_soon(self) -> None:

@@ -80,7 +80,6 @@ class KernelEvents:
 
     def _handle(self, event: UdevEvent) -> None:
         self.counters.uevents += 1
-        self.counters.changed()
         # vfio_unregister_group_dev() removes this device before it waits for the VF's user (since 6.6).
         if event.subsystem == "vfio-dev":
             self.on_vfio_remove()
@@ -119,7 +118,6 @@ class KernelEvents:
     def _read_links(self) -> None:
         changed, lost = self.links.drain()
         self.counters.link_events += len(changed)
-        self.counters.changed()
         if lost:
             self._lost("rtnetlink")
         self.links_changed(changed)

@@ -4,11 +4,13 @@
 import sys
 from dataclasses import replace
 
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import CollectorRegistry
+
 from vfagent.kernel.vf_counters import VfCounters
-from vfagent.metrics import page
 from vfagent.metrics.counters import Counters
-from vfagent.metrics.vf_traffic import traffic_lines
-from vfagent.metrics.view import View
+from vfagent.metrics.page import Format, ViewCollector
+from vfagent.metrics.view import About, View
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Netdev, Pf, Vf
@@ -129,11 +131,19 @@ def view() -> View:
         StatusCache().of([converging(), stuck(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
     )
     traffic = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
-    return View(status, counters(), {STORAGE: traffic_lines(STORAGE, {0: traffic, 1: VfCounters(*[0] * 8)})})
+    return View(status, counters(), {STORAGE: {0: traffic, 1: VfCounters(*[0] * 8)}})
 
 
-def text(of: View) -> str:
-    return "".join(page.text(of))
+def about(*, ready: bool = True) -> About:
+    return About("1.2.3", POLICY.digest, ready=ready)
+
+
+def text(of: View, form: Format = Format.TEXT) -> str:
+    """Without the process_* metrics, which differ each time."""
+    registry = CollectorRegistry()
+    registry.register(ViewCollector(of))
+    encode, _ = choose_encoder(form.value)
+    return encode(registry).decode()
 
 
 if __name__ == "__main__":
