@@ -25,6 +25,7 @@ from tests.host.leaks import run_to_end
 from tests.host.namespace import run
 from tests.host.tree import put
 from tests.host.uevents import message, send
+from tests.host.waiting import LIMIT_S, until, wait_until
 from vfagent.kernel.udev import QUEUE, STORED
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
@@ -60,15 +61,14 @@ class Service:
             except BlockingIOError:
                 return self.notifications
 
-    def until(self, condition: Callable[[], object], *, within_s: float = 15.0) -> None:
-        end = time.monotonic() + within_s
-        while True:
+    def until(self, condition: Callable[[], object], *, within_s: float = LIMIT_S) -> None:
+        def holds() -> object:
             self.hear()
-            if condition():
-                return
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < end, self._stuck()
-            time.sleep(0.02)
+            if not (result := condition()):
+                assert self.process.poll() is None, self.log
+            return result
+
+        wait_until(holds, self._stuck, within_s=within_s)
 
     def _stuck(self) -> str:
         """Its stack traces, which faulthandler writes to its log."""
@@ -85,10 +85,7 @@ class Service:
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
-        end = time.monotonic() + 10
-        while self.process.poll() is None and time.monotonic() < end:
-            self.hear()
-            time.sleep(0.02)
+        wait_until(lambda: self.hear() and self.process.poll() is not None, self._stuck)
         return self.process.wait(0)
 
     @property
@@ -248,13 +245,11 @@ def test_with_an_invalid_policy_the_service_starts_and_changes_nothing(files: Fa
 
 @asynccontextmanager
 async def running_agent(files: FakeKernel) -> AsyncIterator[Agent]:
-    """An agent in this process, from READY to its end; the body has ten seconds."""
+    """An agent in this process, from READY to its end."""
     agent = Agent(files.host, files.tree.root)
     serving = asyncio.create_task(agent.run())
-    async with asyncio.timeout(10):
-        while not agent.is_ready:
-            await asyncio.sleep(0.01)
-        yield agent
+    await until(lambda: agent.is_ready)
+    yield agent
     os.kill(os.getpid(), signal.SIGTERM)
     await serving
     os.close(agent._lock)  # else it is closed with the process
@@ -522,7 +517,7 @@ def test_pfs_converge_although_nothing_can_be_stored(files: FakeKernel, start: S
 def test_the_watchdog_is_notified(files: FakeKernel, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     service = start().ready()
-    service.until(lambda: service.hear().count("WATCHDOG=1") >= 5, within_s=5)
+    service.until(lambda: service.hear().count("WATCHDOG=1") >= 5)
 
 
 def test_a_rule_for_another_host_waits_for_no_pf(files: FakeKernel) -> None:

@@ -3,7 +3,6 @@
 
 import asyncio
 import errno
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip, link, run
+from tests.host.waiting import until
 from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
@@ -95,12 +95,6 @@ def test_without_a_loaded_policy_no_bridge_is_removed(host: Host) -> None:
 
 
 # As the agent runs them: in a worker, after an event.
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def test_a_full_reconcile_creates_a_bridge_deleted_without_an_event(host: Host) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.host.leaks import children, run_to_end
+from tests.host.waiting import until
 from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.process import worker
 from vfagent.process.workers import Workers
@@ -18,12 +19,6 @@ from vfagent.process.workers import Workers
 
 def no_process_left() -> int:
     raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-
-
-async def until(done: Callable[[], object], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not done():
-            await asyncio.sleep(0.02)
 
 
 def slow(seconds: float) -> Callable[[], Outcome]:

@@ -23,6 +23,7 @@ from tests.host.fake_systemd import BEGUN, FAULTS, RUN_STATES, fake_systemd
 from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
 from tests.host.tree import put
+from tests.host.waiting import until
 from vfagent.guests.lifecycle import Guests
 from vfagent.guests.state import Job
 from vfagent.kernel import vfio_group
@@ -97,17 +98,13 @@ class Running:
         assert guest.pid
         return guest.pid
 
-    async def until(self, condition: Callable[[], object], *, within_s: float = 15) -> None:
-        end = asyncio.get_running_loop().time() + within_s
-        while not condition():
-            assert asyncio.get_running_loop().time() < end, (self.guests.status(), self.scheduler.pfs)
-            await asyncio.sleep(0.02)
+    async def until(self, condition: Callable[[], object]) -> None:
+        await until(condition, lambda: (self.guests.status(), self.scheduler.pfs))
 
     async def stop(self) -> None:
         await self.guests.stop()
         self.scheduler.stop()
-        while self.scheduler.working:
-            await asyncio.sleep(0.02)
+        await self.until(lambda: not self.scheduler.working)
 
 
 Story = Callable[[Running], Coroutine[Any, Any, None]]
@@ -382,7 +379,7 @@ def test_a_guest_starts_once_when_any_bus_call_fails_once(
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
-        await agent.until(lambda: json.loads(script.read_text()) == {} and agent.phase() == "running", within_s=60)
+        await agent.until(lambda: json.loads(script.read_text()) == {} and agent.phase() == "running")
         os.kill(agent.pid(), 0)
 
     run(story)
@@ -880,7 +877,7 @@ def test_a_guest_that_qemu_has_paused_is_reported(
         assert agent.phase() == "paused"
         tells(kernel, 64)
         agent.guests.pauses.ask()  # while its QEMU is being asked already
-        await agent.until(lambda: agent.phase() == "running", within_s=40)
+        await agent.until(lambda: agent.phase() == "running")
 
     run(story)
     assert calls(kernel.tree.root / "calls", "KillUnit") == []

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.host.namespace import add_veth, ip, link, run
+from tests.host.waiting import wait_until
 from vfagent.errors import StepError
 from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
@@ -300,10 +301,7 @@ def test_one_process_at_a_time_moves_addresses(host: Host, monkeypatch: pytest.M
 
 
 def wait_until_peer_has(mac: str) -> None:
-    end = time.monotonic() + 2.0
-    while mac not in (seen := run("ip", "-n", "peer", "neigh", "show", HERE)):
-        assert time.monotonic() < end, seen
-        time.sleep(0.02)
+    wait_until(lambda: mac in run("ip", "-n", "peer", "neigh", "show", HERE))
 
 
 @pytest.mark.usefixtures("peer")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.host.waiting import until
 from vfagent.reconcile.throttle import ThrottledQueue, ThrottledReader
 
 WORK_S = 0.01
@@ -34,9 +35,7 @@ class Source:
             await asyncio.sleep(0.002)
 
     async def until_read(self, events: int) -> None:
-        async with asyncio.timeout(5):
-            while sum(self.read) < events:
-                await asyncio.sleep(0.005)
+        await until(lambda: sum(self.read) >= events)
 
 
 Sources = Callable[[ThrottledQueue], Source]

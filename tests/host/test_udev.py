@@ -17,6 +17,7 @@ from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip
 from tests.host.uevents import message, send
+from tests.host.waiting import until
 from vfagent.kernel.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
@@ -112,13 +113,8 @@ class Rig:
         state = self.scheduler.pfs.get(address)
         return state.rounds if state else 0
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                await asyncio.sleep(0.01)
-
     async def quiet(self) -> None:
-        await self.until(lambda: self.scheduler.idle)
+        await until(lambda: self.scheduler.idle)
 
 
 @pytest.fixture
@@ -133,7 +129,7 @@ def watched(tmp_path: Path) -> Callable[..., None]:
             rig = Rig(files)
             rig.kernel_events.start()
             rig.kernel_events.reconcile_all()
-            await rig.until(lambda: PF in rig.scheduler.pfs and rig.scheduler.pfs[PF].phase is Phase.CONVERGED)
+            await until(lambda: PF in rig.scheduler.pfs and rig.scheduler.pfs[PF].phase is Phase.CONVERGED)
             await rig.quiet()
             try:
                 await body(rig, files)  # type: ignore[misc]
@@ -153,7 +149,7 @@ def test_an_event_of_a_pf_or_vf_reconciles_the_pf(watched: Callable[..., None], 
     async def body(rig: Rig, files: FakeKernel) -> None:
         before = rig.rounds()
         send(message(devpath))
-        await rig.until(lambda: rig.rounds() > before)
+        await until(lambda: rig.rounds() > before)
         await rig.quiet()
 
     watched(body)
@@ -165,7 +161,7 @@ def test_the_event_of_a_removed_vf_reconciles_its_pf(watched: Callable[..., None
     async def body(rig: Rig, files: FakeKernel) -> None:
         files.tree.make_vfs(PF, 0)
         send(message(f"{PORT}/{VF}", action="remove"))
-        await rig.until(lambda: len(files.tree.vfs(PF)) == 2)
+        await until(lambda: len(files.tree.vfs(PF)) == 2)
         await rig.quiet()
 
     watched(body)
@@ -179,7 +175,7 @@ def test_unbinding_a_vf_of_a_guest_is_reported_at_once(watched: Callable[..., No
         rig.kernel_events.on_vfio_remove = lambda: calls.append("vfio remove")
         before = rig.rounds()
         send(message(f"{PORT}/{VF}/vfio-dev/vfio0", action="remove", subsystem="vfio-dev"))
-        await rig.until(lambda: calls == ["vfio remove"])
+        await until(lambda: calls == ["vfio remove"])
         assert rig.rounds() == before
 
     watched(body)
@@ -191,7 +187,7 @@ def test_a_card_that_is_plugged_in_is_configured(watched: Callable[..., None]) -
     async def body(rig: Rig, files: FakeKernel) -> None:
         files.tree.add_pf(other)
         send(message(f"{PORT}/{other}", action="add"), message(f"{PORT}/{other}", action="bind"))
-        await rig.until(lambda: len(files.tree.vfs(other)) == 2)
+        await until(lambda: len(files.tree.vfs(other)) == 2)
         await rig.quiet()
 
     watched(body)
@@ -215,12 +211,12 @@ def test_an_event_with_a_name_that_is_not_utf_8_reconciles_everything(
     async def body(rig: Rig, files: FakeKernel) -> None:
         before = rig.rounds()
         send(message(os.fsdecode(b"%s/%s/net/en\xff1" % (PORT.encode(), PF.encode())), subsystem="net"))
-        await rig.until(lambda: rig.rounds() > before)
+        await until(lambda: rig.rounds() > before)
         await rig.quiet()
         assert rig.scheduler.counters.overflows["udev"] == 1
         before = rig.rounds()
         send(message(f"{PORT}/{PF}"))
-        await rig.until(lambda: rig.rounds() > before)
+        await until(lambda: rig.rounds() > before)
         await rig.quiet()
 
     watched(body)
@@ -231,7 +227,7 @@ def test_lost_events_reconcile_the_bridges_too(watched: Callable[..., None]) -> 
         calls: list[str] = []
         rig.kernel_events.on_reconcile_all = lambda: calls.append("all")
         overflow(rig.kernel_events.udev)
-        await rig.until(lambda: calls != [])
+        await until(lambda: calls != [])
         await rig.quiet()
 
     watched(body)
@@ -246,7 +242,7 @@ def test_without_an_inotify_instance_other_events_still_work(
     async def body(rig: Rig, files: FakeKernel) -> None:
         before = rig.rounds()
         send(message(f"{PORT}/{PF}"))
-        await rig.until(lambda: rig.rounds() > before)
+        await until(lambda: rig.rounds() > before)
         await rig.quiet()
 
     monkeypatch.setattr("vfagent.service.kernel_events.vfio_monitor", none_left)
@@ -261,11 +257,11 @@ def test_lost_events_reconcile_everything_and_the_monitor_goes_on(watched: Calla
         files.tree.add_pf(other)  # its own event is among the lost
         files.tree.make_vfs(PF, 0)
         overflow(rig.kernel_events.udev)
-        await rig.until(lambda: len(files.tree.vfs(other)) == len(files.tree.vfs(PF)) == 2)
+        await until(lambda: len(files.tree.vfs(other)) == len(files.tree.vfs(PF)) == 2)
         await rig.quiet()
         files.tree.make_vfs(PF, 0)
         send(message(f"{PORT}/{PF}"))
-        await rig.until(lambda: len(files.tree.vfs(PF)) == 2)
+        await until(lambda: len(files.tree.vfs(PF)) == 2)
         await rig.quiet()
 
     watched(body)
@@ -277,7 +273,7 @@ def test_ten_thousand_events_are_three_reconciles_at_most(watched: Callable[...,
         storm = [message(f"{PORT}/{PF}", action=action) for action in ("add", "change", "bind", "change")] * 2500
         with ThreadPoolExecutor(1) as pool:
             await asyncio.get_running_loop().run_in_executor(pool, send, *storm)
-        await rig.until(lambda: rig.rounds() > before)
+        await until(lambda: rig.rounds() > before)
         await rig.quiet()
         assert rig.rounds() - before <= 3
 
@@ -291,11 +287,11 @@ def test_a_link_change_by_hand_reconciles_the_pf_without_a_uevent(watched: Calla
         files.tree.add_netdev("pf0", PF)
         (files.tree.root / "sys/class/net/pf0/ifindex").write_text(str(ifindex))
         send(message(f"{PORT}/{PF}"))
-        await rig.until(lambda: ifindex in rig.scheduler.pfs[PF].ifindexes)
+        await until(lambda: ifindex in rig.scheduler.pfs[PF].ifindexes)
         await rig.quiet()
         before = rig.rounds()
         ip("link", "set", "pf0", "mtu", "1400")
-        await rig.until(lambda: rig.rounds() > before)
+        await until(lambda: rig.rounds() > before)
         await rig.quiet()
 
     ifindex = add_veth("pf0", "wire0")
