@@ -58,6 +58,10 @@ CHAP = f'[guest.chap]\nuser = "{USER}"\nsecret = "/etc/vfagent/cirros.chap"\n'
 VNC_PASSWORD = "show-me8"
 POLICY = POLICY.replace("[guest.ipxe]", 'vnc = "unix"\nvnc_password = "/etc/vfagent/cirros.vnc"\n\n[guest.ipxe]')
 POLICY += CHAP
+SECRETS = {
+    "/etc/vfagent/cirros.chap": Entry(f"{SECRET}\n".encode(), 0o600),
+    "/etc/vfagent/cirros.vnc": Entry(f"{VNC_PASSWORD}\n".encode(), 0o600),
+}
 # Its target asks for no login, but its script contains the variable with the secret.
 EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN) + CHAP
 ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
@@ -114,11 +118,7 @@ LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
 
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
-    secret = {
-        "/etc/vfagent/cirros.chap": Entry(f"{SECRET}\n".encode(), 0o600),
-        "/etc/vfagent/cirros.vnc": Entry(f"{VNC_PASSWORD}\n".encode(), 0o600),
-    }
-    payload = vfagent_tree(POLICY, {**Target(PF, login=(USER, SECRET), efi=True).tree(), **secret})
+    payload = vfagent_tree(POLICY, {**Target(PF, login=(USER, SECRET), efi=True).tree(), **SECRETS})
     return boot_module([VirtioPf("virtio0", vfs=2)], payload, hypervisor=True)
 
 
