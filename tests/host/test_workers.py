@@ -59,10 +59,12 @@ def test_a_call_that_is_silent_is_killed_at_its_deadline() -> None:
 
 def test_a_cancelled_call_leaves_no_worker() -> None:
     async def scenario() -> None:
+        before = len(children())
         call = asyncio.create_task(Workers().call(lambda: sleep(60), deadline_s=60.0))
         await asyncio.sleep(0.1)
         call.cancel()
         await asyncio.wait({call})
+        assert len(children()) == before
 
     run_to_end(scenario())
 

@@ -12,6 +12,7 @@ from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
 
 T = TypeVar("T")
 
+_LAST_S = 0.5  # for a killed worker to exit when its caller ends
 _DYING_S = 1.0  # after SIGKILL; then the worker hangs in the kernel, and is reaped when it has exited
 
 
@@ -60,6 +61,9 @@ class Workers:
         except NoAnswerError:
             if not answers:
                 raise
+        except asyncio.CancelledError:
+            await asyncio.wait({run.ended}, timeout=_LAST_S)  # it was killed
+            raise
         return _result(answers)  # type: ignore[no-any-return]
 
     def hangs(self, kind: str) -> bool:
