@@ -270,10 +270,11 @@ def test_roms_can_be_built_before_there_are_vfs(root: Path, capsys: pytest.Captu
     assert "iPXE 2.0.1" in shown
     assert "guest x: boots from " in shown
     assert "VF 8086:10ca: iPXE's igbvf drives it" in shown
-    assert "; the source tree has a driver for it" in shown
+    assert "; the image for bios has a driver; the image for uefi has a driver; the source tree has a driver" in shown
     say(root, "rom", "list", "--json")
     listed = json.loads(capsys.readouterr().out)
-    assert listed["vfs"] == [{"hardware": "8086:10ca", "driver": "igbvf", "in_source": True}]
+    images = {"bios": True, "uefi": True}
+    assert listed["vfs"] == [{"hardware": "8086:10ca", "driver": "igbvf", "in_images": images, "in_source": True}]
     assert [rom["hardware"] for rom in listed["roms"]] == ["8086:10ca"]
 
 

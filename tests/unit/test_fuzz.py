@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tests.host.netlink import VfInfo, link_message
 from tests.unit.fuzz_sockets import control, qmp
 from vfagent.errors import PolicyError
+from vfagent.guests.spec.ipxe_image import image_of
 from vfagent.guests.spec.rom import RomImage, rom_images
 from vfagent.kernel.links import link_facts, link_in
 from vfagent.kernel.vf_counters import VfCounters, counters_in
@@ -119,6 +120,11 @@ def rom(data: bytes, _: Path) -> None:
     assert all(isinstance(image, RomImage) for image in rom_images(data))
 
 
+def ipxe(data: bytes, _: Path) -> None:
+    image = image_of(data)
+    assert image is None or image.devices
+
+
 def kernel(data: bytes, _: Path) -> None:
     with suppress(OSError):
         counters_in(link_in(data))
@@ -145,7 +151,7 @@ def inputs(pieces: list[bytes]) -> Iterator[bytes]:
         yield bytes(data)
 
 
-@pytest.mark.parametrize("read", [policy, state, http, rom, kernel, control, qmp])
+@pytest.mark.parametrize("read", [policy, state, http, rom, ipxe, kernel, control, qmp])
 def test_what_comes_of_a_changed_example_is_read_or_refused(
     read: Callable[[bytes, Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,16 +8,18 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from vfagent.cli.text import columns
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.frozen import frozen
 from vfagent.guests.dry_run import dry_runs
+from vfagent.guests.ipxe_images import read_image
 from vfagent.guests.ipxe_tree import devices_of, open_tree
 from vfagent.guests.rom_build import known, provide
 from vfagent.guests.rom_cache import RomStore
-from vfagent.guests.spec.boot import boot_of
+from vfagent.guests.spec.boot import ASSUMED, IPXE_IMAGES, boot_of
 from vfagent.guests.spec.ipxe import DRIVERS, DRIVERS_SOURCE
 from vfagent.guests.spec.placement import ManagedPf, expand
 from vfagent.guests.spec.rom import RomFacts, RomWish
@@ -57,7 +59,7 @@ def wanted(policy: Policy, host: Host, pfs: Iterable[ManagedPf]) -> Iterator[Wan
         label = vf_reference(rule.vfs[0]).label
         kinds = {_vf_hardware(managed.pf, host) for managed in known_pfs if managed.desired.rule == label}
         for hardware in sorted(kinds) or [""]:
-            yield WantedRom(rule.name, boot_of(rule, (hardware,)).rom if hardware else None)
+            yield WantedRom(rule.name, boot_of(rule, (hardware,), ASSUMED).rom if hardware else None)
 
 
 def _vf_hardware(pf: Pf, host: Host) -> str:
@@ -145,22 +147,26 @@ def _need(rom: WantedRom, policy: Policy, root: Path) -> dict[str, str | None]:
     return {"guest": rom.guest, "target": rom.wish.target, "rom": str(path) if path else None}
 
 
-def _drivers(ids: set[str], source: str | None, root: Path) -> list[dict[str, str | bool | None]]:
-    """iPXE's driver for each `vendor:device` of VFs here, by vfagent's table and by the source tree."""
+def _drivers(ids: set[str], source: str | None, root: Path) -> list[dict[str, Any]]:
+    """iPXE's driver for each `vendor:device` of VFs here, and whether the images here and the source tree have one."""
     try:
         in_tree = devices_of(open_tree(root / source.lstrip("/"))) if source else None
     except VfagentError as error:
         print(f"vfagent: {error}", file=sys.stderr)
         in_tree = None
+    images = {firmware: read_image(root, firmware) for firmware in IPXE_IMAGES} if ids else {}
     return [
-        {"hardware": device, "driver": DRIVERS.get(device), "in_source": None if in_tree is None else device in in_tree}
+        {
+            "hardware": device,
+            "driver": DRIVERS.get(device),
+            "in_images": {firmware: image and device in image.devices for firmware, image in images.items()},
+            "in_source": None if in_tree is None else device in in_tree,
+        }
         for device in sorted(ids)
     ]
 
 
-def _lines(
-    roms: list[RomFacts], needs: list[dict[str, str | None]], drivers: list[dict[str, str | bool | None]]
-) -> Iterator[str]:
+def _lines(roms: list[RomFacts], needs: list[dict[str, str | None]], drivers: list[dict[str, Any]]) -> Iterator[str]:
     yield "built:" if roms else "no ROM has been built"
     yield from columns(
         ((rom.key, f"iPXE {rom.version}", rom.source, _built_at(rom), f"{rom.size} bytes") for rom in roms), "  "
@@ -172,10 +178,10 @@ def _lines(
         yield printable(f"guest {need['guest']}: {state}")
     for vf in drivers:
         driver = f"iPXE's {vf['driver']} drives it" if vf["driver"] else "iPXE has no driver for it"
-        in_source = ""
-        if vf["in_source"] is not None:
-            in_source = f"; the source tree has {'a' if vf['in_source'] else 'no'} driver for it"
-        yield printable(f"VF {vf['hardware']}: {driver} ({DRIVERS_SOURCE}){in_source}")
+        places = {f"the image for {firmware}": has for firmware, has in vf["in_images"].items()}
+        places["the source tree"] = vf["in_source"]
+        here = [f"; {place} has {'a' if has else 'no'} driver" for place, has in places.items() if has is not None]
+        yield printable(f"VF {vf['hardware']}: {driver} ({DRIVERS_SOURCE}){''.join(here)}")
 
 
 def _built_at(rom: RomFacts) -> str:

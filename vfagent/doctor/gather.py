@@ -22,6 +22,8 @@ from vfagent.doctor.pci_config import sriov_capability
 from vfagent.doctor.platform import listening_ports, own_addresses, read_iommu, read_kernel, read_kvm, read_memory
 from vfagent.doctor.worker_calls import NoResult, call, call_all
 from vfagent.errors import PolicyError
+from vfagent.guests.ipxe_images import images_for
+from vfagent.guests.spec.boot import ASSUMED
 from vfagent.guests.spec.files import files_of
 from vfagent.guests.spec.kvm_probe import PROBE_S
 from vfagent.guests.spec.qemu import QEMU
@@ -46,6 +48,7 @@ _TIMEOUT_S = 10.0
 _KVM_S = PROBE_S + 30.0
 _STATUS_LIMIT = 1 << 26
 _NIC = "0x02"
+_IPXE = "iPXE's images"
 
 
 def gather_facts(root: Path = Path("/")) -> Facts:
@@ -53,6 +56,7 @@ def gather_facts(root: Path = Path("/")) -> Facts:
     policy, problems, not_checked = _policy(root)
     pfs = pf_addresses(host)
     calls: dict[str, Callable[[], Any]] = {"kernel log": lambda: kernel_log(root)}
+    calls[_IPXE] = partial(images_for, policy.guest if policy else (), root)
     if live:
         calls |= {"vfagent.service": _unit_state, QEMU: _qemu_version}
     calls |= {address: partial(_pf_facts, host, address, policy or Policy(), identity, root) for address in pfs}
@@ -70,7 +74,7 @@ def gather_facts(root: Path = Path("/")) -> Facts:
         iommu=read_iommu(files, kernel.cpu),
         kvm=read_kvm(files, root),
         memory=read_memory(files),
-        programs=Programs(qemu=_or(results.get(QEMU), None)),
+        programs=Programs(qemu=_or(results.get(QEMU), None), images={**ASSUMED, **_or(results[_IPXE], {})}),
         pfs=tuple(result for result in results.values() if isinstance(result, PfFacts)),
         cards=tuple(result for result in results.values() if isinstance(result, Card)),
         stuck=tuple(address for address in pfs if _timed_out(results[address])),

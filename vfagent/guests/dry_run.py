@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfagent.frozen import frozen
+from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.rom_build import known
 from vfagent.guests.spec.boot import Boot, boot_of
 from vfagent.guests.spec.files import absent_file
@@ -58,13 +59,14 @@ def plan_guests(policy: Policy, observations: Iterable[Observed], host: Host, ro
         if observed.pf and observed.desired
     ]
     held, records = _held(host), GuestRecords(root).all()
+    images = images_for(policy.guest, root)
     states = {name: GuestState(name, record=record) for name, record in records.items()}
     for placement in place(policy.guest, pfs, held, {name for name, state in states.items() if state.record_stopped}):
         name = placement.rule.name
         state = states.get(name) or GuestState(name)
         placement = with_hardware(placement, host)
         hardware = tuple(vf.hardware for vf in placement.vfs)
-        state.update(placement, boot_of(placement.rule, hardware) if hardware else None)
+        state.update(placement, boot_of(placement.rule, hardware, images) if hardware else None)
         yield _planned(state, policy.agent.ipxe_source, root, runs=name in held)
 
 

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfagent.guests.credentials import forget_credentials
+from vfagent.guests.ipxe_images import IpxeImages
 from vfagent.guests.kvm import KvmTrial
 from vfagent.guests.open_groups import close_groups
 from vfagent.guests.pauses import PauseMonitor
 from vfagent.guests.roms import Roms
 from vfagent.guests.root_folders import forget_root_folders
-from vfagent.guests.spec.boot import Boot, boot_of
+from vfagent.guests.spec.boot import Boot, Images, boot_of
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.unit import STOP_S
 from vfagent.guests.spec.unit_values import seconds
@@ -68,6 +69,7 @@ class Guests:
         self._recognised = self._current = False  # `_current`: nothing was started or stopped since units were listed
         self.kvm = KvmTrial(host, self.records, self.worker_calls, bus, self.consider_soon)
         self.roms = Roms(root, self.worker_calls, bus, self.consider_soon)
+        self.images = IpxeImages(root, self.worker_calls, self.consider_soon)
         self._vf_users: dict[PciAddress, str] = {}  # as they were last stored
         self._timer: asyncio.TimerHandle | None = None
         self.pauses = PauseMonitor(self.worker_calls, bus, self.guests, on_change)
@@ -93,7 +95,10 @@ class Guests:
         if not self._current:
             self.units.refresh_if_idle()
             return
-        self._place()
+        images = self.images.take(self.scheduler.policy.guest)
+        if images is None:
+            return
+        self._place(images)
         for guest in list(self.guests.values()):
             self._decide(guest)
         close_groups(self.guests.values(), self.host, self.root)
@@ -110,7 +115,7 @@ class Guests:
         if any(address in guest.held for guest in self.guests.values()):
             self.pauses.ask_soon()
 
-    def _place(self) -> None:
+    def _place(self, images: Images) -> None:
         pfs = [managed for state in self.scheduler.pfs.values() if (managed := managed_pf(state))]
         held = {name: guest.held for name, guest in self.guests.items() if guest.held}
         idle = {name for name, guest in self.guests.items() if guest.stays_down}
@@ -123,7 +128,7 @@ class Guests:
         for name, guest in list(self.guests.items()):
             placement = placements.get(name)
             hardware = tuple(vf.hardware for vf in placement.vfs) if placement else ()
-            guest.update(placement, boot_of(placement.rule, hardware) if placement and hardware else None)
+            guest.update(placement, boot_of(placement.rule, hardware, images) if placement and hardware else None)
             if placement is None and guest.unit is None and guest.job is None:
                 del self.guests[name]
         self._forget_credentials()
@@ -186,6 +191,7 @@ class Guests:
     def reload(self) -> None:
         """After another policy was loaded: what failed may be possible now."""
         self.roms.forget()
+        self.images.refresh()
         self.consider_soon()
 
     def _stop(self, guest: GuestState) -> None:
@@ -230,6 +236,7 @@ class Guests:
     def resync(self) -> None:
         """A file may come late, by NFS or by hand, and nothing tells: try once more."""
         self.pauses.ask()
+        self.images.refresh()
         for guest in self.guests.values():
             if guest.suspended and guest.absent:
                 guest.attempts, guest.not_before = MOST_ATTEMPTS - 1, 0.0

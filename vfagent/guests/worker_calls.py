@@ -13,7 +13,7 @@ from vfagent.frozen import frozen
 from vfagent.guests.credentials import store_credentials
 from vfagent.guests.open_groups import open_groups
 from vfagent.guests.root_folders import make_root_folder
-from vfagent.guests.spec.boot import Boot
+from vfagent.guests.spec.boot import Boot, Images
 from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
 from vfagent.guests.spec.qemu import Guest, guest_uuid
@@ -58,6 +58,7 @@ class Outcome:
     kvm: bool | None = None
     rom: str | None = None
     states: tuple[RunState, ...] = ()
+    images: Images | None = None  # of iPXE
     begun: bool = True
     absent: bool = False  # nothing was started, as a file that the guest needs is not there
 

@@ -43,8 +43,8 @@ class IpxeRule:
         default="auto",
         metadata=key(
             Choice(("auto", "image", "rom", "undionly")),
-            "`image` is the distribution's iPXE image, `rom` an option ROM for the VF; `auto` chooses one that has a"
-            " driver for the VF, else the guest's kernel.",
+            "`image` is the distribution's iPXE image, `rom` an option ROM for the VF; `auto` is the image where it has"
+            " a driver for the VF, else the guest's kernel.",
         ),
     )
     rom: str | None = field(

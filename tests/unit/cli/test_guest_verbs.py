@@ -68,7 +68,10 @@ def test_plan_prints_the_vfs_that_a_guest_would_start_on(tree: Tree, capsys: pyt
 def test_plan_prints_why_a_guest_cannot_boot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.add_device(tree.vfs(PF)[0], vendor="0x15b3", device="0x1018")
     assert command(tree, "plan") == 3
-    assert "guest x: waits: iPXE has no driver for VFs 15b3:1018" in capsys.readouterr().out
+    assert (
+        "guest x: waits: iPXE's image /usr/lib/ipxe/ipxe.lkrn has no driver for VFs 15b3:1018"
+        in capsys.readouterr().out
+    )
 
 
 def test_plan_leaves_running_and_stopped_guests_as_they_are(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
-from vfagent.guests.spec.boot import boot_of
+from vfagent.guests.spec.boot import ASSUMED, boot_of
 from vfagent.guests.spec.kvm_probe import kvm_probe
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.qemu import QEMU, Guest, argv, command, guest_uuid
@@ -33,7 +33,7 @@ def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> 
     with_vfs = [
         (placement.rule, tuple(replace(vf, hardware=hardware) for vf in placement.vfs)) for placement in placements
     ]
-    return [Guest(rule, vfs, boot_of(rule, (hardware,) * len(vfs)), kvm, UUID) for rule, vfs in with_vfs]
+    return [Guest(rule, vfs, boot_of(rule, (hardware,) * len(vfs), ASSUMED), kvm, UUID) for rule, vfs in with_vfs]
 
 
 def unit(guest: Guest) -> UnitSpec:

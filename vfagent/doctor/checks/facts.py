@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from vfagent.doctor.checks.finding import NotChecked, Severity
 from vfagent.frozen import frozen
+from vfagent.guests.spec.boot import ASSUMED, Images
 from vfagent.guests.spec.placement import ManagedPf
 from vfagent.guests.spec.rom import RomImage
 from vfagent.model.desired import DesiredPf
@@ -139,6 +140,7 @@ class Programs:
     qemu: tuple[int, ...] | None = None
     absent: frozenset[str] = frozenset()
     roms: tuple[tuple[str, tuple[RomImage, ...]], ...] = ()
+    images: Images = field(default_factory=lambda: ASSUMED)
     listening: frozenset[int] = frozenset()  # TCP ports on this host
     addresses: frozenset[str] = frozenset()  # of this host
 

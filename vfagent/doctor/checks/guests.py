@@ -33,7 +33,7 @@ def wanted_guests(facts: Facts) -> tuple[WantedGuest, ...]:
     guests = []
     for rule in expand(facts.guests, managed_pfs(facts)):
         vfs = tuple(hardware.get(vf_reference(text).label, "") for text in rule.vfs)
-        guests.append(WantedGuest(rule, vfs, boot_of(rule, vfs) if all(vfs) else None))
+        guests.append(WantedGuest(rule, vfs, boot_of(rule, vfs, facts.programs.images) if all(vfs) else None))
     return tuple(guests)
 
 

@@ -2,15 +2,21 @@
 """How a guest boots: which loader works with its VF, and the loader's input. Pure."""
 
 import ipaddress
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from vfagent.frozen import frozen
-from vfagent.guests.spec.ipxe import DRIVERS, script
+from vfagent.guests.spec.ipxe import script
+from vfagent.guests.spec.ipxe_image import UPSTREAM, Ability, IpxeImage
 from vfagent.guests.spec.rom import RomWish
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 
 # The files of package ipxe in Debian 12 and 13, by the guest's firmware.
 IPXE_IMAGES = {"bios": "/usr/lib/ipxe/ipxe.lkrn", "uefi": "/usr/lib/ipxe/ipxe.efi"}
+Images = Mapping[str, IpxeImage | None]
+"""What the images of this host can do, by firmware; None where there is none."""
+
+ASSUMED: Images = dict.fromkeys(IPXE_IMAGES, UPSTREAM)
 # iPXE's own naming authority and scheme, so that a target sees one initiator however its guest boots.
 _INITIATOR = "iqn.2010-04.org.ipxe:"
 
@@ -55,29 +61,46 @@ def iscsi_url(text: str) -> IscsiUrl:
     return IscsiUrl(server, int(parts[1] or "3260"), parts[2] or "0", parts[3])
 
 
-def boot_of(rule: GuestRule, hardware: tuple[str, ...]) -> Boot:
+def boot_of(rule: GuestRule, hardware: tuple[str, ...], images: Images) -> Boot:
     """`hardware`: vendor and device IDs of the guest's VFs. It boots through the first."""
     if not (rule.ipxe or rule.kernel):
         return Boot(Loader.DISK)
     if rule.ipxe:
-        return _by_ipxe(rule, rule.ipxe, hardware[0] if hardware else "")
+        return _by_ipxe(rule, rule.ipxe, hardware[0] if hardware else "", images)
     return _by_kernel(rule)
 
 
-def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, first: str) -> Boot:
+def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, first: str, images: Images) -> Boot:
     text = None if ipxe.script else script(rule.name, ipxe, rule.chap)
     if ipxe.loader == "undionly":
         return Boot(Loader.ROM, problem="undionly uses the boot ROM of the NIC, and a VF has none")
     if ipxe.loader == "rom":
         return Boot(Loader.ROM, text, rom=RomWish(first, rule.firmware, text, ipxe.script, ipxe.rom))
-    if ipxe.loader == "auto" and rule.kernel and first not in DRIVERS:
+    image = images[rule.firmware]
+    # Without an image, the guest's files say which package has it.
+    problem = next(_image_lacks(rule, first, text or "", image), None) if image else None
+    if ipxe.loader == "auto" and rule.kernel and (problem or image is None):
         return _by_kernel(rule)
-    problem = None if first in DRIVERS else f"iPXE has no driver for VFs {first}: set guest.kernel"
     if rule.firmware == "uefi" and ipxe.script:
         problem = (
             'with UEFI, iPXE\'s image cannot run your own script: set loader "rom", or address and sanboot instead'
         )
     return Boot(Loader.IMAGE, text, problem=problem)
+
+
+def _image_lacks(rule: GuestRule, first: str, text: str, image: IpxeImage) -> Iterator[str]:
+    """Why the image cannot boot the guest."""
+    name, instead = f"iPXE's image {IPXE_IMAGES[rule.firmware]}", 'set guest.kernel, or loader "rom" with a newer iPXE'
+    if first not in image.devices:
+        yield f"{name} has no driver for VFs {first}: {instead}"
+    needs = {
+        Ability.SCRIPT: rule.firmware == "uefi",
+        Ability.FILENAME: "--filename" in text,
+        Ability.VLAN: "vcreate" in text,
+    }
+    for ability, needed in needs.items():
+        if needed and ability not in image.abilities:
+            yield f"{name} cannot {ability}: {instead}"
 
 
 def _by_kernel(rule: GuestRule) -> Boot:
