@@ -8,6 +8,8 @@ PROGRAM ?= /usr/bin/vfagent
 # where its path is long, into the second.
 INTERPRETER ?= $(if $(filter-out /usr/bin/vfagent,$(PROGRAM)),$(shell \
 	sed -n "1,2s:^[^/]*\(/[^ \"]*/python[0-9.]*\).*:\1:p" $(PROGRAM) | head -n 1),/usr/bin/python3)
+# Where the project lives, for the packages' Homepage and Vcs fields: HOMEPAGE=https://git.example.com/vfagent make deb.
+HOMEPAGE ?=
 # Where the alerts' runbook is read: RUNBOOK=https://wiki.example.com/vfagent-runbook make deb. Each alert is an anchor.
 RUNBOOK ?= file:///usr/share/doc/vfagent/monitoring/runbook.md
 INSTALL = install -D -m 0644
@@ -21,7 +23,7 @@ DOC = $(DESTDIR)/usr/share/doc/vfagent
 # Debian's place; elsewhere mostly /usr/share/zsh/site-functions.
 ZSH ?= /usr/share/zsh/vendor-completions
 
-.PHONY: help docs check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man sbom deb rpm clean clean-cache
+.PHONY: help docs check check-in-vm test test-linux test-long soak lab demo bench guard man install install-host install-man install-docs sbom source deb rpm release clean clean-cache
 help:
 	@echo "To see it, as root on Debian; what is missing is installed:"
 	@echo "  make demo        a virtual host with SR-IOV cards, and what vfagent does there; a minute, the first time several"
@@ -31,6 +33,7 @@ help:
 	@echo "  make rpm         an RPM package, in build/"
 	@echo "  make install     installs below DESTDIR; make install-man adds the manual pages, and needs pandoc"
 	@echo "  make sbom        what the package is made of and needs, as CycloneDX JSON, in build/"
+	@echo "  make release     all of these, the sources, a wheel and their checksums, in build/release/; see HACKING.md"
 	@echo "To change it, see HACKING.md:"
 	@echo "  make check       format, lint, types, rules, and the tests that need no VM; two minutes"
 	@echo "  make check-in-vm the same in a Debian VM; half an hour and more without KVM"
@@ -140,6 +143,15 @@ $(BUILD)/man/%: packaging/man/%.md
 install-man: man
 	for page in $(MAN); do $(INSTALL) $$page $(DESTDIR)/usr/share/man/man$${page##*.}/$${page##*/}; done
 
+# The documents, so that the links between them lead somewhere. The packages have them, too.
+install-docs:
+	for file in *.md docs/* packaging/man/*.md packaging/ansible/README.md; do \
+		$(INSTALL) $$file $(DOC)/$$file; done
+	install -d $(DOC)/config
+	ln -sf ../monitoring $(DOC)/packaging/monitoring
+	ln -sf ../examples/policy.toml $(DOC)/config/policy.toml
+	ln -sf ../examples $(DOC)/config/examples
+
 # The tree as it is, with the packaging where each tool wants it. Times and modes do not depend on whoever checked it out:
 # dpkg-deb changes only times that are later than the changelog's.
 DATE = $(shell sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)
@@ -151,6 +163,9 @@ $(TREE): FORCE
 	mkdir -p $(TREE)
 	tar --exclude=__pycache__ --exclude=evidence --mtime="$(DATE)" --mode=u=rwX,go=rX -c $(SOURCES) | \
 		tar -x --preserve-permissions -C $(TREE)
+	date=$$(LC_ALL=C TZ=UTC date --date="$(DATE)" "+%a %b %d %Y") && \
+		sed -i "s/@VERSION@/$(VERSION)/; s/@DATE@/$$date/" $(TREE)/packaging/rpm/vfagent.spec
+	touch -d "$(DATE)" $(TREE) $(TREE)/packaging/rpm $(TREE)/packaging/rpm/vfagent.spec
 
 FORCE:
 
@@ -158,17 +173,46 @@ sbom:
 	@mkdir -p $(BUILD)
 	python3 packaging/sbom.py >$(BUILD)/vfagent-$(VERSION).cdx.json
 
-rpm: $(TREE)
+# One archive for all packages: the same tree gives the same bytes.
+TARBALL = $(BUILD)/vfagent-$(VERSION).tar.gz
+
+$(TARBALL): $(TREE)
+	tar -C $(BUILD) --sort=name --owner=0 --group=0 --numeric-owner -c vfagent-$(VERSION) | gzip -n -9 >$@
+
+rpm: $(TARBALL)
 	mkdir -p $(BUILD)/rpm/SOURCES
-	tar -C $(BUILD) -czf $(BUILD)/rpm/SOURCES/vfagent-$(VERSION).tar.gz vfagent-$(VERSION)
-	rpmbuild -bb --quiet --nodeps --define "_topdir $(abspath $(BUILD))/rpm" --define "given_version $(VERSION)" \
-		packaging/rpm/vfagent.spec
+	cp $(TARBALL) $(BUILD)/rpm/SOURCES
+	rpmbuild -bb --quiet --nodeps --define "_topdir $(abspath $(BUILD))/rpm" \
+		$(if $(HOMEPAGE),--define "given_url $(HOMEPAGE)") $(TREE)/packaging/rpm/vfagent.spec
 	mv $(BUILD)/rpm/RPMS/noarch/vfagent-$(VERSION)-*.rpm $(BUILD)
 
-deb: $(TREE) sbom
-	cp -a $(TREE)/packaging/debian $(TREE)/debian
-	cd $(TREE) && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps
+# packaging/debian becomes debian/, and the tree becomes the .orig.tar.gz.
+DEBIAN_FIELDS = Homepage: $(HOMEPAGE)\nVcs-Browser: $(HOMEPAGE)\nVcs-Git: $(HOMEPAGE).git
+DEBIAN_TREE = cp $(TARBALL) $(BUILD)/vfagent_$(VERSION).orig.tar.gz && cp -a $(TREE)/packaging/debian $(TREE)/debian && \
+	sed -i $(if $(HOMEPAGE),'s|^Standards-Version:.*|&\n$(DEBIAN_FIELDS)|',';') $(TREE)/debian/control && cd $(TREE)
+
+source: $(TARBALL)
+	$(DEBIAN_TREE) && dpkg-buildpackage --build=source --no-sign --no-check-builddeps
+	@ls $(BUILD)/vfagent_*.dsc
+
+deb: $(TARBALL) sbom
+	$(DEBIAN_TREE) && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps
 	@ls $(BUILD)/vfagent_*.deb
+
+# From a clean tree whose NEWS has the release's date. The tag is the last thing, and local.
+RELEASE = $(BUILD)/release
+release:
+	@python3 packaging/release.py $(VERSION)
+	rm -rf $(RELEASE)
+	mkdir -p $(RELEASE)
+	$(MAKE) source
+	$(MAKE) deb
+	$(MAKE) rpm
+	python3 -m pip wheel --quiet --no-deps --wheel-dir $(RELEASE) $(TREE)
+	cp -p $(TARBALL) $(BUILD)/vfagent_$(VERSION)* $(BUILD)/vfagent-$(VERSION)*.rpm $(BUILD)/vfagent-$(VERSION).cdx.json $(RELEASE)
+	cd $(RELEASE) && sha256sum -- * >SHA256SUMS
+	git tag --annotate --message "vfagent $(VERSION)" v$(VERSION)
+	@ls $(RELEASE)
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/lab/evidence *.egg-info

@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSION = re.findall(r'(?m)^__version__ = "(.*)"', (ROOT / "vfagent/__init__.py").read_text())[0]
 CONTROL = (ROOT / "packaging/debian/control").read_text()
 SCOPES = {"Depends": "required", "Recommends": "optional", "Suggests": "optional"}
 
@@ -39,7 +40,7 @@ def component(name: str, versions: str, scope: str, requirement: str | None) -> 
 
 
 def bill() -> dict[str, object]:
-    version, requirements = PROJECT["version"], python_requirements()
+    version, requirements = VERSION, python_requirements()
     needed = [(name, held, scope) for field, scope in SCOPES.items() for name, held in packages(field).items()]
     components = [component(name, held, scope, requirements.get(name)) for name, held, scope in sorted(needed)]
     ref = f"pkg:deb/debian/vfagent@{version}?arch=all"

@@ -174,9 +174,12 @@ def test_the_readme_commands_install_it_and_touch_no_card(vm: VM) -> None:
     assert vm.run("lsmod | grep -c ^vfio_pci").stdout.strip() != "0"
 
 
-def test_the_autopkgtest_passes(vm: VM) -> None:
-    vm.put("/tmp/idle", (REPOSITORY / "packaging/debian/tests/idle").read_bytes(), 0o755)
-    vm.run("/tmp/idle 2>&1", timeout=120)
+@pytest.mark.parametrize("name", ["idle", "netdevsim"])
+def test_the_autopkgtests_pass(vm: VM, name: str) -> None:
+    script = f"packaging/debian/tests/{name}"
+    for path in (script, "tests/lab/adapter_netdevsim.py"):
+        vm.put(f"/tmp/source/{path}", (REPOSITORY / path).read_bytes(), 0o755)
+    vm.run(f"cd /tmp/source; {script} 2>&1", timeout=120)
 
 
 def test_systemd_analyze_accepts_the_installed_unit(vm: VM) -> None:
@@ -227,7 +230,7 @@ def test_a_policy_and_a_reboot_suffice(vm: VM) -> None:
 
 def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
     before, agent = running(vm), shown(vm, "vfagent", "MainPID")
-    apt(vm, f"install ./build/vfagent_{NEWER}_all.deb")
+    apt(vm, f"install ./build/vfagent_{NEWER}-1_all.deb")
     assert vm.run("vfagent --version").stdout == f"vfagent {NEWER}\n"
     assert shown(vm, "vfagent", "MainPID") != agent
     wait_converged(vm)
@@ -239,7 +242,7 @@ def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
 
 def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
     before = running(vm)
-    apt(vm, f"install --allow-downgrades ./build/vfagent_{__version__}_all.deb")
+    apt(vm, f"install --allow-downgrades ./build/vfagent_{__version__}-1_all.deb")
     wait_converged(vm)
     assert json.loads(vm.run("vfagent status --json").stdout)["version"] == __version__
     assert running(vm) == before

@@ -10,15 +10,28 @@ import pytest
 
 from tests.lab.cache import built
 from tests.lab.debian import StockRoot, bootstrap, run_in
-from tests.lab.package import Surroundings, build, deb, lint, package, packages_of
+from tests.lab.package import Surroundings, build, build_rpm, builder, deb, lint, package, packages_of
 from vfagent import __version__
 
 NEWER = "99.0.0"
 FIND = "find / -xdev -name '*vfagent*' -not -path '/root/*' | sort"
 
 
-def test_lintian_finds_nothing() -> None:
-    assert lint(package(__version__)) == ""
+@pytest.mark.parametrize("suite", ["trixie", "bookworm"])
+def test_lintian_finds_nothing(suite: str) -> None:
+    assert lint(package(__version__), suite) == ""
+
+
+def test_rpmlint_finds_nothing_and_the_rpm_installs(tmp_path: Path) -> None:
+    """Into a database of its own, without the packages that it requires: they are Fedora's."""
+    rpm = build_rpm(tmp_path)
+    report = run_in(builder(), ["rpmlint", "--config", "/lab/rpmlint.toml", f"/lab/{rpm.name}"], {tmp_path: "/lab"})
+    assert "; 0 errors, 0 warnings, " in report, report
+    install = f"rpm --root /lab/root --initdb && rpm --root /lab/root --install --nodeps --noscripts /lab/{rpm.name}"
+    run_in(builder(), ["sh", "-ec", install], {tmp_path: "/lab"})
+    assert (
+        run_in(builder(), ["rpm", "--root", "/lab/root", "--verify", "--nodeps", "vfagent"], {tmp_path: "/lab"}) == ""
+    )
 
 
 ELSEWHERE = Surroundings(
@@ -53,7 +66,7 @@ def shell(root: Path, script: str) -> str:
 
 
 def install(root: Path, version: str) -> None:
-    shell(root, f"apt-get install --yes --no-install-recommends --allow-downgrades ./vfagent_{version}_all.deb")
+    shell(root, f"apt-get install --yes --no-install-recommends --allow-downgrades ./vfagent_{version}-1_all.deb")
 
 
 def test_the_package_brings_its_dependencies_and_purges_cleanly(root: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.rules.project import PACKAGE, ROOT, none_of, passes
+from tests.rules.test_links import broken
 from vfagent import __version__
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -28,7 +29,7 @@ def make(target: str, *variables: str) -> None:
 
 
 def files(root: Path) -> set[str]:
-    return {f"/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file()}
+    return {f"/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file() or path.is_symlink()}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     places = ("PYTHON_LIB=/usr/lib/python/site-packages", "ZSH=/usr/share/zsh/site-functions")
     make("install", f"DESTDIR={folder}", *places)
     make("install-man", f"DESTDIR={folder}", f"BUILD={folder.parent}/build")
+    make("install-docs", f"DESTDIR={folder}")
     return folder
 
 
@@ -85,9 +87,9 @@ def test_each_library_is_a_dependency_of_the_package(text: str) -> None:
 
 def test_all_packages_have_the_same_version() -> None:
     changelog = (ROOT / "packaging/debian/changelog").read_text()
-    assert PROJECT["version"] == __version__
-    assert changelog.startswith(f"vfagent ({__version__}) ")
-    assert f"%{{!?given_version:{__version__}}}" in SPEC
+    assert PROJECT["dynamic"] == ["version"]
+    assert changelog.startswith(f"vfagent ({__version__}-1) ")
+    assert "Version:        @VERSION@\n" in SPEC
 
 
 @pytest.mark.wide
@@ -150,3 +152,38 @@ def test_the_commands_of_the_uninstall_page_leave_no_installed_file(installed: P
         assert all(word.startswith((str(root), "-", "rm")) for word in argv)
         subprocess.run(argv, check=True)
     assert files(root) == set()
+
+
+def test_the_links_between_the_installed_documents_lead_somewhere(installed: Path) -> None:
+    pages = [path for path in sorted((installed / "usr/share/doc/vfagent").rglob("*.md")) if path.is_file()]
+    assert len(pages) > 30
+    none_of([problem for page in pages for problem in broken(page)])
+
+
+def git(root: Path, *words: str) -> None:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    subprocess.run(["git", "-C", str(root), *identity, *words], check=True, capture_output=True)
+
+
+def problems_of_release(folder: Path) -> list[str]:
+    command = [sys.executable, str(ROOT / "packaging/release.py"), "1.2.3"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    problems = done.stderr.splitlines()
+    assert done.returncode == (1 if problems else 0)
+    return problems
+
+
+def test_a_release_needs_a_date_an_entry_a_clean_tree_and_a_version_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "packaging/debian").mkdir(parents=True)
+    news, changelog = tmp_path / "NEWS.md", tmp_path / "packaging/debian/changelog"
+    news.write_text("# News\n\n## 1.2.3, not released yet\n")
+    changelog.write_text("vfagent (1.2.2-1) unstable; urgency=medium\n")
+    git(tmp_path, "init", "--quiet")
+    assert len(problems_of_release(tmp_path)) == 3
+    news.write_text("# News\n\n## 1.2.3, 2027-01-31\n")
+    changelog.write_text("vfagent (1.2.3-1) unstable; urgency=medium\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "x")
+    assert problems_of_release(tmp_path) == []
+    git(tmp_path, "tag", "v1.2.3")
+    assert len(problems_of_release(tmp_path)) == 1
