@@ -17,24 +17,38 @@ _FACTS = """
 import json, subprocess
 from pathlib import Path
 
+KNOBS, STATUS = Path("/sys/kernel/debug/labcard"), Path("/run/vfagent/status.json")
+
 def name(link):
     return link.resolve().name if link.exists() else ""
 
 def answer(*argv):
-    return json.loads(subprocess.run(argv, check=False, capture_output=True).stdout)
+    return json.loads(subprocess.run(argv, check=False, capture_output=True).stdout or "[]")
 
 def vf(link):
+    if not link.exists():  # its device is gone
+        return {"address": "", "override": "", "driver": "", "group": "", "macs": []}
     macs = [path.read_text().strip() for path in link.glob("net/*/address")]
-    return {"driver": name(link / "driver"), "group": name(link / "iommu_group"), "macs": macs}
+    names = {"address": link.resolve().name, "override": (link / "driver_override").read_text().strip()}
+    return {**names, "driver": name(link / "driver"), "group": name(link / "iommu_group"), "macs": macs}
 
-links = {link["ifname"]: link for link in answer("ip", "-j", "link")}
-status = {pf["address"]: pf for pf in answer("vfagent", "status", "--json")["pfs"]}
+# First: what it says holds when the kernel is read.
+pfs = json.loads(STATUS.read_text())["pfs"] if STATUS.exists() else []
+status = {pf["address"]: pf for pf in pfs}
+# By number: udev may rename a new netdev meanwhile.
+links = {link["ifindex"]: link for link in answer("ip", "-j", "-d", "link")}
+modes = {link["ifindex"]: link["hwmode"] for link in answer("bridge", "-j", "-d", "link") if "hwmode" in link}
 facts = {}
 for pf in Path("/sys/bus/pci/devices").glob("*:01:*"):
+    if not (KNOBS / pf.name).exists():
+        continue
     virtfns = sorted(pf.glob("virtfn*"), key=lambda path: int(path.name[6:]))
-    ports = sorted((path.name for path in pf.glob("net/*")), key=lambda port: links[port]["ifindex"])
+    ports = sorted(index for index, link in links.items() if link.get("parentdev") == pf.name)
     vfs, links_of = [vf(link) for link in virtfns], [links[port] for port in ports]
-    facts[pf.name] = {"vfs": vfs, "links": links_of, "status": status.get(pf.name)}
+    counts = {path.name: int(path.read_text()) for path in (KNOBS / pf.name / "counts").iterdir()}
+    hwmode = modes.get(ports[0]) if ports else None
+    fields = {"vfs": vfs, "links": links_of, "status": status.get(pf.name), "counts": counts, "hwmode": hwmode}
+    facts[pf.name] = fields
 print(json.dumps(facts))
 """
 
@@ -46,6 +60,8 @@ class PfFacts:
     vfs: list[dict[str, Any]]
     links: list[dict[str, Any]]
     status: dict[str, Any] | None
+    counts: dict[str, int]
+    hwmode: str | None
 
     @property
     def drivers(self) -> list[str]:
@@ -56,6 +72,14 @@ class PfFacts:
         """Of each VF, as the PF's first netdev reports them."""
         infos: list[dict[str, Any]] = self.links[0]["vfinfo_list"]
         return infos
+
+    @property
+    def macs(self) -> list[str]:
+        return [vf["address"] for vf in self.settings]
+
+    @property
+    def vlans(self) -> list[int]:
+        return [vf["vlan_list"][0].get("vlan", 0) for vf in self.settings]
 
     @property
     def phase(self) -> str | None:

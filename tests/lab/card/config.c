@@ -65,6 +65,9 @@ static void put_port(struct card *card)
 	struct space *space = &card->port;
 	u32 last = (card->pfs - 1) + card->offset + (card->vfs ? card->vfs - 1 : 0) * card->stride;
 
+	if (card->shift)
+		last += card->vfs * card->stride;
+
 	space->writable = port_writable;
 	put16(space, PCI_VENDOR_ID, LABCARD_VENDOR);
 	put16(space, PCI_DEVICE_ID, LABCARD_PF_ID - 1);
@@ -170,12 +173,26 @@ int card_config(struct card *card)
 	return 0;
 }
 
-/* The VF at this distance from its PF, if the PF has as many. */
+static int number_at(struct function *function, int where)
+{
+	return get_unaligned_le16(function->space.bytes + SRIOV + where);
+}
+
+/* SR-IOV 3.3.9: the first VF's offset may change with NumVFs. */
+static void move_vfs(struct function *function)
+{
+	struct card *card = function->card;
+
+	put16(&function->space, SRIOV + PCI_SRIOV_VF_OFFSET,
+	      card->offset + number_at(function, PCI_SRIOV_NUM_VF) * card->stride);
+}
+
+/* The VF at this distance from the first, if the PF has as many. */
 static struct space *vf_at(struct function *function, int distance)
 {
 	struct card *card = function->card;
-	u16 control = get_unaligned_le16(function->space.bytes + SRIOV + PCI_SRIOV_CTRL);
-	int count = get_unaligned_le16(function->space.bytes + SRIOV + PCI_SRIOV_NUM_VF);
+	u16 control = number_at(function, PCI_SRIOV_CTRL);
+	int count = number_at(function, PCI_SRIOV_NUM_VF);
 
 	if (!(control & PCI_SRIOV_CTRL_VFE) || distance < 0 || distance % card->stride)
 		return NULL;
@@ -194,7 +211,8 @@ static struct space *space_at(struct pci_bus *bus, unsigned int devfn)
 	if (routing < card->pfs)
 		return &card->functions[routing].space;
 	for (int number = 0; number < card->pfs; number++) {
-		struct space *space = vf_at(&card->functions[number], routing - number - (int)card->offset);
+		struct function *function = &card->functions[number];
+		struct space *space = vf_at(function, routing - number - number_at(function, PCI_SRIOV_VF_OFFSET));
 
 		if (space)
 			return space;
@@ -226,10 +244,21 @@ static int config_write(struct pci_bus *bus, unsigned int devfn, int where, int 
 
 		*old = (*old & ~mask) | (value >> 8 * byte & mask);
 	}
+	if (space->writable == pf_writable && card_of(bus)->shift)
+		move_vfs(container_of(space, struct function, space));
 	/* A reset of the function is done at once. */
 	if (where <= PCIE + PCI_EXP_DEVCTL + 1 && where + size > PCIE + PCI_EXP_DEVCTL + 1)
 		space->bytes[PCIE + PCI_EXP_DEVCTL + 1] &= ~(PCI_EXP_DEVCTL_BCR_FLR >> 8);
 	return PCIBIOS_SUCCESSFUL;
+}
+
+/* NULL if there is none; the caller has a reference. */
+struct pci_dev *vf_device(struct pf *pf, int index)
+{
+	struct function *function = pf->function;
+	int routing = function->number + number_at(function, PCI_SRIOV_VF_OFFSET) + index * function->card->stride;
+
+	return pci_get_domain_bus_and_slot(pci_domain_nr(pf->pdev->bus), CARD_BUS + (routing >> 8), routing & 0xff);
 }
 
 struct pci_ops card_config_ops = {

@@ -28,6 +28,12 @@ static void remove(struct pci_dev *pdev)
 		pf_remove(pdev);
 }
 
+/* With its lock held: drivers have come and gone. */
+bool has_own_driver(struct pci_dev *pdev)
+{
+	return pdev->dev.driver && to_pci_driver(pdev->dev.driver)->probe == probe;
+}
+
 static bool registered(const char *name)
 {
 	for (int other = 0; other < count; other++)

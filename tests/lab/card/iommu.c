@@ -125,7 +125,9 @@ static int device_added(struct notifier_block *block, unsigned long action, void
 {
 	struct device *dev = data;
 
-	if (action == BUS_NOTIFY_ADD_DEVICE && is_ours(to_pci_dev(dev)) && iommu_fwspec_init(dev, iommu.fwnode))
+	if (action != BUS_NOTIFY_ADD_DEVICE || !is_ours(to_pci_dev(dev)) || !card_of(to_pci_dev(dev)->bus)->iommu)
+		return NOTIFY_DONE;
+	if (iommu_fwspec_init(dev, iommu.fwnode))
 		dev_err(dev, "no IOMMU for the lab's card\n");
 	return NOTIFY_DONE;
 }

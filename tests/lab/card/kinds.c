@@ -10,23 +10,24 @@
 
 #define COMMON (BIT(VF_MAC) | BIT(VF_VLAN) | BIT(VF_RATE) | BIT(VF_SPOOFCHK))
 #define ALL (COMMON | BIT(VF_TRUST) | BIT(VF_LINK_STATE) | BIT(VF_STATS))
+#define SWITCH (BIT(HWMODE) | BIT(FDB))
 #define ETHERNET (PCI_CLASS_NETWORK_ETHERNET << 8)
 #define INFINIBAND 0x020700
 
 const struct kind kinds[] = {
 	/* All operations there are. */
-	{ "labcard", "labcard", "labcardvf", ETHERNET, ALL | BIT(VF_RSS) },
+	{ "labcard", "labcard", "labcardvf", ETHERNET, ALL | SWITCH | BIT(VF_RSS) },
 	/* igb_netdev_ops: no link state, no statistics. igb_ndo_set_vf_bw() */
 	{ "igb", "igb", "igbvf", ETHERNET, COMMON | BIT(VF_TRUST), .rate_needs_carrier = true, .no_min_rate = true },
-	/* ixgbe_netdev_ops: no statistics. ixgbe_ndo_set_vf_bw() */
-	{ "ixgbe", "ixgbe", "ixgbevf", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_RSS) | BIT(VF_LINK_STATE),
+	/* ixgbe_netdev_ops: no statistics. ixgbe_ndo_set_vf_bw(), ixgbe_ndo_fdb_add() */
+	{ "ixgbe", "ixgbe", "ixgbevf", ETHERNET, COMMON | SWITCH | BIT(VF_TRUST) | BIT(VF_RSS) | BIT(VF_LINK_STATE),
 	  .rate_needs_carrier = true, .no_min_rate = true },
-	/* i40e_netdev_ops. i40e_ndo_set_vf_bw() */
-	{ "i40e", "i40e", "iavf", ETHERNET, ALL, .no_min_rate = true },
-	/* ice_netdev_ops. ice_set_vf_bw() adds up the minima and compares with the link's speed */
-	{ "ice", "ice", "iavf", ETHERNET, ALL, .rate_needs_carrier = true },
-	/* mlx5e_netdev_ops */
-	{ "mlx5_core", "mlx5_core", "mlx5_core", ETHERNET, ALL },
+	/* i40e_netdev_ops. i40e_ndo_set_vf_bw(); i40e_ndo_bridge_setlink() resets the PF */
+	{ "i40e", "i40e", "iavf", ETHERNET, ALL | SWITCH, .no_min_rate = true, .hwmode_resets_vfs = true },
+	/* ice_netdev_ops. ice_eswitch_mode_set(); ice_set_vf_bw() adds up the minima and compares with the link's speed */
+	{ "ice", "ice", "iavf", ETHERNET, ALL | SWITCH, .rate_needs_carrier = true, .eswitch = WITHOUT_VFS },
+	/* mlx5e_netdev_ops. mlx5_devlink_eswitch_mode_set() */
+	{ "mlx5_core", "mlx5_core", "mlx5_core", ETHERNET, ALL | SWITCH, .eswitch = WITH_UNBOUND_VFS },
 	/* bnxt_netdev_ops: no statistics. bnxt_sriov_configure(): "Reject SRIOV config request since if is down", and 0 */
 	{ "bnxt_en", "bnxt_en", "bnxt_en", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_LINK_STATE), .vfs_need_up = true },
 	/* bnx2x_netdev_ops: no rate, no trust, no statistics. bnx2x_sriov_configure() */

@@ -28,8 +28,19 @@ enum operation {
 	VF_RSS,
 	VF_GUID,
 	NUMVFS,
+	HWMODE,
+	FDB,
+	ESWITCH,
+	VF_PROBE,
 	REFUSABLE,
 	VF_STATS = REFUSABLE, /* the kernel ignores an error there */
+};
+
+/* Where a driver changes the eswitch mode. */
+enum eswitch_rule {
+	NO_ESWITCH,
+	WITHOUT_VFS,
+	WITH_UNBOUND_VFS,
 };
 
 /* A driver that the card imitates. */
@@ -47,6 +58,8 @@ struct kind {
 	int settings_down; /* what settings are answered with then; 0 takes them */
 	bool rate_needs_carrier;
 	bool no_min_rate;
+	bool hwmode_resets_vfs;
+	enum eswitch_rule eswitch;
 };
 
 /* A function's configuration space. The bits of writable can be written. */
@@ -60,6 +73,16 @@ struct vf_state {
 	struct ifla_vf_info info;
 	u64 node_guid;
 	u64 port_guid;
+	unsigned long ready; /* jiffies; before, settings are answered with EAGAIN */
+};
+
+/* What a test reads of what the drivers were asked. */
+struct counts {
+	u32 sets; /* settings of VFs */
+	u32 bound_sets; /* of these, of a VF that had a driver */
+	u32 reads; /* ndo_get_vf_config, once for each VF of a dump */
+	u32 vf_probes; /* by the VFs' own driver */
+	u32 hwmodes_without_vfs;
 };
 
 /* A PF as hardware and firmware have it: it outlives its driver. */
@@ -71,8 +94,13 @@ struct function {
 	struct dentry *debugfs;
 	u32 refuse[REFUSABLE]; /* errno; 0 accepts */
 	u32 numvfs_ms; /* how long the driver takes for each change of sriov_numvfs */
+	u32 vf_reset_ms; /* how long a VF takes from its making, or its reset, until it takes settings */
+	u32 vf_netdev_ms; /* how long a VF's driver takes until its netdev is there */
+	u32 vf_unbind_ms; /* how long it takes to let go of a VF */
+	u32 fdb_limit; /* entries; one more is answered with ENOMEM */
 	u32 most; /* the driver makes no more VFs than this, and answers so */
 	u32 not_reported; /* bits of the operations whose values are accepted and not reported */
+	struct counts counts;
 };
 
 struct card {
@@ -83,7 +111,7 @@ struct card {
 	struct space port;
 	const struct kind *kind;
 	u32 pfs, vfs, ports, offset, stride, limit, carrier_ms;
-	bool ari, acs;
+	bool ari, acs, iommu, shift;
 	struct function functions[];
 };
 
@@ -94,6 +122,8 @@ struct pf {
 	const struct kind *kind;
 	int ports;
 	struct net_device *netdevs[MAX_PORTS];
+	struct eswitch *eswitch; /* of kinds that have one */
+	u16 hwmode;
 	struct vf_state vfs[MAX_VFS];
 };
 
@@ -108,6 +138,7 @@ struct function *function_of(struct pci_dev *pf);
 
 /* config.c */
 int card_config(struct card *card);
+struct pci_dev *vf_device(struct pf *pf, int index);
 extern struct pci_ops card_config_ops;
 
 /* iommu.c */
@@ -125,16 +156,32 @@ void pf_remove(struct pci_dev *pdev);
 int pf_sriov_configure(struct pci_dev *pdev, int count);
 int answer(struct pf *pf, enum operation operation);
 
+/* eswitch.c */
+int eswitch_add(struct pf *pf);
+void eswitch_remove(struct pf *pf);
+int eswitch_set_vfs(struct pf *pf, int count);
+bool in_switchdev_mode(struct pf *pf);
+int port_parent_id(struct pf *pf, struct netdev_phys_item_id *id);
+
+/* switch.c */
+int set_hwmode(struct net_device *dev, struct nlmsghdr *nlh, u16 flags, struct netlink_ext_ack *extack);
+int get_hwmode(struct sk_buff *skb, u32 pid, u32 seq, struct net_device *dev, u32 filter, int nlflags);
+int add_fdb(struct ndmsg *ndm, struct nlattr *tb[], struct net_device *dev, const unsigned char *address, u16 vid,
+	    u16 flags, struct netlink_ext_ack *extack);
+
 /* netdev.c */
+struct pf *pf_of(struct net_device *dev);
 int pf_netdev_add(struct pf *pf, int port);
 void pf_netdev_remove(struct pf *pf, int port);
 void vf_reset(struct pf *pf, int index);
+void pf_reset(struct pf *pf);
 
 /* vf.c */
 int vf_probe(struct pci_dev *pdev);
 void vf_remove(struct pci_dev *pdev);
 
 /* drivers.c */
+bool has_own_driver(struct pci_dev *pdev);
 int drivers_register(void);
 void drivers_unregister(void);
 

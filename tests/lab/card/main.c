@@ -12,7 +12,9 @@
  *
  * The first word is a kind of kinds.c, which has its driver's name; set_key()
  * has the others. A folder in debugfs for each PF has what its driver refuses,
- * with which errno, and what else it does; it holds over a change of drivers.
+ * with which errno, how long it takes, and what else it does; it holds over a
+ * change of drivers. There a test resets the PF, makes a VF leave the bus, and
+ * counts what the drivers were asked.
  *
  * The module cannot be unloaded while it has cards: the kernel counts each
  * function as a user of its IOMMU.
@@ -41,7 +43,7 @@ static struct dentry *root;
 static const char *const operation_names[REFUSABLE] = {
 	[VF_MAC] = "mac", [VF_VLAN] = "vlan", [VF_RATE] = "rate", [VF_SPOOFCHK] = "spoofchk",
 	[VF_TRUST] = "trust", [VF_LINK_STATE] = "link_state", [VF_RSS] = "rss", [VF_GUID] = "guid",
-	[NUMVFS] = "numvfs",
+	[NUMVFS] = "numvfs", [HWMODE] = "hwmode", [FDB] = "fdb", [ESWITCH] = "eswitch", [VF_PROBE] = "vf_probe",
 };
 
 bool is_ours(struct pci_dev *pdev)
@@ -52,6 +54,72 @@ bool is_ours(struct pci_dev *pdev)
 struct function *function_of(struct pci_dev *pf)
 {
 	return &card_of(pf->bus)->functions[pf->devfn];
+}
+
+/* The PF of this file, if its driver is one of ours; the caller unlocks it. */
+static struct pf *locked_pf(struct function *function)
+{
+	struct pci_bus *bus = function->card->bridge->bus;
+	struct pci_dev *pdev = pci_get_domain_bus_and_slot(pci_domain_nr(bus), bus->number + 1, function->number);
+
+	if (!pdev)
+		return NULL;
+	device_lock(&pdev->dev);
+	if (has_own_driver(pdev))
+		return pci_get_drvdata(pdev);
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+	return NULL;
+}
+
+static void unlock_pf(struct pf *pf)
+{
+	struct pci_dev *pdev = pf->pdev;
+
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+}
+
+/* Whatever is written: a reset of the PF by its driver. */
+static int reset_set(void *function, u64 ignored)
+{
+	struct pf *pf = locked_pf(function);
+
+	if (!pf)
+		return -ENODEV;
+	pf_reset(pf);
+	unlock_pf(pf);
+	return 0;
+}
+
+/* The VF of this index leaves the bus without its PF's doing, as a card that fails does. */
+static int lose_set(void *function, u64 index)
+{
+	struct pf *pf = locked_pf(function);
+	struct pci_dev *vf = pf ? vf_device(pf, index) : NULL;
+
+	if (pf)
+		unlock_pf(pf);
+	if (!vf)
+		return -ENODEV;
+	pci_stop_and_remove_bus_device_locked(vf);
+	pci_dev_put(vf);
+	return 0;
+}
+
+DEFINE_DEBUGFS_ATTRIBUTE(reset_file, NULL, reset_set, "%llu\n");
+DEFINE_DEBUGFS_ATTRIBUTE(lose_file, NULL, lose_set, "%llu\n");
+
+static void make_counts(struct function *function)
+{
+	struct dentry *folder = debugfs_create_dir("counts", function->debugfs);
+	struct counts *counts = &function->counts;
+
+	debugfs_create_u32("sets", 0644, folder, &counts->sets);
+	debugfs_create_u32("bound_sets", 0644, folder, &counts->bound_sets);
+	debugfs_create_u32("reads", 0644, folder, &counts->reads);
+	debugfs_create_u32("vf_probes", 0644, folder, &counts->vf_probes);
+	debugfs_create_u32("hwmodes_without_vfs", 0644, folder, &counts->hwmodes_without_vfs);
 }
 
 static void make_knobs(struct function *function)
@@ -66,8 +134,15 @@ static void make_knobs(struct function *function)
 	for (int operation = 0; operation < REFUSABLE; operation++)
 		debugfs_create_u32(operation_names[operation], 0644, refuse, &function->refuse[operation]);
 	debugfs_create_u32("numvfs_ms", 0644, function->debugfs, &function->numvfs_ms);
+	debugfs_create_u32("vf_reset_ms", 0644, function->debugfs, &function->vf_reset_ms);
+	debugfs_create_u32("vf_netdev_ms", 0644, function->debugfs, &function->vf_netdev_ms);
+	debugfs_create_u32("vf_unbind_ms", 0644, function->debugfs, &function->vf_unbind_ms);
+	debugfs_create_u32("fdb_limit", 0644, function->debugfs, &function->fdb_limit);
 	debugfs_create_u32("most", 0644, function->debugfs, &function->most);
 	debugfs_create_x32("not_reported", 0644, function->debugfs, &function->not_reported);
+	debugfs_create_file_unsafe("reset", 0200, function->debugfs, function, &reset_file);
+	debugfs_create_file_unsafe("lose", 0200, function->debugfs, function, &lose_file);
+	make_counts(function);
 }
 
 static void free_card(struct card *card)
@@ -168,8 +243,12 @@ static int set_key(struct card *card, char *word)
 		card->stride = number;
 	else if (!strcmp(word, "ari")) /* forwarded by the root port: more than 8 functions */
 		card->ari = number;
+	else if (!strcmp(word, "shift")) /* the offset grows with sriov_numvfs */
+		card->shift = number;
 	else if (!strcmp(word, "acs")) /* in the root port and the PFs */
 		card->acs = number;
+	else if (!strcmp(word, "iommu"))
+		card->iommu = number;
 	else
 		return -EINVAL;
 	return 0;
@@ -194,7 +273,7 @@ static int add(char *text)
 	card->pfs = card->ports = 1;
 	card->vfs = 8;
 	card->limit = U32_MAX;
-	card->acs = true;
+	card->acs = card->iommu = true;
 	while (!err && (word = strsep(&text, ",")))
 		err = set_key(card, word);
 	card->stride = card->stride ?: card->pfs;
@@ -204,7 +283,7 @@ static int add(char *text)
 		return -EINVAL;
 	}
 	for (int number = 0; number < card->pfs; number++)
-		card->functions[number].most = MAX_VFS;
+		card->functions[number].most = card->functions[number].fdb_limit = MAX_VFS;
 	return plug(card);
 }
 

@@ -19,11 +19,20 @@ struct port {
 	struct net_device_ops ops;
 };
 
-static struct pf *pf_of(struct net_device *dev)
+struct pf *pf_of(struct net_device *dev)
 {
 	struct port *port = netdev_priv(dev);
 
 	return port->pf;
+}
+
+static bool is_bound(struct pf *pf, int index)
+{
+	struct pci_dev *vf = vf_device(pf, index);
+	bool bound = vf && READ_ONCE(vf->dev.driver);
+
+	pci_dev_put(vf);
+	return bound;
 }
 
 /* The VF's state, or NULL with the driver's answer. */
@@ -31,8 +40,15 @@ static struct vf_state *vf_for(struct net_device *dev, int index, enum operation
 {
 	struct pf *pf = pf_of(dev);
 
+	pf->function->counts.sets++;
 	*err = index < 0 || index >= pci_num_vf(pf->pdev) ? -EINVAL : answer(pf, operation);
-	return *err ? NULL : &pf->vfs[index];
+	/* i40e_check_vf_init_timeout(), ice_check_vf_ready_for_cfg() */
+	if (!*err && time_before(jiffies, pf->vfs[index].ready))
+		*err = -EAGAIN;
+	if (*err)
+		return NULL;
+	pf->function->counts.bound_sets += is_bound(pf, index);
+	return &pf->vfs[index];
 }
 
 void vf_reset(struct pf *pf, int index)
@@ -44,6 +60,23 @@ void vf_reset(struct pf *pf, int index)
 	vf->info.spoofchk = 1;
 	vf->info.vlan_proto = htons(ETH_P_8021Q);
 	vf->info.linkstate = IFLA_VF_LINK_STATE_AUTO;
+	vf->ready = jiffies + msecs_to_jiffies(pf->function->vf_reset_ms);
+}
+
+/* The settings of all VFs are lost, and the link goes down and up. */
+void pf_reset(struct pf *pf)
+{
+	rtnl_lock();
+	for (int index = 0; index < MAX_VFS; index++)
+		vf_reset(pf, index);
+	for (int port = 0; port < pf->ports; port++) {
+		bool up = netif_carrier_ok(pf->netdevs[port]);
+
+		netif_carrier_off(pf->netdevs[port]);
+		if (up)
+			netif_carrier_on(pf->netdevs[port]);
+	}
+	rtnl_unlock();
 }
 
 static int set_mac(struct net_device *dev, int index, u8 *mac)
@@ -153,6 +186,7 @@ static int get_config(struct net_device *dev, int index, struct ifla_vf_info *in
 	struct pf *pf = pf_of(dev);
 	u32 hidden = pf->function->not_reported | ~pf->kind->operations;
 
+	pf->function->counts.reads++;
 	if (index >= pci_num_vf(pf->pdev))
 		return -EINVAL;
 	*info = pf->vfs[index].info;
@@ -211,6 +245,26 @@ static int stop(struct net_device *dev)
 	return 0;
 }
 
+/* bnxt_get_phys_port_name() */
+static int port_name(struct net_device *dev, char *name, size_t size)
+{
+	struct pf *pf = pf_of(dev);
+
+	if (pf->kind->eswitch == NO_ESWITCH)
+		return -EOPNOTSUPP;
+	return snprintf(name, size, "p%d", pf->function->number) < size ? 0 : -EINVAL;
+}
+
+static int parent_id(struct net_device *dev, struct netdev_phys_item_id *id)
+{
+	return port_parent_id(pf_of(dev), id);
+}
+
+/* FDB entries are addresses of the netdev: the card takes them all. */
+static void set_rx_mode(struct net_device *dev)
+{
+}
+
 static void set_ops(struct net_device_ops *ops, u32 has)
 {
 	*ops = (struct net_device_ops){
@@ -229,6 +283,12 @@ static void set_ops(struct net_device_ops *ops, u32 has)
 		.ndo_set_vf_guid = has & BIT(VF_GUID) ? set_guid : NULL,
 		.ndo_get_vf_guid = has & BIT(VF_GUID) ? get_guid : NULL,
 		.ndo_get_vf_stats = has & BIT(VF_STATS) ? get_stats : NULL,
+		.ndo_get_phys_port_name = port_name,
+		.ndo_get_port_parent_id = parent_id,
+		.ndo_set_rx_mode = set_rx_mode,
+		.ndo_fdb_add = has & BIT(FDB) ? add_fdb : NULL,
+		.ndo_bridge_setlink = has & BIT(HWMODE) ? set_hwmode : NULL,
+		.ndo_bridge_getlink = has & BIT(HWMODE) ? get_hwmode : NULL,
 	};
 }
 
@@ -244,6 +304,7 @@ static void make_infiniband(struct net_device *dev)
 	dev->header_ops = NULL;
 	dev->mtu = 2044;
 	dev->max_mtu = 4092;
+	dev->priv_flags &= ~IFF_UNICAST_FLT;
 	memset(dev->broadcast, 0xff, INFINIBAND_ALEN);
 	dev_addr_set(dev, address);
 }
@@ -264,6 +325,8 @@ int pf_netdev_add(struct pf *pf, int port)
 	set_ops(&own->ops, pf->kind->operations);
 	dev->netdev_ops = &own->ops;
 	dev->dev_port = port;
+	dev->priv_flags |= IFF_UNICAST_FLT;
+	dev->max_mtu = 9710;
 	SET_NETDEV_DEV(dev, &pf->pdev->dev);
 	mac[4] = pci_domain_nr(pf->pdev->bus);
 	mac[5] = pf->function->number << 4 | port;

@@ -4,6 +4,7 @@
  * sriov_numvfs_store() calls pf_sriov_configure(), and that pci_enable_sriov().
  */
 #include <linux/delay.h>
+#include <linux/if_bridge.h>
 #include <linux/slab.h>
 
 #include "labcard.h"
@@ -34,7 +35,9 @@ int pf_sriov_configure(struct pci_dev *pdev, int count)
 	if (pf->kind->vfs_need_up && !netif_running(pf->netdevs[0]))
 		return pf->kind->vfs_down;
 	if (!count) {
+		eswitch_set_vfs(pf, 0);
 		pci_disable_sriov(pdev);
+		pf->hwmode = BRIDGE_MODE_VEB;
 		return 0;
 	}
 	if (pf->kind->all_or_none)
@@ -43,6 +46,8 @@ int pf_sriov_configure(struct pci_dev *pdev, int count)
 	for (int index = 0; index < count; index++)
 		vf_reset(pf, index);
 	err = pci_enable_sriov(pdev, count);
+	if (!err)
+		err = eswitch_set_vfs(pf, count);
 	return err ? err : count;
 }
 
@@ -78,6 +83,9 @@ int pf_probe(struct pci_dev *pdev)
 			goto remove;
 		pf->ports++;
 	}
+	err = eswitch_add(pf);
+	if (err)
+		goto remove;
 	return 0;
 
 remove:
@@ -92,6 +100,7 @@ void pf_remove(struct pci_dev *pdev)
 {
 	struct pf *pf = pci_get_drvdata(pdev);
 
+	eswitch_remove(pf);
 	pci_disable_sriov(pdev);
 	pf_remove_netdevs(pf);
 	pci_disable_device(pdev);

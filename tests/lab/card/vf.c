@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The VF's driver: a netdev with the MAC that the PF gave, if the kind is a NIC
- * with netdevs.
+ * with netdevs; later than its probe, if the PF's folder in debugfs says so.
  */
+#include <linux/delay.h>
 #include <linux/etherdevice.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "labcard.h"
+
+/* The VF's driver data. */
+struct vf {
+	struct net_device *dev;
+	struct delayed_work appear;
+	bool appeared;
+};
 
 static netdev_tx_t drop(struct sk_buff *skb, struct net_device *dev)
 {
@@ -18,41 +28,61 @@ static const struct net_device_ops vf_ops = {
 	.ndo_set_mac_address = eth_mac_addr,
 };
 
-int vf_probe(struct pci_dev *pdev)
+static void appear(struct work_struct *work)
 {
-	const struct kind *kind = card_of(pdev->bus)->kind;
-	struct pf *pf = pci_get_drvdata(pci_physfn(pdev));
-	struct net_device *dev;
-	const u8 *mac;
-	int err;
+	struct vf *vf = container_of(work, struct vf, appear.work);
 
-	if (kind->no_netdev || kind->infiniband)
-		return 0;
-	dev = alloc_etherdev(0);
+	vf->appeared = !register_netdev(vf->dev);
+}
+
+static int make_netdev(struct pci_dev *pdev, unsigned int wait_ms)
+{
+	struct pf *pf = pci_get_drvdata(pci_physfn(pdev));
+	struct net_device *dev = alloc_etherdev(sizeof(struct vf));
+	struct vf *vf;
+	const u8 *mac;
+
 	if (!dev)
 		return -ENOMEM;
+	vf = netdev_priv(dev);
+	vf->dev = dev;
+	INIT_DELAYED_WORK(&vf->appear, appear);
 	dev->netdev_ops = &vf_ops;
+	dev->max_mtu = 9710;
 	SET_NETDEV_DEV(dev, &pdev->dev);
 	mac = pf ? pf->vfs[pci_iov_vf_id(pdev)].info.mac : NULL;
 	if (mac && is_valid_ether_addr(mac))
 		eth_hw_addr_set(dev, mac);
 	else
 		eth_hw_addr_random(dev); /* udev may set another */
-	err = register_netdev(dev);
-	if (err) {
-		free_netdev(dev);
-		return err;
-	}
-	pci_set_drvdata(pdev, dev);
+	pci_set_drvdata(pdev, vf);
+	if (wait_ms)
+		schedule_delayed_work(&vf->appear, msecs_to_jiffies(wait_ms));
+	else
+		appear(&vf->appear.work);
 	return 0;
+}
+
+int vf_probe(struct pci_dev *pdev)
+{
+	struct function *function = function_of(pci_physfn(pdev));
+	const struct kind *kind = function->card->kind;
+
+	function->counts.vf_probes++;
+	if (function->refuse[VF_PROBE])
+		return -(int)function->refuse[VF_PROBE];
+	return kind->no_netdev || kind->infiniband ? 0 : make_netdev(pdev, function->vf_netdev_ms);
 }
 
 void vf_remove(struct pci_dev *pdev)
 {
-	struct net_device *dev = pci_get_drvdata(pdev);
+	struct vf *vf = pci_get_drvdata(pdev);
 
-	if (!dev)
+	msleep(function_of(pci_physfn(pdev))->vf_unbind_ms);
+	if (!vf)
 		return;
-	unregister_netdev(dev);
-	free_netdev(dev);
+	cancel_delayed_work_sync(&vf->appear);
+	if (vf->appeared)
+		unregister_netdev(vf->dev);
+	free_netdev(vf->dev);
 }
