@@ -74,10 +74,25 @@ BRIDGES = '[[bridge]]\nname = "br0"\n\n[[bridge]]\nname = "br1"\n'
 CARDS = [case.card for case in CASES.values()]
 
 
+# A card that is plugged later, in the first domain that is free.
+MANY = f"{len(CASES) + 1:04x}:01:00.0"
+MANY_RULE = f'''
+[[pf]]
+name = "many"
+match = {{ pci = "{MANY}", driver = "labcard" }}
+vfs = 230
+
+[[pf.vf]]
+driver = "none"
+mac = "52:54:00:01:00:{{index:02x}}"
+vlan = 10
+'''
+
+
 def policy(changes: Mapping[str, tuple[str, str]] | None = None) -> str:
     """The rule of each card; `changes`: what to replace in it, by what."""
     rules = (_rule(name, *(changes or {}).get(name, ("", ""))) for name in CASES)
-    return "\n".join((*rules, BRIDGES))
+    return "\n".join((*rules, MANY_RULE, BRIDGES))
 
 
 def _rule(name: str, old: str, new: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab.card_host import CARDS, CASES, DOMAINS, PFS, policy, preparations
+from tests.lab.card_host import CARDS, CASES, DOMAINS, MANY, PFS, policy, preparations
 from tests.lab.facts import SYSFS
 from tests.lab.install import vfagent_tree
 from tests.lab.labcard import KNOBS, PfFacts, facts, labcard_tree, load, plug, set_knob
@@ -239,7 +239,7 @@ def test_a_new_iommu_group_is_in_status(vm: WarmVM, start: dict[str, PfFacts]) -
     base = f"{SYSFS}/{PFS['jumbo']}"
     vm.run(f"echo 0 >{base}/sriov_numvfs; echo 1 >{base}/remove")
     plug(vm, "ice")  # takes the numbers of its groups
-    vm.run("echo 1 >/sys/bus/pci/rescan", timeout=120)
+    vm.run(f"echo 1 >/sys/bus/pci/rescan; echo {len(CASES) + 1} >{KNOBS}/remove", timeout=120)
     jumbo = await_pf(vm, "jumbo", lambda pf: pf.drivers == ["vfio-pci"] * 2)
     groups = [int(vf["group"]) for vf in jumbo.vfs]
     assert jumbo.status
@@ -315,6 +315,17 @@ def test_a_vf_goes_from_a_slow_host_driver_to_vfio_and_back(vm: WarmVM, changed:
 
 
 # The service.
+
+
+@pytest.mark.long
+def test_each_of_230_vfs_is_set_and_read_back(vm: WarmVM) -> None:
+    """One answer with counters would have room for 221."""
+    plug(vm, "labcard,vfs=230")
+    vm.wait_for(lambda: MANY in (pfs := facts(vm)) and pfs[MANY].phase == "converged", 180)
+    many = facts(vm)[MANY]
+    assert (len(many.vfs), many.counts["sets"]) == (230, 2 * 230)
+    vm.run(f"ip link set {many.links[0]['ifname']} vf 229 vlan 99")
+    vm.wait_for(f"ip link show {many.links[0]['ifname']} | grep 'vf 229.*vlan 10,'", 30)
 
 
 @pytest.mark.long

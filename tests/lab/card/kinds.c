@@ -29,7 +29,8 @@ const struct kind kinds[] = {
 	/* mlx5e_netdev_ops. mlx5_devlink_eswitch_mode_set() */
 	{ "mlx5_core", "mlx5_core", "mlx5_core", ETHERNET, ALL | SWITCH, .eswitch = WITH_UNBOUND_VFS },
 	/* bnxt_netdev_ops: no statistics. bnxt_sriov_configure(): "Reject SRIOV config request since if is down", and 0 */
-	{ "bnxt_en", "bnxt_en", "bnxt_en", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_LINK_STATE), .vfs_need_up = true },
+	{ "bnxt_en", "bnxt_en", "bnxt_en", ETHERNET, COMMON | BIT(VF_TRUST) | BIT(VF_LINK_STATE) | BIT(HWMODE),
+	  .vfs_need_up = true },
 	/* bnx2x_netdev_ops: no rate, no trust, no statistics. bnx2x_sriov_configure() */
 	{ "bnx2x", "bnx2x", "bnx2x", ETHERNET, BIT(VF_MAC) | BIT(VF_VLAN) | BIT(VF_SPOOFCHK) | BIT(VF_LINK_STATE),
 	  .vfs_need_up = true, .vfs_down = -EINVAL },
