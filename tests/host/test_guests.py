@@ -686,6 +686,33 @@ def test_a_removed_vf_stops_its_guest_until_the_vf_is_back(kernel: FakeKernel, r
     assert len(started(kernel)) == 2
 
 
+def test_a_kernel_without_an_event_for_a_removed_vf_is_asked_while_a_guest_runs(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.tree.add_pf(PF)
+    asked: list[str | None] = []
+
+    async def story(agent: Running) -> None:
+        monkeypatch.setattr(agent.guests, "check_vfs", lambda: asked.append(agent.phase()))
+        agent.guests.vf_check_s = 0.05
+        await agent.until(lambda: len(asked) >= 2)
+        assert set(asked) == {"running"}
+
+    run(story)
+
+
+@pytest.mark.parametrize(("release", "interval_s"), [("6.1.0-25-amd64", 15.0), ("6.6.1", 0.0), ("6.12.1", 0.0)])
+def test_only_kernels_before_6_6_are_asked(
+    kernel: FakeKernel, run: Run, release: str, interval_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "node1", release, "#1 SMP", "x86_64")))
+
+    async def story(agent: Running) -> None:
+        assert agent.guests.vf_check_s == interval_s
+
+    run(story)
+
+
 def test_a_guest_waits_for_a_vf_in_use(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 

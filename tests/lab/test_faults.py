@@ -64,8 +64,18 @@ def restarts(vm: VM) -> int:
 
 @pytest.fixture
 def without_watchdog(vm: WarmVM) -> Iterator[None]:
-    """systemd's watchdog would restart a stopped agent after thirty seconds."""
-    vm.put(DROP_IN, b"[Service]\nWatchdogSec=0\n")
+    """systemd's watchdog would restart a stopped agent after five minutes."""
+    yield from with_watchdog(vm, 0)
+
+
+@pytest.fixture
+def soon_watched(vm: WarmVM) -> Iterator[None]:
+    """With an interval that a test can wait for."""
+    yield from with_watchdog(vm, 20)
+
+
+def with_watchdog(vm: WarmVM, seconds: int) -> Iterator[None]:
+    vm.put(DROP_IN, f"[Service]\nWatchdogSec={seconds}\n".encode())
     vm.run("systemctl daemon-reload; systemctl restart vfagent.service", timeout=120)
     yield
     vm.run(f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart vfagent.service", timeout=120)
@@ -157,6 +167,7 @@ def test_a_policy_that_is_replaced_repeatedly_is_never_read_in_part(vm: WarmVM) 
     assert vm.run(f"journalctl -q -u vfagent.service -p err --since '{before}'").stdout == ""
 
 
+@pytest.mark.usefixtures("soon_watched")
 def test_an_agent_that_hangs_is_restarted_and_no_vf_is_touched(vm: WarmVM) -> None:
     count, pid = restarts(vm), main_pid(vm)
     vm.run(f"kill -STOP {pid}")

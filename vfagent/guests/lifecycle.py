@@ -25,6 +25,7 @@ from vfagent.guests.unit_monitor import UnitMonitor
 from vfagent.guests.worker_calls import START_S, Order, Outcome, WorkerCalls, start, stop
 from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit
+from vfagent.model.numvfs_lock import kernel_version
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, GuestStatus
 from vfagent.process.workers import Workers
@@ -40,6 +41,7 @@ _SOON_S = 0.1  # changes of PFs come in a burst
 _LONGEST_DELAY_S = 60.0
 _LONGEST_STOP_S = 86400.0
 _RECONCILE_S = 5.0
+_VF_CHECK_S = 15.0
 
 
 class Guests:
@@ -72,6 +74,9 @@ class Guests:
         self.images = IpxeImages(root, self.worker_calls, self.consider_soon)
         self._vf_users: dict[PciAddress, str] = {}  # as they were last stored
         self._timer: asyncio.TimerHandle | None = None
+        # A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 send no event for that.
+        self.vf_check_s = _VF_CHECK_S if _running_kernel() < (6, 6) else 0.0
+        self._vf_timer: asyncio.TimerHandle | None = None
         self.pauses = PauseMonitor(self.worker_calls, bus, self.guests, on_change)
 
     def status(self) -> tuple[GuestStatus, ...]:
@@ -103,10 +108,20 @@ class Guests:
             self._decide(guest)
         close_groups(self.guests.values(), self.host, self.root)
         self._store_vf_users()
+        self._check_vfs_later()
         self.on_change()
 
+    def _check_vfs_later(self) -> None:
+        if self.vf_check_s and self._vf_timer is None and any(guest.running for guest in self.guests.values()):
+            self._vf_timer = asyncio.get_running_loop().call_later(self.vf_check_s, self._check_vfs_again)
+
+    def _check_vfs_again(self) -> None:
+        self._vf_timer = None
+        self.check_vfs()
+        self._check_vfs_later()
+
     def check_vfs(self) -> None:
-        """A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 send no event for that."""
+        """Stop each guest that keeps one of its VFs from being removed."""
         if any(guest.running and lost_vf(guest.unit, self.host) for guest in self.guests.values()):
             self.consider_soon(0.0)
 
@@ -360,5 +375,11 @@ class Guests:
         await self.worker_calls.stop()
         self.units.stop()
         self.pauses.stop()
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._vf_timer):
+            if timer:
+                timer.cancel()
+
+
+def _running_kernel() -> tuple[int, ...]:
+    kernel = os.uname()
+    return kernel_version(kernel.release, kernel.version)

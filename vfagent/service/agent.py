@@ -160,7 +160,6 @@ class Agent:
         await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
-        self._every(self.notifier.watchdog_s / 2, self.guests.check_vfs)
         self._resync()
         self.scheduler.workers.renew_soon()
         self._write_status_soon()  # early in a boot the first reconcile may be seconds away
