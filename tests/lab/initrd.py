@@ -9,9 +9,9 @@ from tests.lab.debian import run_in
 DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net", "ext4")
 
 
-def initrd(root: Path, kernel: str, init: str) -> bytes:
+def initrd(root: Path, kernel: str, init: str, drivers: tuple[str, ...] = DRIVERS) -> bytes:
     """A cpio archive, for this root's kernel."""
-    modules = _module_paths(root, kernel)
+    modules = _module_paths(root, kernel, drivers)
     names = [f"lib/{Path(path).name.removesuffix('.xz')}" for path in modules]
     files = {name: _module(root / path.lstrip("/")) for name, path in zip(names, modules, strict=True)}
     files["modules"] = "\n".join(f"/{name}" for name in names).encode()
@@ -20,8 +20,8 @@ def initrd(root: Path, kernel: str, init: str) -> bytes:
     return _cpio(files, ("bin", "lib", "dev", "proc", "sys", "root"))
 
 
-def _module_paths(root: Path, kernel: str) -> list[str]:
-    command = ["modprobe", "--set-version", kernel, "--show-depends", "--all", *DRIVERS]
+def _module_paths(root: Path, kernel: str, drivers: tuple[str, ...]) -> list[str]:
+    command = ["modprobe", "--set-version", kernel, "--show-depends", "--all", *drivers]
     lines = [line.split() for line in run_in(root, command).splitlines()]
     return list(dict.fromkeys(words[1] for words in lines if words[0] == "insmod"))
 

@@ -98,7 +98,7 @@ SHELL = """
 [[guest]]
 name = "shell"
 vfs = ["storage:1"]
-memory = "64M"
+memory = "128M"
 unit.TimeoutStopSec = "3s"
 ipxe.script = "/etc/vfagent/shell.ipxe"
 credentials."lab.answer" = "42"
@@ -109,6 +109,19 @@ readonly = true
 
 [guest.seed]
 user_data = "#cloud-config"
+"""
+# Its disk has nothing to boot, so that the firmware starts its own shell.
+VARIABLES = """
+[[guest]]
+name = "variables"
+vfs = ["storage:1"]
+memory = "256M"
+firmware = "uefi"
+unit.TimeoutStopSec = "3s"
+
+[[guest.disk]]
+path = "/srv/nothing"
+readonly = true
 """
 # Its iPXE finds nothing to boot and retries, which is enough of a guest for these tests.
 LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
@@ -207,10 +220,11 @@ def test_a_console_is_typed_at_and_a_disk_of_the_host_booted(vm: VM) -> None:
     vm.run("systemctl reload vfagent.service")
     wait_printed(vm, "shell", "lab: ready")
     # OEM strings by their number: the count, at offset 4, is that of the last.
-    typed = "echo lab: ${tens}2 and ${smbios/11.4.0}; sanboot --no-describe --drive 0x80"
+    typed = "echo lab: ${tens}2 and ${smbios/11.4.0}"
     vm.run(f"(echo '{typed}'; sleep 15; printf '\\035') | vfagent guest console shell >/root/console", timeout=120)
     assert b"lab: 42 and io.systemd.credential.binary:lab.answer=NDI=" in vm.get("/root/console")
     wait_printed(vm, "shell", "lab: 42 and io.systemd.credential")
+    vm.run("(echo exit; sleep 5; printf '\\035') | vfagent guest console shell", timeout=120)  # the BIOS tries the disk
     wait_printed(vm, "shell", MARK)
     assert "lab: 42 and" in vm.run("vfagent guest log shell").stdout
     assert vm.run("setpriv --reuid nobody --clear-groups vfagent guest console shell", check=False).returncode == 1
@@ -363,6 +377,31 @@ def test_a_guest_boots_under_uefi(vm: VM) -> None:
     vm.wait_for(lambda: guest_facts.guest(vm, "efi")["pid"] not in (first, None), 60)
     assert command_of(vm, "efi") == command
     vm.run("vfagent guest stop efi", timeout=60)
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+
+
+def in_the_efi_shell(vm: VM, name: str, command: str) -> str:
+    """What the console shows of a command. The first key ends the shell's countdown."""
+    wait_printed(vm, name, "Mapping table", since=now(vm), timeout=600)
+    typed = f"sleep 5; printf '\\r'; sleep 5; printf '{command}\\r'; sleep 30; printf '\\035'"
+    return vm.run(f"({typed}) | vfagent guest console {name}", timeout=120).stdout
+
+
+@pytest.mark.long
+def test_uefi_variables_and_the_machine_type_outlive_a_power_off(vm: VM) -> None:
+    vm.run("truncate --size=1M /srv/nothing; chmod a+r /srv/nothing")
+    vm.put("/etc/vfagent/policy.toml", (POLICY + VARIABLES).encode())
+    vm.run("systemctl reload vfagent.service")
+    variable = "setvar Lab -guid 11111111-2222-3333-4444-555555555555"
+    in_the_efi_shell(vm, "variables", f"{variable} -nv -bs =0x4142")
+    machine = vm.get("/var/lib/vfagent/guests/variables/machine.json")
+    vm.run("vfagent guest stop variables; vfagent guest start variables", timeout=120)
+    assert "0002 Bytes" in in_the_efi_shell(vm, "variables", variable)
+    assert b"pc-q35-" in machine
+    assert machine == vm.get("/var/lib/vfagent/guests/variables/machine.json")
+    assert machine.strip(b'"\n') in command_of(vm, "variables")
+    vm.run("vfagent guest stop variables", timeout=60)
     vm.put("/etc/vfagent/policy.toml", POLICY.encode())
     vm.run("systemctl reload vfagent.service")
 

@@ -22,6 +22,7 @@ from vfagent.doctor.pci_config import sriov_capability
 from vfagent.doctor.platform import listening_ports, own_addresses, read_iommu, read_kernel, read_kvm, read_memory
 from vfagent.doctor.worker_calls import NoResult, call, call_all
 from vfagent.errors import PolicyError
+from vfagent.guests.board import descriptors
 from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.spec.boot import ASSUMED
 from vfagent.guests.spec.files import files_of
@@ -213,6 +214,7 @@ def _programs(facts: Facts, files: HostFiles) -> Programs:
         roms=tuple((path, images) for path in sorted(roms) if (images := _rom(files, path)) is not None),
         listening=listening_ports(files),
         addresses=own_addresses(files),
+        firmware=descriptors(files),
     )
 
 

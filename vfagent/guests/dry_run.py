@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfagent.frozen import frozen
+from vfagent.guests.board import firmware_of, kept_machine
 from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.rom_build import known
 from vfagent.guests.spec.boot import Boot, boot_of
 from vfagent.guests.spec.files import absent_file
+from vfagent.guests.spec.firmware import PACKAGE, why_none
 from vfagent.guests.spec.placement import ManagedPf, place
 from vfagent.guests.spec.qemu import Guest, argv
 from vfagent.guests.state import GuestState, with_hardware
@@ -91,8 +93,13 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
         return PlannedGuest(state.name, f"waits: {state.blocker}", to_do=True)
     if absent := absent_file(state.placement.rule, state.boot, seen_in(root)):
         return PlannedGuest(state.name, f"waits: {absent[0]} ({absent[1]})", to_do=True)
+    rule, machine = state.placement.rule, kept_machine(root, state.placement.rule)
+    firmware = firmware_of(root, rule, machine)
+    if rule.firmware == "uefi" and firmware is None and (root / "usr/bin").exists():
+        text = why_none(machine, secure_boot=rule.secure_boot)
+        return PlannedGuest(state.name, f"waits: {text} (apt install {PACKAGE})", to_do=True)
     # Placeholders: only the service tries KVM, and the UUID differs by host.
-    guest = Guest(state.placement.rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID")
+    guest = Guest(rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID", machine=machine, firmware=firmware)
     text = f"start on {', '.join(vfs)} by its {state.boot.loader}{_rom(state.boot, source, root)}"
     return PlannedGuest(state.name, text, to_do=True, vfs=vfs, argv=tuple(argv(guest)))
 

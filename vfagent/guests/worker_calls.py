@@ -10,11 +10,14 @@ from pathlib import Path
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
+from vfagent.guests.board import firmware_of, machine_of
 from vfagent.guests.credentials import store_credentials
 from vfagent.guests.open_groups import open_groups
 from vfagent.guests.root_folders import make_root_folder
 from vfagent.guests.spec.boot import Boot, Images
 from vfagent.guests.spec.files import absent_file
+from vfagent.guests.spec.firmware import PACKAGE as FIRMWARE_PACKAGE
+from vfagent.guests.spec.firmware import why_none
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
 from vfagent.guests.spec.qemu import Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, unit_of
@@ -27,6 +30,7 @@ from vfagent.policy.types import GuestRule
 from vfagent.process.worker import NoWorkerError
 from vfagent.process.workers import Workers
 from vfagent.reconcile.observe import observe_vf
+from vfagent.store.guest_state import GuestFiles
 from vfagent.store.host_files import seen_in
 from vfagent.systemd.units import UNITS, BusError, NoBusError, Systemd, device_unit
 
@@ -96,7 +100,7 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     for vf in order.vfs:
         _check_free(vf, host)
     uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom)
+    guest = _with_board(Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom), order.root)
     credentials = tuple(store_credentials(order.root, guest).items())
     make_root_folder(order.root, guest)
     open_groups(order.vfs, order.root)
@@ -107,6 +111,23 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     failed = None if result == "done" else f"its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
+
+
+def _with_board(guest: Guest, root: Path) -> Guest:
+    """With its machine type and firmware."""
+    rule, machine = guest.rule, machine_of(root, guest.rule)
+    if rule.firmware != "uefi":
+        return replace(guest, machine=machine)
+    firmware = firmware_of(root, rule, machine)
+    if firmware is None:
+        text = why_none(machine, secure_boot=rule.secure_boot)
+        raise _AbsentFileError(f"cannot boot by UEFI: {text}", hint=f"apt install {FIRMWARE_PACKAGE}")
+    try:
+        variables = GuestFiles(root, rule.name).variables(firmware.template)
+    except OSError as error:
+        text = f"{firmware.template}: cannot copy it to the guest's variables: {error.strerror}"
+        raise VfagentError(text) from error
+    return replace(guest, machine=machine, firmware=firmware, variables=variables)
 
 
 class _AbsentFileError(VfagentError):

@@ -23,6 +23,7 @@ def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
     if rule.each is None and not rule.vfs:
         yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
     yield from _check_boot_methods(rule, at)
+    yield from _check_firmware(rule, at)
     yield from _check_memory_max(rule, at)
     yield from _check_vnc(rule, at)
     if rule.chap and not (rule.ipxe or rule.kernel):
@@ -119,6 +120,18 @@ def _check_boot_methods(rule: GuestRule, at: Location) -> Iterator[Problem]:
     elif rule.ipxe and rule.kernel and rule.ipxe.loader != "auto":
         allowed = 'with "auto", which falls back to the kernel'
         yield (at / "kernel").problem(f'found a kernel with ipxe.loader = "{rule.ipxe.loader}", allowed is {allowed}')
+
+
+def _check_firmware(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    if rule.secure_boot and rule.firmware != "uefi":
+        yield (at / "secure_boot").problem('found secure boot without UEFI, allowed is with firmware = "uefi"')
+    elif rule.secure_boot and rule.ipxe:
+        yield (at / "secure_boot").problem(
+            "found secure boot with ipxe, allowed is without: distributions' iPXE is not signed"
+        )
+    if rule.ipxe and rule.ipxe.filename and (rule.firmware != "uefi" or rule.ipxe.sanboot is None):
+        text = 'found a file name, allowed is one with firmware = "uefi" and sanboot'
+        yield (at / "ipxe" / "filename").problem(text)
 
 
 def _check_ipxe(rule: IpxeRule, at: Location) -> Iterator[Problem]:

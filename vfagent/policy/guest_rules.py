@@ -36,6 +36,14 @@ class IpxeRule:
     sanboot: str | None = field(
         default=None, metadata=key(strings.BOOT_URL, "The disk to boot from; LUN 0 if the URL names none.")
     )
+    filename: str | None = field(
+        default=None,
+        metadata=key(
+            strings.BOOT_FILE,
+            "With UEFI: the program that sanboot starts from the disk's system partition, instead of"
+            " `/EFI/BOOT/BOOTX64.EFI`.",
+        ),
+    )
     script: str | None = field(
         default=None, metadata=key(strings.PATH, "A custom iPXE script, instead of address, gateway and sanboot.")
     )
@@ -166,6 +174,13 @@ class GuestRule:
         ),
     )
     firmware: str = field(default="bios", metadata=key(_FIRMWARE, "The guest's firmware."))
+    secure_boot: bool = field(
+        default=False, metadata=key(Boolean(), "Whether the firmware starts only what is signed. It needs UEFI.")
+    )
+    machine: str | None = field(
+        default=None,
+        metadata=key(strings.MACHINE, "The machine type of QEMU. If absent, the newest at the guest's first start."),
+    )
     restart: str = field(
         default="on-failure", metadata=key(_RESTART, "When systemd restarts the guest, as in systemd.service(5).")
     )

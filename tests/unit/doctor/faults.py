@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.host.tree import Tree, point, put
 from tests.unit.doctor.hosts import PF, POLICY, config_space, rom
+from tests.unit.guest.firmware import descriptor
 from vfagent import __version__
 from vfagent.guests.spec.boot import IPXE_IMAGES
 from vfagent.guests.spec.qemu import QEMU
@@ -773,7 +774,7 @@ def no_rom_and_no_uefi(tree: Tree) -> None:
 def uefi_rom_on_an_82599_with_the_spoof_check(tree: Tree) -> None:
     no_rom_and_no_uefi(tree)
     tree.add_device(PF, sriov_vf_device="10ed")
-    write(tree, "usr/share/ovmf/OVMF.fd", "")
+    write(tree, "usr/share/qemu/firmware/60-edk2-x86_64.json", descriptor("/code.fd", "/variables.fd"))
     (tree.root / "srv").mkdir()
     (tree.root / "srv/vf.rom").write_bytes(rom("8086:10ed", code=3))
 

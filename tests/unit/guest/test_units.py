@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.unit.guest.firmware import DEBIAN
 from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import ASSUMED, boot_of
+from vfagent.guests.spec.firmware import chosen
 from vfagent.guests.spec.kvm_probe import kvm_probe
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.qemu import QEMU, Guest, argv, command, guest_uuid
@@ -33,7 +35,21 @@ def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> 
     with_vfs = [
         (placement.rule, tuple(replace(vf, hardware=hardware) for vf in placement.vfs)) for placement in placements
     ]
-    return [Guest(rule, vfs, boot_of(rule, (hardware,) * len(vfs), ASSUMED), kvm, UUID) for rule, vfs in with_vfs]
+    return [
+        _with_firmware(
+            Guest(rule, vfs, boot_of(rule, (hardware,) * len(vfs), ASSUMED), kvm, UUID, machine="pc-q35-7.2")
+        )
+        for rule, vfs in with_vfs
+    ]
+
+
+def _with_firmware(guest: Guest) -> Guest:
+    if guest.rule.firmware != "uefi":
+        return guest
+    firmware = chosen(DEBIAN, guest.machine, secure_boot=guest.rule.secure_boot)
+    assert firmware is not None
+    name = firmware.template.rpartition("/")[2]
+    return replace(guest, firmware=firmware, variables=f"/var/lib/vfagent/guests/{guest.rule.name}/{name}")
 
 
 def unit(guest: Guest) -> UnitSpec:
@@ -183,7 +199,7 @@ def test_a_guest_sees_what_it_boots_from(tmp_path: Path) -> None:
     kernel = hostile(tmp_path, "[guest.kernel]\nimage = '/boot/k'\ninitrd = '/boot/i'\n")
     assert {"/boot/k", "/boot/i"} <= seen(unit(kernel), "BindReadOnlyPaths")
     ipxe = hostile(tmp_path, 'firmware = "uefi"\n[guest.ipxe]\naddress = "dhcp"\n')
-    assert {"/usr/lib/ipxe/ipxe.efi", "/usr/share/ovmf/OVMF.fd"} <= seen(unit(ipxe), "BindReadOnlyPaths")
+    assert {"/usr/lib/ipxe/ipxe.efi", "/usr/share/OVMF/OVMF_CODE_4M.fd"} <= seen(unit(ipxe), "BindReadOnlyPaths")
 
 
 def test_a_guest_has_its_memory_and_a_margin(tmp_path: Path) -> None:

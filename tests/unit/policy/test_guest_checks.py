@@ -56,6 +56,8 @@ def guest_problems(problems: Problems, *pairs: str) -> list[str]:
         'kernel = { image = "/vmlinuz", cmdline = "root=/dev/vda1" }\ndisk = [{ path = "/a" }]',
         f'{DHCP}\nkernel.image = "/vmlinuz"\ndisk = [{{ path = "/a" }}]\nseed.user_data = "/etc/vfagent/user-data"',
         f'{DHCP}\nseed.user_data = """#cloud-config\nruncmd:\n\t- [ls]\n"""\nseed.network_config = "/n"',
+        'firmware = "uefi"\nsecure_boot = true\nmachine = "pc-q35-7.2"\ndisk = [{ path = "/a" }]',
+        f'firmware = "uefi"\nipxe = {{ {FIXED}, {URL}, filename = "/EFI/debian/grubx64.efi" }}',
         f'{DHCP}\ncredentials = {{ "ssh.authorized_keys.root" = "/k", hostname = "a" }}',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "1G"',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "50%"',
@@ -77,6 +79,18 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
             'kernel.image = "/a"\nipxe = { address = "dhcp", loader = "image" }',
             'guest[0].kernel: found a kernel with ipxe.loader = "image", allowed is with "auto", which falls back'
             " to the kernel",
+        ),
+        (
+            'disk = [{ path = "/a" }]\nsecure_boot = true',
+            'guest[0].secure_boot: found secure boot without UEFI, allowed is with firmware = "uefi"',
+        ),
+        (
+            f'{DHCP}\nfirmware = "uefi"\nsecure_boot = true',
+            "guest[0].secure_boot: found secure boot with ipxe, allowed is without: distributions' iPXE is not signed",
+        ),
+        (
+            f'ipxe = {{ {FIXED}, {URL}, filename = "/EFI/a.efi" }}',
+            'guest[0].ipxe.filename: found a file name, allowed is one with firmware = "uefi" and sanboot',
         ),
         (
             f"{DHCP}\nseed = {{}}",

@@ -143,6 +143,7 @@ class Programs:
     images: Images = field(default_factory=lambda: ASSUMED)
     listening: frozenset[int] = frozenset()  # TCP ports on this host
     addresses: frozenset[str] = frozenset()  # of this host
+    firmware: tuple[str, ...] = ()  # QEMU's descriptor files
 
 
 @frozen(slots=True, kw_only=True)

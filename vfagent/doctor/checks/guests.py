@@ -8,8 +8,9 @@ from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import Boot, Loader, boot_of, iscsi_url
 from vfagent.guests.spec.files import files_of, what_to_do
+from vfagent.guests.spec.firmware import PACKAGE, chosen, why_none
 from vfagent.guests.spec.placement import expand
-from vfagent.guests.spec.qemu import QEMU
+from vfagent.guests.spec.qemu import MACHINE, QEMU
 from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule
 
@@ -131,6 +132,20 @@ def cannot_boot(facts: Facts) -> Iterator[Finding]:
                 guest.boot.problem,
                 "the guest is not started",
                 "vfagent.toml(5) describes [guest.kernel], [[guest.disk]] and the loaders",
+            )
+
+
+def firmware_absent(facts: Facts) -> Iterator[Finding]:
+    for guest in wanted_guests(facts):
+        rule, machine = guest.rule, guest.rule.machine or MACHINE
+        if rule.firmware == "uefi" and not chosen(facts.programs.firmware, machine, secure_boot=rule.secure_boot):
+            yield Finding(
+                "guest-firmware-absent",
+                Severity.ERROR,
+                f"guest {rule.name}",
+                why_none(machine, secure_boot=rule.secure_boot),
+                "the guest cannot start",
+                f"apt install {PACKAGE}",
             )
 
 

@@ -65,6 +65,7 @@ CHECKS: tuple[Check, ...] = (
     guests.qemu_too_old,
     guests.kvm_group_absent,
     guests.cannot_boot,
+    guests.firmware_absent,
     guests.files_absent,
     guests.rom_unfit,
     guests.memory_short,

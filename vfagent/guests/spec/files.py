@@ -4,18 +4,16 @@
 from collections.abc import Callable, Iterator
 
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
-from vfagent.guests.spec.qemu import QEMU, UEFI
+from vfagent.guests.spec.qemu import QEMU
 from vfagent.policy.types import GuestRule, SeedRule
 
-PACKAGES = {QEMU: "qemu-system-x86", UEFI: "ovmf"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
+PACKAGES = {QEMU: "qemu-system-x86"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
 
 
 def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
     """Each path, and what it is for. `boot` is None while how it boots is not known."""
     if boot and boot.loader is Loader.IMAGE:
         yield IPXE_IMAGES[rule.firmware], "the iPXE image"
-    if rule.firmware == "uefi":
-        yield UEFI, "the UEFI firmware"
     if rule.ipxe and rule.ipxe.script:
         yield rule.ipxe.script, "its iPXE script"
     if rule.ipxe and rule.ipxe.rom and rule.ipxe.loader == "rom":

@@ -45,7 +45,9 @@ CHAP_SECRET = "${smbios/11.4.0}"
 
 def script(name: str, rule: IpxeRule, chap: ChapRule | None = None) -> str:
     """The script for a guest without one of its own. It holds no secret: the guest's users can read a ROM."""
-    boot = f"sanboot {rule.sanboot}" if rule.sanboot else "autoboot net0"
+    # A device path of EFI has backslashes (UEFI 2.10, 10.3.5.4).
+    file = f"--filename {rule.filename.replace('/', chr(92))} " if rule.filename else ""
+    boot = f"sanboot {file}{rule.sanboot}" if rule.sanboot else "autoboot net0"
     what = rule.sanboot or "what DHCP names"
     login = [f"set username {chap.user}", f"set password {CHAP_SECRET}"] if chap else []
     return _LOOP.format(name=name, settings="\n".join((*_address(rule), *login)), boot=boot, what=what)

@@ -13,12 +13,13 @@ from typing import Any
 
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
+from vfagent.guests.spec.firmware import Firmware
 from vfagent.guests.spec.vnc import VNC_PASSWORD, screen
 from vfagent.model.guest_unit import GuestVf, unit_name
 from vfagent.policy.types import GuestRule
 
 QEMU = "/usr/bin/qemu-system-x86_64"
-UEFI = "/usr/share/ovmf/OVMF.fd"
+MACHINE = "q35"
 COMMAND, SCRIPT, ROM, CHAP, SEED = "command", "boot.ipxe", "vf.rom", "chap-secret", "seed.iso"
 SHELL = "/bin/sh"
 ROOTS = "/run/vfagent/guest-roots"
@@ -36,6 +37,9 @@ class Guest:
     kvm: bool
     uuid: str
     rom: str = ""  # the checked file
+    machine: str = MACHINE
+    firmware: Firmware | None = None  # None: SeaBIOS, which QEMU brings
+    variables: str = ""  # the firmware's, the guest's own
     credentials: tuple[tuple[str, str], ...] = ()  # names, and root's copies of the files
     beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
     python: tuple[str, ...] = ()  # where the helpers' Python is, if not in /usr
@@ -126,15 +130,27 @@ def _console(guest: Guest) -> list[str]:
 
 def _board(guest: Guest) -> list[str]:
     # With graphics=off, SeaBIOS and iPXE use the serial port.
-    machine = "q35,graphics=off,vmport=off"
+    machine = f"{guest.machine},graphics=off,vmport=off"
     words = ["-cpu", "host" if guest.kvm else "max", "-smp", str(guest.rule.cpus), "-m", str(guest.rule.memory_mib)]
     if guest.rule.hugepages:
         size = guest.rule.memory_mib << 20
         memory = {"qom-type": "memory-backend-memfd", "id": "memory", "size": size, "hugetlb": True, "prealloc": True}
         words += ["-object", _json(memory)]
         machine += ",memory-backend=memory"
-    firmware = ["-bios", UEFI] if guest.rule.firmware == "uefi" else []
-    return ["-machine", machine, "-accel", "kvm" if guest.kvm else "tcg", *words, *firmware]
+    if guest.firmware:
+        machine += ",pflash0=firmware,pflash1=variables"
+        words += _flash(guest.firmware, guest.variables)
+        if guest.firmware.smm:  # else the guest's kernel could write the variables of secure boot
+            machine += ",smm=on"
+            words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    return ["-machine", machine, "-accel", "kvm" if guest.kvm else "tcg", *words]
+
+
+def _flash(firmware: Firmware, variables: str) -> Iterator[str]:
+    code = firmware.code_format, "firmware", firmware.code, True
+    for driver, name, path, read_only in (code, (firmware.template_format, "variables", variables, False)):
+        file = {"driver": "file", "filename": path}
+        yield from ("-blockdev", _json({"driver": driver, "node-name": name, "read-only": read_only, "file": file}))
 
 
 def _boot(guest: Guest) -> list[str]:

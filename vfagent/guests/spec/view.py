@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator
 
 from vfagent.guests.spec.boot import IPXE_IMAGES, Loader
-from vfagent.guests.spec.qemu import UEFI, Guest
+from vfagent.guests.spec.qemu import Guest
 from vfagent.guests.spec.untrusted import NO_BUS
 from vfagent.guests.spec.vnc import needs_network
 from vfagent.model.guest_unit import Property
@@ -41,8 +41,8 @@ def _read(guest: Guest) -> Iterator[str]:
         yield from ("/etc/hosts", "/etc/nsswitch.conf")
     if guest.boot.loader is Loader.IMAGE:
         yield IPXE_IMAGES[guest.rule.firmware]
-    if guest.rule.firmware == "uefi":
-        yield UEFI
+    if guest.firmware:
+        yield guest.firmware.code
     if kernel := guest.boot.kernel:
         yield from (path for path in (kernel.image, kernel.initrd) if path)
     for disk in guest.rule.disk:
@@ -52,7 +52,9 @@ def _read(guest: Guest) -> Iterator[str]:
 
 
 def _written(guest: Guest) -> Iterator[str]:
-    return (disk.path for disk in guest.rule.disk if not disk.readonly)
+    yield from (disk.path for disk in guest.rule.disk if not disk.readonly)
+    if guest.firmware:
+        yield guest.variables
 
 
 def _binds(paths: Iterable[str]) -> list[tuple[str, str, bool, int]]:
