@@ -26,6 +26,7 @@ from tests.host.namespace import run
 from tests.host.tree import put
 from tests.host.uevents import message, send
 from tests.host.waiting import LIMIT_S, until, wait_until
+from vfagent.errors import PolicyUnreadError
 from vfagent.kernel.udev import QUEUE, STORED
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
@@ -264,7 +265,7 @@ def test_a_new_resync_interval_is_active_after_the_reload(files: FakeKernel, mon
             often = replace(load(files.tree.root), agent=AgentRule(resync_s=0.1, metrics=""))
             monkeypatch.setattr("vfagent.store.policy_in_worker.load", lambda root: often)
             monkeypatch.setattr(agent.kernel_events, "reconcile_all", lambda: calls.append("all"))
-            await agent.reload()
+            await agent.reloads.reload()
             while len(calls) < 4:
                 await asyncio.sleep(0.01)
 
@@ -318,7 +319,7 @@ def test_a_release_that_a_reload_cannot_end_is_logged_with_its_pf(
 
     async def scenario() -> None:
         async with running_agent(files) as agent:
-            await agent.reload()
+            await agent.reloads.reload()
 
     State(files.tree.root).release(PciAddress(PF))
     monkeypatch.setattr(State, "take_back", refuse)
@@ -352,7 +353,7 @@ def test_reloads_and_reconciles_leave_no_garbage(files: FakeKernel) -> None:
             gc.collect()
             for count in (1, 2, 3):
                 files.tree.policy(POLICY.replace("2", str(count)))
-                await agent.reload()
+                await agent.reloads.reload()
                 while pf.reconciling or pf.phase is not Phase.CONVERGED:
                     await asyncio.sleep(0.01)
             gc.set_debug(gc.DEBUG_SAVEALL)
@@ -406,10 +407,12 @@ def test_a_policy_that_takes_too_long_is_refused_and_stops_nothing(
             monkeypatch.setattr("vfagent.store.policy_in_worker.load", hang)
             monkeypatch.setattr("vfagent.store.policy_in_worker.LOAD_S", 0.5)
             began, turns = time.monotonic(), 0
-            reloading = asyncio.create_task(agent.reload())
+            reloading = asyncio.create_task(agent.reloads.reload())
             while not reloading.done():
                 await asyncio.sleep(0.01)
                 turns += 1
+            with pytest.raises(PolicyUnreadError):
+                await reloading
             assert turns > 10
             assert time.monotonic() - began < 10
             assert agent.scheduler.policy is active

@@ -29,7 +29,7 @@ ARGV = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-
 FILE = {"bash": "vfagent.bash", "zsh": "_vfagent", "fish": "vfagent.fish"}
 
 TYPED = [
-    ("vfagent rel", "vfagent release"),
+    ("vfagent rele", "vfagent release"),
     ("vfagent guest sto", "vfagent guest stop"),
     ("vfagent status --w", "vfagent status --watch"),
     ("vfagent --root /usr guest star", "vfagent --root /usr guest start"),
@@ -119,7 +119,7 @@ def fish(folder: Path, line: str) -> set[str]:
 
 
 def test_fish_completes_the_same_words(folder: Path) -> None:
-    assert fish(folder, "vfagent rel") == {"release"}
+    assert fish(folder, "vfagent rele") == {"release"}
     assert fish(folder, "vfagent guest ") == {"list", "start", "stop", "status", "log", "console"}
     assert fish(folder, "vfagent guest --root /usr stop ") == {"cirros", "node1"}
     assert fish(folder, "vfagent release ") == {PF, "ens1"}

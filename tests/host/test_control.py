@@ -9,29 +9,51 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.host.leaks import run_to_end
-from vfagent.errors import VfagentError
-from vfagent.service.control_socket import SOCKET, ControlServer, Handler, ask
+from vfagent.errors import PolicyError, VfagentError
+from vfagent.service.control_client import ErrorReplyError, call, monitor
+from vfagent.service.control_interface import INTERFACES, SOCKET
+from vfagent.service.control_socket import GuestRequest, PublishedStatus, control_server
+from vfagent.service.varlink import VarlinkError, VarlinkServer
 
 Talk = Callable[[Path], object]
+START = "io.vfagent.Guest.Start"
+DENIED = "org.varlink.service.PermissionDenied"
 
 
 async def handler(verb: str, guest: str) -> str | None:
     return None if guest == "x" else f"cannot {verb} {guest}"
 
 
-def served(root: Path, talk: Talk, answer: Handler = handler) -> object:
+async def reloaded(confirm_s: int | None) -> str:
+    if confirm_s == 13:
+        raise PolicyError(["policy.toml:1:1: x: found y"])
+    return f"digest, confirm within {confirm_s}"
+
+
+def no_trial() -> str:
+    raise VarlinkError("io.vfagent.NothingToConfirm")
+
+
+def control(root: Path, answer: GuestRequest = handler, status: PublishedStatus | None = None) -> VarlinkServer:
+    return control_server(root, status or PublishedStatus(), answer, reloaded, no_trial)
+
+
+def served(root: Path, talk: Talk, answer: GuestRequest = handler) -> Any:
     """The result of `talk`, while a server runs."""
 
     async def both() -> object:
         (root / "run/vfagent").mkdir(parents=True, exist_ok=True)
-        server = ControlServer(root, answer)
+        server = control(root, answer)
         await server.start()
         result = await asyncio.to_thread(talk, root)
         server.stop()
@@ -52,102 +74,198 @@ def raw(root: Path, data: bytes) -> bytes:
             return b""
 
 
+def request(method: str, **more: object) -> bytes:
+    return json.dumps({"method": method, **more}).encode() + b"\0"
+
+
+def error(root: Path, method: str, **parameters: object) -> tuple[str, dict[str, Any]]:
+    with pytest.raises(ErrorReplyError) as raised:
+        call(root, method, **parameters)
+    return raised.value.name, raised.value.parameters
+
+
 def test_a_request_is_answered(tmp_path: Path) -> None:
-    assert served(tmp_path, lambda root: ask(root, "start", "x")) is None
-    assert served(tmp_path, lambda root: ask(root, "stop", "y")) == "cannot stop y"
+    assert served(tmp_path, lambda root: call(root, START, name="x")) == {}
+    refused = served(tmp_path, lambda root: error(root, "io.vfagent.Guest.Stop", name="y"))
+    assert refused == ("io.vfagent.Guest.Refused", {"reason": "cannot stop y"})
+
+
+def test_a_refused_policy_is_an_error_with_all_its_problems(tmp_path: Path) -> None:
+    assert served(tmp_path, lambda root: call(root, "io.vfagent.Reload")) == {"digest": "digest, confirm within None"}
+    refused = served(tmp_path, lambda root: error(root, "io.vfagent.Reload", confirm_s=13))
+    problems = {"problems": ["policy.toml:1:1: x: found y"], "unread": False}
+    assert refused == ("io.vfagent.PolicyRefused", problems)
+    assert served(tmp_path, lambda root: error(root, "io.vfagent.Confirm"))[0] == "io.vfagent.NothingToConfirm"
+
+
+def test_every_interface_and_method_is_described(tmp_path: Path) -> None:
+    info = served(tmp_path, lambda root: call(root, "org.varlink.service.GetInfo"))
+    assert info["interfaces"] == ["org.varlink.service", *INTERFACES]
+    for interface in info["interfaces"]:
+        describe = partial(call, method="org.varlink.service.GetInterfaceDescription", interface=interface)
+        described = served(tmp_path, describe)
+        assert f"\ninterface {interface}\n" in f"\n{described['description']}"
+    methods = [f"{i}.{line.split()[1].split('(')[0]}" for i, text in INTERFACES.items() for line in text.splitlines()
+               if line.startswith("method ")]  # fmt: skip
+    for method in methods:
+        name, _ = served(tmp_path, partial(error, method=method, wrong=1))
+        assert name == "org.varlink.service.InvalidParameter"
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "name"),
+    [
+        ("io.vfagent.Guest.Restart", {}, "MethodNotFound"),
+        ("io.other.Start", {}, "InterfaceNotFound"),
+        ("org.varlink.service.Other", {}, "MethodNotFound"),
+        (START, {}, "InvalidParameter"),
+        (START, {"name": 1}, "InvalidParameter"),
+        ("io.vfagent.Reload", {"confirm_s": True}, "InvalidParameter"),
+        ("io.vfagent.Reload", {"confirm_s": 0}, "InvalidParameter"),
+        ("io.vfagent.Reload", {"confirm_s": 10**30}, "InvalidParameter"),
+        ("io.vfagent.Monitor", {}, "ExpectedMore"),
+        ("org.varlink.service.GetInterfaceDescription", {}, "InvalidParameter"),
+        ("org.varlink.service.GetInterfaceDescription", {"interface": "io.other"}, "InterfaceNotFound"),
+    ],
+)
+def test_a_wrong_call_is_an_error_of_varlink(
+    tmp_path: Path, method: str, parameters: dict[str, object], name: str
+) -> None:
+    assert served(tmp_path, lambda root: error(root, method, **parameters))[0] == f"org.varlink.service.{name}"
+
+
+def test_a_connection_takes_several_calls_and_no_answer_to_a_oneway_one(tmp_path: Path) -> None:
+    calls = request(START, parameters={"name": "x"}, oneway=True) + request(START, parameters={"name": "x"})
+    assert served(tmp_path, lambda root: raw(root, calls)) == b'{"parameters":{}}\0'
+
+
+def test_the_status_is_monitored_until_the_client_closes(tmp_path: Path) -> None:
+    async def both() -> object:
+        (tmp_path / "run/vfagent").mkdir(parents=True)
+        status = PublishedStatus()
+        server = control(tmp_path, status=status)
+        await server.start()
+        status.publish('{"number":1}')
+        replies = monitor(tmp_path, "io.vfagent.Monitor", time.monotonic() + 30)
+        first = await asyncio.to_thread(next, replies)
+        status.publish('{"number":2}')
+        second = await asyncio.to_thread(next, replies)
+        replies.close()
+        server.stop()
+        await asyncio.sleep(0.05)
+        return [first, second]
+
+    assert run_to_end(both()) == [{"status": {"number": 1}}, {"status": {"number": 2}}]
 
 
 def test_a_server_that_could_not_listen_does_so_at_the_next_start(tmp_path: Path) -> None:
     async def twice() -> object:
-        server = ControlServer(tmp_path, handler)
+        server = control(tmp_path)
         await server.start()
         (tmp_path / "run/vfagent").mkdir(parents=True)
         await server.start()
-        result = await asyncio.to_thread(ask, tmp_path, "start", "x")
+        result = await asyncio.to_thread(call, tmp_path, START, name="x")
         server.stop()
         await server.start()
         assert not (tmp_path / SOCKET).exists()
         await asyncio.sleep(0.05)
         return result
 
-    assert run_to_end(twice()) is None
+    assert run_to_end(twice()) == {}
 
 
-def test_only_the_owner_may_connect(tmp_path: Path) -> None:
-    assert served(tmp_path, lambda root: (root / SOCKET).stat().st_mode & 0o777) == 0o600
-
-
-def test_a_peer_that_is_not_root_is_refused(tmp_path: Path) -> None:
-    """Even where the modes of socket and folders let it connect."""
+def by_nobody(*requests: bytes) -> Talk:
+    """What a user without rights gets, where the modes of the folders let it connect."""
 
     def talk(root: Path) -> object:
-        os.chmod(root / SOCKET, 0o666)
         fd = os.open((root / SOCKET).parent, os.O_PATH)  # pytest's folders are closed to others
         program = f"""
 import os, socket
 os.fchdir({fd})
 os.setresuid(65534, 65534, 65534)
-client = socket.socket(socket.AF_UNIX)
-client.settimeout(10)
-client.connect({Path(SOCKET).name!r})
-client.sendall(b'{{"verb": "start", "guest": "x"}}\\n')
-print(client.recv(4096))
+for request in {requests!r}:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect({Path(SOCKET).name!r})
+    client.sendall(request)
+    print(client.recv(4096).decode().strip(chr(0)))
 """
         argv = [sys.executable, "-c", program]
         done = subprocess.run(argv, pass_fds=[fd], capture_output=True, text=True, check=False)
         os.close(fd)
-        return done.stdout + done.stderr
+        assert done.stderr == ""
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
+    return talk
+
+
+def test_a_peer_that_is_not_root_reads_and_changes_nothing(tmp_path: Path) -> None:
     asked: list[str] = []
 
     async def noted(verb: str, guest: str) -> str | None:
         asked.append(guest)
         return None
 
-    output = str(served(tmp_path, talk, noted))
+    changes = [request(START, parameters={"name": "x"}), *map(request, ("io.vfagent.Reload", "io.vfagent.Confirm"))]
+    answers = served(tmp_path, by_nobody(request("io.vfagent.Status"), *changes), noted)
+    assert answers == [{"parameters": {"status": None}}, *[{"error": DENIED, "parameters": {}}] * 3]
     assert not asked
-    assert output == "b''\\n" or "ConnectionResetError" in output or "BrokenPipeError" in output
+
+
+def test_others_cannot_keep_root_out(tmp_path: Path) -> None:
+    """Each of their connections waits for its call; root's are counted apart."""
+
+    def talk(root: Path) -> object:
+        fd = os.open((root / SOCKET).parent, os.O_PATH)
+        program = f"""
+import os, socket, sys
+os.fchdir({fd})
+os.setresuid(65534, 65534, 65534)
+clients = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+for client in clients:
+    client.connect({Path(SOCKET).name!r})
+print("open", flush=True)
+sys.stdin.read()
+"""
+        argv = [sys.executable, "-c", program]
+        with subprocess.Popen(argv, pass_fds=[fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as others:
+            os.close(fd)
+            assert others.stdout is not None
+            assert others.stdout.readline() == b"open\n"
+            return call(root, START, name="x")
+
+    assert served(tmp_path, talk) == {}
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"{}\n", b"\n", b"[1]\n", b"\xff\n", b"x" * 100_000 + b"\n", b"[" * 3000 + b"\n", b'{"verb": "release"}\n'],
-    ids=["empty", "blank", "list", "bytes", "long", "deep", "verb"],
+    [b"{}\0", b"\0", b"[1]\0", b"\xff\0", b"x" * 100_000 + b"\0", b"[" * 3000 + b"\0", b'{"method": 1}\0'],
+    ids=["empty", "blank", "list", "bytes", "long", "deep", "method"],
 )
 def test_an_invalid_request_is_not_answered_and_does_not_stop_the_server(tmp_path: Path, data: bytes) -> None:
     def talk(root: Path) -> object:
-        return raw(root, data), ask(root, "start", "x")
+        return raw(root, data), call(root, START, name="x")
 
-    assert served(tmp_path, talk) == (b"", None)
+    assert served(tmp_path, talk) == (b"", {})
 
 
 def test_a_guest_name_may_be_any_text(tmp_path: Path) -> None:
-    line = json.dumps({"verb": "start", "guest": "../x"}).encode() + b"\n"
-    answer = served(tmp_path, lambda root: json.loads(raw(root, line)))
-    assert answer == {"blocker": "cannot start ../x"}
+    answer = served(tmp_path, lambda root: error(root, START, name="../x"))
+    assert answer == ("io.vfagent.Guest.Refused", {"reason": "cannot start ../x"})
 
 
 def test_without_an_agent_the_error_is_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        ask(tmp_path, "start", "x")
+        call(tmp_path, START, name="x")
     served(tmp_path, lambda root: None)
     (tmp_path / "run/vfagent").mkdir(exist_ok=True)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / SOCKET))
     with pytest.raises(FileNotFoundError):
-        ask(tmp_path, "start", "x")
+        call(tmp_path, START, name="x")
 
 
-def test_an_agent_that_ends_without_an_answer_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(VfagentError, match="the service gave no answer"):
-        served(tmp_path, lambda root: ask(root, "restart", "x"))
-
-
-@pytest.mark.parametrize(
-    "answer", [b"{}\n", b"[]\n", b'{"blocker": 1}\n', b"\xff\n", b"[" * 5000 + b"\n", b"x" * (1 << 17)],
-    ids=["empty", "list", "number", "bytes", "deep", "endless"],
-)  # fmt: skip
-def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes) -> None:
+def answered_with(tmp_path: Path, answer: bytes) -> None:
     (tmp_path / "run/vfagent").mkdir(parents=True)
 
     def serve(listener: socket.socket) -> None:
@@ -160,8 +278,16 @@ def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes) -> No
         listener.bind(str(tmp_path / SOCKET))
         listener.listen()
         pool.submit(serve, listener)
-        with pytest.raises(VfagentError, match=r"guest x: cannot start it: the service gave (no answer|an answer of)"):
-            ask(tmp_path, "start", "x")
+        call(tmp_path, START, name="x")
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"{}\0", b"[]\0", b'{"parameters": 1}\0', b"\xff\0", b"[" * 5000 + b"\0", b"x" * (1 << 17)],
+    ids=["none", "empty", "list", "number", "bytes", "deep", "endless"],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes) -> None:
+    with pytest.raises(VfagentError, match=r"the service gave (no answer|an answer of)"):
+        answered_with(tmp_path, answer)
 
 
 def test_forty_requests_at_once_are_all_answered(tmp_path: Path) -> None:
@@ -172,21 +298,21 @@ def test_forty_requests_at_once_are_all_answered(tmp_path: Path) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         running -= 1
         return guest
 
-    def talk(root: Path) -> list[str | None]:
+    def talk(root: Path) -> list[object]:
         with ThreadPoolExecutor(40) as pool:
-            return list(pool.map(lambda number: ask(root, "start", str(number)), range(40)))
+            return list(pool.map(lambda number: error(root, START, name=str(number))[1], range(40)))
 
-    assert served(tmp_path, talk, slow) == [str(number) for number in range(40)]
+    assert served(tmp_path, talk, slow) == [{"reason": str(number)} for number in range(40)]
     assert most == 16
 
 
 def test_requests_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfagent.service.control_socket._MOST_OPEN", 0)
-    assert served(tmp_path, lambda root: ask(root, "start", "x")) == "the service has too many requests"
+    monkeypatch.setattr("vfagent.service.varlink._MOST_OPEN", 0)
+    assert served(tmp_path, lambda root: error(root, START, name="x")) == ("io.vfagent.TooManyRequests", {})
 
 
 def test_a_broken_connection_is_an_error_with_a_hint(tmp_path: Path) -> None:
@@ -202,5 +328,5 @@ def test_a_broken_connection_is_an_error_with_a_hint(tmp_path: Path) -> None:
         listener.listen()
         pool.submit(close_unread, listener)
         with pytest.raises(VfagentError, match="cannot talk to the service: Connection reset by peer") as raised:
-            ask(tmp_path, "start", "x")
+            call(tmp_path, START, name="x")
     assert raised.value.hint

@@ -51,7 +51,7 @@ def test_a_policy_that_is_changed_and_not_loaded_is_reported_at_the_next_resync(
             files.tree.policy("[[pf]]\nvfs = many\n")
             await resync_until(agent, shows=False)
             files.tree.policy(RULE.replace("vfs = 2", "vfs = 3"))
-            await agent.reload()
+            await agent.reloads.reload()
             assert on_disk(agent) is True
 
     run_to_end(scenario())

@@ -108,11 +108,12 @@ def test_the_page_has_exactly_the_options() -> None:
 
 
 def test_the_page_names_the_commands_of_each_option() -> None:
-    described = dict(re.findall(r"(?m)^\*\*.*?\\-\\-([a-z]+)\*\*.*\n:   ((?:.+\n)+)", section("OPTIONS")))
+    described = dict(re.findall(r"(?m)^\*\*.*?\\-\\-([a-z-]+)\*\*.*\n:   ((?:.+\n)+)", section("OPTIONS")))
     takers = [
         (path, action) for path, command in leaves(parser()) for action in command._actions if action.option_strings
     ]
-    own = [(path, action.dest) for path, action in takers if action.dest not in ("help", "root")]
+    options = [(path, action.option_strings[-1].lstrip("-")) for path, action in takers]
+    own = [(path, option) for path, option in options if option not in ("help", "root")]
     none_of([f"{path} --{option}" for path, option in own if f"**{path}**" not in described[option]])
 
 

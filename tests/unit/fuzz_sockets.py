@@ -2,6 +2,7 @@
 """What test_fuzz.py sends over the sockets of the service and of a guest's QEMU, from either side."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -14,17 +15,20 @@ from vfagent.errors import VfagentError
 from vfagent.guests.ask import main as ask_guest
 from vfagent.guests.qmp import stop
 from vfagent.model.guest_unit import RUN_STATES
-from vfagent.service.control_socket import SOCKET, ControlServer, ask
+from vfagent.service.control_client import call
+from vfagent.service.control_interface import SOCKET
+from vfagent.service.control_socket import PublishedStatus, control_server
 
 _BLOCKER = "cannot do it"
-_ANSWER = b'{"blocker": "cannot do it"}\n'
+_START = b'{"method":"io.vfagent.Guest.Start","parameters":{"name":"web"}}\0'
+_ANSWER = b'{"error": "io.vfagent.Guest.Refused", "parameters": {"reason": "cannot do it"}}\0'
 
 
 def control(data: bytes, folder: Path) -> None:
-    """As a request to the service, and as the service's answer to `vfagent guest start`."""
+    """As a call of the service, and as the service's answer to `vfagent guest start`."""
     asyncio.run(_request(data, folder))
     with _peer(folder / SOCKET, data), suppress(VfagentError, FileNotFoundError):
-        assert isinstance(ask(folder, "start", "web"), str | None)
+        assert isinstance(call(folder, "io.vfagent.Guest.Start", name="web"), dict)
 
 
 async def _request(data: bytes, folder: Path) -> None:
@@ -38,11 +42,16 @@ async def _request(data: bytes, folder: Path) -> None:
         assert isinstance(guest, str)
         return _BLOCKER
 
-    server = ControlServer(folder, handler)
+    async def reload(confirm_s: int | None) -> str:
+        assert confirm_s is None or isinstance(confirm_s, int)
+        return "digest"
+
+    server = control_server(folder, PublishedStatus(), handler, reload, lambda: "digest")
     await server.start()
     try:
-        assert await _exchange(data, folder) in {b"", _ANSWER}
-        assert await _exchange(b'{"verb": "start", "guest": "web"}\n', folder) == _ANSWER
+        for answer in (await _exchange(data, folder)).split(b"\0")[:-1]:
+            assert {"parameters"} <= json.loads(answer).keys() <= {"parameters", "error", "continues"}
+        assert await _exchange(_START, folder) == _ANSWER
     finally:
         server.stop()
     assert not failures, failures

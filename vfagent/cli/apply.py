@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vfagent apply`: reconciles every PF once, without the service."""
+"""`vfagent apply`: by the running service; without it, reconciles every PF once."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from vfagent.cli.apply_by_service import apply_by_service
 from vfagent.cli.status_file import lock_is_held
 from vfagent.cli.text import NO_POLICY, NOTHING_MATCHES
 from vfagent.errors import VfagentError
@@ -35,10 +36,13 @@ _GRACE_S = 10.0  # for links and drivers that are not ready yet
 
 def apply(args: argparse.Namespace) -> int:
     if lock_is_held(args.root):
-        raise VfagentError(
-            "vfagent.service: is running, and applies the policy itself",
-            hint="systemctl reload vfagent makes it reconcile every PF now; vfagent status shows what it does",
-        )
+        try:
+            return apply_by_service(args)
+        except FileNotFoundError:
+            raise _another_runs() from None
+    if args.confirm:
+        text = "apply: cannot go back from a policy without the service, which would do it"
+        raise VfagentError(text, hint="systemctl start vfagent")
     return asyncio.run(_apply_once(args.root, as_json=args.json))
 
 
@@ -92,8 +96,12 @@ def _lock(state: State) -> int:
     try:
         return take_lock(state.run)
     except BlockingIOError:
-        hint = "systemctl status vfagent; or wait for the other vfagent apply to end"
-        raise VfagentError("apply: cannot start: another vfagent is running", hint=hint) from None
+        raise _another_runs() from None
+
+
+def _another_runs() -> VfagentError:
+    hint = "systemctl status vfagent; or wait for the other vfagent apply to end"
+    return VfagentError("apply: cannot start: another vfagent is running", hint=hint)
 
 
 def _converge_bridges(policy: Policy, host: Host) -> bool:

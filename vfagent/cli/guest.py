@@ -5,6 +5,7 @@ import argparse
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from vfagent.cli.console import console
 from vfagent.cli.status_file import read_status, report_no_service
@@ -16,7 +17,8 @@ from vfagent.model.guest_unit import unit_name
 from vfagent.model.printable import printable
 from vfagent.model.status import GuestPhase
 from vfagent.policy.spelling import suggestion
-from vfagent.service.control_socket import ask
+from vfagent.service.control_client import ErrorReplyError, call
+from vfagent.service.control_interface import GUEST
 
 _NAME = "[a-z0-9][a-z0-9_-]{0,31}"
 _ESCAPE_SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])")  # ECMA-48, 5.4; and DEC's
@@ -44,7 +46,7 @@ def _checked(name: str) -> str:
 
 def _ask(args: argparse.Namespace) -> int:
     try:
-        blocker = ask(args.root, args.guest_verb, args.name)
+        blocker = _request(args.root, args.guest_verb, args.name)
     except FileNotFoundError:
         return report_no_service()
     if blocker:
@@ -53,6 +55,17 @@ def _ask(args: argparse.Namespace) -> int:
         raise VfagentError(f"guest {args.name}: cannot {args.guest_verb} it: {cause}", hint=hint)
     print(f"guest {args.name}: {'runs' if args.guest_verb == 'start' else 'stopped'}", file=sys.stderr)
     return Exit.OK
+
+
+def _request(root: Path, verb: str, name: str) -> str | None:
+    """What blocks it; None where it is done."""
+    try:
+        call(root, f"{GUEST}.{verb.capitalize()}", name=name)
+    except ErrorReplyError as error:
+        if error.name != f"{GUEST}.Refused":
+            raise
+        return str(error.parameters.get("reason"))
+    return None
 
 
 def _list(args: argparse.Namespace) -> int:

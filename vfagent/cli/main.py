@@ -23,6 +23,8 @@ VERBS = {
     "init": "vfagent.cli.init:init",
     "plan": "vfagent.cli.plan:plan",
     "apply": "vfagent.cli.apply:apply",
+    "reload": "vfagent.cli.reload:reload",
+    "confirm": "vfagent.cli.reload:confirm",
     "status": "vfagent.cli.status:status",
     "doctor": "vfagent.cli.doctor:doctor",
     "guest": "vfagent.cli.guest:guest",
@@ -30,7 +32,7 @@ VERBS = {
     "release": "vfagent.cli.release:release",
     "schema": "vfagent.cli.check:schema",
 }
-CHANGE_THE_HOST = {"run", "apply", "release"}
+CHANGE_THE_HOST = {"run", "apply", "confirm", "release", "reload"}
 _STDOUT = "standard output"
 
 

@@ -3,10 +3,12 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vfagent import __version__
 from vfagent.policy.spelling import suggestion
+from vfagent.policy.strings import PERIOD
+from vfagent.policy.value_types import MismatchError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     _with_json(_verb(verbs, "list", "show PFs and VFs as they are"))
     plan = _with_json(_verb(verbs, "plan", "show the steps that would be executed, and why"))
     _with_files(plan, "plan with these files instead of the host's policy; - is standard input")
-    _with_json(_verb(verbs, "apply", "apply the policy once, without the service"))
+    _apply_verb(_with_json(_verb(verbs, "apply", "apply the policy: by the service, or once without it")))
+    _verb(verbs, "reload", "make the service load its policy, and wait for its verdict")
+    _verb(verbs, "confirm", "keep the policy that apply --confirm has on trial")
     status = _with_json(_verb(verbs, "status", "show what the service does, and what it waits for"))
     status.add_argument("--watch", action="store_true", help="print it at each change, until interrupted")
     _with_json(
@@ -54,6 +58,21 @@ def parser() -> argparse.ArgumentParser:
     release.add_argument("--force", action="store_true", help="even while guests use its VFs, which they lose")
     _verb(verbs, "schema", "print the policy's JSON Schema, for editors")
     return top
+
+
+def _apply_verb(apply: argparse.ArgumentParser) -> None:
+    apply.add_argument("--yes", action="store_true", help="do not ask, whatever it removes or has to wait for")
+    apply.add_argument("--no-wait", action="store_true", help="do not wait for the PFs and guests")
+    apply.add_argument("--timeout", type=_seconds, default=300, metavar="TIME", help="wait so long; by default 5min")
+    text = "go back to the policy before unless vfagent confirm is run within this time, such as 2min"
+    apply.add_argument("--confirm", type=_seconds, metavar="TIME", help=text)
+
+
+def _seconds(text: str) -> int:
+    try:
+        return int(cast(float, PERIOD.read(text)))
+    except MismatchError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _init_verb(init: argparse.ArgumentParser) -> None:

@@ -153,6 +153,7 @@ class Status:
     pfs: tuple[PfStatus, ...]
     guests: tuple[GuestStatus, ...] = ()
     bridges: tuple[str, ...] = ()  # what blocks the policy's bridges
+    idle: bool = True  # no PF is being reconciled, or is about to be
 
     @property
     def converged(self) -> bool:

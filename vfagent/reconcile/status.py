@@ -34,8 +34,9 @@ def snapshot(
     ready: bool,
     guests: tuple[GuestStatus, ...] = (),
     bridges: tuple[str, ...] = (),
+    idle: bool = True,
 ) -> Status:
-    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests, bridges)
+    return Status(FORMAT, version, os.getpid(), time.time(), ready, policy, pfs, guests, bridges, idle)
 
 
 def summary(status: Status) -> str:

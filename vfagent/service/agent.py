@@ -2,7 +2,6 @@
 """The service: events mark PFs dirty, reconciles make them converge; reload, readiness, watchdog, status."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -28,11 +27,13 @@ from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import snapshot, summary
 from vfagent.reconcile.throttle import Throttle
 from vfagent.service.bridges import HostBridges
-from vfagent.service.control_socket import ControlServer
+from vfagent.service.control_socket import PublishedStatus, control_server
 from vfagent.service.kernel_events import KernelEvents
 from vfagent.service.policy_comparison import PolicyComparison
 from vfagent.service.preload import Preload
+from vfagent.service.reloads import Reloads
 from vfagent.service.status_cache import StatusCache
+from vfagent.service.trial import Trial
 from vfagent.service.unused_rules import UnusedRules
 from vfagent.store import policy_in_worker
 from vfagent.store.identity import read_identity
@@ -74,7 +75,12 @@ class Agent:
         self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
         self.comparison = PolicyComparison(root, self.workers, self._compared)
         self.unused_rules = UnusedRules(self.identity)
-        self.control = ControlServer(root, self.guests.request)
+        self.trial = Trial(root, self._leave_trial)
+        self.published = PublishedStatus()
+        self.reloads = Reloads(self, self.trial, self.notifier)
+        self.control = control_server(
+            root, self.published, self.guests.request, self.reloads.requested, self.trial.confirm
+        )
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
@@ -85,8 +91,6 @@ class Agent:
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._resync_timer: asyncio.TimerHandle | None = None
-        self._reload_due = False
-        self._reloading: asyncio.Task[None] | None = None
         self._resync_s = 0.0  # the interval of the resync timer
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
@@ -105,18 +109,25 @@ class Agent:
         else:
             answer, _ = policy_in_worker.read_in_worker(self.root)
         try:
-            return self._judged(answer)
+            policy = self._judged(answer)
         except PolicyError:
             return Policy()
+        self.policy_status = self._status_of(policy)
+        return policy
+
+    async def load(self) -> Policy:
+        return self._judged(await policy_in_worker.load_in_worker(self.root, self.workers))
 
     def _judged(self, answer: Policy | PolicyError) -> Policy:
         self._policy_unread = isinstance(answer, PolicyUnreadError)
         if isinstance(answer, PolicyError):
             self._refused(answer)
             raise answer
-        rules = tuple(rule.name for rule in rules_for(self.identity, answer))
-        self.policy_status = PolicyStatus(answer.files, answer.digest, time.time(), rules=rules, on_disk_active=True)
         return answer
+
+    def _status_of(self, policy: Policy) -> PolicyStatus:
+        rules = tuple(rule.name for rule in rules_for(self.identity, policy))
+        return PolicyStatus(policy.files, policy.digest, time.time(), rules=rules, on_disk_active=True)
 
     def _refused(self, error: PolicyError) -> None:
         for problem in error.problems:
@@ -144,7 +155,7 @@ class Agent:
         """Until SIGTERM or SIGINT. Raises VfagentError if another agent is running."""
         self._take_lock()
         stop = self._stop.set
-        with signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: self._reload_soon}):
+        with signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: self.reloads.soon}):
             await self._serve()
 
     async def _serve(self) -> None:
@@ -157,6 +168,9 @@ class Agent:
                 end(self._preload.hanging)
             self._preload = None  # a reload replaces its policy, which need not stay in memory
         self.bridges.set_policy(self.scheduler.policy)
+        if why := self.trial.resume(self.policy_status.digest):
+            log.warning("%s", why)
+            self.policy_status = replace(self.policy_status, problems=(why,), on_disk_active=False)
         await self.control.start()
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
@@ -183,7 +197,7 @@ class Agent:
         self.metrics.configure(self.scheduler.policy.agent)
         self.guests.resync()
         if self._policy_unread:
-            self._reload_soon()
+            self.reloads.soon()
         elif self.is_ready:  # before that, it was read just now
             self.comparison.begin(self.policy_status.digest)
         self._arm_resync()
@@ -204,39 +218,32 @@ class Agent:
         loop = asyncio.get_running_loop()
         self._resync_timer = loop.call_later(self._resync_s, self._resync) if self._resync_s > 0 else None
 
-    def _reload_soon(self) -> None:
-        """A burst of signals is one reload, which starts after the last of them."""
-        if not self._reload_due:
-            self._reload_due = True
-            if self.is_ready:
-                self.notifier.reloading()
-            if self._reloading is None or self._reloading.done():
-                self._reloading = asyncio.create_task(self._reload_while_due())
+    @property
+    def policy(self) -> Policy:
+        return self.scheduler.policy
 
-    async def _reload_while_due(self) -> None:
-        while self._reload_due:
-            self._reload_due = False
-            await self.reload()
+    def reloaded(self) -> None:
+        self._write_status()
 
-    async def reload(self) -> None:
-        """Load the policy again. An invalid one leaves the active one as it is."""
-        log.info("reloading the policy")
-        with contextlib.suppress(PolicyError):
-            policy = self._judged(await policy_in_worker.load_in_worker(self.root, self.workers))
-            self._take_back_released()
-            self.scheduler.set_policy(policy)
-            self._status_cache.all_changed()
-            self.bridges.set_policy(policy)
-            self.metrics.configure(policy.agent)
-            self.kernel_events.reconcile_all()
-            self.guests.reload()
-            if policy.agent.resync_s != self._resync_s:
-                self._arm_resync()
-            names = ", ".join(self.policy_status.files)
-            for_policy(log, Message.POLICY_ACTIVE).info("%s is active, from %s", self.policy_status.digest, names)
-            self._check_owners_soon()
-        if self.is_ready and not self._reload_due:  # before that, READY=1 would end the start
-            self.notifier.ready()
+    def activate(self, policy: Policy) -> None:
+        self.policy_status = self._status_of(policy)
+        self._take_back_released()
+        self.scheduler.set_policy(policy)
+        self._status_cache.all_changed()
+        self.bridges.set_policy(policy)
+        self.metrics.configure(policy.agent)
+        self.kernel_events.reconcile_all()
+        self.guests.reload()
+        if policy.agent.resync_s != self._resync_s:
+            self._arm_resync()
+        names = ", ".join(self.policy_status.files)
+        for_policy(log, Message.POLICY_ACTIVE).info("%s is active, from %s", self.policy_status.digest, names)
+        self._check_owners_soon()
+
+    def _leave_trial(self, before: Policy, why: str) -> None:
+        log.warning("%s", why)
+        self.activate(before)
+        self.policy_status = replace(self.policy_status, problems=(why,), on_disk_active=False)
         self._write_status()
 
     def _take_back_released(self) -> None:
@@ -286,15 +293,18 @@ class Agent:
         # Before it is ready, a rule may match a PF that has not been observed yet.
         unused = self.unused_rules.texts(self.scheduler.policy, states) if self.is_ready else ()
         policy = replace(self.policy_status, unused_rules=unused) if unused else self.policy_status
-        return snapshot(pfs, policy, __version__, ready=self.is_ready, guests=guests, bridges=bridges)
+        idle = self.scheduler.idle
+        return snapshot(pfs, policy, __version__, ready=self.is_ready, guests=guests, bridges=bridges, idle=idle)
 
     def _write_status(self) -> None:
         self._cancel_status_timer()
         status = self.snapshot()
-        if (content := (status.pfs, status.policy, status.ready, status.guests, status.bridges)) == self._written:
+        if (content := replace(status, written_at=0.0)) == self._written:
             return
+        text = self._status_cache.text(status)
+        self.published.publish(text)
         try:
-            write_text(self.state.run / "status.json", self._status_cache.text(status))
+            write_text(self.state.run / "status.json", text)
             self._written, self._write_error = content, ""
         except OSError as error:
             if self._write_error != (text := error.strerror or str(error)):
@@ -342,20 +352,11 @@ class Agent:
     async def _shut_down(self) -> None:
         """VFs and guests stay as they are. A running step gets five seconds to finish."""
         self.notifier.stopping()
-        if self._reloading and not self._reloading.done():
-            self._reloading.cancel()
-            await asyncio.wait({self._reloading})
+        await self.reloads.stop()
+        self.trial.stop()
         await self.comparison.stop()
         if self._checking_owners:
             self._checking_owners.cancel()
             await asyncio.wait({self._checking_owners})
         self.kernel_events.stop()
         self.control.stop()
-        await self.guests.stop()
-        await self.bridges.stop()
-        self.scheduler.stop()
-        await self.metrics.stop()
-        end = time.monotonic() + 5.0
-        while self.scheduler.working and time.monotonic() < end:
-            await asyncio.sleep(0.05)
-        log.info("stopped; VFs stay as they are")

@@ -14,6 +14,7 @@ from vfagent.policy.types import Policy
 from vfagent.process import worker
 from vfagent.process.worker import NoAnswerError, NoWorkerError
 from vfagent.store.policy_files import load
+from vfagent.store.unconfirmed import at_start
 
 if TYPE_CHECKING:
     from vfagent.process.workers import Workers
@@ -48,7 +49,7 @@ async def load_in_worker(root: Path, workers: "Workers") -> Answer:
 def read_in_worker(root: Path, *, close: tuple[int, ...] = ()) -> tuple[Answer, worker.Worker | None]:
     """The answer; and the worker, killed, where it hangs in the kernel and is to be reaped later."""
     try:
-        child = worker.start(lambda send: send(_read(root)), close=close)
+        child = worker.start(lambda send: send(at_start(root, _read(root))), close=close)
     except OSError as error:
         return PolicyUnreadError((f"cannot be read: cannot start a worker: {error.strerror}",)), None
     answer: Answer
