@@ -68,7 +68,7 @@ def plan_guests(policy: Policy, observations: Iterable[Observed], host: Host, ro
         state = states.get(name) or GuestState(name)
         placement = with_hardware(placement, host)
         hardware = tuple(vf.hardware for vf in placement.vfs)
-        state.update(placement, boot_of(placement.rule, hardware, images) if hardware else None)
+        state.update(placement, boot_of(placement.rule, hardware, images, placement.vfs[0].mac) if hardware else None)
         yield _planned(state, policy.agent.ipxe_source, root, runs=name in held)
 
 

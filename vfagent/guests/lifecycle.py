@@ -143,7 +143,8 @@ class Guests:
         for name, guest in list(self.guests.items()):
             placement = placements.get(name)
             hardware = tuple(vf.hardware for vf in placement.vfs) if placement else ()
-            guest.update(placement, boot_of(placement.rule, hardware, images) if placement and hardware else None)
+            boot = boot_of(placement.rule, hardware, images, placement.vfs[0].mac) if placement and hardware else None
+            guest.update(placement, boot)
             if placement is None and guest.unit is None and guest.job is None:
                 del self.guests[name]
         self._forget_credentials()

@@ -27,7 +27,7 @@ RUN_STATES = {state: 64 + number for number, state in enumerate(("running", *PAU
 
 @frozen(slots=True)
 class GuestVf:
-    """A VF assigned to a guest. `hardware` is its vendor and device: `8086:10ca`."""
+    """A VF assigned to a guest. `hardware` is its vendor and device: `8086:10ca`; `mac`: "" where it has none."""
 
     pf: PciAddress
     index: int
@@ -35,6 +35,7 @@ class GuestVf:
     iommu_group: int | None
     numa_node: int | None = None
     hardware: str = ""
+    mac: str = ""
 
     def __str__(self) -> str:
         return f"{self.pf}/vf{self.index}"

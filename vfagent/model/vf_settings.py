@@ -46,6 +46,7 @@ GUIDS = frozenset({Attribute.NODE_GUID, Attribute.PORT_GUID})
 ISOLATING = GUIDS | {Attribute.MAC, Attribute.VLAN, Attribute.VLAN_PROTOCOL, Attribute.SPOOF_CHECK, Attribute.TRUST}
 """What keeps a VF's user within its network and its address."""
 
+NO_MAC = "00:00:00:00:00:00"
 _NO_GUID = "00:00:00:00:00:00:00:00"
 
 
@@ -105,7 +106,7 @@ def _row(number: int, form: Form, *, new: object, **facts: bool) -> Any:
 class VfSettings:
     """None means: not changed (desired), or not reported by the driver (observed)."""
 
-    mac: str | None = _row(1, Form.MAC, new="00:00:00:00:00:00", disturbs=True)
+    mac: str | None = _row(1, Form.MAC, new=NO_MAC, disturbs=True)
     vlan: Vlan | None = _row(2, Form.VLAN, new=Vlan(0), disturbs=True)
     rate: Rate | None = _row(6, Form.RATE, new=Rate(0, 0))
     spoof_check: bool | None = _row(4, Form.SWITCH, new=True)

@@ -11,13 +11,11 @@ from vfagent.model.desired import DesiredPf
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
 from vfagent.model.network import HostNetwork, Link
-from vfagent.model.vf_settings import Attribute
+from vfagent.model.vf_settings import NO_MAC, Attribute
 from vfagent.plan.local_macs import MOST_PER_PORT
 from vfagent.plan.network_steps import AddFdb, FdbStep, RemoveFdb
 from vfagent.plan.quirks import Quirks
 from vfagent.plan.vf import ParallelGroup, Planned
-
-_NO_MAC = "00:00:00:00:00:00"
 
 
 def plan_fdb(
@@ -71,7 +69,7 @@ def _wanted(desired: DesiredPf, pf: Pf) -> list[str]:
         return []
     joined = bridges_above(pf)
     learnt = [mac for bridge in joined for name, mac in network.learnt if name == bridge.name]
-    known = {pf.netdev.mac if pf.netdev else "", _NO_MAC, *(vf.settings.mac for vf in pf.vfs if vf.settings)}
+    known = {pf.netdev.mac if pf.netdev else "", NO_MAC, *(vf.settings.mac for vf in pf.vfs if vf.settings)}
     return [mac for mac in dict.fromkeys([*(bridge.mac for bridge in joined), *learnt]) if mac not in known]
 
 

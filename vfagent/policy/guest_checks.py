@@ -5,14 +5,17 @@ import re
 from collections.abc import Iterator
 
 from vfagent.policy import strings
+from vfagent.policy.boot_checks import check_initiator, check_ipxe, check_kernel
+from vfagent.policy.disk_uses import one_disk_for_each
+from vfagent.policy.hidden_paths import check_hidden_paths
 from vfagent.policy.problems import Problem, quoted
-from vfagent.policy.references import VfReference, reaches, vf_reference
+from vfagent.policy.references import INDEX_MARK, VfReference, texts_of, vf_reference
 from vfagent.policy.source_locations import Location
 from vfagent.policy.strings import VNC_SOCKET
-from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
-from vfagent.policy.value_types import declared
+from vfagent.policy.types import GuestRule
 
-_MARK = "{index}"
+_MARK = INDEX_MARK
+_OTHER_MARK = re.compile(r"(?i)(?<![${])\{\s*(?!(?-i:index)\})(?:index|vf|vf_?index|number|name)\b[^{}]*\}")
 _NAME = "[a-z0-9][a-z0-9_-]{0,31}"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -29,11 +32,15 @@ def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
     if rule.chap and not (rule.ipxe or rule.kernel):
         yield (at / "chap").problem("found chap without an iSCSI disk, allowed is with ipxe or kernel")
     if rule.ipxe:
-        yield from _check_ipxe(rule.ipxe, at / "ipxe")
+        yield from check_ipxe(rule, rule.ipxe, at / "ipxe")
         yield from _unique_address(rule, rule.ipxe.address, at / "ipxe" / "address")
     if rule.kernel:
-        yield from _check_kernel(rule, rule.kernel, at / "kernel")
+        yield from check_kernel(rule, rule.kernel, at / "kernel")
         yield from _unique_address(rule, rule.kernel.address, at / "kernel" / "address")
+    yield from check_initiator(rule, at)
+    yield from _check_restart(rule, at)
+    yield from _check_disks(rule, at)
+    yield from check_hidden_paths(rule, at)
 
 
 def _check_name(rule: GuestRule, at: Location) -> Iterator[Problem]:
@@ -58,37 +65,22 @@ def _check_name(rule: GuestRule, at: Location) -> Iterator[Problem]:
 
 def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
     """`{index}` needs `each`; guests that write to their disks need one disk each."""
-    for location, text in _marked_texts(rule, at):
-        if rule.each is None and _MARK in text:
+    for location, text in texts_of(rule, at):
+        if rule.each is None and _MARK in text and location != at / "name":
             yield location.problem(f"found {_MARK} without each, allowed is {_MARK} only with each")
+        other = _OTHER_MARK.search(text)
+        if other and (rule.each or "index" in other[0].lower()):
+            yield location.problem(f"found {quoted(other[0])}, which no index replaces, allowed is {_MARK}")
     if not _makes_several(rule):
         return
     for name, display in (("vnc", rule.vnc), ("vnc_remote", rule.vnc_remote)):
         if display not in (None, VNC_SOCKET) and _MARK not in (display or ""):
             yield (at / name).problem(f"found one display for several guests, allowed is a display with {_MARK}")
-    for number, disk in enumerate(rule.disk):
-        if not disk.readonly and _MARK not in disk.path:
-            text = f"found one writable disk for several guests, allowed is a path with {_MARK}, or readonly = true"
-            yield (at / "disk" / number / "path").problem(text)
-
-
-def _marked_texts(rule: GuestRule, at: Location) -> Iterator[tuple[Location, str]]:
-    ipxe, kernel = rule.ipxe or IpxeRule(), rule.kernel or KernelRule(image="")
-    for name, value in (("vnc", rule.vnc), ("vnc_remote", rule.vnc_remote), ("vnc_password", rule.vnc_password)):
-        yield at / name, value or ""
-    yield at / "ipxe" / "sanboot", ipxe.sanboot or ""
-    yield at / "ipxe" / "script", ipxe.script or ""
-    yield at / "kernel" / "cmdline", kernel.cmdline
-    yield at / "kernel" / "root", kernel.root or ""
-    if rule.chap:
-        yield at / "chap" / "user", rule.chap.user
-        yield at / "chap" / "secret", rule.chap.secret
-    for number, disk in enumerate(rule.disk):
-        yield at / "disk" / number / "path", disk.path
-    for name in ("user_data", "meta_data", "network_config"):
-        yield at / "seed" / name, getattr(rule.seed, name, None) or ""
-    for name, value in rule.credentials:
-        yield at / "credentials" / name, value
+    for name, boot in (("ipxe", rule.ipxe), ("kernel", rule.kernel)):
+        if boot and boot.initiator and _MARK not in boot.initiator:
+            text = f"found one initiator for several guests, allowed is a name with {_MARK}"
+            yield (at / name / "initiator").problem(text)
+    yield from one_disk_for_each(rule, at)
 
 
 def _makes_several(rule: GuestRule) -> bool:
@@ -134,37 +126,20 @@ def _check_firmware(rule: GuestRule, at: Location) -> Iterator[Problem]:
         yield (at / "ipxe" / "filename").problem(text)
 
 
-def _check_ipxe(rule: IpxeRule, at: Location) -> Iterator[Problem]:
-    if rule.script:
-        for name in ("sanboot", "address", "gateway"):
-            if getattr(rule, name) is not None:
-                text = f"found {name} with script, allowed is one of them: the script replaces {name}"
-                yield (at / name).problem(text)
-    elif rule.address is None:
-        yield (at / "address").problem(f"found nothing, allowed is {_allowed(IpxeRule, 'address')}")
-    elif rule.sanboot is None and rule.address != "dhcp":
-        yield (at / "sanboot").problem('found nothing, allowed is sanboot or script with an address that is not "dhcp"')
-    if rule.gateway and not rule.script:
-        yield from _check_gateway(rule.gateway, rule.address, at)
-    if rule.rom and rule.loader != "rom":
-        yield (at / "rom").problem(f'found a ROM with loader "{rule.loader}", allowed is a ROM with loader "rom"')
+def _check_restart(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    if rule.restart == "on-watchdog":
+        text = (
+            'found "on-watchdog", allowed is "on-failure" or another: QEMU sends systemd no watchdog messages, so that'
+            " the guest would never be restarted"
+        )
+        yield (at / "restart").problem(text)
 
 
-def _check_kernel(guest: GuestRule, rule: KernelRule, at: Location) -> Iterator[Problem]:
-    address = rule.address or (guest.ipxe.address if guest.ipxe else None)
-    if rule.gateway:
-        yield from _check_gateway(rule.gateway, address, at)
-    if rule.root and address is None:
-        yield (at / "address").problem(f"found nothing with root, allowed is {_allowed(KernelRule, 'address')}")
-
-
-def _check_gateway(gateway: str, address: str | None, at: Location) -> Iterator[Problem]:
-    if address in (None, "dhcp"):
-        yield (at / "gateway").problem("found a gateway without a fixed address, allowed is with one")
-    elif (":" in gateway) != (":" in (address or "")):
-        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is an address of the same family as address")
-    elif not reaches(address or "", gateway):
-        yield (at / "gateway").problem(f"found {quoted(gateway)}, allowed is an address in the network of {address}")
+def _check_disks(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    for number, disk in enumerate(rule.disk):
+        if disk.shared and disk.format != "raw" and not disk.readonly:
+            text = f'found shared = true with format "{disk.format}", allowed is with "raw": two QEMUs would destroy it'
+            yield (at / "disk" / number / "shared").problem(text)
 
 
 def _check_vnc(rule: GuestRule, at: Location) -> Iterator[Problem]:
@@ -175,10 +150,6 @@ def _check_vnc(rule: GuestRule, at: Location) -> Iterator[Problem]:
         yield (at / "vnc_password").problem(text)
     if rule.vnc_password is not None and rule.vnc is None and rule.vnc_remote is None:
         yield (at / "vnc_password").problem("found a password without a screen, allowed is with vnc or vnc_remote")
-
-
-def _allowed(of: type[IpxeRule] | type[KernelRule], name: str) -> str:
-    return declared(of)[name].key.value_type.allowed
 
 
 def _check_memory_max(rule: GuestRule, at: Location) -> Iterator[Problem]:

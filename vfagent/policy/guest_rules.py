@@ -20,6 +20,7 @@ from vfagent.policy.value_types import (
 
 _FIRMWARE = Choice(("bios", "uefi"))
 _RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
+_SHARED = "Whether other guests write to the same disk, too, as a cluster file system expects."
 
 
 @frozen(kw_only=True)
@@ -47,6 +48,16 @@ class IpxeRule:
     script: str | None = field(
         default=None, metadata=key(strings.PATH, "A custom iPXE script, instead of address, gateway and sanboot.")
     )
+    dns: str | None = field(
+        default=None, metadata=key(strings.ADDRESS, "The name server; needs a fixed address. DHCP names one itself.")
+    )
+    initiator: str | None = field(
+        default=None,
+        metadata=key(
+            strings.INITIATOR, "The guest's initiator name; if absent, `iqn.2010-04.org.ipxe:` and the guest's name."
+        ),
+    )
+    shared: bool = field(default=False, metadata=key(Boolean(), _SHARED))
     loader: str = field(
         default="auto",
         metadata=key(
@@ -87,6 +98,13 @@ class KernelRule:
     gateway: str | None = field(
         default=None, metadata=key(strings.ADDRESS, "The gateway; needs a fixed address. If absent, ipxe.gateway.")
     )
+    dns: str | None = field(
+        default=None, metadata=key(strings.ADDRESS, "The name server; needs a fixed address. If absent, ipxe.dns.")
+    )
+    initiator: str | None = field(
+        default=None, metadata=key(strings.INITIATOR, "The guest's initiator name; if absent, ipxe.initiator.")
+    )
+    shared: bool = field(default=False, metadata=key(Boolean(), _SHARED))
 
 
 @frozen(kw_only=True)
@@ -116,6 +134,7 @@ class DiskRule:
     path: str = field(metadata=key(strings.PLAIN_PATH, "A file or block device."))
     format: str = field(default="raw", metadata=key(Choice(("raw", "qcow2")), "The image format."))
     readonly: bool = field(default=False, metadata=key(Boolean(), "Whether the guest has read-only access."))
+    shared: bool = field(default=False, metadata=key(Boolean(), f"{_SHARED} It needs format `raw`."))
     backing: tuple[str, ...] = field(
         default=(),
         metadata=key(
@@ -139,8 +158,7 @@ class GuestRule:
         default=None,
         metadata=key(
             strings.VF_REFERENCES,
-            "One guest per VF. `{index}` in name, the keys of VNC, script, sanboot, root, cmdline, chap, disk path,"
-            " seed and credentials is replaced by the VF index.",
+            "One guest per VF. `{index}` in any text of the guest is replaced by the VF index.",
         ),
     )
     vfs: tuple[str, ...] = field(

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 
 from vfagent.model.evidence import is_vfio
+from vfagent.policy.disk_uses import disks_of_several
 from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
 from vfagent.policy.problems import Problem, quoted
@@ -33,7 +34,8 @@ def check_names(
     yield from _repeated("address", addresses)
     yield from _repeated("display", _displays(expanded))
     yield from _repeated("address", _boot_addresses(expanded))
-    yield from _repeated("writable disk", _writable_disks(expanded))
+    yield from disks_of_several(expanded)
+    yield from _repeated("initiator", _initiators(expanded))
     yield from _vlans_as_bridges(vlans)
 
 
@@ -79,11 +81,13 @@ def _boot_addresses(guests: Iterable[tuple[GuestRule, Location]]) -> Iterator[tu
                 yield (boot.address or "").partition("/")[0], at / name / "address"
 
 
-def _writable_disks(guests: Iterable[tuple[GuestRule, Location]]) -> Iterator[tuple[str, Location]]:
+def _initiators(guests: Iterable[tuple[GuestRule, Location]]) -> Iterator[tuple[str, Location]]:
+    """A target takes a second session of the same initiator for the first one, which it ends."""
     for rule, at in guests:
-        for number, disk in enumerate(rule.disk):
-            if not disk.readonly:
-                yield disk.path, at / "disk" / number / "path"
+        for name, boot in (("ipxe", rule.ipxe), ("kernel", rule.kernel)):
+            repeated = name == "kernel" and rule.ipxe and boot and boot.initiator == rule.ipxe.initiator
+            if boot and boot.initiator and not repeated:
+                yield boot.initiator.lower(), at / name / "initiator"
 
 
 def _vlans_as_bridges(vlans: list[tuple[VlanRule, Location]]) -> Iterator[Problem]:

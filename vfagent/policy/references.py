@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """VF references of guests, and the guests that `each` and `{index}` expand to."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 from vfagent.frozen import frozen
 from vfagent.policy.indices import IndexSet, index_set
-from vfagent.policy.types import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule, SeedRule
+from vfagent.policy.source_locations import Location
+from vfagent.policy.types import GuestRule
+from vfagent.policy.value_types import NamedValues, Properties, declared
 
-_MARK = "{index}"
+T = TypeVar("T")
+
+INDEX_MARK = "{index}"
 
 
 @frozen(slots=True)
@@ -44,21 +50,7 @@ def address_of(template: str, index: int) -> str:
 def guest_of_vf(rule: GuestRule, index: int) -> GuestRule:
     """The guest of one VF, from a rule with `each`."""
     reference = vf_reference(rule.each or "")
-    return replace(
-        rule,
-        name=_filled(rule.name, index),
-        each=None,
-        vfs=(f"{reference.label}:{index}", *rule.vfs),
-        vnc=_filled_or_none(rule.vnc, index),
-        vnc_remote=_filled_or_none(rule.vnc_remote, index),
-        vnc_password=_filled_or_none(rule.vnc_password, index),
-        ipxe=_filled_ipxe(rule.ipxe, index) if rule.ipxe else None,
-        kernel=_filled_kernel(rule.kernel, index) if rule.kernel else None,
-        chap=_filled_chap(rule.chap, index) if rule.chap else None,
-        disk=tuple(_filled_disk(disk, index) for disk in rule.disk),
-        seed=_filled_seed(rule.seed, index) if rule.seed else None,
-        credentials=tuple((name, _filled(value, index)) for name, value in rule.credentials),
-    )
+    return replace(_filled(rule, index), each=None, vfs=(f"{reference.label}:{index}", *rule.vfs))
 
 
 def guests_of(rule: GuestRule, vf_count: int) -> tuple[GuestRule, ...]:
@@ -69,33 +61,31 @@ def guests_of(rule: GuestRule, vf_count: int) -> tuple[GuestRule, ...]:
     return tuple(guest_of_vf(rule, index) for index in indices.within(vf_count))
 
 
-def _filled(text: str, index: int) -> str:
-    return text.replace(_MARK, str(index))
+def _filled(value: T, index: int) -> T:
+    """With the index in every text."""
+    filled: Any = value
+    if isinstance(filled, str):
+        filled = filled.replace(INDEX_MARK, str(index))
+    elif isinstance(filled, tuple):
+        filled = tuple(_filled(item, index) for item in filled)
+    elif is_dataclass(filled) and not isinstance(filled, type):
+        filled = replace(
+            filled, **{field.name: _filled(getattr(filled, field.name), index) for field in fields(filled)}
+        )
+    return cast("T", filled)
 
 
-def _filled_or_none(text: str | None, index: int) -> str | None:
-    return None if text is None else _filled(text, index)
-
-
-def _filled_ipxe(rule: IpxeRule, index: int) -> IpxeRule:
-    return replace(rule, sanboot=_filled_or_none(rule.sanboot, index), script=_filled_or_none(rule.script, index))
-
-
-def _filled_kernel(rule: KernelRule, index: int) -> KernelRule:
-    return replace(rule, cmdline=_filled(rule.cmdline, index), root=_filled_or_none(rule.root, index))
-
-
-def _filled_chap(rule: ChapRule, index: int) -> ChapRule:
-    return replace(rule, user=_filled(rule.user, index), secret=_filled(rule.secret, index))
-
-
-def _filled_seed(rule: SeedRule, index: int) -> SeedRule:
-    return SeedRule(
-        user_data=_filled_or_none(rule.user_data, index),
-        meta_data=_filled_or_none(rule.meta_data, index),
-        network_config=_filled_or_none(rule.network_config, index),
-    )
-
-
-def _filled_disk(rule: DiskRule, index: int) -> DiskRule:
-    return replace(rule, path=_filled(rule.path, index))
+def texts_of(value: object, at: Location) -> Iterator[tuple[Location, str]]:
+    """Every text of a rule, with its location."""
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from texts_of(item, at / number)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for key in declared(type(value)).values():
+            item, key_at = getattr(value, key.field_name), at / key.name
+            if isinstance(key.key.value_type, Properties | NamedValues):
+                yield from ((key_at / name, text) for name, text in item if isinstance(text, str))
+            else:
+                yield from texts_of(item, key_at)

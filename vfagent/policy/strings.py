@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable
 
-from vfagent.policy import globs
+from vfagent.policy import globs, iscsi
 from vfagent.policy.indices import index_set, vf_count
 from vfagent.policy.spelling import nearest
 from vfagent.policy.value_types import MismatchError, String
@@ -29,8 +29,6 @@ _TEMPLATE = r"(?=.*\{)(?:[0-9a-fA-F:]|\{index(?::0?[1-9]?[dxX]?)?\}){1,64}"
 _GUID = "(?!(?:00:){7}00)[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){7}"
 _INDEX = "(?:0|[1-9][0-9]{0,4})"
 _INDICES = rf"{_INDEX}(?:-{_INDEX})?(?:, ?{_INDEX}(?:-{_INDEX})?)*|\*"
-# RFC 4173, as iPXE parses it: all parts but server and target may be empty.
-_ISCSI = r"iscsi:(?:\[[^\]]+\]|[^:\[\]]+):[0-9a-zA-Z]*:[0-9]*:[0-9a-fA-F-]*:[^:].*"
 _DRIVER_WORDS = ("vfio-pci", "host", "keep", "none")
 _DRIVER_ALLOWED = '"vfio-pci", "host", "keep", "none", or the name of a driver'
 # Words of other programs, and of people, that are no driver's name.
@@ -130,10 +128,18 @@ def _boot_url(text: str) -> str:
             "allowed is a URL without user and password, which every user of the guest could read; a script of your "
             "own can ask for them"
         )
-    if text.startswith("iscsi:") and "${" not in text and not re.fullmatch(_ISCSI, text):
-        raise ValueError(
-            "allowed is iscsi:server:protocol:port:LUN:target, as in iscsi:192.168.10.1::::iqn.2016-01.com.example:a"
-        )
+    return text if iscsi.variable(text) else _portals(text)
+
+
+def _root_url(text: str) -> str:
+    if variable := iscsi.variable(text):
+        raise ValueError(f"allowed is a URL without {variable}: a kernel does not know iPXE's variables")
+    return _portals(text)
+
+
+def _portals(text: str) -> str:
+    for url in iscsi.iscsi_urls((text,)):
+        iscsi.iscsi_url(url.replace("{index}", "0"))
     return text
 
 
@@ -262,16 +268,33 @@ VNC = String(
     explain=_explain_vnc,
 )
 VNC_REMOTE = String(rf"(?:{_IPV4}|\[(?:{_IPV6})\]):{_DISPLAY}", 'an address and a display such as "192.0.2.10:0"')
+_URL = r"[!#-&(-\[\]-_a-~]"
+_PORTALS = rf"iscsi:{_URL}{{1,1000}}(?: iscsi:{_URL}{{1,1000}}){{0,7}}"
 BOOT_URL = String(
-    r"(?:iscsi:|https?://)[!#-&(-\[\]-_a-~]{1,1000}",
-    "an iscsi:, http: or https: URL without spaces, quotes, backslashes or control characters",
+    rf"{_PORTALS}|https?://{_URL}{{1,1000}}",
+    "an iscsi:, http: or https: URL without spaces, quotes, backslashes or control characters; of a disk with several"
+    " portals their iscsi: URLs, with a space between",
     1023,
     convert=_boot_url,
 )
 ISCSI_URL = String(
-    r"iscsi:[!#-&(-\[\]-_a-~]{1,1000}", "an iscsi: URL without spaces, quotes, backslashes or control characters", 1023
+    _PORTALS,
+    "an iscsi: URL without spaces, quotes, backslashes or control characters, or several with a space between",
+    1023,
+    convert=_root_url,
 )
-COMMAND_LINE = String("[ -~]{0,2000}", "at most 2000 printable ASCII characters", 2000)
+# RFC 3720, 3.2.6.3; what stands after the last `:` is the owner's choice.
+INITIATOR = String(
+    r"(?:iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[a-zA-Z0-9.-]+(?::(?:[a-zA-Z0-9.:-]|\{index\})+)?|eui\.[0-9a-fA-F]{16})",
+    'an iSCSI name such as "iqn.1993-08.org.debian:01:abcdef", of letters, digits, ., : and -',
+    223,
+)
+LONGEST_COMMAND_LINE = 2047  # COMMAND_LINE_SIZE of x86, with the byte that ends it; the kernel drops the rest
+COMMAND_LINE = String(
+    f"[ -~]{{0,{LONGEST_COMMAND_LINE}}}",
+    f"at most {LONGEST_COMMAND_LINE} printable ASCII characters",
+    LONGEST_COMMAND_LINE,
+)
 DRIVER_GLOB = _line('a pattern such as "igb*"', 255, globs.name)
 PATH_GLOB = _line('a pattern such as "pci-0000:3b:*"', 255, globs.path)
 INTERFACE_GLOB = _line('a pattern such as "enp59s0f*"', 255, globs.name)

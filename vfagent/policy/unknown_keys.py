@@ -68,6 +68,10 @@ _ELSEWHERE: dict[tuple[str, ...], str] = {
     ("vlan", "gateway"): "vfagent sets no routes: they are the host's network configuration's",
     ("vlan", "routes"): "vfagent sets no routes: they are the host's network configuration's",
     **dict.fromkeys(
+        (("guest", "vlan"), ("ipxe", "vlan"), ("kernel", "vlan")),
+        "a guest's VLAN is vlan in the [[pf.vf]] of its VF, where the NIC tags its frames",
+    ),
+    **dict.fromkeys(
         (("vlan", "parent"), ("vlan", "link"), ("vlan", "dev"), ("vlan", "interface")),
         "a VLAN interface is on the PF of its rule",
     ),

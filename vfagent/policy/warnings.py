@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from fnmatch import fnmatchcase
 
+from vfagent.policy.iscsi import iscsi_url, iscsi_urls, variable
+from vfagent.policy.references import INDEX_MARK
 from vfagent.policy.spelling import nearest
 from vfagent.policy.types import PfMatch, PfRule, Policy
 
@@ -24,6 +26,7 @@ def warnings(policy: Policy) -> Iterator[str]:
         yield from _patterns(rule)
         yield from _vlans_on_several_ports(rule)
         yield from _bridges_of_nobody(rule, bridges)
+    yield from _targets_on_several_servers(policy)
 
 
 def _never_reached(rule: PfRule, earlier: Sequence[PfRule]) -> Iterator[str]:
@@ -88,3 +91,18 @@ def _bridges_of_nobody(rule: PfRule, bridges: list[str]) -> Iterator[str]:
             f"rule {rule.name!r}: no [[bridge]] makes {name!r}, so the host must have it"
             + (f" (did you mean {meant!r}?)" if meant else "")
         )
+
+
+def _targets_on_several_servers(policy: Policy) -> Iterator[str]:
+    """An iSCSI name is unique in the world, so that two servers with it may be two portals of one disk."""
+    guests: dict[tuple[str, str], tuple[str, str]] = {}
+    for rule in policy.guest:
+        booted = (rule.ipxe.sanboot if rule.ipxe else None, rule.kernel.root if rule.kernel else None)
+        for url in (url for url in iscsi_urls(booted) if not (variable(url) or INDEX_MARK in url)):
+            disk = iscsi_url(url)
+            name, server = guests.setdefault((disk.target.lower(), disk.lun), (rule.name, disk.server))
+            if name != rule.name and server != disk.server:
+                yield (
+                    f"guest {rule.name!r}: boots from {disk.target} of {disk.server}, and guest {name!r} from the same"
+                    f" name of {server}: if these are portals of one disk, both write to it"
+                )

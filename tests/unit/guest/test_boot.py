@@ -3,10 +3,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.unit.guest.hosts import PF, policy_of
-from vfagent.guests.spec.boot import ASSUMED, Boot, IscsiUrl, Loader, boot_of, iscsi_url
+from vfagent.guests.spec.boot import ASSUMED, Boot, Loader, boot_of
 
 IPXE = '[guest.ipxe]\naddress = "192.168.10.10/24"\nsanboot = "iscsi:192.168.10.1::::iqn.2016-01.com.example:cirros"\n'
 KERNEL = '[guest.kernel]\nimage = "/k"\ncmdline = "root=/dev/sda"\n'
@@ -37,7 +35,7 @@ def test_both_firmwares_boot_the_ipxe_image(tmp_path: Path) -> None:
 
 def test_the_users_own_script_needs_bios_or_a_rom(tmp_path: Path) -> None:
     own = '[guest.ipxe]\nscript = "/etc/own.ipxe"\n'
-    assert "cannot run your own script" in (boot(tmp_path, IGBVF, own, firmware="uefi").problem or "")
+    assert boot(tmp_path, IGBVF, own, KERNEL, firmware="uefi").loader is Loader.KERNEL
     assert boot(tmp_path, IGBVF, own + 'loader = "rom"', firmware="uefi").problem is None
 
 
@@ -76,7 +74,13 @@ def test_the_script_sets_a_static_address_and_boots_the_target(tmp_path: Path) -
 
 def test_the_script_can_use_ipv6_and_dhcp(tmp_path: Path) -> None:
     six = (
-        boot(tmp_path, IGBVF, IPXE.replace("192.168.10.10/24", "fd00::2/64") + 'gateway = "fd00::1"\n').script or ""
+        boot(
+            tmp_path,
+            IGBVF,
+            IPXE.replace("192.168.10.10/24", "fd00::2/64").replace("192.168.10.1:", "[fd00::1]:")
+            + 'gateway = "fd00::1"\n',
+        ).script
+        or ""
     ).splitlines()
     assert {"set net0/ip6 fd00::2", "set net0/len6 64", "set net0/gateway6 fd00::1"} <= set(six)
     dhcp = boot(tmp_path, IGBVF, '[guest.ipxe]\naddress = "dhcp"\n').script or ""
@@ -105,18 +109,62 @@ def test_a_kernel_without_address_has_no_network(tmp_path: Path) -> None:
     assert boot(tmp_path, MLX5, KERNEL).cmdline == "root=/dev/sda"
 
 
-def test_a_root_without_a_target_is_a_problem(tmp_path: Path) -> None:
-    result = boot(tmp_path, MLX5, KERNEL + 'root = "iscsi:192.168.10.1"\naddress = "dhcp"\n')
-    assert result.problem == "iscsi:192.168.10.1 names no server and target; it is iscsi:SERVER::::TARGET"
+def line(folder: Path, *tables: str, mac: str | None = None, vfs: int = 1) -> Boot:
+    text = PF.format(name="a", pci="*") + f'[[guest]]\nname = "x"\nvfs = {[f"a:{n}" for n in range(vfs)]}\n'
+    return boot_of(policy_of(folder, text + "".join(tables)).guest[0], (MLX5,) * vfs, ASSUMED, mac)
 
 
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("iscsi:10.0.0.1::::iqn.2016-01.a:b:c", IscsiUrl("10.0.0.1", 3260, "0", "iqn.2016-01.a:b:c")),
-        ("iscsi:10.0.0.1:6:3261:1:iqn.a", IscsiUrl("10.0.0.1", 3261, "1", "iqn.a")),
-        ("iscsi:[fd00::1]::::iqn.a", IscsiUrl("fd00::1", 3260, "0", "iqn.a")),
-    ],
-)
-def test_an_iscsi_url_is_parsed(text: str, url: IscsiUrl) -> None:
-    assert iscsi_url(text) == url
+def test_of_several_vfs_the_first_alone_gets_the_address(tmp_path: Path) -> None:
+    mac = "52:54:00:AA:BB:01"
+    words = line(tmp_path, IPXE, KERNEL, mac=mac, vfs=2).cmdline.split()
+    assert words[:2] == ["BOOTIF=01-52-54-00-aa-bb-01", "ip=192.168.10.10:::255.255.255.0:x::off"]
+    assert "BOOTIF" not in line(tmp_path, IPXE, KERNEL, mac=mac).cmdline
+    dhcp = line(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n', KERNEL, mac=mac, vfs=2).cmdline.split()
+    assert dhcp[:2] == ["BOOTIF=01-52-54-00-aa-bb-01", "ip=dhcp"]
+
+
+def test_the_address_of_several_vfs_needs_a_mac(tmp_path: Path) -> None:
+    result = line(tmp_path, IPXE, KERNEL, mac="", vfs=2)
+    assert result.problem == (
+        "its address 192.168.10.10/24 is for the first of its VFs, which has no MAC: set mac in its [[pf.vf]]"
+    )
+    assert line(tmp_path, IPXE, KERNEL, mac="").problem is None
+    assert line(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n', KERNEL, mac="", vfs=2).cmdline.startswith("ip=dhcp")
+
+
+def test_the_kernel_gets_the_name_server_and_the_initiator(tmp_path: Path) -> None:
+    more = 'dns = "192.168.10.2"\ninitiator = "iqn.1993-08.org.debian:01:abc"\n'
+    words = line(tmp_path, IPXE + more, KERNEL).cmdline.split()
+    assert words[0] == "ip=192.168.10.10:::255.255.255.0:x::off:192.168.10.2"
+    assert {"iscsi_initiator=iqn.1993-08.org.debian:01:abc", "rd.iscsi.initiator=iqn.1993-08.org.debian:01:abc"} < set(
+        words
+    )
+    own = line(tmp_path, IPXE + more, KERNEL + 'initiator = "iqn.1993-08.org.debian:02"\ndns = "192.168.10.3"\n')
+    assert own.cmdline.split()[0].endswith(":192.168.10.3")
+    assert "iscsi_initiator=iqn.1993-08.org.debian:02" in own.cmdline
+
+
+def test_ipxe_gets_the_name_server_and_the_initiator(tmp_path: Path) -> None:
+    more = 'dns = "192.168.10.2"\ninitiator = "iqn.1993-08.org.debian:01:abc"\n'
+    lines = (boot(tmp_path, IGBVF, IPXE + more).script or "").splitlines()
+    assert {"set net0/dns 192.168.10.2", "set initiator-iqn iqn.1993-08.org.debian:01:abc"} < set(lines)
+
+
+def test_dracut_gets_ipv6_and_every_portal(tmp_path: Path) -> None:
+    root = "iscsi:[fd00::1]:::a:iqn.2016-01.x:a iscsi:[FD00::2]::3261:a:iqn.2016-01.x:a"
+    kernel = f'[guest.kernel]\nimage = "/k"\nroot = "{root}"\naddress = "fd00::10/64"\ndns = "fd00::53"\n'
+    words = line(tmp_path, kernel, 'gateway = "fd00::3"\ncmdline = "rd.neednet=1"\n').cmdline.split()
+    assert words[0] == "ip=[fd00::10]::[fd00::3]:64:x::off:[fd00::53]"
+    netroots = [word for word in words if word.startswith("netroot=")]
+    assert netroots == [
+        "netroot=iscsi:[fd00::1]::3260:10:iqn.2016-01.x:a",
+        "netroot=iscsi:[FD00::2]::3261:10:iqn.2016-01.x:a",
+    ]
+
+
+def test_a_variable_of_ipxe_is_on_no_command_line(tmp_path: Path) -> None:
+    booted = '[guest.ipxe]\naddress = "dhcp"\nsanboot = "iscsi:${next-server}::::iqn.2016-01.x:a"\n'
+    root = 'root = "iscsi:192.168.10.1::::iqn.2016-01.x:a"\n'
+    result = line(tmp_path, booted, KERNEL + root)
+    assert "$" not in result.cmdline
+    assert "iscsi_target_ip=192.168.10.1" in result.cmdline

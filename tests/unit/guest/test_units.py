@@ -162,6 +162,16 @@ def test_a_guest_may_open_its_own_block_device_only(tmp_path: Path) -> None:
     assert value(spec, "SupplementaryGroups") == ["kvm", "disk"]
 
 
+def test_a_shared_disk_is_neither_locked_nor_cached(tmp_path: Path) -> None:
+    words = argv(hostile(tmp_path, '[[guest.disk]]\npath = "/dev/vg/x"\nshared = true\n'))
+    disk = json.loads(words[words.index("-blockdev") + 1])
+    assert disk["cache"] == {"direct": True}
+    assert any('"share-rw":true' in word for word in words)
+    own = argv(hostile(tmp_path, '[[guest.disk]]\npath = "/dev/vg/x"\n'))
+    assert not any("share-rw" in word for word in own)
+    assert "cache" not in own[own.index("-blockdev") + 1]
+
+
 def seen(spec: UnitSpec, name: str) -> set[str]:
     return {path for path, inside, optional, _ in value(spec, name) if path == inside and optional}
 

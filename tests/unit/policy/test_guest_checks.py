@@ -21,6 +21,7 @@ index = "3"
 DHCP = 'ipxe.address = "dhcp"'
 FIXED = 'address = "192.168.10.10/24"'
 URL = 'sanboot = "iscsi:192.168.10.1::::iqn.2016-01.com.example:cirros"'
+ROOT = 'root = "iscsi:192.168.10.1::::iqn.2016-01.com.example:a"'
 ALLOWED = 'allowed is a VF with driver = "vfio-pci" or a variant of it'
 
 
@@ -43,14 +44,14 @@ def guest_problems(problems: Problems, *pairs: str) -> list[str]:
         DHCP,
         f"ipxe = {{ {FIXED}, {URL} }}",
         f'ipxe = {{ {FIXED}, {URL}, gateway = "192.168.10.1" }}',
-        f'ipxe = {{ address = "fd00::2/64", {URL}, gateway = "fe80::1" }}',
+        f'ipxe = {{ address = "fd00::2/64", {URL.replace("192.168.10.1", "[fd00::1]")}, gateway = "fe80::1" }}',
         'ipxe.script = "/etc/vfagent/a.ipxe"',
         'ipxe = { script = "/a", loader = "rom", rom = "/usr/b" }',
         'kernel.image = "/vmlinuz"',
-        f'kernel = {{ image = "/vmlinuz", root = "iscsi:a", {FIXED} }}',
+        f'kernel = {{ image = "/vmlinuz", {ROOT}, {FIXED} }}',
         f'ipxe = {{ {FIXED}, {URL} }}\nkernel = {{ image = "/vmlinuz", gateway = "192.168.10.1" }}',
         'ipxe.address = "dhcp"\nkernel.image = "/vmlinuz"',
-        'ipxe.address = "dhcp"\nkernel = { image = "/vmlinuz", root = "iscsi:a" }',
+        f'ipxe.address = "dhcp"\nkernel = {{ image = "/vmlinuz", {ROOT} }}',
         'disk = [{ path = "/dev/vg/a" }, { path = "/b", format = "qcow2", readonly = true }]',
         f'{DHCP}\ndisk = [{{ path = "/a" }}]',
         'kernel = { image = "/vmlinuz", cmdline = "root=/dev/vda1" }\ndisk = [{ path = "/a" }]',
@@ -157,7 +158,7 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
             'guest[0].kernel.gateway: found "192.168.11.1", allowed is an address in the network of 192.168.10.10/24',
         ),
         (
-            'kernel = { image = "/a", root = "iscsi:a" }',
+            f'kernel = {{ image = "/a", {ROOT} }}',
             'guest[0].kernel.address: found nothing with root, allowed is "dhcp" or an address such as'
             ' "192.168.10.10/24"',
         ),
@@ -375,7 +376,7 @@ def test_a_guest_cannot_share_with_a_guest_of_each(
 @pytest.mark.parametrize(
     ("pairs", "key"),
     [
-        (f"ipxe = {{ {FIXED}, {URL} }}", "ipxe.address"),
+        (f"ipxe = {{ {FIXED}, {URL.replace('cirros', '{index}')} }}", "ipxe.address"),
         (f'{DHCP}\nvnc = "127.0.0.1:0"', "vnc"),
         (f'{DHCP}\nvnc_remote = "192.0.2.10:0"\nvnc_password = "/p"', "vnc_remote"),
         ('disk = [{ path = "/a" }]', "disk[0].path"),
@@ -395,7 +396,10 @@ def test_guests_of_each_can_share_a_read_only_disk(problems: Problems) -> None:
     ("pairs", "text"),
     [
         (f'{DHCP}\nvnc = "127.0.0.1:0"', 'guest[1].vnc: found display "127.0.0.1:0" a second time'),
-        (f"ipxe = {{ {FIXED}, {URL} }}", 'guest[1].ipxe.address: found address "192.168.10.10" a second time'),
+        (
+            f'ipxe = {{ {FIXED}, sanboot = "http://192.168.10.1/disk" }}',
+            'guest[1].ipxe.address: found address "192.168.10.10" a second time',
+        ),
         ('disk = [{ path = "/a" }]', 'guest[1].disk[0].path: found writable disk "/a" a second time'),
     ],
 )
@@ -423,9 +427,7 @@ def test_a_screen_for_other_hosts_needs_a_key_of_its_own(problems: Problems, vnc
 
 
 def test_ipxe_and_kernel_of_one_guest_can_have_the_same_address(problems: Problems) -> None:
-    assert not guest_problems(
-        problems, f'ipxe = {{ {FIXED}, {URL} }}\nkernel = {{ image = "/a", root = "iscsi:a", {FIXED} }}'
-    )
+    assert not guest_problems(problems, f'ipxe = {{ {FIXED}, {URL} }}\nkernel = {{ image = "/a", {ROOT}, {FIXED} }}')
 
 
 def test_a_url_with_a_password_is_refused(problems: Problems) -> None:

@@ -12,8 +12,9 @@ RULE = GuestRule(
     vnc_remote="192.0.2.10:{index}",
     vnc_password="/vnc{index}",
     ipxe=IpxeRule(address="dhcp", sanboot="iscsi:host::::iqn.{index}"),
-    kernel=KernelRule(image="/vmlinuz", cmdline="hostname=node{index}"),
-    disk=(DiskRule(path="/disk{index}"),),
+    kernel=KernelRule(image="/{index}/vmlinuz", initrd="/initrd{index}", cmdline="hostname=node{index}"),
+    disk=(DiskRule(path="/disk{index}", backing=("/base{index}",)),),
+    unit=(("Description", "guest {index}"), ("Nice", 5)),
 )
 
 
@@ -25,8 +26,9 @@ def test_each_creates_one_guest_per_vf() -> None:
         vnc_remote="192.0.2.10:3",
         vnc_password="/vnc3",
         ipxe=IpxeRule(address="dhcp", sanboot="iscsi:host::::iqn.3"),
-        kernel=KernelRule(image="/vmlinuz", cmdline="hostname=node3"),
-        disk=(DiskRule(path="/disk3"),),
+        kernel=KernelRule(image="/3/vmlinuz", initrd="/initrd3", cmdline="hostname=node3"),
+        disk=(DiskRule(path="/disk3", backing=("/base3",)),),
+        unit=(("Description", "guest 3"), ("Nice", 5)),
     )
     assert second.name == "node2"
 

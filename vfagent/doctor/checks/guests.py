@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from vfagent.doctor.checks.facts import Facts, Kernel, error_if, managed_pfs
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
-from vfagent.guests.spec.boot import Boot, Loader, boot_of, iscsi_url
+from vfagent.guests.spec.boot import Boot, Loader, boot_of
 from vfagent.guests.spec.files import files_of, what_to_do
 from vfagent.guests.spec.firmware import PACKAGE, chosen, why_none
 from vfagent.guests.spec.placement import expand
 from vfagent.guests.spec.qemu import MACHINE, QEMU
+from vfagent.policy.iscsi import iscsi_url, iscsi_urls, variable
 from vfagent.policy.references import vf_reference
 from vfagent.policy.types import GuestRule
 
@@ -240,19 +241,15 @@ def memory_short(facts: Facts) -> Iterator[Finding]:
 def target_silent(facts: Facts) -> Iterator[Finding]:
     """Only if the iSCSI server is this host; no packet is sent."""
     for guest in wanted_guests(facts):
-        url = guest.rule.ipxe.sanboot if guest.rule.ipxe else None
-        if not url or not url.startswith("iscsi:"):
-            continue
-        try:
-            disk = iscsi_url(url)
-        except ValueError:
-            continue
-        if disk.server in facts.programs.addresses and disk.port not in facts.programs.listening:
-            yield Finding(
-                "target-silent",
-                Severity.WARNING,
-                f"guest {guest.rule.name}",
-                f"its iSCSI server {disk.server} is this host, where nothing listens on port {disk.port}",
-                "the guest's iPXE retries until the target is up",
-                "start the target (targetcli or tgt), and enable it at boot",
-            )
+        booted = guest.rule.ipxe.sanboot if guest.rule.ipxe else None
+        known = (iscsi_url(url) for url in iscsi_urls((booted,)) if not variable(url))
+        for disk in known:
+            if disk.server in facts.programs.addresses and disk.port not in facts.programs.listening:
+                yield Finding(
+                    "target-silent",
+                    Severity.WARNING,
+                    f"guest {guest.rule.name}",
+                    f"its iSCSI server {disk.server} is this host, where nothing listens on port {disk.port}",
+                    "the guest's iPXE retries until the target is up",
+                    "start the target (targetcli or tgt), and enable it at boot",
+                )

@@ -50,15 +50,17 @@ def script(name: str, rule: IpxeRule, chap: ChapRule | None = None) -> str:
     boot = f"sanboot {file}{rule.sanboot}" if rule.sanboot else "autoboot net0"
     what = rule.sanboot or "what DHCP names"
     login = [f"set username {chap.user}", f"set password {CHAP_SECRET}"] if chap else []
-    return _LOOP.format(name=name, settings="\n".join((*_address(rule), *login)), boot=boot, what=what)
+    own = [f"set initiator-iqn {rule.initiator}"] if rule.initiator else []
+    return _LOOP.format(name=name, settings="\n".join((*_address(rule), *own, *login)), boot=boot, what=what)
 
 
 def _address(rule: IpxeRule) -> list[str]:
     if rule.address in (None, "dhcp"):
         return ["ifconf net0 || goto failed"]
     own = ipaddress.ip_interface(rule.address or "")
+    name_server = [f"set net0/dns{'6' if ':' in rule.dns else ''} {rule.dns}"] if rule.dns else []
     if own.version == 6:
         lines = [f"set net0/ip6 {own.ip}", f"set net0/len6 {own.network.prefixlen}"]
-        return lines + ([f"set net0/gateway6 {rule.gateway}"] if rule.gateway else [])
+        return lines + ([f"set net0/gateway6 {rule.gateway}"] if rule.gateway else []) + name_server
     lines = [f"set net0/ip {own.ip}", f"set net0/netmask {own.netmask}"]
-    return lines + ([f"set net0/gateway {rule.gateway}"] if rule.gateway else [])
+    return lines + ([f"set net0/gateway {rule.gateway}"] if rule.gateway else []) + name_server

@@ -12,6 +12,7 @@ from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import GuestVf
 from vfagent.model.inventory import Pf, Vf
 from vfagent.model.pci import PciAddress
+from vfagent.model.vf_settings import NO_MAC
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.network_steps import SetEswitch
 from vfagent.plan.planner import Plan
@@ -180,7 +181,8 @@ def _place(guest: GuestRule, pfs: list[_Candidates], assigned: _Assigned) -> Pla
 
 
 def _guest_vf(managed: ManagedPf, vf: Vf) -> GuestVf:
-    return GuestVf(managed.pf.address, vf.index, vf.address, vf.iommu_group, managed.pf.numa_node)
+    mac = vf.settings.mac if vf.settings and vf.settings.mac != NO_MAC else None
+    return GuestVf(managed.pf.address, vf.index, vf.address, vf.iommu_group, managed.pf.numa_node, mac=mac or "")
 
 
 def not_ready(managed: ManagedPf, vf: Vf, desired: DesiredVf | None) -> str | None:

@@ -217,8 +217,11 @@ def _disks(guest: Guest) -> Iterator[_Slot]:
         kind = "host_device" if disk.is_device else "file"
         file = {"driver": kind, "filename": disk.path}
         name = f"disk{number}"
-        blockdev = {"driver": disk.format, "node-name": name, "read-only": disk.readonly, "file": file}
-        device = {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}
+        blockdev: dict[str, Any] = {"driver": disk.format, "node-name": name, "read-only": disk.readonly, "file": file}
+        device: dict[str, Any] = {"driver": "virtio-blk-pci", "id": f"{name}-device", "drive": name}
+        if disk.shared:
+            # What another guest wrote must not be hidden by this host's page cache; nor may QEMU lock the others out.
+            blockdev["cache"], device["share-rw"] = {"direct": True}, True
         yield blockdev, device | ({"bootindex": 1} if number == 0 and guest.boot.loader is Loader.DISK else {})
 
     if guest.rule.seed:
