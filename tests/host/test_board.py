@@ -2,6 +2,7 @@
 """What a guest keeps on disk: its machine type and its UEFI variables; and where the firmware is looked up."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 
 from tests.host.tree import put
 from tests.unit.guest.firmware import DEBIAN, descriptor
-from vfagent.guests.board import firmware_of, machine_of
+from vfagent.guests.board import firmware_of, keep_machine, machine_of
+from vfagent.guests.credentials import store_command
+from vfagent.guests.spec.boot import Boot, Loader
+from vfagent.guests.spec.qemu import Guest
 from vfagent.policy.types import GuestRule
 from vfagent.store.guest_state import GuestFiles
 
@@ -24,26 +28,38 @@ def rule(**keys: object) -> GuestRule:
     return GuestRule(name="x", **keys)  # type: ignore[arg-type]
 
 
+def started(root: Path, name: str = "x", **keys: object) -> str:
+    """The machine of the first command, and of the one for its restarts by systemd."""
+    rule = GuestRule(name=name, **keys)  # type: ignore[arg-type]
+    guest = Guest(rule, (), Boot(Loader.DISK), kvm=True, uuid="u", machine=machine_of(root, rule))
+    store_command(root, guest)
+    keep_machine(root, guest)
+    command = (root / f"run/vfagent/credentials/{name}/command").read_text()
+    restarted = re.search("-machine ([^,]*),", command)
+    assert restarted is not None
+    return f"{guest.machine}, {restarted[1]}"
+
+
 def test_a_machine_type_stays_with_its_guest(tmp_path: Path) -> None:
     qemu(tmp_path, "pc-q35-7.2")
-    assert machine_of(tmp_path, rule()) == "pc-q35-7.2"
+    assert started(tmp_path) == "q35, pc-q35-7.2"
     qemu(tmp_path, "pc-q35-10.0")
-    assert machine_of(tmp_path, rule()) == "pc-q35-7.2"
-    assert machine_of(tmp_path, rule(machine="pc-q35-9.0")) == "pc-q35-9.0"
-    assert machine_of(tmp_path, GuestRule(name="y")) == "pc-q35-10.0"
+    assert started(tmp_path) == "pc-q35-7.2, pc-q35-7.2"
+    assert started(tmp_path, machine="pc-q35-9.0") == "pc-q35-9.0, pc-q35-9.0"
+    assert started(tmp_path, "y") == "q35, pc-q35-10.0"
 
 
 @pytest.mark.parametrize("kept", ["", "{", '"pc-q35-7.2,kernel=/etc/shadow"', "[]"])
 def test_a_machine_type_that_is_none_is_asked_for_again(tmp_path: Path, kept: str) -> None:
     put(tmp_path / "var/lib/vfagent/guests/x/machine.json", kept)
     qemu(tmp_path, "pc-q35-10.0")
-    assert machine_of(tmp_path, rule()) == "pc-q35-10.0"
+    assert started(tmp_path) == "q35, pc-q35-10.0"
 
 
-def test_a_qemu_that_does_not_say_is_given_q35(tmp_path: Path) -> None:
-    assert machine_of(tmp_path, rule()) == "q35"
+def test_a_qemu_that_does_not_say_has_q35(tmp_path: Path) -> None:
+    assert started(tmp_path) == "q35, q35"
     put(tmp_path / "usr/bin/qemu-system-x86_64", "")
-    assert machine_of(tmp_path, rule()) == "q35"
+    assert started(tmp_path) == "q35, q35"
 
 
 def test_a_descriptor_in_etc_comes_before_that_of_the_same_name(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+from vfagent.guests.credentials import store_command
 from vfagent.guests.spec.firmware import DESCRIPTORS, Firmware, chosen
-from vfagent.guests.spec.qemu import MACHINE, QEMU
+from vfagent.guests.spec.qemu import MACHINE, QEMU, Guest
 from vfagent.policy.types import GuestRule
 from vfagent.store.guest_state import GuestFiles
 from vfagent.store.host_files import HostFiles
@@ -14,21 +16,19 @@ from vfagent.store.host_files import HostFiles
 _ANSWER_S = 20.0
 
 
-def kept_machine(root: Path, rule: GuestRule) -> str:
-    """That of the rule, else that of its first start."""
+def machine_of(root: Path, rule: GuestRule) -> str:
+    """That of the rule, else that of its first start, else what QEMU means by `q35`."""
     return rule.machine or GuestFiles(root, rule.name).machine() or MACHINE
 
 
-def machine_of(root: Path, rule: GuestRule) -> str:
-    """As kept_machine(). What `q35` means at the first start is kept: with a newer QEMU it means another machine.
+def keep_machine(root: Path, guest: Guest) -> None:
+    """Keep what `q35` meant at the first start: with a newer QEMU it means another machine. Raises OSError.
 
-    Raises OSError.
+    After the start, which it would delay by a run of QEMU. A restart by systemd reads the command again.
     """
-    machine = kept_machine(root, rule)
-    if machine == MACHINE and rule.machine is None and (newest := _newest_machine(root)):
-        GuestFiles(root, rule.name).keep_machine(newest)
-        return newest
-    return machine
+    if guest.machine == MACHINE and (newest := _newest_machine(root)):
+        GuestFiles(root, guest.rule.name).keep_machine(newest)
+        store_command(root, replace(guest, machine=newest))
 
 
 def _newest_machine(root: Path) -> str | None:

@@ -35,6 +35,11 @@ def store_credentials(root: Path, guest: Guest) -> Mapping[str, str]:
         raise VfagentError(f"cannot store its credentials: {error.filename}: {error.strerror}") from error
 
 
+def store_command(root: Path, guest: Guest) -> None:
+    """Another command line for the restarts of a guest that runs. Raises OSError."""
+    _copy(root / _FOLDER / guest.rule.name, COMMAND, command(guest))
+
+
 def _contents(root: Path, guest: Guest) -> Iterator[tuple[str, bytes]]:
     rule, boot = guest.rule, guest.boot
     yield COMMAND, command(guest)

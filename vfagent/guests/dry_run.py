@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfagent.frozen import frozen
-from vfagent.guests.board import firmware_of, kept_machine
+from vfagent.guests.board import firmware_of, machine_of
 from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.rom_build import known
 from vfagent.guests.spec.boot import Boot, boot_of
@@ -93,7 +93,7 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
         return PlannedGuest(state.name, f"waits: {state.blocker}", to_do=True)
     if absent := absent_file(state.placement.rule, state.boot, seen_in(root)):
         return PlannedGuest(state.name, f"waits: {absent[0]} ({absent[1]})", to_do=True)
-    rule, machine = state.placement.rule, kept_machine(root, state.placement.rule)
+    rule, machine = state.placement.rule, machine_of(root, state.placement.rule)
     firmware = firmware_of(root, rule, machine)
     if rule.firmware == "uefi" and firmware is None and (root / "usr/bin").exists():
         text = why_none(machine, secure_boot=rule.secure_boot)

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
-from vfagent.guests.board import firmware_of, machine_of
+from vfagent.guests.board import firmware_of, keep_machine, machine_of
 from vfagent.guests.credentials import store_credentials
 from vfagent.guests.open_groups import open_groups
 from vfagent.guests.root_folders import make_root_folder
@@ -32,7 +33,10 @@ from vfagent.process.workers import Workers
 from vfagent.reconcile.observe import observe_vf
 from vfagent.store.guest_state import GuestFiles
 from vfagent.store.host_files import seen_in
+from vfagent.systemd.log import for_guest
 from vfagent.systemd.units import UNITS, BusError, NoBusError, Systemd, device_unit
+
+log = logging.getLogger(__name__)
 
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 LIST_UNITS_S = 30.0
@@ -108,9 +112,18 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with Systemd(bus) as systemd:
         result = systemd.start(spec, START_S)
+    if result == "done":
+        _keep_machine(guest, order.root)
     failed = None if result == "done" else f"its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
+
+
+def _keep_machine(guest: Guest, root: Path) -> None:
+    try:
+        keep_machine(root, guest)
+    except OSError as error:
+        for_guest(log, guest.rule.name).warning("cannot keep its machine type: %s", error.strerror)
 
 
 def _with_board(guest: Guest, root: Path) -> Guest:
