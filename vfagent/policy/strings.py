@@ -214,8 +214,9 @@ FILE_OR_TEXT = String(
 )
 MACHINE = String("pc-q35-[a-z0-9.]{1,32}", 'a versioned q35 machine such as "pc-q35-7.2"')
 BOOT_FILE = String(
-    rf"{_NO_PARENT}/[a-zA-Z0-9/._-]{{1,254}}",
+    rf"{_NO_PARENT}[/\\][a-zA-Z0-9/\\._-]{{1,254}}",
     'an absolute path of letters, digits, /, ., _ and -, such as "/EFI/debian/grubx64.efi"',
+    convert=lambda text: text.replace("\\", "/"),
     explain=_explain_path,
 )
 CREDENTIAL = String(

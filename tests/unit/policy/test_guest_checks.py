@@ -59,6 +59,7 @@ def guest_problems(problems: Problems, *pairs: str) -> list[str]:
         f'{DHCP}\nseed.user_data = """#cloud-config\nruncmd:\n\t- [ls]\n"""\nseed.network_config = "/n"',
         'firmware = "uefi"\nsecure_boot = true\nmachine = "pc-q35-7.2"\ndisk = [{ path = "/a" }]',
         f'firmware = "uefi"\nipxe = {{ {FIXED}, {URL}, filename = "/EFI/debian/grubx64.efi" }}',
+        f"firmware = 'uefi'\nipxe = {{ {FIXED}, {URL}, filename = '\\EFI\\debian\\grubx64.efi' }}",
         f'{DHCP}\ncredentials = {{ "ssh.authorized_keys.root" = "/k", hostname = "a" }}',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "1G"',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "50%"',
