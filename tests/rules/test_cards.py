@@ -59,5 +59,6 @@ def test_each_test_of_a_row_is_there_and_each_of_these_tests_has_a_row() -> None
     texts = {name: (ROOT / "tests/lab" / name).read_text() for name, _, _ in TESTS}
     none_of([f"{name}: {test}" for name, test, _ in TESTS if f"def {test}(" not in texts[name]])
     none_of([f"{test}: {case}" for name, test, case in TESTS if case and f'"{case}"' not in texts[name]])
+    none_of([path for path in re.findall(r"`(tests/[^`]+)`", TEXT) if not (ROOT / path).exists()])
     named = {test for _, test, _ in TESTS} | {"test_the_kernel_has_nothing_to_warn_of"}
     none_of(sorted(set(re.findall(r"^def (test_\w+)\(", texts[PROMISES], re.M)) - named))
