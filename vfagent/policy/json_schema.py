@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy's JSON Schema, for editors. Draft 4: the version that taplo reads."""
 
+import re
 from collections.abc import Mapping
 
 from vfagent.policy.types import Policy
 from vfagent.policy.value_types import (
+    AnyOf,
     Array,
     ArrayOfTables,
     Declared,
@@ -12,6 +14,7 @@ from vfagent.policy.value_types import (
     NamedValues,
     Properties,
     Schema,
+    String,
     Table,
     declared,
 )
@@ -39,7 +42,28 @@ def _table(keys: Mapping[str, Declared]) -> Schema:
 def _key_schema(declaration: Declared) -> Schema:
     default = declaration.key.default.strip('"') or declaration.default
     shown = {"default": default} if isinstance(default, str | int) else {}
-    return _value_schema(declaration.key) | {"description": declaration.key.doc} | shown
+    return _value_schema(declaration.key) | _described(declaration.key) | shown
+
+
+def _described(key: Key) -> Schema:
+    """The first sentence, which editors show beside the key; taplo has the rest below it."""
+    first, _, rest = key.doc.partition(". ")
+    described: Schema = {"description": f"{first.rstrip('.')}."}
+    if rest:
+        described["x-taplo"] = {"docs": {"main": key.doc}}
+    if values := examples(key.value_type):
+        described["examples"] = values
+    return described
+
+
+def examples(value_type: object) -> list[str]:
+    """Those that the messages give: `such as "0-2"`."""
+    match value_type:
+        case String(allowed=allowed, words=words):
+            return [*re.findall(r'such as "([^"]+)"', allowed), *words]
+        case AnyOf(value_types=several):
+            return [example for one_of in several for example in examples(one_of)]
+    return []
 
 
 def _value_schema(key: Key) -> Schema:
@@ -55,7 +79,7 @@ def _value_schema(key: Key) -> Schema:
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    name: _value_schema(inner) | {"description": inner.doc} for name, inner in properties.keys.items()
+                    name: _value_schema(inner) | _described(inner) for name, inner in properties.keys.items()
                 },
             }
         case NamedValues() as named:

@@ -2,13 +2,16 @@
 """The JSON Schema and the reader accept and reject the same policies."""
 
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vfagent.policy.json_schema import schema
+from vfagent.policy.json_schema import examples, schema
 from vfagent.policy.reading import read_fragment
 from vfagent.policy.types import PfRule, Policy
 from vfagent.policy.value_types import (
@@ -25,6 +28,7 @@ from vfagent.policy.value_types import (
     declared,
 )
 
+CONFIG = Path(__file__).parents[3] / "config"
 VALIDATOR = jsonschema.Draft4Validator(schema())
 Values = st.SearchStrategy[Any]
 
@@ -141,3 +145,45 @@ def test_both_agree_on_a_damaged_policy(policy: dict[str, Any], junk: Any, rng: 
 @given(st.sampled_from(sorted(declared(PfRule))), JUNK)
 def test_both_agree_on_any_value_of_one_key(name: str, junk: Any) -> None:
     agree({"pf": [{"name": "a", "match": {"driver": "igb"}, name: junk}]})
+
+
+def keys(of: type[Any]) -> Iterator[tuple[str, Any]]:
+    """Each key of the policy, by its table and name."""
+    for name, declaration in declared(of).items():
+        yield f"{of.__name__}.{name}", declaration.key
+        match declaration.key.value_type:
+            case Table(of=inner) | ArrayOfTables(of=inner):
+                yield from keys(inner)
+            case Properties(keys=properties):
+                yield from properties.items()
+
+
+KEYS = dict(keys(Policy))
+
+
+def test_each_example_of_the_schema_is_valid() -> None:
+    shown = [(name, example) for name, key in KEYS.items() for example in examples(key.value_type)]
+    assert ("VfRule.index", "0") in shown
+    assert ("VfRule.mac", "52:54:00:bb:00:{index:02x}") in shown
+    for name, example in shown:
+        KEYS[name].value_type.read(example)
+
+
+def test_each_key_has_a_description_of_one_sentence() -> None:
+    """What an editor shows beside the key."""
+
+    def described(part: object) -> Iterator[str]:
+        if isinstance(part, dict):
+            properties = part.get("properties", {})
+            yield from (inner["description"] for inner in properties.values())
+            for inner in (*properties.values(), part.get("items"), part.get("additionalProperties")):
+                yield from described(inner)
+
+    descriptions = list(described(schema()))
+    assert len(descriptions) >= len(KEYS)
+    assert [text for text in descriptions if ". " in text or not text.endswith(".") or len(text) > 240] == []
+
+
+@pytest.mark.parametrize("file", sorted(CONFIG.rglob("*.toml")), ids=lambda file: file.name)
+def test_an_editor_finds_the_schema_of_each_file_that_is_installed(file: Path) -> None:
+    assert file.read_text().splitlines()[0] == "#:schema /usr/share/vfagent/policy.schema.json"
