@@ -194,7 +194,9 @@ def test_drift_of_a_vf_in_use_is_reported_and_not_repaired(vm: VM) -> None:
 
 def test_after_an_invalid_edit_the_old_policy_stays_active(vm: VM) -> None:
     before = now(vm)
-    reload_with(vm, POLICY.replace("vlan = 10", "vlan = 5000"))
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vlan = 10", "vlan = 5000").encode())
+    assert vm.run("systemctl reload vfagent.service", check=False).returncode != 0
+    assert vm.run("vfagent apply", check=False).returncode == 4
     assert vm.run("systemctl is-active vfagent.service").stdout == "active\n"
     place = '/etc/vfagent/policy.toml:11:8: pf "storage".vf[0].vlan'
     assert place in journal(vm, before)
@@ -221,19 +223,96 @@ def test_apply_converges_without_the_service_and_then_does_nothing(vm: VM) -> No
     vm.run(f"echo 0 >{SYSFS}/{PF}/sriov_numvfs")
     assert vm.run("vfagent apply", timeout=120).returncode == 0
     assert held(vm) == wanted()
+    assert "nlmsg_type" in traced_apply(vm)
+
+
+def traced_apply(vm: VM) -> str:
+    """The trace of an `apply` without the service that changes nothing."""
     vm.run("strace -f -y -e trace=openat,sendto,sendmsg -e abbrev=none -o /tmp/trace vfagent apply", timeout=180)
     trace = vm.get("/tmp/trace").decode()
     writes = [line for line in trace.splitlines() if re.search(r'"/sys/[^"]*", O_(WRONLY|RDWR)', line)]
     assert writes == []
     # RTM_NEWLINK is 0x10, RTM_SETLINK 0x13: nothing but reads (0x12, 0x16, 0x1a) goes out.
     assert re.findall(r"nlmsg_type=(RTM_NEWLINK|RTM_SETLINK|0x10|0x13)\b", trace) == []
-    assert "nlmsg_type" in trace
+    return trace
 
 
-def test_apply_is_refused_while_the_service_runs(vm: VM) -> None:
-    done = vm.run("vfagent apply", check=False)
-    assert done.returncode == 1
-    assert "systemctl reload vfagent" in done.stderr
+# What seed.md S1 to S7 types; the VLAN interface and the bridge are nobody's but the administrator's.
+BY_HAND = f"""
+echo 3 >{SYSFS}/{PF}/sriov_numvfs
+modprobe vfio_pci
+for vf in {SYSFS}/{PF}/virtfn*; do
+    echo vfio-pci >$vf/driver_override
+    test ! -e $vf/driver || basename $(readlink -f $vf) >$vf/driver/unbind
+    basename $(readlink -f $vf) >/sys/bus/pci/drivers_probe
+done
+ip link set $PARENT up
+ip link set $PARENT vf 0 vlan 10
+ip link set $PARENT vf 1 mac 52:54:00:bb:00:77
+ip link set $PARENT vf 2 spoofchk off
+ip link add vlan20 link $PARENT type vlan id 20
+ip link add br20 type bridge
+ip link set vlan20 master br20
+ip link set vlan20 up
+ip link set br20 up
+ip address add 192.0.2.1/24 dev br20
+"""
+
+
+def test_a_host_that_was_set_up_by_hand_is_adopted_and_nothing_changes(vm: VM) -> None:
+    parent = netdev(vm, PF)
+    vm.run(f"vfagent release {PF}; systemctl stop vfagent.service", timeout=120)
+    vm.run("rm -rf /run/vfagent/released /run/vfagent/driver-state")
+    vm.run(f"PARENT={parent}; {BY_HAND}", timeout=120)
+    before, links = held(vm), vm.run("ip -d link; ip address show br20").stdout
+    assert [vf[0] for vf in before] == ["vfio-pci"] * 3
+    vm.run("vfagent init --output /etc/vfagent/policy.toml --force")
+    policy = vm.get("/etc/vfagent/policy.toml").decode()
+    for line in ("vfs = 3", "vlan = 10", 'mac = "52:54:00:bb:00:77"', "spoof_check = false", 'name = "vlan20"'):
+        assert f"\n{line}\n" in policy, policy
+    assert vm.run("vfagent plan").returncode == 0
+    traced_apply(vm)
+    since = now(vm)
+    vm.run("systemctl start vfagent.service")
+    assert status(vm)[PF]["phase"] == "converged"
+    assert not re.search(r"(?im)^pf [0-9a-f:.]+[^:]*: (create|remove|bind|set) ", journal(vm, since))
+    assert held(vm) == before
+    assert vm.run("ip -d link; ip address show br20").stdout == links
+    vm.run("ip link delete vlan20; ip link delete br20")
+
+
+def test_apply_beside_the_service_gives_the_verdict(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vlan = 10", "vlan = 20").encode())
+    assert vm.run("vfagent apply --yes", timeout=120).returncode == 0
+    assert held(vm) == wanted(vlan=20)
+    hold(vm, vfs(vm, PF)[1])
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vfs = 4", "vfs = 6").encode())
+    deferred = vm.run("vfagent apply --yes", check=False, timeout=120)
+    vm.run("systemctl stop vf-user.service")
+    assert deferred.returncode == 5
+    assert "vf1: a process has it open through vfio-pci" in deferred.stderr
+
+
+def test_a_policy_that_is_not_confirmed_is_left_again_also_by_a_killed_service(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", POLICY.replace("vlan = 10", "vlan = 20").encode())
+    assert vm.run("vfagent apply --yes --confirm 10s", timeout=120).returncode == 0
+    assert held(vm) == wanted(vlan=20)
+    vm.run("systemctl kill -s KILL vfagent.service")
+    wait_for_vfs(vm, wanted(), 60)
+    assert "was not confirmed" in vm.run("vfagent status", check=False).stdout
+    assert vm.run("vfagent confirm", check=False).returncode == 1
+
+
+def test_varlinkctl_introspects_and_calls_the_service(vm: VM) -> None:
+    if vm.run("command -v varlinkctl", check=False).returncode:
+        return  # Debian 12 has none
+    sock = "/run/vfagent/control.sock"
+    assert "io.vfagent.Guest" in vm.run(f"varlinkctl info {sock}").stdout
+    for interface in ("io.vfagent", "io.vfagent.Guest", "org.varlink.service"):
+        assert f"interface {interface}" in vm.run(f"varlinkctl introspect {sock} {interface}").stdout
+    answer = vm.run(f"varlinkctl --json=short call {sock} io.vfagent.Status '{{}}'").stdout
+    assert json.loads(answer)["status"]["pfs"][0]["phase"] == "converged"
+    assert "digest" in vm.run(f"varlinkctl call {sock} io.vfagent.Reload '{{}}'").stdout
 
 
 def test_release_restores_the_pf_until_the_next_reload(vm: VM) -> None:

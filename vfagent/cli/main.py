@@ -30,6 +30,7 @@ VERBS = {
     "guest": "vfagent.cli.guest:guest",
     "rom": "vfagent.cli.rom:rom",
     "release": "vfagent.cli.release:release",
+    "report": "vfagent.cli.report:report",
     "schema": "vfagent.cli.check:schema",
 }
 CHANGE_THE_HOST = {"run", "apply", "confirm", "release", "reload"}

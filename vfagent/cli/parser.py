@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     release = _verb(verbs, "release", "restore a PF to what it was before vfagent changed it")
     release.add_argument("pf", metavar="PF", help="PCI address or interface name")
     release.add_argument("--force", action="store_true", help="even while guests use its VFs, which they lose")
+    _report_verb(_verb(verbs, "report", "write an archive for a bug report"))
     _verb(verbs, "schema", "print the policy's JSON Schema, for editors")
     return top
 
@@ -66,6 +67,12 @@ def _apply_verb(apply: argparse.ArgumentParser) -> None:
     apply.add_argument("--timeout", type=_seconds, default=300, metavar="TIME", help="wait so long; by default 5min")
     text = "go back to the policy before unless vfagent confirm is run within this time, such as 2min"
     apply.add_argument("--confirm", type=_seconds, metavar="TIME", help=text)
+
+
+def _report_verb(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--yes", action="store_true", help="do not ask, although it has names and addresses")
+    report.add_argument("--anonymise", action="store_true", help="replace MACs, IP addresses and the host's name")
+    report.add_argument("--output", type=Path, metavar="FILE", help="write this file; by default one in this folder")
 
 
 def _seconds(text: str) -> int:

@@ -3,6 +3,7 @@
 
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -17,7 +18,7 @@ def encode(value: object) -> Any:
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, frozenset):
         return sorted(encode(item) for item in value)
@@ -28,10 +29,15 @@ def encode(value: object) -> Any:
 
 def decode(kind: type[T], data: object) -> T:
     """Build `kind` from the output of `encode`. Unknown keys are ignored. Raises ValueError."""
+    return cast(T, decode_as(kind, data))
+
+
+def decode_as(kind: Any, data: object) -> Any:
+    """As `decode`, for any annotation."""
     try:
-        return cast(T, _decode(kind, data))
+        return _decode(kind, data)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a {kind.__name__}: {error}") from error
+        raise ValueError(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
 
 
 def _decode(kind: Any, data: Any) -> Any:
@@ -42,7 +48,7 @@ def _decode(kind: Any, data: Any) -> Any:
         return _decode_optional(kind, data)
     if origin in (tuple, frozenset):
         return _decode_items(kind, origin, data)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return _decode_dict(kind, data)
     return _decode_plain(kind, data)
 
