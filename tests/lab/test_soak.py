@@ -93,7 +93,7 @@ class Soak:
 
     def bad_policy(self) -> None:
         self.vm.put("/etc/vfagent/policy.toml", INVALID.encode())
-        self.vm.run("systemctl reload vfagent.service")
+        assert self.vm.run("systemctl reload vfagent.service", check=False).returncode != 0
         self.reload()
 
     def scrape(self) -> None:
