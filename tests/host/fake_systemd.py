@@ -40,6 +40,14 @@ LOADED = {
 }
 
 
+def _as_text(data: Any) -> str:
+    """Of a descriptor, the file that it is open on."""
+    if isinstance(data, bytes):
+        return data.decode("latin-1")
+    with data.to_file("rb") as file:
+        return os.readlink(f"/proc/self/fd/{file.fileno()}")
+
+
 class Unit:
     """`failed`: its process has crashed. `gone`: it has ended, by SIGTERM."""
 
@@ -90,7 +98,7 @@ class FakeSystemd:
     """`silent` units get no JobRemoved, `slow` ones a late one; `broken` ones fail; a unit that is there is refused."""
 
     def __init__(self, address: str, root: Path) -> None:
-        self.bus: Any = open_dbus_connection(bus=address)
+        self.bus: Any = open_dbus_connection(bus=address, enable_fds=True)
         self.root, self.log = root, root / "calls"
         self.units: dict[str, Unit] = {}
         self.jobs = 0
@@ -116,7 +124,7 @@ class FakeSystemd:
     def answer(self, message: Any) -> None:
         member = message.header.fields[HeaderFields.member]
         with self.log.open("a") as log:
-            print(json.dumps([member, message.body], default=lambda data: data.decode("latin-1")), file=log)
+            print(json.dumps([member, message.body], default=_as_text), file=log)
         self.units = {name: unit for name, unit in self.units.items() if not unit.gone}
         self.sender = message.header.fields[HeaderFields.sender]
         fault = self._fault(member)

@@ -54,6 +54,17 @@ def test_start_sends_the_properties_and_waits_for_its_own_job(place: tuple[str, 
     assert dict(properties)["SetCredential"] == ["a(say)", [["boot.ipxe", "#!ipxe\n"]]]
 
 
+def test_descriptors_are_the_units_standard_input_and_error(place: tuple[str, Path], tmp_path: Path) -> None:
+    fds = [os.open(tmp_path / name, os.O_RDWR | os.O_CREAT) for name in ("first", "second")]
+    with Systemd(place[0], fds=True) as systemd:
+        assert systemd.start(spec("x"), 5, tuple(fds)) == "done"
+    for fd in fds:
+        os.close(fd)
+    [(_, _, properties, _)] = calls(place[1], "StartTransientUnit")
+    assert dict(properties)["StandardInputFileDescriptor"] == ["h", str(tmp_path / "first")]
+    assert dict(properties)["StandardErrorFileDescriptor"] == ["h", str(tmp_path / "second")]
+
+
 def test_one_connection_serves_several_jobs(place: tuple[str, Path]) -> None:
     with Systemd(place[0]) as systemd:
         assert [systemd.start(spec("x"), 5), systemd.stop("vfagent-guest-x.service", 5)] == ["done", "done"]

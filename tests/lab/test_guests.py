@@ -128,6 +128,27 @@ LATE = _PF.format(name="late", match='driver = "igb"') + _GUEST.format(
     name="late", vfs="late", firmware="bios", host=20, iqn="iqn.2016-01.com.example:none"
 )
 
+NIC = """
+[[bridge]]
+name = "br7"
+vlan_filtering = true
+
+[[guest]]
+name = "bridged"
+memory = "128M"
+ipxe = { address = "192.168.77.2/24", sanboot = "iscsi:192.168.77.1::::iqn.2016-01.com.example:none" }
+unit.TimeoutStopSec = "3s"
+
+[[guest.nic]]
+bridge = "br7"
+vlan = 10
+"""
+# The host's own end of that VLAN.
+HOST_END = """
+ip link add link br7 name br7.10 type vlan id 10 && bridge vlan add dev br7 vid 10 self
+ip address add 192.168.77.1/24 dev br7.10 && ip link set br7.10 up
+"""
+
 
 @pytest.fixture(scope="module")
 def vm(boot_module: Callable[..., VM]) -> VM:
@@ -449,6 +470,33 @@ def test_a_guest_that_crashes_is_restarted(vm: VM) -> None:
     before = guest(vm)["pid"]
     vm.run(f"systemctl kill --signal=SEGV {UNIT}")
     vm.wait_for(lambda: phase(vm) == "running" and guest(vm)["pid"] != before, 60)
+
+
+def resolved(vm: VM) -> bool:
+    """Whether the guest's iPXE answers to ARP in its VLAN."""
+    vm.run("ip neigh flush dev br7.10; echo >/dev/udp/192.168.77.2/9; sleep 1", check=False)
+    return "lladdr" in vm.run("ip neigh show 192.168.77.2 dev br7.10").stdout
+
+
+def test_a_nic_is_on_its_bridge_and_vlan_as_long_as_its_guest(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", (POLICY + NIC).encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for(lambda: guest_facts.phase(vm, "bridged") == "running", 60)
+    vm.run(HOST_END)
+    vm.wait_for(lambda: resolved(vm), 60)
+    first = guest_facts.guest(vm, "bridged")["pid"]
+    assert vm.run(f"readlink /proc/{first}/ns/net").stdout != vm.run("readlink /proc/1/ns/net").stdout
+    tap = vm.run("ls /sys/class/net/br7/brif").stdout.strip()
+    [entry] = json.loads(vm.run(f"bridge -j vlan show dev {tap}").stdout)
+    assert [vlan["vlan"] for vlan in entry["vlans"]] == [10]
+    vm.run("systemctl kill --signal=SEGV vfagent-guest-bridged.service")
+    vm.wait_for(lambda: guest_facts.guest(vm, "bridged")["pid"] not in (first, None), 60)
+    vm.wait_for(lambda: resolved(vm), 60)
+    vm.run("vfagent guest stop bridged", timeout=60)
+    vm.wait_for(f"! test -e /sys/class/net/{tap}", 10)
+    vm.run("ip link del br7.10")
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
 
 
 def test_a_crash_loop_ends_and_is_reported(vm: VM) -> None:

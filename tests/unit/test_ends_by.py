@@ -24,6 +24,7 @@ from vfagent.plan.no_netdev import netdev_may_come
 from vfagent.plan.planner import UDEV_NOT_DONE, Plan, plan_pf
 from vfagent.plan.steps import SetNumvfs
 from vfagent.plan.vf import Deferred, Planned, Problem
+from vfagent.policy.types import GuestRule
 from vfagent.reconcile.ends_by import ends_by
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.reports import Failure, StepStarted
@@ -155,6 +156,7 @@ GUESTS: tuple[tuple[dict[str, object], GuestPhase, GuestEndsBy | None], ...] = (
     ({}, GuestPhase.WAITING, GuestEndsBy.TURN),
     ({"pending": "its ROM is built"}, GuestPhase.WAITING, GuestEndsBy.PREPARED),
     ({"placement": None}, GuestPhase.WAITING, GuestEndsBy.VF),
+    ({"placement": Placement(GuestRule(name="x"), absent_bridge="br0")}, GuestPhase.WAITING, GuestEndsBy.BRIDGE),
     ({"error": "x", "attempts": 1}, GuestPhase.WAITING, GuestEndsBy.RETRY),
     ({"job": Job.START}, GuestPhase.STARTING, GuestEndsBy.JOB),
     ({"unit": unit("activating")}, GuestPhase.STARTING, GuestEndsBy.JOB),

@@ -250,7 +250,7 @@ class ReachedSystemdError(Exception):
 def start_guest(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest whose VF was free, and in IOMMU group 100, when it was chosen."""
 
-    def reached(*_: object) -> None:
+    def reached(*_: object, **__: object) -> None:
         raise ReachedSystemdError
 
     monkeypatch.setattr(worker_calls, "Systemd", reached)

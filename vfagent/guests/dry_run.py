@@ -5,16 +5,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
 from vfagent.guests.board import firmware_of, machine_of
 from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.rom_build import known
-from vfagent.guests.spec.boot import Boot, boot_of
+from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.firmware import PACKAGE, why_none
+from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.placement import ManagedPf, place
 from vfagent.guests.spec.qemu import Guest, argv
-from vfagent.guests.state import GuestState, with_hardware
+from vfagent.guests.state import GuestState, boot_with, with_facts
 from vfagent.kernel.protocols import Host
 from vfagent.model.pci import PciAddress
 from vfagent.plan.vlan_conflicts import without_conflicts
@@ -66,10 +68,12 @@ def plan_guests(policy: Policy, observations: Iterable[Observed], host: Host, ro
     for placement in place(policy.guest, pfs, held, {name for name, state in states.items() if state.record_stopped}):
         name = placement.rule.name
         state = states.get(name) or GuestState(name)
-        placement = with_hardware(placement, host)
-        hardware = tuple(vf.hardware for vf in placement.vfs)
-        state.update(placement, boot_of(placement.rule, hardware, images, placement.vfs[0].mac) if hardware else None)
-        yield _planned(state, policy.agent.ipxe_source, root, runs=name in held)
+        placement = with_facts(placement, host)
+        if placement.absent_bridge in {bridge.name for bridge in policy.bridge}:
+            placement = replace(placement, absent_bridge=None)  # it is made first
+        state.update(placement, boot_with(placement, images))
+        runs = name in held or host.sysfs.exists(guest_cgroup(name))
+        yield _planned(state, policy.agent.ipxe_source, root, runs=runs)
 
 
 def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
@@ -85,8 +89,9 @@ def _held(host: Host) -> dict[str, tuple[PciAddress, ...]]:
 def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -> PlannedGuest:
     assert state.placement is not None
     vfs = tuple(f"{vf} ({vf.address})" for vf in state.placement.vfs)
+    where = ", ".join((*vfs, *(f"bridge {nic.bridge}" for nic in state.placement.rule.nic)))
     if runs:
-        return PlannedGuest(state.name, f"runs on {', '.join(vfs)}", to_do=False, vfs=vfs)
+        return PlannedGuest(state.name, f"runs on {where}", to_do=False, vfs=vfs)
     if why := state.stays_down:
         return PlannedGuest(state.name, f"is not started: {why}", to_do=False)
     if state.blocker or state.boot is None:
@@ -99,8 +104,14 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
         text = why_none(machine, secure_boot=rule.secure_boot)
         return PlannedGuest(state.name, f"waits: {text} (apt install {PACKAGE})", to_do=True)
     # Placeholders: only the service tries KVM, and the UUID differs by host.
-    guest = Guest(rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID", machine=machine, firmware=firmware)
-    text = f"start on {', '.join(vfs)} by its {state.boot.loader}{_rom(state.boot, source, root)}"
+    try:
+        nics = nics_of(rule, state.placement.vfs, read_identity(root).machine_id)
+    except VfagentError as error:
+        return PlannedGuest(state.name, f"waits: {error} ({error.hint})", to_do=True)
+    guest = Guest(
+        rule, state.placement.vfs, state.boot, kvm=True, uuid="UUID", machine=machine, firmware=firmware, nics=nics
+    )
+    text = f"start on {where} by its {state.boot.loader}{_rom(state.boot, source, root)}"
     return PlannedGuest(state.name, text, to_do=True, vfs=vfs, argv=tuple(argv(guest)))
 
 

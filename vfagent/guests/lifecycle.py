@@ -16,11 +16,12 @@ from vfagent.guests.open_groups import close_groups
 from vfagent.guests.pauses import PauseMonitor
 from vfagent.guests.roms import Roms
 from vfagent.guests.root_folders import forget_root_folders
-from vfagent.guests.spec.boot import Boot, Images, boot_of
+from vfagent.guests.spec.boot import Boot, Images
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.unit import STOP_S
 from vfagent.guests.spec.unit_values import seconds
-from vfagent.guests.state import GuestState, Job, lost_vf, managed_pf, with_hardware
+from vfagent.guests.state import GuestState, Job, boot_with, lost_vf, managed_pf, with_facts
+from vfagent.guests.tap_monitor import TapMonitor
 from vfagent.guests.unit_monitor import UnitMonitor
 from vfagent.guests.worker_calls import START_S, Order, Outcome, WorkerCalls, start, stop
 from vfagent.kernel.protocols import Host
@@ -77,6 +78,7 @@ class Guests:
         # A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 send no event for that.
         self.vf_check_s = _VF_CHECK_S if _running_kernel() < (6, 6) else 0.0
         self._vf_timer: asyncio.TimerHandle | None = None
+        self.taps = TapMonitor(host, self.worker_calls, self.guests, scheduler.identity.machine_id)
         self.pauses = PauseMonitor(self.worker_calls, bus, self.guests, on_change)
 
     def status(self) -> tuple[GuestStatus, ...]:
@@ -125,6 +127,11 @@ class Guests:
         if any(guest.running and lost_vf(guest.unit, self.host) for guest in self.guests.values()):
             self.consider_soon(0.0)
 
+    def links_changed(self, ifindexes: set[int]) -> None:
+        if any(guest.placement and guest.placement.absent_bridge for guest in self.guests.values()):
+            self.consider_soon()
+        self.taps.links_changed(ifindexes)
+
     def vf_event(self, address: PciAddress) -> None:
         """The kernel reports an error of a VF, and QEMU may have paused its guest for it."""
         if any(address in guest.held for guest in self.guests.values()):
@@ -135,16 +142,14 @@ class Guests:
         held = {name: guest.held for name, guest in self.guests.items() if guest.held}
         idle = {name for name, guest in self.guests.items() if guest.stays_down}
         placements = {
-            placement.rule.name: with_hardware(placement, self.host)
+            placement.rule.name: with_facts(placement, self.host)
             for placement in place(self.scheduler.policy.guest, pfs, held, idle)
         }
         for name in placements:
             self._state_of(name)
         for name, guest in list(self.guests.items()):
             placement = placements.get(name)
-            hardware = tuple(vf.hardware for vf in placement.vfs) if placement else ()
-            boot = boot_of(placement.rule, hardware, images, placement.vfs[0].mac) if placement and hardware else None
-            guest.update(placement, boot)
+            guest.update(placement, boot_with(placement, images) if placement else None)
             if placement is None and guest.unit is None and guest.job is None:
                 del self.guests[name]
         self._forget_credentials()
@@ -192,9 +197,9 @@ class Guests:
         order = Order(guest.placement.rule, guest.placement.vfs, guest.boot, kvm, machine_id, self.root, rom)
         guest.job = Job.START
         self._store_vf_users()
-        vfs = ", ".join(map(str, order.vfs))
+        where = ", ".join((*map(str, order.vfs), *(f"bridge {nic.bridge}" for nic in order.rule.nic)))
         guest_log = for_guest(log, guest.name).of(Message.GUEST_STARTING)
-        guest_log.info("starting on %s, boots by its %s", vfs, guest.boot.loader)
+        guest_log.info("starting on %s, boots by its %s", where, guest.boot.loader)
         bus, host = self.bus, self.host
         self.worker_calls.run(lambda: start(bus, order, host), lambda outcome: self._done(guest, outcome), START_S)
 
@@ -253,6 +258,7 @@ class Guests:
         """A file may come late, by NFS or by hand, and nothing tells: try once more."""
         self.pauses.ask()
         self.images.refresh()
+        self.taps.attach_soon()
         for guest in self.guests.values():
             if guest.suspended and guest.absent:
                 guest.attempts, guest.not_before = MOST_ATTEMPTS - 1, 0.0
@@ -281,6 +287,7 @@ class Guests:
         for name, guest in self.guests.items():
             before, guest.unit = guest.unit, known.get(name)
             self._follow(guest, before)
+        self.taps.attach_soon()
         self.consider_soon(0.0)
 
     def _follow(self, guest: GuestState, before: FoundUnit | None) -> None:
@@ -376,6 +383,7 @@ class Guests:
         await self.worker_calls.stop()
         self.units.stop()
         self.pauses.stop()
+        self.taps.stop()
         for timer in (self._timer, self._vf_timer):
             if timer:
                 timer.cancel()

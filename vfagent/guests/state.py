@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from vfagent.guests.spec.boot import Boot
+from vfagent.guests.spec.boot import Boot, Images, boot_of
 from vfagent.guests.spec.placement import ManagedPf, Placement
 from vfagent.guests.spec.unit import rule_digest
 from vfagent.kernel.protocols import Host
@@ -14,7 +14,9 @@ from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import PAUSED, FoundUnit, unit_name
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus
+from vfagent.policy.types import GuestRule
 from vfagent.reconcile.observe import DEVICES
+from vfagent.reconcile.observe_netdevs import NETDEVS
 from vfagent.reconcile.pf_state import PfState
 from vfagent.store.guest_records import Record
 
@@ -93,7 +95,9 @@ class GuestState:
         """Why a guest that is to start cannot start."""
         if self.placement is None:
             return "no rule makes this guest on the PFs that are present"
-        return (self.boot.problem if self.boot else None) or self.placement.waits
+        bridge = self.placement.absent_bridge
+        absent = f"bridge {bridge} does not exist" if bridge else None
+        return (self.boot.problem if self.boot else None) or self.placement.waits or absent
 
     @property
     def suspended(self) -> bool:
@@ -140,7 +144,8 @@ class GuestState:
 
     def _waits(self) -> GuestEndsBy:
         if self.blocker:
-            return GuestEndsBy.VF
+            waits = self.placement and self.placement.absent_bridge and not self.placement.waits
+            return GuestEndsBy.BRIDGE if waits else GuestEndsBy.VF
         if self.error:
             return GuestEndsBy.RETRY
         return GuestEndsBy.TURN if self.pending is None else GuestEndsBy.PREPARED
@@ -188,10 +193,25 @@ def _on_vfio(address: PciAddress, host: Host) -> bool:
     return driver is not None and (is_vfio(driver) or host.sysfs.exists(f"{base}/vfio-dev"))
 
 
-def with_hardware(placement: Placement, host: Host) -> Placement:
-    """Its VFs with vendor and device, which decide how the guest can boot through them."""
+def with_facts(placement: Placement, host: Host) -> Placement:
+    """Its VFs with vendor and device, which decide how the guest can boot through them, and whether its bridges are
+    there."""
     vfs = tuple(replace(vf, hardware=_hardware(vf.address, host)) for vf in placement.vfs)
-    return replace(placement, vfs=vfs)
+    return replace(placement, vfs=vfs, absent_bridge=absent_bridge(placement.rule, host))
+
+
+def boot_with(placement: Placement, images: Images) -> Boot | None:
+    """None while its VFs are not known."""
+    hardware = tuple(vf.hardware for vf in placement.vfs)
+    if not hardware and placement.rule.vfs:
+        return None
+    return boot_of(placement.rule, hardware, images, placement.vfs[0].mac if placement.vfs else None)
+
+
+def absent_bridge(rule: GuestRule, host: Host) -> str | None:
+    """By sysfs alone, which the event loop may read."""
+    bridges = (nic.bridge for nic in rule.nic)
+    return next((name for name in bridges if not host.sysfs.exists(f"{NETDEVS}/{name}/bridge")), None)
 
 
 def _hardware(address: PciAddress, host: Host) -> str:

@@ -20,8 +20,10 @@ from vfagent.guests.spec.files import absent_file
 from vfagent.guests.spec.firmware import PACKAGE as FIRMWARE_PACKAGE
 from vfagent.guests.spec.firmware import why_none
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
+from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.qemu import Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, unit_of
+from vfagent.guests.taps import TapsReport, open_taps
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.kernel.vfio_group import node_exists, udev_has_come
@@ -67,6 +69,7 @@ class Outcome:
     rom: str | None = None
     states: tuple[RunState, ...] = ()
     images: Images | None = None  # of iPXE
+    taps: TapsReport = TapsReport()
     begun: bool = True
     absent: bool = False  # nothing was started, as a file that the guest needs is not there
 
@@ -104,14 +107,16 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     for vf in order.vfs:
         _check_free(vf, host)
     uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
-    guest = _with_board(Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom), order.root)
+    nics = nics_of(order.rule, order.vfs, order.machine_id)
+    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, nics=nics)
+    guest = _with_board(guest, order.root)
     credentials = tuple(store_credentials(order.root, guest).items())
     make_root_folder(order.root, guest)
     open_groups(order.vfs, order.root)
     guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, host), python=_python())
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
-    with Systemd(bus) as systemd:
-        result = systemd.start(spec, START_S)
+    with open_taps((nic.tap for nic in nics), host) as taps, Systemd(bus, fds=bool(taps)) as systemd:
+        result = systemd.start(spec, START_S, taps)
     if result == "done":
         _keep_machine(guest, order.root)
     failed = None if result == "done" else f"its unit's job ended as {result}"

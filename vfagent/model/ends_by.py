@@ -31,6 +31,7 @@ class GuestEndsBy(StrEnum):
     """Of a guest, as above."""
 
     VF = "its VF is ready"  # each change of a PF
+    BRIDGE = "its bridge is there"  # rtnetlink
     PREPARED = "what it waits for is done"  # the end of the KVM probe or of the ROM's build, or a later attempt
     TURN = "other guests have started"  # the end of each start
     RETRY = "the next attempt"  # a timer

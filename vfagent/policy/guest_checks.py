@@ -8,6 +8,7 @@ from vfagent.policy import strings
 from vfagent.policy.boot_checks import check_initiator, check_ipxe, check_kernel
 from vfagent.policy.disk_uses import one_disk_for_each
 from vfagent.policy.hidden_paths import check_hidden_paths
+from vfagent.policy.nic_checks import check_nics
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import INDEX_MARK, VfReference, texts_of, vf_reference
 from vfagent.policy.source_locations import Location
@@ -23,8 +24,9 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
     yield from _check_name(rule, at)
     yield from _index_marks(rule, at)
-    if rule.each is None and not rule.vfs:
-        yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each")
+    if rule.each is None and not (rule.vfs or rule.nic):
+        yield (at / "vfs").problem("found no VF, allowed is at least one in vfs, or each, or a [[guest.nic]]")
+    yield from check_nics(rule, at, several=_makes_several(rule))
     yield from _check_boot_methods(rule, at)
     yield from _check_firmware(rule, at)
     yield from _check_memory_max(rule, at)

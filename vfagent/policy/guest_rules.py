@@ -150,6 +150,39 @@ class DiskRule:
 
 
 @frozen(kw_only=True)
+class NicRule:
+    """[[guest.nic]]: a virtio NIC on a bridge of the host, beside the VFs or instead of one."""
+
+    bridge: str = field(
+        metadata=key(
+            strings.INTERFACE, "The bridge that it is connected to, of the policy or foreign. It may come late."
+        )
+    )
+    vlan: int | None = field(
+        default=None,
+        metadata=key(
+            Integer(1, 4094),
+            "Its VLAN on a bridge that filters by VLAN; the guest sees no tags. If absent, the bridge's default VLAN.",
+        ),
+    )
+    mac: str | None = field(
+        default=None,
+        metadata=key(
+            strings.NIC_MAC,
+            "`stable` derives it from machine-id and the guest's name. With standby_for it is the VF's.",
+            default='"stable"',
+        ),
+    )
+    standby_for: str | None = field(
+        default=None,
+        metadata=key(
+            strings.VF_REFERENCE,
+            "One of the guest's VFs, as in vfs, or only its label: the guest uses this NIC while the VF is away.",
+        ),
+    )
+
+
+@frozen(kw_only=True)
 class GuestRule:
     """[[guest]]: a guest, or with `each` one per VF (see `references.guests_of`)."""
 
@@ -227,6 +260,9 @@ class GuestRule:
             ),
             "Credentials for systemd in the guest.",
         ),
+    )
+    nic: tuple[NicRule, ...] = field(
+        default=(), metadata=key(ArrayOfTables(NicRule, 2), "Virtio NICs on bridges of the host, two at most.")
     )
     unit: tuple[tuple[str, str | int | float | bool], ...] = field(
         default=(), metadata=key(Properties(UNIT_PROPERTIES), "Properties of the guest's systemd unit.")

@@ -43,7 +43,7 @@ def kernel_line(rule: GuestRule, mac: str | None) -> str:
 
 def too_long(rule: GuestRule) -> int | None:
     """The length of the longest line that the rule gives, where that is too much."""
-    length = len(kernel_line(rule, _LONGEST_MAC if len(rule.vfs) + bool(rule.each) > 1 else None))
+    length = len(kernel_line(rule, _LONGEST_MAC if len(rule.vfs) + bool(rule.each) + len(rule.nic) > 1 else None))
     return length if length > LONGEST_COMMAND_LINE else None
 
 

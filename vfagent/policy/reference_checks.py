@@ -8,6 +8,7 @@ from vfagent.model.evidence import is_vfio
 from vfagent.policy.disk_uses import disks_of_several
 from vfagent.policy.guest_checks import vf_references
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
+from vfagent.policy.nic_checks import check_nic_bridges, nic_macs
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, guests_of, vf_reference
 from vfagent.policy.source_locations import Location
@@ -36,6 +37,8 @@ def check_names(
     yield from _repeated("address", _boot_addresses(expanded))
     yield from disks_of_several(expanded)
     yield from _repeated("initiator", _initiators(expanded))
+    yield from _repeated("MAC", nic_macs(expanded))
+    yield from check_nic_bridges(bridges, guests)
     yield from _vlans_as_bridges(vlans)
 
 

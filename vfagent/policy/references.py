@@ -33,6 +33,11 @@ def vf_reference(text: str) -> VfReference:
     return VfReference(label, index_set(indices) if colon else None)
 
 
+def standby_positions(vfs: tuple[str, ...], text: str) -> tuple[int, ...]:
+    """Which of a guest's VFs `standby_for` names, by the same reference or by the label alone."""
+    return tuple(number for number, vf in enumerate(vfs) if text in (vf, vf_reference(vf).label))
+
+
 def reaches(address: str, other: str) -> bool:
     """Whether the other address is a neighbour of a host with this address."""
     import ipaddress  # only policies with addresses need it

@@ -171,6 +171,7 @@ MAC = String(
     explain=_explain_mac,
     words=("stable", "keep"),
 )
+NIC_MAC = String(f"stable|{_UNICAST}", '"stable" or a unicast MAC', convert=str.lower, words=("stable",))
 GUID = String(
     rf"stable|keep|{_GUID}|{_TEMPLATE}",
     '"stable", "keep", a GUID of 8 bytes, or a template such as "02:00:00:03:00:00:41:{index:02x}"',

@@ -11,7 +11,7 @@ from vfagent.frozen import frozen
 from vfagent.model.desired import HOST_DRIVER, KEEP_DRIVER
 from vfagent.model.vf_settings import LinkState, VlanProtocol
 from vfagent.policy import strings
-from vfagent.policy.guest_rules import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule, SeedRule
+from vfagent.policy.guest_rules import ChapRule, DiskRule, GuestRule, IpxeRule, KernelRule, NicRule, SeedRule
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet, VfCount, whole_vf_count
 from vfagent.policy.value_types import AnyOf, Array, ArrayOfTables, Boolean, Choice, Integer, Table, key
 
@@ -27,6 +27,7 @@ __all__ = [
     "IpxeRule",
     "KernelRule",
     "MetricsTls",
+    "NicRule",
     "PfMatch",
     "PfRule",
     "Policy",

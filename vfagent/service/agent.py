@@ -71,7 +71,7 @@ class Agent:
         self.kernel_events.on_vfio_remove = self.guests.check_vfs
         self.kernel_events.on_pci_event = self.guests.vf_event
         self.bridges = HostBridges(host, self.workers, self._guests_changed)
-        self.kernel_events.links_changed = self.bridges.links_changed
+        self.kernel_events.links_changed = self._links_changed
         self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
         self.comparison = PolicyComparison(root, self.workers, self._compared)
         self.unused_rules = UnusedRules(self.identity)
@@ -270,6 +270,10 @@ class Agent:
             self.guests.consider_soon()
         else:  # its VFs may be ready now
             self.guests.consider_soon(0.0)
+
+    def _links_changed(self, ifindexes: set[int]) -> None:
+        self.bridges.links_changed(ifindexes)
+        self.guests.links_changed(ifindexes)
 
     def _guests_changed(self) -> None:
         self._write_status_soon()

@@ -74,15 +74,15 @@ class NoBusError(BusError):
 
 
 class Systemd:
-    """One connection. `address` is the system bus, or a test's own."""
+    """One connection. `address` is the system bus, or a test's own. `fds`: whether it passes descriptors."""
 
-    def __init__(self, address: str = "SYSTEM") -> None:
+    def __init__(self, address: str = "SYSTEM", *, fds: bool = False) -> None:
         from jeepney.io.blocking import open_dbus_connection
 
         self._subscribed = False
         try:
             # jeepney's default of one second is too short on a host that starts twenty guests.
-            self._bus: Any = open_dbus_connection(bus=address, auth_timeout=_REPLY_S)
+            self._bus: Any = open_dbus_connection(bus=address, enable_fds=fds, auth_timeout=_REPLY_S)
         except (OSError, KeyError, ValueError) as error:
             cause = errno_text(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             if isinstance(error, TimeoutError | BlockingIOError):  # jeepney reads without blocking once its time is up
@@ -97,9 +97,16 @@ class Systemd:
     ) -> None:
         self._bus.close()
 
-    def start(self, spec: UnitSpec, timeout_s: float) -> str:
-        """Start the unit and wait for its job. Returns the job's result, `done` when it runs. Raises BusError."""
+    def start(self, spec: UnitSpec, timeout_s: float, fds: tuple[int, ...] = ()) -> str:
+        """Start the unit and wait for its job. Returns the job's result, `done` when it runs. Raises BusError.
+
+        `fds`, two at most, are its standard input and standard error. systemd has them open until the unit has ended,
+        restarts included (service_release_resources()); 252 can pass no others to a transient unit.
+        """
         properties = [(item.name, (item.signature, item.value)) for item in spec.properties]
+        properties += [
+            (f"Standard{name}FileDescriptor", ("h", fd)) for name, fd in zip(("Input", "Error"), fds, strict=False)
+        ]
         body: tuple[Any, ...] = (spec.unit, "fail", properties, [])
         try:
             return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)

@@ -65,6 +65,19 @@ def test_plan_prints_the_vfs_that_a_guest_would_start_on(tree: Tree, capsys: pyt
     assert (guest["guest"], guest["argv"][0]) == ("x", "/usr/bin/qemu-system-x86_64")
 
 
+def test_plan_waits_for_the_bridge_of_a_nic(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    nic = '[[guest.nic]]\nbridge = "{}"\n'
+    alone = '[[guest]]\nname = "z"\n[guest.ipxe]\naddress = "dhcp"\n' + nic.format("br9")
+    tree.policy(POLICY + nic.format("vmbr0") + alone + '[[bridge]]\nname = "br9"\n')
+    assert command(tree, "plan") == 3
+    shown = capsys.readouterr().out
+    assert "guest x: waits: bridge vmbr0 does not exist" in shown
+    assert "guest z: start on bridge br9 by its iPXE image" in shown  # the policy makes it first
+    put(tree.root / "sys/class/net/vmbr0/bridge/bridge_id", "")
+    assert command(tree, "plan") == 3
+    assert f"guest x: start on {PF}/vf0 ({tree.vfs(PF)[0]}), bridge vmbr0 by" in capsys.readouterr().out
+
+
 def test_plan_prints_why_a_guest_cannot_boot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     tree.add_device(tree.vfs(PF)[0], vendor="0x15b3", device="0x1018")
     assert command(tree, "plan") == 3

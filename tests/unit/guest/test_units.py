@@ -15,6 +15,7 @@ from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import ASSUMED, boot_of
 from vfagent.guests.spec.firmware import chosen
 from vfagent.guests.spec.kvm_probe import kvm_probe
+from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.qemu import QEMU, Guest, argv, command, guest_uuid
 from vfagent.guests.spec.rom import RomWish, build_unit
@@ -25,6 +26,7 @@ from vfagent.policy.types import GuestRule, Policy
 from vfagent.store.policy_files import load_files
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
+MAC = "02:00:00:00:00:01"
 UUID = "4a8f9ab1-0000-5000-8000-000000000000"
 HOSTILE = 'x"},"y":$HOME ${PATH} %i ; \\ `id`'
 
@@ -33,11 +35,20 @@ def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> 
     placements = place(policy.guest, managed(policy, pf(1), pf(2, numa_node=1)), {})
     assert not any(placement.waits for placement in placements)
     with_vfs = [
-        (placement.rule, tuple(replace(vf, hardware=hardware) for vf in placement.vfs)) for placement in placements
+        (placement.rule, tuple(replace(vf, hardware=hardware, mac=MAC) for vf in placement.vfs))
+        for placement in placements
     ]
     return [
         _with_firmware(
-            Guest(rule, vfs, boot_of(rule, (hardware,) * len(vfs), ASSUMED), kvm, UUID, machine="pc-q35-7.2")
+            Guest(
+                rule,
+                vfs,
+                boot_of(rule, (hardware,) * len(vfs), ASSUMED),
+                kvm,
+                UUID,
+                machine="pc-q35-7.2",
+                nics=nics_of(rule, vfs, "0123456789"),
+            )
         )
         for rule, vfs in with_vfs
     ]

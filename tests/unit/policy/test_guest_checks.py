@@ -296,7 +296,9 @@ def test_a_guest_without_a_pf_rule_is_refused(problems: Problems) -> None:
 
 
 def test_a_guest_without_a_vf_is_refused(problems: Problems) -> None:
-    assert key_problems(problems, guest(DHCP)) == ["guest[0].vfs: found no VF, allowed is at least one in vfs, or each"]
+    assert key_problems(problems, guest(DHCP)) == [
+        "guest[0].vfs: found no VF, allowed is at least one in vfs, or each, or a [[guest.nic]]"
+    ]
 
 
 def test_two_guests_cannot_have_the_same_vf(problems: Problems) -> None:

@@ -122,7 +122,7 @@ def test_the_schema_is_a_schema_of_draft_4() -> None:
 
 def test_the_schema_describes_every_key_and_allows_no_other() -> None:
     described = [item for item in containers(schema()) if isinstance(item, dict) and "properties" in item]
-    assert len(described) == 15
+    assert len(described) == 16
     for table in described:
         assert table["additionalProperties"] is False
         assert all(key["description"].endswith(".") for key in table["properties"].values())

@@ -151,7 +151,7 @@ def test_a_value_of_another_form_is_shown_as_it_must_be_written(problems: Proble
         (f'{PF}[[vf]]\nindex = "0"', "found vf as a table of its own, allowed is [[pf.vf]], below its [[pf]]"),
         ("[metrics]\nlisten = 1", "found metrics as a table, allowed is metrics = … below [agent]"),
         (f"{PF}vfs = 4\n[[pf.vfs]]\nindex = 1", "it has a value in line 4, did you mean [[pf.vf]]?"),
-        ('[[nic]]\nname = "a"', 'did you mean "pf"?'),
+        ('[[nic]]\nbridge = "a"', "found nic as a table of its own, allowed is [[guest.nic]], below its [[guest]]"),
         ('[[vm]]\nname = "a"', 'did you mean "guest"?'),
         ('[[bridge]]\nname = "b"\nports = ["v"]', "found an unknown key: a VLAN interface and a VF in switchdev mode"),
         (f'{VLAN}gateway = "192.168.1.1"', "found an unknown key: vfagent sets no routes"),

@@ -38,6 +38,7 @@ class Placement:
     rule: GuestRule
     vfs: tuple[GuestVf, ...] = ()
     waits: str | None = None
+    absent_bridge: str | None = None  # of one of its NICs
 
 
 @dataclass(slots=True)

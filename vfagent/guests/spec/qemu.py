@@ -14,6 +14,7 @@ from typing import Any
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
 from vfagent.guests.spec.firmware import Firmware
+from vfagent.guests.spec.nics import GuestNic
 from vfagent.guests.spec.vnc import VNC_PASSWORD, screen
 from vfagent.model.guest_unit import GuestVf, unit_name
 from vfagent.policy.types import GuestRule
@@ -23,6 +24,9 @@ MACHINE = "q35"
 COMMAND, SCRIPT, ROM, CHAP, SEED = "command", "boot.ipxe", "vf.rom", "chap-secret", "seed.iso"
 SHELL = "/bin/sh"
 ROOTS = "/run/vfagent/guest-roots"
+# The unit gets its taps as standard input and standard error (Systemd.start), and QEMU as 3 and 4.
+_FIRST_TAP = 3
+_TAPS = ("exec 3<&0 </dev/null\n", "exec 4<&2 2>&1\n")
 _FW_CFG = "opt/org.vfagent/"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -42,6 +46,7 @@ class Guest:
     variables: str = ""  # the firmware's, the guest's own
     credentials: tuple[tuple[str, str], ...] = ()  # names, and root's copies of the files
     beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
+    nics: tuple[GuestNic, ...] = ()
     python: tuple[str, ...] = ()  # where the helpers' Python is, if not in /usr
 
     @property
@@ -114,7 +119,7 @@ def command(guest: Guest) -> bytes:
     """
     pipe = shlex.quote(guest.console_log)
     lines = (f"rm -f {pipe}", f"mkfifo -m 600 {pipe} || exit 1", f"cat <{pipe} &", f"exec {shlex.join(argv(guest))}")
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join((*_TAPS[: len(guest.nics)], *(f"{line}\n" for line in lines))).encode()
 
 
 def _console(guest: Guest) -> list[str]:
@@ -189,27 +194,38 @@ def _chap(guest: Guest) -> list[str]:
 
 
 def _slots(guest: Guest) -> list[str]:
-    """Each VF and disk on a root port of its own: on pcie.0 a device cannot be unplugged."""
+    """Each NIC, VF and disk on a root port of its own: on pcie.0 a device cannot be unplugged."""
     words: list[str] = []
-    for number, (blockdev, device) in enumerate((*_vfs(guest), *_disks(guest)), 1):
+    standby = [slot for slot, nic in zip(_nics(guest), guest.nics, strict=True) if nic.standby_for is not None]
+    others = [slot for slot, nic in zip(_nics(guest), guest.nics, strict=True) if nic.standby_for is None]
+    # A standby before its VF, which QEMU hides until the guest's driver asks for it (docs/system/virtio-net-failover).
+    for number, (backend, device) in enumerate((*standby, *_vfs(guest), *_disks(guest), *others), 1):
         port = {"driver": "pcie-root-port", "id": f"port{number}", "bus": "pcie.0", "chassis": number, "slot": number}
-        words += ["-device", _json(port)]
-        words += ["-blockdev", _json(blockdev)] if blockdev else []
-        words += ["-device", _json({**device, "bus": f"port{number}"})]
+        words += ["-device", _json(port), *backend, "-device", _json({**device, "bus": f"port{number}"})]
     return words
 
 
-_Slot = tuple[dict[str, Any] | None, dict[str, Any]]
+_Slot = tuple[list[str], dict[str, Any]]
+"""QEMU's options for what is behind the device, and the device."""
+
+
+def _nics(guest: Guest) -> Iterator[_Slot]:
+    for number, nic in enumerate(guest.nics):
+        device: dict[str, Any] = {"driver": "virtio-net-pci", "id": f"nic{number}", "netdev": f"tap{number}"}
+        # The loader has its own driver.
+        device |= {"mac": nic.mac, "romfile": ""} | ({} if nic.standby_for is None else {"failover": True})
+        yield ["-netdev", f"tap,id=tap{number},fd={_FIRST_TAP + number}"], device
 
 
 def _vfs(guest: Guest) -> Iterator[_Slot]:
+    standby = {nic.standby_for: f"nic{number}" for number, nic in enumerate(guest.nics)}
     for number, vf in enumerate(guest.vfs):
         device: dict[str, Any] = {"driver": "vfio-pci", "id": f"vf{number}", "host": vf.address}
         if guest.boot.loader is Loader.ROM and number == 0:
             device |= {"romfile": guest.credential(ROM), "bootindex": 1}
         else:
             device |= {"rombar": 0}
-        yield None, device
+        yield [], device | ({"failover_pair_id": standby[number]} if number in standby else {})
 
 
 def _disks(guest: Guest) -> Iterator[_Slot]:
@@ -222,14 +238,13 @@ def _disks(guest: Guest) -> Iterator[_Slot]:
         if disk.shared:
             # What another guest wrote must not be hidden by this host's page cache; nor may QEMU lock the others out.
             blockdev["cache"], device["share-rw"] = {"direct": True}, True
-        yield blockdev, device | ({"bootindex": 1} if number == 0 and guest.boot.loader is Loader.DISK else {})
-
+        first = {"bootindex": 1} if number == 0 and guest.boot.loader is Loader.DISK else {}
+        yield ["-blockdev", _json(blockdev)], device | first
     if guest.rule.seed:
         file = {"driver": "file", "filename": guest.credential(SEED)}
-        yield (
-            {"driver": "raw", "node-name": "seed", "read-only": True, "file": file},
-            {"driver": "virtio-blk-pci", "id": "seed-device", "drive": "seed"},
-        )
+        blockdev = {"driver": "raw", "node-name": "seed", "read-only": True, "file": file}
+        device = {"driver": "virtio-blk-pci", "id": "seed-device", "drive": "seed"}
+        yield ["-blockdev", _json(blockdev)], device
 
 
 def _random() -> list[str]:

@@ -49,7 +49,8 @@ def unit_of(guest: Guest, vf_units: tuple[str, ...]) -> UnitSpec:
 
 
 def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
-    yield Property("Description", "s", f"Guest {guest.rule.name} on {', '.join(map(str, guest.vfs))}")
+    where = [*map(str, guest.vfs), *(f"bridge {nic.tap.bridge}" for nic in guest.nics)]
+    yield Property("Description", "s", f"Guest {guest.rule.name} on {', '.join(where)}")
     yield from _lifetime(guest, vf_units)
     yield from _devices(guest)
     yield from _sandbox(guest)

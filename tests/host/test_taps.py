@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taps of guests on real bridges, in a namespace."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.namespace import ip, link, run
+from vfagent.errors import VfagentError
+from vfagent.guests.spec.nics import Tap
+from vfagent.guests.taps import attach, attach_all, open_taps
+from vfagent.kernel.device_users import KernelDeviceUsers
+from vfagent.kernel.devlink import KernelDevlink
+from vfagent.kernel.host_network import KernelNetwork
+from vfagent.kernel.protocols import Host
+from vfagent.kernel.routes import KernelRoutes
+from vfagent.kernel.rtnl import KernelRtnl
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.kernel.udev import NoUdevDatabase
+from vfagent.store.move_journal import MoveJournal
+
+TAP = Tap("vfg-01234567-0", "br0", None, "fe:00:00:00:00:01")
+TAGGED = Tap("vfg-01234567-0", "br0", 10, "fe:00:00:00:00:01")
+
+pytestmark = [
+    pytest.mark.usefixtures("kernel"),
+    pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no /dev/net/tun"),
+]
+
+
+@pytest.fixture
+def host(tmp_path: Path, kernel: None) -> Host:
+    journal, network, users = MoveJournal(tmp_path), KernelNetwork(), KernelDeviceUsers()
+    ip("link", "add", "br0", "type", "bridge")
+    ip("link", "set", "br0", "up")
+    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
+
+
+@pytest.fixture
+def filtering(host: Host) -> Host:
+    try:
+        ip("link", "set", "br0", "type", "bridge", "vlan_filtering", "1")
+    except subprocess.CalledProcessError:
+        pytest.skip("this kernel has no BRIDGE_VLAN_FILTERING")
+    return host
+
+
+def vlans() -> dict[int, list[str]]:
+    shown: list[dict[str, Any]] = json.loads(run("bridge", "-json", "vlan", "show", "dev", TAP.name))
+    return {vlan["vlan"]: vlan.get("flags", []) for vlan in shown[0]["vlans"]}
+
+
+def test_a_tap_is_a_port_while_it_is_open(host: Host) -> None:
+    ip("link", "set", "br0", "mtu", "9000")
+    with open_taps((TAP,), host):
+        shown = link(TAP.name)
+        assert (shown["master"], shown["ifalias"], shown["mtu"], shown["address"]) == ("br0", "vfagent", 9000, TAP.mac)
+        assert "UP" in shown["flags"]
+        assert not json.loads(run("ip", "-json", "addr", "show", "dev", TAP.name))[0]["addr_info"]
+        assert link("br0")["mtu"] == 9000
+    assert host.network.link(TAP.name) is None
+
+
+def test_it_is_in_its_vlan_alone(filtering: Host) -> None:
+    with open_taps((TAP,), filtering):
+        assert vlans() == {1: ["PVID", "Egress Untagged"]}
+    with open_taps((TAGGED,), filtering):
+        assert vlans() == {10: ["PVID", "Egress Untagged"]}
+
+
+def test_a_vlan_on_a_bridge_that_does_not_filter_is_refused(host: Host) -> None:
+    with pytest.raises(VfagentError, match="does not filter by VLAN"), open_taps((TAGGED,), host):
+        pass
+    with open_taps((TAP,), host):  # as if it had filtered when the guest started
+        [text] = attach_all((TAGGED,), host).problems
+        assert "does not filter by VLAN" in text
+        assert "UP" not in link(TAP.name)["flags"]
+
+
+def test_it_joins_a_bridge_that_was_made_again(host: Host) -> None:
+    with open_taps((TAP,), host):
+        ip("link", "del", "br0")
+        with pytest.raises(VfagentError, match="cannot join br0: it does not exist"):
+            attach(TAP, host)
+        ip("link", "add", "br0", "type", "bridge")
+        attach(TAP, host)
+        assert link(TAP.name)["master"] == "br0"
+
+
+def test_one_that_outlived_its_guest_is_replaced(host: Host) -> None:
+    ip("tuntap", "add", TAP.name, "mode", "tap")
+    ip("link", "set", TAP.name, "alias", "vfagent")
+    before = link(TAP.name)["ifindex"]
+    with open_taps((TAP,), host):
+        assert link(TAP.name)["ifindex"] != before
+
+
+def test_without_its_bridge_nothing_remains(host: Host) -> None:
+    ip("link", "del", "br0")
+    with pytest.raises(VfagentError, match="cannot join br0"), open_taps((TAP,), host):
+        pass
+    assert host.network.link(TAP.name) is None
