@@ -44,7 +44,7 @@ def network(kernel: None) -> None:
 
 def endpoint(counters: Counters | None = None) -> Endpoint:
     status = views.view().status
-    return Endpoint(lambda: status, views.about, counters or views.counters(), dict, Workers())
+    return Endpoint(lambda: status, views.about, counters or views.counters(), dict, Workers(), dict)
 
 
 def serving(body: Callable[[Endpoint], Coroutine[Any, Any, None]], metrics: str = WHERE, **rule: Any) -> None:
@@ -126,7 +126,9 @@ def test_ready_is_503_until_the_agent_is_ready() -> None:
 
     async def run() -> None:
         status = views.view().status
-        served = Endpoint(lambda: status, lambda: views.about(ready=readiness[0]), views.counters(), dict, Workers())
+        served = Endpoint(
+            lambda: status, lambda: views.about(ready=readiness[0]), views.counters(), dict, Workers(), dict
+        )
         served.configure(AgentRule(metrics=WHERE))
         ready = b"GET /-/ready HTTP/1.1\r\n\r\n"
         assert (await ask(ready)).status == 503
@@ -160,7 +162,7 @@ def test_the_page_is_rendered_by_another_process() -> None:
     async def run() -> None:
         status = views.view().status
         served = Endpoint(
-            lambda: replace(status, version=str(os.getpid())), views.about, views.counters(), dict, Workers()
+            lambda: replace(status, version=str(os.getpid())), views.about, views.counters(), dict, Workers(), dict
         )
         served.configure(AgentRule(metrics=WHERE))
         page = (await ask()).text

@@ -71,7 +71,7 @@ def serving(agent_rule: AgentRule, body: Callable[[Endpoint], Coroutine[Any, Any
     status = views.view().status
 
     async def run() -> None:
-        served = Endpoint(lambda: status, views.about, views.counters(), dict, Workers())
+        served = Endpoint(lambda: status, views.about, views.counters(), dict, Workers(), dict)
         served.configure(agent_rule)
         try:
             await body(served)

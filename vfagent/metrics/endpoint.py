@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from vfagent.metrics.server import Server
     from vfagent.metrics.serving import Serving
+    from vfagent.metrics.usage_reader import Taps
 
 log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """`netdevs`: the ifindex of each PF that has VFs."""
+    """`netdevs`: the ifindex of each PF that has VFs; `guests`: the taps of each guest that runs."""
 
     def __init__(
         self,
@@ -35,9 +36,10 @@ class Endpoint:
         counters: Counters,
         netdevs: Callable[[], Mapping[str, int]],
         workers: Workers,
+        guests: "Callable[[], Taps]",
     ) -> None:
         self._status, self._about, self._counters = status, about, counters
-        self._netdevs, self._workers = netdevs, workers
+        self._netdevs, self._workers, self._guests = netdevs, workers, guests
         self._listener: socket.socket | None = None
         self._where = ""
         self._tls: MetricsTls | None = None
@@ -75,7 +77,7 @@ class Endpoint:
 
         asyncio.get_running_loop().remove_reader(listener)
         self._serving = self._serving or Serving(
-            self._status, self._about, self._counters, self._netdevs, self._workers
+            self._status, self._about, self._counters, self._netdevs, self._workers, self._guests
         )
         self._server = self._serving.server(listener, self._context)
 

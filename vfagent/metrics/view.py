@@ -7,6 +7,7 @@ from dataclasses import field
 from vfagent.frozen import frozen
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.counters import Counters
+from vfagent.model.guest_usage import GuestUsage
 from vfagent.model.status import Status
 
 PfTraffic = Mapping[int, VfCounters]  # by VF index
@@ -14,11 +15,12 @@ PfTraffic = Mapping[int, VfCounters]  # by VF index
 
 @frozen(slots=True)
 class View:
-    """The status, the counters and the traffic at one time."""
+    """The status, the counters, the traffic and what guests use at one time."""
 
     status: Status
     counters: Counters
     traffic: Mapping[str, PfTraffic] = field(default_factory=dict)  # by PF address
+    usage: Mapping[str, GuestUsage] = field(default_factory=dict)  # by guest
 
 
 @frozen(slots=True)

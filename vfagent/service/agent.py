@@ -95,7 +95,9 @@ class Agent:
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
         self._checking_owners: asyncio.Task[None] | None = None
-        self.metrics = Endpoint(self.snapshot, self._about, self.scheduler.counters, self._counting, self.workers)
+        self.metrics = Endpoint(
+            self.snapshot, self._about, self.scheduler.counters, self._counting, self.workers, self.guests.taps.by_guest
+        )
 
     def _private(self) -> tuple[int, ...]:
         """The descriptors that a worker must not keep: one that hangs would keep the lock, and clients waiting."""

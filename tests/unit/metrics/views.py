@@ -13,6 +13,7 @@ from vfagent.metrics.page import Format, ViewCollector
 from vfagent.metrics.view import About, View
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.driver_state import DriverState
+from vfagent.model.guest_usage import GuestUsage, NicCounters
 from vfagent.model.inventory import Netdev, Pf, Vf
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import GuestPhase, GuestStatus, PolicyStatus
@@ -131,7 +132,9 @@ def view() -> View:
         StatusCache().of([converging(), stuck(), PfState(FRESH)]), POLICY, "1.2.3", ready=True, guests=GUESTS
     )
     traffic = VfCounters(10, 20, 1_000_000, 2000, 1, 2, 0, None)
-    return View(status, counters(), {STORAGE: {0: traffic, 1: VfCounters(*[0] * 8)}})
+    nics = (NicCounters(1500, 900, 3, 2),)
+    usage = {status.guests[0].name: GuestUsage(12.5, 1 << 29, 4096, 512, nics)}
+    return View(status, counters(), {STORAGE: {0: traffic, 1: VfCounters(*[0] * 8)}}, usage)
 
 
 def about(*, ready: bool = True) -> About:

@@ -71,6 +71,7 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     helper = [_STOP_HELPER, guest.qmp, str(wait_s)]
     yield Property("Type", "s", "exec")
     yield Property("Slice", "s", "machine.slice")
+    yield Property("IOAccounting", "b", value=True)  # io.stat, for the metrics
     # Not QEMU's own words: a daemon-reload reads the unit's file, where systemd 252 writes `;` and `${x}`, and 257 `$`,
     # as something else than it reads. The next start, after a crash, would then be another command.
     yield Property("ExecStart", "a(sasb)", [(SHELL, [SHELL, guest.credential(COMMAND)], False)])
