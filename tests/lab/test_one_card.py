@@ -264,7 +264,7 @@ def test_a_host_that_was_set_up_by_hand_is_adopted_and_nothing_changes(vm: VM) -
     vm.run(f"vfagent release {PF}; systemctl stop vfagent.service", timeout=120)
     vm.run("rm -rf /run/vfagent/released /run/vfagent/driver-state")
     vm.run(f"PARENT={parent}; {BY_HAND}", timeout=120)
-    before, links = held(vm), vm.run("ip -d link; ip address show br20").stdout
+    before, links = held(vm), vm.run("ip -o link; ip -o address show br20").stdout
     assert [vf[0] for vf in before] == ["vfio-pci"] * 3
     vm.run("vfagent init --output /etc/vfagent/policy.toml --force")
     policy = vm.get("/etc/vfagent/policy.toml").decode()
@@ -277,7 +277,7 @@ def test_a_host_that_was_set_up_by_hand_is_adopted_and_nothing_changes(vm: VM) -
     assert status(vm)[PF]["phase"] == "converged"
     assert not re.search(r"(?im)^pf [0-9a-f:.]+[^:]*: (create|remove|bind|set) ", journal(vm, since))
     assert held(vm) == before
-    assert vm.run("ip -d link; ip address show br20").stdout == links
+    assert vm.run("ip -o link; ip -o address show br20").stdout == links
     vm.run("ip link delete vlan20; ip link delete br20")
 
 
