@@ -483,7 +483,7 @@ def test_a_nic_is_on_its_bridge_and_vlan_as_long_as_its_guest(vm: VM) -> None:
     vm.run("systemctl reload vfagent.service")
     vm.wait_for(lambda: guest_facts.phase(vm, "bridged") == "running", 60)
     vm.run(HOST_END)
-    vm.wait_for(lambda: resolved(vm), 60)
+    vm.wait_for(lambda: resolved(vm), 180)  # iPXE boots in emulation
     first = guest_facts.guest(vm, "bridged")["pid"]
     assert vm.run(f"readlink /proc/{first}/ns/net").stdout != vm.run("readlink /proc/1/ns/net").stdout
     tap = vm.run("ls /sys/class/net/br7/brif").stdout.strip()
@@ -491,7 +491,7 @@ def test_a_nic_is_on_its_bridge_and_vlan_as_long_as_its_guest(vm: VM) -> None:
     assert [vlan["vlan"] for vlan in entry["vlans"]] == [10]
     vm.run("systemctl kill --signal=SEGV vfagent-guest-bridged.service")
     vm.wait_for(lambda: guest_facts.guest(vm, "bridged")["pid"] not in (first, None), 60)
-    vm.wait_for(lambda: resolved(vm), 60)
+    vm.wait_for(lambda: resolved(vm), 180)  # iPXE boots in emulation
     vm.run("vfagent guest stop bridged", timeout=60)
     vm.wait_for(f"! test -e /sys/class/net/{tap}", 10)
     vm.run("ip link del br7.10")
