@@ -27,6 +27,7 @@ from tests.host.namespace import ip, private_kernel
 from tests.host.scrape import PORT, REQUEST, ask, connect
 from tests.host.test_agent import PF, Service
 from tests.unit.metrics import views
+from tests.unit.states import pf_state
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.address import listen
 from vfagent.metrics.counters import Counters
@@ -57,8 +58,8 @@ def _many_pfs() -> tuple[list[PfState], dict[str, PfTraffic]]:
         address = PciAddress(f"0000:{number:02x}:00.0")
         state = views.converging()
         assert state.pf
-        state.pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
-        states.append(PfState(address, pf=state.pf, desired=state.desired, known=True))
+        pf = replace(state.pf, address=address, vfs=tuple(views.vf(index) for index in range(VFS)))
+        states.append(pf_state(address, pf, state.desired))
         traffic[address] = {index: VfCounters(*range(BUSY, BUSY + 8)) for index in range(VFS)}
     return states, traffic
 

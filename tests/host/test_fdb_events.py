@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,9 @@ from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network_steps import AddFdb
+from vfagent.plan.planner import Plan
 from vfagent.reconcile.pf_state import MOST_REPAIRS, EndedStep, PfState
+from vfagent.reconcile.reports import Observed
 from vfagent.service import fdb_events
 from vfagent.service.fdb_events import FdbEvents
 
@@ -36,7 +39,8 @@ def state(kernel: None, monkeypatch: pytest.MonkeyPatch) -> PfState:
     netdev = Netdev("pf0", indices["pf0"], "", None, 1500, admin_up=True, master="vmbr0")
     pf = Pf(PF, "igb", "", "", "0x020000", 8, autoprobe=False, netdev=netdev, network=network)
     desired = DesiredPf(PF, "rule", 2, None, (), fdb=True)
-    return PfState(PF, pf, desired, ifindexes=frozenset({indices["pf0"]}))
+    observed = Observed(1, pf, desired, Plan(), ifindexes=frozenset({indices["pf0"]}))
+    return PfState(PF, observed=observed)
 
 
 def reconciles(state: PfState, body: Callable[[], Awaitable[None]]) -> int:
@@ -105,10 +109,10 @@ def test_a_guest_that_changes_its_mac_all_the_time_does_not_keep_the_service_bus
 def test_lost_notifications_reconcile_a_pf_below_a_bridge(state: PfState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fdb_events, "_MOST_CHANGES", 2)
     assert reconciles(state, learns("pf0", OTHER, GUEST, "52:54:00:00:00:03")) == 1
-    state.pf = None
+    state.observed = replace(state.observed, pf=None)
     assert reconciles(state, learns("pf0", "52:54:00:00:00:04", "52:54:00:00:00:05", "52:54:00:00:00:06")) == 0
 
 
 def test_an_entry_that_comes_and_goes_is_no_fight_with_another_program(state: PfState) -> None:
-    state.timeline = [EndedStep(AddFdb(PF, 1, GUEST), 0.0, 0.0)]
+    state.progress.timeline = [EndedStep(AddFdb(PF, 1, GUEST), 0.0, 0.0)]
     assert not any(state.repaired(float(number)) for number in range(2 * MOST_REPAIRS))

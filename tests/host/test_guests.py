@@ -103,8 +103,7 @@ class Running:
 
     async def stop(self) -> None:
         await self.guests.stop()
-        self.scheduler.stop()
-        await self.until(lambda: not self.scheduler.working)
+        await self.scheduler.stop(within_s=60.0)
 
 
 Story = Callable[[Running], Coroutine[Any, Any, None]]

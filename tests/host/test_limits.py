@@ -31,7 +31,7 @@ def kernel_files(tmp_path: Path) -> FakeKernel:
 
 @pytest.fixture
 def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PfState, "deadline_s", 1e6)
+    monkeypatch.setattr(PfState, "silence_s", lambda state: 1e6)
 
 
 def set_by_hand(kernel: FakeKernel, vlan: int) -> None:
@@ -66,7 +66,7 @@ def test_a_fight_with_another_program_ends_and_is_reported(
         set_by_hand(kernel_files, OTHER_VLAN)
         await rig.reconciled_again()
         assert vlan_of(kernel_files) == OTHER_VLAN
-        assert "was done ten times in a minute and reverted each time" in rig.pf().failures[0].text
+        assert "was done ten times in a minute and reverted each time" in rig.pf().retries.failures[0].text
         rig.scheduler.set_policy(load(kernel_files.tree.root))
         await rig.until(lambda: vlan_of(kernel_files) == 10)
 
@@ -105,8 +105,8 @@ def test_a_worker_that_cannot_be_forked_is_started_later(
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().failures))
-        assert "cannot start a worker" in rig.pf().failures[0].text
+        await rig.until(lambda: bool(rig.pf().retries.failures))
+        assert "cannot start a worker" in rig.pf().retries.failures[0].text
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
@@ -121,9 +121,9 @@ def test_a_pf_whose_worker_always_dies_is_suspended_and_ready_is_sent(kernel_fil
         rig.mark_dirty(PF)
         await rig.until_phase(Phase.FAILED, PF)
         assert not rig.pf().unfinished(time.monotonic(), udev_busy_at=0.0)
-        attempts = rig.pf().attempts
+        attempts = rig.pf().retries.attempts
         await rig.idle()
-        assert rig.pf().attempts == attempts
+        assert rig.pf().retries.attempts == attempts
 
     converge(kernel_files, body, speed=200)
 
@@ -165,7 +165,7 @@ def test_a_pf_released_during_a_reconcile_is_not_changed_any_more(kernel_files: 
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().running))
+        await rig.until(lambda: bool(rig.pf().progress.running))
         rig.state.release(PciAddress(PF))
         with rig.state.to_itself(PciAddress(PF), 10.0):
             before = len(kernel_files.writes())

@@ -37,12 +37,12 @@ def test_vfs_are_made_without_a_netdev_after_the_grace_and_one_reconcile(kernel_
     async def body(rig: Rig) -> None:
         began = asyncio.get_running_loop().time()
         await waits(rig)
-        rounds = rig.pf().rounds
+        rounds = rig.pf().progress.rounds
         await rig.until(lambda: bool(kernel_files.tree.vfs(PF)))
         assert asyncio.get_running_loop().time() - began > no_netdev.NETDEV_GRACE_S
         await rig.until_phase(Phase.CONVERGED, PF)
-        assert rig.pf().rounds == rounds + 3  # made, bound, found to hold
-        assert rig.pf().grace_timer is None
+        assert rig.pf().progress.rounds == rounds + 3  # made, bound, found to hold
+        assert rig.pf().grace.check is None
 
     converge(kernel_files, body, speed=10)
 
@@ -110,7 +110,7 @@ def test_a_pf_in_another_network_namespace_is_left_alone(kernel_files: FakeKerne
 
     async def body(rig: Rig) -> None:
         await waits(rig)
-        assert rig.pf().grace_timer is None
+        assert rig.pf().grace.check is None
         assert "in another network namespace" in rig.pf().plan.waiting[0]
         kernel_files.tree.add_netdev("ens1", PF)  # it comes back
         await rig.converged(PF)

@@ -23,7 +23,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.plan.steps import SetNumvfs
 from vfagent.reconcile import numvfs_turn
-from vfagent.reconcile import scheduler as scheduler_module
+from vfagent.reconcile.pf_state import Retries
 from vfagent.reconcile.status import pf_status
 from vfagent.store.numvfs_token import NumvfsTokenFile
 from vfagent.store.policy_files import load
@@ -51,7 +51,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SetNumvfs, "deadline_s", DEADLINE_S)
     monkeypatch.setattr(numvfs_turn, "_LATE_S", 0.3)
     monkeypatch.setattr(numvfs_turn, "_CHECK_S", 0.1)
-    monkeypatch.setattr(scheduler_module, "_DYING_S", 0.2)
+    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.2)
 
 
 @pytest.mark.usefixtures("short")
@@ -82,7 +82,7 @@ def test_a_card_waits_for_a_stuck_one_and_says_so(one_card: FakeKernel, caplog: 
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().running))
+        await rig.until(lambda: bool(rig.pf().progress.running))
         rig.mark_dirty(OTHER)
         await rig.until(lambda: rig.pf().phase is Phase.STUCK)
         await rig.until(lambda: rig.pf(OTHER).phase is Phase.WAITING and not rig.pf(OTHER).reconciling)
@@ -90,7 +90,7 @@ def test_a_card_waits_for_a_stuck_one_and_says_so(one_card: FakeKernel, caplog: 
         (text,) = pf_status(other).waiting
         assert text.startswith(f"the kernel is busy with PF {PF} since ")
         assert text.endswith(" and does not return from it")
-        assert (other.failures, other.attempts, other.suspended) == ((), 0, None)
+        assert other.retries == Retries()
         assert not other.unfinished(time.monotonic(), 0.0)
         assert one_card.writes(OTHER, NUMVFS) == []
         await rig.reconciled_again(OTHER)
@@ -157,8 +157,8 @@ def test_a_card_that_waits_ends_with_the_service(one_card: FakeKernel) -> None:
         with token_of_another(one_card.tree.root, hangs=False):
             rig.mark_dirty(OTHER)
             await rig.until(lambda: rig.pf(OTHER).kernel_busy is not None)
-            rig.scheduler.stop()
-            await rig.until(lambda: not rig.scheduler.working, within_s=3)
+            await rig.scheduler.stop(within_s=3.0)
+            assert not rig.scheduler.working
 
     converge(one_card, body)
 

@@ -36,7 +36,7 @@ def rename(files: FakeKernel, before: str, after: str) -> None:
 async def reconciled(agent: Agent) -> None:
     """As after udev's event for the renamed netdev."""
     agent.scheduler.mark_dirty(PciAddress(PF), now=True)
-    while agent.scheduler.working or agent.scheduler.pfs[PciAddress(PF)].dirty:
+    while agent.scheduler.working or agent.scheduler.pfs[PciAddress(PF)].request.dirty:
         await asyncio.sleep(0.01)
 
 

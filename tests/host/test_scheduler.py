@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.fake_kernel import FakeKernel, by_card, overlap
-from tests.host.leaks import run_to_end
+from tests.host.leaks import children, run_to_end
 from tests.host.tree import put
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE, STORED, NoUdevDatabase
@@ -27,7 +27,7 @@ from vfagent.model.vf_settings import Vlan
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
 from vfagent.process.workers import Workers
-from vfagent.reconcile import pf_state, rounds
+from vfagent.reconcile import pf_state, requests, rounds
 from vfagent.reconcile import scheduler as scheduler_module
 from vfagent.reconcile.observe import observe_pf
 from vfagent.reconcile.pf_state import PfState
@@ -68,13 +68,13 @@ def info_level(caplog: pytest.LogCaptureFixture) -> None:
 class Rig:
     """A scheduler on a host, and means to wait for its results."""
 
-    def __init__(self, kernel: FakeKernel) -> None:
+    def __init__(self, kernel: FakeKernel, most: int) -> None:
         self.kernel = kernel
         self.state = State(kernel.tree.root)
         self.phases: dict[str, list[Phase]] = {}
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
         policy = load(kernel.tree.root)
-        self.scheduler = Scheduler(kernel.host, self.state, identity, policy, Workers(), self._changed)
+        self.scheduler = Scheduler(kernel.host, self.state, identity, policy, Workers(most=most), self._changed)
 
     def _changed(self, state: PfState) -> None:
         self.phases.setdefault(state.address, []).append(state.phase)
@@ -94,9 +94,9 @@ class Rig:
 
     async def reconciled_again(self, address: PciAddress = PF) -> None:
         """After an event, to the end of the reconcile that it causes."""
-        rounds = self.pf(address).rounds
+        rounds = self.pf(address).progress.rounds
         self.mark_dirty(address)
-        await self.until(lambda: self.pf(address).rounds > rounds and not self.pf(address).reconciling)
+        await self.until(lambda: self.pf(address).progress.rounds > rounds and not self.pf(address).reconciling)
 
     async def until_phase(self, phase: Phase, *addresses: PciAddress) -> None:
         await self.until(lambda: all(self.pf(pf).phase is phase and not self.pf(pf).reconciling for pf in addresses))
@@ -109,19 +109,18 @@ class Rig:
         await self.until(lambda: self.scheduler.idle)
 
 
-def converge(kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, speed: float = 1.0) -> None:
-    """`speed`: how many seconds of the event loop pass in one."""
+def converge(
+    kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, speed: float = 1.0, most: int = worker.MOST
+) -> None:
+    """`speed`: how many seconds of the event loop pass in one; `most`: workers at once."""
 
     async def run() -> None:
         if speed != 1.0:
             speed_up(speed)
-        rig = Rig(kernel)
+        rig = Rig(kernel, most)
         await body(rig)
-        rig.scheduler.stop()
-        end = time.monotonic() + 10
-        while rig.scheduler.working:
-            assert time.monotonic() < end, "a worker does not exit"
-            await asyncio.sleep(0.01)
+        await rig.scheduler.stop(within_s=10.0)
+        assert not rig.scheduler.working, "a worker does not exit"
 
     run_to_end(run())
 
@@ -170,9 +169,9 @@ def test_a_converged_pf_is_not_written_to(kernel_files: FakeKernel) -> None:
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         before = rig.kernel.writes()
-        rounds = rig.pf().rounds
+        rounds = rig.pf().progress.rounds
         rig.mark_dirty(PF)
-        await rig.until(lambda: rig.pf().rounds > rounds)
+        await rig.until(lambda: rig.pf().progress.rounds > rounds)
         await rig.idle()
         assert rig.kernel.writes() == before
 
@@ -194,11 +193,46 @@ def test_pfs_of_a_card_run_one_by_one_and_cards_in_parallel(kernel_files: FakeKe
     assert overlap([write for writes in cards.values() for write in writes])
 
 
+def test_so_many_workers_run_at_once_and_all_cards_converge(kernel_files: FakeKernel) -> None:
+    """64 of them took 360 MiB."""
+    cards = [PciAddress(f"0000:{number:02x}:00.0") for number in range(1, 9)]
+    for address in cards:
+        kernel_files.tree.add_pf(address)
+        kernel_files.slow_down(address, NUMVFS, 0.3)
+    running = list[int]()
+
+    async def body(rig: Rig) -> None:
+        before = children()
+        rig.mark_dirty(*cards)
+        while not all(address in rig.scheduler.pfs and rig.pf(address).phase is Phase.CONVERGED for address in cards):
+            running.append(len(children() - before))
+            await asyncio.sleep(0.01)
+
+    converge(kernel_files, body, most=2)
+    assert max(running) == 2
+
+
+def test_cards_do_not_wait_for_a_place_behind_one_that_hangs(kernel_files: FakeKernel) -> None:
+    for address in (PF, OTHER):
+        kernel_files.tree.add_pf(address)
+    release = kernel_files.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        rig.mark_dirty(PF)
+        await rig.until(lambda: bool(rig.pf().progress.running))
+        await rig.converged(OTHER)
+        assert rig.pf().progress.running
+        release.touch()
+        await rig.until_phase(Phase.CONVERGED, PF)
+
+    converge(kernel_files, body, most=1)
+
+
 @pytest.fixture
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step may take half a second."""
-    monkeypatch.setattr(PfState, "deadline_s", property(lambda state: 0.5 if state.running else 30.0))
-    monkeypatch.setattr(scheduler_module, "_DYING_S", 0.2)
+    monkeypatch.setattr(PfState, "silence_s", lambda state: 0.5 if state.progress.running else 30.0)
+    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.2)
 
 
 @pytest.fixture
@@ -216,8 +250,8 @@ def test_a_worker_with_a_hanging_write_is_killed_at_its_deadline(
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().failures))
-        (failure,) = rig.pf().failures
+        await rig.until(lambda: bool(rig.pf().retries.failures))
+        (failure,) = rig.pf().retries.failures
         assert failure.text == f"{PF}: cannot create 2 VFs on {PF}: no answer from the kernel within 0 s"
         kernel_files.behave(PF, NUMVFS)
         await rig.until_phase(Phase.CONVERGED, PF)
@@ -236,7 +270,7 @@ def test_a_stuck_pf_does_not_delay_other_cards(kernel_files: FakeKernel, caplog:
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF, OTHER)
         await rig.until(lambda: rig.pf().phase is Phase.STUCK and rig.pf(OTHER).phase is Phase.CONVERGED)
-        (failure,) = rig.pf().failures
+        (failure,) = rig.pf().retries.failures
         assert "no answer from the kernel" in failure.text
         assert failure.hint
         rig.mark_dirty(PF)
@@ -276,7 +310,7 @@ def test_a_stuck_pf_keeps_its_failure_through_a_reload(kernel_files: FakeKernel)
         rig.scheduler.set_policy(load(kernel_files.tree.root))
         await asyncio.sleep(0.1)
         assert rig.pf().phase is Phase.STUCK
-        assert rig.pf().failures
+        assert rig.pf().retries.failures
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
@@ -286,7 +320,7 @@ def test_a_stuck_pf_keeps_its_failure_through_a_reload(kernel_files: FakeKernel)
 @pytest.fixture
 def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests with a faster clock, which workers do not have."""
-    monkeypatch.setattr(PfState, "deadline_s", 1e6)
+    monkeypatch.setattr(PfState, "silence_s", lambda state: 1e6)
 
 
 @pytest.mark.usefixtures("no_deadline")
@@ -324,11 +358,11 @@ def test_suspended_steps_are_not_tried_until_a_reload(kernel_files: FakeKernel) 
         kernel_files.behave(PF, NUMVFS)
         await rig.reconciled_again()
         assert rig.pf().phase is Phase.FAILED
-        assert rig.pf().failures
+        assert rig.pf().retries.failures
         assert len(kernel_files.writes(PF, NUMVFS)) == MOST_ATTEMPTS
         rig.scheduler.set_policy(load(kernel_files.tree.root))
         await rig.until_phase(Phase.CONVERGED, PF)
-        assert rig.pf().failures == ()
+        assert rig.pf().retries.failures == ()
 
     converge(kernel_files, body, speed=200)
 
@@ -370,7 +404,7 @@ def test_a_temporary_failure_is_retried_and_the_pf_converges(kernel_files: FakeK
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
-        assert rig.pf().failures == ()
+        assert rig.pf().retries.failures == ()
 
     converge(kernel_files, body, speed=20)
     assert [write.errno for write in kernel_files.writes(PF, NUMVFS)] == [errno.EAGAIN, errno.EAGAIN, 0]
@@ -393,8 +427,8 @@ def test_a_worker_that_dies_is_a_failure_and_is_retried(
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().failures))
-        assert rig.pf().failures[0].text == f"{PF}: reconcile failed: worker exited with status 1"
+        await rig.until(lambda: bool(rig.pf().retries.failures))
+        assert rig.pf().retries.failures[0].text == f"{PF}: reconcile failed: worker exited with status 1"
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body, speed=10)
@@ -434,6 +468,7 @@ def isolation_refused(kernel: FakeKernel) -> None:
         kernel.refuse(PF, vf, errno.EOPNOTSUPP)
 
 
+@pytest.mark.usefixtures("no_deadline")
 def test_refused_isolation_is_tried_again_slowly_and_heals(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -555,11 +590,11 @@ def test_a_pf_that_changes_during_a_reconcile_is_reconciled_again(kernel_files: 
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().running))
+        await rig.until(lambda: bool(rig.pf().progress.running))
         rig.mark_dirty(PF)
-        await rig.until(lambda: rig.pf().rounds == 2)  # executed and verified
+        await rig.until(lambda: rig.pf().progress.rounds == 2)  # executed and verified
         await rig.idle()
-        assert rig.pf().rounds > 2
+        assert rig.pf().progress.rounds > 2
 
     converge(kernel_files, body)
 
@@ -571,7 +606,7 @@ def test_a_policy_that_is_loaded_during_a_reconcile_is_applied_after_it(kernel_f
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
-        await rig.until(lambda: bool(rig.pf().running))
+        await rig.until(lambda: bool(rig.pf().progress.running))
         tree.policy(POLICY.replace("vfs = 2", "vfs = 5"))
         rig.scheduler.set_policy(load(tree.root))
         await rig.until(lambda: len(tree.vfs(PF)) == 5)
@@ -586,14 +621,14 @@ def test_ten_thousand_requests_cause_at_most_three_reconciles(kernel_files: Fake
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
-        rounds = rig.pf().rounds
+        rounds = rig.pf().progress.rounds
         for number in range(10_000):
             rig.mark_dirty(PF)
             if number % 100 == 0:
                 await asyncio.sleep(0)
-        await rig.until(lambda: rig.pf().rounds > rounds)
+        await rig.until(lambda: rig.pf().progress.rounds > rounds)
         await rig.idle()
-        assert rig.pf().rounds - rounds <= 3
+        assert rig.pf().progress.rounds - rounds <= 3
 
     converge(kernel_files, body)
 
@@ -617,33 +652,33 @@ def test_a_stream_of_events_causes_one_reconcile_per_second(
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         slow_observation(monkeypatch, 0.4)
-        rounds = rig.pf().rounds
+        rounds = rig.pf().progress.rounds
         for _ in range(60):
             rig.mark_dirty(PF)
             await asyncio.sleep(0.05)
         await rig.idle()
-        assert 2 <= rig.pf().rounds - rounds <= 4
+        assert 2 <= rig.pf().progress.rounds - rounds <= 4
 
     converge(kernel_files, body)
 
 
 def test_an_immediate_request_skips_the_delay(kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it is requested during a reconcile."""
-    monkeypatch.setattr(pf_state, "_LONGEST_DELAY_S", 60.0)
-    monkeypatch.setattr(pf_state, "_REST", 1000.0)
+    monkeypatch.setattr(requests, "_LONGEST_DELAY_S", 60.0)
+    monkeypatch.setattr(requests, "_REST", 1000.0)
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         slow_observation(monkeypatch, 0.4)
-        rounds = rig.pf().rounds
+        rounds = rig.pf().progress.rounds
         rig.mark_dirty(PF)
         await asyncio.sleep(0.5)
         assert not rig.pf().reconciling
         rig.scheduler.mark_dirty(PF, now=True)
         await rig.until(lambda: rig.pf().reconciling)
         rig.scheduler.mark_dirty(PF, now=True)
-        await rig.until(lambda: rig.pf().rounds == rounds + 2)
+        await rig.until(lambda: rig.pf().progress.rounds == rounds + 2)
 
     converge(kernel_files, body)
 
@@ -652,14 +687,14 @@ def test_an_immediate_request_skips_the_delay(kernel_files: FakeKernel, monkeypa
 
 
 def standby_of(rig: Rig) -> worker.Worker:
-    standby = rig.scheduler.workers.standby
+    standby = rig.scheduler.standby.ready
     assert standby is not None
     return standby.worker
 
 
 async def with_standby(rig: Rig) -> worker.Worker:
-    rig.scheduler.workers.renew_soon()
-    await rig.until(lambda: rig.scheduler.workers.standby is not None)
+    rig.scheduler.standby.renew_soon()
+    await rig.until(lambda: rig.scheduler.standby.ready is not None)
     return standby_of(rig)
 
 
@@ -683,7 +718,7 @@ def test_the_standby_worker_is_ready_before_udev_finishes_a_pf(kernel_files: Fak
 
     async def body(rig: Rig) -> None:
         rig.scheduler.mark_dirty(PF, now=True)
-        await rig.until(lambda: rig.scheduler.workers.standby is not None, within_s=0.9)
+        await rig.until(lambda: rig.scheduler.standby.ready is not None, within_s=0.9)
         standby = standby_of(rig)
         await asyncio.sleep(1.2)
         assert standby_of(rig) is standby  # no reconcile has used it
@@ -720,7 +755,7 @@ def test_the_wait_for_udev_has_a_limit(kernel_files: FakeKernel, monkeypatch: py
     async def body(rig: Rig) -> None:
         rig.scheduler.mark_dirty(PF, now=True)
         await rig.until(lambda: rig.pf().phase is Phase.WAITING)
-        assert rig.pf().rounds == 0
+        assert rig.pf().progress.rounds == 0
         await rig.until_phase(Phase.CONVERGED, PF)
 
     converge(kernel_files, body)
@@ -762,13 +797,13 @@ def test_no_standby_worker_is_started_while_a_worker_runs(kernel_files: FakeKern
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
         await rig.until(lambda: bool(kernel_files.writes(PF, "sriov_drivers_autoprobe")))
-        rig.scheduler.workers.renew_soon()
+        rig.scheduler.standby.renew_soon()
         await asyncio.sleep(1.5)
         assert rig.scheduler.working
-        assert rig.scheduler.workers.standby is None
+        assert rig.scheduler.standby.ready is None
         await rig.until_phase(Phase.CONVERGED, PF)
         child = await with_standby(rig)
-        rig.scheduler.stop()
+        await rig.scheduler.stop(within_s=10.0)
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
 
     converge(kernel_files, body)
@@ -778,13 +813,13 @@ def test_no_standby_worker_is_started_while_udev_is_busy(kernel_files: FakeKerne
     put(kernel_files.tree.root / QUEUE, "")
 
     async def body(rig: Rig) -> None:
-        rig.scheduler.workers.renew_soon()
+        rig.scheduler.standby.renew_soon()
         await asyncio.sleep(2.2)
-        assert rig.scheduler.workers.standby is None
+        assert rig.scheduler.standby.ready is None
         (kernel_files.tree.root / QUEUE).unlink()
-        await rig.until(lambda: rig.scheduler.workers.standby is not None, within_s=2.0)
+        await rig.until(lambda: rig.scheduler.standby.ready is not None, within_s=2.0)
         child = standby_of(rig)
-        rig.scheduler.stop()
+        await rig.scheduler.stop(within_s=10.0)
         await rig.until(lambda: not Path(f"/proc/{child.pid}").exists())
 
     converge(kernel_files, body)
@@ -797,13 +832,13 @@ def test_events_of_a_converged_pf_wait_while_udev_is_busy(kernel_files: FakeKern
     async def body(rig: Rig) -> None:
         await rig.converged(PF)
         put(kernel_files.tree.root / QUEUE, "")
-        rounds = rig.pf().rounds
+        rounds = rig.pf().progress.rounds
         for _ in range(10):
             rig.mark_dirty(PF)
             await asyncio.sleep(0.2)
-        assert rig.pf().rounds == rounds
+        assert rig.pf().progress.rounds == rounds
         (kernel_files.tree.root / QUEUE).unlink()
-        await rig.until(lambda: rig.pf().rounds == rounds + 1, within_s=2.0)
+        await rig.until(lambda: rig.pf().progress.rounds == rounds + 1, within_s=2.0)
 
     converge(kernel_files, body)
 
@@ -841,10 +876,10 @@ def test_a_stopped_scheduler_leaves_no_worker_behind(kernel_files: FakeKernel) -
 
     async def body(rig: Rig) -> None:
         left.append(await with_standby(rig))
-        rig.scheduler.stop()
-        rig.scheduler.workers.renew_soon()
+        await rig.scheduler.stop(within_s=10.0)
+        rig.scheduler.standby.renew_soon()
         await rig.until(lambda: not Path(f"/proc/{left[0].pid}").exists())
         await asyncio.sleep(1.2)
-        assert rig.scheduler.workers.standby is None
+        assert rig.scheduler.standby.ready is None
 
     converge(kernel_files, body)

@@ -99,6 +99,28 @@ def test_an_overflow_is_an_error_and_a_new_monitor_works() -> None:
     assert drained(monitor) == [UdevEvent("change", "pci", PF, PF)]
 
 
+class Listener:
+    """Guests and bridges, which get some events."""
+
+    def __init__(self) -> None:
+        self.calls = list[str]()
+
+    def waiting(self) -> bool:
+        return False
+
+    def check_vfs(self) -> None:
+        self.calls.append("check_vfs")
+
+    def vf_event(self, address: PciAddress) -> None:
+        pass
+
+    def links_changed(self, ifindexes: set[int]) -> None:
+        pass
+
+    def reconcile_soon(self) -> None:
+        self.calls.append("reconcile_soon")
+
+
 class Rig:
     """A host made of files with events of the real monitors."""
 
@@ -107,11 +129,12 @@ class Rig:
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
         host = kernel_files.host
         self.scheduler = Scheduler(host, State(root), identity, load(root), Workers(), lambda state: None)
-        self.kernel_events = KernelEvents(host, self.scheduler)
+        self.listener = Listener()
+        self.kernel_events = KernelEvents(host, self.scheduler, self.listener, self.listener)
 
     def rounds(self, address: PciAddress = PF) -> int:
         state = self.scheduler.pfs.get(address)
-        return state.rounds if state else 0
+        return state.progress.rounds if state else 0
 
     async def quiet(self) -> None:
         await until(lambda: self.scheduler.idle)
@@ -134,8 +157,8 @@ def watched(tmp_path: Path) -> Callable[..., None]:
             try:
                 await body(rig, files)  # type: ignore[misc]
             finally:
-                rig.kernel_events.stop()
-                rig.scheduler.stop()
+                await rig.kernel_events.stop()
+                await rig.scheduler.stop(within_s=10.0)
 
         run_to_end(main())
 
@@ -171,11 +194,10 @@ def test_unbinding_a_vf_of_a_guest_is_reported_at_once(watched: Callable[..., No
     """The PF's own event comes only after the guest has closed the VF, which may be never."""
 
     async def body(rig: Rig, files: FakeKernel) -> None:
-        calls: list[str] = []
-        rig.kernel_events.on_vfio_remove = lambda: calls.append("vfio remove")
+        rig.listener.calls.clear()
         before = rig.rounds()
         send(message(f"{PORT}/{VF}/vfio-dev/vfio0", action="remove", subsystem="vfio-dev"))
-        await until(lambda: calls == ["vfio remove"])
+        await until(lambda: rig.listener.calls == ["check_vfs"])
         assert rig.rounds() == before
 
     watched(body)
@@ -224,10 +246,9 @@ def test_an_event_with_a_name_that_is_not_utf_8_reconciles_everything(
 
 def test_lost_events_reconcile_the_bridges_too(watched: Callable[..., None]) -> None:
     async def body(rig: Rig, files: FakeKernel) -> None:
-        calls: list[str] = []
-        rig.kernel_events.on_reconcile_all = lambda: calls.append("all")
+        rig.listener.calls.clear()
         overflow(rig.kernel_events.udev)
-        await until(lambda: calls != [])
+        await until(lambda: rig.listener.calls == ["reconcile_soon"])
         await rig.quiet()
 
     watched(body)
@@ -287,7 +308,7 @@ def test_a_link_change_by_hand_reconciles_the_pf_without_a_uevent(watched: Calla
         files.tree.add_netdev("pf0", PF)
         (files.tree.root / "sys/class/net/pf0/ifindex").write_text(str(ifindex))
         send(message(f"{PORT}/{PF}"))
-        await until(lambda: ifindex in rig.scheduler.pfs[PF].ifindexes)
+        await until(lambda: ifindex in rig.scheduler.pfs[PF].observed.ifindexes)
         await rig.quiet()
         before = rig.rounds()
         ip("link", "set", "pf0", "mtu", "1400")

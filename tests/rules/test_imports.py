@@ -42,7 +42,7 @@ SHOWS_THE_TIME = {
     "vfagent/guests/rom_build.py",
     "vfagent/reconcile/numvfs_turn.py",
     "vfagent/guests/lifecycle.py",
-    "vfagent/reconcile/scheduler.py",
+    "vfagent/reconcile/card.py",
     "vfagent/reconcile/status.py",
     "vfagent/metrics/counters.py",
 }
@@ -266,7 +266,7 @@ def test_only_modules_that_show_the_time_read_it() -> None:
     ],
 )
 def test_a_use_of_the_time_of_day_is_found(line: str) -> None:
-    assert list(by_the_time_of_day("vfagent/reconcile/throttle.py", ast.parse(line)))
+    assert list(by_the_time_of_day("vfagent/process/throttle.py", ast.parse(line)))
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.states import pf_state
 from vfagent.guests.spec.boot import Boot, Loader
 from vfagent.guests.spec.placement import Placement
 from vfagent.guests.state import GuestState, Job
@@ -26,7 +28,7 @@ from vfagent.plan.steps import SetNumvfs
 from vfagent.plan.vf import Deferred, Planned, Problem
 from vfagent.policy.types import GuestRule
 from vfagent.reconcile.ends_by import ends_by
-from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.pf_state import PfState, Work
 from vfagent.reconcile.reports import Failure, StepStarted
 from vfagent.reconcile.rounds import Suspended
 from vfagent.store.guest_records import Record
@@ -42,11 +44,8 @@ FAILURE = Failure("set_numvfs", "x")
 FINAL = {Phase.CONVERGED, Phase.UNMANAGED}
 
 
-def state(**facts: object) -> PfState:
-    pf = PfState(ADDRESS, known=True, pf=NIC, desired=DESIRED)
-    for name, value in facts.items():
-        setattr(pf, name, value)
-    return pf
+def state(**facts: Any) -> PfState:
+    return pf_state(ADDRESS, **{"pf": NIC, "desired": DESIRED, **facts})
 
 
 def waiting(pf: Pf, text: str = "x") -> PfState:
@@ -79,7 +78,7 @@ WALK = (
         Phase.FAILED,
         EndsBy.REFUSED,
     ),
-    (state(stuck=True), Phase.STUCK, EndsBy.KERNEL),
+    (state(work=Work.STUCK), Phase.STUCK, EndsBy.KERNEL),
     (state(released=True), Phase.RELEASED, EndsBy.GIVEN),
     (waiting(replace(NIC, unobserved="x")), Phase.WAITING, EndsBy.READABLE),
     (waiting(replace(NIC, driver=None)), Phase.WAITING, EndsBy.DRIVER),

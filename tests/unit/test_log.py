@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.metrics import views
+from tests.unit.states import observe
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import ConfigureVf
@@ -46,8 +47,7 @@ def test_what_a_reconcile_reports_has_the_fields_of_its_object(caplog: pytest.Lo
     state = views.converging()
     plan = Plan(deferred=(Deferred(STEP, "found off", "vf3: in use"),), problems=(Problem("has no IOMMU group", vf=2),))
     log_observed(state, Observed(1, state.pf, state.desired, plan))
-    state.timeline, state.logged = [EndedStep(STEP, 1.0, 2.0)], 0
-    log_steps(state)
+    log_steps(state, [EndedStep(STEP, 1.0, 2.0)])
     of_step = {"VFAGENT_PF": views.STORAGE, "VFAGENT_VF": "3", "VFAGENT_STEP": "configure_vf"}
     assert [fields(record) for record in caplog.records] == [
         of_step,
@@ -75,7 +75,8 @@ def test_only_what_somebody_changed_is_drift(caplog: pytest.LogCaptureFixture, *
     state = views.converging()
     assert state.pf is not None
     vfs = tuple(replace(vf, settings=VfSettings(vlan=Vlan(10), trust=False)) for vf in state.pf.vfs)
-    state.pf, state.converged_as, state.plan = replace(state.pf, vfs=vfs), state.desired, Plan()
+    observe(state, pf=replace(state.pf, vfs=vfs), plan=Plan())
+    state.converged_as = state.desired
     now = replace(state.pf, vfs=tuple(replace(vf, settings=VfSettings(vlan=Vlan(vlan), trust=False)) for vf in vfs))
     step = ConfigureVf(state.pf.address, 2, vfs[0].index, VfSettings(vlan=Vlan(20)))
     plan = Plan(batches=(((Planned(step, "found another"),),),))

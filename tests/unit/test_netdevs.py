@@ -160,7 +160,7 @@ def test_a_second_port_that_administers_the_host_defers_a_change_of_the_count(tw
 def test_a_link_event_of_the_second_port_concerns_the_pf(two_ports: Machine) -> None:
     state = PfState(PF)
     state.take(two_ports.plan('interface = "storage"'))
-    assert {1, 2} <= state.ifindexes
+    assert {1, 2} <= state.observed.ifindexes
 
 
 def test_a_rule_for_the_other_port_keeps_the_baseline(two_ports: Machine) -> None:

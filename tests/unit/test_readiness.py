@@ -2,9 +2,11 @@
 """The PFs that READY and guests wait for."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.unit.states import pf_state
 from vfagent.guests.state import managed_pf
 from vfagent.model.desired import DesiredPf
 from vfagent.model.inventory import Netdev, Pf, Vf
@@ -13,7 +15,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver
-from vfagent.reconcile.pf_state import EndedStep, PfState
+from vfagent.reconcile.pf_state import EndedStep, PfState, Work
 from vfagent.reconcile.reports import Failure
 
 BEGAN = 100.0
@@ -21,11 +23,8 @@ ADDRESS = PciAddress("0000:01:00.0")
 STORAGE = DesiredPf(ADDRESS, "storage", 2, None, ())
 
 
-def state(**facts: object) -> PfState:
-    pf = PfState(ADDRESS, known=True)
-    for name, value in facts.items():
-        setattr(pf, name, value)
-    return pf
+def state(**facts: Any) -> PfState:
+    return pf_state(ADDRESS, **facts)
 
 
 def waiting() -> PfState:
@@ -67,7 +66,7 @@ def test_ready_waits_for_a_pf_that_may_still_converge(pf: PfState) -> None:
 
 @pytest.mark.parametrize(
     "pf",
-    [state(), FAILING, state(desired=STORAGE), state(stuck=True)],
+    [state(), FAILING, state(desired=STORAGE), state(work=Work.STUCK)],
     ids=["unmanaged", "failing", "converged", "stuck"],
 )
 def test_ready_waits_for_no_other_pf(pf: PfState) -> None:

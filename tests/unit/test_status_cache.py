@@ -6,6 +6,7 @@ import json
 from tests.unit.metrics import views
 from vfagent.model.codec import encode
 from vfagent.model.status import Phase
+from vfagent.reconcile.pf_state import Work
 from vfagent.reconcile.status import snapshot
 from vfagent.service.status_cache import StatusCache
 
@@ -20,7 +21,7 @@ def test_the_text_is_the_status_as_json() -> None:
 def test_only_a_changed_pf_gets_a_new_status() -> None:
     cache, states = StatusCache(), [views.converging(), views.stuck()]
     before = {pf.address: pf for pf in cache.of(states)}
-    states[0].stuck = True
+    states[0].work = Work.STUCK
     cache.changed(states[0].address)
     after = {pf.address: pf for pf in cache.of(states)}
     assert after[states[0].address].phase is Phase.STUCK

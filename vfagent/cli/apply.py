@@ -74,8 +74,8 @@ async def _apply(root: Path, policy: Policy, lock: int, *, as_json: bool) -> int
             await asyncio.wait_for(changed.wait(), 0.2)
         except TimeoutError:
             continue
-    scheduler.stop()
-    kernel_events.stop()
+    await scheduler.stop(within_s=1.0)
+    await kernel_events.stop()
     # Again: a bridge without a rule is deleted once its last port is gone, which may be the VLAN interface of a PF.
     bridges_converged = _converge_bridges(policy, host)
     states = sorted(scheduler.pfs.values(), key=lambda state: state.address)
@@ -114,17 +114,17 @@ def _converge_bridges(policy: Policy, host: Host) -> bool:
 
 def _finished(scheduler: Scheduler, started: float) -> bool:
     if not scheduler.idle:
-        return all(_hangs(state) for state in scheduler.pfs.values() if state.reconciling or state.dirty)
+        return all(_hangs(state) for state in scheduler.pfs.values() if state.reconciling or state.request.dirty)
     states = scheduler.pfs.values()
     waiting = any(state.phase is Phase.WAITING for state in states)
-    in_grace = any(state.grace_ends for state in states)
+    in_grace = any(state.grace.ends for state in states)
     return not waiting or (time.monotonic() - started > _GRACE_S and not in_grace)
 
 
 def _hangs(state: PfState) -> bool:
     """Whether nothing comes of waiting for it here. Where the kernel hangs in another PF, that may be for hours."""
     busy = state.kernel_busy is not None and state.kernel_busy.hangs
-    return state.stuck or busy or state.suspended is not None
+    return state.stuck or busy or state.retries.suspended is not None
 
 
 def _report_phases(states: list[PfState]) -> int:

@@ -76,6 +76,7 @@ async def _release_in_worker(host: Host, state: State, address: PciAddress, *, f
             send(error)
 
     workers, errors = Workers(), list[VfagentError]()
+    await workers.places.take()
     try:
         async for report in workers.stream(workers.start(body), lambda: _DEADLINE_S):
             if isinstance(report, VfagentError):

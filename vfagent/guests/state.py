@@ -174,7 +174,7 @@ def managed_pf(state: PfState) -> ManagedPf | None:
     if state.pf is None or state.desired is None:
         return None
     trouble = f"its PF is {state.phase}" if state.stuck or state.released else None
-    if state.reconciling or state.running or not state.known:
+    if state.reconciling or state.progress.running or not state.known:
         trouble = "its PF is being reconciled"
     if state.kernel_busy:
         trouble = f"its PF waits: {state.kernel_busy.text}"

@@ -29,11 +29,13 @@ class StandbyWorker:
         body: Callable[[Any, worker.Send], None],
         warm_up: Callable[[], None],
         load: Callable[[], object],
+        *,
+        busy: Callable[[], bool],
+        crowded: Callable[[], bool],
     ) -> None:
         self._workers, self._body, self._warm_up, self._load = workers, body, warm_up, load
-        self.busy: Callable[[], bool] = bool
-        self.crowded: Callable[[], bool] = bool
-        self.standby: worker.Standby | None = None
+        self._busy, self._crowded = busy, crowded
+        self.ready: worker.Standby | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waits = 0
         self._stopped = False
@@ -41,7 +43,7 @@ class StandbyWorker:
 
     def begin(self, task: Any) -> worker.Worker:
         """A worker with this task: the standby worker, or one that is forked now."""
-        standby, self.standby = self.standby, None
+        standby, self.ready = self.ready, None
         if standby and standby.begin(task):
             return standby.worker
         if standby:
@@ -55,7 +57,7 @@ class StandbyWorker:
             self._timer = asyncio.get_running_loop().call_later(_IDLE_S, self._renew)
 
     def _renew(self) -> None:
-        if self.standby is None and self.crowded() and self._waits < _MOST_WAITS:
+        if self.ready is None and self._crowded() and self._waits < _MOST_WAITS:
             self._waits += 1
             self.renew_soon()
         else:
@@ -63,13 +65,13 @@ class StandbyWorker:
 
     def renew_now(self) -> None:
         self._cancel_timer()
-        if self._stopped or self.busy() or self.standby is not None:
+        if self._stopped or self._busy() or self.ready is not None:
             return
         self._waits = 0
         self._load()
         self._tidy()
         with contextlib.suppress(OSError):  # without one, a reconcile forks its own
-            self.standby = worker.prepare(self._body, self._warm_up, close=self._workers.private())
+            self.ready = worker.prepare(self._body, self._warm_up, close=self._workers.private())
 
     def _cancel_timer(self) -> None:
         if self._timer:
@@ -86,7 +88,7 @@ class StandbyWorker:
     def stop(self) -> None:
         self._stopped = True
         self._cancel_timer()
-        if self.standby:
-            self.standby.dismiss()
-            end(self.standby.worker)
-            self.standby = None
+        if self.ready:
+            self.ready.dismiss()
+            end(self.ready.worker)
+            self.ready = None

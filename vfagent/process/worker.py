@@ -25,6 +25,9 @@ _LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 16
 _BATCH_S = 0.05
 
+MOST = min(16, 4 * len(os.sched_getaffinity(0)))
+"""Workers with a stream at once. Each takes 5 MiB; their kernel calls sleep, so that a processor has work for a few."""
+
 Send = Callable[[Any], None]
 
 
@@ -83,7 +86,9 @@ class Worker:
         raise NoAnswerError(f"no answer within {within_s:g} s", timed_out=True)
 
     def kill(self) -> None:
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        """Nothing where it was reaped already."""
+        if self.pidfd >= 0:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def ends_within(self, seconds: float) -> bool:
         end = select.poll()
@@ -95,6 +100,7 @@ class Worker:
         _, status = os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         os.close(self.reports)
+        self.pidfd = self.reports = -1
         return os.waitstatus_to_exitcode(status)
 
 

@@ -3,17 +3,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
 from vfagent.process import worker
+from vfagent.process.places import QUIET_S, Place, Places
+from vfagent.process.throttle import Turns
 from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
 
 T = TypeVar("T")
 
 _LAST_S = 0.5  # for a killed worker to exit when its caller ends
-_DYING_S = 1.0  # after SIGKILL; then the worker hangs in the kernel, and is reaped when it has exited
+_DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel, and is reaped when it has exited
 
 
 class StuckError(NoAnswerError):
@@ -25,10 +28,13 @@ class StuckError(NoAnswerError):
 
 
 class Workers:
-    """Starts the workers of this process. `private`: the descriptors that none of them may keep."""
+    """Starts the workers of this process. `private`: the descriptors that none of them may keep; `most`: streams."""
 
-    def __init__(self, private: Callable[[], Iterable[int]] = tuple) -> None:
+    def __init__(self, private: Callable[[], Iterable[int]] = tuple, *, most: int = worker.MOST) -> None:
         self._private = private
+        self._streams = 0
+        self.turns = Turns(lambda: self.streaming)
+        self.places = Places(most)
         self._last: dict[str, asyncio.Future[int]] = {}  # the end of the last call of each kind
 
     def private(self) -> tuple[int, ...]:
@@ -62,7 +68,8 @@ class Workers:
             if not answers:
                 raise
         except asyncio.CancelledError:
-            await asyncio.wait({run.ended}, timeout=_LAST_S)  # it was killed
+            run.kill()
+            await asyncio.wait({run.ended}, timeout=_LAST_S)
             raise
         return _result(answers)  # type: ignore[no-any-return]
 
@@ -70,12 +77,23 @@ class Workers:
         """Whether a call of this kind is being made, or hangs in the kernel beyond its deadline."""
         return kind in self._last and not self._last[kind].done()
 
-    def stream(self, child: Worker, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
-        """The worker's reports, until it has ended. One that is silent for longer is killed.
+    @property
+    def streaming(self) -> bool:
+        """Whether there is a worker with a stream."""
+        return self._streams > 0
 
-        Raises NoAnswerError unless the worker has ended well. To close the generator kills the worker.
+    async def stream(self, child: Worker, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
+        """The worker's reports in turns, until it has ended. One that is silent for longer is killed. The caller has
+        taken a place for it, which ends with it.
+
+        Raises NoAnswerError unless the worker has ended well. A worker whose stream is left goes on until it reports.
         """
-        return _Run(child).reports(silence_s)
+        self._streams += 1
+        try:
+            async for report in _Run(child).reports(silence_s, self):
+                yield report
+        finally:
+            self._streams -= 1
 
 
 def end(child: Worker) -> None:
@@ -109,22 +127,40 @@ class _Run:
         if not self.ended.done():
             self._child.kill()
 
-    async def reports(self, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
+    async def reports(
+        self, silence_s: Callable[[], float], shared: "Workers | None" = None
+    ) -> AsyncGenerator[Any, None]:
+        """`shared`: in turns, and with a place that was taken for the worker."""
+        place = Place(shared.places) if shared else None
         silent_s = 0.0
         try:
             while not self.ended.done():
-                limit_s = silence_s()
-                if not await self._news_within(limit_s):
-                    silent_s = limit_s
-                    await self._killed(limit_s)
-                for report in self._take():
-                    yield report
+                silent_s = await self._silence(silence_s(), place)
+                if shared and not self.ended.done():
+                    await shared.turns.turn()
+                with shared.turns.work() if shared else nullcontext():
+                    for report in self._take():
+                        yield report
         finally:
-            self.kill()
+            if place:
+                place.silent()
         if silent_s:
             raise NoAnswerError(f"no answer within {silent_s:g} s", timed_out=True)
         if status := self.ended.result():
             raise NoAnswerError(f"worker exited with status {status}")
+
+    async def _silence(self, limit_s: float, place: Place | None) -> float:
+        """Wait for a report, or for the worker's end. Returns the limit where it had to be killed, else 0."""
+        quiet_s = min(QUIET_S, limit_s)
+        if not await self._news_within(quiet_s):
+            if place:
+                place.silent()
+            if not await self._news_within(limit_s - quiet_s):
+                await self._killed(limit_s)
+                return limit_s
+        if place:
+            place.heard()
+        return 0.0
 
     async def _news_within(self, seconds: float) -> bool:
         try:

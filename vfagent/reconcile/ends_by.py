@@ -20,11 +20,11 @@ def ends_by(state: PfState) -> EndsBy | None:
         case Phase.WAITING:
             return _waits(state)
         case Phase.CONVERGING:
-            return EndsBy.RETRY if state.failures and not state.running else EndsBy.STEPS
+            return EndsBy.RETRY if state.retries.failures and not state.progress.running else EndsBy.STEPS
         case Phase.DEFERRED:
             return EndsBy.USER
         case Phase.FAILED:
-            return EndsBy.REFUSED if state.refused and not state.suspended else EndsBy.CHANGE
+            return EndsBy.REFUSED if state.refused and not state.retries.suspended else EndsBy.CHANGE
         case Phase.STUCK:
             return EndsBy.KERNEL
         case Phase.RELEASED:

@@ -2,6 +2,7 @@
 """What the log says of a PF's reconciles, and the failures of a worker that did not report an end of its own."""
 
 import logging
+from collections.abc import Iterable
 
 from vfagent.model.inventory import Pf
 from vfagent.model.numvfs_lock import KernelBusy
@@ -9,7 +10,8 @@ from vfagent.plan.attributes import vf_index
 from vfagent.plan.network_steps import AddFdb, RemoveFdb
 from vfagent.plan.steps import ConfigureVf, Step
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile.pf_state import PfState
+from vfagent.process.worker import NoAnswerError
+from vfagent.reconcile.pf_state import EndedStep, PfState
 from vfagent.reconcile.reports import Failure, Observed
 from vfagent.systemd.log import ObjectLog, for_pf
 from vfagent.systemd.messages import Message
@@ -30,15 +32,15 @@ def _step_log(state: PfState, step: Step) -> ObjectLog:
 
 def no_answer(state: PfState) -> Failure:
     """The worker was silent for longer than the deadline of its steps."""
-    running = [started.step for started in state.running.values()]
+    running = [started.step for started in state.progress.running.values()]
     steps = ", ".join(step.describe() for step in running) or "observe"
-    text = f"{state.address}: cannot {steps}: no answer from the kernel within {state.deadline_s:.0f} s"
+    text = f"{state.address}: cannot {steps}: no answer from the kernel within {state.silence_s():.0f} s"
     hint = "usually a guest still has a VF open, of this card or another; see journalctl -k"
     return Failure(running[0].KIND if running else RECONCILE, text, hint=hint)
 
 
-def worker_died(state: PfState, status: int) -> Failure:
-    return Failure(RECONCILE, f"{state.address}: reconcile failed: worker exited with status {status}")
+def worker_died(state: PfState, error: NoAnswerError) -> Failure:
+    return Failure(RECONCILE, f"{state.address}: reconcile failed: {error}")
 
 
 def no_worker(state: PfState, error: OSError) -> Failure:
@@ -79,6 +81,8 @@ def _as_before(step: Step, before: Pf | None, now: Pf | None) -> bool:
 def log_observed(state: PfState, observed: Observed) -> None:
     """Log once what is new: drift, deferred steps, problems, notes, and what the PF waits for."""
     pf = pf_log(state)
+    if state.pf is not None and observed.pf is None:
+        pf.info("gone")
     for item in drift(state, observed):
         step_log = _step_log(state, item.step).of(Message.DRIFT)
         step_log.warning("drift: %s, wanted: %s", item.reason, item.step.describe())
@@ -100,10 +104,9 @@ def log_waits(state: PfState, busy: KernelBusy) -> None:
         pf_log(state).log(logging.WARNING if busy.hangs else logging.INFO, "waiting: %s", busy.text)
 
 
-def log_steps(state: PfState) -> None:
+def log_steps(state: PfState, steps: Iterable[EndedStep]) -> None:
     """Log what was done and how long it took. Failures are logged where they are counted."""
-    for ended in state.timeline[state.logged :]:
+    for ended in steps:
         if ended.failed is None:
             took_s = ended.ended - ended.started
             _step_log(state, ended.step).info("%s: %.2f s", ended.step.describe(), took_s)
-    state.logged = len(state.timeline)

@@ -29,7 +29,7 @@ class Failure:
 
 @frozen
 class Observed:
-    """The PF as observed in a round, what the policy wants of it, and the plan."""
+    """The PF as observed in a round, what the policy wants of it, and the plan. Round 0: it was not observed yet."""
 
     round: int
     pf: Pf | None
@@ -37,6 +37,7 @@ class Observed:
     plan: Plan
     rule_pending: bool = False  # no rule matches yet, but one may when the PF's driver and netdev are there
     began: float = 0.0  # the round, by CLOCK_MONOTONIC, which is the same in every process
+    ifindexes: frozenset[int] = frozenset()  # the netdevs whose changes concern the PF
 
 
 @frozen

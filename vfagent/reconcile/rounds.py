@@ -9,6 +9,7 @@ from vfagent.frozen import frozen
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Pf
+from vfagent.model.network import HostNetwork
 from vfagent.model.pci import PciAddress
 from vfagent.plan.fdb import without_fdb
 from vfagent.plan.no_netdev import netdev_may_come
@@ -124,9 +125,11 @@ def observe_and_plan(task: Task, host: Host, driver_state: DriverState, number: 
     pf = with_network(host, pf, desired, driver_state)
     if desired is None:
         plan = _plan_without_rule(task, pf, driver_state)
-        return Observed(number, pf, None, plan, rule_pending=_rule_pending(task, pf))
+        pending = _rule_pending(task, pf)
+        return Observed(number, pf, None, plan, rule_pending=pending, ifindexes=_ifindexes(pf))
     pf = replace(pf, assume_idle=desired.assume_idle)
-    return Observed(number, pf, desired, plan_pf(desired, pf, driver_state, task.suspended.remaining))
+    plan = plan_pf(desired, pf, driver_state, task.suspended.remaining)
+    return Observed(number, pf, desired, plan, ifindexes=_ifindexes(pf))
 
 
 def _plan_without_rule(task: Task, pf: Pf, driver_state: DriverState) -> Plan:
@@ -139,6 +142,13 @@ def _plan_without_rule(task: Task, pf: Pf, driver_state: DriverState) -> Plan:
 def _rule_pending(task: Task, pf: Pf) -> bool:
     incomplete = pf.netdev_pending if pf.driver else not (pf.initialized or task.grace_over)
     return incomplete and any(may_match_later(rule.match, pf, task.identity) for rule in task.policy.pf)
+
+
+def _ifindexes(pf: Pf) -> frozenset[int]:
+    own = {netdev.ifindex for netdev in pf.netdevs}
+    network = pf.network or HostNetwork()
+    related = {link.ifindex for link in network.links} | {link.ifindex for link in network.representors}
+    return frozenset(own | related | {netdev.ifindex for vf in pf.vfs for netdev in vf.netdevs})
 
 
 def _not_held(steps: tuple[Planned, ...]) -> Failure:

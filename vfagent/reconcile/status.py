@@ -64,17 +64,17 @@ def pf_status(state: PfState) -> PfStatus:
         vfs_desired=state.desired.numvfs if state.desired else None,
         vfs_actual=len(pf.vfs) if pf else 0,
         totalvfs=pf.totalvfs if pf else None,
-        running_steps=tuple(started.step.describe() for started in state.running.values()),
+        running_steps=tuple(started.step.describe() for started in state.progress.running.values()),
         pending_steps=tuple(f"{planned.step.describe()} ({planned.reason})" for planned in plan.steps),
         deferred=tuple(f"{item.step.describe()} ({item.reason}): {item.blocker}" for item in plan.deferred),
         waiting=(*plan.waiting, *((state.kernel_busy.text,) if state.kernel_busy else ())),
         problems=tuple(map(str, plan.problems)),
         notes=plan.notes,
-        failures=tuple(FailureStatus(failure.text, failure.hint) for failure in state.failures),
-        attempts=state.attempts,
-        rounds=state.rounds,
+        failures=tuple(FailureStatus(failure.text, failure.hint) for failure in state.retries.failures),
+        attempts=state.retries.attempts,
+        rounds=state.progress.rounds,
         timeline=tuple(
-            TimedStep(done.step.describe(), done.started, done.ended, done.failed) for done in state.timeline
+            TimedStep(done.step.describe(), done.started, done.ended, done.failed) for done in state.progress.timeline
         ),
         mtu=netdev.mtu if netdev else None,
         admin_up=netdev.admin_up if netdev else None,
@@ -87,7 +87,7 @@ def pf_status(state: PfState) -> PfStatus:
         shadowed_rules=state.desired.shadowed_rules if state.desired else (),
         waits_for_turn=state.kernel_busy is not None,
         until=ends_by(state),
-        until_at=state.deadline,
+        until_at=state.request.next_at,
     )
 
 
@@ -121,8 +121,8 @@ class _Phases:
 
     def __init__(self, state: PfState) -> None:
         self._whole = state.phase
-        remaining = state.suspended.remaining if state.suspended else ()
-        running = tuple(started.step for started in state.running.values())
+        remaining = state.retries.suspended.remaining if state.retries.suspended else ()
+        running = tuple(started.step for started in state.progress.running.values())
         self._failed = {vf_index(planned.step) for planned in remaining}
         self._refused = state.desired is not None and state.desired.problem is not None
         self._blocked = {problem.vf for problem in state.plan.problems}

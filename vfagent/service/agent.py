@@ -21,11 +21,11 @@ from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
 from vfagent.process.signals import signals
+from vfagent.process.throttle import Throttle
 from vfagent.process.workers import Workers, end
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import snapshot, summary
-from vfagent.reconcile.throttle import Throttle
 from vfagent.service.bridges import HostBridges
 from vfagent.service.control_socket import PublishedStatus, control_server
 from vfagent.service.kernel_events import KernelEvents
@@ -50,6 +50,7 @@ START_LIMIT_S = 300.0  # then READY=1 is sent, and the status reports what is no
 _STATUS_DELAY_S = 0.3  # a burst of steps is one write
 _EXTENSION_S = 60.0
 _OWNERS_S = 10.0
+_LAST_STEP_S = 5.0  # for a running step to end when the service stops
 _OWNERS = "owners of the policy"
 
 
@@ -65,14 +66,9 @@ class Agent:
         self.identity = read_identity(root)
         self.workers = Workers(self._private)
         self.scheduler = Scheduler(host, self.state, self.identity, self._first_policy(), self.workers, self._changed)
-        self.kernel_events = KernelEvents(host, self.scheduler)
         self.guests = Guests(host, root, self.scheduler, self.workers, self._guests_changed, bus=bus)
-        self.kernel_events.vf_pending = self.guests.waiting
-        self.kernel_events.on_vfio_remove = self.guests.check_vfs
-        self.kernel_events.on_pci_event = self.guests.vf_event
         self.bridges = HostBridges(host, self.workers, self._guests_changed)
-        self.kernel_events.links_changed = self._links_changed
-        self.kernel_events.on_reconcile_all = self.bridges.reconcile_soon
+        self.kernel_events = KernelEvents(host, self.scheduler, self.guests, self.bridges)
         self.comparison = PolicyComparison(root, self.workers, self._compared)
         self.unused_rules = UnusedRules(self.identity)
         self.trial = Trial(root, self._leave_trial)
@@ -177,7 +173,7 @@ class Agent:
         self.guests.consider_soon()
         self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
         self._resync()
-        self.scheduler.workers.renew_soon()
+        self.scheduler.standby.renew_soon()
         self._write_status_soon()  # early in a boot the first reconcile may be seconds away
         self._check_ready()
         await self._stop.wait()
@@ -265,17 +261,13 @@ class Agent:
 
     def _changed(self, state: PfState) -> None:
         self._status_cache.changed(state.address)
-        self.scheduler.workers.renew_soon()
+        self.scheduler.standby.renew_soon()
         self._write_status_soon()
         self._check_ready()
         if state.reconciling:
             self.guests.consider_soon()
         else:  # its VFs may be ready now
             self.guests.consider_soon(0.0)
-
-    def _links_changed(self, ifindexes: set[int]) -> None:
-        self.bridges.links_changed(ifindexes)
-        self.guests.links_changed(ifindexes)
 
     def _guests_changed(self) -> None:
         self._write_status_soon()
@@ -286,7 +278,11 @@ class Agent:
         due = loop.time() + max(_STATUS_DELAY_S, rest)
         if self._status_timer is None or self._status_timer.when() > due:
             self._cancel_status_timer()
-            self._status_timer = loop.call_at(due, self._status_throttle.run, self._write_status)
+            self._status_timer = loop.call_at(due, self._write_status_throttled)
+
+    def _write_status_throttled(self) -> None:
+        with self._status_throttle.work():
+            self._write_status()
 
     def _cancel_status_timer(self) -> None:
         if self._status_timer:
@@ -347,7 +343,7 @@ class Agent:
         if self.scheduler.host.sysfs.exists(QUEUE):
             return
         for state in self.scheduler.pfs.values():
-            if state.pf and not (state.pf.initialized or state.dirty or state.reconciling):
+            if state.pf and not (state.pf.initialized or state.request.dirty or state.reconciling):
                 self.scheduler.mark_dirty(state.address, now=True)
 
     def _check_ready_again(self) -> None:
@@ -364,5 +360,9 @@ class Agent:
         if self._checking_owners:
             self._checking_owners.cancel()
             await asyncio.wait({self._checking_owners})
-        self.kernel_events.stop()
+        await self.kernel_events.stop()
         self.control.stop()
+        await self.guests.stop()
+        await self.bridges.stop()
+        await asyncio.gather(self.metrics.stop(), self.scheduler.stop(_LAST_STEP_S))
+        log.info("stopped; VFs stay as they are")

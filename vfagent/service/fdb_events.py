@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from vfagent.kernel.fdb_monitor import FdbChange, FdbMonitor
 from vfagent.model.pci import PciAddress
+from vfagent.plan.fdb import bridges_above
 from vfagent.reconcile.pf_state import PfState
 
 _DELAY_S = 1.0  # a guest that starts makes several changes
@@ -57,4 +58,17 @@ class FdbEvents:
 
 
 def _concerns(state: PfState, changes: set[FdbChange], *, lost: bool) -> bool:
-    return (lost and state.bridged) or any(state.follows(change) for change in changes)
+    bridged = state.pf is not None and bool(bridges_above(state.pf))
+    return (lost and bridged) or any(_follows(state, change) for change in changes)
+
+
+def _follows(state: PfState, change: FdbChange) -> bool:
+    """What an uplink brings does not concern the PF, unless it had been a guest's."""
+    network = state.pf.network if state.pf and state.desired and state.desired.fdb else None
+    if state.pf is None or network is None:
+        return False
+    if change.bridge is None:
+        return change.ifindex in state.observed.ifindexes and change.mac in state.driver_state.fdb
+    if all(bridge.ifindex != change.bridge for bridge in bridges_above(state.pf)):
+        return False
+    return change.ifindex not in network.uplinks or change.mac in state.driver_state.fdb

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernel events mark PFs dirty: udev events, rtnetlink notifications, and closed VFIO groups."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from vfagent.kernel.inotify import FolderMonitor, vfio_monitor
 from vfagent.kernel.link_monitor import LinkMonitor
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
+from vfagent.process.throttle import read_in_turn
 from vfagent.reconcile.observe import DEVICES, pf_addresses
+from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
-from vfagent.reconcile.throttle import ThrottledReader
 from vfagent.service.fdb_events import FdbEvents
 
 log = logging.getLogger(__name__)
@@ -26,34 +29,55 @@ def _vfio_monitor() -> FolderMonitor | None:
         return None
 
 
+class LinkUsers(Protocol):
+    def links_changed(self, ifindexes: set[int]) -> None: ...
+
+
+class GuestEvents(LinkUsers, Protocol):
+    """The guests, which want to know of their VFs at once."""
+
+    def waiting(self) -> bool:
+        """Whether a guest waits for a VF."""
+
+    def check_vfs(self) -> None:
+        """A VF is being unbound from vfio-pci."""
+
+    def vf_event(self, address: PciAddress) -> None:
+        """The kernel reports something about this device."""
+
+
+class BridgeEvents(LinkUsers, Protocol):
+    def reconcile_soon(self) -> None: ...
+
+
 class KernelEvents:
-    def __init__(self, host: Host, scheduler: Scheduler) -> None:
-        self.host, self.scheduler = host, scheduler
+    def __init__(
+        self, host: Host, scheduler: Scheduler, guests: GuestEvents | None = None, bridges: BridgeEvents | None = None
+    ) -> None:
+        self.host, self.scheduler, self._guests, self._bridges = host, scheduler, guests, bridges
         self.counters = scheduler.counters
         self.udev = UdevMonitor(lambda: self._lost("udev"))
         self.links = LinkMonitor()
         self.vfio = _vfio_monitor()
         self.fdb = FdbEvents(scheduler.pfs.values, scheduler.mark_dirty)
-        turns = scheduler.turns
-        self._readers = (
-            ThrottledReader(self.udev.fileno, self._read_udev, turns),
-            ThrottledReader(self.links.fileno, self._read_links, turns),
-            ThrottledReader(self.fdb.fileno, self.fdb.read, turns),
-            *([ThrottledReader(self.vfio.fileno, self._read_vfio, turns)] if self.vfio else []),
-        )
-        self.vf_pending: Callable[[], bool] = bool  # whether a guest waits for a VF
-        self.on_vfio_remove: Callable[[], object] = bool  # called when a VF is being unbound from vfio-pci
-        self.on_pci_event: Callable[[PciAddress], object] = bool
-        self.links_changed: Callable[[set[int]], None] = lambda ifindexes: None
-        self.on_reconcile_all: Callable[[], object] = bool
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     def start(self) -> None:
-        for reader in self._readers:
-            reader.start()
+        readers: list[tuple[Callable[[], int], Callable[[], None]]] = [
+            (self.udev.fileno, self._read_udev),
+            (self.links.fileno, self._read_links),
+            (self.fdb.fileno, self.fdb.read),
+        ]
+        if self.vfio:
+            readers.append((self.vfio.fileno, self._read_vfio))
+        turns = self.scheduler.workers.turns
+        self._tasks = tuple(asyncio.create_task(read_in_turn(fileno, read, turns)) for fileno, read in readers)
 
-    def stop(self) -> None:
-        for reader in self._readers:
-            reader.stop()
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self.links.close()
         if self.vfio:
             self.vfio.close()
@@ -62,7 +86,8 @@ class KernelEvents:
     def reconcile_all(self, *, now: bool = False) -> None:
         for address in {*pf_addresses(self.host), *self.scheduler.pfs}:
             self.scheduler.mark_dirty(address, now=now)
-        self.on_reconcile_all()
+        if self._bridges:
+            self._bridges.reconcile_soon()
 
     def _lost(self, source: str) -> None:
         log.warning("%s events were lost: reconciling everything", source)
@@ -82,10 +107,11 @@ class KernelEvents:
         self.counters.uevents += 1
         # vfio_unregister_group_dev() removes this device before it waits for the VF's user (since 6.6).
         if event.subsystem == "vfio-dev":
-            self.on_vfio_remove()
+            if self._guests:
+                self._guests.check_vfs()
             return
-        if event.subsystem == "pci":
-            self.on_pci_event(event.address)
+        if event.subsystem == "pci" and self._guests:
+            self._guests.vf_event(event.address)
         address = self._pf_of(event)
         if address in self.scheduler.pfs or self.host.sysfs.exists(f"{DEVICES}/{address}/sriov_totalvfs"):
             self.scheduler.mark_dirty(address, now=self._completes(event, address))
@@ -111,8 +137,9 @@ class KernelEvents:
         """A process closed a VFIO group: deferred changes may be possible now."""
         if self.vfio:
             self.vfio.drain()
+        waiting = self._guests is not None and self._guests.waiting()
         for state in list(self.scheduler.pfs.values()):
-            if state.plan.deferred or self.vf_pending():
+            if state.plan.deferred or waiting:
                 self.scheduler.mark_dirty(state.address)
 
     def _read_links(self) -> None:
@@ -120,7 +147,14 @@ class KernelEvents:
         self.counters.link_events += len(changed)
         if lost:
             self._lost("rtnetlink")
-        self.links_changed(changed)
+        for user in (self._bridges, self._guests):
+            if user:
+                user.links_changed(changed)
         for state in list(self.scheduler.pfs.values()):
-            if state.ifindexes & changed or (changed and state.needs_links):
+            if state.observed.ifindexes & changed or (changed and _needs_links(state)):
                 self.scheduler.mark_dirty(state.address)
+
+
+def _needs_links(state: PfState) -> bool:
+    """Whether links that do not exist yet concern it: a foreign bridge, representors."""
+    return state.pf is not None and state.pf.network is not None and bool(state.plan.waiting or state.plan.problems)

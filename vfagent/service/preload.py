@@ -60,7 +60,7 @@ class Preload:
             return False
         if observe_card(self.host, address) in {observe_card(self.host, pf) for pf in self.workers}:
             return False
-        if address in self.state.released():
+        if address in self.state.released() or len(self.workers) >= worker.MOST:
             return False
         task = Task(address, self.policy, self.identity, self.state.driver_state(address))
         with contextlib.suppress(OSError):  # EAGAIN: no process can be forked now

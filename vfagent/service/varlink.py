@@ -73,6 +73,7 @@ class _Call:
 class VarlinkServer:
     def __init__(self, path: Path, service: Service) -> None:
         self._path, self._service = path, service
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._stopped = False
         self._open = self._of_others = 0
@@ -80,13 +81,14 @@ class VarlinkServer:
 
     async def start(self) -> None:
         """Listens, unless it does already. Where it cannot, the agent does everything else."""
-        if self._server is None and not self._stopped and (listener := self._listen()):
+        if self._listener is None and not self._stopped and (listener := self._listen()):
+            self._listener = listener  # known before it is served: a worker may be forked in between
             self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LONGEST_CALL)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What a worker must close: a client of a worker that outlives the service would get no answer."""
-        return tuple(listener.fileno() for listener in self._server.sockets) if self._server else ()
+        return (self._listener.fileno(),) if self._listener and self._listener.fileno() >= 0 else ()
 
     def _listen(self) -> socket.socket | None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.metrics import views
+from tests.unit.states import observe
 from vfagent.cli.screen import Terminal, screen
 from vfagent.model.status import FailureStatus, GuestPhase, GuestStatus, Phase, PolicyStatus, Status, TimedStep
 from vfagent.reconcile.status import pf_status
@@ -124,8 +125,8 @@ def test_colour_depends_on_the_phase_column_only() -> None:
 def test_adjacent_equal_vfs_share_a_line() -> None:
     state = views.converging()
     assert state.pf
-    state.pf = replace(state.pf, vfs=tuple(views.vf(index, enabled=index == 5) for index in range(128)))
-    state.plan = replace(state.plan, batches=(), deferred=())
+    observe(state, pf=replace(state.pf, vfs=tuple(views.vf(index, enabled=index == 5) for index in range(128))))
+    observe(state, plan=replace(state.plan, batches=(), deferred=()))
     pf = replace(status().pfs[0], vfs=pf_status(state).vfs)
     lines = [line.rstrip() for line in screen(replace(status(), pfs=(pf,), guests=()), PLAIN) if "/vf" in line]
     assert [line.split()[0] for line in lines[-3:]] == [f"{views.STORAGE}/{vfs}" for vfs in ("vf0-4", "vf5", "vf6-127")]

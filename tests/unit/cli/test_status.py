@@ -10,6 +10,7 @@ import pytest
 
 from tests.host.tree import Tree, put
 from tests.unit.cli.trees import PF, POLICY, SHADOWED, observed
+from tests.unit.states import observe, pf_state
 from vfagent import __version__
 from vfagent.cli.screen import Terminal, screen
 from vfagent.cli.status import status_lines
@@ -17,7 +18,6 @@ from vfagent.model.codec import decode, encode
 from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import PfRule, Policy
-from vfagent.reconcile.pf_state import PfState
 from vfagent.service.unused_rules import UnusedRules
 from vfagent.store.policy_files import load
 from vfagent.store.state import write_json
@@ -113,7 +113,7 @@ def test_status_without_a_policy_says_that_every_nic_is_left_as_it_is(command: A
 def unused(tree: Tree) -> tuple[str, ...]:
     """What the service says of the policy on disk and the PF of the tree."""
     policy, pf = load(tree.root), observed(tree)
-    state = PfState(PF, pf=pf, desired=desired_pf(policy, pf, HostIdentity("host", "")), known=True)
+    state = pf_state(PF, pf, desired_pf(policy, pf, HostIdentity("host", "")))
     return UnusedRules(HostIdentity("host", "")).texts(policy, [state])
 
 
@@ -140,7 +140,7 @@ def test_a_rule_that_loses_its_pf_is_logged_once(tree: Tree, caplog: pytest.LogC
     caplog.set_level(logging.INFO)
     tree.policy(POLICY)
     policy, pf, identity = load(tree.root), observed(tree), HostIdentity("host", "")
-    rules, state = UnusedRules(identity), PfState(PF, pf=pf, desired=desired_pf(policy, pf, identity), known=True)
+    rules, state = UnusedRules(identity), pf_state(PF, pf, desired_pf(policy, pf, identity))
     assert rules.texts(policy, [state]) == ()
     for _ in range(3):
         assert rules.texts(policy, []) == ("rule 'all': waits for a PF that it matches",)
@@ -177,11 +177,11 @@ def test_rules_are_matched_again_only_after_a_change(tree: Tree, monkeypatch: py
     monkeypatch.setattr("vfagent.service.unused_rules.rules_for", counted)
     tree.policy(POLICY)
     policy, pf, identity = load(tree.root), observed(tree), HostIdentity("host", "")
-    rules, state = UnusedRules(identity), PfState(PF, pf=pf, desired=desired_pf(policy, pf, identity), known=True)
+    rules, state = UnusedRules(identity), pf_state(PF, pf, desired_pf(policy, pf, identity))
     for _ in range(3):
         rules.texts(policy, [state])
     assert len(made) == 1
-    state.desired = None
+    observe(state, desired=None)
     rules.texts(policy, [state])
     rules.texts(load(tree.root), [state])
     assert len(made) == 3

@@ -7,6 +7,7 @@ from dataclasses import replace
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from tests.unit.states import pf_state
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.page import Format, ViewCollector
@@ -21,7 +22,7 @@ from vfagent.model.vf_settings import Attribute, LinkState, VfSettings, Vlan
 from vfagent.plan.planner import Plan
 from vfagent.plan.steps import BindDriver, ConfigureVf, SetMtu, SetNumvfs
 from vfagent.plan.vf import Deferred, Planned
-from vfagent.reconcile.pf_state import PfState
+from vfagent.reconcile.pf_state import PfState, Work
 from vfagent.reconcile.reports import Failure
 from vfagent.reconcile.status import snapshot
 from vfagent.service.status_cache import StatusCache
@@ -83,14 +84,14 @@ def converging() -> PfState:
     )
     wanted = DesiredVf(1, "vfio-pci", VfSettings(vlan=Vlan(10), trust=True))
     desired = DesiredPf(STORAGE, "storage", 4, 9000, (wanted,))
-    return PfState(STORAGE, pf=pf, desired=desired, plan=plan, known=True, driver_state=driver_state, attempts=2)
+    return pf_state(STORAGE, pf, desired, plan, driver_state=driver_state, attempts=2)
 
 
 def stuck() -> PfState:
     only = replace(vf(0, driver=None), address=PciAddress("0000:5e:10.0"))
     pf = Pf(STUCK, "igb", "0x8086", "0x10c9", "0x020000", totalvfs=7, autoprobe=True, vfs=(only,))
     failure = Failure("remove all VFs", "no answer")
-    return PfState(STUCK, pf=pf, known=True, stuck=True, failures=(failure,), attempts=1)
+    return pf_state(STUCK, pf, work=Work.STUCK, failures=(failure,), attempts=1)
 
 
 def counters() -> Counters:
