@@ -75,6 +75,18 @@ MUTANTS = {
     "sriov_numvfs is written out of turn": Mutant(
         "reconcile/parallel.py", "if host.numvfs is None or not counts:", "if True:", "test_one_card.py"
     ),
+    "a stuck worker blocks its card's neighbour": Mutant(
+        "reconcile/card.py",
+        "            self._stick(run, error)\n",
+        "            self._stick(run, error)\n            await error.ended\n",
+        "test_scheduler.py",
+    ),
+    "an event during a reconcile is lost": Mutant(
+        "reconcile/card.py", "        elif request.dirty:\n", "        elif False:\n", "test_scheduler.py"
+    ),
+    "a back-off never ends": Mutant(
+        "reconcile/card.py", "if attempts >= MOST_ATTEMPTS or not any(", "if not any(", "test_scheduler.py"
+    ),
     "a move is not in the journal while it is made": Mutant(
         "reconcile/move_addresses.py", "        host.moves.keep(move)\n", "", "test_network.py"
     ),
