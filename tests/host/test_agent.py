@@ -523,6 +523,21 @@ def test_the_watchdog_is_notified(files: FakeKernel, start: Start, monkeypatch: 
     service.until(lambda: service.hear().count("WATCHDOG=1") >= 5)
 
 
+def test_a_resync_notifies_the_watchdog(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that at rest the watchdog is no wakeup more."""
+    monkeypatch.setenv("WATCHDOG_USEC", "600000000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    notified = list[float]()
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            monkeypatch.setattr(agent.notifier, "watchdog", lambda: notified.append(time.monotonic()))
+            agent._resync()
+            assert len(notified) == 1
+
+    run_to_end(scenario())
+
+
 def test_a_rule_for_another_host_waits_for_no_pf(files: FakeKernel) -> None:
     elsewhere = '[[pf]]\nname = "elsewhere"\nmatch = { driver = "igb", host = "no-such-host" }\n'
     put(files.tree.root / "etc/vfagent/policy.toml", POLICY + elsewhere)

@@ -64,7 +64,7 @@ def restarts(vm: VM) -> int:
 
 @pytest.fixture
 def without_watchdog(vm: WarmVM) -> Iterator[None]:
-    """systemd's watchdog would restart a stopped agent after five minutes."""
+    """systemd's watchdog would restart a stopped agent after ten minutes."""
     yield from with_watchdog(vm, 0)
 
 

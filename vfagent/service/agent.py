@@ -5,7 +5,6 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -87,6 +86,7 @@ class Agent:
         self._started = self._udev_busy_at = time.monotonic()
         self._ready_timer: asyncio.TimerHandle | None = None
         self._resync_timer: asyncio.TimerHandle | None = None
+        self._watchdog_timer: asyncio.TimerHandle | None = None
         self._resync_s = 0.0  # the interval of the resync timer
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
@@ -171,7 +171,6 @@ class Agent:
             self.policy_status = replace(self.policy_status, problems=(why,), on_disk_active=False)
         await self.control.start()
         self.guests.consider_soon()
-        self._every(self.notifier.watchdog_s / 2, self.notifier.watchdog)
         self._resync()
         self.scheduler.standby.renew_soon()
         self._write_status_soon()  # early in a boot the first reconcile may be seconds away
@@ -182,10 +181,14 @@ class Agent:
     def _take_lock(self) -> None:
         self._lock = self._preload.lock if self._preload else hold(self.state.run)
 
-    def _every(self, seconds: float, action: Callable[[], None]) -> None:
-        if seconds > 0:
-            action()
-            asyncio.get_running_loop().call_later(seconds, self._every, seconds, action)
+    def _keep_alive(self) -> None:
+        """For the watchdog. Each resync does it, so that it is a wakeup of its own only where resyncs are rarer."""
+        if self._watchdog_timer:
+            self._watchdog_timer.cancel()
+        if self.notifier.watchdog_s > 0:
+            self.notifier.watchdog()
+            loop = asyncio.get_running_loop()
+            self._watchdog_timer = loop.call_later(self.notifier.watchdog_s / 2, self._keep_alive)
 
     def _resync(self) -> None:
         """The periodic reconcile of everything, at the interval of the active policy."""
@@ -199,6 +202,7 @@ class Agent:
         elif self.is_ready:  # before that, it was read just now
             self.comparison.begin(self.policy_status.digest)
         self._arm_resync()
+        self._keep_alive()
 
     def _compared(self, digest: str, on_disk: str | None) -> None:
         active, same = self.policy_status, None if on_disk is None else on_disk == digest
