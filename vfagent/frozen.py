@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frozen dataclasses that are cheap to define and to create.
 
-`@dataclass(frozen=True)` compiles six methods for each class: 0.3 ms a class, and a third of the time that
-the service takes to load. Its __init__ calls object.__setattr__ for each field. Here only __init__ is generated. The
-type checker rejects a later assignment (PEP 681); Python does not.
+`@dataclass(frozen=True)` compiles six methods for each class, and its __init__ calls object.__setattr__ for each field.
+With it, in one run (2026-12-01), the service takes 270 ms of processor time to load instead of 226 (medians of nine),
+and observes 2,048 VFs in 757 ms instead of 651 (three times the fastest of three). Loading is what a host's first guest
+waits for after power-on, where the bar is not met as it is. Here only __init__ is generated. The type checker rejects a
+later assignment (PEP 681); Python does not.
 """
 
 from collections.abc import Callable

@@ -39,11 +39,9 @@ def _ring_buffer() -> Iterator[tuple[int, str]]:
 
 
 def _from_journal() -> tuple[str, ...]:
-    try:
-        from systemd import journal
-    except ImportError:
-        return ()
-    with journal.Reader() as reader:
+    from systemd.journal import Reader  # late: only where the ring buffer lacks its beginning
+
+    with Reader() as reader:
         reader.this_boot()
         reader.add_match(_TRANSPORT="kernel")
         return tuple(str(entry.get("MESSAGE", "")) for entry in reader)

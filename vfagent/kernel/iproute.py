@@ -22,8 +22,9 @@ def rtnetlink() -> Any:
 def load() -> Any:
     """The class IPRoute.
 
-    pyroute2's own __init__ imports its database and its HTTP server: half of the time, and 10 MiB. An empty package in
-    its place lets this module be imported alone; 0.7 and 0.9 have the same modules.
+    pyroute2's own __init__ imports its database and its HTTP server. With it, 0.9.7 takes 74 ms of processor time and
+    9.2 MiB, without it 36 ms and 4.0 MiB (2026-12-01, one run, medians of three); all processes at rest have 30 MiB to
+    stay below. An empty package in its place lets this module be imported alone; 0.7 and 0.9 have the same modules.
     """
     if "pyroute2" not in sys.modules:
         spec = importlib.util.find_spec("pyroute2")
