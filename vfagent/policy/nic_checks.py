@@ -39,8 +39,8 @@ def _check_standby(rule: GuestRule, nic: NicRule, at: Location, users: dict[int,
     first_user = users.setdefault(positions[0], at / "standby_for")
     if first_user != at / "standby_for":
         yield (at / "standby_for").problem(f"found {quoted(text)} a second time, allowed is one standby for a VF")
-    if nic.mac is not None:
-        yield (at / "mac").problem("found mac with standby_for, allowed is one of them: the NIC has the VF's MAC")
+    if nic.mac not in (None, _STABLE):
+        yield (at / "mac").problem("found a MAC with standby_for, allowed is none: the NIC has the VF's")
 
 
 def check_nic_bridges(

@@ -45,7 +45,7 @@ def test_a_guest_needs_no_vf_where_it_has_a_nic(tmp_path: Path) -> None:
             'standby_for = "a:1"\n',
             'nic[0].standby_for: found "a:1", allowed is one of the guest\'s VFs: "a:0"',
         ),
-        ('standby_for = "a:0"\nmac = "52:54:00:00:00:01"\n', "found mac with standby_for"),
+        ('standby_for = "a:0"\nmac = "52:54:00:00:00:01"\n', "found a MAC with standby_for"),
         ('standby_for = "a"\n' + NIC + 'standby_for = "a:0"\n', "a second time, allowed is one standby for a VF"),
         ('mac = "01:00:5e:00:00:01"\n', "allowed is"),
         ("vlan = 0\n", "allowed is 1 to 4094"),
@@ -92,9 +92,10 @@ def test_the_names_of_taps_fit_and_differ(tmp_path: Path) -> None:
 
 
 def test_a_standby_has_the_mac_of_its_vf(tmp_path: Path) -> None:
-    standby = rule(tmp_path, NIC, 'standby_for = "a:0"\n')
-    [nic] = nics_of(standby, (VF,), MACHINE)
-    assert (nic.mac, nic.standby_for) == (VF.mac, 0)
+    for mac in ("", 'mac = "stable"\n'):
+        standby = rule(tmp_path, NIC, mac, 'standby_for = "a:0"\n')
+        [nic] = nics_of(standby, (VF,), MACHINE)
+        assert (nic.mac, nic.standby_for) == (VF.mac, 0)
     with pytest.raises(VfagentError, match="has no MAC that its standby NIC can share"):
         nics_of(standby, (GuestVf(VF.pf, 0, VF.address, 7),), MACHINE)
 
