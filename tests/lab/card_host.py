@@ -42,6 +42,7 @@ CASES = {
     "one group": CardCase("labcard,acs=0", TWO + GUEST),
     "plain": CardCase("labcard", TWO + GUEST),
     "sibling": CardCase("labcard", TWO + HOST + MAC),
+    "GPU": CardCase("xe", TWO + HOST),
     "host": CardCase("mlx5_core", TWO + HOST + MAC + "vlan = 10\n"),
     # Settings
     "resetting": CardCase(

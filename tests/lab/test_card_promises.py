@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab.card_host import CARDS, CASES, DOMAINS, MANY, PFS, policy, preparations
+from tests.lab.card_host import CARDS, CASES, DOMAINS, GUEST, HOST, MANY, PFS, TWO, policy, preparations
 from tests.lab.facts import SYSFS
 from tests.lab.install import vfagent_tree
 from tests.lab.labcard import KNOBS, PfFacts, facts, labcard_tree, load, plug, set_knob
@@ -63,15 +63,14 @@ def one(vm: WarmVM, name: str) -> PfFacts:
 
 
 def await_pf(vm: WarmVM, name: str, holds: Callable[[PfFacts], bool], timeout: float = 60) -> PfFacts:
-    """As it is when this holds and nothing is left to do."""
-    seen: list[PfFacts] = []
+    """As it is after this holds and nothing is left to do: read anew, as it may change while it is read."""
 
     def there() -> bool:
-        seen[:] = [one(vm, name)]
-        return seen[0].phase == "converged" and holds(seen[0])
+        pf = one(vm, name)
+        return pf.phase == "converged" and holds(pf)
 
     vm.wait_for(there, timeout)
-    return seen[0]
+    return one(vm, name)
 
 
 def netdev(pfs: dict[str, PfFacts], name: str) -> str:
@@ -252,6 +251,7 @@ def test_a_new_iommu_group_is_in_status(vm: WarmVM, start: dict[str, PfFacts]) -
 CHANGES = {
     "moving": ("vfs = 2", "vfs = 4"),
     "sibling": ('driver = "host"', 'driver = "vfio-pci"'),
+    "GPU": ('driver = "host"', 'driver = "vfio-pci"'),
     "guids": ("41:{index:02x}", "42:{index:02x}"),
     "vepa": ('"vepa"', '"veb"'),
     "resetting": ("trust = false", "trust = true"),
@@ -300,18 +300,36 @@ def test_what_does_not_reset_a_vf_in_use_is_set_at_once(vm: WarmVM) -> None:
 
 
 @pytest.mark.usefixtures("changed")
+def test_a_gpu_whose_users_nothing_shows_is_in_use(vm: WarmVM) -> None:
+    vm.wait_for(lambda: one(vm, "GPU").phase == "deferred", 30)
+    assert "nothing shows whether it is used (assume_idle = true permits it)" in str(one(vm, "GPU").status)
+    assert one(vm, "GPU").drivers == ["xe"] * 2
+
+
+@pytest.mark.usefixtures("changed")
 def test_a_vf_with_the_hosts_default_route_is_not_taken(vm: WarmVM) -> None:
     vm.wait_for(lambda: one(vm, "sibling").drivers == ["labcardvf", "vfio-pci"], 30)
     assert one(vm, "sibling").phase == "deferred"
 
 
-def test_a_vf_goes_from_a_slow_host_driver_to_vfio_and_back(vm: WarmVM, changed: dict[str, PfFacts]) -> None:
+@pytest.fixture(scope="module")
+def back(vm: WarmVM, changed: dict[str, PfFacts]) -> None:
+    """The old policy again, but for the GPU, once the VF with the default route is idle and on vfio-pci."""
     name = f"$(ls {SYSFS}/{changed[PFS['sibling']].vfs[0]['address']}/net)"
     vm.run(f"ip address flush dev {name}; ip link set {name} down")
     await_pf(vm, "sibling", lambda pf: pf.drivers == ["vfio-pci"] * 2)
-    reload_with(vm, {})
-    back = await_pf(vm, "sibling", lambda pf: pf.drivers == ["labcardvf"] * 2)
-    assert [vf["override"] for vf in back.vfs] == ["(null)"] * 2
+    reload_with(vm, {"GPU": (TWO + HOST, TWO + "assume_idle = true\n" + GUEST)})
+
+
+@pytest.mark.usefixtures("back")
+def test_a_vf_goes_from_a_slow_host_driver_to_vfio_and_back(vm: WarmVM) -> None:
+    sibling = await_pf(vm, "sibling", lambda pf: pf.drivers == ["labcardvf"] * 2)
+    assert [vf["override"] for vf in sibling.vfs] == ["(null)"] * 2
+
+
+@pytest.mark.usefixtures("back")
+def test_a_gpu_is_taken_where_the_rule_says_that_it_is_idle(vm: WarmVM) -> None:
+    await_pf(vm, "GPU", lambda pf: pf.drivers == ["vfio-pci"] * 2)
 
 
 # The service.

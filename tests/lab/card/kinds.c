@@ -40,6 +40,8 @@ const struct kind kinds[] = {
 	{ "ipoib", "mlx5_core", "mlx5_core", INFINIBAND, BIT(VF_GUID) | BIT(VF_LINK_STATE) | BIT(VF_STATS), .infiniband = true },
 	/* adf_sriov_configure(): no netdev, and all VFs or none */
 	{ "4xxx", "4xxx", "4xxxvf", PCI_CLASS_PROCESSOR_CO << 8, 0, .no_netdev = true, .all_or_none = true },
+	/* xe_pci_sriov_configure(): a GPU, of which the kernel does not show who uses it */
+	{ "xe", "xe", "xe", PCI_CLASS_DISPLAY_OTHER << 8, 0, .no_netdev = true },
 	/* Chelsio's PF 0 to 3, ThunderX: a NIC whose PF has VFs and no netdev */
 	{ "cxgb4", "cxgb4", "cxgb4vf", ETHERNET, 0, .no_netdev = true },
 };

@@ -19,9 +19,12 @@
  * The module cannot be unloaded while it has cards: the kernel counts each
  * function as a user of its IOMMU.
  *
- * What it cannot do: carry traffic, DMA, interrupts, BARs. VFIO opens a VF only
- * with vfio_iommu_type1.allow_unsafe_interrupts, as the IOMMU remaps none. It is
- * for 6.12 (Debian 13): on 6.1 a bus has one IOMMU driver. Debian's
+ * What it cannot do: carry traffic, DMA, interrupts, BARs. A VF's driver makes a
+ * netdev or nothing: no disk, DRM or vDPA device. QEMU's NVMe and virtio cards
+ * have these, and the 82576's VFs a VFIO variant driver (tests/lab/test_vf_use.py).
+ * There are no subfunctions and no MSI-X counts, as vfagent sets none. VFIO opens
+ * a VF only with vfio_iommu_type1.allow_unsafe_interrupts, as the IOMMU remaps
+ * none. It is for 6.12 (Debian 13): on 6.1 a bus has one IOMMU driver. Debian's
  * 6.12 has no CONFIG_VFIO_NOIOMMU to do without. With lockdep the kernel would
  * complain that iommu_fwspec_init() is called without a lock that no module can
  * take; Debian's kernel has no lockdep.
