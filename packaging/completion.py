@@ -12,13 +12,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vfagent.cli.parser import parser
+from vfagent.cli.main import VERBS
+from vfagent.cli.parser import SCHEMAS, parser
 
 # Commands that list the values of a placeholder; their syntax is the same in all three shells.
+CARDS = (
+    "sh -c 'for pf in /sys/bus/pci/devices/*/sriov_totalvfs; do pf=${pf%/sriov_totalvfs};"
+    " test -d $pf && echo ${pf##*/} && ls $pf/net; done 2>/dev/null'"
+)
+GUESTS = r"""vfagent guest list --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)",$/\1/p'"""
 LISTS = {
-    "PF": "sh -c 'for pf in /sys/bus/pci/devices/*/sriov_totalvfs; do pf=${pf%/sriov_totalvfs};"
-    " test -d $pf && echo ${pf##*/} && ls $pf/net; done 2>/dev/null'",
-    "NAME": r"""vfagent guest list --json 2>/dev/null | sed -n 's/^ *"name": "\(.*\)",$/\1/p'""",
+    "PF": CARDS,
+    "CARD": CARDS,
+    "NAME": GUESTS,
+    "GUEST": GUESTS,
+    "OUTPUT": f"echo {' '.join(SCHEMAS)} | tr ' ' '\\n'",
+    "VERB": f"echo {' '.join(sorted(VERBS))} | tr ' ' '\\n'",
 }
 
 
@@ -91,6 +100,8 @@ def bash(commands: list[Command]) -> Iterator[str]:
 
 def _bash_value(kind: str) -> str:
     match kind:
+        case "CARD|FILE":
+            return f"{_bash_value('CARD')}; {_bash_value('FILE')}"
         case "DIR":
             return "_filedir -d"
         case "FILE":
@@ -135,6 +146,8 @@ def zsh(commands: list[Command]) -> Iterator[str]:
 
 def _zsh_value(kind: str) -> str:
     match kind:
+        case "CARD|FILE":
+            return f"{_zsh_value('CARD')}; {_zsh_value('FILE')}"
         case "DIR":
             return "_directories"
         case "FILE":
@@ -191,6 +204,8 @@ def _fish_command(command: Command) -> Iterator[str]:
 
 def _fish_value(kind: str) -> str:
     match kind:
+        case "CARD|FILE":
+            return f"{_fish_value('CARD')}{_fish_value('FILE')}"
         case "DIR":
             return ' --arguments "(__fish_complete_directories)"'
         case "FILE":

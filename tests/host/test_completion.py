@@ -17,7 +17,9 @@ import pytest
 from vfagent.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
-GUESTS = json.dumps([{"name": "cirros", "phase": "running"}, {"name": "node1", "phase": "waiting"}], indent=2)
+GUESTS = json.dumps(
+    {"guests": [{"name": "cirros", "phase": "running"}, {"name": "node1", "phase": "waiting"}], "format": 1}, indent=2
+)
 PF = "0000:01:00.0"
 LIMIT_S = 20.0
 
@@ -36,6 +38,12 @@ TYPED = [
     ("vfagent guest stop ci", "vfagent guest stop cirros"),
     ("vfagent release 0000:01", f"vfagent release {PF}"),
     ("vfagent release en", "vfagent release ens1"),
+    ("vfagent list en", "vfagent list ens1"),
+    ("vfagent plan 0000:01", f"vfagent plan {PF}"),
+    ("vfagent plan {folder}/pol", "vfagent plan {folder}/policy.toml"),
+    ("vfagent rom build no", "vfagent rom build node1"),
+    ("vfagent schema rom", "vfagent schema rom-list"),
+    ("vfagent help rel", "vfagent help release"),
     ("vfagent check {folder}/pol", "vfagent check {folder}/policy.toml"),
     ("vfagent list --root {folder}/sy", "vfagent list --root {folder}/sys"),
 ]
@@ -123,6 +131,10 @@ def test_fish_completes_the_same_words(folder: Path) -> None:
     assert fish(folder, "vfagent guest ") == {"list", "start", "stop", "status", "log", "console"}
     assert fish(folder, "vfagent guest --root /usr stop ") == {"cirros", "node1"}
     assert fish(folder, "vfagent release ") == {PF, "ens1"}
+    assert fish(folder, "vfagent list ") == {PF, "ens1"}
+    assert {PF, "ens1"} < fish(folder, "vfagent plan ")
+    assert f"{folder}/policy.toml" in fish(folder, f"vfagent plan {folder}/pol")
+    assert fish(folder, "vfagent help ") == set(VERBS)
     assert fish(folder, "vfagent status --w") == {"--watch"}
     assert fish(folder, f"vfagent check {folder}/pol") == {f"{folder}/policy.toml"}
     assert f"{folder}/sys/" in fish(folder, f"vfagent list --root {folder}/")

@@ -71,7 +71,7 @@ def test_guest_start_stop_and_list_work_on_the_running_service(
         "  (vfagent guest list shows them)",
     ]
     assert command(root, "list", "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["phase"] == "running"
+    assert json.loads(capsys.readouterr().out)["guests"][0]["phase"] == "running"
 
 
 def test_a_restarted_service_takes_over_running_guests(root: Path, services: list[Service], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.lab.vm import VM
 
 
 def guest(vm: VM, name: str) -> dict[str, object]:
-    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
+    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or '{"guests": []}')["guests"]
     return next((dict(entry) for entry in guests if entry["name"] == name), {"phase": None})
 
 

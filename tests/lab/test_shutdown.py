@@ -49,7 +49,7 @@ TimeoutStopSec = "{DEADLINE_S}s"
 
 
 def _running(vm: VM) -> int:
-    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or "[]")
+    guests = json.loads(vm.run("vfagent guest list --json", check=False).stdout or '{"guests": []}')["guests"]
     return sum(entry["phase"] == "running" for entry in guests)
 
 

@@ -112,4 +112,4 @@ def test_the_documents_name_the_state_files_that_the_code_has() -> None:
 def test_the_promise_about_versions_names_the_formats_that_there_are() -> None:
     promise = (ROOT / "docs/upgrade.md").read_text().partition("## The promise\n")[2]
     assert f"`version = {Policy().version}`" in promise
-    assert f"`format` of the status is {FORMAT}" in promise
+    assert f"`format` is {FORMAT}" in promise

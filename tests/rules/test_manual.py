@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.rules.project import ROOT, none_of, passes
+from vfagent.cli import outputs
 from vfagent.cli.parser import parser
+from vfagent.doctor.checks.finding import Finding, NotChecked
 from vfagent.exit_status import Exit
-from vfagent.model.inventory import Inventory, Pf
+from vfagent.model.inventory import Pf
 from vfagent.model.status import GuestStatus, PfStatus, Phase, PolicyStatus, Status, VfStatus
 
 SOURCES = ROOT / "packaging/man"
@@ -29,8 +31,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted((folder / "man").iterdir())
 
 
-def test_all_three_pages_are_built(pages: list[Path]) -> None:
-    assert [page.name for page in pages] == ["vfagent-metrics.7", "vfagent.8", "vfagent.toml.5"]
+def test_all_four_pages_are_built(pages: list[Path]) -> None:
+    assert [page.name for page in pages] == ["vfagent-json.7", "vfagent-metrics.7", "vfagent.8", "vfagent.toml.5"]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -50,7 +52,7 @@ def test_a_mistake_in_a_page_is_found(tmp_path: Path) -> None:
     assert "nothing" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["vfagent.8", "vfagent.toml.5", "vfagent-metrics.7"])
+@pytest.mark.parametrize("name", ["vfagent.8", "vfagent.toml.5", "vfagent-metrics.7", "vfagent-json.7"])
 def test_whatis_can_read_the_name_of_each_page(pages: list[Path], name: str) -> None:
     page = next(page for page in pages if page.name == name)
     output = subprocess.run(["lexgrog", str(page)], capture_output=True, text=True, check=True).stdout
@@ -133,12 +135,29 @@ def test_the_page_explains_every_phase() -> None:
         ("pfs of status", PfStatus),
         ("vfs of these", VfStatus),
         ("guests of status", GuestStatus),
-        ("list", Inventory),
+        ("list", outputs.List),
         ("pfs of list", Pf),
+        ("plan", outputs.Plan),
+        ("pfs of plan", outputs.PlanPf),
+        ("steps of these", outputs.PlanStep),
+        ("rules of plan", outputs.PlanRule),
+        ("guests of plan", outputs.PlanGuest),
+        ("apply", outputs.Apply),
+        ("check", outputs.Check),
+        ("problems of check", outputs.CheckProblem),
+        ("doctor", outputs.Doctor),
+        ("findings of doctor", Finding),
+        ("not_checked of doctor", NotChecked),
+        ("guest list", outputs.Guests),
+        ("guest status", outputs.Guest),
+        ("rom list", outputs.Roms),
+        ("guests of rom list", outputs.RomNeed),
+        ("vfs of rom list", outputs.RomDriver),
     ],
 )
 def test_the_page_names_every_key_of_the_json(term: str, kind: type) -> None:
-    entries = re.findall(r"(?m)^(\*\*.*)\n:   ((?:.+\n)+)", section("JSON"))
+    outputs_section = (SOURCES / "vfagent-json.7.md").read_text().partition("\n# OUTPUTS\n")[2].partition("\n# ")[0]
+    entries = re.findall(r"(?m)^(\*\*.*)\n:   ((?:.+\n)+)", outputs_section)
     described = {re.sub(r"\*", "", name): text for name, text in entries}
     assert re.findall(r"\*([a-z_]+)\*[^*]", described[term]) == [field.name for field in fields(kind)]
 

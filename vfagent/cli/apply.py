@@ -3,19 +3,18 @@
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import time
 from pathlib import Path
 
 from vfagent.cli.apply_by_service import apply_by_service
+from vfagent.cli.outputs import Apply, print_json
 from vfagent.cli.status_file import lock_is_held
 from vfagent.cli.text import NO_POLICY, NOTHING_MATCHES
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.kernel.protocols import Host
-from vfagent.model.codec import encode
 from vfagent.model.printable import printable
 from vfagent.model.status import Phase
 from vfagent.policy.types import Policy
@@ -80,7 +79,7 @@ async def _apply(root: Path, policy: Policy, lock: int, *, as_json: bool) -> int
     bridges_converged = _converge_bridges(policy, host)
     states = sorted(scheduler.pfs.values(), key=lambda state: state.address)
     if as_json:
-        print(json.dumps([encode(pf_status(state)) for state in states], indent=2))
+        print_json(Apply(tuple(pf_status(state) for state in states)))
     if policy.guest:
         print("guests are started by the service: systemctl start vfagent", file=sys.stderr)
     if not policy.files:

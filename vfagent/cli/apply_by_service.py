@@ -2,7 +2,6 @@
 """`vfagent apply` beside the running service: a preview, the reload, and what came of it."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,11 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
+from vfagent.cli.outputs import Apply, print_json
 from vfagent.cli.reload import request_reload
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import dry_runs
-from vfagent.model.codec import decode, encode
+from vfagent.model.codec import decode
 from vfagent.model.printable import printable
 from vfagent.model.status import GuestPhase, GuestStatus, PfStatus, Phase, Status
 from vfagent.plan.steps import SetNumvfs
@@ -106,7 +106,7 @@ def _verdict(status: Status | None, digest: str, *, as_json: bool) -> int:
     if status is None:
         return Exit.NOT_CONVERGED
     if as_json:
-        print(json.dumps(encode(status.pfs), indent=2))
+        print_json(Apply(status.pfs))
     if status.policy.digest != digest:
         print(f"policy {status.policy.digest} is active instead: another was loaded meanwhile", file=sys.stderr)
         return Exit.NOT_CONVERGED

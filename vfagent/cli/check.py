@@ -2,18 +2,18 @@
 """`vfagent check` and `vfagent schema`."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 
-from vfagent.cli.policy_report import Report, as_annotations, as_json, as_page
+from vfagent.cli.outputs import print_json, schema_named
+from vfagent.cli.policy_report import Report, as_annotations, as_output, as_page
+from vfagent.cli.text import counted
 from vfagent.errors import PolicyError, PolicyUnreadError
 from vfagent.exit_status import Exit
 from vfagent.guests.spec.vnc import opened_to
 from vfagent.model.printable import printable
-from vfagent.policy.json_schema import schema as policy_schema
 from vfagent.policy.problems import Problem
 from vfagent.policy.types import Policy
 from vfagent.policy.warnings import warnings
@@ -28,7 +28,7 @@ def check(args: argparse.Namespace) -> int:
     status, report = _checked(args)
     match form:
         case "json":
-            print(as_json(report))
+            print_json(as_output(report))
         case "github":
             print(*as_annotations(report), sep="\n")
         case _:
@@ -63,13 +63,14 @@ def _notes(policy: Policy, args: argparse.Namespace) -> Iterator[str]:
 def _check_in_lines(args: argparse.Namespace) -> int:
     policy = _policy(args)
     files = ", ".join(policy.files) or "no policy file"
-    counts = f"{len(policy.pf)} PF rules, {len(policy.guest)} guests, {len(policy.bridge)} bridges"
+    rules = ((policy.pf, "PF rule"), (policy.guest, "guest"), (policy.bridge, "bridge"))
+    counts = ", ".join(counted(len(of_kind), kind) for of_kind, kind in rules)
     for note in _notes(policy, args):
         print(printable(f"note: {note}"), file=sys.stderr)
     print(f"{files}: valid: {counts}; digest {policy.digest}")
     return Exit.OK
 
 
-def schema(_: argparse.Namespace) -> int:
-    print(json.dumps(policy_schema(), indent=2))
+def schema(args: argparse.Namespace) -> int:
+    print_json(schema_named(args.output))
     return Exit.OK

@@ -2,23 +2,23 @@
 """`vfagent doctor`: problems of this host, and how to fix them."""
 
 import argparse
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 
+from vfagent.cli.outputs import Doctor, print_json
+from vfagent.cli.text import counted
 from vfagent.doctor.checks.finding import Diagnosis, Finding, NotChecked, Severity
 from vfagent.doctor.checks.registry import diagnose
 from vfagent.doctor.gather import gather_facts
 from vfagent.exit_status import Exit
-from vfagent.model.codec import encode
 from vfagent.model.printable import printable
 
 
 def doctor(args: argparse.Namespace) -> int:
     diagnosis = diagnose(gather_facts(args.root))
     if args.json:
-        print(json.dumps(encode(diagnosis), indent=2))
+        print_json(Doctor(diagnosis.healthy, diagnosis.findings, diagnosis.not_checked))
     else:
         print("\n".join(diagnosis_lines(diagnosis)))
     return Exit.OK if diagnosis.healthy else Exit.ERROR
@@ -47,7 +47,7 @@ def _group_by_reason(not_checked: tuple[NotChecked, ...]) -> Iterator[NotChecked
 
 def _summary(diagnosis: Diagnosis) -> str:
     numbers = Counter(finding.severity for finding in diagnosis.findings)
-    counts = [f"{numbers[kind]} {kind}{'s' if numbers[kind] > 1 else ''}" for kind in Severity if numbers[kind]]
+    counts = [counted(numbers[kind], kind) for kind in Severity if numbers[kind]]
     verdict = "no errors" if diagnosis.healthy else "fix them in this order"
     not_root = "; root can check more" if diagnosis.not_checked and os.geteuid() != 0 else ""
     return f"{', '.join(counts)}: {verdict}{not_root}" if counts else f"{verdict}{not_root}"

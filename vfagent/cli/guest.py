@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from vfagent.cli.console import console
+from vfagent.cli.outputs import Guest, Guests, print_json
 from vfagent.cli.status_file import read_status, report_no_service
 from vfagent.cli.text import guest_lines, one_guest_lines, print_result
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
-from vfagent.model.codec import encode
 from vfagent.model.guest_unit import unit_name
 from vfagent.model.printable import printable
 from vfagent.model.status import GuestPhase
@@ -73,7 +73,10 @@ def _list(args: argparse.Namespace) -> int:
     if file is None:
         return report_no_service()
     guests = file.status.guests
-    print_result(encode(guests) if args.json else guest_lines(guests) or ["no guests"])
+    if args.json:
+        print_json(Guests(guests))
+    else:
+        print_result(guest_lines(guests) or ["no guests"])
     return Exit.OK
 
 
@@ -86,7 +89,10 @@ def _status(args: argparse.Namespace) -> int:
     if guest is None:
         known = f", allowed are {', '.join(guests)}{suggestion(args.name, list(guests))}" if guests else ""
         raise VfagentError(f"guest {args.name}: there is no such guest{known}")
-    print_result(encode(guest) if args.json else one_guest_lines(guest))
+    if args.json:
+        print_json(Guest(guest))
+    else:
+        print_result(one_guest_lines(guest))
     return Exit.OK if guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED) else Exit.NOT_CONVERGED
 
 

@@ -32,6 +32,8 @@ VERBS = {
     "release": "vfagent.cli.release:release",
     "report": "vfagent.cli.report:report",
     "schema": "vfagent.cli.check:schema",
+    "explain": "vfagent.cli.explain:explain",
+    "help": "vfagent.cli.help:help_",
 }
 CHANGE_THE_HOST = {"run", "apply", "confirm", "release", "reload"}
 _STDOUT = "standard output"
@@ -68,7 +70,7 @@ def _service() -> int:
 def _verb(words: list[str]) -> Callable[[], int]:
     from vfagent.cli.parser import parser  # late: 6 ms, which `run` does not need
 
-    args = parser().parse_args(words)
+    args = parser().parse_args(words or ["help"])
 
     def run() -> int:
         args.root = _tree(args.root)

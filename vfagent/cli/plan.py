@@ -5,8 +5,9 @@ import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from vfagent.cli.cards import chosen, files_and_cards, names_of_pf
+from vfagent.cli.outputs import List, Plan, PlanDeferred, PlanGuest, PlanPf, PlanRule, PlanStep, print_json
 from vfagent.cli.text import (
     NO_POLICY,
     NOTHING_MATCHES,
@@ -36,30 +37,46 @@ from vfagent.store.policy_files import load, load_files
 
 
 def list_(args: argparse.Namespace) -> int:
-    inventory = observe(open_host(args.root))
-    print_result(encode(inventory) if args.json else inventory_lines(inventory))
+    inventory = Inventory(tuple(chosen(args.cards, observe(open_host(args.root)).pfs, names_of_pf)))
+    if args.json:
+        print_json(List(inventory.pfs))
+    else:
+        print_result(inventory_lines(inventory))
     return Exit.OK
 
 
 def plan(args: argparse.Namespace) -> int:
-    policy = load_files(args.files) if args.files else load(args.root)
+    files, cards = files_and_cards(args.words)
+    policy = load_files(files) if files else load(args.root)
     host = open_host(args.root)
     identity = read_identity(args.root)
     observations = dry_runs(policy, host, args.root)
     guests = list(plan_guests(policy, observations, host, args.root))
     bridges = bridge_lines(plan_bridges(policy, host), observations)
     unused = _unused_rules(observations, policy, identity, host, args.root)
+    if cards:
+        observations = chosen(cards, [observed for observed in observations if observed.pf], _names)
+        guests, bridges, unused = [], [], []
+    settled = _settled(observations, guests, bridges, unused)
     if args.json:
-        rules = [rule.encode() for rule in unused]
-        others = [_guest_json(guest) for guest in guests] + [{"bridge": line} for line in bridges]
-        print_result([*(_pf_json(observed) for observed in observations), *rules, *others])
+        print_json(plan_output(observations, unused, guests, bridges, settled=settled))
     else:
         print_result(
             plan_lines(observations, policy, unused) + bridges + [printable(guest.describe()) for guest in guests]
         )
+    return Exit.OK if settled else Exit.NOT_CONVERGED
+
+
+def _names(observed: Observed) -> tuple[str, ...]:
+    return names_of_pf(observed.pf) if observed.pf else ()
+
+
+def _settled(
+    observations: list[Observed], guests: list[PlannedGuest], bridges: list[str], unused: list[UnusedRule]
+) -> bool:
     pfs_settled = all(observed.plan.settled for observed in observations)
-    settled = pfs_settled and not bridges and not any(guest.to_do for guest in guests)
-    return Exit.OK if settled and not any(rule.missed for rule in unused) else Exit.NOT_CONVERGED
+    guests_settled = not any(guest.to_do for guest in guests)
+    return pfs_settled and guests_settled and not bridges and not any(rule.missed for rule in unused)
 
 
 # The text of `list`
@@ -178,22 +195,39 @@ def _describe_bridge(item: Planned | Deferred | str) -> str:
 # The JSON of `plan`
 
 
-def _pf_json(observed: Observed) -> dict[str, Any]:
-    plan = observed.plan
-    return {
-        "pf": observed.pf.address if observed.pf else None,
-        "desired": encode(observed.desired),
-        "settled": plan.settled,
-        "more_steps_follow": plan.horizon,
-        "steps": [
-            {"kind": p.step.KIND, "text": p.step.describe(), "reason": p.reason, **encode(p.step)} for p in plan.steps
-        ],
-        "deferred": [{"text": d.step.describe(), "reason": d.reason, "blocker": d.blocker} for d in plan.deferred],
-        "waiting": list(plan.waiting),
-        "problems": list(map(str, plan.problems)),
-        "notes": list(plan.notes),
-    }
+def plan_output(
+    observations: list[Observed],
+    unused: list[UnusedRule],
+    guests: list[PlannedGuest],
+    bridges: list[str],
+    *,
+    settled: bool,
+) -> Plan:
+    return Plan(
+        settled=settled,
+        pfs=tuple(map(_pf_output, observations)),
+        rules=tuple(
+            PlanRule(rule.rule, rule.shadowed_by, rule.unmet.describe() if rule.unmet else None, rule.sriov_off)
+            for rule in unused
+        ),
+        guests=tuple(PlanGuest(guest.name, guest.text, not guest.to_do, guest.argv) for guest in guests),
+        bridges=tuple(bridges),
+    )
 
 
-def _guest_json(guest: PlannedGuest) -> dict[str, Any]:
-    return {"guest": guest.name, "text": guest.text, "settled": not guest.to_do, "argv": list(guest.argv)}
+def _pf_output(observed: Observed) -> PlanPf:
+    plan, pf = observed.plan, observed.pf
+    return PlanPf(
+        address=pf.address if pf else None,
+        interface=pf.netdev.name if pf and pf.netdev else None,
+        desired=observed.desired,
+        settled=plan.settled,
+        more_steps_follow=plan.horizon,
+        steps=tuple(
+            PlanStep(p.step.KIND, p.step.describe(), p.reason, p.step.destroys, encode(p.step)) for p in plan.steps
+        ),
+        deferred=tuple(PlanDeferred(d.step.describe(), d.reason, d.blocker) for d in plan.deferred),
+        waiting=plan.waiting,
+        problems=tuple(map(str, plan.problems)),
+        notes=plan.notes,
+    )

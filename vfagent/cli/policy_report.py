@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `check` reports: a line for each, with the source on a terminal, as JSON, or as annotations of GitHub."""
 
-import json
 import textwrap
 from collections.abc import Iterator
 
+from vfagent.cli.outputs import Check, CheckProblem
+from vfagent.cli.text import counted
 from vfagent.frozen import frozen
 from vfagent.model.printable import printable
 from vfagent.policy.problems import Problem
 
-FORMAT = 1
 _NARROWEST = 40
 _RED, _YELLOW, _BOLD, _END = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1m", "\x1b[0m"
 
@@ -24,28 +24,19 @@ class Report:
     digest: str | None = None  # of a valid policy
 
 
-def as_json(report: Report) -> str:
-    """One object; its keys are documented in vfagent(8)."""
-    problems = [
-        {
-            "file": problem.file,
-            "line": problem.line or None,
-            "column": problem.column or None,
-            "key": problem.key or None,
-            "rule": problem.rule or None,
-            "text": problem.text,
-        }
+def as_output(report: Report) -> Check:
+    problems = (
+        CheckProblem(
+            problem.file,
+            problem.line or None,
+            problem.column or None,
+            problem.key or None,
+            problem.rule or None,
+            problem.text,
+        )
         for problem in report.problems
-    ]
-    shown = {
-        "format": FORMAT,
-        "valid": report.digest is not None,
-        "digest": report.digest,
-        "files": report.files,
-        "problems": problems,
-        "notes": report.notes,
-    }
-    return json.dumps(shown, indent=2)
+    )
+    return Check(report.digest is not None, report.digest, report.files, tuple(problems), report.notes)
 
 
 def as_annotations(report: Report) -> Iterator[str]:
@@ -103,11 +94,7 @@ def _wrapped(text: str, width: int, colour: str) -> Iterator[str]:
 
 
 def _summary(report: Report) -> str:
-    notes = _counted(len(report.notes), "note")
+    notes = counted(len(report.notes), "note")
     if report.digest is None:
-        return f"{_counted(len(report.problems), 'error')}, {notes}: the policy is invalid"
+        return f"{counted(len(report.problems), 'error')}, {notes}: the policy is invalid"
     return f"valid, {notes}; digest {report.digest}"
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -2,14 +2,13 @@
 """`vfagent rom build` and `vfagent rom list`."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+from vfagent.cli.outputs import RomDriver, RomNeed, Roms, print_json
 from vfagent.cli.text import columns
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
@@ -24,7 +23,6 @@ from vfagent.guests.spec.ipxe import DRIVERS, DRIVERS_SOURCE
 from vfagent.guests.spec.placement import ManagedPf, expand
 from vfagent.guests.spec.rom import RomFacts, RomWish
 from vfagent.kernel.protocols import Host
-from vfagent.model.codec import encode
 from vfagent.model.inventory import Pf
 from vfagent.model.printable import printable
 from vfagent.policy.references import vf_reference
@@ -134,20 +132,20 @@ def _list(args: argparse.Namespace) -> int:
     ids = {_vf_hardware(observed.pf, host) for observed in observations if observed.pf}
     drivers = _drivers(ids, policy.agent.ipxe_source, args.root)
     if args.json:
-        print(json.dumps({"roms": encode(store.roms()), "guests": needs, "vfs": drivers}, indent=2))
+        print_json(Roms(tuple(store.roms()), tuple(needs), tuple(drivers)))
         return Exit.OK
     print("\n".join(_lines(store.roms(), needs, drivers)))
     return Exit.OK
 
 
-def _need(rom: WantedRom, policy: Policy, root: Path) -> dict[str, str | None]:
+def _need(rom: WantedRom, policy: Policy, root: Path) -> RomNeed:
     if rom.wish is None:
-        return {"guest": rom.guest, "target": None, "rom": None}
+        return RomNeed(rom.guest, None, None)
     path = rom.wish.file or known(rom.wish, policy.agent.ipxe_source, root)
-    return {"guest": rom.guest, "target": rom.wish.target, "rom": str(path) if path else None}
+    return RomNeed(rom.guest, rom.wish.target, str(path) if path else None)
 
 
-def _drivers(ids: set[str], source: str | None, root: Path) -> list[dict[str, Any]]:
+def _drivers(ids: set[str], source: str | None, root: Path) -> list[RomDriver]:
     """iPXE's driver for each `vendor:device` of VFs here, and whether the images here and the source tree have one."""
     try:
         in_tree = devices_of(open_tree(root / source.lstrip("/"))) if source else None
@@ -156,32 +154,30 @@ def _drivers(ids: set[str], source: str | None, root: Path) -> list[dict[str, An
         in_tree = None
     images = {firmware: read_image(root, firmware) for firmware in IPXE_IMAGES} if ids else {}
     return [
-        {
-            "hardware": device,
-            "driver": DRIVERS.get(device),
-            "in_images": {firmware: image and device in image.devices for firmware, image in images.items()},
-            "in_source": None if in_tree is None else device in in_tree,
-        }
+        RomDriver(
+            device,
+            DRIVERS.get(device),
+            {firmware: device in image.devices if image else None for firmware, image in images.items()},
+            None if in_tree is None else device in in_tree,
+        )
         for device in sorted(ids)
     ]
 
 
-def _lines(roms: list[RomFacts], needs: list[dict[str, str | None]], drivers: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(roms: list[RomFacts], needs: list[RomNeed], drivers: list[RomDriver]) -> Iterator[str]:
     yield "built:" if roms else "no ROM has been built"
     yield from columns(
         ((rom.key, f"iPXE {rom.version}", rom.source, _built_at(rom), f"{rom.size} bytes") for rom in roms), "  "
     )
     for need in needs:
-        state = (
-            f"boots from {need['rom']}" if need["rom"] else f"needs {need['target'] or 'a ROM'}, which is not built yet"
-        )
-        yield printable(f"guest {need['guest']}: {state}")
+        state = f"boots from {need.rom}" if need.rom else f"needs {need.target or 'a ROM'}, which is not built yet"
+        yield printable(f"guest {need.guest}: {state}")
     for vf in drivers:
-        driver = f"iPXE's {vf['driver']} drives it" if vf["driver"] else "iPXE has no driver for it"
-        places = {f"the image for {firmware}": has for firmware, has in vf["in_images"].items()}
-        places["the source tree"] = vf["in_source"]
+        driver = f"iPXE's {vf.driver} drives it" if vf.driver else "iPXE has no driver for it"
+        places = {f"the image for {firmware}": has for firmware, has in vf.in_images.items()}
+        places["the source tree"] = vf.in_source
         here = [f"; {place} has {'a' if has else 'no'} driver" for place, has in places.items() if has is not None]
-        yield printable(f"VF {vf['hardware']}: {driver} ({DRIVERS_SOURCE}){''.join(here)}")
+        yield printable(f"VF {vf.hardware}: {driver} ({DRIVERS_SOURCE}){''.join(here)}")
 
 
 def _built_at(rom: RomFacts) -> str:

@@ -2,6 +2,7 @@
 """`vfagent status`."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +30,10 @@ def status(args: argparse.Namespace) -> int:
     if file is not None and args.watch and not args.json and sys.stdout.isatty():
         return _watch(root)
     while file is not None:
-        print_result(file.data if args.json else status_lines(file.status, not_active(root, file.status.policy)))
+        if args.json:
+            print(json.dumps(file.data, separators=(",", ":")) if args.watch else json.dumps(file.data, indent=2))
+        else:
+            print_result(status_lines(file.status, not_active(root, file.status.policy)))
         if not args.watch:
             return Exit.OK if file.status.converged else Exit.NOT_CONVERGED
         sys.stdout.flush()  # a pipe has a buffer

@@ -27,6 +27,11 @@ def print_result(data: object) -> None:
         print(json.dumps(data, indent=2))
 
 
+def counted(number: int, word: str, plural: str = "") -> str:
+    """`1 VF`, `2 VFs`."""
+    return f"{number} {word}" if number == 1 else f"{number} {plural or f'{word}s'}"
+
+
 def columns(rows: Iterable[tuple[str, ...]], indent: str = "") -> list[str]:
     """A table without lines."""
     table = [tuple(printable(cell) for cell in row) for row in rows]
@@ -53,7 +58,7 @@ def attempts(pf: PfStatus) -> str | None:
         case Phase.CONVERGING:
             return f"attempt {pf.attempts} of {MOST_ATTEMPTS} failed; retrying"
         case Phase.FAILED:
-            return f"suspended after {pf.attempts} attempt{'s' if pf.attempts > 1 else ''}; a reload retries"
+            return f"suspended after {counted(pf.attempts, 'attempt')}; a reload retries"
         case _:
             return None
 

@@ -91,6 +91,7 @@ class PfStatus:
     waits_for_turn: bool = False  # to create or remove VFs, behind another PF
     until: str | None = None  # what ends its phase; None where nothing has to
     until_at: float | None = None  # when it is tried all the same, in seconds since the epoch
+    since: float | None = None  # when it came into its phase, or the service started, in seconds since the epoch
 
 
 @frozen(slots=True)

@@ -159,6 +159,10 @@ class DeleteLink(StepFacts):
     def describe(self) -> str:
         return f"remove {self.name}"
 
+    @property
+    def destroys(self) -> bool:
+        return True
+
 
 @frozen
 class AddAddress(StepFacts):
@@ -188,6 +192,10 @@ class RemoveAddress(StepFacts):
 
     def describe(self) -> str:
         return f"remove address {self.address} from {self.name}"
+
+    @property
+    def destroys(self) -> bool:
+        return True
 
 
 @frozen

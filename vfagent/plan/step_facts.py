@@ -33,6 +33,11 @@ class StepFacts:
         return (self.CHANGES,)
 
     @property
+    def destroys(self) -> bool:
+        """Whether it takes something away: VFs, a driver, an interface, an address."""
+        return False
+
+    @property
     def deadline_s(self) -> float:
         """How long the kernel may take before the step counts as stuck."""
         return 30.0

@@ -43,6 +43,10 @@ class SetNumvfs(StepFacts):
         return f"create {self.count} VFs on {self.pf}" if self.count else f"remove all VFs of {self.pf}"
 
     @property
+    def destroys(self) -> bool:
+        return not self.count
+
+    @property
     def deadline_s(self) -> float:
         """The kernel sleeps for a second in a removal; some drivers take 22 s to create 64 VFs, 65 s for 125."""
         return 30.0 + self.count if self.count else 60.0
@@ -136,6 +140,10 @@ class UnbindDriver(StepFacts):
 
     def describe(self) -> str:
         return f"unbind {self.pf}/vf{self.index} ({self.address})"
+
+    @property
+    def destroys(self) -> bool:
+        return True
 
 
 VfStep = ConfigureVf | BindDriver | UnbindDriver

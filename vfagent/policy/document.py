@@ -23,7 +23,7 @@ def page_with_reference(page: str) -> str:
 
 def _sections(keys: Mapping[str, Declared], path: str, title: str) -> Iterator[str]:
     yield f"## {title}\n"
-    yield from (_entry(name, declaration.key, _default(declaration)) for name, declaration in keys.items())
+    yield from (_entry(name, declaration.key, default_of(declaration)) for name, declaration in keys.items())
     for name, declaration in keys.items():
         inner = f"{path}.{name}".lstrip(".")
         match declaration.key.value_type:
@@ -48,7 +48,7 @@ def _escaped(text: str) -> str:
     return text.replace("_", r"\_").replace("*", r"\*").replace("[", r"\[").replace("]", r"\]")
 
 
-def _default(declaration: Declared) -> str:
+def default_of(declaration: Declared) -> str:
     if declaration.required:
         return " Required."
     if declaration.key.default:

@@ -3,7 +3,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf
@@ -37,14 +36,6 @@ class UnusedRule:
         else:
             text = f"{otherwise}: {self.unmet.describe()}" if self.unmet else otherwise
         return printable(f"rule {self.rule!r}: {text}")
-
-    def encode(self) -> dict[str, Any]:
-        return {
-            "rule": self.rule,
-            "shadowed_by": list(self.shadowed_by),
-            "unmet": self.unmet.describe() if self.unmet else None,
-            "sriov_off": self.sriov_off,
-        }
 
 
 def unused_rules(

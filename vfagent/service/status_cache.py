@@ -2,12 +2,13 @@
 """The status of each PF and its JSON, cached until that PF changes: an event costs nothing for the other PFs."""
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 from vfagent.model.codec import encode
-from vfagent.model.status import PfStatus, Status
+from vfagent.model.status import PfStatus, Phase, Status
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.status import pf_status
 
@@ -20,6 +21,7 @@ class _CachedText(NamedTuple):
 class StatusCache:
     def __init__(self) -> None:
         self._cached: dict[str, _CachedText] = {}
+        self._since: dict[str, tuple[Phase, float]] = {}
 
     def changed(self, address: str) -> None:
         self._cached.pop(address, None)
@@ -40,9 +42,15 @@ class StatusCache:
     def _of(self, state: PfState) -> _CachedText:
         cached = self._cached.get(state.address)
         if cached is None:
-            status = pf_status(state)
+            status = replace(pf_status(state), since=self._came_into(state.address, state.phase))
             cached = self._cached[state.address] = _CachedText(status, _text(encode(status)))
         return cached
+
+    def _came_into(self, address: str, phase: Phase) -> float:
+        """When the phase began. Not part of the scheduler's state: nothing is decided by it."""
+        if (known := self._since.get(address)) is None or known[0] is not phase:
+            known = self._since[address] = (phase, time.time())
+        return known[1]
 
 
 def _text(value: object) -> str:

@@ -37,7 +37,7 @@ def test_apply_says_who_starts_guests(command: Any, tree: Tree) -> None:
 
 
 def test_apply_in_json_is_the_status_of_each_pf(command: Any) -> None:
-    (pf,) = command("apply", "--json").json
+    (pf,) = command("apply", "--json").json["pfs"]
     assert (pf["address"], pf["phase"]) == (PF, "converged")
 
 

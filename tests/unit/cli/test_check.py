@@ -13,7 +13,7 @@ from vfagent.store.policy_files import load
 def test_check_of_a_valid_policy_counts_its_rules(command: Any, tree: Tree) -> None:
     result = command("check")
     assert (result.status, result.err) == (0, "")
-    assert result.out.startswith(f"{tree.root}/etc/vfagent/policy.toml: valid: 1 PF rules")
+    assert result.out.startswith(f"{tree.root}/etc/vfagent/policy.toml: valid: 1 PF rule")
 
 
 def test_check_ends_with_the_digest_that_status_and_metrics_show(command: Any, tree: Tree) -> None:

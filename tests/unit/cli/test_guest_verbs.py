@@ -61,8 +61,8 @@ def test_plan_prints_the_vfs_that_a_guest_would_start_on(tree: Tree, capsys: pyt
     assert command(tree, "plan") == 3
     assert f"guest x: start on {PF}/vf0 ({tree.vfs(PF)[0]}) by its iPXE image" in capsys.readouterr().out
     command(tree, "plan", "--json")
-    guest = json.loads(capsys.readouterr().out)[-1]
-    assert (guest["guest"], guest["argv"][0]) == ("x", "/usr/bin/qemu-system-x86_64")
+    (guest,) = json.loads(capsys.readouterr().out)["guests"]
+    assert (guest["name"], guest["argv"][0]) == ("x", "/usr/bin/qemu-system-x86_64")
 
 
 def test_plan_waits_for_the_bridge_of_a_nic(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_guest_list_shows_what_each_guest_waits_for(tree: Tree, capsys: pytest.C
     assert lines[0].split() == ["x", "running", f"{PF}/vf0", "iPXE", "image", "pid", "4711"]
     assert lines[1].endswith("its PF is\\x1b stuck")
     assert command(tree, "guest", "list", "--json") == 0
-    assert [guest["name"] for guest in json.loads(capsys.readouterr().out)] == ["x", "y"]
+    assert [guest["name"] for guest in json.loads(capsys.readouterr().out)["guests"]] == ["x", "y"]
 
 
 def test_guest_status_shows_one_guest_and_what_it_waits_for(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_guest_status_shows_one_guest_and_what_it_waits_for(tree: Tree, capsys: 
     assert command(tree, "guest", "status", "y") == 3
     assert "why     its PF is\\x1b stuck" in capsys.readouterr().out
     command(tree, "guest", "status", "--json", "y")
-    assert json.loads(capsys.readouterr().out)["phase"] == "waiting"
+    assert json.loads(capsys.readouterr().out)["guest"]["phase"] == "waiting"
     assert command(tree, "guest", "status", "z") == 1
     assert "guest z: there is no such guest, allowed are x, y" in capsys.readouterr().err
 

@@ -86,15 +86,20 @@ def test_plan_prints_the_steps_and_executes_none(command: Any, tree: Tree) -> No
 def test_plan_in_json_has_the_steps(command: Any, tree: Tree) -> None:
     tree.make_vfs(PF, 0)
     result = command("plan", "--json")
-    (pf,) = result.json
+    (pf,) = result.json["pfs"]
     assert result.status == 3
-    assert (pf["pf"], pf["settled"], pf["more_steps_follow"]) == (PF, False, True)
+    assert (pf["address"], pf["settled"], pf["more_steps_follow"]) == (PF, False, True)
     assert pf["steps"][0] == {
-        "kind": "set_numvfs", "text": f"create 2 VFs on {PF}", "reason": "found 0 VFs", "pf": PF, "count": 2
-    }  # fmt: skip
+        "kind": "set_numvfs",
+        "text": f"create 2 VFs on {PF}",
+        "reason": "found 0 VFs",
+        "destroys": False,
+        "values": {"pf": PF, "count": 2},
+    }
     assert [step["text"] for step in pf["steps"][1:]] == [f"bind {PF}/vf{index} to vfio-pci" for index in range(2)]
     assert set(pf) == {
-        "pf",
+        "address",
+        "interface",
         "desired",
         "settled",
         "more_steps_follow",
@@ -192,7 +197,7 @@ def test_a_card_that_never_had_sriov_is_no_reason_to_exit_with_3(command: Any, t
 
 def test_plan_in_json_has_the_unused_rules(command: Any, tree: Tree) -> None:
     tree.policy(SHADOWED + ELSEWHERE)
-    assert command("plan", "--json").json[1:] == [
+    assert command("plan", "--json").json["rules"] == [
         {"rule": "one", "shadowed_by": ["all"], "unmet": None, "sriov_off": None},
         {"rule": "elsewhere", "shadowed_by": [], "unmet": "driver = 'ice'", "sriov_off": None},
     ]

@@ -16,7 +16,7 @@ from vfagent.store.state import State
 PROJECT = Path(__file__).parents[3]
 PF = "0000:01:00.0"
 
-needs_words = {"guest": ["list"], "rom": ["list"], "release": [PF]}
+needs_words = {"guest": ["list"], "rom": ["list"], "release": [PF], "explain": ["trust"]}
 
 
 @pytest.fixture

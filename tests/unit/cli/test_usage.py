@@ -14,7 +14,7 @@ from vfagent.cli.main import CHANGE_THE_HOST, VERBS, main
 from vfagent.cli.parser import parser
 
 
-@pytest.mark.parametrize("argv", [[], ["listt"], ["list", "--jsn"], ["release"], ["check", "--json"]])
+@pytest.mark.parametrize("argv", [["listt"], ["status", "--wat"], ["list", "--jsn"], ["release"], ["check", "--jsn"]])
 def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
