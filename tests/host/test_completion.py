@@ -43,7 +43,7 @@ TYPED = [
     ("vfagent plan {folder}/pol", "vfagent plan {folder}/policy.toml"),
     ("vfagent rom build no", "vfagent rom build node1"),
     ("vfagent schema rom", "vfagent schema rom-list"),
-    ("vfagent help rel", "vfagent help release"),
+    ("vfagent help sch", "vfagent help schema"),
     ("vfagent check {folder}/pol", "vfagent check {folder}/policy.toml"),
     ("vfagent list --root {folder}/sy", "vfagent list --root {folder}/sys"),
 ]

@@ -144,6 +144,7 @@ def _policy_verbs(verbs: _Verbs) -> None:
         metavar="CARD|FILE",
         help=f"only these cards, {_CARD}; these files instead of the host's policy; - is standard input",
     )
+    plan.add_argument("--steps", action="store_true", help="each step in its order, instead of a summary")
     _with_json(plan)
     apply = _verb(
         verbs,

@@ -2,12 +2,16 @@
 """`vfagent list` and `vfagent plan`: what there is, and what would be done. They change nothing."""
 
 import argparse
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from vfagent.cli.cards import chosen, files_and_cards, names_of_pf
 from vfagent.cli.outputs import List, Plan, PlanDeferred, PlanGuest, PlanPf, PlanRule, PlanStep, print_json
+from vfagent.cli.plan_page import Width, page
 from vfagent.cli.text import (
     NO_POLICY,
     NOTHING_MATCHES,
@@ -61,10 +65,17 @@ def plan(args: argparse.Namespace) -> int:
     if args.json:
         print_json(plan_output(observations, unused, guests, bridges, settled=settled))
     else:
+        lines = plan_lines(observations) if args.steps else page(observations, _width())
         print_result(
-            plan_lines(observations, policy, unused) + bridges + [printable(guest.describe()) for guest in guests]
+            lines_or_why_none(lines, policy, unused) + bridges + [printable(guest.describe()) for guest in guests]
         )
     return Exit.OK if settled else Exit.NOT_CONVERGED
+
+
+def _width() -> Width:
+    terminal = sys.stdout.isatty()
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return Width(shutil.get_terminal_size().columns if terminal else None, terminal and not plain)
 
 
 def _names(observed: Observed) -> tuple[str, ...]:
@@ -131,15 +142,20 @@ def _short_id(hardware_id: str) -> str:
 # The text of `plan`
 
 
-def plan_lines(observations: list[Observed], policy: Policy, unused: list[UnusedRule]) -> list[str]:
-    lines = [
+def lines_or_why_none(lines: list[str], policy: Policy, unused: list[UnusedRule]) -> list[str]:
+    """With the rules that apply to no PF; what to say where there is nothing to show."""
+    lines = [*lines, *(rule.describe("no PF here matches") for rule in unused)]
+    return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
+
+
+def plan_lines(observations: list[Observed]) -> list[str]:
+    """Of `plan --steps`."""
+    return [
         line
         for observed in observations
         if observed.pf and (observed.desired or observed.plan.steps)
         for line in _pf_lines(observed.pf, observed)
     ]
-    lines += [rule.describe("no PF here matches") for rule in unused]
-    return lines or [NOTHING_MATCHES if policy.files else NO_POLICY]
 
 
 def _pf_lines(pf: Pf, observed: Observed) -> Iterator[str]:

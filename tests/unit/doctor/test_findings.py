@@ -49,7 +49,7 @@ def test_the_json_of_a_finding_has_an_identifier(tmp_path: Path, capsys: pytest.
     FAULTS["interrupts_are_not_remapped"](tree)
     assert main(["doctor", "--json", "--root", str(tree.root)]) == 1
     diagnosis = json.loads(capsys.readouterr().out)
-    assert set(diagnosis) == {"findings", "not_checked"}
+    assert set(diagnosis) == {"healthy", "findings", "not_checked", "format"}
     (finding,) = diagnosis["findings"]
     assert set(finding) == {"check", "severity", "object", "observed", "consequence", "advice"}
     assert (finding["check"], finding["severity"]) == ("interrupts-not-remapped", "error")

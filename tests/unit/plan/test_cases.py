@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vfagent.cli.plan import plan_lines
+from vfagent.cli.plan import lines_or_why_none, plan_lines
 from vfagent.model.codec import decode
 from vfagent.model.driver_state import DriverState
 from vfagent.model.inventory import Inventory, Pf
@@ -41,7 +41,7 @@ def _planned(case: Path) -> str:
     observations = [_observed(policy, pf, _driver_state(case, pf)) for pf in inventory.pfs]
     pfs = [(observed.pf, observed.desired) for observed in observations if observed.pf]
     lines = [
-        *plan_lines(observations, policy, unused_rules(policy.pf, policy, IDENTITY, pfs)),
+        *lines_or_why_none(plan_lines(observations), policy, unused_rules(policy.pf, policy, IDENTITY, pfs)),
         *(line for observed in observations for line in _parallel(observed.plan)),
     ]
     return "\n".join(lines) + "\n"
