@@ -18,6 +18,7 @@ from vfagent.cli.outputs import POLICY as POLICY_SCHEMA
 from vfagent.cli.parser import SCHEMAS
 from vfagent.model.codec import encode
 from vfagent.model.status import GuestPhase, GuestStatus, Status
+from vfagent.reconcile.pf_state import Work
 from vfagent.reconcile.status import snapshot
 from vfagent.service.status_cache import StatusCache
 from vfagent.store.state import write_json
@@ -100,12 +101,11 @@ def test_a_watched_status_is_an_object_in_each_line(tree: Tree, capsys: pytest.C
 def test_a_pf_keeps_the_time_at_which_it_came_into_its_phase() -> None:
     cache, state = StatusCache(), views.converging()
     (before,) = cache.of([state])
-    state.rounds += 1
     cache.changed(state.address)
     (same,) = cache.of([state])
     assert same is not before
     assert same.since == before.since is not None
-    state.stuck = True
+    state.work = Work.STUCK
     cache.changed(state.address)
     (after,) = cache.of([state])
     assert after.since is not None
