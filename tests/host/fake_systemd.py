@@ -6,6 +6,7 @@ A guest is a `sleep`: SIGTERM ends it cleanly, anything else is a crash. It hold
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
-FAULTS, BEGUN, RUN_STATES = "bus-faults", "begun", "run-states"
+FAULTS, BEGUN, RUN_STATES, AWAY = "bus-faults", "begun", "run-states", "away-devices"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -236,9 +237,13 @@ class FakeSystemd:
         return "a(ssssssouso)", (rows,)
 
     def LoadUnit(self, unit: str) -> Any:  # noqa: N802
-        return "o", (f"/loaded/{unit.replace('.', '_2e')}",)
+        return "o", (f"/loaded/{re.sub('[^a-zA-Z0-9]', lambda char: f'_{ord(char[0]):02x}', unit)}",)
 
     def Get(self, path: str, interface: str, name: str) -> Any:  # noqa: N802
+        if path.endswith("_2edevice"):
+            away = self.root / AWAY
+            gone = away.exists() and path in away.read_text()
+            return "v", (("s", "inactive" if gone else "active"),)
         if path.startswith("/loaded/"):
             return "v", (("s", LOADED.get(path, ABSENT)[name]),)
         name_of, unit = list(self.units.items())[int(path.rpartition("/")[2])]

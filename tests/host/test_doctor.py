@@ -19,7 +19,7 @@ from vfagent.doctor.kernel_log import kernel_log
 from vfagent.doctor.other_managers import other_managers
 from vfagent.doctor.worker_calls import NoResult, call, call_all
 from vfagent.errors import VfagentError
-from vfagent.store.host_files import HostFiles, seen_in
+from vfagent.store.host_files import HostFiles, facts_in
 from vfagent.systemd.units import Systemd, UnitState
 
 NOBODY = 65534
@@ -91,7 +91,7 @@ def test_a_file_in_an_inaccessible_folder_counts_as_absent(open_folder: Path) ->
     put(open_folder / "closed/disk", "")
     (open_folder / "closed").chmod(0)
     with nobody():
-        assert not seen_in(open_folder)("/closed/disk")
+        assert facts_in(open_folder)("/closed/disk") is None
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.host.fake_ipxe import fake_ipxe
 from tests.host.fake_kernel import FakeKernel
-from tests.host.fake_systemd import BEGUN, FAULTS, RUN_STATES, fake_systemd
+from tests.host.fake_systemd import AWAY, BEGUN, FAULTS, RUN_STATES, fake_systemd
 from tests.host.leaks import run_to_end
 from tests.host.test_units import calls
 from tests.host.tree import put
@@ -162,20 +162,134 @@ def test_a_guest_without_its_ipxe_image_waits_for_it(kernel: FakeKernel, run: Ru
     run(story)
 
 
-def test_a_file_that_comes_after_the_last_attempt_is_found_at_a_resync(kernel: FakeKernel, run: Run) -> None:
+def test_a_file_that_comes_late_is_waited_for_without_a_last_attempt(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfagent.guests.state.LONGEST_MISS_S", 0.1)
     kernel.tree.add_pf(PF)
     put(kernel.tree.root / "usr/bin/qemu-system-x86_64", "")
 
     async def story(agent: Running) -> None:
-        await agent.until(lambda: "does not exist" in str(agent.guest()))
-        guest = agent.guests.guests["x"]
-        guest.attempts = MOST_ATTEMPTS
-        agent.guests.resync()  # tried, and still not there
-        await agent.until(lambda: guest.attempts == MOST_ATTEMPTS and agent.phase() == "failed")
-        assert agent.guest().until == GuestEndsBy.FILE  # type: ignore[union-attr]
+        await agent.until(lambda: "x" in agent.guests.guests and agent.guests.guests["x"].misses > MOST_ATTEMPTS)
+        status = agent.guest()
+        assert status
+        assert (status.phase, status.until, status.start_failures) == ("waiting", GuestEndsBy.FILE, 0)
         put(kernel.tree.root / "usr/lib/ipxe/ipxe.lkrn", "")
-        agent.guests.resync()
         await runs(agent)
+
+    run(story)
+
+
+DISK = '[[guest.disk]]\npath = "{}"'
+
+
+def with_disk(kernel: FakeKernel, path: str) -> None:
+    kernel.tree.add_pf(PF)
+    kernel.tree.policy(POLICY.replace('[guest.ipxe]\naddress = "dhcp"', DISK.format(path)))
+    put(kernel.tree.root / "usr/bin/qemu-system-x86_64", "")
+
+
+def test_a_device_that_comes_late_is_waited_for(kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfagent.guests.state.LONGEST_MISS_S", 0.1)
+    with_disk(kernel, "/dev/zvol/tank/a")
+    away = kernel.tree.root / AWAY
+    away.write_text("/loaded/dev_2dzvol_2dtank_2da_2edevice\n")
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "/dev/zvol/tank/a (its disk) is not there" in str(agent.guest()))
+        assert agent.phase() == "waiting"
+        assert started(kernel) == []
+        away.unlink()
+        await runs(agent)
+
+    run(story)
+    assert "dev-zvol-tank-a.device" in started_by(kernel)["After"]
+    assert "zfs-volumes.target" in started_by(kernel)["After"]
+
+
+def test_a_link_to_a_device_is_the_device(kernel: FakeKernel, run: Run) -> None:
+    with_disk(kernel, "/srv/disks/lun0")
+    link = kernel.tree.root / "srv/disks/lun0"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(kernel.tree.root / "dev/vg/lun0")
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        assert agent.guest().outdated is False  # type: ignore[union-attr]
+
+    run(story)
+    assert ["/dev/vg/lun0", "rw"] in started_by(kernel)["DeviceAllow"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "readonly", "text"),
+    [
+        (0o644, "false", "/srv/a (its disk) cannot be written by QEMU: it is root:root, mode 0644 (chown root:kvm"),
+        (0o600, "true", "/srv/a (its disk) cannot be read by QEMU: it is root:root, mode 0600"),
+        (0o644, "true", None),
+        (0o666, "false", None),
+    ],
+)
+def test_a_disk_that_qemu_cannot_open_is_reported_before_the_start(
+    kernel: FakeKernel, run: Run, mode: int, readonly: str, text: str | None
+) -> None:
+    with_disk(kernel, f'/srv/a"\nreadonly = {readonly} #')
+    disk = kernel.tree.root / "srv/a"
+    put(disk, "")
+    disk.chmod(mode)
+
+    async def story(agent: Running) -> None:
+        if text:
+            await agent.until(lambda: text in str(agent.guest()))
+            disk.chmod(0o666)
+        await runs(agent)
+
+    run(story)
+    assert len(started(kernel)) == 1
+
+
+def test_a_folder_is_no_disk(kernel: FakeKernel, run: Run) -> None:
+    with_disk(kernel, "/srv/a")
+    (kernel.tree.root / "srv/a").mkdir(parents=True)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "/srv/a (its disk) is a folder, not a file" in str(agent.guest()))
+
+    run(story)
+
+
+def test_a_guest_starts_after_those_that_its_rule_names(kernel: FakeKernel, run: Run) -> None:
+    kernel.tree.add_pf(PF)
+    nas = SECOND.replace('name = "y"', 'name = "nas"')
+    kernel.tree.policy(POLICY.replace('vfs = ["a:0"]', 'vfs = ["a:0"]\nafter = ["nas"]') + nas)
+    put(kernel.tree.root / "usr/bin/qemu-system-x86_64", "")
+    image = kernel.tree.root / "usr/lib/ipxe/ipxe.lkrn"
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "ipxe.lkrn" in str(agent.guest("nas")))
+        await agent.until(lambda: agent.guest().detail == "guest nas is to run first")  # type: ignore[union-attr]
+        assert agent.guest().until == GuestEndsBy.GUEST  # type: ignore[union-attr]
+        put(image, "")
+        await runs(agent)
+
+    run(story)
+    assert started(kernel) == ["vfagent-guest-nas.service", "vfagent-guest-x.service"]
+    *_, body = calls(kernel.tree.root / "calls", "StartTransientUnit")
+    assert "vfagent-guest-nas.service" in {name: value for name, (_, value) in body[2]}["After"]
+
+
+def test_a_guest_that_stays_down_is_not_waited_for(kernel: FakeKernel, run: Run) -> None:
+    kernel.tree.add_pf(PF)
+    nas = SECOND.replace('name = "y"', 'name = "nas"')
+    kernel.tree.policy(POLICY.replace('vfs = ["a:0"]', 'vfs = ["a:0"]\nafter = ["nas"]') + nas)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        assert await agent.guests.request("stop", "x") is None
+        assert await agent.guests.request("stop", "nas") is None
+        assert await agent.guests.request("start", "x") is None
+        await runs(agent)
+        assert agent.phase("nas") == "stopped"
 
     run(story)
 
@@ -638,14 +752,43 @@ def test_a_guest_stopped_by_hand_stays_stopped_until_its_rule_changes(kernel: Fa
     run(story)
 
 
-def test_a_guest_that_systemd_no_longer_restarts_has_failed(kernel: FakeKernel, run: Run) -> None:
+class Journal:
+    """A journal of one unit, read from its end."""
+
+    def __init__(self) -> None:
+        printed = ("qemu-system-x86_64: Could not open '/srv/a\x1b[2J': Permission denied", "login: ", b"\xff")
+        self.entries = [{"MESSAGE": text} for text in ("qemu-system-x86_64: warning: old", *printed)]
+        self.matches: dict[str, str] = {}
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.matches == {"_SYSTEMD_UNIT": "vfagent-guest-x.service"}
+
+    def this_boot(self) -> None: ...
+
+    def seek_tail(self) -> None: ...
+
+    def add_match(self, **match: str) -> None:
+        self.matches |= match
+
+    def get_previous(self) -> dict[str, Any]:
+        return self.entries.pop() if self.entries else {}
+
+
+def test_a_guest_that_systemd_no_longer_restarts_has_failed(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("systemd.journal.Reader", Journal)
     kernel.tree.add_pf(PF)
 
     async def story(agent: Running) -> None:
         await runs(agent)
         os.kill(agent.pid(), signal.SIGKILL)
         await agent.until(lambda: agent.phase() == "failed")
-        assert agent.guest().detail == "its unit failed: signal"  # type: ignore[union-attr]
+        last = "its unit failed: signal: Could not open '/srv/a\\x1b[2J': Permission denied"
+        await agent.until(lambda: agent.guest().detail == last)  # type: ignore[union-attr]
         await asyncio.sleep(0.5)
         assert len(started(kernel)) == 1
         assert await agent.guests.request("start", "x") is None

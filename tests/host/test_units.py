@@ -19,9 +19,9 @@ from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
 from tests.host.fake_systemd import NAME, fake_systemd, private_bus
-from vfagent.model.guest_unit import FoundUnit, Property, UnitSpec
+from vfagent.model.guest_unit import FoundUnit, Property, UnitSpec, escape_path
 from vfagent.model.pci import PciAddress
-from vfagent.systemd.units import BusError, Systemd, device_unit, escape_path
+from vfagent.systemd.units import BusError, Systemd, device_unit
 
 VF = PciAddress("0000:01:10.0")
 

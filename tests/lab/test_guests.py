@@ -270,6 +270,36 @@ def test_a_console_is_typed_at_and_a_disk_of_the_host_booted(vm: VM) -> None:
     vm.run("systemctl reload vfagent.service")
 
 
+# Its disk is on a mount that comes later.
+LATE_DISK = """
+[[guest]]
+name = "late-disk"
+vfs = ["storage:1"]
+memory = "64M"
+unit.TimeoutStopSec = "3s"
+
+[[guest.disk]]
+path = "/mnt/late/disk"
+readonly = true
+"""
+
+
+def test_a_guest_whose_disk_is_mounted_late_starts_then(vm: VM) -> None:
+    vm.put("/etc/vfagent/policy.toml", (POLICY + LATE_DISK).encode())
+    vm.run("systemctl reload vfagent.service")
+    vm.wait_for("vfagent guest list | grep -q '/mnt/late/disk (its disk) does not exist'", 30)
+    assert guest_facts.phase(vm, "late-disk") == "waiting"
+    vm.run("mkdir -p /mnt/late; systemd-mount --options=bind /srv /mnt/late; chmod a+r /srv/disk")
+    vm.wait_for(lambda: guest_facts.phase(vm, "late-disk") == "running", 60)
+    wait_printed(vm, "late-disk", MARK)
+    unit = "vfagent-guest-late-disk.service"
+    assert "mnt-late.mount" in vm.run(f"systemctl show -P After {unit}").stdout
+    vm.run("systemctl stop mnt-late.mount", timeout=60)  # the guest ends first: else it would be busy
+    assert vm.run(f"systemctl is-active {unit}", check=False).stdout.strip() != "active"
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl reload vfagent.service")
+
+
 def test_who_breaks_out_of_a_guest_reaches_its_own_files_only(vm: VM) -> None:
     unit = "vfagent-guest-broken-out.service"
     disks = f"{DISK} {OTHER_DISK}"

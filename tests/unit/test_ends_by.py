@@ -166,7 +166,8 @@ GUESTS: tuple[tuple[dict[str, object], GuestPhase, GuestEndsBy | None], ...] = (
     ({"record": Record("{digest}", "it was stopped by hand")}, GuestPhase.STOPPED, GuestEndsBy.BY_HAND),
     ({"unit": unit("failed", "{digest}")}, GuestPhase.FAILED, GuestEndsBy.BY_HAND),
     ({"error": "x", "attempts": MOST_ATTEMPTS}, GuestPhase.FAILED, GuestEndsBy.BY_HAND),
-    ({"error": "x", "absent": True, "attempts": MOST_ATTEMPTS}, GuestPhase.FAILED, GuestEndsBy.FILE),
+    ({"missing": "x", "misses": MOST_ATTEMPTS}, GuestPhase.WAITING, GuestEndsBy.FILE),
+    ({"before": "nas"}, GuestPhase.WAITING, GuestEndsBy.GUEST),
     ({"boot": Boot(Loader.IMAGE, problem="x")}, GuestPhase.FAILED, GuestEndsBy.CHANGE),
 )
 

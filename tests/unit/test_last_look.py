@@ -256,6 +256,7 @@ def start_guest(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_calls, "Systemd", reached)
     put(card.root / "usr/bin/qemu-system-x86_64", "")
     put(card.root / "srv/web.raw", "")
+    (card.root / "srv/web.raw").chmod(0o666)
     rule = GuestRule(name="web", vfs=("a:0",), disk=(DiskRule(path="/srv/web.raw"),))
     order = worker_calls.Order(
         rule, (GuestVf(PF, 0, VF, 100),), Boot(Loader.DISK), kvm=False, machine_id="0" * 32, root=card.root

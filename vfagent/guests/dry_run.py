@@ -11,7 +11,7 @@ from vfagent.guests.board import firmware_of, machine_of
 from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.rom_build import known
 from vfagent.guests.spec.boot import Boot
-from vfagent.guests.spec.files import absent_file
+from vfagent.guests.spec.files import unfit_file
 from vfagent.guests.spec.firmware import PACKAGE, why_none
 from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.placement import ManagedPf, place
@@ -25,7 +25,7 @@ from vfagent.reconcile.observe import pf_addresses
 from vfagent.reconcile.reports import Observed
 from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.guest_records import VF_USERS, GuestRecords, guest_cgroup
-from vfagent.store.host_files import seen_in
+from vfagent.store.host_files import facts_in
 from vfagent.store.identity import read_identity
 from vfagent.store.state import State
 
@@ -96,8 +96,8 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
         return PlannedGuest(state.name, f"is not started: {why}", to_do=False)
     if state.blocker or state.boot is None:
         return PlannedGuest(state.name, f"waits: {state.blocker}", to_do=True)
-    if absent := absent_file(state.placement.rule, state.boot, seen_in(root)):
-        return PlannedGuest(state.name, f"waits: {absent[0]} ({absent[1]})", to_do=True)
+    if unfit := unfit_file(state.placement.rule, state.boot, facts_in(root)):
+        return PlannedGuest(state.name, f"waits: {unfit[0]} ({unfit[1]})", to_do=True)
     rule, machine = state.placement.rule, machine_of(root, state.placement.rule)
     firmware = firmware_of(root, rule, machine)
     if rule.firmware == "uefi" and firmware is None and (root / "usr/bin").exists():

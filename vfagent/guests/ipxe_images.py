@@ -9,7 +9,7 @@ from vfagent.guests.spec.ipxe_image import LONGEST_IMAGE, UPSTREAM, IpxeImage, i
 from vfagent.guests.worker_calls import Outcome, WorkerCalls
 from vfagent.kernel.rooted import read_regular
 from vfagent.policy.types import GuestRule
-from vfagent.store.host_files import seen_in
+from vfagent.store.host_files import facts_in
 
 _READ_S = 10.0
 
@@ -28,7 +28,7 @@ def read_image(root: Path, firmware: str) -> IpxeImage | None:
     try:
         content = read_regular(root, root / path.lstrip("/"), LONGEST_IMAGE)
     except FileNotFoundError:
-        return UPSTREAM if seen_in(root)(path) else None
+        return UPSTREAM if facts_in(root)(path) else None
     except OSError:
         return UPSTREAM
     return image_of(content) or UPSTREAM

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfagent.guests.credentials import forget_credentials
+from vfagent.guests.failures import Failures
 from vfagent.guests.ipxe_images import IpxeImages
 from vfagent.guests.kvm import KvmTrial
 from vfagent.guests.open_groups import close_groups
@@ -28,7 +29,7 @@ from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit
 from vfagent.model.numvfs_lock import kernel_version
 from vfagent.model.pci import PciAddress
-from vfagent.model.status import MOST_ATTEMPTS, GuestStatus
+from vfagent.model.status import GuestStatus
 from vfagent.process.workers import Workers
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.guest_records import GuestRecords, Record, any_cgroup
@@ -73,12 +74,12 @@ class Guests:
         self.kvm = KvmTrial(host, self.records, self.worker_calls, bus, self.consider_soon)
         self.roms = Roms(root, self.worker_calls, bus, self.consider_soon)
         self.images = IpxeImages(root, self.worker_calls, self.consider_soon)
-        self._vf_users: dict[PciAddress, str] = {}  # as they were last stored
         self._timer: asyncio.TimerHandle | None = None
         # A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 send no event for that.
         self.vf_check_s = _VF_CHECK_S if _running_kernel() < (6, 6) else 0.0
         self._vf_timer: asyncio.TimerHandle | None = None
         self.taps = TapMonitor(host, self.worker_calls, self.guests, scheduler.identity.machine_id)
+        self.failures = Failures(self.worker_calls, on_change)
         self.pauses = PauseMonitor(self.worker_calls, bus, self.guests, on_change)
 
     def status(self) -> tuple[GuestStatus, ...]:
@@ -171,7 +172,8 @@ class Guests:
         active = guest.running and guest.unit is not None and guest.unit.active == "active"
         to_stop = active and lost_vf(guest.unit, self.host)
         to_start = not (guest.running or guest.stays_down or guest.blocker)
-        if guest.job is not None or guest.suspended or not (to_stop or to_start):
+        guest.before = guest.first(self.guests) if to_start else None
+        if guest.job is not None or guest.suspended or guest.before or not (to_stop or to_start):
             return
         if (wait := guest.not_before - time.monotonic()) > 0:
             self.consider_soon(wait)
@@ -224,8 +226,10 @@ class Guests:
 
     def _done(self, guest: GuestState, outcome: Outcome) -> None:
         job = guest.job
+        if outcome.absent:
+            self._missing(guest, outcome.message())
+            return
         guest.done(job, outcome.error)
-        guest.absent = outcome.absent
         if outcome.error:
             for_guest(log, guest.name).of(Message.GUEST_NOT_STARTED).error("cannot %s: %s", job, outcome.message())
             self._back_off(guest)
@@ -234,6 +238,13 @@ class Guests:
         self._reconcile_pfs_of([vf.address for vf in guest.placement.vfs] if guest.placement else [])
         self._current = False
         self.units.refresh()
+
+    def _missing(self, guest: GuestState, missing: str) -> None:
+        if guest.missing != missing:
+            for_guest(log, guest.name).of(Message.GUEST_NOT_STARTED).warning("waits: %s", missing)
+        self.consider_soon(guest.found_missing(missing, time.monotonic()))
+        self._store_vf_users()
+        self.on_change()
 
     def _reconcile_pfs_of(self, vfs: Iterable[PciAddress]) -> None:
         """Whether these VFs are in use has changed, for which there is no event."""
@@ -251,18 +262,13 @@ class Guests:
         delay_s = min(2.0 ** (guest.attempts - 1), _LONGEST_DELAY_S)
         guest.not_before, guest.retry_at = time.monotonic() + delay_s, float(round(time.time() + delay_s))
         if guest.suspended:
-            until = "its file is there, which each resync checks" if guest.absent else "its rule changes"
-            for_guest(log, guest.name).error("no more retries after %d attempts, until %s", guest.attempts, until)
+            text = "no more retries after %d attempts, until its rule changes"
+            for_guest(log, guest.name).error(text, guest.attempts)
 
     def resync(self) -> None:
-        """A file may come late, by NFS or by hand, and nothing tells: try once more."""
         self.pauses.ask()
         self.images.refresh()
         self.taps.attach_soon()
-        for guest in self.guests.values():
-            if guest.suspended and guest.absent:
-                guest.attempts, guest.not_before = MOST_ATTEMPTS - 1, 0.0
-                self.consider_soon()
 
     def _recognise(self, units: tuple[FoundUnit, ...]) -> None:
         """What an earlier agent left: guests that run, and guests that ended since."""
@@ -273,6 +279,8 @@ class Guests:
                 self._store(name, record)
             self.guests[name] = GuestState(name, record=record)
         for unit in units:
+            if unit.active == "failed":
+                self.failures.ask(self._state_of(unit.guest))
             for_guest(log, unit.guest).info("its unit is already %s, process %d", unit.active, unit.pid)
 
     def _take_units(self, units: tuple[FoundUnit, ...]) -> None:
@@ -293,6 +301,7 @@ class Guests:
     def _follow(self, guest: GuestState, before: FoundUnit | None) -> None:
         """Record how its unit has changed: a guest that ended stays so, unless its VFs were removed."""
         if guest.unit is not None and guest.running:
+            guest.last_line = None
             stopping = guest.job is Job.STOP or guest.unit.active == "deactivating"
             guest.again = guest.again and stopping
             if not stopping and guest.record != Record(guest.unit.rule):
@@ -312,6 +321,7 @@ class Guests:
         elif guest.unit is not None:
             text = "failed: %s (journalctl -u vfagent-guest-%s)"
             guest_log.of(Message.GUEST_FAILED).error(text, guest.unit.result, guest.name)
+            self.failures.ask(guest)
 
     def _record(self, guest: GuestState, record: Record) -> None:
         guest.record = record
@@ -324,13 +334,10 @@ class Guests:
             for_guest(log, name).warning("cannot store whether it was stopped: %s", error.strerror)
 
     def _store_vf_users(self) -> None:
-        users = {address: guest.name for guest in self.guests.values() for address in guest.held}
-        if users != self._vf_users:
-            try:
-                self.records.set_vf_users(users)
-                self._vf_users = users
-            except OSError as error:
-                log.warning("guests: cannot store which guest uses which VF: %s", error.strerror)
+        try:
+            self.records.set_vf_users({address: guest.name for guest in self.guests.values() for address in guest.held})
+        except OSError as error:
+            log.warning("guests: cannot store which guest uses which VF: %s", error.strerror)
 
     async def request(self, verb: str, name: str) -> str | None:
         """`vfagent guest start` and `stop`. Returns why it is not done; None where it is, or is under way."""
@@ -339,7 +346,7 @@ class Guests:
             return "there is no such guest"
         if verb == "start":
             await self._start_by_hand(guest)
-            return guest.error or (None if guest.running else guest.blocker or guest.pending)
+            return guest.error or (None if guest.running else guest.status().detail)
         await self._stop_by_hand(guest)
         return guest.error
 
@@ -347,16 +354,14 @@ class Guests:
         await self._settled(guest)
         if guest.running:
             return
-        guest.record, guest.error, guest.again = None, None, True
+        guest.record, guest.error, guest.again, guest.missing = None, None, True, None
         guest.attempts, guest.not_before = 0, 0.0
         self.records.forget(guest.name)
         self.roms.forget()
         self._reconcile_pfs_of([vf.address for vf in guest.placement.vfs] if guest.placement else [])
         self.consider()
         # What blocks it may be over once its PF was reconciled.
-        await self._wait_until(
-            lambda: guest.running or guest.error, lambda: _RECONCILE_S if guest.blocker or guest.pending else START_S
-        )
+        await self._wait_until(lambda: guest.known, lambda: _RECONCILE_S if guest.blocker or guest.pending else START_S)
 
     async def _stop_by_hand(self, guest: GuestState) -> None:
         await self._settled(guest)

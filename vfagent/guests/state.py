@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of one guest, and the phase that follows from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
@@ -19,6 +20,8 @@ from vfagent.reconcile.observe import DEVICES
 from vfagent.reconcile.observe_netdevs import NETDEVS
 from vfagent.reconcile.pf_state import PfState
 from vfagent.store.guest_records import Record
+
+LONGEST_MISS_S = 30.0  # a mount or device may come at any time, and nothing tells
 
 
 class Job(StrEnum):
@@ -40,8 +43,11 @@ class GuestState:
     job: Job | None = None
     again: bool = False  # start it, however it ended
     error: str | None = None
-    absent: bool = False  # the error is that a file is not there, which may come late
+    missing: str | None = None  # a file or device that it cannot start without
+    misses: int = 0  # attempts that found it missing
+    before: str | None = None  # the guest that is to run before it
     pending: str | None = None  # what it waits for although nothing blocks it: its ROM
+    last_line: str | None = None  # of its QEMU that has failed
     attempts: int = 0
     not_before: float = 0.0
     retry_at: float | None = None  # the same, in seconds since the epoch
@@ -52,16 +58,46 @@ class GuestState:
         self.placement, self.boot = placement, boot
         if placement is not None and (digest := rule_digest(placement.rule)) != self.digest:
             self.digest, self.error, self.attempts, self.not_before = digest, None, 0, 0.0
+            self.missing, self.misses = None, 0
 
     def done(self, job: Job | None, error: str | None) -> None:
         """The job has ended."""
-        self.job, self.error = None, error
+        self.job, self.error, self.missing, self.misses = None, error, None, 0
         self.starts += job is Job.START
         self.start_failures += job is Job.START and error is not None
+
+    def found_missing(self, missing: str, now: float) -> float:
+        """Nothing was started. Returns the pause until the next attempt: there is no last one."""
+        self.job, self.error, self.missing = None, None, missing
+        delay_s = min(2.0**self.misses, LONGEST_MISS_S)
+        self.misses, self.not_before = self.misses + 1, now + delay_s
+        return delay_s
 
     @property
     def running(self) -> bool:
         return self.unit is not None and self.unit.running
+
+    @property
+    def known(self) -> object:
+        """Whether it is known what became of its start."""
+        return self.running or self.error or self.missing or self.before
+
+    @property
+    def up(self) -> bool:
+        return self.unit is not None and self.unit.active == "active"
+
+    @property
+    def to_run(self) -> bool:
+        """Its rule wants it to run, and nothing that somebody has to change is in the way."""
+        return self.placement is not None and not (
+            self.stays_down or self.suspended or (self.boot and self.boot.problem)
+        )
+
+    def first(self, guests: Mapping[str, "GuestState"]) -> str | None:
+        """The guest that its rule names first, and that is to run, and does not yet."""
+        rule = self.placement.rule if self.placement else None
+        named = (guests[name] for name in (rule.after if rule else ()) if name in guests)
+        return next((other.name for other in named if other.to_run and not other.up), None)
 
     @property
     def run_state(self) -> str | None:
@@ -84,7 +120,9 @@ class GuestState:
         if self.record_stopped and self.record and self.record.rule == self.digest:
             return self.record_stopped
         failed = self.unit is not None and not self.running and self.unit.rule == self.digest
-        return f"its unit failed: {self.unit.result}" if failed and self.unit else None
+        if not (failed and self.unit):
+            return None
+        return f"its unit failed: {self.unit.result}" + (f": {self.last_line}" if self.last_line else "")
 
     @property
     def record_stopped(self) -> str | None:
@@ -135,8 +173,6 @@ class GuestState:
             case GuestPhase.STOPPED:
                 return GuestEndsBy.BY_HAND
             case GuestPhase.FAILED:
-                if self.suspended and self.absent:
-                    return GuestEndsBy.FILE
                 return GuestEndsBy.BY_HAND if self.suspended or self.stays_down else GuestEndsBy.CHANGE
             case GuestPhase.WAITING:
                 return self._waits()
@@ -146,6 +182,10 @@ class GuestState:
         if self.blocker:
             waits = self.placement and self.placement.absent_bridge and not self.placement.waits
             return GuestEndsBy.BRIDGE if waits else GuestEndsBy.VF
+        if self.before:
+            return GuestEndsBy.GUEST
+        if self.missing:
+            return GuestEndsBy.FILE
         if self.error:
             return GuestEndsBy.RETRY
         return GuestEndsBy.TURN if self.pending is None else GuestEndsBy.PREPARED
@@ -167,7 +207,9 @@ class GuestState:
             return GuestPhase.STOPPED if why == self.record_stopped else GuestPhase.FAILED, why
         if self.boot and self.boot.problem:
             return GuestPhase.FAILED, self.boot.problem
-        return GuestPhase.FAILED if self.suspended else GuestPhase.WAITING, self.error or self.blocker or self.pending
+        first = f"guest {self.before} is to run first" if self.before else None
+        why = self.error or self.blocker or first or self.missing or self.pending
+        return GuestPhase.FAILED if self.suspended else GuestPhase.WAITING, why
 
 
 def managed_pf(state: PfState) -> ManagedPf | None:

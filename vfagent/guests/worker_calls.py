@@ -16,32 +16,34 @@ from vfagent.guests.credentials import store_credentials
 from vfagent.guests.open_groups import open_groups
 from vfagent.guests.root_folders import make_root_folder
 from vfagent.guests.spec.boot import Boot, Images
-from vfagent.guests.spec.files import absent_file
+from vfagent.guests.spec.files import unfit_file
 from vfagent.guests.spec.firmware import PACKAGE as FIRMWARE_PACKAGE
 from vfagent.guests.spec.firmware import why_none
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
 from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.qemu import Guest, guest_uuid
-from vfagent.guests.spec.unit import VF_KNOWN, unit_of
+from vfagent.guests.spec.unit import VF_KNOWN, rule_digest, unit_of
 from vfagent.guests.taps import TapsReport, open_taps
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import QUEUE
 from vfagent.kernel.vfio_group import node_exists, udev_has_come
 from vfagent.model.evidence import is_vfio
 from vfagent.model.guest_unit import FAILED_STATES, RUN_STATES, FoundUnit, GuestVf, unit_name
-from vfagent.policy.types import GuestRule
+from vfagent.policy.types import DiskRule, GuestRule
 from vfagent.process.worker import NoWorkerError
 from vfagent.process.workers import Workers
 from vfagent.reconcile.observe import observe_vf
 from vfagent.store.guest_state import GuestFiles
-from vfagent.store.host_files import seen_in
+from vfagent.store.host_files import facts_in
 from vfagent.systemd.log import for_guest
+from vfagent.systemd.unit_log import last_line
 from vfagent.systemd.units import UNITS, BusError, NoBusError, Systemd, device_unit
 
 log = logging.getLogger(__name__)
 
 START_S = 120.0  # early in the boot a guest's job waits for basic.target, and for a device up to 90 s
 LIST_UNITS_S = 30.0
+LOG_S = 10.0
 ASK_S = 10.0  # for one guest
 _MARGIN_S = 30.0
 
@@ -70,8 +72,9 @@ class Outcome:
     states: tuple[RunState, ...] = ()
     images: Images | None = None  # of iPXE
     taps: TapsReport = TapsReport()
+    line: str | None = None  # QEMU's last message
     begun: bool = True
-    absent: bool = False  # nothing was started, as a file that the guest needs is not there
+    absent: bool = False  # nothing was started, as a file or device that the guest needs cannot be opened yet
 
     def message(self) -> str:
         """The error with its hint."""
@@ -103,17 +106,20 @@ def list_units(bus: str, to_register: frozenset[int], machine_id: str) -> Outcom
 
 
 def start(bus: str, order: Order, host: Host) -> Outcome:
-    _check_files(order)
+    disks = _checked_disks(order)
     for vf in order.vfs:
         _check_free(vf, host)
+    if away := _device_away(bus, disks):
+        raise _AbsentFileError(f"{away} (its disk) is not there", hint="what makes the device has to start it")
     uuid_text = str(guest_uuid(order.rule.name, order.machine_id))
-    nics = nics_of(order.rule, order.vfs, order.machine_id)
-    guest = Guest(order.rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, nics=nics)
+    rule, nics = replace(order.rule, disk=disks), nics_of(order.rule, order.vfs, order.machine_id)
+    digest = rule_digest(order.rule)
+    guest = Guest(rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, nics=nics, digest=digest)
     guest = _with_board(guest, order.root)
     credentials = tuple(store_credentials(order.root, guest).items())
     make_root_folder(order.root, guest)
     open_groups(order.vfs, order.root)
-    guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, host), python=_python())
+    guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, disks, host), python=_python())
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     with open_taps((nic.tap for nic in nics), host) as taps, Systemd(bus, fds=bool(taps)) as systemd:
         result = systemd.start(spec, START_S, taps)
@@ -149,13 +155,28 @@ def _with_board(guest: Guest, root: Path) -> Guest:
 
 
 class _AbsentFileError(VfagentError):
-    """A file that the guest cannot start without."""
+    """A file or device that the guest cannot start without, and that may come."""
 
 
-def _check_files(order: Order) -> None:
-    """Without them the unit would fail until systemd stops restarting it, and only QEMU's message would say why."""
-    if absent := absent_file(order.rule, order.boot, seen_in(order.root)):
-        raise _AbsentFileError(absent[0], hint=absent[1])
+def _checked_disks(order: Order) -> tuple[DiskRule, ...]:
+    """The guest's disks: a link that leads to a device is that device.
+
+    Without its files the unit would fail until systemd stops restarting it, and only QEMU's message would say why.
+    """
+    facts = facts_in(order.root)
+    if unfit := unfit_file(order.rule, order.boot, facts):
+        raise _AbsentFileError(unfit[0], hint=unfit[1])
+    devices = {disk.path: known.device for disk in order.rule.disk if (known := facts(disk.path)) and known.device}
+    return tuple(replace(disk, path=devices.get(disk.path) or disk.path) for disk in order.rule.disk)
+
+
+def _device_away(bus: str, disks: tuple[DiskRule, ...]) -> str | None:
+    """A device that udev has not handled, as systemd knows it: the service has no /dev."""
+    paths = list(dict.fromkeys(disk.path for disk in disks if disk.is_device))
+    if not paths:
+        return None
+    with Systemd(bus) as systemd:
+        return next((path for path in paths if not systemd.device_is_there(path)), None)
 
 
 def _check_free(vf: GuestVf, host: Host) -> None:
@@ -172,7 +193,7 @@ def _python() -> tuple[str, ...]:
     )
 
 
-def _beside_udev(order: Order, host: Host) -> bool:
+def _beside_udev(order: Order, disks: tuple[DiskRule, ...], host: Host) -> bool:
     """Whether it starts although udev has not handled all of its groups: at a boot that is seconds later.
 
     Not where the guest has to wait for udev anyway, for the node of a disk.
@@ -180,7 +201,7 @@ def _beside_udev(order: Order, host: Host) -> bool:
     targets = (f"{folder}/{VF_KNOWN}@.target" for folder in UNITS)
     if not (host.sysfs.exists(QUEUE) and any(host.sysfs.exists(unit) for unit in targets)):
         return False
-    if any(disk.is_device for disk in order.rule.disk):
+    if any(disk.is_device for disk in disks):
         return False
     groups = {vf.iommu_group for vf in order.vfs if vf.iommu_group is not None}
     return any(node_exists(group, order.root) and not udev_has_come(group, order.root) for group in groups)
@@ -210,6 +231,11 @@ def _ask(systemd: Systemd, guest: str) -> RunState:
     except BusError:  # it has ended meanwhile, or was started by a vfagent that did not ask
         return RunState(guest, None)
     return RunState(guest, state, ended)
+
+
+def failure(guest: str) -> Outcome:
+    """What its QEMU printed last."""
+    return Outcome(line=last_line(guest))
 
 
 def probe(bus: str) -> Outcome:

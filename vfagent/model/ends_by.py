@@ -38,5 +38,6 @@ class GuestEndsBy(StrEnum):
     JOB = "systemd's job ends"  # the worker's answer, or its deadline
     BY_HAND = "vfagent guest start, or a change of its rule"
     AGAIN_BY_HAND = "vfagent guest stop and start, or QEMU resumes it"  # the run state, asked at each resync
-    FILE = "its file is there; checked at each resync"  # a timer
+    FILE = "it is there; tried every 30 s"  # a timer
+    GUEST = "that guest runs"  # its unit's state
     CHANGE = "its rule or its VFs change"  # a reload, each change of a PF

@@ -84,3 +84,16 @@ def unit_name(guest: str) -> str:
 
 def guest_of_unit(unit: str) -> str:
     return unit.removeprefix(UNIT_PREFIX).removesuffix(UNIT_SUFFIX)
+
+
+def escape_path(path: str) -> str:
+    """As systemd-escape --path does."""
+    text = "/".join(part for part in path.split("/") if part)
+    return "".join(_escaped(char, first=number == 0) for number, char in enumerate(text))
+
+
+def _escaped(char: str, *, first: bool) -> str:
+    if char == "/":
+        return "-"
+    plain = char.isascii() and (char.isalnum() or char in ":_" or (char == "." and not first))
+    return char if plain else "".join(f"\\x{byte:02x}" for byte in char.encode())

@@ -235,6 +235,10 @@ class GuestRule:
     restart: str = field(
         default="on-failure", metadata=key(_RESTART, "When systemd restarts the guest, as in systemd.service(5).")
     )
+    after: tuple[str, ...] = field(
+        default=(),
+        metadata=key(Array(strings.GUEST_NAME, 32), "Guests that run before it is started, and end after it."),
+    )
     ipxe: IpxeRule | None = field(default=None, metadata=key(Table(IpxeRule), "Network boot through the VF."))
     kernel: KernelRule | None = field(
         default=None, metadata=key(Table(KernelRule), "Direct kernel boot, for VFs that iPXE has no driver for.")

@@ -229,7 +229,7 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
     agent_read = not unread and not any(problem.key.startswith("agent") for problem in problems)
     problems += [problem for rule, at in pfs for problem in check_pf(rule, at)]
     problems += [problem for rule, at in guests for problem in check_guest(rule, at)]
-    problems += [*check_names(pfs, bridges, guests), *check_counts(pfs, guests)]
+    problems += [*check_names(pfs, bridges, guests, complete=complete), *check_counts(pfs, guests)]
     agent_keys = {key: value for fragment in fragments for key, value in fragment.agent.items()}
     agent: AgentRule = _Reader().table(AgentRule, agent_keys, ("agent",))
     problems += check_references(pfs, guests, complete=complete)

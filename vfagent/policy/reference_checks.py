@@ -7,6 +7,7 @@ from itertools import islice
 from vfagent.model.evidence import is_vfio
 from vfagent.policy.disk_uses import disks_of_several
 from vfagent.policy.guest_checks import vf_references
+from vfagent.policy.guest_order import check_order
 from vfagent.policy.indices import LARGEST_COUNT, IndexSet
 from vfagent.policy.nic_checks import check_nic_bridges, nic_macs
 from vfagent.policy.problems import Problem, quoted
@@ -24,6 +25,8 @@ def check_names(
     pfs: list[tuple[PfRule, Location]],
     bridges: list[tuple[BridgeRule, Location]],
     guests: list[tuple[GuestRule, Location]],
+    *,
+    complete: bool,
 ) -> Iterator[Problem]:
     """Names, addresses, displays and writable disks that only one rule can have."""
     vlans, expanded = list(_vlans(pfs)), list(islice(_expanded(pfs, guests), _MOST_RULES))
@@ -36,6 +39,8 @@ def check_names(
     yield from _repeated("display", _displays(expanded))
     yield from _repeated("address", _boot_addresses(expanded))
     yield from disks_of_several(expanded)
+    counted = all(_is_counted(rule, pfs) for rule, _ in guests)
+    yield from check_order(expanded, complete=complete and counted)
     yield from _repeated("initiator", _initiators(expanded))
     yield from _repeated("MAC", nic_macs(expanded))
     yield from check_nic_bridges(bridges, guests)
@@ -57,6 +62,13 @@ def _expanded(
         explicit = reference.indices is not None and reference.indices.ranges is not None
         count = LARGEST_COUNT if explicit else counts.get(reference.label) or 0
         yield from ((guest, at) for guest in guests_of(rule, count))
+
+
+def _is_counted(rule: GuestRule, pfs: Iterable[tuple[PfRule, Location]]) -> bool:
+    """Whether the policy alone says how many guests the rule makes."""
+    reference = vf_reference(rule.each or "")
+    explicit = reference.indices is not None and reference.indices.ranges is not None
+    return rule.each is None or explicit or any(pf.vfs and pf.vfs.number for pf, _ in pfs if pf.name == reference.label)
 
 
 def _repeated(what: str, items: Iterable[tuple[Hashable, Location]]) -> Iterator[Problem]:

@@ -55,9 +55,14 @@ _TASKS = AnyOf((Integer(16, 4194304), String("infinity", '"infinity"')))
 _TIMEOUT = AnyOf(
     (Integer(1, 86400), String("[1-9][0-9]{0,4}(?:s|min)|[1-9][0-9]?h|infinity", 'a time such as "90s", or "infinity"'))
 )
+_PAUSE = AnyOf((Integer(0, 86400), String("[0-9]{1,5}(?:s|min)|[1-9][0-9]?h", 'a time such as "30s"')))
+_UNIT = r"[a-zA-Z0-9:_.\\@-]{1,240}\.(?:automount|device|mount|path|scope|service|slice|socket|swap|target|timer)"
+_UNITS = String(f"{_UNIT}(?: {_UNIT}){{0,15}}", 'names of units such as "zfs.target", with a space between', 1023)
+_PATHS = String(r"/[a-zA-Z0-9/._+@=-]*(?: /[a-zA-Z0-9/._+@=-]*){0,15}", "absolute paths with a space between", 1023)
 _POLICIES = Choice(("default", "preferred", "bind", "interleave", "local"))
 
 UNIT_PROPERTIES = {
+    "After": Key(_UNITS, "Units that the guest starts after, and ends before."),
     "AllowedCPUs": Key(_CPUS, "The CPUs the guest may run on."),
     "AllowedMemoryNodes": Key(_NODES, "The NUMA nodes the guest's memory may come from."),
     "CPUAffinity": Key(_CPUS, "The CPUs QEMU's threads are pinned to."),
@@ -65,6 +70,7 @@ UNIT_PROPERTIES = {
     "CPUWeight": Key(_WEIGHT, "The guest's CPU weight relative to other units."),
     "Description": Key(DESCRIPTION, "The unit's description in systemctl."),
     "IOWeight": Key(_WEIGHT, "The guest's I/O weight relative to other units."),
+    "LimitNOFILE": Key(Integer(1024, 1048576), "How many files QEMU may have open."),
     "MemoryHigh": Key(_LIMIT, "The memory use at which the kernel throttles the guest."),
     "MemoryLow": Key(_SIZE, "Memory that is not reclaimed while other units have reclaimable memory."),
     "MemoryMax": Key(
@@ -78,7 +84,15 @@ UNIT_PROPERTIES = {
     "OOMScoreAdjust": Key(
         Integer(-1000, 1000), "How likely the kernel kills the guest when memory is short; -1000 means never."
     ),
+    "Requires": Key(_UNITS, "Units that are started with the guest, which ends with them."),
+    "RequiresMountsFor": Key(_PATHS, "Paths whose mounts are started before the guest; its disks' are anyway."),
+    "RestartSec": Key(_PAUSE, "The pause before systemd restarts the guest."),
+    "StartLimitBurst": Key(
+        Integer(0, 10000), "How many starts within StartLimitIntervalSec systemd tries; 0 means any number."
+    ),
+    "StartLimitIntervalSec": Key(_PAUSE, "The time in which StartLimitBurst starts are allowed; 0 means any number."),
     "StartupCPUWeight": Key(_WEIGHT, "CPUWeight while the host boots."),
     "TasksMax": Key(_TASKS, "The maximum number of QEMU's threads."),
     "TimeoutStopSec": Key(_TIMEOUT, "The time for a clean shutdown before the guest is killed."),
+    "Wants": Key(_UNITS, "Units that are started with the guest, if they can be."),
 }

@@ -38,6 +38,7 @@ class GuestRecords:
         self._root = root
         self._guests = root / "run/vfagent/guests"
         self._kvm = root / "run/vfagent/kvm.json"
+        self._vf_users: dict[PciAddress, str] = {}  # as they were last stored
 
     def all(self) -> dict[str, Record]:
         names = [name.removesuffix(".json") for name in _names(self._guests)]
@@ -60,12 +61,15 @@ class GuestRecords:
 
     def set_vf_users(self, users: dict[PciAddress, str]) -> None:
         """Store the guest that uses each VF, one file for each VF: other processes name the guest by it."""
+        if users == self._vf_users:
+            return
         folder = self._root / VF_USERS
         for name in _names(folder):
             if name not in users:
                 (folder / name).unlink(missing_ok=True)
         for address, guest in users.items():
             write_json(folder / address, guest)
+        self._vf_users = users
 
     def kvm(self) -> bool | None:
         """Whether KVM works, as tried since the host booted; None while it was not tried."""

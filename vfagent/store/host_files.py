@@ -2,11 +2,13 @@
 """A host's text files below a root, as far as this user may read them. Only regular files: a FIFO would block."""
 
 import fnmatch
+import grp
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vfagent.guests.spec.files import FileFacts
 from vfagent.kernel.rooted import leaves
 
 _MOST = 1 << 20
@@ -74,10 +76,51 @@ def _regular(fd: int, most: int) -> bytes | None:
         return file.read(most)
 
 
-def seen_in(root: Path) -> Callable[[str], bool]:
-    """Whether a path exists. A root without /usr/bin is a copy of the kernel's files alone: there every path counts.
+def facts_in(root: Path) -> Callable[[str], FileFacts | None]:
+    """What QEMU finds at a path, in its group kvm. A root without /usr/bin is a copy: there every path counts.
 
-    A path in a folder that is hidden from the service does not exist: pathlib's own exists() raises for it.
+    A path in a folder that is hidden from the service does not exist.
     """
     copied = not (root / "usr/bin").exists()
-    return lambda path: copied or os.path.exists(root / path.lstrip("/"))
+    return lambda path: FileFacts("file") if copied else _facts(root, path)
+
+
+def _facts(root: Path, path: str) -> FileFacts | None:
+    full = root / path.lstrip("/")
+    try:
+        target = os.path.realpath(full)
+        if (device := "/" + os.path.relpath(target, root)).startswith("/dev/"):
+            return FileFacts("other", device=device)
+        status = os.stat(full)
+    except OSError:
+        return None
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder"}
+    kvm = _gid_of_kvm()
+    bits = status.st_mode >> (3 if status.st_gid == kvm else 0)
+    listed = _has_access_list(full)  # what that adds is not known here: QEMU finds it
+    owner, group = (_name(number, kvm) for number in (status.st_uid, status.st_gid))
+    return FileFacts(
+        kinds.get(stat.S_IFMT(status.st_mode), "special file"),
+        read=listed or bool(bits & 4),
+        write=listed or bool(bits & 2),
+        users=f"{owner}:{group}, mode {stat.S_IMODE(status.st_mode):04o}",
+    )
+
+
+def _gid_of_kvm() -> int | None:
+    try:
+        return grp.getgrnam("kvm").gr_gid
+    except KeyError:
+        return None
+
+
+def _name(number: int, kvm: int | None) -> str:
+    """Without a name service, which may hang."""
+    return {0: "root", kvm: "kvm"}.get(number, str(number))
+
+
+def _has_access_list(path: Path) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False

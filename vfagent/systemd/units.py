@@ -21,6 +21,7 @@ from vfagent.model.guest_unit import (
     UNIT_SUFFIX,
     FoundUnit,
     UnitSpec,
+    escape_path,
     guest_of_unit,
 )
 from vfagent.model.pci import PciAddress
@@ -165,6 +166,11 @@ class Systemd:
         result = self._service(path, "Result") if load == "loaded" else ""
         return UnitState(load != "not-found", active, "masked" if load == "masked" else enabled, result)
 
+    def device_is_there(self, path: str) -> bool:
+        """Whether udev has handled the device of this path or link, and finds it ready (SYSTEMD_READY=)."""
+        [unit] = self._call(_SYSTEMD, "LoadUnit", "s", (f"{escape_path(path)}.device",))
+        return bool(self._property(unit, "Unit", "ActiveState") == "active")
+
     def _found(self, unit: str, active: str, sub: str, path: str) -> FoundUnit:
         environment = dict(word.partition("=")[::2] for word in self._service(path, "Environment"))
         vfs = tuple(PciAddress(vf) for vf in environment.get(ENV_VFS, "").split(",") if vf)
@@ -266,16 +272,3 @@ def device_unit(address: PciAddress, root: Path = Path("/")) -> str:
     path = os.path.realpath(root / "sys/bus/pci/devices" / address)
     own = "/" + os.path.relpath(path, root)
     return escape_path(own) + ".device"
-
-
-def escape_path(path: str) -> str:
-    """As systemd-escape --path does."""
-    text = "/".join(part for part in path.split("/") if part)
-    return "".join(_escaped(char, first=number == 0) for number, char in enumerate(text))
-
-
-def _escaped(char: str, *, first: bool) -> str:
-    if char == "/":
-        return "-"
-    plain = char.isascii() and (char.isalnum() or char in ":_" or (char == "." and not first))
-    return char if plain else "".join(f"\\x{byte:02x}" for byte in char.encode())

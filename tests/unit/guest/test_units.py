@@ -320,6 +320,15 @@ def test_the_rules_unit_properties_override_the_defaults(tmp_path: Path) -> None
     assert [item.value for item in spec.properties if item.name == "Description"] == ["mine"]
 
 
+def test_what_the_rule_adds_comes_to_the_dependencies_of_every_guest(tmp_path: Path) -> None:
+    own = '[[guest.disk]]\npath = "/srv/a"\n[guest.unit]\nAfter = "zfs.target b.service"\nRequiresMountsFor = "/mnt"\n'
+    spec = unit(hostile(tmp_path, own + 'RestartSec = "1min"\nStartLimitBurst = 0\nLimitNOFILE = 65536\n'))
+    assert value(spec, "After") == ["0000:01:10.0.device", "dev-vfio-10.device", "zfs.target", "b.service"]
+    assert value(spec, "RequiresMountsFor") == ["/srv/a", "/mnt"]
+    assert (value(spec, "RestartUSec"), value(spec, "StartLimitBurst")) == (60_000_000, 0)
+    assert sum(item.name == "After" for item in spec.properties) == 1
+
+
 def test_the_uuid_differs_by_host_and_by_guest() -> None:
     uuids = {guest_uuid(name, machine_id) for name in ("x", "y") for machine_id in ("0123", "4567")}
     assert len(uuids) == 4

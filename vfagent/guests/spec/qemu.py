@@ -47,6 +47,7 @@ class Guest:
     credentials: tuple[tuple[str, str], ...] = ()  # names, and root's copies of the files
     beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
     nics: tuple[GuestNic, ...] = ()
+    digest: str = ""  # of its rule as the policy has it, where the start has changed that
     python: tuple[str, ...] = ()  # where the helpers' Python is, if not in /usr
 
     @property

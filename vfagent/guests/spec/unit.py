@@ -3,16 +3,16 @@
 
 import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 
 from vfagent.guests.spec.boot import Loader
 from vfagent.guests.spec.qemu import COMMAND, ROM, SHELL, Guest
-from vfagent.guests.spec.unit_values import seconds, translated
+from vfagent.guests.spec.unit_values import ADDED, seconds, translated
 from vfagent.guests.spec.untrusted import UNTRUSTED_OUTPUT
-from vfagent.guests.spec.view import devices, view
+from vfagent.guests.spec.view import devices, read_or_written, view
 from vfagent.guests.spec.vnc import needs_network
-from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec
+from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec, escape_path, unit_name
 from vfagent.policy.types import GuestRule
 
 VF_KNOWN = "vfagent-vf"  # systemd/vfagent-vf@.target
@@ -24,6 +24,11 @@ _STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a pack
 _ASK_HELPER = "/usr/libexec/vfagent/ask-guest"
 _ALL = (1 << 64) - 1
 _CLONE_NEWUTS = 0x04000000  # linux/sched.h
+# What makes block devices, on Debian and Fedora. A unit that does not exist orders nothing.
+_STORAGE = (
+    *("blk-availability.service", "drbd.service", "iscsi.service", "iscsid.service", "mdmonitor.service"),
+    *("multipathd.service", "open-iscsi.service", "zfs-import.target", "zfs-volumes.target"),
+)
 _PLACEMENT = {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}
 
 
@@ -44,8 +49,23 @@ def _set_keys(value: object) -> object:
 def unit_of(guest: Guest, vf_units: tuple[str, ...]) -> UnitSpec:
     """`vf_units`: the device units of its VFs, for BindsTo=. The rule's properties override vfagent's."""
     own = tuple(translated(guest.rule.unit))
-    names = {item.name for item in own}
-    return UnitSpec(guest.unit, (*(item for item in _properties(guest, vf_units) if item.name not in names), *own))
+    names = {item.name for item in own} - ADDED
+    items = (*(item for item in _properties(guest, vf_units) if item.name not in names), *own)
+    return UnitSpec(guest.unit, tuple(_added_up(items)))
+
+
+def _added_up(items: Iterable[Property]) -> Iterator[Property]:
+    """The lists of dependencies as one each, where the first of them stands."""
+    lists: dict[str, list[str]] = {name: [] for name in ADDED}
+    whole = tuple(items)
+    for item in whole:
+        if item.name in lists and isinstance(item.value, list):
+            lists[item.name] += item.value
+    for item in whole:
+        if item.name not in ADDED:
+            yield item
+        elif words := lists.pop(item.name, None):
+            yield Property(item.name, item.signature, list(dict.fromkeys(words)))
 
 
 def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
@@ -84,6 +104,7 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     # The unit is bound to its VFs, not to the service. Nor is it ordered after the service, which is ready only when
     # all PFs are, not just this guest's.
     yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
+    yield from _beside_files(guest)
     # systemd restarts it, as the policy says, so that it also restarts while the agent is not running.
     yield Property("Restart", "s", guest.rule.restart)
     yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
@@ -92,7 +113,19 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     # A failed unit is kept until the agent has read its result.
     yield Property("CollectMode", "s", "inactive")
     vfs = ",".join(vf.address for vf in guest.vfs)
-    yield Property("Environment", "as", [f"{ENV_VFS}={vfs}", f"{ENV_RULE}={rule_digest(guest.rule)}"])
+    yield Property("Environment", "as", [f"{ENV_VFS}={vfs}", f"{ENV_RULE}={guest.digest or rule_digest(guest.rule)}"])
+
+
+def _beside_files(guest: Guest) -> Iterator[Property]:
+    """Its files and devices are there when it starts; at a shutdown the guest ends before they go."""
+    paths = [path for path in read_or_written(guest) if not path.startswith(("/dev/", "/usr/"))]
+    if paths:
+        yield Property("RequiresMountsFor", "as", paths)
+    devices = [path for disk in guest.rule.disk if (path := disk.path) and disk.is_device]
+    after = [f"{escape_path(path)}.device" for path in dict.fromkeys(devices)] + (list(_STORAGE) if devices else [])
+    after += [unit_name(name) for name in guest.rule.after]
+    if after:
+        yield Property("After", "as", after)
 
 
 def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:

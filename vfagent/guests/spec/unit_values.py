@@ -13,7 +13,14 @@ _POLICIES = {"default": 0, "preferred": 1, "bind": 2, "interleave": 3, "local": 
 
 _SETS = ("AllowedCPUs", "AllowedMemoryNodes", "CPUAffinity", "NUMAMask")
 _MEMORY = ("MemoryHigh", "MemoryLow", "MemoryMax", "MemoryMin", "MemorySwapMax")
-_WEIGHTS = ("CPUWeight", "IOWeight", "StartupCPUWeight")
+# Dependencies: those of the rule come to the ones that every guest has.
+ADDED = frozenset({"After", "Requires", "RequiresMountsFor", "Wants"})
+_SPANS = ("RestartSec", "StartLimitIntervalSec", "TimeoutStopSec")
+_INTEGERS = {
+    **dict.fromkeys(("CPUWeight", "IOWeight", "LimitNOFILE", "StartupCPUWeight"), "t"),
+    **dict.fromkeys(("Nice", "OOMScoreAdjust"), "i"),
+    "StartLimitBurst": "u",
+}
 
 Value = str | int | float | bool
 
@@ -29,20 +36,20 @@ def _translate(name: str, value: Value) -> Property:
         return Property(name, "ay", bit_set(numbers(text)))
     if name in _MEMORY:
         return _size(name, text)
-    if name in _WEIGHTS:
-        return Property(name, "t", int(text))
+    if name in ADDED:
+        return Property(name, "as", text.split())
+    if name in _INTEGERS:
+        return Property(name, _INTEGERS[name], int(text))
+    if name in _SPANS:
+        endless = text == "infinity"
+        return Property(f"{name.removesuffix('Sec')}USec", "t", _INFINITY if endless else int(seconds(text) * 1e6))
     match name:
         case "CPUQuota":
             return Property("CPUQuotaPerSecUSec", "t", int(text.removesuffix("%")) * 10_000)
         case "NUMAPolicy":
             return Property(name, "i", _POLICIES[text])
-        case "Nice" | "OOMScoreAdjust":
-            return Property(name, "i", int(text))
         case "TasksMax":
             return Property(name, "t", _INFINITY if text == "infinity" else int(text))
-        case "TimeoutStopSec":
-            endless = text == "infinity"
-            return Property("TimeoutStopUSec", "t", _INFINITY if endless else int(seconds(text) * 1e6))
         case _:
             return Property(name, "s", text)
 

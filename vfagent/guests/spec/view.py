@@ -57,6 +57,12 @@ def _written(guest: Guest) -> Iterator[str]:
         yield guest.variables
 
 
+def read_or_written(guest: Guest) -> list[str]:
+    """The files and devices that QEMU opens, but for those of its VFs and of the system."""
+    own = (path for path in (*_read(guest), *_written(guest)) if not path.startswith("/etc/"))
+    return list(dict.fromkeys(own))
+
+
 def _binds(paths: Iterable[str]) -> list[tuple[str, str, bool, int]]:
     """A path that does not exist is left out: then QEMU says which, and for what."""
     return [(path, path, True, _MS_REC) for path in dict.fromkeys(paths) if ":" not in path]
