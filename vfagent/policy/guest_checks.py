@@ -18,6 +18,7 @@ from vfagent.policy.types import GuestRule
 _MARK = INDEX_MARK
 _OTHER_MARK = re.compile(r"(?i)(?<![${])\{\s*(?!(?-i:index)\})(?:index|vf|vf_?index|number|name)\b[^{}]*\}")
 _NAME = "[a-z0-9][a-z0-9_-]{0,31}"
+_MOST_DEVICES = 29
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -30,6 +31,7 @@ def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
     yield from _check_boot_methods(rule, at)
     yield from _check_firmware(rule, at)
     yield from _check_memory_max(rule, at)
+    yield from _check_slots(rule, at)
     yield from _check_vnc(rule, at)
     if rule.chap and not (rule.ipxe or rule.kernel):
         yield (at / "chap").problem("found chap without an iSCSI disk, allowed is with ipxe or kernel")
@@ -155,8 +157,22 @@ def _check_vnc(rule: GuestRule, at: Location) -> Iterator[Problem]:
 
 
 def _check_memory_max(rule: GuestRule, at: Location) -> Iterator[Problem]:
-    for name, value in rule.unit:
-        size = re.fullmatch("([0-9]+)([KMGT]?)", str(value)) if name == "MemoryMax" else None
+    """VFIO pins all of the guest's memory, which counts as the unit's, but for huge pages."""
+    if rule.hugepages == "1G" and rule.memory_mib % 1024:
+        text = f"found {rule.memory_mib}M with huge pages of 1G, allowed is a multiple of 1G"
+        yield (at / "memory").problem(text)
+    for name, value in () if rule.hugepages else rule.unit:
+        size = re.fullmatch("([0-9]+)([KMGT]?)", str(value)) if name in ("MemoryHigh", "MemoryMax") else None
         if size and int(size[1]) * _UNITS[size[2]] < rule.memory_mib << 20:
             text = f"found {quoted(str(value))}, allowed is more than the guest's memory, {rule.memory_mib}M"
             yield (at / "unit" / name).problem(text)
+
+
+def _check_slots(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    """pcie.0 of QEMU's q35 has 32 slots, two of its own; virtio-rng and a screen take one each, every VF, too."""
+    devices = len(rule.vfs) + bool(rule.each) + len(rule.disk) + len(rule.nic) + bool(rule.seed)
+    screen = rule.vnc is not None or rule.vnc_remote is not None
+    most = _MOST_DEVICES - screen
+    if devices > most:
+        text = f"found {devices} VFs, disks and NICs, allowed are {most}{' beside a screen' if screen else ''}"
+        yield at.problem(f"{text}: the guest's machine has no more slots")

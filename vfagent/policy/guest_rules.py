@@ -7,6 +7,7 @@ from vfagent.frozen import frozen
 from vfagent.policy import strings
 from vfagent.policy.unit_properties import UNIT_PROPERTIES
 from vfagent.policy.value_types import (
+    AnyOf,
     Array,
     ArrayOfTables,
     Boolean,
@@ -204,7 +205,13 @@ class GuestRule:
     memory_mib: int = field(
         default=512, metadata=key(strings.MEMORY, "The memory size.", spelling="memory", default='"512M"')
     )
-    hugepages: bool = field(default=False, metadata=key(Boolean(), "Whether the memory is backed by huge pages."))
+    hugepages: bool | str = field(
+        default=False,
+        metadata=key(
+            AnyOf((Boolean(), Choice(("2M", "1G")))),
+            "Whether the memory is backed by huge pages: `true` is those of the kernel's default size.",
+        ),
+    )
     vnc: str | None = field(
         default=None,
         metadata=key(

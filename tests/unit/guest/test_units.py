@@ -329,6 +329,14 @@ def test_what_the_rule_adds_comes_to_the_dependencies_of_every_guest(tmp_path: P
     assert sum(item.name == "After" for item in spec.properties) == 1
 
 
+def test_huge_pages_have_the_size_that_the_rule_says(tmp_path: Path) -> None:
+    sizes = {}
+    for text in ('"1G"', '"2M"', "true"):
+        words = argv(hostile(tmp_path, f'memory = "2G"\nhugepages = {text}\nipxe.address = "dhcp"\n'))
+        sizes[text] = next(json.loads(word).get("hugetlbsize") for word in words if '"hugetlb":true' in word)
+    assert sizes == {'"1G"': 1 << 30, '"2M"': 2 << 20, "true": None}
+
+
 def test_the_uuid_differs_by_host_and_by_guest() -> None:
     uuids = {guest_uuid(name, machine_id) for name in ("x", "y") for machine_id in ("0123", "4567")}
     assert len(uuids) == 4

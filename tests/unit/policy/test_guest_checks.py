@@ -63,6 +63,8 @@ def guest_problems(problems: Problems, *pairs: str) -> list[str]:
         f'{DHCP}\ncredentials = {{ "ssh.authorized_keys.root" = "/k", hostname = "a" }}',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "1G"',
         'ipxe.address = "dhcp"\nunit.MemoryMax = "50%"',
+        'ipxe.address = "dhcp"\nmemory = "16G"\nhugepages = "1G"\nunit.MemoryMax = "2G"',
+        'ipxe.address = "dhcp"\nhugepages = true\nunit.MemoryHigh = "256M"',
     ],
 )
 def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
@@ -166,6 +168,14 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
         (
             f'{DHCP}\nmemory = "2G"\nunit.MemoryMax = "1G"',
             'guest[0].unit.MemoryMax: found "1G", allowed is more than the guest\'s memory, 2048M',
+        ),
+        (
+            f'{DHCP}\nmemory = "2G"\nunit.MemoryHigh = "2000M"',
+            'guest[0].unit.MemoryHigh: found "2000M", allowed is more than the guest\'s memory, 2048M',
+        ),
+        (
+            f'{DHCP}\nmemory = "1500M"\nhugepages = "1G"',
+            "guest[0].memory: found 1500M with huge pages of 1G, allowed is a multiple of 1G",
         ),
         (
             'disk = [{ path = "/a" }]\nchap = { user = "a", secret = "/b" }',
@@ -436,3 +446,15 @@ def test_ipxe_and_kernel_of_one_guest_can_have_the_same_address(problems: Proble
 def test_a_url_with_a_password_is_refused(problems: Problems) -> None:
     [line] = guest_problems(problems, 'ipxe = { address = "dhcp", sanboot = "http://me:secret@10.0.0.1/disk" }')
     assert "allowed is a URL without user and password" in line
+
+
+@pytest.mark.parametrize(("screen", "most"), [("", 29), ('vnc = "unix"', 28)])
+def test_a_guest_has_as_many_devices_as_its_machine_has_slots(problems: Problems, screen: str, most: int) -> None:
+    pf = PF.replace("vfs = 4", "vfs = 40").replace('"0-2"', '"0-2,4-39"')
+    vfs = [f"storage:{number}" for number in range(4, 4 + most)]
+    assert not problems(pf + guest(f"vfs = {vfs}", DHCP, screen))
+    (line,) = problems(pf + guest(f"vfs = {vfs}", DHCP, screen, 'disk = [{ path = "/a" }]'))
+    beside = " beside a screen" if screen else ""
+    assert line.endswith(
+        f"found {most + 1} VFs, disks and NICs, allowed are {most}{beside}: the guest's machine has no more slots"
+    )

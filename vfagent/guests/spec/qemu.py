@@ -27,6 +27,7 @@ ROOTS = "/run/vfagent/guest-roots"
 # The unit gets its taps as standard input and standard error (Systemd.start), and QEMU as 3 and 4.
 _FIRST_TAP = 3
 _TAPS = ("exec 3<&0 </dev/null\n", "exec 4<&2 2>&1\n")
+HUGE_SIZES: dict[bool | str, int] = {"2M": 2 << 20, "1G": 1 << 30}
 _FW_CFG = "opt/org.vfagent/"
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -141,6 +142,8 @@ def _board(guest: Guest) -> list[str]:
     if guest.rule.hugepages:
         size = guest.rule.memory_mib << 20
         memory = {"qom-type": "memory-backend-memfd", "id": "memory", "size": size, "hugetlb": True, "prealloc": True}
+        if guest.rule.hugepages in HUGE_SIZES:
+            memory["hugetlbsize"] = HUGE_SIZES[guest.rule.hugepages]
         words += ["-object", _json(memory)]
         machine += ",memory-backend=memory"
     if guest.firmware:
