@@ -150,17 +150,18 @@ def _forms_of_text(expected: Scalar, text: str) -> Iterator[object]:
 
 
 def _forms_of_quantity(word: str) -> Iterator[object]:
+    """A period first: where a time may be a number, too, the rate that `5m` could be is one."""
+    if _PERIOD.fullmatch(word) is not None:
+        seconds = sum(int(number) * _SECONDS[unit] for number, unit in re.findall("([0-9]+) ?([smhdw])", word))
+        yield from (
+            f"{seconds // size}{unit}" for unit, size in (("h", 3600), ("min", 60), ("s", 1)) if not seconds % size
+        )
     if (rate := _RATE.fullmatch(word)) is not None and (rate[2] or word[-1] not in "0123456789"):
         yield int(float(rate[1]) * _MEGABITS[rate[2]])
     if (memory := _MEMORY.fullmatch(word)) is not None:
         kibibytes = float(memory[1]) * _KIBIBYTES[memory[2]] if memory[2] else float(memory[1]) / 1024
         units = (("G", 1 << 20), ("M", 1 << 10))
         yield from (f"{kibibytes / size:.0f}{unit}" for unit, size in units if kibibytes % size == 0)
-    if _PERIOD.fullmatch(word) is not None:
-        seconds = sum(int(number) * _SECONDS[unit] for number, unit in re.findall("([0-9]+) ?([smhdw])", word))
-        yield from (
-            f"{seconds // size}{unit}" for unit, size in (("h", 3600), ("min", 60), ("s", 1)) if not seconds % size
-        )
 
 
 def _forms_of_indices(expected: Scalar, text: str) -> Iterator[str]:

@@ -42,6 +42,8 @@ GUEST = f'{PF}vfs = 2\n[[pf.vf]]\ndriver = "vfio-pci"\n[[guest]]\nname = "g"\n'
         ('[[pf]]\nname = "my rule"\nmatch = { driver = "igb" }', '"my-rule"'),
         ("agent.resync = 300", '"300s"'),
         ('agent.resync = "5m"', '"5min"'),
+        (f'{GUEST}vfs = ["a:0"]\nunit = {{ TimeoutStopSec = "5m" }}\nipxe = {{ address = "dhcp" }}', '"5min"'),
+        (f'{GUEST}vfs = ["a:0"]\nunit = {{ TimeoutStopSec = "2 hours" }}\nipxe = {{ address = "dhcp" }}', '"2h"'),
         ("agent.metrics = 9862", '"127.0.0.1:9862"'),
         (f'{GUEST}vfs = "a:0"\nipxe = {{ address = "dhcp" }}', '["a:0"]'),
         (f'{GUEST}vfs = ["a:0"]\nmemory = 512\nipxe = {{ address = "dhcp" }}', '"512M"'),
