@@ -10,7 +10,7 @@ _QEMU = "/usr/bin/qemu-system-x86_64"
 _MARK = "hostile: "
 # What the host's distribution ships, and the kernel's own views, are no data of the host.
 _PROGRAM = f"""#!/usr/bin/python3 -I
-import ctypes, json, os, socket, time
+import ctypes, json, os, signal, socket, time
 
 def error(call, *words):
     try:
@@ -53,7 +53,9 @@ print("{_MARK}" + json.dumps({{
     "processes": [name for name in os.listdir("/proc") if name.isdecimal() and not own(name)],
     "interfaces": [line.split(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line],
 }}), flush=True)
-time.sleep(600)
+signal.signal(signal.SIGUSR1, lambda *_: print("\\n".join(["<0>\\x1b[2Jflood"] * 20000), flush=True))
+while True:
+    time.sleep(600)
 """
 
 

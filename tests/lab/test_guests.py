@@ -320,6 +320,12 @@ def test_who_breaks_out_of_a_guest_reaches_its_own_files_only(vm: VM) -> None:
     vm.run("journalctl --rotate; journalctl --vacuum-time=1s")
     vm.run(f"systemctl daemon-reload; systemctl kill --signal=SEGV {unit}")
     assert report_of(vm, unit) == report, "systemd has read the unit's file again"
+    vm.run(f"systemctl kill --kill-whom=main --signal=USR1 {unit}")
+    flood = f"journalctl -q -o cat -u {unit} --grep=flood"
+    vm.wait_for(f"journalctl --sync; test $({flood} | wc -l) -ge 900", 60)
+    # journald multiplies a unit's limit of 1,000 by up to six while there is space.
+    assert int(vm.run(f"journalctl --sync; {flood} | wc -l").stdout) <= 6000
+    assert vm.run(f"{flood} --priority=emerg..notice | wc -l").stdout == "0\n"
     restore_qemu(vm)
     vm.run("vfagent guest stop broken-out", timeout=60)
     vm.wait_for(f"test $(stat -c %a /dev/vfio/{group}) = 600", 20)
