@@ -72,3 +72,15 @@ def test_a_call_that_hangs_in_the_kernel_does_not_delay_the_stop(monkeypatch: py
         return took
 
     assert run_to_end(scenario()) < 1.2
+
+
+def test_no_call_begins_after_the_end() -> None:
+    """What ends meanwhile, a timer or another call, may ask for one."""
+
+    async def scenario() -> list[Outcome]:
+        worker_calls, outcomes = WorkerCalls(Workers()), list[Outcome]()
+        await worker_calls.stop()
+        worker_calls.run(lambda: Outcome(rom="r"), outcomes.append, 5.0)
+        return outcomes
+
+    assert run_to_end(scenario()) == []

@@ -252,9 +252,12 @@ class WorkerCalls:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._calls = set[asyncio.Task[None]]()
+        self._stopped = False
 
     def run(self, function: Callable[[], Outcome], done: Callable[[Outcome], None], within_s: float) -> None:
-        """`done` gets what `function` returned, or an Outcome with the error."""
+        """`done` gets what `function` returned, or an Outcome with the error. After `stop` nothing begins."""
+        if self._stopped:
+            return
 
         async def call() -> None:
             done(await self._outcome(function, within_s))
@@ -273,6 +276,7 @@ class WorkerCalls:
 
     async def stop(self) -> None:
         """Wait for no answer: systemd completes its jobs, and the next agent finds their results."""
+        self._stopped = True
         for task in self._calls:
             task.cancel()
         if self._calls:

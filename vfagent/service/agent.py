@@ -359,6 +359,8 @@ class Agent:
         """VFs and guests stay as they are. A running step gets five seconds to finish."""
         self.notifier.stopping()
         await self.reloads.stop()
+        if self._resync_timer:
+            self._resync_timer.cancel()
         self.trial.stop()
         await self.comparison.stop()
         if self._checking_owners:
