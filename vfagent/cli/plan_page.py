@@ -60,7 +60,9 @@ def _summary(observed: list[Observed]) -> str:
     removes = {step.pf for step in steps if isinstance(step, SetNumvfs) and not step.count}
     removed = sum(len(each.pf.vfs) for each in changed if each.pf and each.pf.address in removes)
     waiting = sum(len(each.plan.deferred) for each in observed)
-    parts = [f"{len(changed)} of {counted(len(observed), 'card')} {'changes' if len(changed) == 1 else 'change'}"]
+    cards = counted(len(observed), "card")
+    some = f"{len(changed)} of {cards} {'changes' if len(changed) == 1 else 'change'}"
+    parts = [some if changed else f"nothing to do {'now ' if waiting else ''}on {cards}"]
     parts += [f"{counted(removed, 'VF')} {'is' if removed == 1 else 'are'} removed"] if removed else []
     parts += [f"{counted(made, 'VF')} {'is' if made == 1 else 'are'} made"] if made else []
     parts += [f"{counted(waiting, 'change')} {'waits' if waiting == 1 else 'wait'} for a user"] if waiting else []

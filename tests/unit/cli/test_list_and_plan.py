@@ -286,6 +286,12 @@ def test_plan_leads_with_a_summary_and_folds_alike_vfs(command: Any, tree: Tree)
     assert command("plan").out == PAGE
 
 
+def test_a_summary_without_a_change_says_what_waits(command: Any, tree: Tree) -> None:
+    (tree.device(tree.vfs(PF)[0]) / "enable").write_text("1\n")
+    tree.policy(MANY)
+    assert command("plan").out.startswith("nothing to do now on 1 card, 1 change waits for a user\n")
+
+
 def test_plan_folds_cards_that_are_alike(command: Any, tree: Tree) -> None:
     for number in range(2, 8):
         tree.add_pf(f"0000:{number:02x}:00.0", vfs=8, interface=f"ens{number}")
