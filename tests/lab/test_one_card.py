@@ -259,12 +259,19 @@ ip address add 192.0.2.1/24 dev br20
 """
 
 
+def network(vm: VM) -> list[object]:
+    """What somebody has set of each interface. Flags and states follow the carrier."""
+    links = json.loads(vm.run("ip -j link").stdout)
+    names = ("ifname", "address", "mtu", "master", "ifalias")
+    return [*([link.get(name) for name in names] for link in links), vm.run("ip -4 -o address show br20").stdout]
+
+
 def test_a_host_that_was_set_up_by_hand_is_adopted_and_nothing_changes(vm: VM) -> None:
     parent = netdev(vm, PF)
     vm.run(f"vfagent release {PF}; systemctl stop vfagent.service", timeout=120)
     vm.run("rm -rf /run/vfagent/released /run/vfagent/driver-state")
     vm.run(f"PARENT={parent}; {BY_HAND}", timeout=120)
-    before, links = held(vm), vm.run("ip -o link; ip -o address show br20").stdout
+    before, interfaces = held(vm), network(vm)
     assert [vf[0] for vf in before] == ["vfio-pci"] * 3
     vm.run("vfagent init --output /etc/vfagent/policy.toml --force")
     policy = vm.get("/etc/vfagent/policy.toml").decode()
@@ -277,8 +284,13 @@ def test_a_host_that_was_set_up_by_hand_is_adopted_and_nothing_changes(vm: VM) -
     assert status(vm)[PF]["phase"] == "converged"
     assert not re.search(r"(?im)^pf [0-9a-f:.]+[^:]*: (create|remove|bind|set) ", journal(vm, since))
     assert held(vm) == before
-    assert vm.run("ip -o link; ip -o address show br20").stdout == links
-    vm.run("ip link delete vlan20; ip link delete br20")
+    assert network(vm) == interfaces
+    # What follows finds a card that nobody has set up.
+    vm.run("systemctl stop vfagent.service; ip link delete vlan20; ip link delete br20")
+    vm.run(f"rm -rf /var/lib/vfagent/baseline; echo 0 >{SYSFS}/{PF}/sriov_numvfs; ip link set {parent} down")
+    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
+    vm.run("systemctl start vfagent.service")
+    wait_for_vfs(vm, wanted())
 
 
 def test_apply_beside_the_service_gives_the_verdict(vm: VM) -> None:
