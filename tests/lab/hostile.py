@@ -2,7 +2,6 @@
 """A program in QEMU's place, as whoever broke out of a guest: it tries what it can reach, and prints a report."""
 
 import json
-from typing import Any
 
 from tests.lab.vm import VM
 
@@ -68,8 +67,8 @@ def restore_qemu(vm: VM) -> None:
     vm.run(f"umount {_QEMU}")
 
 
-def report_of(vm: VM, unit: str) -> dict[str, Any]:
+def report_of(vm: VM, unit: str) -> dict[str, list[str]]:
     printed = f"journalctl -q -o cat -u {unit} | grep -m 1 '^{_MARK}'"
     vm.wait_for(printed, 90)
-    report: dict[str, Any] = json.loads(vm.run(printed).stdout.removeprefix(_MARK))
-    return report
+    report: dict[str, list[str]] = json.loads(vm.run(printed).stdout.removeprefix(_MARK))
+    return {what: sorted(names) for what, names in report.items()}
