@@ -5,10 +5,12 @@ A small Linux then shows what a guest finds of its disk, seed and credentials.
 """
 
 import json
+import os
 import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,15 +24,16 @@ from tests.lab.qmp import Qmp
 from tests.unit.guest.hosts import PF, policy_of
 from tests.unit.guest.test_units import CASES, guests
 from vfagent.guests.seed import oem_strings, seed_image
-from vfagent.guests.spec.qemu import SEED, Guest, argv
+from vfagent.guests.spec.qemu import FIRST_TAP, SEED, Guest, argv
+from vfagent.kernel.tap import open_tap
 from vfagent.store.policy_files import load_files
 
 PACKAGES = ("qemu-system-x86", "qemu-utils", "seabios", "ovmf", "ipxe", "ipxe-qemu")
 PLACE = "/lab"
 DRIVERS = ("virtio_pci", "virtio_blk", "isofs", "virtio_rng", "dmi_sysfs")
 _FILE = re.compile(r"(?<![\w/.])/(?!usr/|lab/|dev/vd[a-z])[\w./@+-]+")
-# With a loopback of its own, for VNC.
-_WIRE = ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+# With a loopback of its own, for VNC. `{taps}`: open what systemd opens for the unit.
+_WIRE = ("unshare", "--net", "bash", "-c", '{taps}ip link set lo up; exec "$@"', "bash")
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
@@ -83,14 +86,28 @@ def test_qemu_accepts_the_command_line(root: Path, tmp_path: Path, case: Path) -
         folder = tmp_path / str(number)
         words = list(without_hardware(guest))
         make_files(words, root, folder)
-        assert accepted(words, root, folder, guest.qmp) == ""
+        with taps(len(guest.nics)) as fds:
+            assert accepted(words, root, folder, guest.qmp, fds) == ""
 
 
-def accepted(words: list[str], root: Path, folder: Path, socket: str) -> str:
+@contextmanager
+def taps(number: int) -> Iterator[tuple[int, ...]]:
+    """Without a bridge, and gone with the test."""
+    fds = tuple(open_tap(f"vfg-lab-{each}") for each in range(number))
+    try:
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def accepted(words: list[str], root: Path, folder: Path, socket: str, fds: tuple[int, ...]) -> str:
     """What QEMU says until its machine is made and QMP ends it."""
-    command = [*_WIRE, *entry(root, {folder: PLACE}, network=True), *words, "-S"]
+    moves = "".join(f"exec {wanted}<&{fd}; " for wanted, fd in enumerate(fds, FIRST_TAP))
+    wire = [word.replace("{taps}", moves) for word in _WIRE]
+    command = [*wire, *entry(root, {folder: PLACE}, network=True), *words, "-S"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as qemu:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, pass_fds=fds) as qemu:
         path = folder / socket.lstrip("/")
         try:
             while qemu.poll() is None:
@@ -134,7 +151,7 @@ mount -t sysfs sys /sys
 for module in $(cat /modules); do insmod $module; done
 mkdir /seed
 until mount -t iso9660 /dev/vdb /seed; do sleep 0.1; done
-echo "lab: $(cat /proc/cmdline), $(head -c 8 /dev/vda), $(busybox blkid /dev/vdb)"
+echo "lab: $(cat /proc/cmdline), $(head -c 8 /dev/vda), label $(dd if=/dev/vdb bs=1 skip=32808 count=6 2>/dev/null)"
 (cd /seed; grep . *)
 cat /sys/firmware/dmi/entries/11-0/raw | tr '\\0' '\\n'
 cat /sys/class/misc/hw_random/rng_current
@@ -160,8 +177,7 @@ def test_a_linux_guest_has_its_disk_seed_credentials_and_entropy(root: Path, tmp
     (folder / guest.console_log.lstrip("/")).unlink()
     run_in(root, words, {folder: PLACE})
     shown = (folder / guest.console_log.lstrip("/")).read_text(errors="replace")
-    assert "root=/dev/vda, own disk, " in shown
-    assert 'LABEL="cidata"' in shown
+    assert "root=/dev/vda, own disk, label cidata" in shown
     assert "meta-data:local-hostname: db" in shown
     assert "user-data:#cloud-config" in shown
     assert "io.systemd.credential.binary:firstboot.locale=Qy5VVEYtOA==" in shown

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Varlink server on a Unix socket (varlink.org): JSON objects that end in a NUL byte.
 
-Debian 12 has no library for it, and python3-varlink of Debian 13 blocks. Who calls is known by the kernel (SO_PEERCRED):
-root calls everything, others what only reads.
+Debian 12 has no library for it, and python3-varlink of Debian 13 blocks. The kernel says who calls (SO_PEERCRED): root
+calls everything, others what only reads.
 """
 
 import asyncio

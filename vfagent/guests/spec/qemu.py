@@ -25,7 +25,7 @@ COMMAND, SCRIPT, ROM, CHAP, SEED = "command", "boot.ipxe", "vf.rom", "chap-secre
 SHELL = "/bin/sh"
 ROOTS = "/run/vfagent/guest-roots"
 # The unit gets its taps as standard input and standard error (Systemd.start), and QEMU as 3 and 4.
-_FIRST_TAP = 3
+FIRST_TAP = 3
 _TAPS = ("exec 3<&0 </dev/null\n", "exec 4<&2 2>&1\n")
 HUGE_SIZES: dict[bool | str, int] = {"2M": 2 << 20, "1G": 1 << 30}
 _FW_CFG = "opt/org.vfagent/"
@@ -218,7 +218,7 @@ def _nics(guest: Guest) -> Iterator[_Slot]:
         device: dict[str, Any] = {"driver": "virtio-net-pci", "id": f"nic{number}", "netdev": f"tap{number}"}
         # The loader has its own driver.
         device |= {"mac": nic.mac, "romfile": ""} | ({} if nic.standby_for is None else {"failover": True})
-        yield ["-netdev", f"tap,id=tap{number},fd={_FIRST_TAP + number}"], device
+        yield ["-netdev", f"tap,id=tap{number},fd={FIRST_TAP + number}"], device
 
 
 def _vfs(guest: Guest) -> Iterator[_Slot]:
