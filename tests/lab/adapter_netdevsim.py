@@ -2,6 +2,7 @@
 """Runs in the VM: sets and reads back every VF attribute through vfagent's adapter, on netdevsim."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def settings(index: int) -> VfSettings:
 
 
 (BUS / "new_device").write_text("7 1")
+subprocess.run(["udevadm", "settle"], check=True)  # udev renames its netdev
 device = BUS / "devices/netdevsim7"
 Path("/sys/kernel/debug/netdevsim/netdevsim7/max_vfs").write_text(str(count))
 (device / "sriov_numvfs").write_text(str(count))
