@@ -11,6 +11,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -734,6 +735,22 @@ def test_a_guest_that_ended_stays_stopped_for_later_agents_too(kernel: FakeKerne
 
     run(ends)
     run(stays)
+
+
+def test_a_stop_by_hand_reaches_a_guest_that_systemd_has_restarted_since_it_was_listed(
+    kernel: FakeKernel, run: Run
+) -> None:
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await runs(agent)
+        pid, guest = agent.pid(), agent.guests.guests["x"]
+        assert guest.unit is not None
+        guest.unit = replace(guest.unit, active="failed", pid=0)
+        assert await agent.guests.request("stop", "x") is None
+        await agent.until(lambda: not Path(f"/proc/{pid}").exists())
+
+    run(story)
 
 
 def test_a_guest_stopped_by_hand_stays_stopped_until_its_rule_changes(kernel: FakeKernel, run: Run) -> None:
