@@ -67,13 +67,15 @@ EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=E
 ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
     "[guest.ipxe]", '[guest.ipxe]\nloader = "rom"'
 )
-# What systemd would expand, split or escape. iPXE takes the words for a script that fails.
+# What systemd would expand, split or escape. iPXE takes the words for a script that fails. After a first start without
+# `machine`, the next one has the name of the machine that it got.
 CMDLINE = """; $HOME ${PATH} $$ %i %% \\x41 \\ "a  b" 'c' `d` #"""
 ODD = f"""
 [[guest]]
 name = "odd"
 vfs = ["storage:1"]
 memory = "64M"
+machine = "pc-q35-7.2"
 
 [guest.kernel]
 image = "/usr/lib/ipxe/ipxe.lkrn"
