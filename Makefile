@@ -57,10 +57,11 @@ check:
 check-in-vm:
 	@python3 -m tests.lab.check_in_vm
 
+# A VM of the lab mostly waits for one thing after another: two at a time take two thirds of the time.
 test: check
 	@python=$(PYTHON) && $$python -m pytest -n 2 -m wide && \
 		VFAGENT_MODEL_FACTOR=7 $$python -m pytest -n 2 tests/model -m "not wide" && \
-		$$python -m tests.lab.image && $$python -m pytest tests/lab -m "not long"
+		$$python -m tests.lab.image && $$python -m pytest -n 2 --dist loadfile tests/lab -m "not long" --durations=20
 
 # A quarter of an hour of emulation in emulation.
 test-linux:
