@@ -753,6 +753,24 @@ def test_a_stop_by_hand_reaches_a_guest_that_systemd_has_restarted_since_it_was_
     run(story)
 
 
+def test_a_stop_by_hand_reaches_a_guest_that_has_just_been_started(
+    kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unit is not listed yet."""
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: agent.phase() == "starting")
+        with monkeypatch.context() as slow:
+            slow.setattr(agent.guests.units, "refresh", lambda: None)
+            assert await agent.guests.request("stop", "x") is None
+        agent.guests.units.refresh()
+        await agent.until(lambda: agent.guests._current)
+        assert agent.phase() == "stopped"
+
+    run(story)
+
+
 def test_a_guest_stopped_by_hand_stays_stopped_until_its_rule_changes(kernel: FakeKernel, run: Run) -> None:
     kernel.tree.add_pf(PF)
 

@@ -367,7 +367,8 @@ class Guests:
         await self._settled(guest)
         # With the digest of the active rule: a guest that runs by an older one would else be started by the new one.
         self._record(guest, Record(guest.digest or guest.unit_rule, "it was stopped by hand"))
-        if guest.unit is not None:  # one that has failed may have been restarted since it was listed
+        # One that has failed may have been restarted since it was listed, and one that was just started not listed yet.
+        if guest.unit is not None or not self._current:
             self._stop(guest)
             await self._settled(guest)
         await self._wait_until(lambda: not guest.running or guest.error, lambda: _RECONCILE_S)
