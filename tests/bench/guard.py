@@ -2,7 +2,7 @@
 """A short form of the benchmarks, for CI: fails if a ratio is worse than its bar. Absolute times do not matter.
 
 The best of a few rounds counts, because a busy machine slows down both sides. If that is worse than the bar, the
-same number of rounds runs again, up to three times: a program that is too slow has no fast round, however many there are.
+same number of rounds runs again, up to three times: a program that is too slow has no fast round, however many it has.
 """
 
 import sys
