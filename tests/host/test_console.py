@@ -43,6 +43,7 @@ class Session:
 
     def __init__(self, root: Path) -> None:
         self._screen, terminal = pty.openpty()
+        os.set_blocking(self._screen, False)
         self.before = termios.tcgetattr(terminal)
         self._terminal = terminal
         command = [sys.executable, "-m", "vfagent", "guest", "--root", str(root), "console", "x"]
@@ -54,16 +55,22 @@ class Session:
 
     def until(self, done: Callable[[], object], within_s: float = 20.0) -> None:
         end = time.monotonic() + within_s
-        os.set_blocking(self._screen, False)
         while not done():
             assert time.monotonic() < end, self.shown
-            try:
-                self.shown += os.read(self._screen, 4096)
-            except BlockingIOError:
+            if not self._read():
                 time.sleep(0.02)
+
+    def _read(self) -> bool:
+        try:
+            self.shown += os.read(self._screen, 4096)
+        except BlockingIOError:
+            return False
+        return True
 
     def ended(self) -> int:
         self.until(lambda: self.process.poll() is not None)
+        while self._read():  # what it wrote last
+            pass
         assert termios.tcgetattr(self._terminal) == self.before
         return self.process.returncode
 
