@@ -28,7 +28,7 @@ from tests.host.waiting import until
 from vfagent.guests.lifecycle import Guests
 from vfagent.guests.state import Job
 from vfagent.kernel import vfio_group
-from vfagent.kernel.udev import QUEUE
+from vfagent.kernel.udev import QUEUE, STORED
 from vfagent.model.ends_by import GuestEndsBy
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import MOST_ATTEMPTS, GuestStatus
@@ -312,12 +312,19 @@ def started_by(kernel: FakeKernel) -> dict[str, Any]:
     return {name: value for name, (_, value) in body[2]}
 
 
+def udev_is_busy(kernel: FakeKernel) -> None:
+    """It has handled the PF."""
+    for name in (QUEUE, f"{STORED}/+pci:{PF}"):
+        put(kernel.tree.root / name, "")
+
+
 @pytest.fixture
 def behind(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The node of the VF's group at a boot: VFs are ready long before udev has handled it."""
     monkeypatch.setattr(vfio_group, "_KVM", "daemon")  # a group that every system has
     kernel.tree.add_pf(PF)
-    for name in (QUEUE, VF_KNOWN, "dev/vfio/100"):
+    udev_is_busy(kernel)
+    for name in (VF_KNOWN, "dev/vfio/100"):
         put(kernel.tree.root / name, "")
     node = kernel.tree.root / "dev/vfio/100"
     node.chmod(0o600)
@@ -561,7 +568,7 @@ def test_a_guest_starts_when_kvm_cannot_be_tried(
 def test_a_guest_waits_until_udev_has_loaded_kvm(kernel: FakeKernel, run: Run) -> None:
     """At a boot a NIC's VFs may be ready seconds before kvm_intel is loaded. Only a host without KVM emulates."""
     kernel.tree.add_pf(PF)
-    put(kernel.tree.root / QUEUE, "")
+    udev_is_busy(kernel)
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE)
 
     async def story(agent: Running) -> None:
@@ -576,7 +583,7 @@ def test_a_guest_waits_until_udev_has_loaded_kvm(kernel: FakeKernel, run: Run) -
 def test_a_guest_does_not_wait_for_kvm_for_ever(kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfagent.guests.kvm._LOADED_S", 1.0)
     kernel.tree.add_pf(PF)
-    put(kernel.tree.root / QUEUE, "")
+    udev_is_busy(kernel)
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE)
     run(runs)
 
@@ -586,7 +593,7 @@ def test_without_virtualization_a_guest_does_not_wait_for_kvm(
 ) -> None:
     monkeypatch.setattr("vfagent.guests.kvm._LOADED_S", 60.0)
     kernel.tree.add_pf(PF)
-    put(kernel.tree.root / QUEUE, "")
+    udev_is_busy(kernel)
     put(kernel.tree.root / "sys/devices/system/cpu/modalias", CAN_VIRTUALIZE.replace(",0085,", ","))
     run(runs)
 
