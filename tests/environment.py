@@ -19,6 +19,8 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 REQUIREMENTS = ROOT / "tests/requirements.txt"
 PINNED = ("--no-deps", "--require-hashes", "--only-binary=:all:", "--requirement")
 PACKAGES = (
+    "aspell",
+    "aspell-en",
     "python3-venv",
     "python3-systemd",
     "libudev1",

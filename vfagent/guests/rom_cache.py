@@ -78,7 +78,7 @@ class RomStore:
             self.path(facts.key).with_suffix(".json").unlink(missing_ok=True)
 
     def copy_of(self, file: str, hardware: str, firmware: str) -> Path:
-        """A copy of a ROM that the policy names, so that the guest gets the very file that was checked."""
+        """A copy of a ROM that the policy names, so that the guest gets the same bytes that were checked."""
         data = _read(self._root, file)
         if defect := rom_defect(data, hardware, firmware):
             raise VfagentError(

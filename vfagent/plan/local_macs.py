@@ -16,7 +16,7 @@ MOST_PER_PORT = 16
 
 @frozen(slots=True)
 class BridgeEntry:
-    """A MAC that a bridge reaches by a port. `local`: behind the port is only this host. `static`: set, not learnt."""
+    """A MAC that a bridge reaches by a port. `local`: behind the port is only this host. `static`: set, not learned."""
 
     bridge: str
     port: str

@@ -2,7 +2,7 @@
 """Suggestions for mistyped words.
 
 Not by difflib, which takes letters in the same order for alike: it rates "virtio-pci", a driver, closer to "vfio-pci"
-(0.78) than "hots" to "host" and "kepe" to "keep" (0.75), where two letters are swapped. No cutoff has both right.
+(0.78) than `hots` to "host" and `kepe` to "keep" (0.75), where two letters are swapped. No cutoff has both right.
 """
 
 from collections.abc import Iterable
