@@ -11,9 +11,9 @@ from _pytest.outcomes import Failed
 
 from tests.host.leaks import children, descriptors, left_behind
 from tests.host.namespace import private_kernel
+from tests.host.waiting import TEST_LIMIT_S
+from vfagent.process.worker import Worker
 
-# More on emulated processors.
-LIMIT_S = int(os.environ.get("VFAGENT_TEST_LIMIT_S", "30"))
 # systemd sets them for a service and its children, sshd for a session: the tests may run in either.
 _OF_THE_CALLER = ("DBUS_SYSTEM_BUS_ADDRESS", "JOURNAL_STREAM", "NOTIFY_SOCKET", "SSH_CONNECTION", "WATCHDOG_PID")
 
@@ -31,16 +31,16 @@ def time_limit() -> Iterator[None]:
     def out_of_time(number: int, frame: object) -> None:
         nonlocal expired
         expired = True
-        signal.alarm(LIMIT_S)
-        raise OutOfTimeError(f"not done within {LIMIT_S} s")
+        signal.alarm(TEST_LIMIT_S)
+        raise OutOfTimeError(f"not done within {TEST_LIMIT_S} s")
 
     before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.alarm(LIMIT_S)
+    signal.alarm(TEST_LIMIT_S)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
     if expired:
-        raise OutOfTimeError(f"not done within {LIMIT_S} s")
+        raise OutOfTimeError(f"not done within {TEST_LIMIT_S} s")
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,13 @@ def leaves_nothing_behind(time_limit: None) -> Iterator[None]:
         os.waitpid(pid, 0)
     if remains:
         pytest.fail("left behind:\n  " + "\n  ".join(remains), pytrace=False)
+
+
+@pytest.fixture
+def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers as in D state: SIGKILL is pending."""
+    monkeypatch.setattr(Worker, "kill", lambda self: None)
+    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.1)
 
 
 @pytest.fixture

@@ -520,7 +520,7 @@ def test_pfs_converge_although_nothing_can_be_stored(files: FakeKernel, start: S
 def test_the_watchdog_is_notified(files: FakeKernel, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     service = start().ready()
-    service.until(lambda: service.hear().count("WATCHDOG=1") >= 5)
+    service.until(lambda: service.hear().count("WATCHDOG=1") >= 5, within_s=5.0)
 
 
 def test_a_resync_notifies_the_watchdog(files: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:

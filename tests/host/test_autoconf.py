@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.host.namespace import add_veth, ip, link, run
+from tests.host.real_host import host_of
 from tests.host.router import advertise, is_solicitation
-from vfagent.kernel.device_users import KernelDeviceUsers
-from vfagent.kernel.devlink import KernelDevlink
-from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.protocols import Host, Interface
-from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
-from vfagent.kernel.sysfs import RootedSysfs
-from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.driver_state import DriverState, StepResult
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import ADVERTISED_ROUTE, DEFAULT_ROUTE
@@ -32,7 +27,6 @@ from vfagent.reconcile.observe_autoconf import with_autoconf
 from vfagent.reconcile.observe_netdevs import management_of
 from vfagent.reconcile.release import last_steps
 from vfagent.service.bridges import converge_bridges
-from vfagent.store.move_journal import MoveJournal
 
 PREFIX = "2001:db8:5:1::"
 START = PREFIX.removesuffix(":")
@@ -47,8 +41,7 @@ pytestmark = pytest.mark.usefixtures("kernel")
 def host(tmp_path: Path, kernel: None) -> Host:
     for name, value in (("accept_ra", 1), ("autoconf", 1)):  # the kernel's own defaults
         (CONF / "default" / name).write_text(str(value))
-    journal, network, users = MoveJournal(tmp_path), KernelNetwork(), KernelDeviceUsers()
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
+    return host_of(tmp_path)
 
 
 def pf_on(name: str) -> Pf:

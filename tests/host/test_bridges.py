@@ -10,20 +10,14 @@ import pytest
 
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip, link, run
+from tests.host.real_host import host_of
 from tests.host.waiting import until
-from vfagent.kernel.device_users import KernelDeviceUsers
-from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.protocols import Host
-from vfagent.kernel.routes import KernelRoutes
-from vfagent.kernel.rtnl import KernelRtnl
-from vfagent.kernel.sysfs import RootedSysfs
-from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import Borrowed
 from vfagent.policy.types import BridgeRule, PfMatch, PfRule, Policy, VlanRule
 from vfagent.process.workers import Workers
 from vfagent.service.bridges import HostBridges, converge_bridges
-from vfagent.store.move_journal import MoveJournal
 
 ADDRESS = "192.0.2.1/24"
 NO_RULE = Policy(digest="read")
@@ -38,8 +32,7 @@ pytestmark = pytest.mark.usefixtures("kernel")
 
 @pytest.fixture
 def host(tmp_path: Path, kernel: None) -> Host:
-    journal, network, users = MoveJournal(tmp_path), KernelNetwork(), KernelDeviceUsers()
-    host = Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
+    host = host_of(tmp_path)
     converge_bridges(WITH_RULE, host)
     return host
 

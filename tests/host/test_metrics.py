@@ -252,7 +252,7 @@ def test_headers_of_a_megabyte_are_cut_off_and_cost_no_memory() -> None:
         for _ in range(30):
             await flood(1 << 20)
         assert resident_kib() - before < 2048
-        await until(lambda: len(served.descriptors) == 1)
+        await until(lambda: len(served.descriptors) == 1, lambda: served.descriptors, within_s=3.0)
         assert (await ask()).status == 200
 
     serving(body)
@@ -265,12 +265,12 @@ def test_the_memory_of_many_clients_is_returned_to_the_kernel() -> None:
         taken = [bytearray(4000) for _ in range(4000)]
         lasting = bytearray(4000)
         clients = [await connect() for _ in range(16)]
-        await until(lambda: len(served.descriptors) == 1 + len(clients))
+        await until(lambda: len(served.descriptors) == 1 + len(clients), lambda: served.descriptors, within_s=3.0)
         del taken
         before = resident_kib()
         for _, writer in clients:
             writer.transport.abort()
-        await until(lambda: len(served.descriptors) == 1)
+        await until(lambda: len(served.descriptors) == 1, lambda: served.descriptors, within_s=3.0)
         assert before - resident_kib() > 12_000
         assert lasting is not None
 
@@ -343,7 +343,7 @@ def test_a_client_that_does_not_read_is_disconnected_and_costs_no_memory(monkeyp
         await asyncio.sleep(0.2)
         assert len(served.descriptors) == 21
         assert resident_kib() - before < 8192
-        await until(lambda: len(served.descriptors) == 1)
+        await until(lambda: len(served.descriptors) == 1, lambda: served.descriptors, within_s=3.0)
         for writer in writers:
             writer.transport.abort()
 
@@ -369,7 +369,7 @@ def test_a_client_that_resets_the_connection_leaves_nothing_behind() -> None:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.write(sent)
             writer.transport.abort()
-        await until(lambda: len(served.descriptors) == 1)
+        await until(lambda: len(served.descriptors) == 1, lambda: served.descriptors, within_s=3.0)
         assert (await ask()).status == 200
 
     serving(body)

@@ -17,22 +17,16 @@ from typing import Any
 import pytest
 
 from tests.host.namespace import add_veth, ip, link, run
+from tests.host.real_host import host_of
 from tests.host.waiting import wait_until
 from vfagent.errors import StepError
-from vfagent.kernel.device_users import KernelDeviceUsers
-from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.neighbours import FdbEntry
 from vfagent.kernel.protocols import Host
-from vfagent.kernel.routes import KernelRoutes
-from vfagent.kernel.rtnl import KernelRtnl
-from vfagent.kernel.sysfs import RootedSysfs
-from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import Address, Move
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 from vfagent.reconcile.move_addresses import move_addresses, roll_back
-from vfagent.store.move_journal import MoveJournal
 
 HERE, GATEWAY = "192.0.2.1", "192.0.2.254"
 HERE6, GATEWAY6 = "2001:db8:2::1", "2001:db8:2::fe"
@@ -186,8 +180,7 @@ def peer(kernel: None) -> Iterator[Peer]:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    journal, users = MoveJournal(tmp_path), KernelDeviceUsers()
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
+    return host_of(tmp_path)
 
 
 def step(probe: str | None = None) -> MoveAddresses:
@@ -301,7 +294,10 @@ def test_one_process_at_a_time_moves_addresses(host: Host, monkeypatch: pytest.M
 
 
 def wait_until_peer_has(mac: str) -> None:
-    wait_until(lambda: mac in run("ip", "-n", "peer", "neigh", "show", HERE))
+    def neighbour() -> str:
+        return run("ip", "-n", "peer", "neigh", "show", HERE)
+
+    wait_until(lambda: mac in neighbour(), neighbour, within_s=2.0)
 
 
 @pytest.mark.usefixtures("peer")

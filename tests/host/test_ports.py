@@ -7,20 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.host.namespace import add_veth, ip, link
+from tests.host.real_host import host_of
 from vfagent.errors import RefusedError, StepError
-from vfagent.kernel.device_users import KernelDeviceUsers
-from vfagent.kernel.devlink import KernelDevlink
-from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.protocols import Host
-from vfagent.kernel.routes import KernelRoutes
-from vfagent.kernel.rtnl import KernelRtnl
-from vfagent.kernel.sysfs import RootedSysfs
-from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.network import VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network_steps import CreateVlan, DeleteLink, LinkChange, SetLink, SetRepresentor
 from vfagent.reconcile.execute import execute
-from vfagent.store.move_journal import MoveJournal
 
 PF = PciAddress("0000:01:00.0")
 
@@ -29,9 +22,7 @@ pytestmark = pytest.mark.usefixtures("kernel")
 
 @pytest.fixture
 def host(tmp_path: Path, kernel: None) -> Host:
-    journal, network = MoveJournal(tmp_path), KernelNetwork()
-    users = KernelDeviceUsers()
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
+    return host_of(tmp_path)
 
 
 def create_vlan() -> CreateVlan:

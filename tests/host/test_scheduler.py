@@ -235,12 +235,6 @@ def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.2)
 
 
-@pytest.fixture
-def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in D state: SIGKILL is pending."""
-    monkeypatch.setattr(worker.Worker, "kill", lambda self: None)
-
-
 @pytest.mark.usefixtures("short_deadline")
 def test_a_worker_with_a_hanging_write_is_killed_at_its_deadline(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture

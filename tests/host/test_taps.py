@@ -10,18 +10,11 @@ from typing import Any
 import pytest
 
 from tests.host.namespace import ip, link, run
+from tests.host.real_host import host_of
 from vfagent.errors import VfagentError
 from vfagent.guests.spec.nics import Tap
 from vfagent.guests.taps import attach, attach_all, open_taps
-from vfagent.kernel.device_users import KernelDeviceUsers
-from vfagent.kernel.devlink import KernelDevlink
-from vfagent.kernel.host_network import KernelNetwork
 from vfagent.kernel.protocols import Host
-from vfagent.kernel.routes import KernelRoutes
-from vfagent.kernel.rtnl import KernelRtnl
-from vfagent.kernel.sysfs import RootedSysfs
-from vfagent.kernel.udev import NoUdevDatabase
-from vfagent.store.move_journal import MoveJournal
 
 TAP = Tap("vfg-01234567-0", "br0", None, "fe:00:00:00:00:01")
 TAGGED = Tap("vfg-01234567-0", "br0", 10, "fe:00:00:00:00:01")
@@ -34,10 +27,9 @@ pytestmark = [
 
 @pytest.fixture
 def host(tmp_path: Path, kernel: None) -> Host:
-    journal, network, users = MoveJournal(tmp_path), KernelNetwork(), KernelDeviceUsers()
     ip("link", "add", "br0", "type", "bridge")
     ip("link", "set", "br0", "up")
-    return Host(RootedSysfs(), KernelRtnl(), KernelDevlink(), NoUdevDatabase(), network, KernelRoutes(), journal, users)
+    return host_of(tmp_path)
 
 
 @pytest.fixture

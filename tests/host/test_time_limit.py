@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import LIMIT_S
+from tests.host.waiting import TEST_LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 HEAD = """
@@ -16,6 +16,7 @@ import asyncio, os, time
 from pathlib import Path
 from tests.host.conftest import time_limit as time_limit
 from tests.host.tree import Tree
+from tests.host.waiting import until, wait_until
 
 def test_hangs(tmp_path: Path) -> None:
 """
@@ -47,17 +48,34 @@ TWICE = """
         except BaseException:
             pass
 """
+WAITS = """
+    wait_until(lambda: False, lambda: "the state" + " at the end")
+"""
+WAITS_IN_A_LOOP = """
+    asyncio.run(until(lambda: False, lambda: "the state" + " at the end"))
+"""
+
+
+def inner_test(body: str, folder: Path) -> str:
+    """What pytest prints of a test that fails, in another process, with a limit of a second."""
+    (folder / "test_inner.py").write_text(HEAD + body + TAIL)
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "--rootdir", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VFAGENT_TEST_LIMIT_S": "1"}
+    argv = [*argv, "test_inner.py"]
+    done = subprocess.run(
+        argv, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=TEST_LIMIT_S - 5
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("body", [READS_NUMVFS, IN_A_CALLBACK, TWICE])
 def test_a_test_that_hangs_fails_and_the_next_one_runs(body: str, tmp_path: Path) -> None:
-    (tmp_path / "test_inner.py").write_text(HEAD + body + TAIL)
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", "--rootdir", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VFAGENT_TEST_LIMIT_S": "1"}
-    argv = [*argv, "test_inner.py"]
-    done = subprocess.run(
-        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S - 5
-    )
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
-    assert "not done within 1 s" in done.stdout
-    assert "test_inner.py::test_after_it PASSED" in done.stdout
+    printed = inner_test(body, tmp_path)
+    assert "not done within 1 s" in printed
+    assert "test_inner.py::test_after_it PASSED" in printed
+
+
+@pytest.mark.parametrize("body", [WAITS, WAITS_IN_A_LOOP])
+def test_a_wait_that_fails_says_what_there_was_instead(body: str, tmp_path: Path) -> None:
+    assert "AssertionError: the state at the end" in inner_test(body, tmp_path)

@@ -11,15 +11,8 @@ import pytest
 from tests.host.leaks import children, run_to_end
 from vfagent.errors import WrongCountError
 from vfagent.process import worker
-from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
+from vfagent.process.worker import NoAnswerError, NoWorkerError, Send
 from vfagent.process.workers import StuckError, Workers
-
-
-@pytest.fixture
-def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in D state: SIGKILL is pending."""
-    monkeypatch.setattr(Worker, "kill", lambda self: None)
-    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.1)
 
 
 def sleep(seconds: float) -> int:
