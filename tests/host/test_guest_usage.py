@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What guests use, by cgroups and taps: read for the next scrape, by a worker that may hang."""
 
-import time
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.host.leaks import run_to_end
+from tests.host.leaks import children, run_to_end
 from tests.host.tree import put
-from tests.host.waiting import until
+from tests.host.waiting import until, wait_until
 from vfagent.guests.spec.nics import Tap
 from vfagent.kernel.guest_usage import read_usage
 from vfagent.kernel.sysfs import RootedSysfs
@@ -68,22 +68,36 @@ def test_usage_is_read_for_the_next_scrape_while_a_guest_runs(root: Path) -> Non
 
 
 class Hanging(RootedSysfs):
+    """Until the file `answers` is in its root."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._answers = root / "answers"
+
     def read(self, path: str) -> str | None:
-        time.sleep(30)
+        wait_until(self._answers.exists)
         return super().read(path)
 
 
+@pytest.mark.usefixtures("unkillable")
 def test_a_read_that_hangs_holds_one_worker_and_no_scrape(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_reader, "_DEADLINE_S", 0.2)
     monkeypatch.setattr(usage_reader, "_PAUSE_S", 0.0)
 
     async def run() -> None:
-        workers = Workers()
+        workers, before = Workers(), len(children())
         usage = UsageReader(lambda: {"x": ()}, workers, Hanging(root))
         usage.scraped()
-        usage.scraped()
         await until(lambda: usage._reading is not None and usage._reading.done())
+        for _ in range(3):
+            usage.scraped()
+            await asyncio.sleep(0.1)
+        assert len(children()) == before + 1
         assert usage.by_guest == {}
+        put(root / "answers", "")
+        await until(lambda: len(children()) == before)
+        usage.scraped()
+        await until(lambda: usage.by_guest)
         await usage.stop()
 
     run_to_end(run())

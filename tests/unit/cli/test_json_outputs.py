@@ -16,7 +16,9 @@ from vfagent.cli.main import main
 from vfagent.cli.outputs import OUTPUTS
 from vfagent.cli.outputs import POLICY as POLICY_SCHEMA
 from vfagent.cli.parser import SCHEMAS
+from vfagent.exit_status import Exit
 from vfagent.model.codec import encode
+from vfagent.model.pci import PciAddress
 from vfagent.model.status import GuestPhase, GuestStatus, Status
 from vfagent.reconcile.pf_state import Work
 from vfagent.reconcile.status import snapshot
@@ -24,6 +26,8 @@ from vfagent.service.status_cache import StatusCache
 from vfagent.store.state import write_json
 
 GUEST = '[[guest]]\nname = "x"\nvfs = ["all:0"]\nipxe.address = "dhcp"\n'
+INVALID = POLICY.replace("vfs =", "vsf =")
+NEED_A_POLICY = {"apply", "plan", "rom-list"}
 UNUSED = '[[pf]]\nname = "elsewhere"\nmatch.driver = "ice"\n'
 
 
@@ -45,19 +49,47 @@ def checked(capsys: pytest.CaptureFixture[str], name: str, *words: str) -> Any:
     return shown
 
 
-@pytest.mark.parametrize("name", sorted(OUTPUTS))
-@pytest.mark.parametrize("policy", [POLICY, POLICY + GUEST + UNUSED, POLICY.replace("vfs =", "vsf ="), ""])
-def test_an_output_is_as_its_schema_says(
-    tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, policy: str
-) -> None:
-    monkeypatch.setattr("vfagent.cli.main.require_own_host", lambda *_: None)
-    tree.policy(policy)
-    write_json(tree.root / "run/vfagent/status.json", encode(status()))
-    if "vsf" in policy and name in ("apply", "plan", "rom-list"):
-        return
+def words_of(name: str, root: Path) -> list[str]:
+    """The command line that has this output."""
     verb, _, inner = name.partition("-")
     words = [inner, *(["x"] if inner == "status" else [])] if inner else []
-    checked(capsys, name, verb, "--root", str(tree.root), *words, "--json")
+    return [verb, "--root", str(root), *words, "--json"]
+
+
+@pytest.fixture
+def host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """Whose service has written its status."""
+    monkeypatch.setattr("vfagent.cli.main.require_own_host", lambda *_: None)
+    write_json(tree.root / "run/vfagent/status.json", encode(status()))
+    return tree
+
+
+@pytest.mark.parametrize("name", sorted(OUTPUTS))
+@pytest.mark.parametrize("policy", [POLICY, POLICY + GUEST + UNUSED, ""])
+def test_an_output_is_as_its_schema_says(
+    host: Tree, capsys: pytest.CaptureFixture[str], name: str, policy: str
+) -> None:
+    host.policy(policy)
+    checked(capsys, name, *words_of(name, host.root))
+
+
+@pytest.mark.parametrize("name", sorted({*OUTPUTS} - NEED_A_POLICY))
+def test_an_output_that_needs_no_policy_is_as_its_schema_says_beside_an_invalid_one(
+    host: Tree, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    host.policy(INVALID)
+    checked(capsys, name, *words_of(name, host.root))
+
+
+@pytest.mark.parametrize("name", sorted(NEED_A_POLICY))
+def test_with_an_invalid_policy_there_is_an_error_and_no_output(
+    host: Tree, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    host.policy(INVALID)
+    assert main(words_of(name, host.root)) == Exit.POLICY_INVALID
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "vsf" in shown.err
 
 
 def test_an_output_of_a_host_without_cards_is_an_object_with_empty_lists(
@@ -112,18 +144,35 @@ def test_a_pf_keeps_the_time_at_which_it_came_into_its_phase() -> None:
     assert after.since > before.since
 
 
-def test_list_and_plan_show_only_the_cards_that_are_named(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    other = tree.add_pf("0000:02:00.0", vfs=1, interface="ens2")
-    root = ("--root", str(tree.root))
-    for words, addresses in (
+OTHER = PciAddress("0000:02:00.0")
+
+
+@pytest.fixture
+def two_cards(tree: Tree) -> Tree:
+    tree.add_pf(OTHER, vfs=1, interface="ens2")
+    return tree
+
+
+@pytest.mark.parametrize("verb", ["list", "plan"])
+@pytest.mark.parametrize(
+    ("words", "addresses"),
+    [
         (["ens1"], [PF]),
-        (["ens*"], [PF, other]),
-        (["02:00.0"], [other]),
-        ([other], [other]),
-        (["ens2", PF], [PF, other]),
-    ):
-        for verb in ("list", "plan"):
-            main([verb, *root, *words, "--json"])
-            assert [pf["address"] for pf in json.loads(capsys.readouterr().out)["pfs"]] == addresses
-    assert main(["list", *root, "ens3"]) == 1
+        (["ens*"], [PF, OTHER]),
+        (["02:00.0"], [OTHER]),
+        ([OTHER], [OTHER]),
+        (["ens2", PF], [PF, OTHER]),
+    ],
+)
+def test_list_and_plan_show_only_the_cards_that_are_named(
+    two_cards: Tree, capsys: pytest.CaptureFixture[str], verb: str, words: list[str], addresses: list[str]
+) -> None:
+    main([verb, "--root", str(two_cards.root), *words, "--json"])
+    assert [pf["address"] for pf in json.loads(capsys.readouterr().out)["pfs"]] == addresses
+
+
+def test_a_card_that_is_named_wrongly_is_an_error_with_a_guess(
+    two_cards: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "--root", str(two_cards.root), "ens3"]) == 1
     assert "vfagent: ens3: no PF here has this address or interface\n  (did you mean ens" in capsys.readouterr().err

@@ -37,33 +37,37 @@ def _text(drafts: tuple[Draft, ...]) -> str:
     return "\n".join(policy_lines(drafts)) + "\n"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_plan_after_init_is_empty(case: Path) -> None:
-    drafts = _drafts(case)
-    policy = load_text("init", _text(drafts))
-    for draft in drafts:
-        plan = _plan(case, policy, draft.pf)
-        assert plan.settled, plan
-        rule = desired_pf(policy, draft.pf, IDENTITY)
-        assert (rule is not None) == draft.adopted
-        if rule is None:
-            assert draft.comments
-        else:
-            assert rule.numvfs == len(draft.pf.vfs)
+DRAFTS = [(case, draft) for case in CASES for draft in _drafts(case)]
+NAMES = [f"{case.name} {draft.pf.address}" for case, draft in DRAFTS]
+WHOLE = [draft for _, draft in DRAFTS if draft.adopted and not draft.comments]
+
+
+@pytest.mark.parametrize(("case", "draft"), DRAFTS, ids=NAMES)
+def test_the_plan_after_init_is_empty(case: Path, draft: Draft) -> None:
+    policy = load_text("init", _text(_drafts(case)))
+    plan = _plan(case, policy, draft.pf)
+    assert plan.settled, plan
+    rule = desired_pf(policy, draft.pf, IDENTITY)
+    assert (rule is not None) == draft.adopted
+    if rule is None:
+        assert draft.comments
+    else:
+        assert rule.numvfs == len(draft.pf.vfs)
 
 
 def test_most_recorded_hosts_with_vfs_are_adopted_whole() -> None:
-    """What a rule leaves out is a comment of its draft: without one, it has all that the host shows."""
-    whole = [draft for case in CASES for draft in _drafts(case) if draft.adopted and not draft.comments]
-    assert len(whole) >= 60
-    for draft in whole:
-        wanted = desired_pf(load_text("init", _text((draft,))), draft.pf, IDENTITY)
-        assert wanted is not None
-        for vf, rule in zip(draft.pf.vfs, wanted.vfs, strict=True):
-            assert rule.driver == ("keep" if vf.driver_override and not vf.driver else driver_word(vf))
-            for name, row in TABLE.items():
-                shown = getattr(vf.settings, name) if vf.settings else None
-                assert shown in (None, row.new, Vlan(0, 0, VlanProtocol.DOT1AD), getattr(rule.settings, name))
+    assert len(WHOLE) >= 60
+
+
+@pytest.mark.parametrize("draft", WHOLE, ids=lambda draft: draft.pf.address)
+def test_a_rule_without_a_comment_has_all_that_the_host_shows(draft: Draft) -> None:
+    wanted = desired_pf(load_text("init", _text((draft,))), draft.pf, IDENTITY)
+    assert wanted is not None
+    for vf, rule in zip(draft.pf.vfs, wanted.vfs, strict=True):
+        assert rule.driver == ("keep" if vf.driver_override and not vf.driver else driver_word(vf))
+        for name, row in TABLE.items():
+            shown = getattr(vf.settings, name) if vf.settings else None
+            assert shown in (None, row.new, Vlan(0, 0, VlanProtocol.DOT1AD), getattr(rule.settings, name))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
