@@ -13,7 +13,10 @@ from vfagent.policy.strings import LONGEST_COMMAND_LINE
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule
 from vfagent.policy.value_types import declared
 
-_OWN_WORDS = ("BOOTIF", "ip", "iscsi_initiator", "iscsi_target_ip", "iscsi_target_name", "netroot")
+_OWN_WORDS = (
+    *("BOOTIF", "ip", "iscsi_initiator", "iscsi_target_ip", "iscsi_target_name", "iscsi_target_port"),
+    *("netroot", "rd.iscsi.initiator"),
+)
 _IPXE_VARIABLE = re.compile(r"\$\{[a-z0-9/.:-]+\}")
 _SCRIPT_REPLACES = ("sanboot", "address", "gateway", "dns", "initiator")
 

@@ -8,15 +8,16 @@ from vfagent.policy import strings
 from vfagent.policy.boot_checks import check_initiator, check_ipxe, check_kernel
 from vfagent.policy.disk_uses import one_disk_for_each
 from vfagent.policy.hidden_paths import check_hidden_paths
+from vfagent.policy.iscsi import iscsi_partition
 from vfagent.policy.nic_checks import check_nics
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import INDEX_MARK, VfReference, texts_of, vf_reference
 from vfagent.policy.source_locations import Location
 from vfagent.policy.strings import VNC_SOCKET
-from vfagent.policy.types import GuestRule
+from vfagent.policy.types import GuestRule, SeedRule
 
 _MARK = INDEX_MARK
-_OTHER_MARK = re.compile(r"(?i)(?<![${])\{\s*(?!(?-i:index)\})(?:index|vf|vf_?index|number|name)\b[^{}]*\}")
+_OTHER_MARK = re.compile(r"(?i)(?<![${])\{\s*(?!(?-i:index)\})(?:index|vf|vf_?index|number|name)\b(?!\s*:\s)[^{}]*\}")
 _NAME = "[a-z0-9][a-z0-9_-]{0,31}"
 _MOST_DEVICES = 29
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -75,6 +76,8 @@ def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
         other = _OTHER_MARK.search(text)
         if other and (rule.each or "index" in other[0].lower()):
             yield location.problem(f"found {quoted(other[0])}, which no index replaces, allowed is {_MARK}")
+    if rule.each is not None:
+        yield from _flow_style(rule.seed, at / "seed")
     if not _makes_several(rule):
         return
     for name, display in (("vnc", rule.vnc), ("vnc_remote", rule.vnc_remote)):
@@ -85,6 +88,14 @@ def _index_marks(rule: GuestRule, at: Location) -> Iterator[Problem]:
             text = f"found one initiator for several guests, allowed is a name with {_MARK}"
             yield (at / name / "initiator").problem(text)
     yield from one_disk_for_each(rule, at)
+
+
+def _flow_style(seed: SeedRule | None, at: Location) -> Iterator[Problem]:
+    """YAML's `{index}` is a mapping: only in block style is it plain which braces stand for a number."""
+    for location, text in texts_of(seed, at):
+        if re.match(r"\s*(?:\[|\{(?!index\}))", text):
+            allowed = f"allowed is block style, a key a line, or a file: with each, {_MARK} is replaced in the text"
+            yield location.problem(f"found YAML in flow style, {quoted(text.lstrip()[:1])}, {allowed}")
 
 
 def _makes_several(rule: GuestRule) -> bool:
@@ -144,6 +155,9 @@ def _check_disks(rule: GuestRule, at: Location) -> Iterator[Problem]:
         if disk.shared and disk.format != "raw" and not disk.readonly:
             text = f'found shared = true with format "{disk.format}", allowed is with "raw": two QEMUs would destroy it'
             yield (at / "disk" / number / "shared").problem(text)
+        if (part := iscsi_partition(disk.path)) is not None:
+            text = f"found {quoted(part)} of an iSCSI disk, allowed is the whole disk, the same name without {part}"
+            yield (at / "disk" / number / "path").problem(text)
 
 
 def _check_vnc(rule: GuestRule, at: Location) -> Iterator[Problem]:
@@ -158,8 +172,9 @@ def _check_vnc(rule: GuestRule, at: Location) -> Iterator[Problem]:
 
 def _check_memory_max(rule: GuestRule, at: Location) -> Iterator[Problem]:
     """VFIO pins all of the guest's memory, which counts as the unit's, but for huge pages."""
-    if rule.hugepages == "1G" and rule.memory_mib % 1024:
-        text = f"found {rule.memory_mib}M with huge pages of 1G, allowed is a multiple of 1G"
+    page, mib = ("1G", 1024) if rule.hugepages == "1G" else ("2M", 2)
+    if rule.hugepages and rule.memory_mib % mib:
+        text = f"found {rule.memory_mib}M with huge pages of {page}, allowed is a multiple of {page}"
         yield (at / "memory").problem(text)
     for name, value in () if rule.hugepages else rule.unit:
         size = re.fullmatch("([0-9]+)([KMGT]?)", str(value)) if name in ("MemoryHigh", "MemoryMax") else None

@@ -23,6 +23,9 @@ def check_hidden_paths(rule: GuestRule, at: Location) -> Iterator[Problem]:
 
 
 def _below(path: str, folders: tuple[str, ...]) -> str | None:
+    """Only what begins with `/` is a path: a seed or credential may be the text itself."""
+    if not path.startswith("/"):
+        return None
     plain = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
     return next((folder for folder in folders if plain == folder or plain.startswith(f"{folder}/")), None)
 

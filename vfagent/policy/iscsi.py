@@ -120,6 +120,12 @@ def device_disk(path: str) -> str | None:
     return IscsiUrl(server, int(port), _same_lun(number), target).disk
 
 
+def iscsi_partition(path: str) -> str | None:
+    """`-part1` of a name that udev gives a partition of an iSCSI device."""
+    name = re.fullmatch(r"(/.+)(-part[0-9]+)", path)
+    return name[2] if name and device_disk(re.sub("/(?:[.]?/)+", "/", name[1])) else None
+
+
 def iscsi_urls(texts: tuple[str | None, ...]) -> Iterator[str]:
     for text in texts:
         yield from (url for url in portals(text or "") if url.startswith("iscsi:"))

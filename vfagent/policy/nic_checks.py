@@ -32,7 +32,12 @@ def _check_standby(rule: GuestRule, nic: NicRule, at: Location, users: dict[int,
     text = nic.standby_for or ""
     vfs = (*((rule.each,) if rule.each else ()), *rule.vfs)
     positions = standby_positions(vfs, text)
-    if len(positions) != 1:
+    if len(positions) > 1:
+        names = _with_indices(vfs)
+        allowed = f"one of them by its index: vfs = [{', '.join(names)}] and standby_for = {names[positions[0]]}"
+        yield (at / "standby_for").problem(f"found {quoted(text)}, which is {len(positions)} VFs, allowed is {allowed}")
+        return
+    if not positions:
         allowed = f"one of the guest's VFs: {', '.join(map(quoted, vfs))}" if vfs else "a VF of the guest: it has none"
         yield (at / "standby_for").problem(f"found {quoted(text)}, allowed is {allowed}")
         return
@@ -41,6 +46,17 @@ def _check_standby(rule: GuestRule, nic: NicRule, at: Location, users: dict[int,
         yield (at / "standby_for").problem(f"found {quoted(text)} a second time, allowed is one standby for a VF")
     if nic.mac not in (None, _STABLE):
         yield (at / "mac").problem("found a MAC with standby_for, allowed is none: the NIC has the VF's")
+
+
+def _with_indices(vfs: tuple[str, ...]) -> list[str]:
+    """The same VFs, each of which has an index of its own."""
+    counts: dict[str, int] = {}
+    words = []
+    for text in vfs:
+        label, colon, _ = text.partition(":")
+        counts[label] = counts.get(label, -1) + 1
+        words.append(quoted(text if colon else f"{label}:{counts[label]}"))
+    return words
 
 
 def check_nic_bridges(

@@ -27,6 +27,7 @@ def warnings(policy: Policy) -> Iterator[str]:
         yield from _vlans_on_several_ports(rule)
         yield from _bridges_of_nobody(rule, bridges)
     yield from _targets_on_several_servers(policy)
+    yield from _kernels_of_secure_boot(policy)
 
 
 def _never_reached(rule: PfRule, earlier: Sequence[PfRule]) -> Iterator[str]:
@@ -106,3 +107,14 @@ def _targets_on_several_servers(policy: Policy) -> Iterator[str]:
                     f"guest {rule.name!r}: boots from {disk.target} of {disk.server}, and guest {name!r} from the same"
                     f" name of {server}: if these are portals of one disk, both write to it"
                 )
+
+
+def _kernels_of_secure_boot(policy: Policy) -> Iterator[str]:
+    """X86QemuLoadImageLib of edk2 falls back to a loader that verifies nothing; later releases can refuse it."""
+    for rule in policy.guest:
+        if rule.secure_boot and rule.kernel:
+            yield (
+                f"guest {rule.name!r}: secure boot does not protect its kernel: firmware may start an unsigned"
+                " guest.kernel.image by another loader, and its initrd and cmdline are never verified; a disk with a"
+                " signed boot loader is"
+            )

@@ -160,6 +160,14 @@ def test_a_path_that_the_sandbox_hides_is_refused(problems: Problems, pairs: str
     assert f" sees nothing of {folder}, allowed" in line or f" sees nothing of the host's {folder}, allowed" in line
 
 
+@pytest.mark.parametrize(
+    "text", ["home/alice", "root/x", 'seed.user_data = "tmp/a"', 'seed.meta_data = "home/instance-id: x"']
+)
+def test_a_text_that_is_no_path_is_no_hidden_path(problems: Problems, text: str) -> None:
+    pairs = text if text.startswith("seed") else f'credentials = {{ motd = "{text}" }}'
+    assert not guest_problems(problems, f"{DHCP}\n{pairs}")
+
+
 @pytest.mark.parametrize("path", ["/homes/a", "/srv/home/a", "/rooted", "/dev/vg/tmp"])
 def test_a_path_that_only_begins_alike_is_accepted(problems: Problems, path: str) -> None:
     assert not guest_problems(problems, f'disk = [{{ path = "{path}" }}]')
@@ -171,6 +179,30 @@ def test_a_mark_that_nothing_replaces_is_refused(problems: Problems, pairs: str,
     text = ['each = "storage:0-1"', 'kernel.image = "/k"', pairs.replace("MARK", mark)]
     (line,) = key_problems(problems, guest(*text, name="n{index}"))
     assert line.endswith(f'found "{mark}", which no index replaces, allowed is {{index}}')
+
+
+@pytest.mark.parametrize("text", ["{instance-id: a-{index}}", "[a, {index}]", " {name: a}"])
+@pytest.mark.parametrize("key", ["user_data", "meta_data", "network_config"])
+def test_a_seed_in_flow_style_is_refused_with_each(problems: Problems, key: str, text: str) -> None:
+    pairs = f'{DHCP}\nseed.{key} = "{text}"'
+    (line,) = key_problems(problems, guest('each = "storage:0-1"', pairs, name="n{index}"))
+    assert line.startswith(
+        f'guest[0].seed.{key}: found YAML in flow style, "{text.lstrip()[0]}", allowed is block style'
+    )
+    if "{index}" not in text:
+        assert not guest_problems(problems, pairs)
+
+
+def test_a_mapping_within_a_seed_is_no_mark(problems: Problems) -> None:
+    pairs = f'{DHCP}\nseed.network_config = "ethernets:\\n  a:\\n    match: {{name: e*}}\\n"'
+    assert not key_problems(problems, guest('each = "storage:0-1"', pairs, name="n{index}"))
+
+
+@pytest.mark.parametrize("word", ["iscsi_target_port=3261", "rd.iscsi.initiator=iqn.2016-01.com.example:b"])
+def test_words_that_vfagent_makes_are_refused_on_the_command_line(problems: Problems, word: str) -> None:
+    (line,) = guest_problems(problems, kernel(FIXED, ROOT, f'cmdline = "{word}"'))
+    name = word.partition("=")[0]
+    assert line.startswith(f"guest[0].kernel.cmdline: found {name}= beside root, from which vfagent makes it")
 
 
 @pytest.mark.parametrize(

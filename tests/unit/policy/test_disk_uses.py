@@ -196,3 +196,22 @@ def test_the_same_target_on_another_server_is_noted(parse: Parse) -> None:
     )
     portals = guest('vfs = ["storage:0"]', boots(f"{DISK} {DISK.replace('10.1', '11.1')}"))
     assert not list(warnings(parse(PF + portals)))
+
+
+def test_a_partition_of_an_iscsi_disk_is_refused(problems: Problems) -> None:
+    whole = f"/dev/disk/by-path/pci-0000:00:03.0-ip-192.168.10.1:3260-iscsi-{DISK[22:]}-lun-0"
+    (line,) = key_problems(problems, guest('vfs = ["storage:0"]', disk(f"{whole}-part1")))
+    assert line == (
+        'guest[0].disk[0].path: found "-part1" of an iSCSI disk, allowed is the whole disk, the same name without'
+        " -part1"
+    )
+    assert not key_problems(problems, guest('vfs = ["storage:0"]', disk(whole)))
+    assert not key_problems(
+        problems, guest('vfs = ["storage:0"]', disk("/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part1"))
+    )
+
+
+def test_secure_boot_with_a_kernel_is_warned_of(parse: Parse) -> None:
+    rule = guest('vfs = ["storage:0"]', 'firmware = "uefi"', "secure_boot = true", 'kernel.image = "/k"')
+    (line,) = warnings(parse(PF + rule))
+    assert line.startswith("guest 'g': secure boot does not protect its kernel")

@@ -71,6 +71,28 @@ def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
     assert not guest_problems(problems, pairs)
 
 
+@pytest.mark.parametrize("pages", ["true", '"2M"'])
+def test_huge_pages_need_memory_of_whole_pages(problems: Problems, pages: str) -> None:
+    (line,) = guest_problems(problems, f'{DHCP}\nmemory = "513M"\nhugepages = {pages}')
+    assert line == "guest[0].memory: found 513M with huge pages of 2M, allowed is a multiple of 2M"
+    assert not guest_problems(problems, f'{DHCP}\nmemory = "514M"\nhugepages = {pages}')
+
+
+@pytest.mark.parametrize(
+    ("vfs", "allowed"),
+    [
+        ('"storage", "storage"', 'vfs = ["storage:0", "storage:1"] and standby_for = "storage:0"'),
+        ('"storage:1", "storage:2"', 'vfs = ["storage:1", "storage:2"] and standby_for = "storage:1"'),
+    ],
+)
+def test_a_standby_for_one_of_two_vfs_names_its_index(problems: Problems, vfs: str, allowed: str) -> None:
+    nic = 'nic = [{ bridge = "br0", standby_for = "storage" }]'
+    (line,) = key_problems(problems, guest(f"vfs = [{vfs}]", DHCP, nic))
+    assert line.startswith(
+        f'guest[0].nic[0].standby_for: found "storage", which is 2 VFs, allowed is one of them by its index: {allowed}'
+    )
+
+
 @pytest.mark.parametrize(
     ("pairs", "text"),
     [
