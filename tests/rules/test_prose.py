@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spelling and style of the documents, the docstrings and the messages."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def long_sentences(path: Path) -> list[str]:
 
 
 def test_each_word_is_in_a_dictionary_or_in_the_vocabulary() -> None:
-    none_of(misspelt_by_place())
+    none_of([f"{problem}: misspelt, or missing in tests/rules/vocabulary.txt" for problem in misspelt_by_place()])
 
 
 def test_proselint_has_nothing_against_documents_and_messages(tmp_path: Path) -> None:
@@ -55,6 +56,13 @@ def test_proselint_has_nothing_against_documents_and_messages(tmp_path: Path) ->
 
 def test_no_sentence_of_the_documents_is_longer_than_forty_words() -> None:
     none_of([f"{path.relative_to(ROOT)}: {text}" for path in documents() for text in long_sentences(path)])
+
+
+def test_no_message_names_the_package_manager_of_one_distribution() -> None:
+    """vfagent is a package of Fedora, too."""
+    command = re.compile(r"\b(?:apt|apt-get|dnf|yum) (?:install|update|purge|remove)\b")
+    texts = [(f"{name}:{line}", text) for name, tree in modules().items() for line, text in prose_of(name, tree)]
+    none_of([f"{place}: {text}" for place, text in texts if command.search(text)])
 
 
 def test_the_vocabulary_is_sorted_and_has_no_word_twice() -> None:

@@ -12,8 +12,9 @@ from vfagent.guests.ipxe_images import images_for
 from vfagent.guests.rom_build import known
 from vfagent.guests.spec.boot import Boot
 from vfagent.guests.spec.files import unfit_file
-from vfagent.guests.spec.firmware import PACKAGE, why_none
+from vfagent.guests.spec.firmware import why_none
 from vfagent.guests.spec.nics import nics_of
+from vfagent.guests.spec.packages import FIRMWARE
 from vfagent.guests.spec.placement import ManagedPf, place
 from vfagent.guests.spec.qemu import Guest, argv
 from vfagent.guests.state import GuestState, boot_with, with_facts
@@ -102,7 +103,7 @@ def _planned(state: GuestState, source: str | None, root: Path, *, runs: bool) -
     firmware = firmware_of(root, rule, machine)
     if rule.firmware == "uefi" and firmware is None and (root / "usr/bin").exists():
         text = why_none(machine, secure_boot=rule.secure_boot)
-        return PlannedGuest(state.name, f"waits: {text} (apt install {PACKAGE})", to_do=True)
+        return PlannedGuest(state.name, f"waits: {text} ({FIRMWARE.hint})", to_do=True)
     # Placeholders: only the service tries KVM, and the UUID differs by host.
     try:
         nics = nics_of(rule, state.placement.vfs, read_identity(root).machine_id)

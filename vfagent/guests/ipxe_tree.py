@@ -15,10 +15,10 @@ from pathlib import Path
 
 from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
+from vfagent.guests.spec.packages import ROM_BUILD
 from vfagent.guests.spec.rom import drivers_in
 
 _TOOLS = ("make", "gcc", "perl")
-_PACKAGES = "apt install gcc make perl liblzma-dev"
 _UNSEEN = "the service cannot read /home, /root and /tmp; put it into /usr/src/ipxe, for example"
 _CLONE = "make a fresh clone of it"
 _MOST_FILES = 50_000
@@ -104,4 +104,4 @@ def devices_of(tree: Tree) -> frozenset[str]:
 
 def check_tools() -> None:
     if missing := [name for name in _TOOLS if not shutil.which(name)]:
-        raise VfagentError(f"cannot build ROMs: no {' and no '.join(missing)} on this host", hint=_PACKAGES)
+        raise VfagentError(f"cannot build ROMs: no {' and no '.join(missing)} on this host", hint=ROM_BUILD.hint)

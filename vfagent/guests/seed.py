@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vfagent.errors import VfagentError
+from vfagent.guests.spec.packages import ISO_IMAGES
 from vfagent.guests.spec.qemu import Guest, oem_string
 from vfagent.policy.types import SeedRule
 from vfagent.store.trusted_files import read_trusted
@@ -45,10 +46,8 @@ def _iso9660(files: Mapping[str, bytes]) -> bytes:
     try:
         from pycdlib.pycdlib import PyCdlib  # guests without a seed do not need it
     except ImportError as error:
-        hint = "apt install python3-pycdlib"
-        raise VfagentError(
-            "its seed cannot be made: the package python3-pycdlib is not installed", hint=hint
-        ) from error
+        text = "its seed cannot be made: the Python library pycdlib is not installed"
+        raise VfagentError(text, hint=ISO_IMAGES.hint) from error
     image, written = PyCdlib(), io.BytesIO()
     image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=_LABEL)
     for name, data in files.items():

@@ -17,10 +17,10 @@ from vfagent.guests.open_groups import open_groups
 from vfagent.guests.root_folders import make_root_folder
 from vfagent.guests.spec.boot import Boot, Images
 from vfagent.guests.spec.files import unfit_file
-from vfagent.guests.spec.firmware import PACKAGE as FIRMWARE_PACKAGE
 from vfagent.guests.spec.firmware import why_none
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
 from vfagent.guests.spec.nics import nics_of
+from vfagent.guests.spec.packages import FIRMWARE
 from vfagent.guests.spec.qemu import Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, rule_digest, unit_of
 from vfagent.guests.taps import TapsReport, open_taps
@@ -145,7 +145,7 @@ def _with_board(guest: Guest, root: Path) -> Guest:
     firmware = firmware_of(root, rule, machine)
     if firmware is None:
         text = why_none(machine, secure_boot=rule.secure_boot)
-        raise _AbsentFileError(f"cannot boot by UEFI: {text}", hint=f"apt install {FIRMWARE_PACKAGE}")
+        raise _AbsentFileError(f"cannot boot by UEFI: {text}", hint=FIRMWARE.hint)
     try:
         variables = GuestFiles(root, rule.name).variables(firmware.template)
     except OSError as error:

@@ -53,7 +53,8 @@ def write_status(tree: Tree) -> None:
 def test_plan_names_the_file_that_a_guest_lacks(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     put(tree.root / "usr/bin/qemu-system-x86_64", "")
     assert command(tree, "plan") == 3
-    wanted = "guest x: waits: /usr/lib/ipxe/ipxe.lkrn (the iPXE image) does not exist (apt install ipxe)"
+    package = "install ipxe, on Fedora ipxe-bootimgs-x86"
+    wanted = f"guest x: waits: /usr/lib/ipxe/ipxe.lkrn (the iPXE image) does not exist ({package})"
     assert wanted in capsys.readouterr().out
 
 

@@ -8,7 +8,8 @@ from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import Boot, Loader, boot_of
 from vfagent.guests.spec.files import files_of, what_to_do
-from vfagent.guests.spec.firmware import PACKAGE, chosen, why_none
+from vfagent.guests.spec.firmware import chosen, why_none
+from vfagent.guests.spec.packages import EMULATOR, FIRMWARE
 from vfagent.guests.spec.placement import expand
 from vfagent.guests.spec.qemu import MACHINE, QEMU
 from vfagent.policy.iscsi import iscsi_url, iscsi_urls, variable
@@ -47,7 +48,7 @@ def qemu_absent(facts: Facts) -> Iterator[Finding]:
             QEMU,
             "is missing",
             "no guest can start" if facts.wants_guests else "the policy has no guests; VFs are not affected",
-            "apt install qemu-system-x86",
+            EMULATOR.hint,
         )
 
 
@@ -146,7 +147,7 @@ def firmware_absent(facts: Facts) -> Iterator[Finding]:
                 f"guest {rule.name}",
                 why_none(machine, secure_boot=rule.secure_boot),
                 "the guest cannot start",
-                f"apt install {PACKAGE}",
+                FIRMWARE.hint,
             )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
+from vfagent.guests.spec.packages import EMULATOR, IPXE
 from vfagent.guests.spec.qemu import QEMU
 from vfagent.policy.types import GuestRule, SeedRule
 
-PACKAGES = {QEMU: "qemu-system-x86"} | dict.fromkeys(IPXE_IMAGES.values(), "ipxe")
+PACKAGES = {QEMU: EMULATOR} | dict.fromkeys(IPXE_IMAGES.values(), IPXE)
 
 
 def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
@@ -85,5 +86,5 @@ def unfit_file(rule: GuestRule, boot: Boot, facts: Callable[[str], FileFacts | N
 
 
 def what_to_do(path: str) -> str:
-    package = PACKAGES.get(path)
-    return f"apt install {package}" if package else "create it, or fix the path in the policy"
+    packages = PACKAGES.get(path)
+    return packages.hint if packages else "create it, or fix the path in the policy"

@@ -9,7 +9,6 @@ from vfagent.frozen import frozen
 
 # By precedence: a file hides that of the same name in a later folder.
 DESCRIPTORS = ("etc/qemu/firmware", "usr/share/qemu/firmware")
-PACKAGE = "ovmf"
 _FORMATS = ("raw", "qcow2")
 _KEYS = frozenset(("secure-boot", "enrolled-keys"))
 _Q35 = "pc-q35-"  # what `q35` is an alias of
