@@ -30,6 +30,7 @@ from vfagent.reconcile.observe import pf_addresses
 from vfagent.reconcile.rounds import Task, observe_and_plan
 from vfagent.store.identity import read_identity
 from vfagent.store.policy_files import load
+from vfagent.store.state import State
 
 SIZES, VFS, LIMIT_S = (1, 4, 16, 64), 128, 600
 POLICY = (
@@ -84,13 +85,13 @@ def observe_s(count: int, folder: Path) -> float:
     files.tree.policy(POLICY.format(count=VFS))
     _add_pfs(files, count, vfs=VFS, interface=True)
     host = replace(files.host, rtnl=RecordedRtnl(files.host))
-    policy, identity = load(folder), read_identity(folder)
+    policy, identity, state = load(folder), read_identity(folder), State(folder)
 
     def all_pfs() -> float:
         began = time.process_time()
         for address in pf_addresses(host):
             task = Task(address, policy, identity)
-            assert observe_and_plan(task, host, task.driver_state).plan.settled
+            assert observe_and_plan(task, host, state, task.driver_state).plan.settled
         return time.process_time() - began
 
     return min(all_pfs() for _ in range(3))

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 
-from tests.host.leaks import run_to_end
+from tests.host.leaks import descriptors, run_to_end
+from tests.host.waiting import until
 from vfagent.errors import PolicyError, VfagentError
+from vfagent.process.workers import Workers
 from vfagent.service.control_client import ErrorReplyError, call, monitor
 from vfagent.service.control_interface import INTERFACES, SOCKET
 from vfagent.service.control_socket import GuestRequest, PublishedStatus, control_server
-from vfagent.service.varlink import VarlinkError, VarlinkServer
+from vfagent.service.varlink import LIMITS, Limits, VarlinkError, VarlinkServer
 
 Talk = Callable[[Path], object]
 START = "io.vfagent.Guest.Start"
@@ -44,16 +46,18 @@ def no_trial() -> str:
     raise VarlinkError("io.vfagent.NothingToConfirm")
 
 
-def control(root: Path, answer: GuestRequest = handler, status: PublishedStatus | None = None) -> VarlinkServer:
-    return control_server(root, status or PublishedStatus(), answer, reloaded, no_trial)
+def control(
+    root: Path, answer: GuestRequest = handler, status: PublishedStatus | None = None, limits: Limits = LIMITS
+) -> VarlinkServer:
+    (root / "run/vfagent").mkdir(parents=True, exist_ok=True)
+    return control_server(root, status or PublishedStatus(), answer, reloaded, no_trial, limits)
 
 
-def served(root: Path, talk: Talk, answer: GuestRequest = handler) -> Any:
+def served(root: Path, talk: Talk, answer: GuestRequest = handler, limits: Limits = LIMITS) -> Any:
     """The result of `talk`, while a server runs."""
 
     async def both() -> object:
-        (root / "run/vfagent").mkdir(parents=True, exist_ok=True)
-        server = control(root, answer)
+        server = control(root, answer, limits=limits)
         await server.start()
         result = await asyncio.to_thread(talk, root)
         server.stop()
@@ -141,7 +145,6 @@ def test_a_connection_takes_several_calls_and_no_answer_to_a_oneway_one(tmp_path
 
 def test_the_status_is_monitored_until_the_client_closes(tmp_path: Path) -> None:
     async def both() -> object:
-        (tmp_path / "run/vfagent").mkdir(parents=True)
         status = PublishedStatus()
         server = control(tmp_path, status=status)
         await server.start()
@@ -161,8 +164,9 @@ def test_the_status_is_monitored_until_the_client_closes(tmp_path: Path) -> None
 def test_a_server_that_could_not_listen_does_so_at_the_next_start(tmp_path: Path) -> None:
     async def twice() -> object:
         server = control(tmp_path)
+        (tmp_path / "run/vfagent").rmdir()
         await server.start()
-        (tmp_path / "run/vfagent").mkdir(parents=True)
+        (tmp_path / "run/vfagent").mkdir()
         await server.start()
         result = await asyncio.to_thread(call, tmp_path, START, name="x")
         server.stop()
@@ -310,9 +314,73 @@ def test_forty_requests_at_once_are_all_answered(tmp_path: Path) -> None:
     assert most == 16
 
 
-def test_requests_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vfagent.service.varlink._MOST_OPEN", 0)
-    assert served(tmp_path, lambda root: error(root, START, name="x")) == ("io.vfagent.TooManyRequests", {})
+def test_requests_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+    refused = served(tmp_path, lambda root: error(root, START, name="x"), limits=Limits(open=0))
+    assert refused == ("io.vfagent.TooManyRequests", {})
+
+
+@contextlib.contextmanager
+def monitoring(root: Path) -> Iterator[socket.socket]:
+    """A client that asks for the status and reads none of it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(root / SOCKET))
+        client.sendall(request("io.vfagent.Monitor", more=True))
+        yield client
+
+
+def published(size: int) -> PublishedStatus:
+    status = PublishedStatus()
+    status.publish(f'"{size * "x"}"')
+    return status
+
+
+def test_a_client_that_never_reads_is_given_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = control(tmp_path, status=published(1 << 24), limits=Limits(call_s=0.5))
+        await server.start()
+        with monitoring(tmp_path):
+            opened = descriptors()
+            await until(lambda: len(server.descriptors) == 2)
+            await until(lambda: len(server.descriptors) == 1 and len(descriptors()) == len(opened))
+        server.stop()
+
+    run_to_end(scenario())
+
+
+def test_a_client_that_never_reads_does_not_delay_the_stop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = control(tmp_path, status=published(1 << 24), limits=Limits(call_s=600.0))
+        await server.start()
+        stack.enter_context(monitoring(tmp_path))
+        await until(lambda: len(server.descriptors) == 2)
+        await asyncio.sleep(0.1)
+        server.stop()
+
+    with contextlib.ExitStack() as stack:
+        asyncio.run(scenario())
+
+
+def test_a_worker_does_not_keep_a_client_waiting(tmp_path: Path) -> None:
+    """For the end of its connection, while the worker hangs."""
+
+    async def scenario() -> bytes:
+        server = control(tmp_path)
+        await server.start()
+        workers = Workers(lambda: server.descriptors)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(0.0)
+            client.connect(str(tmp_path / SOCKET))
+            await asyncio.sleep(0.1)
+            hanging = asyncio.create_task(workers.call(lambda: time.sleep(60), deadline_s=60.0))
+            await asyncio.sleep(0.1)
+            client.sendall(b"{}\0")
+            answer = await asyncio.get_running_loop().sock_recv(client, 4096)
+        hanging.cancel()
+        await asyncio.wait({hanging})
+        server.stop()
+        return answer
+
+    assert run_to_end(scenario()) == b""
 
 
 def test_a_broken_connection_is_an_error_with_a_hint(tmp_path: Path) -> None:

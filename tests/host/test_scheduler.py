@@ -71,6 +71,7 @@ class Rig:
     def __init__(self, kernel: FakeKernel, most: int) -> None:
         self.kernel = kernel
         self.state = State(kernel.tree.root)
+        self.broken = False  # the next report cannot be taken
         self.phases: dict[str, list[Phase]] = {}
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
         policy = load(kernel.tree.root)
@@ -78,6 +79,9 @@ class Rig:
 
     def _changed(self, state: PfState) -> None:
         self.phases.setdefault(state.address, []).append(state.phase)
+        if self.broken and state.reconciling:
+            self.broken = False
+            raise RuntimeError("a bug")
 
     def pf(self, address: PciAddress = PF) -> PfState:
         return self.scheduler.pfs[address]
@@ -861,6 +865,86 @@ def test_a_card_removed_before_its_worker_is_adopted_is_forgotten(kernel_files: 
         rig.scheduler.adopt({OTHER: begun})
         await rig.until(lambda: OTHER not in rig.scheduler.pfs)
         await rig.converged(PF)
+
+    converge(kernel_files, body)
+
+
+def test_a_reconcile_that_cannot_begin_gives_its_place_back(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in (PF, OTHER):
+        kernel_files.tree.add_pf(address)
+    raised = list[str]()
+
+    async def body(rig: Rig) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: raised.append(str(about["exception"])))
+
+        def released_once() -> frozenset[str]:
+            monkeypatch.undo()
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(rig.state, "released", released_once)
+        rig.mark_dirty(PF)
+        await rig.until(lambda: bool(raised))
+        await rig.converged(OTHER)
+
+    converge(kernel_files, body, most=1)
+    assert raised == ["a bug"]
+
+
+def test_a_worker_whose_reports_cannot_be_taken_is_ended(kernel_files: FakeKernel) -> None:
+    kernel_files.tree.add_pf(PF)
+    kernel_files.hang(PF, NUMVFS)
+
+    async def body(rig: Rig) -> None:
+        before, raised = children(), list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: raised.append(str(about["exception"])))
+        rig.broken = True
+        rig.mark_dirty(PF)
+        await rig.until(lambda: raised == ["a bug"])
+        await rig.until(lambda: not children() - before)
+        assert not rig.scheduler.workers.streaming
+        assert rig.pf().request.dirty
+
+    converge(kernel_files, body)
+
+
+def as_its_rule_says(kernel: FakeKernel) -> None:
+    """But for what only prepares what vfagent does later."""
+    kernel.tree.add_pf(PF, vfs=2)
+    for vf in kernel.tree.vfs(PF):
+        kernel.tree.bind(vf, "vfio-pci")
+        kernel.tree.add_device(vf, driver_override="vfio-pci")
+
+
+def test_a_pf_that_was_released_meanwhile_is_as_others_made_it(kernel_files: FakeKernel) -> None:
+    as_its_rule_says(kernel_files)
+    kernel_files.tree.bind(kernel_files.tree.vfs(PF)[0], None)
+
+    async def body(rig: Rig) -> None:
+        await rig.converged(PF)
+        put(kernel_files.tree.device(PF) / "sriov_drivers_autoprobe", "1\n")
+        rig.state.release(PF)
+        rig.state.forget_baseline(PF)
+        await rig.reconciled_again()
+        rig.state.take_back(PF)
+        before = rig.kernel.writes()
+        await rig.reconciled_again()
+        await rig.until_phase(Phase.CONVERGED, PF)
+        assert rig.kernel.writes() == before
+
+    converge(kernel_files, body)
+
+
+def test_a_card_in_the_slot_of_a_changed_one_is_as_others_made_it(kernel_files: FakeKernel) -> None:
+    as_its_rule_says(kernel_files)
+
+    async def body(rig: Rig) -> None:
+        pf = observe_pf(kernel_files.host, PF)
+        assert pf is not None
+        rig.state.keep_baseline(replace(pf, device="0x1521"))
+        await rig.converged(PF)
+        assert rig.kernel.writes() == []
 
     converge(kernel_files, body)
 

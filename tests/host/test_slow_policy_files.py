@@ -12,8 +12,10 @@ import pytest
 from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import run_to_end
 from tests.host.test_agent import PF, POLICY, running_agent
+from tests.host.waiting import until
 from vfagent.errors import PolicyUnreadError
 from vfagent.policy.types import Policy
+from vfagent.process.worker import Worker
 from vfagent.service.agent import Agent
 from vfagent.service.preload import start_preload
 from vfagent.store import policy_in_worker
@@ -113,6 +115,60 @@ def test_a_policy_that_others_can_write_is_a_warning_of_the_service(
 
     caplog.set_level(logging.WARNING)
     run_to_end(scenario())
+
+
+def test_a_reload_does_not_end_the_check_of_owners_that_runs(
+    files: FakeKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With reloads more frequent than a check is long, none would come to its end."""
+    began, go = tmp_path / "began", tmp_path / "go"
+
+    def wait(_policy: Policy, _root: Path) -> tuple[Untrusted, ...]:
+        with began.open("a") as file:
+            file.write(".")
+        while not go.exists():
+            time.sleep(0.01)
+        return (Untrusted("/x", "of a test", "it is seen"),)
+
+    monkeypatch.setattr("vfagent.service.agent.untrusted_files", wait)
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            await until(began.exists)
+            await agent.reloads.reload()
+            go.touch()
+            await until(lambda: caplog.text.count("it is seen") == 2)
+
+    run_to_end(scenario())
+    assert began.read_text() == ".."
+
+
+def test_a_policy_that_hangs_in_the_kernel_holds_one_worker(
+    files: FakeKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each resync tries to read it again."""
+    began, returns = tmp_path / "began", tmp_path / "returns"
+
+    def hang(root: Path) -> Policy:
+        with began.open("a") as file:
+            file.write(".")
+        while not returns.exists():
+            time.sleep(0.01)
+        return load(root)
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            monkeypatch.setattr("vfagent.store.policy_in_worker.load", hang)
+            monkeypatch.setattr("vfagent.store.policy_in_worker.LOAD_S", 0.1)
+            monkeypatch.setattr(Worker, "kill", lambda self: None)  # as in D state: SIGKILL is pending
+            for _ in range(3):
+                with pytest.raises(PolicyUnreadError):
+                    await agent.reloads.reload()
+            monkeypatch.undo()
+            returns.touch()
+
+    run_to_end(scenario())
+    assert began.read_text() == "."
 
 
 def test_a_file_whose_owner_is_not_known_in_time_stops_nothing(

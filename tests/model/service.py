@@ -91,6 +91,12 @@ class Service:
         workers: Any = self.workers
         self.scheduler = Scheduler(host, MemoryState(), IDENTITY, policy, workers, lambda state: None)
 
+    def adopt(self, address: PciAddress) -> None:
+        """A worker that was started before there was a loop."""
+        task = Task(address, self.scheduler.policy, IDENTITY, self.pf(address).driver_state)
+        begun: Any = self.scheduler.standby.begin(task)
+        self.scheduler.adopt({address: begun})
+
     def pf(self, address: PciAddress) -> PfState:
         return self.scheduler.pfs[address]
 

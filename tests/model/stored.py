@@ -25,6 +25,13 @@ class MemoryState(State):
         if kept is None or not kept.is_of(pf):
             self.baselines[pf.address] = Baseline(pf)
 
+    def changed(self, address: PciAddress) -> bool:
+        return address in self.baselines
+
+    def has_baseline_of_another(self, pf: Pf) -> bool:
+        kept = self.baseline(pf.address)
+        return kept is not None and not kept.is_of(pf)
+
     def forget_baseline(self, address: PciAddress) -> None:
         self.baselines.pop(address, None)
 
@@ -37,7 +44,7 @@ class MemoryState(State):
 
     def driver_state(self, address: PciAddress) -> DriverState:
         stored = self.driver_states.get(address, DriverState())
-        return replace(stored, changed=address in self.baselines)
+        return replace(stored, changed=self.changed(address))
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
         self.driver_states[address] = driver_state

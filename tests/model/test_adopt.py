@@ -14,6 +14,7 @@ from tests.model.hosts import Card, Port, cards, make_host, ports
 from tests.model.kernel import Kernel
 from tests.model.policies import policies, policy_of
 from tests.model.process import Process
+from tests.model.stored import MemoryState
 from vfagent.cli.init import policy_lines
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import DriverState
@@ -36,7 +37,7 @@ def adopted(kernel: Kernel) -> tuple[tuple[Draft, ...], Policy]:
 
 def _plan(host: Host, policy: Policy, pf: Pf) -> Plan:
     task = Task(pf.address, policy, IDENTITY, dry=True, grace_over=True)
-    return observe_and_plan(task, host, DriverState()).plan
+    return observe_and_plan(task, host, MemoryState(), DriverState()).plan
 
 
 def set_up(kernel: Kernel, policy: Policy) -> None:

@@ -65,6 +65,26 @@ def test_what_changes_while_a_pf_is_reconciled_is_seen(number: int) -> None:
     serve(kernel, policy_of(1, VfRule(vlan=10)), body)
 
 
+def test_the_rest_after_an_adopted_reconcile_is_as_after_another() -> None:
+    """Three times as long as it took, which is less than the longest, for what was asked for meanwhile."""
+    kernel, observed = make_host((Port(),)), list[float]()
+
+    async def body(service: Service) -> None:
+        def note(_: PciAddress, report: Any) -> None:
+            if isinstance(report, Observed):
+                observed.append(asyncio.get_running_loop().time())
+
+        service.scheduler.mark_dirty(FIRST)
+        await asyncio.sleep(60.0)
+        service.workers.after_report = note
+        service.adopt(FIRST)
+        await asyncio.sleep(60.0)
+
+    serve(kernel, policy_of(2), body)
+    adopted, followed = observed
+    assert followed - adopted < 1.0
+
+
 @given(attempts=st.integers(0, 12))
 @examples(13)
 def test_retries_back_off_and_end(attempts: int) -> None:

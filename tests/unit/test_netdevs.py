@@ -51,7 +51,7 @@ class Machine:
     def plan(self, match: str, *, vfs: int = 2, host: Host | None = None) -> Observed:
         self.tree.policy(RULE.format(match=match, vfs=vfs))
         task = Task(PF, load(self.tree.root), HostIdentity("host", "0" * 32))
-        return observe_and_plan(task, host or self.kernel.host, DriverState())
+        return observe_and_plan(task, host or self.kernel.host, State(self.tree.root), DriverState())
 
 
 @pytest.fixture

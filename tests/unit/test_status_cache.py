@@ -3,6 +3,8 @@
 
 import json
 
+import pytest
+
 from tests.unit.metrics import views
 from vfagent.model.codec import encode
 from vfagent.model.status import Phase
@@ -16,6 +18,16 @@ def test_the_text_is_the_status_as_json() -> None:
     status = snapshot(cache.of([views.stuck(), views.converging()]), views.POLICY, "1", ready=True)
     assert json.loads(cache.text(status)) == json.loads(json.dumps(encode(status)))
     assert [pf.address for pf in status.pfs] == sorted(pf.address for pf in status.pfs)
+
+
+def test_a_pf_that_comes_back_begins_its_phase_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, state, clock = StatusCache(), views.stuck(), 100.0
+    monkeypatch.setattr("vfagent.service.status_cache.time.time", lambda: clock)
+    assert [pf.since for pf in cache.of([state])] == [100.0]
+    cache.changed(state.address)
+    clock = 200.0
+    assert cache.of([]) == ()
+    assert [pf.since for pf in cache.of([state])] == [200.0]
 
 
 def test_only_a_changed_pf_gets_a_new_status() -> None:

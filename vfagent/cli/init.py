@@ -74,9 +74,10 @@ def _owner(link: Link, host: Host) -> str | None:
 
 
 def _plan(policy: Policy, address: PciAddress, host: Host, root: Path) -> Plan:
-    driver_state = State(root).driver_state(address)
+    state = State(root)
+    driver_state = state.driver_state(address)
     task = Task(address, policy, read_identity(root), driver_state, dry=True, grace_over=True)
-    return observe_and_plan(task, host, driver_state).plan
+    return observe_and_plan(task, host, state, driver_state).plan
 
 
 # The text

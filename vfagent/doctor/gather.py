@@ -116,9 +116,10 @@ def _untrusted(policy: Policy, root: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _pf_facts(host: Host, address: PciAddress, policy: Policy, identity: HostIdentity, root: Path) -> PfFacts | None:
-    driver_state = State(root).driver_state(address)
+    state = State(root)
+    driver_state = state.driver_state(address)
     task = Task(address, policy, identity, driver_state, dry=True, grace_over=True)
-    observed = observe_and_plan(task, host, driver_state)
+    observed = observe_and_plan(task, host, state, driver_state)
     if observed.pf is None:
         return None
     base = f"{DEVICES}/{address}"

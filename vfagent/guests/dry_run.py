@@ -52,7 +52,7 @@ def dry_runs(policy: Policy, host: Host, root: Path) -> list[Observed]:
         Task(address, policy, identity, state.driver_state(address), dry=True, grace_over=True)
         for address in pf_addresses(host)
     )
-    observations = [observe_and_plan(task, host, task.driver_state) for task in tasks]
+    observations = [observe_and_plan(task, host, state, task.driver_state) for task in tasks]
     plans = without_conflicts(observed.plan for observed in observations)
     return [replace(observed, plan=plan) for observed, plan in zip(observations, plans, strict=True)]
 

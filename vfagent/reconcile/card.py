@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from vfagent.kernel.protocols import Host
@@ -134,10 +135,14 @@ class Card:
             await self._woken()
         else:
             await self._take_place(state)
-            if run := self._begin(state):
+            run = None
+            try:
+                run = self._begin(state)
+            finally:
+                if run is None:
+                    self._context.workers.places.give()
+            if run:
                 await self._reconcile(run)
-            else:
-                self._context.workers.places.give()
 
     async def _take_place(self, state: PfState) -> None:
         if state.address in self._adopted:
@@ -170,7 +175,8 @@ class Card:
         """A worker at the PF. None where the reconcile is put off, or no worker can be started."""
         context, now = self._context, self._loop.time()
         if adopted := self._adopted.pop(state.address, None):
-            state.request.urgent, state.request.due = False, None  # still dirty: its device may have gone meanwhile
+            state.request.begin(now)
+            state.request.dirty = True  # still: its device may have gone meanwhile
             return ReconcileRun(state, adopted)
         if self._put_off(state):
             state.request.due, state.request.urgent = now + ARRIVAL_S, False
@@ -178,6 +184,9 @@ class Card:
         if state.released != (released := state.address in context.store.released()):
             state.released = released
             context.on_change(state)
+        # Without a disk for its baseline, this memory alone says so.
+        changed = context.store.changed(state.address) or (state.driver_state.changed and not released)
+        state.driver_state = replace(state.driver_state, changed=changed)
         state.request.begin(now)
         state.begin(now)
         try:
@@ -213,13 +222,17 @@ class Card:
     async def _reconcile(self, run: ReconcileRun) -> None:
         state, self._run = run.state, run
         try:
-            async for report in self._context.workers.stream(run.worker, state.silence_s):
-                self._take(run, report)
+            async with aclosing(self._context.workers.stream(run.worker, state.silence_s)) as reports:
+                async for report in reports:
+                    self._take(run, report)
         except StuckError as error:
             self._stick(run, error)
             return
         except NoAnswerError as error:
             run.failure = no_answer(state) if error.timed_out else worker_died(state, error)
+        except Exception:  # nobody takes its reports any more, and another one follows
+            run.worker.kill()
+            raise
         finally:
             self._run = None
         self._conclude(run)

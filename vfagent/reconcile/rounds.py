@@ -72,7 +72,7 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
     before: tuple[Planned, ...] = ()
     for number in range(1, MOST_ROUNDS + 1):
         began = time.monotonic()
-        observed = replace(observe_and_plan(task, host, driver_state, number), began=began)
+        observed = replace(observe_and_plan(task, host, state, driver_state, number), began=began)
         if observed.pf is not None:
             driver_state = believed(driver_state.for_pf(observed.pf), observed.pf)
             wire = observed.pf.network.wire if observed.pf.network else frozenset[str]()
@@ -113,7 +113,7 @@ def warm_up(host: Host) -> None:
         host.udev.properties("net", "lo")
 
 
-def observe_and_plan(task: Task, host: Host, driver_state: DriverState, number: int = 1) -> Observed:
+def observe_and_plan(task: Task, host: Host, state: State, driver_state: DriverState, number: int = 1) -> Observed:
     """One observation and its plan, which is not executed."""
     pf = observe_pf(host, task.address)
     if pf is None:
@@ -121,6 +121,8 @@ def observe_and_plan(task: Task, host: Host, driver_state: DriverState, number: 
     pf = replace(pf, netdev_pending=not task.grace_over and netdev_may_come(pf))
     desired = desired_pf(task.policy, pf, task.identity)
     pf = with_port(host, pf, desired.port if desired else None)
+    if driver_state.changed and state.has_baseline_of_another(pf):
+        driver_state = replace(driver_state, changed=False)
     driver_state = believed(driver_state.for_pf(pf), pf)
     pf = with_network(host, pf, desired, driver_state)
     if desired is None:

@@ -90,6 +90,7 @@ class Agent:
         self._resync_s = 0.0  # the interval of the resync timer
         self._lock = -1
         self._listening: asyncio.Task[None] | None = None
+        self._owners_due = False
         self._checking_owners: asyncio.Task[None] | None = None
         self.metrics = Endpoint(
             self.snapshot, self._about, self.scheduler.counters, self._counting, self.workers, self.guests.taps.by_guest
@@ -136,12 +137,17 @@ class Agent:
 
     def _check_owners_soon(self) -> None:
         """Who else can write the files of the policy. A file on a server that does not answer delays nothing, and holds
-        one worker and no more."""
-        if self._checking_owners:
-            self._checking_owners.cancel()
-        self._checking_owners = asyncio.create_task(self._check_owners(self.scheduler.policy))
+        one worker and no more. Another reload does not end the check that runs."""
+        self._owners_due = True
+        if self._checking_owners is None or self._checking_owners.done():
+            self._checking_owners = asyncio.create_task(self._check_owners())
 
-    async def _check_owners(self, policy: Policy) -> None:
+    async def _check_owners(self) -> None:
+        while self._owners_due:
+            self._owners_due = False
+            await self._log_untrusted(self.scheduler.policy)
+
+    async def _log_untrusted(self, policy: Policy) -> None:
         try:
             find = partial(untrusted_files, policy, self.root)
             for file in await self.workers.call(find, deadline_s=_OWNERS_S, kind=_OWNERS):

@@ -10,7 +10,7 @@ from pathlib import Path
 from vfagent import __version__
 from vfagent.errors import PolicyError, PolicyUnreadError
 from vfagent.service.control_interface import AGENT, GUEST, INTERFACES, SOCKET
-from vfagent.service.varlink import Method, Service, VarlinkError, VarlinkServer
+from vfagent.service.varlink import LIMITS, Limits, Method, Service, VarlinkError, VarlinkServer
 
 _LONGEST_TRIAL_S = 99 * 3600
 _INFO = {
@@ -51,7 +51,12 @@ class PublishedStatus:
 
 
 def control_server(
-    root: Path, status: PublishedStatus, guest: GuestRequest, reload: Reload, confirm: Callable[[], str]
+    root: Path,
+    status: PublishedStatus,
+    guest: GuestRequest,
+    reload: Reload,
+    confirm: Callable[[], str],
+    limits: Limits = LIMITS,
 ) -> VarlinkServer:
     name, required = {"name": str}, frozenset({"name"})
     methods = {
@@ -62,7 +67,7 @@ def control_server(
         f"{GUEST}.Start": Method(partial(_guest, guest, "start"), parameters=name, required=required),
         f"{GUEST}.Stop": Method(partial(_guest, guest, "stop"), parameters=name, required=required),
     }
-    return VarlinkServer(root / SOCKET, Service(_INFO, INTERFACES, methods))
+    return VarlinkServer(root / SOCKET, Service(_INFO, INTERFACES, methods), limits)
 
 
 async def _guest(request: GuestRequest, verb: str, name: str) -> str:

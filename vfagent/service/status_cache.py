@@ -30,8 +30,10 @@ class StatusCache:
         self._cached.clear()
 
     def of(self, states: Iterable[PfState]) -> tuple[PfStatus, ...]:
-        """The status of these PFs, sorted by address."""
-        return tuple(self._of(state).status for state in sorted(states, key=lambda state: state.address))
+        """The status of these PFs, sorted by address. Another one is gone: it begins anew when it is there again."""
+        present = sorted(states, key=lambda state: state.address)
+        self._since = {pf.address: self._since[pf.address] for pf in present if pf.address in self._since}
+        return tuple(self._of(state).status for state in present)
 
     def text(self, status: Status) -> str:
         """The JSON of a status whose PFs are those that `of` returned last."""

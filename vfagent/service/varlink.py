@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+from asyncio.trsock import TransportSocket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,6 @@ from vfagent.frozen import frozen
 log = logging.getLogger(__name__)
 
 LONGEST_CALL = 4096
-_CALL_S = 5.0  # for a call to come, after the connection or after the last answer
-_MOST_AT_ONCE = 16
-_MOST_OPEN = 256  # those beyond _MOST_AT_ONCE wait; each has a descriptor
-_MOST_OF_OTHERS = 16  # connections of users other than root, who cannot keep root out
 _CREDENTIALS = struct.Struct("=iII")
 _SERVICE = "org.varlink.service"
 
@@ -60,6 +57,21 @@ class Service:
     methods: Mapping[str, Method]
 
 
+@frozen(slots=True)
+class Limits:
+    """`call_s`: for a call to come, after the connection or after the last answer, and for an answer to be read.
+    `at_once`: calls. `open`: connections, of which those beyond `at_once` wait. `of_others`: connections of users other
+    than root, who cannot keep root out."""
+
+    call_s: float = 5.0
+    at_once: int = 16
+    open: int = 256
+    of_others: int = 16
+
+
+LIMITS = Limits()
+
+
 @dataclass(slots=True)
 class _Call:
     """A call; `more`: several replies are wanted, `oneway`: none."""
@@ -71,13 +83,13 @@ class _Call:
 
 
 class VarlinkServer:
-    def __init__(self, path: Path, service: Service) -> None:
-        self._path, self._service = path, service
+    def __init__(self, path: Path, service: Service, limits: Limits) -> None:
+        self._path, self._service, self._limits = path, service, limits
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._stopped = False
-        self._open = self._of_others = 0
-        self._limit = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._clients: dict[TransportSocket, bool] = {}  # whether it is root's
+        self._at_once = asyncio.Semaphore(limits.at_once)
 
     async def start(self) -> None:
         """Listens, unless it does already. Where it cannot, the agent does everything else."""
@@ -87,8 +99,9 @@ class VarlinkServer:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What a worker must close: a client of a worker that outlives the service would get no answer."""
-        return (self._listener.fileno(),) if self._listener and self._listener.fileno() >= 0 else ()
+        """What a worker must close: a client would wait for an answer as long as the worker has its connection."""
+        sockets = (*((self._listener,) if self._listener else ()), *self._clients)
+        return tuple(opened.fileno() for opened in sockets if opened.fileno() >= 0)
 
     def _listen(self) -> socket.socket | None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -110,32 +123,42 @@ class VarlinkServer:
                 self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        privileged = _is_root(writer.get_extra_info("socket"))
-        self._open += 1
-        self._of_others += not privileged
+        client: TransportSocket = writer.get_extra_info("socket")
+        privileged = self._clients[client] = _is_root(client)
         try:
-            if privileged or self._of_others <= _MOST_OF_OTHERS:
+            if privileged or sum(not root for root in self._clients.values()) <= self._limits.of_others:
                 await self._answer_all(reader, writer, privileged=privileged)
         except (OSError, ValueError, RecursionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # no Varlink, a call that is too long or does not come, or the client has ended
         finally:
-            self._open -= 1
-            self._of_others -= not privileged
+            await self._close(client, writer)
+
+    async def _close(self, client: TransportSocket, writer: asyncio.StreamWriter) -> None:
+        """What was answered is still sent. A client that does not read it delays nothing at the service's end."""
+        try:
             writer.close()
             with contextlib.suppress(OSError):
-                await writer.wait_closed()
+                async with asyncio.timeout(0.0 if self._stopped else self._limits.call_s):
+                    await writer.wait_closed()
+        finally:
+            writer.transport.abort()
+            del self._clients[client]
 
     async def _answer_all(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, privileged: bool
     ) -> None:
-        while call := _call(await asyncio.wait_for(reader.readuntil(b"\0"), _CALL_S)):
+        while call := _call(await asyncio.wait_for(reader.readuntil(b"\0"), self._limits.call_s)):
             try:
                 async for reply, continues in self._replies(call, reader, privileged=privileged):
                     if not call.oneway:
-                        await _send(writer, _reply(reply, continues=continues))
+                        await self._send(writer, _reply(reply, continues=continues))
             except VarlinkError as error:
                 if not call.oneway:
-                    await _send(writer, json.dumps({"error": error.name, "parameters": error.parameters}))
+                    await self._send(writer, json.dumps({"error": error.name, "parameters": error.parameters}))
+
+    async def _send(self, writer: asyncio.StreamWriter, text: str) -> None:
+        writer.write(text.encode() + b"\0")
+        await asyncio.wait_for(writer.drain(), self._limits.call_s)
 
     async def _replies(
         self, call: _Call, reader: asyncio.StreamReader, *, privileged: bool
@@ -159,9 +182,9 @@ class VarlinkServer:
             yield await self._limited(method.call, arguments), False
 
     async def _limited(self, call: Callable[..., Awaitable[Raw]], arguments: Parameters) -> Raw:
-        if self._open > _MOST_OPEN:
+        if len(self._clients) > self._limits.open:
             raise VarlinkError("io.vfagent.TooManyRequests")
-        async with self._limit:
+        async with self._at_once:
             return await call(**arguments)
 
     def _describe(self, name: str, parameters: Parameters) -> Raw:
@@ -180,7 +203,7 @@ class VarlinkServer:
         raise VarlinkError(f"{_SERVICE}.MethodNotFound", method=f"{_SERVICE}.{name}")
 
 
-def _is_root(peer: socket.socket) -> bool:
+def _is_root(peer: TransportSocket) -> bool:
     data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return _CREDENTIALS.unpack(data)[1] in (0, os.geteuid())
 
@@ -228,11 +251,6 @@ async def _until_closed(replies: AsyncIterator[Raw], reader: asyncio.StreamReade
 
 def _reply(parameters: Raw, *, continues: bool) -> str:
     return f'{{"parameters":{parameters},"continues":true}}' if continues else f'{{"parameters":{parameters}}}'
-
-
-async def _send(writer: asyncio.StreamWriter, text: str) -> None:
-    writer.write(text.encode() + b"\0")
-    await asyncio.wait_for(writer.drain(), _CALL_S)
 
 
 SERVICE_INTERFACE = """\

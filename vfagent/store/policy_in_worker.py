@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vfagent.process.workers import Workers
 
 LOAD_S = 10.0
+_KIND = "policy"
 
 Answer = Policy | PolicyError
 
@@ -39,7 +40,7 @@ def _unread(error: NoAnswerError) -> PolicyUnreadError:
 
 async def load_in_worker(root: Path, workers: "Workers") -> Answer:
     try:
-        return await workers.call(partial(_read, root), deadline_s=LOAD_S)
+        return await workers.call(partial(_read, root), deadline_s=LOAD_S, kind=_KIND)
     except NoAnswerError as error:
         return _unread(error)
     except NoWorkerError as error:

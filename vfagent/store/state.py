@@ -67,13 +67,21 @@ class State:
         if not _is_of_card(_read(self._root, pf.address, self._baseline_path(pf.address)), pf):
             write_json(self._baseline_path(pf.address), encode(Baseline(pf)))
 
+    def changed(self, address: PciAddress) -> bool:
+        """Whether vfagent has changed the PF in this slot: the baseline is stored before the first step."""
+        return os.path.lexists(self._baseline_path(address))
+
+    def has_baseline_of_another(self, pf: Pf) -> bool:
+        """Whether the baseline is that of a card which was in the PF's slot before."""
+        stored = _read(self._root, pf.address, self._baseline_path(pf.address))
+        return isinstance(stored, dict) and not _is_of_card(stored, pf)
+
     def forget_baseline(self, address: PciAddress) -> None:
         self._baseline_path(address).unlink(missing_ok=True)
 
     def driver_state(self, address: PciAddress) -> DriverState:
-        """The baseline is stored before the first step, so a PF without one has not been changed."""
         stored = _load(self._root, address, self._driver_state_path(address), DriverState) or DriverState()
-        return replace(stored, changed=os.path.lexists(self._baseline_path(address)))
+        return replace(stored, changed=self.changed(address))
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
         write_json(self._driver_state_path(address), encode(driver_state))

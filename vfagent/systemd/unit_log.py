@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest's QEMU printed last. The guest prints there, too, so that none of it is to be trusted."""
 
+from systemd import journal
 from vfagent.model.guest_unit import unit_name
 from vfagent.model.printable import printable
 
@@ -10,11 +11,7 @@ _LONGEST = 200
 
 
 def last_line(guest: str) -> str | None:
-    """QEMU's last message of this boot, None where it printed none, or there is no journal."""
-    try:
-        from systemd import journal
-    except ImportError:
-        return None
+    """QEMU's last message of this boot, None where it printed none."""
     with journal.Reader() as reader:
         reader.this_boot()
         reader.add_match(_SYSTEMD_UNIT=unit_name(guest))
