@@ -334,7 +334,7 @@ def published(size: int) -> PublishedStatus:
     return status
 
 
-def test_a_client_that_never_reads_is_given_up(tmp_path: Path) -> None:
+def test_a_client_that_never_reads_is_disconnected(tmp_path: Path) -> None:
     async def scenario() -> None:
         server = control(tmp_path, status=published(1 << 24), limits=Limits(call_s=0.5))
         await server.start()
