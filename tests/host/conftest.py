@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each test here has a time limit, and fails if it leaves descriptors, threads or processes behind."""
 
+import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from _pytest.outcomes import Failed
 
+from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import children, descriptors, left_behind
 from tests.host.namespace import private_kernel
+from tests.host.scheduler_rig import POLICY
 from tests.host.waiting import TEST_LIMIT_S
 from vfagent.process.worker import Worker
+from vfagent.reconcile.pf_state import PfState
 
 # systemd sets them for a service and its children, sshd for a session: the tests may run in either.
 _OF_THE_CALLER = ("DBUS_SYSTEM_BUS_ADDRESS", "JOURNAL_STREAM", "NOTIFY_SOCKET", "SSH_CONNECTION", "WATCHDOG_PID")
@@ -66,6 +71,26 @@ def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers as in D state: SIGKILL is pending."""
     monkeypatch.setattr(Worker, "kill", lambda self: None)
     monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.1)
+
+
+@pytest.fixture
+def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests with a faster clock, which workers do not have."""
+    monkeypatch.setattr(PfState, "silence_s", lambda state: 1e6)
+
+
+@pytest.fixture
+def info_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def kernel_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    """A host without cards. A new one is reconciled soon: tests/unit/test_requests.py has the delays."""
+    monkeypatch.setattr("vfagent.reconcile.requests.ARRIVAL_S", 0.1)
+    kernel = FakeKernel(tmp_path)
+    kernel.tree.policy(POLICY)
+    return kernel
 
 
 @pytest.fixture

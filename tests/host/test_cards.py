@@ -1,24 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which PFs are on one card, and so are reconciled in turn: with ARI it has more than eight functions."""
 
-from pathlib import Path
-
-import pytest
-
 from tests.host.fake_kernel import FakeKernel, overlap
+from tests.host.scheduler_rig import NUMVFS, Rig, converge
 from tests.host.test_preload import known_to_udev
 from tests.host.test_preload import load as preload
-from tests.host.test_scheduler import NUMVFS, POLICY, Rig, converge
 from vfagent.model.pci import PciAddress
 
 SEVENTH, EIGHTH = PciAddress("0000:3b:00.7"), PciAddress("0000:3b:01.0")
-
-
-@pytest.fixture
-def kernel_files(tmp_path: Path) -> FakeKernel:
-    kernel = FakeKernel(tmp_path)
-    kernel.tree.policy(POLICY)
-    return kernel
 
 
 def with_ari(kernel: FakeKernel, *addresses: PciAddress, ari: bool = True) -> None:

@@ -6,32 +6,19 @@ import logging
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.host.fake_kernel import FakeKernel
-from tests.host.test_scheduler import NUMVFS, PF, POLICY, VLAN_POLICY, Rig, converge
+from tests.host.scheduler_rig import NUMVFS, PF, VLAN_POLICY, Rig, converge
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.process import worker
-from vfagent.reconcile.pf_state import MOST_REPAIRS, PfState
+from vfagent.reconcile.pf_state import MOST_REPAIRS
 from vfagent.store.policy_files import load
 
 OTHER_VLAN = 77
-
-
-@pytest.fixture
-def kernel_files(tmp_path: Path) -> FakeKernel:
-    kernel = FakeKernel(tmp_path)
-    kernel.tree.policy(POLICY)
-    return kernel
-
-
-@pytest.fixture
-def no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PfState, "silence_s", lambda state: 1e6)
 
 
 def set_by_hand(kernel: FakeKernel, vlan: int) -> None:

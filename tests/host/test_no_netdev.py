@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.fake_kernel import FakeKernel
-from tests.host.test_scheduler import PF, POLICY, VLAN_POLICY, Rig, converge
+from tests.host.scheduler_rig import PF, POLICY, VLAN_POLICY, Rig, converge
 from vfagent.kernel.udev import QUEUE
 from vfagent.model.status import Phase
 from vfagent.model.vf_settings import Vlan

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.fake_kernel import FakeKernel, overlap
-from tests.host.test_scheduler import NUMVFS, OTHER, PF, Rig, converge, kernel_files
+from tests.host.scheduler_rig import NUMVFS, OTHER, PF, Rig, converge
 from vfagent.cli.main import main
 from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
@@ -28,15 +28,12 @@ from vfagent.reconcile.status import pf_status
 from vfagent.store.numvfs_token import NumvfsTokenFile
 from vfagent.store.policy_files import load
 
-__all__ = ["kernel_files"]
 DEADLINE_S = 2.0
 SLOW_S = 0.9
 CARDS = tuple(PciAddress(f"0000:{number:02x}:00.0") for number in range(1, 9))
 
 
-@pytest.fixture(autouse=True)
-def log_from_info(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+pytestmark = pytest.mark.usefixtures("info_level")
 
 
 @pytest.fixture

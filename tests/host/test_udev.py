@@ -16,17 +16,13 @@ import pytest
 from tests.host.fake_kernel import FakeKernel
 from tests.host.leaks import run_to_end
 from tests.host.namespace import add_veth, ip
+from tests.host.scheduler_rig import Rig as SchedulerRig
 from tests.host.uevents import message, send
 from tests.host.waiting import until
 from vfagent.kernel.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
-from vfagent.policy.match import HostIdentity
-from vfagent.process.workers import Workers
-from vfagent.reconcile.scheduler import Scheduler
 from vfagent.service.kernel_events import KernelEvents
-from vfagent.store.policy_files import load
-from vfagent.store.state import State
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -121,23 +117,17 @@ class Listener:
         self.calls.append("reconcile_soon")
 
 
-class Rig:
-    """A host made of files with events of the real monitors."""
+class Rig(SchedulerRig):
+    """With the events of the real monitors."""
 
-    def __init__(self, kernel_files: FakeKernel) -> None:
-        root = kernel_files.tree.root
-        identity = HostIdentity(hostname="host", machine_id="0" * 32)
-        host = kernel_files.host
-        self.scheduler = Scheduler(host, State(root), identity, load(root), Workers(), lambda state: None)
+    def __init__(self, kernel: FakeKernel) -> None:
+        super().__init__(kernel)
         self.listener = Listener()
-        self.kernel_events = KernelEvents(host, self.scheduler, self.listener, self.listener)
+        self.kernel_events = KernelEvents(kernel.host, self.scheduler, self.listener, self.listener)
 
     def rounds(self, address: PciAddress = PF) -> int:
         state = self.scheduler.pfs.get(address)
         return state.progress.rounds if state else 0
-
-    async def quiet(self) -> None:
-        await until(lambda: self.scheduler.idle)
 
 
 @pytest.fixture
@@ -153,7 +143,7 @@ def watched(tmp_path: Path) -> Callable[..., None]:
             rig.kernel_events.start()
             rig.kernel_events.reconcile_all()
             await until(lambda: PF in rig.scheduler.pfs and rig.scheduler.pfs[PF].phase is Phase.CONVERGED)
-            await rig.quiet()
+            await rig.idle()
             try:
                 await body(rig, files)  # type: ignore[misc]
             finally:
@@ -173,7 +163,7 @@ def test_an_event_of_a_pf_or_vf_reconciles_the_pf(watched: Callable[..., None], 
         before = rig.rounds()
         send(message(devpath))
         await until(lambda: rig.rounds() > before)
-        await rig.quiet()
+        await rig.idle()
 
     watched(body)
 
@@ -185,7 +175,7 @@ def test_the_event_of_a_removed_vf_reconciles_its_pf(watched: Callable[..., None
         files.tree.make_vfs(PF, 0)
         send(message(f"{PORT}/{VF}", action="remove"))
         await until(lambda: len(files.tree.vfs(PF)) == 2)
-        await rig.quiet()
+        await rig.idle()
 
     watched(body)
 
@@ -210,7 +200,7 @@ def test_a_card_that_is_plugged_in_is_configured(watched: Callable[..., None]) -
         files.tree.add_pf(other)
         send(message(f"{PORT}/{other}", action="add"), message(f"{PORT}/{other}", action="bind"))
         await until(lambda: len(files.tree.vfs(other)) == 2)
-        await rig.quiet()
+        await rig.idle()
 
     watched(body)
 
@@ -234,12 +224,12 @@ def test_an_event_with_a_name_that_is_not_utf_8_reconciles_everything(
         before = rig.rounds()
         send(message(os.fsdecode(b"%s/%s/net/en\xff1" % (PORT.encode(), PF.encode())), subsystem="net"))
         await until(lambda: rig.rounds() > before)
-        await rig.quiet()
+        await rig.idle()
         assert rig.scheduler.counters.overflows["udev"] == 1
         before = rig.rounds()
         send(message(f"{PORT}/{PF}"))
         await until(lambda: rig.rounds() > before)
-        await rig.quiet()
+        await rig.idle()
 
     watched(body)
 
@@ -249,7 +239,7 @@ def test_lost_events_reconcile_the_bridges_too(watched: Callable[..., None]) -> 
         rig.listener.calls.clear()
         overflow(rig.kernel_events.udev)
         await until(lambda: rig.listener.calls == ["reconcile_soon"])
-        await rig.quiet()
+        await rig.idle()
 
     watched(body)
 
@@ -264,7 +254,7 @@ def test_without_an_inotify_instance_other_events_still_work(
         before = rig.rounds()
         send(message(f"{PORT}/{PF}"))
         await until(lambda: rig.rounds() > before)
-        await rig.quiet()
+        await rig.idle()
 
     monkeypatch.setattr("vfagent.service.kernel_events.vfio_monitor", none_left)
     watched(body)
@@ -279,11 +269,11 @@ def test_lost_events_reconcile_everything_and_the_monitor_goes_on(watched: Calla
         files.tree.make_vfs(PF, 0)
         overflow(rig.kernel_events.udev)
         await until(lambda: len(files.tree.vfs(other)) == len(files.tree.vfs(PF)) == 2)
-        await rig.quiet()
+        await rig.idle()
         files.tree.make_vfs(PF, 0)
         send(message(f"{PORT}/{PF}"))
         await until(lambda: len(files.tree.vfs(PF)) == 2)
-        await rig.quiet()
+        await rig.idle()
 
     watched(body)
 
@@ -295,7 +285,7 @@ def test_ten_thousand_events_are_three_reconciles_at_most(watched: Callable[...,
         with ThreadPoolExecutor(1) as pool:
             await asyncio.get_running_loop().run_in_executor(pool, send, *storm)
         await until(lambda: rig.rounds() > before)
-        await rig.quiet()
+        await rig.idle()
         assert rig.rounds() - before <= 3
 
     watched(body)
@@ -309,11 +299,11 @@ def test_a_link_change_by_hand_reconciles_the_pf_without_a_uevent(watched: Calla
         (files.tree.root / "sys/class/net/pf0/ifindex").write_text(str(ifindex))
         send(message(f"{PORT}/{PF}"))
         await until(lambda: ifindex in rig.scheduler.pfs[PF].observed.ifindexes)
-        await rig.quiet()
+        await rig.idle()
         before = rig.rounds()
         ip("link", "set", "pf0", "mtu", "1400")
         await until(lambda: rig.rounds() > before)
-        await rig.quiet()
+        await rig.idle()
 
     ifindex = add_veth("pf0", "wire0")
     watched(body)
