@@ -13,11 +13,11 @@ import pytest
 
 from tests.host.fake_kernel import FakeKernel
 from tests.host.fake_systemd import fake_systemd
+from tests.host.guest_rig import PF, POLICY
 from tests.host.leaks import run_to_end
 from tests.host.namespace import ip
 from tests.host.scrape import ask, value
 from tests.host.test_agent import Service
-from tests.host.test_guests import PF, POLICY
 from vfagent.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("kernel")
