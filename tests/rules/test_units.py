@@ -153,7 +153,7 @@ def test_the_service_is_hardened() -> None:
 
 def test_the_service_s_folders_are_closed_to_others() -> None:
     lines = UNIT.read_text().splitlines()
-    assert {"RuntimeDirectoryMode=0750", "StateDirectoryMode=0700", "UMask=0027"} <= set(lines)
+    assert {"RuntimeDirectoryMode=0711", "StateDirectoryMode=0700", "UMask=0027"} <= set(lines)
 
 
 def test_the_service_sees_swap_areas() -> None:

@@ -35,9 +35,11 @@ from vfagent.policy.unused import UnusedRule, unused_rules
 from vfagent.reconcile.observe import observe
 from vfagent.reconcile.reports import Observed
 from vfagent.service.bridges import plan_bridges
-from vfagent.store.host_files import HostFiles
+from vfagent.store.host_files import HostFiles, is_copy
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load, load_files
+
+_NOT_ROOT = "vfagent plan: not as root: guests' files in folders that root alone can enter count as missing"
 
 
 def list_(args: argparse.Namespace) -> int:
@@ -62,6 +64,8 @@ def plan(args: argparse.Namespace) -> int:
         observations = chosen(cards, [observed for observed in observations if observed.pf], _names)
         guests, bridges, unused = [], [], []
     settled = _settled(observations, guests, bridges, unused)
+    if guests and os.geteuid() != 0 and not is_copy(args.root):
+        print(_NOT_ROOT, file=sys.stderr)
     if args.json:
         print_json(plan_output(observations, unused, guests, bridges, settled=settled))
     else:

@@ -12,6 +12,7 @@ from vfagent.frozen import frozen
 from vfagent.kernel.rooted import read_regular
 from vfagent.model.codec import decode
 from vfagent.model.status import Status
+from vfagent.service.control_client import listens
 from vfagent.store.locks import is_locked
 
 _MOST = 256 << 20  # 8,192 VFs have some 10 MiB
@@ -35,7 +36,11 @@ def service_runs(root: Path) -> bool:
 
 
 def lock_is_held(root: Path) -> bool:
-    return is_locked(root / "run/vfagent")
+    """For others than root, whether the service listens."""
+    try:
+        return is_locked(root / "run/vfagent")
+    except PermissionError:
+        return listens(root)
 
 
 def read_status(root: Path) -> StatusFile | None:

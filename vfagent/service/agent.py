@@ -316,7 +316,7 @@ class Agent:
         text = self._status_cache.text(status)
         self.published.publish(text)
         try:
-            write_text(self.state.run / "status.json", text)
+            write_text(self.state.run / "status.json", text, for_all=True)
             self._written, self._write_error = content, ""
         except OSError as error:
             if self._write_error != (text := error.strerror or str(error)):

@@ -25,6 +25,18 @@ class ErrorReplyError(VfagentError):
         self.name, self.parameters = name, parameters
 
 
+def listens(root: Path) -> bool:
+    """Whether a service runs, as far as every user can see it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as service:
+        try:
+            service.connect(str(root / SOCKET))
+        except BlockingIOError:
+            return True  # with more clients than it takes at once
+        except OSError:
+            return False
+    return True
+
+
 def call(root: Path, method: str, **parameters: object) -> dict[str, Any]:
     """The parameters of the reply. Raises ErrorReplyError, VfagentError; FileNotFoundError where no service listens."""
     with contextlib.closing(_replies(root, method, parameters, more=False)) as replies:

@@ -51,7 +51,7 @@ class GuestRecords:
             return None  # a guest that was stopped by hand starts; the other way round one would not
 
     def keep(self, name: str, record: Record) -> None:
-        write_json(self._guests / f"{name}.json", encode(record))
+        write_json(self._guests / f"{name}.json", encode(record), for_all=True)
 
     def forget(self, name: str) -> None:
         try:
@@ -68,7 +68,7 @@ class GuestRecords:
             if name not in users:
                 (folder / name).unlink(missing_ok=True)
         for address, guest in users.items():
-            write_json(folder / address, guest)
+            write_json(folder / address, guest, for_all=True)
         self._vf_users = users
 
     def kvm(self) -> bool | None:
@@ -80,7 +80,7 @@ class GuestRecords:
         return works if isinstance(works, bool) else None
 
     def keep_kvm(self, *, works: bool) -> None:
-        write_json(self._kvm, works)
+        write_json(self._kvm, works, for_all=True)
 
 
 def guest_cgroup(name: str) -> str:

@@ -77,12 +77,17 @@ def _regular(fd: int, most: int) -> bytes | None:
 
 
 def facts_in(root: Path) -> Callable[[str], FileFacts | None]:
-    """What QEMU finds at a path, in its group kvm. A root without /usr/bin is a copy: there every path counts.
+    """What QEMU finds at a path, in its group kvm. In a copy every path counts.
 
     A path in a folder that is hidden from the service does not exist.
     """
-    copied = not (root / "usr/bin").exists()
+    copied = is_copy(root)
     return lambda path: FileFacts("file") if copied else _facts(root, path)
+
+
+def is_copy(root: Path) -> bool:
+    """Whether it has no /usr/bin: a copy of another host's /sys and policy."""
+    return not (root / "usr/bin").exists()
 
 
 def _facts(root: Path, path: str) -> FileFacts | None:

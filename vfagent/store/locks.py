@@ -12,7 +12,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 def take_lock(folder: Path) -> int:
     """Returns the descriptor that holds the lock. Raises OSError; BlockingIOError where another agent has it."""
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # who could open it could hold the lock
     fd = os.open(folder, _FOLDER)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,8 +36,11 @@ def hold(folder: Path) -> int:
 
 
 def is_locked(folder: Path) -> bool:
+    """Raises PermissionError: only root can open the folder."""
     try:
         fd = os.open(folder, _FOLDER)
+    except PermissionError:
+        raise
     except OSError:
         return False
     try:

@@ -34,7 +34,8 @@ class MoveJournal:
     def alone(self) -> Iterator[None]:
         """Only one process at a time moves addresses. Raises TimeoutError while another does."""
         self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._lock, "w") as file:
+        fd = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
             _lock(file, time.monotonic() + _PATIENCE_S)
             yield
 

@@ -84,7 +84,7 @@ class State:
         return replace(stored, changed=self.changed(address))
 
     def keep_driver_state(self, address: PciAddress, driver_state: DriverState) -> None:
-        write_json(self._driver_state_path(address), encode(driver_state))
+        write_json(self._driver_state_path(address), encode(driver_state), for_all=True)
 
     def _driver_state_path(self, address: PciAddress) -> Path:
         return self.run / "driver-state" / f"{address}.json"
@@ -97,7 +97,7 @@ class State:
             return frozenset()
 
     def release(self, address: PciAddress) -> None:
-        write_json(self.run / "released" / address, {})
+        write_json(self.run / "released" / address, {}, for_all=True)
 
     @contextmanager
     def to_itself(self, address: PciAddress, patience_s: float) -> Iterator[None]:
@@ -134,18 +134,27 @@ def _lock(fd: int, end: float) -> None:
             time.sleep(_LOCK_POLL_S)
 
 
-def write_json(path: Path, data: object, *, durable: bool = False) -> None:
+def write_json(path: Path, data: object, *, durable: bool = False, for_all: bool = False) -> None:
     """As `write_text`, of JSON."""
-    write_text(path, json.dumps(data, separators=(",", ":")), durable=durable)  # dump() has the slow encoder
+    text = json.dumps(data, separators=(",", ":"))  # dump() has the slow encoder
+    write_text(path, text, durable=durable, for_all=for_all)
 
 
-def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Atomic: readers see the old text or the new one; with `durable` also after a power cut. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_text(path: Path, text: str, *, durable: bool = False, for_all: bool = False) -> None:
+    """Atomic: readers see the old text or the new one; with `durable` also after a power cut. Raises OSError.
+
+    `for_all`: every user may read it, whatever the umask.
+    """
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if for_all:
+            path.parent.chmod(0o755)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(fd, "w") as file:
+            if for_all:
+                os.fchmod(fd, 0o644)
             file.write(text)
             if durable:
                 file.flush()
