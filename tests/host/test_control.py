@@ -42,7 +42,7 @@ async def reloaded(confirm_s: int | None) -> str:
     return f"digest, confirm within {confirm_s}"
 
 
-def no_trial() -> str:
+async def no_trial() -> str:
     raise VarlinkError("io.vfagent.NothingToConfirm")
 
 

@@ -46,7 +46,10 @@ async def _request(data: bytes, folder: Path) -> None:
         assert confirm_s is None or isinstance(confirm_s, int)
         return "digest"
 
-    server = control_server(folder, PublishedStatus(), handler, reload, lambda: "digest")
+    async def confirm() -> str:
+        return "digest"
+
+    server = control_server(folder, PublishedStatus(), handler, reload, confirm)
     await server.start()
     try:
         for answer in (await _exchange(data, folder)).split(b"\0")[:-1]:

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from vfagent.cli.apply_by_service import apply_by_service
+from vfagent.cli.apply_by_service import another_runs, apply_by_service
 from vfagent.cli.outputs import Apply, print_json
 from vfagent.cli.status_file import lock_is_held
 from vfagent.cli.text import NO_POLICY, NOTHING_MATCHES
@@ -35,10 +35,7 @@ _GRACE_S = 10.0  # for links and drivers that are not ready yet
 
 def apply(args: argparse.Namespace) -> int:
     if lock_is_held(args.root):
-        try:
-            return apply_by_service(args)
-        except FileNotFoundError:
-            raise _another_runs() from None
+        return apply_by_service(args)
     if args.confirm:
         text = "apply: cannot go back from a policy without the service, which would do it"
         raise VfagentError(text, hint="systemctl start vfagent")
@@ -95,12 +92,7 @@ def _lock(state: State) -> int:
     try:
         return take_lock(state.run)
     except BlockingIOError:
-        raise _another_runs() from None
-
-
-def _another_runs() -> VfagentError:
-    hint = "systemctl status vfagent; or wait for the other vfagent apply to end"
-    return VfagentError("apply: cannot start: another vfagent is running", hint=hint)
+        raise another_runs() from None
 
 
 def _converge_bridges(policy: Policy, host: Host) -> bool:

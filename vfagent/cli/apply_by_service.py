@@ -39,10 +39,18 @@ def apply_by_service(args: argparse.Namespace) -> int:
     if _to_ask(runs) and not args.yes and sys.stdin.isatty() and not _agreed():
         print("nothing was changed", file=sys.stderr)
         return Exit.ERROR
-    digest = request_reload(root, args.confirm)
+    try:
+        digest = request_reload(root, args.confirm)
+    except FileNotFoundError:  # the lock is that of another `vfagent apply`
+        raise another_runs() from None
     if args.confirm:
         print(f"policy {digest} is on trial: within {args.confirm} s, vfagent confirm keeps it", file=sys.stderr)
     return Exit.OK if args.no_wait else follow(root, digest, args.timeout, as_json=args.json)
+
+
+def another_runs() -> VfagentError:
+    hint = "systemctl status vfagent; or wait for the other vfagent apply to end"
+    return VfagentError("apply: cannot start: another vfagent is running", hint=hint)
 
 
 def summary(runs: Iterable[Observed]) -> Iterator[str]:
@@ -108,7 +116,8 @@ def _verdict(status: Status | None, digest: str, *, as_json: bool) -> int:
     if as_json:
         print_json(Apply(status.pfs))
     if status.policy.digest != digest:
-        print(f"policy {status.policy.digest} is active instead: another was loaded meanwhile", file=sys.stderr)
+        cause = "; ".join(status.policy.problems) or "another was loaded meanwhile"
+        print(printable(f"policy {status.policy.digest or 'none'} is active instead: {cause}"), file=sys.stderr)
         return Exit.NOT_CONVERGED
     for line in _unfinished(status):
         print(printable(line), file=sys.stderr)

@@ -11,6 +11,9 @@ from vfagent.exit_status import Exit
 from vfagent.service.control_client import ErrorReplyError, call
 from vfagent.service.control_interface import AGENT
 
+_NOT_REMOVED = "/var/lib/vfagent/unconfirmed.json cannot be removed"
+_TRIAL_GOES_ON = "unless it is confirmed in time, the service goes back to the policy before it"
+
 
 def reload(args: argparse.Namespace) -> int:
     """ExecReload= of the service: its exit status is that of `systemctl reload`."""
@@ -28,9 +31,14 @@ def confirm(args: argparse.Namespace) -> int:
     except FileNotFoundError:
         return report_no_service()
     except ErrorReplyError as error:
-        if error.name != f"{AGENT}.NothingToConfirm":
-            raise
-        raise VfagentError("confirm: no policy waits for it", hint="vfagent status shows which one is active") from None
+        match error.name, error.parameters:
+            case "io.vfagent.NothingToConfirm", _:
+                text, hint = "confirm: no policy waits for it", "vfagent status shows which one is active"
+            case "io.vfagent.CannotEndTrial", {"reason": str(reason)}:
+                text, hint = f"confirm: the policy is on trial still: {_NOT_REMOVED}: {reason}", _TRIAL_GOES_ON
+            case _:
+                raise
+        raise VfagentError(text, hint=hint) from None
     print(f"policy {digest} is confirmed", file=sys.stderr)
     return Exit.OK
 
@@ -47,4 +55,7 @@ def request_reload(root: Path, confirm_s: int | None = None) -> str:
             case "io.vfagent.CannotConfirm", {"reason": str(reason)}:
                 text = f"the policy before it cannot be kept in /var/lib/vfagent: {reason}; nothing was changed"
                 raise VfagentError(text) from None
+            case "io.vfagent.CannotEndTrial", {"reason": str(reason)}:
+                text = f"nothing was changed, as another policy is on trial still: {_NOT_REMOVED}: {reason}"
+                raise VfagentError(text, hint=_TRIAL_GOES_ON) from None
         raise

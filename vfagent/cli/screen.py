@@ -69,7 +69,7 @@ def _head(status: Status, terminal: Terminal) -> Iterator[str]:
 
 
 def _errors(status: Status) -> Iterator[str]:
-    yield from (f"policy refused: {problem}" for problem in status.policy.problems)
+    yield from (f"policy not active: {problem}" for problem in status.policy.problems)
     for pf in status.pfs:
         yield from (f"{error.text} ({error.hint})" if error.hint else error.text for error in pf.failures)
         yield from (f"{pf.address}: {problem}" for problem in pf.problems)

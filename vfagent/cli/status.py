@@ -70,7 +70,7 @@ def status_lines(status: Status, remark: str | None = None) -> list[str]:
         if policy.files
         else "no policy: every NIC is left as it is",
         *((f"  {remark}",) if remark else ()),
-        *(f"  refused: {problem}" for problem in policy.problems),
+        *(f"  not active: {problem}" for problem in policy.problems),
         *(f"bridges: {problem}" for problem in status.bridges),
         *policy.unused_rules,
     ]

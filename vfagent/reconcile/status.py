@@ -45,7 +45,7 @@ def summary(status: Status) -> str:
     for pf in status.pfs:
         counts[pf.phase] = counts.get(pf.phase, 0) + 1
     parts = [f"{number} {phase}" for phase, number in sorted(counts.items())] or ["none found"]
-    policy = "; the policy on disk is invalid" if status.policy.problems else ""
+    policy = "; the policy on disk is not active" if status.policy.problems else ""
     running = sum(guest.phase is GuestPhase.RUNNING for guest in status.guests)
     guests = f"; {running} of {len(status.guests)} guests run" if status.guests else ""
     return f"PFs: {', '.join(parts)}; {sum(pf.vfs_actual for pf in status.pfs)} VFs{guests}{policy}"

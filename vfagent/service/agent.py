@@ -2,6 +2,7 @@
 """The service: events mark PFs dirty, reconciles make them converge; reload, readiness, watchdog, status."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -39,6 +40,7 @@ from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
 from vfagent.store.policy_trust import untrusted_files
 from vfagent.store.state import State, write_text
+from vfagent.store.unconfirmed import FirstPolicy
 from vfagent.systemd.journal import Notifier
 from vfagent.systemd.log import for_pf, for_policy
 from vfagent.systemd.messages import Message
@@ -64,13 +66,15 @@ class Agent:
         self._policy_unread = False  # a file could not be read: it may be valid, and readable later
         self.identity = read_identity(root)
         self.workers = Workers(self._private)
-        self.scheduler = Scheduler(host, self.state, self.identity, self._first_policy(), self.workers, self._changed)
+        first = preload.first if preload else policy_in_worker.read_in_worker(root)[0]
+        self.trial = Trial(root, self.workers, first, self._leave_trial)
+        policy = self._first_policy(first)
+        self.scheduler = Scheduler(host, self.state, self.identity, policy, self.workers, self._changed)
         self.guests = Guests(host, root, self.scheduler, self.workers, self._guests_changed, bus=bus)
         self.bridges = HostBridges(host, self.workers, self._guests_changed)
         self.kernel_events = KernelEvents(host, self.scheduler, self.guests, self.bridges)
         self.comparison = PolicyComparison(root, self.workers, self._compared)
         self.unused_rules = UnusedRules(self.identity)
-        self.trial = Trial(root, self._leave_trial)
         self.published = PublishedStatus()
         self.reloads = Reloads(self, self.trial, self.notifier)
         self.control = control_server(
@@ -101,17 +105,15 @@ class Agent:
         lock = (self._lock,) if self._lock >= 0 else ()
         return (*lock, *self.metrics.descriptors, *self.control.descriptors)
 
-    def _first_policy(self) -> Policy:
+    def _first_policy(self, first: FirstPolicy) -> Policy:
         """At start there is no active policy: with an invalid one nothing is managed until it is fixed."""
-        if self._preload:
-            answer = self._preload.policy
-        else:
-            answer, _ = policy_in_worker.read_in_worker(self.root)
-        try:
-            policy = self._judged(answer)
-        except PolicyError:
+        with contextlib.suppress(PolicyError):
+            self._judged(first.on_disk)
+        if isinstance(policy := first.active, PolicyError):
             return Policy()
-        self.policy_status = self._status_of(policy)
+        problems, self.policy_status = self.policy_status.problems, self._status_of(policy)
+        if first.lapsed:
+            self._not_active(problems)
         return policy
 
     async def load(self) -> Policy:
@@ -133,7 +135,16 @@ class Agent:
             log.error("policy: %s", problem)
         text = "not loaded: %d problems; the active policy is unchanged"
         for_policy(log, Message.POLICY_REFUSED).error(text, len(error.problems))
-        self.policy_status = replace(self.policy_status, problems=error.problems)
+        self._not_active(error.problems)
+
+    def _not_active(self, problems: tuple[str, ...]) -> None:
+        """The policy on disk, because of these, and because of a trial that has lapsed."""
+        problems = (*(text for text in problems if text not in self.trial.remarks), *self.trial.remarks)
+        same = False if self.trial.remarks else self.policy_status.on_disk_active
+        self.policy_status = replace(self.policy_status, problems=problems, on_disk_active=same)
+
+    def stay(self) -> None:
+        self._not_active(())
 
     def _check_owners_soon(self) -> None:
         """Who else can write the files of the policy. A file on a server that does not answer delays nothing, and holds
@@ -172,9 +183,9 @@ class Agent:
                 end(self._preload.hanging)
             self._preload = None  # a reload replaces its policy, which need not stay in memory
         self.bridges.set_policy(self.scheduler.policy)
-        if why := self.trial.resume(self.policy_status.digest):
+        await self.trial.resume(self.policy_status.digest)
+        for why in self.trial.remarks:
             log.warning("%s", why)
-            self.policy_status = replace(self.policy_status, problems=(why,), on_disk_active=False)
         await self.control.start()
         self.guests.consider_soon()
         self._resync()
@@ -204,20 +215,22 @@ class Agent:
         self.metrics.configure(self.scheduler.policy.agent)
         self.guests.resync()
         if self._policy_unread:
-            self.reloads.soon()
+            self.reloads.soon(asked=False)
         elif self.is_ready:  # before that, it was read just now
             self.comparison.begin(self.policy_status.digest)
         self._arm_resync()
         self._keep_alive()
 
-    def _compared(self, digest: str, on_disk: str | None) -> None:
+    async def _compared(self, digest: str, on_disk: str | None) -> None:
         active, same = self.policy_status, None if on_disk is None else on_disk == digest
         if active.digest != digest or active.on_disk_active == same:
             return
         if same is False:
             log.warning("policy: the one on disk is not the active one: see vfagent plan; a reload makes it active")
-        self.policy_status = replace(active, on_disk_active=same)
+        self.policy_status = replace(active, problems=() if same else active.problems, on_disk_active=same)
         self._write_status_soon()
+        if same:
+            await self.trial.restored()
 
     def _arm_resync(self) -> None:
         if self._resync_timer:
@@ -250,8 +263,9 @@ class Agent:
 
     def _leave_trial(self, before: Policy, why: str) -> None:
         log.warning("%s", why)
+        problems = self.policy_status.problems
         self.activate(before)
-        self.policy_status = replace(self.policy_status, problems=(why,), on_disk_active=False)
+        self._not_active(problems)
         self._write_status()
 
     def _take_back_released(self) -> None:

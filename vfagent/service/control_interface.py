@@ -32,6 +32,9 @@ error CannotConfirm (reason: string)
 
 error NothingToConfirm ()
 
+# The file of the trial cannot be removed: the policy is on trial still, and the active one is unchanged
+error CannotEndTrial (reason: string)
+
 error TooManyRequests ()
 """,
     GUEST: """\

@@ -55,7 +55,7 @@ def control_server(
     status: PublishedStatus,
     guest: GuestRequest,
     reload: Reload,
-    confirm: Callable[[], str],
+    confirm: Callable[[], Awaitable[str]],
     limits: Limits = LIMITS,
 ) -> VarlinkServer:
     name, required = {"name": str}, frozenset({"name"})
@@ -86,5 +86,5 @@ async def _reload(reload: Reload, confirm_s: int | None = None) -> str:
         raise VarlinkError(f"{AGENT}.PolicyRefused", problems=error.problems, unread=unread) from None
 
 
-async def _confirm(confirm: Callable[[], str]) -> str:
-    return json.dumps({"digest": confirm()})
+async def _confirm(confirm: Callable[[], Awaitable[str]]) -> str:
+    return json.dumps({"digest": await confirm()})

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _KIND = "policy on disk"
 class PolicyComparison:
     """`on_compared` gets the digest that was active at the call, and the one on disk: "" is invalid, None unknown."""
 
-    def __init__(self, root: Path, workers: Workers, on_compared: Callable[[str, str | None], None]) -> None:
+    def __init__(self, root: Path, workers: Workers, on_compared: Callable[[str, str | None], Awaitable[None]]) -> None:
         self.root, self.workers, self.on_compared = root, workers, on_compared
         self._task: asyncio.Task[None] | None = None
 
@@ -36,9 +36,9 @@ class PolicyComparison:
             on_disk = await self.workers.call(read, deadline_s=_READ_S, kind=_KIND)
         except VfagentError as error:
             log.warning("policy: cannot be compared with the one on disk: %s", error)
-            self.on_compared(active, None)
+            await self.on_compared(active, None)
         else:
-            self.on_compared(active, on_disk or "")
+            await self.on_compared(active, on_disk or "")
 
     async def stop(self) -> None:
         if self._task and not self._task.done():

@@ -22,6 +22,7 @@ from vfagent.store.identity import read_identity
 from vfagent.store.locks import hold
 from vfagent.store.policy_in_worker import read_in_worker
 from vfagent.store.state import State
+from vfagent.store.unconfirmed import FirstPolicy
 
 # What the event loop needs, in parts of some 10 ms: between two parts, each PF that udev has initialized is started.
 EVENT_LOOP_MODULES = (
@@ -37,15 +38,20 @@ GUEST_MODULES = ("jeepney.io.blocking",)
 
 @dataclass(slots=True)
 class Preload:
-    """`policy`: or an error, which the agent reports. `hanging`: see read_in_worker. `workers`: one for each card."""
+    """`hanging`: see read_in_worker. `workers`: one for each card."""
 
     host: Host
     state: State
     lock: int
-    policy: Policy | PolicyError
+    first: FirstPolicy
     identity: HostIdentity
     hanging: worker.Worker | None = None
     workers: dict[PciAddress, worker.Worker] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy | PolicyError:
+        """The active one, or an error, which the agent reports."""
+        return self.first.active
 
     def load_the_rest(self) -> None:
         pending = list(pf_addresses(self.host))
@@ -74,5 +80,5 @@ def start_preload(host: Host, root: Path) -> Preload:
     """Call it before any reconcile. Raises VfagentError where another agent is running."""
     state = State(root)
     lock = hold(state.run)
-    policy, hanging = read_in_worker(root, close=(lock,))
-    return Preload(host, state, lock, policy, read_identity(root), hanging)
+    first, hanging = read_in_worker(root, close=(lock,))
+    return Preload(host, state, lock, first, read_identity(root), hanging)

@@ -9,6 +9,7 @@ from typing import Protocol
 from vfagent.errors import PolicyError
 from vfagent.policy.types import Policy
 from vfagent.service.trial import Trial
+from vfagent.service.varlink import VarlinkError
 from vfagent.systemd.journal import Notifier
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ class Reloadable(Protocol):
 
     def activate(self, policy: Policy) -> None: ...
 
+    def stay(self) -> None:
+        """The files can be read, and are those of a trial that has lapsed: the active policy stays."""
+
     def reloaded(self) -> None:
         """After each reload, whether the policy was refused or not."""
 
@@ -36,11 +40,13 @@ class Reloads:
     def __init__(self, agent: Reloadable, trial: Trial, notifier: Notifier) -> None:
         self._agent, self._trial, self._notifier = agent, trial, notifier
         self._lock = asyncio.Lock()
-        self._due = False
+        self._due = self._asked = False
         self._running: asyncio.Task[None] | None = None
 
-    def soon(self) -> None:
-        """A burst of signals is one reload, which starts after the last of them."""
+    def soon(self, *, asked: bool = True) -> None:
+        """A burst of signals is one reload, which starts after the last of them. Not `asked`: a file could not be read,
+        and nobody has decided about a policy on trial."""
+        self._asked |= asked
         if not self._due:
             self._due = True
             if self._agent.is_ready:
@@ -50,9 +56,9 @@ class Reloads:
 
     async def _while_due(self) -> None:
         while self._due:
-            self._due = False
-            with contextlib.suppress(PolicyError):
-                await self.reload()
+            self._due, asked, self._asked = False, self._asked, False
+            with contextlib.suppress(PolicyError, VarlinkError):
+                await self.reload(asked=asked)
 
     async def requested(self, confirm_s: int | None) -> str:
         """The digest of the policy that is active then. Raises PolicyError, VarlinkError."""
@@ -60,16 +66,19 @@ class Reloads:
             self._notifier.reloading()
         return await self.reload(confirm_s)
 
-    async def reload(self, confirm_s: int | None = None) -> str:
+    async def reload(self, confirm_s: int | None = None, *, asked: bool = True) -> str:
         """Load the policy again. An invalid one leaves the active one as it is, and raises PolicyError."""
         async with self._lock:
             log.info("reloading the policy")
             try:
                 policy = await self._agent.load()
-                if confirm_s is None:
-                    self._trial.forget()
-                else:
-                    self._trial.begin(policy.digest, self._agent.policy, confirm_s)
+                if confirm_s is not None:
+                    await self._trial.begin(policy.digest, self._agent.policy, confirm_s)
+                elif asked:
+                    await self._trial.forget()
+                elif not await self._trial.retried(policy):
+                    self._agent.stay()
+                    return self._agent.policy.digest
                 self._agent.activate(policy)
                 return policy.digest
             finally:

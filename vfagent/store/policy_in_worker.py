@@ -14,7 +14,7 @@ from vfagent.policy.types import Policy
 from vfagent.process import worker
 from vfagent.process.worker import NoAnswerError, NoWorkerError
 from vfagent.store.policy_files import load
-from vfagent.store.unconfirmed import at_start
+from vfagent.store.unconfirmed import FirstPolicy, first_policy
 
 if TYPE_CHECKING:
     from vfagent.process.workers import Workers
@@ -47,19 +47,20 @@ async def load_in_worker(root: Path, workers: "Workers") -> Answer:
         return PolicyUnreadError((f"cannot be read: {error}",))
 
 
-def read_in_worker(root: Path, *, close: tuple[int, ...] = ()) -> tuple[Answer, worker.Worker | None]:
-    """The answer; and the worker, killed, where it hangs in the kernel and is to be reaped later."""
+def read_in_worker(root: Path, *, close: tuple[int, ...] = ()) -> tuple[FirstPolicy, worker.Worker | None]:
+    """What it finds; and the worker, killed, where it hangs in the kernel and is to be reaped later."""
     try:
-        child = worker.start(lambda send: send(at_start(root, _read(root))), close=close)
+        child = worker.start(lambda send: send(first_policy(root, _read(root))), close=close)
     except OSError as error:
-        return PolicyUnreadError((f"cannot be read: cannot start a worker: {error.strerror}",)), None
-    answer: Answer
+        reason = f"cannot be read: cannot start a worker: {error.strerror}"
+        return first_policy(root, PolicyUnreadError((reason,))), None
+    first: FirstPolicy
     try:
-        answer = child.first_report(LOAD_S)
+        first = child.first_report(LOAD_S)
     except NoAnswerError as error:
-        answer = _unread(error)
+        first = first_policy(root, _unread(error))
     child.kill()
     if not child.ends_within(1.0):
-        return answer, child
+        return first, child
     child.close()
-    return answer, None
+    return first, None

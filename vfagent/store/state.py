@@ -167,6 +167,15 @@ def write_text(path: Path, text: str, *, durable: bool = False, for_all: bool = 
         raise
 
 
+def remove_durably(path: Path) -> None:
+    """Gone also after a power cut; nothing where it is not there. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -15,9 +15,10 @@ from vfagent.frozen import frozen
 from vfagent.kernel.rooted import read_regular
 from vfagent.model.codec import decode, encode
 from vfagent.policy.types import Policy
-from vfagent.store.state import write_json
+from vfagent.store.state import remove_durably, write_json
 
 _MOST = 32 << 20
+_FILE = "var/lib/vfagent/unconfirmed.json"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
@@ -31,45 +32,51 @@ class Unconfirmed:
     until: float
 
 
-class UnconfirmedFile:
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
-        self._path = root / "var/lib/vfagent/unconfirmed.json"
+@frozen(slots=True)
+class FirstPolicy:
+    """What a service that starts finds. With a trial that has lapsed, the policy before it is the active one."""
 
-    def keep(self, digest: str, before: Policy, within_s: float) -> Unconfirmed:
-        """On disk when this returns. Raises OSError."""
-        trial = Unconfirmed(digest, before, self._boot_id(), _now() + within_s)
-        write_json(self._path, encode(trial), durable=True)
-        return trial
+    on_disk: Policy | PolicyError
+    trial: Unconfirmed | None = None
+    lapsed: bool = False
 
-    def read(self) -> Unconfirmed | None:
-        try:
-            return decode(Unconfirmed, json.loads(read_regular(self._root, self._path, _MOST)))
-        except (OSError, ValueError, RecursionError):
-            return None
+    @property
+    def active(self) -> Policy | PolicyError:
+        return self.trial.before if self.trial and self.lapsed else self.on_disk
 
-    def forget(self) -> None:
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
 
-    def left_s(self, trial: Unconfirmed) -> float:
-        """0 after a boot: whoever works over the network does not know whether the host comes up with it."""
-        return max(trial.until - _now(), 0.0) if trial.boot_id == self._boot_id() else 0.0
+def keep(root: Path, digest: str, before: Policy, within_s: float) -> Unconfirmed:
+    """On disk when this returns. Raises OSError."""
+    trial = Unconfirmed(digest, before, _boot_id(root), _now() + within_s)
+    write_json(root / _FILE, encode(trial), durable=True)
+    return trial
 
-    def _boot_id(self) -> str:
-        with contextlib.suppress(OSError):
-            return (self._root / _BOOT_ID).read_text().strip()
-        return ""
+
+def forget(root: Path) -> None:
+    """Gone from the disk when this returns. Raises OSError."""
+    remove_durably(root / _FILE)
+
+
+def left_s(root: Path, trial: Unconfirmed) -> float:
+    """0 after a boot: whoever works over the network does not know whether the host comes up with it."""
+    return max(trial.until - _now(), 0.0) if trial.boot_id == _boot_id(root) else 0.0
+
+
+def first_policy(root: Path, on_disk: Policy | PolicyError) -> FirstPolicy:
+    """A trial ends in time whether its files can be read or not."""
+    try:
+        trial = decode(Unconfirmed, json.loads(read_regular(root, root / _FILE, _MOST)))
+    except (OSError, ValueError, RecursionError):
+        return FirstPolicy(on_disk)
+    applies = isinstance(on_disk, PolicyError) or on_disk.digest == trial.digest
+    return FirstPolicy(on_disk, trial, lapsed=applies and left_s(root, trial) == 0)
+
+
+def _boot_id(root: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (root / _BOOT_ID).read_text().strip()
+    return ""
 
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def at_start(root: Path, answer: Policy | PolicyError) -> Policy | PolicyError:
-    """What a service that starts now loads, where the files on disk are `answer`."""
-    file = UnconfirmedFile(root)
-    trial = file.read()
-    if trial is None or isinstance(answer, PolicyError) or answer.digest != trial.digest or file.left_s(trial) > 0:
-        return answer
-    return trial.before

@@ -147,7 +147,7 @@ def test_errors_include_policy_pf_and_guest_problems() -> None:
     text = shown(failed)
     errors = text.partition("errors\n")[2].partition("\n\n")[0]
     assert errors.splitlines() == [
-        "  policy refused: policy.toml:3: no",
+        "  policy not active: policy.toml:3: no",
         f"  {views.FRESH}: 9 VFs are wanted, and 8 are possible",
         "  guest x: its unit failed: signal",
     ]
