@@ -25,6 +25,11 @@ VERSIONS = {
 }
 
 
+@pytest.fixture
+def time_limit() -> None:
+    """None here: each test of the other process has its own, and how long all of them take depends on the machine."""
+
+
 @pytest.fixture(scope="session", params=VERSIONS)
 def pyroute2(request: pytest.FixtureRequest) -> tuple[str, Path]:
     """A version, and a folder with it alone, which is installed at its first use."""
