@@ -34,9 +34,9 @@ from vfagent.store.state import State
 
 SIZES, VFS, LIMIT_S = (1, 4, 16, 64), 128, 600
 POLICY = (
-    '[[pf]]\nname = "all"\nmatch = {{ driver = "igb" }}\nvfs = {count}\n'
-    '[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\nvlan = 10\n'
+    '[[pf]]\nname = "all"\nmatch = {{ driver = "igb" }}\nvfs = {count}\n[[pf.vf]]\nindex = "*"\ndriver = "vfio-pci"\n'
 )
+VLAN = "vlan = 10\n"  # where PFs have a netdev
 MORE = '[[pf]]\nname = "none"\nmatch = {{ driver = "ice" }}\nvfs = 1\n'
 
 
@@ -82,7 +82,7 @@ def _add_pfs(files: FakeKernel, count: int, *, vfs: int, interface: bool) -> lis
 def observe_s(count: int, folder: Path) -> float:
     """An observation of every PF of a converged host: the fastest of three."""
     files = FakeKernel(folder)
-    files.tree.policy(POLICY.format(count=VFS))
+    files.tree.policy((POLICY + VLAN).format(count=VFS))
     _add_pfs(files, count, vfs=VFS, interface=True)
     host = replace(files.host, rtnl=RecordedRtnl(files.host))
     policy, identity, state = load(folder), read_identity(folder), State(folder)

@@ -413,7 +413,7 @@ def test_a_policy_that_takes_too_long_is_refused_and_stops_nothing(
                 turns += 1
             with pytest.raises(PolicyUnreadError):
                 await reloading
-            assert turns > 10
+            assert turns > 2, "the loop waited for it"
             assert time.monotonic() - began < 10
             assert agent.scheduler.policy is active
             assert agent.policy_status.problems
