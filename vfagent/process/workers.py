@@ -2,15 +2,14 @@
 """What may hang in the kernel, in systemd or in QEMU runs in a worker with a deadline: the event loop's side of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import nullcontext
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
 from vfagent.process import worker
 from vfagent.process.places import QUIET_S, Place, Places
-from vfagent.process.throttle import Turns
 from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
 
 T = TypeVar("T")
@@ -33,7 +32,6 @@ class Workers:
     def __init__(self, private: Callable[[], Iterable[int]] = tuple, *, most: int = worker.MOST) -> None:
         self._private = private
         self._streams = 0
-        self.turns = Turns(lambda: self.streaming)
         self.places = Places(most)
         self._last: dict[str, asyncio.Future[int]] = {}  # the end of the last call of each kind
 
@@ -83,14 +81,14 @@ class Workers:
         return self._streams > 0
 
     async def stream(self, child: Worker, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
-        """The worker's reports in turns, until it has ended. One that is silent for longer is killed. The caller has
-        taken a place for it, which ends with it.
+        """The worker's reports, until it has ended. One that is silent for longer is killed. The caller has taken a
+        place for it, which ends with it.
 
         Raises NoAnswerError unless the worker has ended well. A worker whose stream is left goes on until it reports.
         """
         self._streams += 1
         try:
-            async for report in _Run(child).reports(silence_s, self):
+            async for report in _Run(child).reports(silence_s, Place(self.places)):
                 yield report
         finally:
             self._streams -= 1
@@ -106,84 +104,56 @@ class _Run:
 
     def __init__(self, child: Worker) -> None:
         self._child, self._loop = child, asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        self._rest: tuple[Any, ...] = ()
+        self._arrived = asyncio.Queue[tuple[Any, ...]]()  # reports; none are its end
         self.ended: asyncio.Future[int] = self._loop.create_future()  # its exit status
         self._loop.add_reader(child.pidfd, self._exited)
         self._loop.add_reader(child.reports, self._readable)
 
     def _readable(self) -> None:
-        self._loop.remove_reader(self._child.reports)
-        self._news.set()
+        if reports := tuple(self._child.read()):
+            self._arrived.put_nowait(reports)
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._child.pidfd)
         self._loop.remove_reader(self._child.reports)
-        self._rest = tuple(self._child.read())
+        self._readable()
         self.ended.set_result(self._child.close())
-        self._news.set()
+        self._arrived.put_nowait(())
 
     def kill(self) -> None:
         if not self.ended.done():
             self._child.kill()
 
-    async def reports(
-        self, silence_s: Callable[[], float], shared: "Workers | None" = None
-    ) -> AsyncGenerator[Any, None]:
-        """`shared`: in turns, and with a place that was taken for the worker."""
-        place = Place(shared.places) if shared else None
-        silent_s = 0.0
+    async def reports(self, silence_s: Callable[[], float], place: Place | None = None) -> AsyncGenerator[Any, None]:
+        """`place`: one that was taken for the worker."""
         try:
-            while not self.ended.done():
-                silent_s = await self._silence(silence_s(), place)
-                if shared and not self.ended.done():
-                    await shared.turns.turn()
-                with shared.turns.work() if shared else nullcontext():
-                    for report in self._take():
-                        yield report
+            while arrived := await self._next(silence_s(), place):
+                for report in arrived:
+                    yield report
         finally:
             if place:
                 place.silent()
-        if silent_s:
-            raise NoAnswerError(f"no answer within {silent_s:g} s", timed_out=True)
         if status := self.ended.result():
             raise NoAnswerError(f"worker exited with status {status}")
 
-    async def _silence(self, limit_s: float, place: Place | None) -> float:
-        """Wait for a report, or for the worker's end. Returns the limit where it had to be killed, else 0."""
+    async def _next(self, limit_s: float, place: Place | None) -> tuple[Any, ...]:
+        """What has arrived; nothing where the worker has ended."""
         quiet_s = min(QUIET_S, limit_s)
-        if not await self._news_within(quiet_s):
+        for wait_s in (quiet_s, limit_s - quiet_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    arrived = await self._arrived.get()
+                if place:
+                    place.heard()
+                return arrived
             if place:
                 place.silent()
-            if not await self._news_within(limit_s - quiet_s):
-                await self._killed(limit_s)
-                return limit_s
-        if place:
-            place.heard()
-        return 0.0
-
-    async def _news_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def _take(self) -> Iterator[Any]:
-        self._news.clear()
-        if self.ended.done():
-            yield from self._rest
-        else:
-            yield from self._child.read()
-            self._loop.add_reader(self._child.reports, self._readable)
-
-    async def _killed(self, silent_s: float) -> None:
         self.kill()
         await asyncio.wait({self.ended}, timeout=_DYING_S)
         if not self.ended.done():
             self._loop.remove_reader(self._child.reports)
-            raise StuckError(silent_s, self.ended)
+            raise StuckError(limit_s, self.ended)
+        raise NoAnswerError(f"no answer within {limit_s:g} s", timed_out=True)
 
 
 def _answer(function: Callable[[], Any], send: Send) -> None:

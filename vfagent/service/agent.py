@@ -21,7 +21,6 @@ from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
 from vfagent.process.signals import signals
-from vfagent.process.throttle import Throttle
 from vfagent.process.workers import Workers, end
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
@@ -83,7 +82,6 @@ class Agent:
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
-        self._status_throttle = Throttle()
         self._status_cache = StatusCache()
         self._written: object = None  # what status.json says, but for its time
         self._write_error = ""  # the last one, which is logged once
@@ -297,16 +295,8 @@ class Agent:
         self._write_status_soon()
 
     def _write_status_soon(self) -> None:
-        loop = asyncio.get_running_loop()
-        rest = self._status_throttle.rest_s() if self.scheduler.working else 0.0
-        due = loop.time() + max(_STATUS_DELAY_S, rest)
-        if self._status_timer is None or self._status_timer.when() > due:
-            self._cancel_status_timer()
-            self._status_timer = loop.call_at(due, self._write_status_throttled)
-
-    def _write_status_throttled(self) -> None:
-        with self._status_throttle.work():
-            self._write_status()
+        if self._status_timer is None:
+            self._status_timer = asyncio.get_running_loop().call_later(_STATUS_DELAY_S, self._write_status)
 
     def _cancel_status_timer(self) -> None:
         if self._status_timer:
