@@ -105,7 +105,8 @@ install-host:
 	for helper in stop-guest ask-guest; do \
 		install -D -m 0755 packaging/$$helper $(DESTDIR)/usr/libexec/vfagent/$$helper; \
 		sed -i '1s,/usr/bin/python3,$(INTERPRETER),' $(DESTDIR)/usr/libexec/vfagent/$$helper; done
-	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target; do \
+	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target \
+			vfagent-guest@.target; do \
 		$(INSTALL) systemd/$$unit $(DESTDIR)$(UNITS)/$$unit; done
 	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants
 	ln -sf ../vfagent-coldplug.service $(DESTDIR)$(UNITS)/sysinit.target.wants/vfagent-coldplug.service

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>
 """
-FAULTS, BEGUN, RUN_STATES, AWAY = "bus-faults", "begun", "run-states", "away-devices"
+FAULTS, BEGUN, RUN_STATES, AWAY, QUEUED = "bus-faults", "begun", "run-states", "away-devices", "queued"
 ABSENT = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 LOADED = {
     "/loaded/vfagent_2eservice": {
@@ -102,6 +103,7 @@ class FakeSystemd:
         self.bus: Any = open_dbus_connection(bus=address, enable_fds=True)
         self.root, self.log = root, root / "calls"
         self.units: dict[str, Unit] = {}
+        self.ended: dict[str, Unit] = {}  # as long as another unit names them
         self.jobs = 0
         self.sender, self.subscribed = "", set[str]()
         self.oneshot: tuple[str, dict[str, Any]] | None = None
@@ -126,7 +128,9 @@ class FakeSystemd:
         member = message.header.fields[HeaderFields.member]
         with self.log.open("a") as log:
             print(json.dumps([member, message.body], default=_as_text), file=log)
-        self.units = {name: unit for name, unit in self.units.items() if not unit.gone}
+        for name in [name for name, unit in self.units.items() if unit.gone]:
+            self.ended[name] = self.units.pop(name)
+        self._collect()
         self.sender = message.header.fields[HeaderFields.sender]
         fault = self._fault(member)
         if fault == "unanswered":
@@ -185,8 +189,16 @@ class FakeSystemd:
         self.subscribed.add(self.sender)
         return None, ()
 
+    def _collect(self) -> None:
+        """systemd drops an ended unit, unless another one names it (unit_may_gc(), UNIT_ATOM_REFERENCED_BY)."""
+        named: set[str] = set()
+        for unit in self.units.values():
+            for key in ("After", "Before", "BindsTo", "Requires", "Wants"):
+                named.update(unit.properties.get(key, []))
+        self.ended = {name: unit for name, unit in self.ended.items() if name in named}
+
     def StartTransientUnit(self, unit: str, mode: str, properties: list[Any], aux: list[Any]) -> Any:  # noqa: N802
-        if unit in self.units:
+        if unit in {**self.units, **self.ended}:
             raise LookupError("UnitExists")
         values = {name: value for name, (_, value) in properties}
         if unit.startswith("vfagent-rom-build-"):
@@ -224,17 +236,29 @@ class FakeSystemd:
     def _end(self, unit: str) -> None:
         if unit not in self.units:
             raise LookupError("NoSuchUnit")
-        ended = self.units.pop(unit)
+        ended = self.ended[unit] = self.units.pop(unit)
         ended.process.terminate()
         ended.process.wait()
         assert ended.gone or ended.failed
+        self._collect()
 
     def ListUnitsByPatterns(self, states: list[str], patterns: list[str]) -> Any:  # noqa: N802
         rows = [
-            (name, "", "loaded", "failed" if unit.failed else "active", "", "", f"/unit/{number}", 0, "", "/")
-            for number, (name, unit) in enumerate(self.units.items())
+            (name, "", "loaded", self._active(name, unit), "", "", f"/unit/{number}", self._queued(name), "", "/")
+            for number, (name, unit) in enumerate({**self.units, **self.ended}.items())
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
         return "a(ssssssouso)", (rows,)
+
+    def _active(self, name: str, unit: Unit) -> str:
+        if name in self.ended or self._queued(name):
+            return "inactive"
+        return "failed" if unit.failed else "active"
+
+    def _queued(self, name: str) -> int:
+        """The number of its job that has not begun."""
+        file = self.root / QUEUED
+        return 1 if file.exists() and name in file.read_text().split() else 0
 
     def LoadUnit(self, unit: str) -> Any:  # noqa: N802
         return "o", (f"/loaded/{re.sub('[^a-zA-Z0-9]', lambda char: f'_{ord(char[0]):02x}', unit)}",)
@@ -246,7 +270,7 @@ class FakeSystemd:
             return "v", (("s", "inactive" if gone else "active"),)
         if path.startswith("/loaded/"):
             return "v", (("s", LOADED.get(path, ABSENT)[name]),)
-        name_of, unit = list(self.units.items())[int(path.rpartition("/")[2])]
+        name_of, unit = list({**self.units, **self.ended}.items())[int(path.rpartition("/")[2])]
         values = {
             "Environment": ("as", unit.properties["Environment"]),
             "Result": ("s", "signal" if unit.failed else "success"),

@@ -88,9 +88,13 @@ def test_a_guest_keeps_its_variables_and_has_others_for_another_firmware(tmp_pat
     assert os.listdir(own.parent) != ["VARS.fd"]
 
 
-def test_variables_are_open_to_the_guests_user_in_a_closed_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["machine", "variables"])
+def test_variables_are_open_to_the_guests_user_in_a_closed_folder(tmp_path: Path, first: str) -> None:
     """Whose number is known only once it runs."""
     put(tmp_path / "vars.fd", "x")
-    own = tmp_path / GuestFiles(tmp_path, "x").variables("/vars.fd").lstrip("/")
+    files = GuestFiles(tmp_path, "x")
+    if first == "machine":
+        files.keep_machine("pc-q35-7.2")
+    own = tmp_path / files.variables("/vars.fd").lstrip("/")
     assert stat.S_IMODE(own.stat().st_mode) == 0o666
     assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700

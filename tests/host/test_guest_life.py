@@ -234,8 +234,8 @@ def test_a_kernel_without_an_event_for_a_removed_vf_is_asked_while_a_guest_runs(
     asked: list[str | None] = []
 
     async def story(agent: Running) -> None:
-        monkeypatch.setattr(agent.guests, "check_vfs", lambda: asked.append(agent.phase()))
-        agent.guests.vf_check_s = 0.05
+        monkeypatch.setattr(agent.guests.lost_vfs, "check", lambda: asked.append(agent.phase()))
+        agent.guests.lost_vfs.every_s = 0.05
         await agent.until(lambda: len(asked) >= 2)
         assert set(asked) == {"running"}
 
@@ -249,7 +249,7 @@ def test_only_kernels_before_6_6_are_asked(
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "node1", release, "#1 SMP", "x86_64")))
 
     async def story(agent: Running) -> None:
-        assert agent.guests.vf_check_s == interval_s
+        assert agent.guests.lost_vfs.every_s == interval_s
 
     run(story)
 

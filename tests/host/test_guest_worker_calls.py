@@ -6,15 +6,26 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.host.fake_kernel import FakeKernel
+from tests.host.fake_systemd import fake_systemd
 from tests.host.leaks import children, run_to_end
+from tests.host.test_units import calls
+from tests.host.tree import put
 from tests.host.waiting import until
-from vfagent.guests.worker_calls import Outcome, WorkerCalls
+from vfagent.errors import VfagentError
+from vfagent.guests.ipxe_images import IpxeImages
+from vfagent.guests.spec.boot import Boot, Loader
+from vfagent.guests.worker_calls import Order, Outcome, WorkerCalls, start
+from vfagent.model.guest_unit import Property, UnitSpec
+from vfagent.policy.types import GuestRule, IpxeRule, KernelRule, NicRule
 from vfagent.process import worker
 from vfagent.process.workers import Workers
+from vfagent.systemd.units import Systemd
 
 
 def no_process_left() -> int:
@@ -84,3 +95,38 @@ def test_no_call_begins_after_the_end() -> None:
         return outcomes
 
     assert run_to_end(scenario()) == []
+
+
+def test_a_tap_that_a_unit_has_open_is_left_alone(tmp_path: Path) -> None:
+    """systemd may be about to restart it."""
+    host = FakeKernel(tmp_path).host
+    put(tmp_path / "usr/bin/qemu-system-x86_64", "")
+    put(tmp_path / "k", "")
+    rule = GuestRule(name="x", kernel=KernelRule(image="/k"), nic=(NicRule(bridge="br0"),))
+    boot = Boot(Loader.KERNEL, kernel=rule.kernel)
+    spec = UnitSpec("vfagent-guest-x.service", (Property("Environment", "as", ["VFAGENT_VFS="]),))
+    with fake_systemd(tmp_path) as (bus, log):
+        with Systemd(bus) as systemd:
+            systemd.start(spec, 5)
+        with pytest.raises(VfagentError, match="its unit is already active"):
+            start(bus, Order(rule, (), boot, kvm=False, machine_id="0123", root=tmp_path), host)
+        assert len(calls(log, "StartTransientUnit")) == 1
+
+
+def test_images_that_a_new_policy_needs_are_read_after_those_that_are_being_read(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        worker_calls, asked = WorkerCalls(Workers()), list[float]()
+        images = IpxeImages(tmp_path, worker_calls, asked.append)
+        bios, uefi = (GuestRule(name="x", ipxe=IpxeRule(), firmware=name) for name in ("bios", "uefi"))
+        assert images.take((bios,)) is None
+        await until(lambda: images.take((bios,)) is not None)
+        asked.clear()
+        images.refresh()
+        images.take((bios,))
+        assert images.take((uefi,)) is None
+        await until(lambda: asked)
+        assert images.take((uefi,)) is None
+        await until(lambda: images.take((uefi,)) is not None)
+        await worker_calls.stop()
+
+    run_to_end(scenario())

@@ -164,7 +164,7 @@ def test_a_guest_starts_after_those_that_its_rule_names(kernel: FakeKernel, run:
     run(story)
     assert started(kernel) == ["vfagent-guest-nas.service", "vfagent-guest-x.service"]
     *_, body = calls(kernel.tree.root / "calls", "StartTransientUnit")
-    assert "vfagent-guest-nas.service" in {name: value for name, (_, value) in body[2]}["After"]
+    assert "vfagent-guest@nas.target" in {name: value for name, (_, value) in body[2]}["After"]
 
 
 def test_a_guest_that_stays_down_is_not_waited_for(kernel: FakeKernel, run: Run) -> None:

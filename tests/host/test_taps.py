@@ -83,6 +83,13 @@ def test_it_joins_a_bridge_that_was_made_again(host: Host) -> None:
         assert link(TAP.name)["master"] == "br0"
 
 
+def test_a_bridge_keeps_its_mac_where_somebody_has_changed_that_of_a_tap(host: Host) -> None:
+    with open_taps((TAP,), host):
+        ip("link", "set", TAP.name, "address", "02:00:00:00:00:01")
+        attach(TAP, host)
+        assert link(TAP.name)["address"] == TAP.mac
+
+
 def test_one_that_outlived_its_guest_is_replaced(host: Host) -> None:
     ip("tuntap", "add", TAP.name, "mode", "tap")
     ip("link", "set", TAP.name, "alias", "vfagent")

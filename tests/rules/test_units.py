@@ -13,6 +13,7 @@ from tests.rules.project import PACKAGE, ROOT, none_of, passes
 
 UNIT = ROOT / "systemd/vfagent.service"
 VF_TARGET = ROOT / "systemd/vfagent-vf@.target"
+GUEST_TARGET = ROOT / "systemd/vfagent-guest@.target"
 COLDPLUG, SETTLE = ROOT / "systemd/vfagent-coldplug.service", ROOT / "systemd/vfagent-coldplug-settle.service"
 RULES = ROOT / "udev/70-vfagent.rules"
 HINTS = ROOT / "udev/71-vfagent-networks.rules"
@@ -215,6 +216,7 @@ def test_the_installed_program_starts(installed: Path) -> None:
         (COLDPLUG, "usr/lib/systemd/system/vfagent-coldplug.service"),
         (SETTLE, "usr/lib/systemd/system/vfagent-coldplug-settle.service"),
         (VF_TARGET, "usr/lib/systemd/system/vfagent-vf@.target"),
+        (GUEST_TARGET, "usr/lib/systemd/system/vfagent-guest@.target"),
         (RULES, "usr/lib/udev/rules.d/70-vfagent.rules"),
         (HINTS, "usr/lib/udev/rules.d/71-vfagent-networks.rules"),
         (NETWORK, "usr/lib/systemd/network/10-vfagent.network"),

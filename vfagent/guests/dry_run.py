@@ -63,7 +63,7 @@ def plan_guests(policy: Policy, observations: Iterable[Observed], host: Host, ro
         for observed in observations
         if observed.pf and observed.desired
     ]
-    held, records = _held(host), GuestRecords(root).all()
+    held, records, machine_id = _held(host), GuestRecords(root).all(), read_identity(root).machine_id
     images = images_for(policy.guest, root)
     states = {name: GuestState(name, record=record) for name, record in records.items()}
     for placement in place(policy.guest, pfs, held, {name for name, state in states.items() if state.record_stopped}):
@@ -72,7 +72,7 @@ def plan_guests(policy: Policy, observations: Iterable[Observed], host: Host, ro
         placement = with_facts(placement, host)
         if placement.absent_bridge in {bridge.name for bridge in policy.bridge}:
             placement = replace(placement, absent_bridge=None)  # it is made first
-        state.update(placement, boot_with(placement, images))
+        state.update(placement, boot_with(placement, images, machine_id))
         runs = name in held or host.sysfs.exists(guest_cgroup(name))
         yield _planned(state, policy.agent.ipxe_source, root, runs=runs)
 

@@ -40,7 +40,7 @@ class IpxeImages:
     def __init__(self, root: Path, worker_calls: WorkerCalls, on_change: Callable[[float], None]) -> None:
         self._root, self._worker_calls, self._on_change = root, worker_calls, on_change
         self._images: Images = {}
-        self._reading = self._stale = False
+        self._reading = self._stale = self._waited_for = False
 
     def take(self, rules: Iterable[GuestRule]) -> Images | None:
         """None until they have been read for the first time."""
@@ -49,6 +49,7 @@ class IpxeImages:
         if not self._reading and (self._stale or not known) and _firmwares(rules):
             self._reading, self._stale, root = True, False, self._root
             self._worker_calls.run(lambda: Outcome(images=images_for(rules, root)), self._done, _READ_S)
+        self._waited_for = self._waited_for or not known
         return self._images if known else None
 
     def refresh(self) -> None:
@@ -56,7 +57,8 @@ class IpxeImages:
 
     def _done(self, outcome: Outcome) -> None:
         """Where they cannot be read, guests start as if they were upstream's."""
-        self._reading, before = False, self._images
+        self._reading, before, waited_for = False, self._images, self._waited_for
+        self._waited_for = False
         self._images = {**before, **outcome.images} if outcome.images else {**ASSUMED, **before}
-        if self._images != before:
+        if waited_for or self._images != before:
             self._on_change(0.0)

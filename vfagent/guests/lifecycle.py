@@ -13,6 +13,7 @@ from vfagent.guests.credentials import forget_credentials
 from vfagent.guests.failures import Failures
 from vfagent.guests.ipxe_images import IpxeImages
 from vfagent.guests.kvm import KvmTrial
+from vfagent.guests.lost_vfs import LostVfs
 from vfagent.guests.open_groups import close_groups
 from vfagent.guests.pauses import PauseMonitor
 from vfagent.guests.roms import Roms
@@ -27,7 +28,6 @@ from vfagent.guests.unit_monitor import UnitMonitor
 from vfagent.guests.worker_calls import START_S, Order, Outcome, WorkerCalls, start, stop
 from vfagent.kernel.protocols import Host
 from vfagent.model.guest_unit import FoundUnit
-from vfagent.model.numvfs_lock import kernel_version
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import GuestStatus
 from vfagent.process.workers import Workers
@@ -43,7 +43,6 @@ _SOON_S = 0.1  # changes of PFs come in a burst
 _LONGEST_DELAY_S = 60.0
 _LONGEST_STOP_S = 86400.0
 _RECONCILE_S = 5.0
-_VF_CHECK_S = 15.0
 
 
 class Guests:
@@ -75,9 +74,7 @@ class Guests:
         self.roms = Roms(root, self.worker_calls, bus, self.consider_soon)
         self.images = IpxeImages(root, self.worker_calls, self.consider_soon)
         self._timer: asyncio.TimerHandle | None = None
-        # A VF whose removal waits for its guest has lost its driver. Kernels before 6.6 send no event for that.
-        self.vf_check_s = _VF_CHECK_S if _running_kernel() < (6, 6) else 0.0
-        self._vf_timer: asyncio.TimerHandle | None = None
+        self.lost_vfs = LostVfs(host, self.guests, self.consider_soon)
         self.taps = TapMonitor(host, self.worker_calls, self.guests, scheduler.identity.machine_id)
         self.failures = Failures(self.worker_calls, on_change)
         self.pauses = PauseMonitor(self.worker_calls, bus, self.guests, on_change)
@@ -111,22 +108,11 @@ class Guests:
             self._decide(guest)
         close_groups(self.guests.values(), self.host, self.root)
         self._store_vf_users()
-        self._check_vfs_later()
+        self.lost_vfs.check_later()
         self.on_change()
 
-    def _check_vfs_later(self) -> None:
-        if self.vf_check_s and self._vf_timer is None and any(guest.running for guest in self.guests.values()):
-            self._vf_timer = asyncio.get_running_loop().call_later(self.vf_check_s, self._check_vfs_again)
-
-    def _check_vfs_again(self) -> None:
-        self._vf_timer = None
-        self.check_vfs()
-        self._check_vfs_later()
-
     def check_vfs(self) -> None:
-        """Stop each guest that keeps one of its VFs from being removed."""
-        if any(guest.running and lost_vf(guest.unit, self.host) for guest in self.guests.values()):
-            self.consider_soon(0.0)
+        self.lost_vfs.check()
 
     def links_changed(self, ifindexes: set[int]) -> None:
         if any(guest.placement and guest.placement.absent_bridge for guest in self.guests.values()):
@@ -150,7 +136,9 @@ class Guests:
             self._state_of(name)
         for name, guest in list(self.guests.items()):
             placement = placements.get(name)
-            guest.update(placement, boot_with(placement, images) if placement else None)
+            guest.update(
+                placement, boot_with(placement, images, self.scheduler.identity.machine_id) if placement else None
+            )
             if placement is None and guest.unit is None and guest.job is None:
                 del self.guests[name]
         self._forget_credentials()
@@ -311,7 +299,7 @@ class Guests:
             return
         self._reconcile_pfs_of(before.vfs)
         guest_log = for_guest(log, guest.name)
-        if guest.again or lost_vf(before, self.host):
+        if guest.again or (lost_vf(before, self.host) and not guest.record_stopped):
             guest_log.warning("ended, because its VF was removed; it starts again when the VF is back")
             guest.again, guest.record = True, None
             self.records.forget(guest.name)
@@ -365,6 +353,7 @@ class Guests:
 
     async def _stop_by_hand(self, guest: GuestState) -> None:
         await self._settled(guest)
+        guest.again = False
         # With the digest of the active rule: a guest that runs by an older one would else be started by the new one.
         self._record(guest, Record(guest.digest or guest.unit_rule, "it was stopped by hand"))
         # One that has failed may have been restarted since it was listed, and one that was just started not listed yet.
@@ -390,11 +379,6 @@ class Guests:
         self.units.stop()
         self.pauses.stop()
         self.taps.stop()
-        for timer in (self._timer, self._vf_timer):
-            if timer:
-                timer.cancel()
-
-
-def _running_kernel() -> tuple[int, ...]:
-    kernel = os.uname()
-    return kernel_version(kernel.release, kernel.version)
+        self.lost_vfs.stop()
+        if self._timer:
+            self._timer.cancel()

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from vfagent.guests.spec.boot import Boot, Images, boot_of
+from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.placement import ManagedPf, Placement
 from vfagent.guests.spec.unit import rule_digest
 from vfagent.kernel.protocols import Host
@@ -242,12 +243,13 @@ def with_facts(placement: Placement, host: Host) -> Placement:
     return replace(placement, vfs=vfs, absent_bridge=absent_bridge(placement.rule, host))
 
 
-def boot_with(placement: Placement, images: Images) -> Boot | None:
+def boot_with(placement: Placement, images: Images, machine_id: str) -> Boot | None:
     """None while its VFs are not known."""
     hardware = tuple(vf.hardware for vf in placement.vfs)
     if not hardware and placement.rule.vfs:
         return None
-    return boot_of(placement.rule, hardware, images, placement.vfs[0].mac if placement.vfs else None)
+    mac = placement.vfs[0].mac if placement.vfs else nics_of(placement.rule, (), machine_id)[0].mac
+    return boot_of(placement.rule, hardware, images, mac)
 
 
 def absent_bridge(rule: GuestRule, host: Host) -> str | None:

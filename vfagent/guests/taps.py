@@ -55,7 +55,7 @@ def attach(tap: Tap, host: Host) -> frozenset[int]:
             raise VfagentError(
                 text, hint="vlan_filtering = true in its [[bridge]] rule, or ip link set … vlan_filtering 1"
             )
-        if not (link.admin_up and link.master == bridge.ifindex):
+        if not (link.admin_up and link.master == bridge.ifindex and link.mac == tap.mac):
             _close_to_ipv6(tap.name, host)
             default = host.sysfs.read(f"{NETDEVS}/{bridge.name}/bridge/default_pvid") or "0"
             join(link, bridge, mac=tap.mac, vlan=tap.vlan, default_vlan=int(default) or None)

@@ -121,6 +121,8 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     open_groups(order.vfs, order.root)
     guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, disks, host), python=_python())
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
+    if nics:
+        _check_ended(bus, order.rule.name)
     with open_taps((nic.tap for nic in nics), host) as taps, Systemd(bus, fds=bool(taps)) as systemd:
         result = systemd.start(spec, START_S, taps)
     if result == "done":
@@ -128,6 +130,14 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     failed = None if result == "done" else f"its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
+
+
+def _check_ended(bus: str, guest: str) -> None:
+    """While its unit is there, systemd has its taps open: they are in use."""
+    with Systemd(bus) as systemd:
+        active = next((unit.active for unit in systemd.guests(guest) if unit.running), None)
+    if active:
+        raise VfagentError(f"its unit is already {active}")
 
 
 def _keep_machine(guest: Guest, root: Path) -> None:

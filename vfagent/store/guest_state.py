@@ -26,6 +26,7 @@ class GuestFiles:
         return known_machine(self._root, self._folder / "machine.json")
 
     def keep_machine(self, machine: str) -> None:
+        self._make_folder()
         write_json(self._folder / "machine.json", machine)
 
     def variables(self, template: str) -> str:
@@ -36,7 +37,7 @@ class GuestFiles:
         path = self._folder / Path(template).name
         if not path.exists():
             data = read_regular(self._root, self._root / template.lstrip("/"), _MOST_VARIABLES)
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folder()
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -46,6 +47,11 @@ class GuestFiles:
                 os.fsync(fd)
             os.replace(temporary, path)
         return f"/{_FOLDER}/{self._guest}/{path.name}"
+
+    def _make_folder(self) -> None:
+        """Closed to others: what the guest's user writes has a mode that lets any user write it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
 
 
 def known_machine(root: Path, path: Path) -> str | None:

@@ -117,7 +117,12 @@ class Systemd:
         # A failed unit keeps its name until it is reset. Not reset in advance: it rarely exists, and each call takes 20
         # to 50 ms of a boot.
         self.reset_failed(spec.unit)
-        return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
+        try:
+            return self._job("StartTransientUnit", "ssa(sv)a(sa(sv))", body, spec.unit, timeout_s)
+        except BusError as error:
+            if error.name == _UNIT_EXISTS:  # systemd keeps a unit that another one names, and its old properties
+                error.hint = f"if it has ended, another unit names it: systemctl show -p ReferencedBy {spec.unit}"
+            raise
 
     def stop(self, unit: str, timeout_s: float) -> str:
         """Stop the unit and wait for its job. A unit that does not exist is stopped."""
@@ -152,11 +157,18 @@ class Systemd:
             if error.name != _NO_UNIT:
                 raise
 
-    def guests(self) -> tuple[FoundUnit, ...]:
-        """The units of all guests."""
-        patterns: tuple[list[str], list[str]] = ([], [f"{UNIT_PREFIX}*{UNIT_SUFFIX}"])
+    def guests(self, guest: str = "*") -> tuple[FoundUnit, ...]:
+        """The units of all guests, or of this one.
+
+        An inactive one has ended, and is listed as long as another unit names it. With a job it is about to start.
+        """
+        patterns: tuple[list[str], list[str]] = ([], [f"{UNIT_PREFIX}{guest}{UNIT_SUFFIX}"])
         [units] = self._call(_SYSTEMD, "ListUnitsByPatterns", "asas", patterns)
-        return tuple(self._found(unit[0], unit[3], unit[4], unit[6]) for unit in units if unit[2] != "not-found")
+        guests = []
+        for name, _, load, active, sub, _, path, job, *_ in units:
+            if load != "not-found" and (active != "inactive" or job):
+                guests.append(self._found(name, "activating" if active == "inactive" else active, sub, path))
+        return tuple(guests)
 
     def state(self, unit: str) -> UnitState:
         """Also of a unit that is not loaded yet, or does not exist."""

@@ -10,6 +10,8 @@ from vfagent.errors import PolicyError, VfagentError
 from vfagent.guests.spec.boot import Boot, Loader, boot_of
 from vfagent.guests.spec.ipxe_image import Ability, IpxeImage
 from vfagent.guests.spec.nics import nics_of, taps_of
+from vfagent.guests.spec.placement import Placement
+from vfagent.guests.state import boot_with
 from vfagent.model.guest_unit import GuestVf
 from vfagent.model.pci import PciAddress
 from vfagent.policy.types import GuestRule
@@ -110,6 +112,21 @@ def test_ipxe_boots_through_the_nic_where_it_cannot_through_the_vf(tmp_path: Pat
     for tables in ((NIC,), (NIC, 'standby_for = "a:0"\n')):
         assert booted(tmp_path, *tables) == Boot(Loader.IMAGE, booted(tmp_path, NIC).script)
     assert booted(tmp_path, NIC, head="").problem is None
+
+
+def test_a_nic_beside_a_vf_that_ipxe_cannot_drive_leaves_the_boot_to_the_kernel(tmp_path: Path) -> None:
+    kernel = '[guest.kernel]\nimage = "/k"\n'
+    assert booted(tmp_path, kernel, NIC).loader is Loader.KERNEL
+    assert booted(tmp_path, kernel, NIC, 'standby_for = "a:0"\n').loader is Loader.IMAGE
+    assert booted(tmp_path, kernel, NIC, head="").loader is Loader.IMAGE
+
+
+def test_without_a_vf_the_first_nic_has_the_address(tmp_path: Path) -> None:
+    kernel = '[guest.kernel]\nimage = "/k"\naddress = "192.168.10.10/24"\n'
+    text = PF.format(name="a", pci="*") + '[[guest]]\nname = "x"\n' + kernel + NIC + 'mac = "52:54:00:00:00:01"\n' + NIC
+    boot = boot_with(Placement(policy_of(tmp_path, text).guest[0]), OLD, MACHINE)
+    assert boot is not None
+    assert boot.cmdline.split()[0] == "BOOTIF=01-52-54-00-00-00-01"
 
 
 def test_a_vf_with_a_standby_runs_no_rom(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 """A guest's whole unit as text, by policy: `pytest tests/unit --regenerate` writes the texts."""
 
 import json
+import socket
 import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +98,7 @@ def _hardware(case: Path) -> str:
 def test_a_guest_beside_udev_waits_for_no_device_unit(tmp_path: Path) -> None:
     spec = unit(replace(hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n'), beside_udev=True))
     assert value(spec, "StopPropagatedFrom") == ["vfagent-vf@0000:01:10.0.target"]
-    assert value(spec, "Wants") == ["vfagent-vf@0000:01:10.0.target"]
+    assert value(spec, "Wants") == ["vfagent-vf@0000:01:10.0.target", "vfagent-guest@x.target"]
     assert not {"After", "BindsTo"} & {item.name for item in spec.properties}
 
 
@@ -136,10 +138,15 @@ def test_a_command_line_reaches_qemu_byte_for_byte(tmp_path: Path, text: str) ->
 
 def shell_output(guest: Guest, qemu: Path) -> bytes:
     """The standard output of its unit with this program as QEMU."""
+    words = ["/bin/sh", "-c", script(guest, qemu)]
+    return subprocess.run(words, capture_output=True, check=True, timeout=20).stdout
+
+
+def script(guest: Guest, qemu: Path) -> str:
+    """Its unit's command with this program as QEMU."""
     pipe, start, qemu_line = command(guest).replace(QEMU.encode(), bytes(qemu)).partition(b"\nexec ")
     here = pipe.replace(guest.console_log.encode(), b"console.log")
-    script = f"cd {qemu.parent}\n".encode() + here + start + qemu_line
-    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, timeout=20).stdout
+    return f"cd {qemu.parent}\n" + (here + start + qemu_line).decode()
 
 
 def test_what_a_guest_prints_on_its_console_is_the_units_output_at_each_start(tmp_path: Path) -> None:
@@ -150,6 +157,36 @@ def test_what_a_guest_prints_on_its_console_is_the_units_output_at_each_start(tm
     for _ in range(2):
         assert shell_output(guest, qemu) == b"lo\x1bgin: "
     assert "logfile=/run/vfagent-guest-x/console.log" in " ".join(argv(guest))
+
+
+def test_a_journal_that_takes_nothing_does_not_stop_the_guest(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n')
+    qemu = tmp_path / "qemu"
+    # As QEMU, which drops what it cannot write (qemu_chr_write_log()).
+    qemu.write_text(
+        f"#!{sys.executable}\nimport contextlib, os\nfd = os.open('console.log', os.O_WRONLY)\n"
+        "for _ in range(256):\n    with contextlib.suppress(OSError): os.write(fd, b'x' * 4096)\n"
+    )
+    qemu.chmod(0o755)
+    journal, output = socket.socketpair()
+    with journal, output:
+        subprocess.run(["/bin/sh", "-c", script(guest, qemu)], stdout=output.fileno(), check=True, timeout=20)
+        assert journal.recv(1) == b"x"
+
+
+def test_no_helper_of_a_guest_has_its_taps_open(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, '[guest.ipxe]\naddress = "dhcp"\n[[guest.nic]]\nbridge = "br0"\n')
+    qemu = tmp_path / "qemu"
+    qemu.write_text("""#!/bin/sh
+exec 5>console.log
+for process in /proc/[0-9]*; do
+    test "$(readlink $process/cwd)" = "$PWD" && readlink $process/fd/3 && echo ${process#/proc/} >>open
+done
+test "$(cat open)" = $$
+""")
+    qemu.chmod(0o755)
+    with open(tmp_path / "tap", "wb") as tap:
+        subprocess.run(["/bin/sh", "-c", script(guest, qemu)], stdin=tap, check=True, timeout=20)
 
 
 def test_a_unit_has_nothing_of_a_command_line_for_systemd_to_change(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Boot:
 def boot_of(rule: GuestRule, hardware: tuple[str, ...], images: Images, mac: str | None = None) -> Boot:
     """`hardware`: vendor and device IDs of the guest's VFs.
 
-    `mac`: that of the first, "" where it has none, None where the caller does not know.
+    `mac`: that of the first, or without VFs of the first NIC; "" where it has none, None where that is not known.
     """
     if not (rule.ipxe or rule.kernel):
         return Boot(Loader.DISK)
@@ -62,6 +62,11 @@ def _boot_devices(rule: GuestRule, hardware: tuple[str, ...]) -> list[str]:
     return [*[VIRTIO_NET] * len(standby), *shown, *[VIRTIO_NET] * (len(rule.nic) - len(standby))]
 
 
+def _others(rule: GuestRule) -> int:
+    """How many NICs come after its VFs, and are none of theirs."""
+    return sum(nic.standby_for is None for nic in rule.nic) if rule.vfs else 0
+
+
 def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, hardware: tuple[str, ...], images: Images, mac: str | None) -> Boot:
     text = None if ipxe.script else script(rule.name, ipxe, rule.chap)
     if ipxe.loader == "undionly":
@@ -71,9 +76,12 @@ def _by_ipxe(rule: GuestRule, ipxe: IpxeRule, hardware: tuple[str, ...], images:
         return Boot(Loader.ROM, text, rom=RomWish(first, rule.firmware, text, ipxe.script, ipxe.rom))
     image = images[rule.firmware]
     # Without an image, the guest's files say which package has it.
-    problem = next(_image_lacks(rule, _boot_devices(rule, hardware), text or "", image), None) if image else None
+    devices = _boot_devices(rule, hardware)
+    problem = next(_image_lacks(rule, devices, text or "", image), None) if image else None
+    # A NIC beside the VFs is in another network than what the guest boots from, unless it stands in for one of them.
+    elsewhere = image is not None and not image.devices.intersection(devices[: len(devices) - _others(rule)])
     own_script = rule.firmware == "uefi" and ipxe.script is not None  # which the image cannot run there
-    if ipxe.loader == "auto" and rule.kernel and (problem or image is None or own_script):
+    if ipxe.loader == "auto" and rule.kernel and (problem or elsewhere or image is None or own_script):
         return _by_kernel(rule, mac)
     return Boot(Loader.IMAGE, text, problem=problem)
 

@@ -118,9 +118,17 @@ def command(guest: Guest) -> bytes:
     """For the shell, which QEMU replaces: the unit's main process is QEMU.
 
     The console's output goes through a pipe: QEMU can open no socket for it, which the journal's standard output is.
+    Where the journal takes no more, dd ends, and what the guest prints is lost until it is started again: QEMU, which
+    writes to the pipe, would otherwise wait for the journal, and so the guest. The taps are QEMU's alone.
     """
     pipe = shlex.quote(guest.console_log)
-    lines = (f"rm -f {pipe}", f"mkfifo -m 600 {pipe} || exit 1", f"cat <{pipe} &", f"exec {shlex.join(argv(guest))}")
+    copy = f"dd if={pipe} bs=4096 oflag=nonblock status=none 2>/dev/null && exit; sleep 1"
+    lines = (
+        f"rm -f {pipe}",
+        f"mkfifo -m 600 {pipe} || exit 1",
+        f"while [ -p {pipe} ]; do {copy}; done 3<&- 4<&- &",
+        f"exec {shlex.join(argv(guest))}",
+    )
     return "".join((*_TAPS[: len(guest.nics)], *(f"{line}\n" for line in lines))).encode()
 
 

@@ -12,10 +12,11 @@ from vfagent.guests.spec.unit_values import ADDED, seconds, translated
 from vfagent.guests.spec.untrusted import UNTRUSTED_OUTPUT
 from vfagent.guests.spec.view import devices, read_or_written, view
 from vfagent.guests.spec.vnc import needs_network
-from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec, escape_path, unit_name
+from vfagent.model.guest_unit import ENV_RULE, ENV_VFS, Property, UnitSpec, escape_path
 from vfagent.policy.types import GuestRule
 
 VF_KNOWN = "vfagent-vf"  # systemd/vfagent-vf@.target
+ORDER = "vfagent-guest"  # systemd/vfagent-guest@.target
 STOP_S = 60.0  # for the guest to power down, where its rule does not set TimeoutStopSec
 _MARGIN_S = 2.0  # the helper ends before systemd's timeout, which would kill it and QEMU
 _RESTART_S = 2
@@ -105,6 +106,9 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     # all PFs are, not just this guest's.
     yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
     yield from _beside_files(guest)
+    own = _order_target(guest.rule.name)
+    yield Property("Wants", "as", [own])
+    yield Property("Before", "as", [own])
     # systemd restarts it, as the policy says, so that it also restarts while the agent is not running.
     yield Property("Restart", "s", guest.rule.restart)
     yield Property("RestartUSec", "t", _RESTART_S * 1_000_000)
@@ -123,9 +127,18 @@ def _beside_files(guest: Guest) -> Iterator[Property]:
         yield Property("RequiresMountsFor", "as", paths)
     devices = [path for disk in guest.rule.disk if (path := disk.path) and disk.is_device]
     after = [f"{escape_path(path)}.device" for path in dict.fromkeys(devices)] + (list(_STORAGE) if devices else [])
-    after += [unit_name(name) for name in guest.rule.after]
+    after += [_order_target(name) for name in guest.rule.after]
     if after:
         yield Property("After", "as", after)
+
+
+def _order_target(guest: str) -> str:
+    """What stands for the guest in the order of others (systemd/vfagent-guest@.target).
+
+    systemd keeps a unit that another one names, and refuses to make a transient unit of its name again
+    (unit_is_pristine() in systemd's src/core/unit.c).
+    """
+    return f"{ORDER}@{guest}.target"
 
 
 def _after_udev(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
