@@ -162,6 +162,7 @@ def test_a_pf_released_during_a_reconcile_is_not_changed_any_more(kernel_files: 
     converge(kernel_files, body)
 
 
+@pytest.mark.usefixtures("no_deadline")
 def test_a_first_failure_that_is_retried_is_not_logged_as_an_error(
     kernel_files: FakeKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,7 +175,7 @@ def test_a_first_failure_that_is_retried_is_not_logged_as_an_error(
         rig.mark_dirty(PF)
         await rig.until_phase(Phase.CONVERGED, PF)
 
-    converge(kernel_files, body)
+    converge(kernel_files, body, speed=20)
     logged = [record.levelno for record in caplog.records if "EAGAIN" in record.message]
     assert logged == [logging.INFO, logging.ERROR]
 

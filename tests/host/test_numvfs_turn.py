@@ -292,13 +292,13 @@ def test_the_turn_of_a_release_may_come_later_than_a_step_may_take(
     root = str(one_card.tree.root)
     on_this_host(one_card, monkeypatch)
     assert main(["apply", "--root", root]) == Exit.OK
-    monkeypatch.setattr("vfagent.cli.release._DEADLINE_S", 4.0)
-    monkeypatch.setattr(numvfs_turn, "_CHECK_S", 0.2)
-    monkeypatch.setattr(numvfs_turn, "_SIGN_OF_LIFE_S", 0.4)
+    monkeypatch.setattr("vfagent.cli.release._DEADLINE_S", 2.0)
+    monkeypatch.setattr(numvfs_turn, "_CHECK_S", 0.1)
+    monkeypatch.setattr(numvfs_turn, "_SIGN_OF_LIFE_S", 0.2)
     with token_of_another(one_card.tree.root, hangs=False):
         pass  # its text stays
     # Not in this process: the worker would inherit the lock.
-    with subprocess.Popen(["flock", one_card.tree.root / "run/vfagent/numvfs", "sleep", "6"]) as owner:
+    with subprocess.Popen(["flock", one_card.tree.root / "run/vfagent/numvfs", "sleep", "3"]) as owner:
         while not is_locked(one_card.tree.root / "run/vfagent/numvfs"):
             time.sleep(0.05)
         assert main(["release", OTHER, "--root", root]) == Exit.OK

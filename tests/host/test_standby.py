@@ -125,7 +125,7 @@ def test_a_pf_converges_when_the_standby_worker_has_died(kernel_files: FakeKerne
 
 def test_no_standby_worker_is_started_while_a_worker_runs(kernel_files: FakeKernel) -> None:
     kernel_files.tree.add_pf(PF)
-    kernel_files.slow_down(PF, "sriov_numvfs", 4.0)
+    release = kernel_files.hang(PF, "sriov_numvfs")
 
     async def body(rig: Rig) -> None:
         rig.mark_dirty(PF)
@@ -134,6 +134,7 @@ def test_no_standby_worker_is_started_while_a_worker_runs(kernel_files: FakeKern
         await asyncio.sleep(1.5)
         assert rig.scheduler.working
         assert rig.scheduler.standby.ready is None
+        release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
         child = await with_standby(rig)
         await rig.scheduler.stop(within_s=10.0)
@@ -177,7 +178,10 @@ def test_events_of_a_converged_pf_wait_while_udev_is_busy(kernel_files: FakeKern
 
 
 @pytest.mark.parametrize("hurried", [False, True])
-def test_drift_is_repaired_while_udev_is_busy(kernel_files: FakeKernel, *, hurried: bool) -> None:
+def test_drift_is_repaired_while_udev_is_busy(
+    kernel_files: FakeKernel, monkeypatch: pytest.MonkeyPatch, *, hurried: bool
+) -> None:
+    monkeypatch.setattr("vfagent.reconcile.requests._UDEV_BUSY_S", 2.0)
     kernel_files.tree.add_pf(PF)
 
     async def body(rig: Rig) -> None:
@@ -186,7 +190,7 @@ def test_drift_is_repaired_while_udev_is_busy(kernel_files: FakeKernel, *, hurri
         (vf, _) = kernel_files.tree.vfs(PF)
         kernel_files.tree.bind(vf, None)
         rig.scheduler.mark_dirty(PF, now=hurried)
-        await rig.until(lambda: kernel_files.tree.bound(vf) == "vfio-pci", within_s=1.0 if hurried else 8.0)
+        await rig.until(lambda: kernel_files.tree.bound(vf) == "vfio-pci", within_s=1.0 if hurried else 5.0)
 
     converge(kernel_files, body)
 
