@@ -179,7 +179,7 @@ def test_both_netdevs_of_a_pf_show_what_was_set_through_the_first(pfs: dict[str,
 
 
 def test_a_pf_beyond_the_eighth_function_of_a_new_card_gets_its_vfs(vm: WarmVM) -> None:
-    plug(vm, "ice,pfs=9,ari=1,vfs=4")
+    plug(vm, "ice,pfs=9,ari=1,vfs=4,domain=7")
     vm.wait_for(f"ls {SYSFS}/{NINTH}/virtfn1/driver", 120)
     vm.wait_for(lambda: facts(vm)[NINTH].phase == "converged", 120)
     ninth = facts(vm)[NINTH]

@@ -17,11 +17,12 @@
 const struct kind kinds[] = {
 	/* All operations there are. */
 	{ "labcard", "labcard", "labcardvf", ETHERNET, ALL | SWITCH | BIT(VF_RSS) },
-	/* igb_netdev_ops: no link state, no statistics. igb_ndo_set_vf_bw() */
-	{ "igb", "igb", "igbvf", ETHERNET, COMMON | BIT(VF_TRUST), .rate_needs_carrier = true, .no_min_rate = true },
-	/* ixgbe_netdev_ops: no statistics. ixgbe_ndo_set_vf_bw(), ixgbe_ndo_fdb_add() */
+	/* igb_netdev_ops: no link state, no statistics. igb_ndo_set_vf_bw(), igb_ndo_set_vf_vlan() */
+	{ "igb", "igb", "igbvf", ETHERNET, COMMON | BIT(VF_TRUST), .rate_needs_carrier = true, .no_min_rate = true,
+	  .only_8021q = true },
+	/* ixgbe_netdev_ops: no statistics. ixgbe_ndo_set_vf_bw(), ixgbe_ndo_set_vf_vlan(), ixgbe_ndo_fdb_add() */
 	{ "ixgbe", "ixgbe", "ixgbevf", ETHERNET, COMMON | SWITCH | BIT(VF_TRUST) | BIT(VF_RSS) | BIT(VF_LINK_STATE),
-	  .rate_needs_carrier = true, .no_min_rate = true },
+	  .rate_needs_carrier = true, .no_min_rate = true, .only_8021q = true },
 	/* i40e_netdev_ops. i40e_ndo_set_vf_bw(); i40e_ndo_bridge_setlink() resets the PF */
 	{ "i40e", "i40e", "iavf", ETHERNET, ALL | SWITCH, .no_min_rate = true, .hwmode_resets_vfs = true },
 	/* ice_netdev_ops. ice_eswitch_mode_set(); ice_set_vf_bw() adds up the minima and compares with the link's speed */

@@ -58,6 +58,7 @@ struct kind {
 	int settings_down; /* what settings are answered with then; 0 takes them */
 	bool rate_needs_carrier;
 	bool no_min_rate;
+	bool only_8021q; /* EPROTONOSUPPORT for 802.1ad */
 	bool hwmode_resets_vfs;
 	enum eswitch_rule eswitch;
 };

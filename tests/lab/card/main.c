@@ -187,7 +187,8 @@ static int plug(struct card *card)
 	struct pci_host_bridge *bridge;
 	int err;
 
-	card->sysdata.domain = free_domain();
+	if (!card->sysdata.domain)
+		card->sysdata.domain = free_domain();
 	card->sysdata.node = NUMA_NO_NODE;
 	err = card_config(card);
 	bridge = err ? NULL : pci_alloc_host_bridge(0);
@@ -234,6 +235,8 @@ static int set_key(struct card *card, char *word)
 		card->vfs = number;
 	else if (!strcmp(word, "limit")) /* sriov_totalvfs as the driver lowers it */
 		card->limit = number;
+	else if (!strcmp(word, "domain")) /* one that is free; without, the first that is */
+		card->sysdata.domain = number;
 	else if (!strcmp(word, "pfs"))
 		card->pfs = number;
 	else if (!strcmp(word, "ports")) /* netdevs of one PF, told apart by dev_port */

@@ -94,7 +94,7 @@ static int set_vlan(struct net_device *dev, int index, u16 vlan, u8 qos, __be16 
 	int err;
 	struct vf_state *vf = vf_for(dev, index, VF_VLAN, &err);
 
-	if (vf && proto != htons(ETH_P_8021Q) && proto != htons(ETH_P_8021AD))
+	if (vf && proto != htons(ETH_P_8021Q) && (proto != htons(ETH_P_8021AD) || pf_of(dev)->kind->only_8021q))
 		return -EPROTONOSUPPORT;
 	if (vf) {
 		vf->info.vlan = vlan;
