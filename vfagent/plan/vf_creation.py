@@ -34,7 +34,8 @@ def _made_at_load(desired: DesiredPf, pf: Pf, made: MadeAtLoad) -> str:
 
 
 def gone_vfs(pf: Pf) -> Iterator[Problem]:
-    """VFs whose device was removed by its own `remove` file: pci_iov_remove_virtfn() returns without it before it
+    """VFs whose device left the bus without their PF, as where the platform isolates a function that failed: a VF
+    has no `remove` file (pci_dev_hp_attrs_are_visible()). pci_iov_remove_virtfn() returns without the device before it
     removes the link virtfnN, so that pci_iov_add_virtfn() can make no such VF again, and no rescan finds one."""
     for vf in pf.vfs:
         if vf.gone:

@@ -60,7 +60,7 @@ def vf_gone(facts: Facts) -> Iterator[Finding]:
                 "vf-gone",
                 Severity.ERROR,
                 pf_facts.pf.name,
-                f"{names} was removed from the PCI bus by hand",
+                f"{names} was removed from the PCI bus without its PF",
                 "it cannot be used, and the number of VFs cannot be changed",
                 how_back(pf_facts.pf),
             )
