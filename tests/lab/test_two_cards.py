@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two 82576, one of them plugged and unplugged: neither card affects the other."""
 
+import json
 from collections.abc import Callable
 from itertools import product
 
@@ -10,6 +11,7 @@ from tests.lab.facts import SYSFS, journal, netdev, now, status, vfs
 from tests.lab.install import vfagent_tree
 from tests.lab.nic import Igb
 from tests.lab.payload import Entry
+from tests.lab.test_one_card import traced_apply
 from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
 from vfagent.model.numvfs_lock import NumvfsLock, kernel_version, numvfs_lock
@@ -145,3 +147,68 @@ def check_a_change_of_the_count(vm: VM, stuck: str) -> None:
     vm.run("sleep 5")
     assert vm.run("systemctl show --value --property ActiveState writer.service").stdout.strip() == "active"
     assert len(vfs(vm, FIRST)) == 4
+
+
+def test_every_user_reads_the_status_and_the_plan(vm: VM) -> None:
+    user = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    for words in ("status", "plan", "check", "list", "guest list"):
+        assert vm.run(f"{user} vfagent {words}", check=False).returncode == 0, words
+    assert vm.run(f"{user} flock --nonblock --shared /run/vfagent true", check=False).returncode != 0
+    assert "run it as root" in vm.run(f"{user} vfagent reload", check=False).stderr
+
+
+# systemd.link(5): udev makes the VFs and sets them when it handles the PF's netdev.
+LINK = f"""[Match]
+Path=pci-{FIRST}
+[Link]
+NamePolicy=keep
+SR-IOVVirtualFunctions=3
+[SR-IOV]
+VirtualFunction=0
+VLANId=10
+[SR-IOV]
+VirtualFunction=1
+MACAddress=52:54:00:bb:00:77
+[SR-IOV]
+VirtualFunction=2
+MACSpoofCheck=no
+"""
+LINK_FILE = "/etc/systemd/network/10-pf.link"
+
+
+def test_a_host_that_link_files_set_up_is_adopted_and_nothing_changes(vm: VM) -> None:
+    """The .link file stays, and goes on: who adopts its card is told by `init`, and later by `doctor`."""
+    vm.run(f"vfagent release {FIRST}; systemctl stop vfagent.service", timeout=120)
+    vm.run("rm -rf /run/vfagent/released /run/vfagent/driver-state")
+    vm.put(LINK_FILE, LINK.encode())
+    _handle_again(vm)
+    before = vfs(vm, FIRST)
+    assert [(vf.mac, vf.vlan) for vf in before][:2] == [(before[0].mac, 10), ("52:54:00:bb:00:77", 0)]
+    assert len(before) == 3
+    vm.run(f"vfagent init --card {FIRST} --output /etc/vfagent/policy.toml --force")
+    policy = vm.get("/etc/vfagent/policy.toml").decode()
+    for line in ("vfs = 3", "vlan = 10", 'mac = "52:54:00:bb:00:77"', "spoof_check = false"):
+        assert f"\n{line}\n" in policy, policy
+    assert "# udev creates 3 VFs on it, too, and each undoes what the other does: remove SR-IOV" in policy
+    assert vm.run("vfagent plan").returncode == 0
+    traced_apply(vm)
+    since = now(vm)
+    vm.run("systemctl start vfagent.service")
+    assert status(vm)[FIRST]["phase"] == "converged"
+    assert vfs(vm, FIRST) == before
+    assert _others(vm) == [f"udev creates 3 VFs on it ({LINK_FILE})"]
+    vm.run(f"rm {LINK_FILE}")
+    _handle_again(vm)
+    assert _others(vm) == []
+    assert vfs(vm, FIRST) == before
+    assert f"{FIRST}: create" not in journal(vm, since)
+
+
+def _handle_again(vm: VM) -> None:
+    vm.run(f"udevadm control --reload; udevadm trigger --settle --action=add /sys/class/net/{netdev(vm, FIRST)}")
+
+
+def _others(vm: VM) -> list[str]:
+    done = vm.run("vfagent doctor --json", check=False, timeout=120)
+    findings = json.loads(done.stdout)["findings"]
+    return [finding["observed"] for finding in findings if finding["check"] == "other-manager"]

@@ -6,9 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from vfagent.cli.release import find_pf
+from vfagent.doctor.checks.facts import Source, TextFile
+from vfagent.doctor.checks.other_managers import conflicts
+from vfagent.doctor.other_managers import other_managers
 from vfagent.errors import VfagentError, errno_text
 from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import dry_runs
@@ -24,6 +28,7 @@ from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe, observe_pf
 from vfagent.reconcile.observe_network import with_links_above
 from vfagent.reconcile.rounds import Task, observe_and_plan
+from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load_text
 from vfagent.store.state import State
@@ -37,6 +42,8 @@ def init(args: argparse.Namespace) -> int:
     pfs = _pfs(host, args.card)
     owners = {link.name: owner for pf in pfs for link in _links(pf) if (owner := _owner(link, host))}
     drafts = adopt(pfs, read_identity(root), owners, lambda policy, pf: _plan(policy, pf.address, host, root))
+    others = tuple(other_managers(HostFiles(root)))
+    drafts = tuple(replace(draft, comments=(*draft.comments, *_also_set(draft.pf, others))) for draft in drafts)
     text = "\n".join(policy_lines(drafts, copied=root != Path("/"))) + "\n"
     if args.output is None:
         print(text, end="")
@@ -71,6 +78,13 @@ def _owner(link: Link, host: Host) -> str | None:
         return None
     properties = host.udev.properties("net", link.name) or {}
     return host.owners.owner(Interface(link.name, (link.mac,), kind=link.kind, properties=properties))
+
+
+def _also_set(pf: Pf, files: Iterable[tuple[Source, TextFile]]) -> Iterator[str]:
+    """Who else sets its VFs, and goes on with that beside a policy."""
+    for conflict in conflicts(pf, files):
+        if conflict.writes:
+            yield f"{conflict.program} {conflict.action}, too, and each undoes what the other does: {conflict.advice}"
 
 
 def _plan(policy: Policy, address: PciAddress, host: Host, root: Path) -> Plan:

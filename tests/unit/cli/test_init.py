@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.tree import Tree
+from tests.host.tree import Tree, put
 from vfagent.store.policy_files import load, load_text
 
 ADOPTED = """\
@@ -42,6 +42,33 @@ def test_a_card_without_vfs_gets_a_proposal_as_a_comment(command: Any, tree: Tre
     assert "# vfs = 4\n" in result.out
     assert "ens1" not in result.out
     assert load_text("init", result.out).pf == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "says"),
+    [
+        (
+            "etc/systemd/network/10-pf.link",
+            "[Match]\nDriver=igb\n[Link]\nSR-IOVVirtualFunctions=2\n[SR-IOV]\nVirtualFunction=0\nVLANId=10\n",
+            "# udev creates 2 VFs on it, too, and each undoes what the other does: "
+            "remove SR-IOVVirtualFunctions= and [SR-IOV] from /etc/systemd/network/10-pf.link\n",
+        ),
+        (
+            "etc/rc.local",
+            "echo 2 >/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs\n",
+            "# a script or unit writes its sriov_numvfs: echo 2 >/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs, too, "
+            "and each undoes what the other does: remove that line from /etc/rc.local, or disable it\n",
+        ),
+    ],
+)
+def test_who_else_sets_the_vfs_is_in_the_file(command: Any, tree: Tree, path: str, text: str, says: str) -> None:
+    """Adopting a card ends nothing that sets it up at the next boot."""
+    put(tree.root / path, text)
+    tree.add_pf("0000:02:00.0", vfs=0, interface="ens2", driver="ixgbe")
+    result = command("init")
+    assert result.status == 0, result.err
+    assert result.out.count(says) == 1
+    assert ADOPTED.replace("[[pf]]", says + "[[pf]]") in result.out
 
 
 def test_a_card_that_is_not_there_is_an_error(command: Any) -> None:

@@ -2,13 +2,14 @@
 """Other programs that are configured to create or change VFs: two managers of one card undo each other's work. Pure."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from vfagent.doctor.checks.facts import Facts, PfFacts, Source, TextFile
+from vfagent.doctor.checks.facts import Facts, Source, TextFile
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
+from vfagent.model.inventory import Pf
 from vfagent.policy.match import names_of
 
 
@@ -38,20 +39,20 @@ def _ini(file: TextFile) -> dict[str, list[tuple[str, str]]]:
     return sections
 
 
-def by_systemd(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_systemd(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     """systemd.link(5) and systemd.network(5)."""
     sections = _ini(file)
     count = next((value for key, value in sections.get("Link", []) if key == "SR-IOVVirtualFunctions"), None)
-    if (count is None and "SR-IOV" not in sections) or not _systemd_matches(sections.get("Match", []), pf_facts):
+    if (count is None and "SR-IOV" not in sections) or not _systemd_matches(sections.get("Match", []), pf):
         return
     program = "udev" if file.path.endswith(".link") else "systemd-networkd"
     action = f"creates {count} VFs on it" if count else "configures its VFs"
     yield Conflict(program, file.path, action, f"remove SR-IOVVirtualFunctions= and [SR-IOV] from {file.path}")
 
 
-def _systemd_matches(match: list[tuple[str, str]], pf_facts: PfFacts) -> bool:
+def _systemd_matches(match: list[tuple[str, str]], pf: Pf) -> bool:
     """An unknown key counts as met: a false warning is better than none. Name= is of alternative names, too."""
-    netdev, pf = pf_facts.pf.netdev, pf_facts.pf
+    netdev = pf.netdev
     known = {
         "Name": names_of(netdev) if netdev else (),
         "OriginalName": (netdev.name,) if netdev else (),
@@ -67,9 +68,9 @@ def _systemd_matches(match: list[tuple[str, str]], pf_facts: PfFacts) -> bool:
     )
 
 
-def by_netplan(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_netplan(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     """Each definition is an indented block; `link: ens1` makes it a VF of that PF."""
-    netdev = pf_facts.pf.netdev
+    netdev = pf.netdev
     for name, block in blocks(file.text):
         mine = netdev is not None and (
             name == netdev.name or re.search(rf"set-name:\s*{re.escape(netdev.name)}\b", block)
@@ -92,22 +93,22 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
             yield match[2], "\n".join(inner)
 
 
-def by_nm_profile(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_nm_profile(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     sections = _ini(file)
     if "sriov" not in sections:
         return
     name = dict(sections.get("connection", [])).get("interface-name")
     mac = dict(sections.get("ethernet", sections.get("802-3-ethernet", []))).get("mac-address", "").lower()
-    netdev = pf_facts.pf.netdev
+    netdev = pf.netdev
     if netdev and (name in (None, "", netdev.name)) and mac in ("", netdev.mac, netdev.permanent_mac):
         total = dict(sections["sriov"]).get("total-vfs", "0")
         advice = f"nmcli connection modify PROFILE remove sriov; or: nmcli device set {netdev.name} managed no"
         yield Conflict("NetworkManager", file.path, f"sets its VF count to {total}", advice)
 
 
-def by_nm_state(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_nm_state(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     """NetworkManager's state of each device is in /run/NetworkManager/devices/IFINDEX."""
-    netdev = pf_facts.pf.netdev
+    netdev = pf.netdev
     if netdev is None or file.path.rpartition("/")[2] != str(netdev.ifindex):
         return
     if dict(_ini(file).get("device", [])).get("managed") == "true":
@@ -130,25 +131,25 @@ def _code(text: str, marker: str) -> list[str]:
     return [line for line in lines if not line.startswith(("#", ";"))]
 
 
-def by_script(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_script(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     """Scripts, units and tmpfiles that name the card, or that name no card."""
-    mine = [line for line in _code(file.text, _NUMVFS) if _is_about(line, file.text, pf_facts)]
+    mine = [line for line in _code(file.text, _NUMVFS) if _is_about(line, file.text, pf)]
     if mine:
         action = f"writes its sriov_numvfs: {mine[0][:120]}"
         yield Conflict("a script or unit", file.path, action, f"remove that line from {file.path}, or disable it")
 
 
-def _is_about(line: str, whole: str, pf_facts: PfFacts) -> bool:
-    own = [str(pf_facts.pf.address), pf_facts.pf.netdev.name if pf_facts.pf.netdev else ""]
+def _is_about(line: str, whole: str, pf: Pf) -> bool:
+    own = [str(pf.address), pf.netdev.name if pf.netdev else ""]
     if any(name and re.search(rf"(?<![\w:]){re.escape(name)}(?![\w:])", line) for name in own):
         return True
     named = _PCI.findall(whole)
-    return _ANY_CARD.search(line) is not None and (not named or pf_facts.pf.address in named)
+    return _ANY_CARD.search(line) is not None and (not named or pf.address in named)
 
 
-def by_udev(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_udev(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     for line in _code(file.text.replace("\\\n", " "), _NUMVFS):
-        if not _udev_matches(line, pf_facts):
+        if not _udev_matches(line, pf):
             continue
         if re.search(rf"{_NUMVFS}\}}\s*(?:==|!=)", line):
             action = f"reads {_NUMVFS}, which blocks udev while a removal of VFs waits for a guest"
@@ -157,43 +158,43 @@ def by_udev(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
             yield Conflict("a udev rule", file.path, "writes its sriov_numvfs", f"remove that line from {file.path}")
 
 
-def _udev_matches(line: str, pf_facts: PfFacts) -> bool:
+def _udev_matches(line: str, pf: Pf) -> bool:
     """An unknown key counts as met: a false warning is better than none."""
-    netdev = pf_facts.pf.netdev
-    names = [str(pf_facts.pf.address), netdev.name if netdev else ""]
+    netdev = pf.netdev
+    names = [str(pf.address), netdev.name if netdev else ""]
     known = {
         "KERNEL": names,
         "KERNELS": names,
         "NAME": names,
-        "DRIVER": [pf_facts.pf.driver or ""],
-        "DRIVERS": [pf_facts.pf.driver or ""],
-        "ENV{ID_PATH}": [pf_facts.pf.path or ""],
+        "DRIVER": [pf.driver or ""],
+        "DRIVERS": [pf.driver or ""],
+        "ENV{ID_PATH}": [pf.path or ""],
         "ENV{INTERFACE}": names,
         "ATTR{address}": [netdev.mac if netdev else ""],
-        "ATTR{vendor}": [pf_facts.pf.vendor],
-        "ATTRS{vendor}": [pf_facts.pf.vendor],
-        "ATTR{device}": [pf_facts.pf.device],
-        "ATTRS{device}": [pf_facts.pf.device],
+        "ATTR{vendor}": [pf.vendor],
+        "ATTRS{vendor}": [pf.vendor],
+        "ATTR{device}": [pf.device],
+        "ATTRS{device}": [pf.device],
     }
     asked = re.findall(r'([A-Z]+(?:\{\w+\})?)\s*==\s*"([^"]*)"', line)
     pairs = [(known[key], value.split("|")) for key, value in asked if key in known]
     return all(any(fnmatchcase(name, glob) for name in have for glob in globs) for have, globs in pairs)
 
 
-def by_option(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_option(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     """`options igb max_vfs=7`: the driver creates VFs when it probes the card."""
-    driver = re.escape(pf_facts.pf.driver or "-")
+    driver = re.escape(pf.driver or "-")
     if match := re.search(rf"^\s*options\s+{driver}\s.*\bmax_vfs=([1-9][\d,]*)", file.text, re.MULTILINE):
         action = f"creates VFs on it at probe: max_vfs={match[1]}"
         yield Conflict("a module option", file.path, action, f"remove max_vfs from {file.path}")
 
 
-def by_libvirt(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
-    netdev, text = pf_facts.pf.netdev, file.text
+def by_libvirt(file: TextFile, pf: Pf) -> Iterator[Conflict]:
+    netdev, text = pf.netdev, file.text
     if netdev and re.search(rf"<pf\s+dev=['\"]{re.escape(netdev.name)}['\"]", text):
         advice = "leave the whole PF to libvirt, or name VFs by their PCI addresses with managed='no'"
         yield Conflict("libvirt", file.path, "assigns its VFs from a network", advice, writes=False)
-    for vf in pf_facts.pf.vfs:
+    for vf in pf.vfs:
         if re.search(_xml_address(vf.address), text):
             advice = "assign it in libvirt or in the policy, not in both"
             yield Conflict("libvirt", file.path, f"assigns vf{vf.index} to a domain", advice, writes=False)
@@ -216,14 +217,14 @@ _OPERATORS = (
 )
 
 
-def by_operator(file: TextFile, pf_facts: PfFacts) -> Iterator[Conflict]:
+def by_operator(file: TextFile, pf: Pf) -> Iterator[Conflict]:
     for end, program, writes, advice in _OPERATORS:
         if file.path.endswith(end):
             action = "creates VFs on this host's cards" if writes else "assigns VFs of this host to containers"
             yield Conflict(program, file.path, action, advice, writes=writes)
 
 
-READERS: dict[Source, Callable[[TextFile, PfFacts], Iterator[Conflict]]] = {
+READERS: dict[Source, Callable[[TextFile, Pf], Iterator[Conflict]]] = {
     Source.LINK: by_systemd,
     Source.NETWORK: by_systemd,
     Source.NETPLAN: by_netplan,
@@ -239,7 +240,7 @@ READERS: dict[Source, Callable[[TextFile, PfFacts], Iterator[Conflict]]] = {
 
 def other_manager(facts: Facts) -> Iterator[Finding]:
     for pf_facts, desired in facts.managed:
-        for conflict in _conflicts(facts, pf_facts):
+        for conflict in conflicts(pf_facts.pf, facts.others):
             yield Finding(
                 "other-manager",
                 Severity.ERROR if conflict.writes else Severity.WARNING,
@@ -252,10 +253,9 @@ def other_manager(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _conflicts(facts: Facts, pf_facts: PfFacts) -> Iterator[Conflict]:
+def conflicts(pf: Pf, files: Iterable[tuple[Source, TextFile]]) -> Iterator[Conflict]:
     """Each file is compared with each netdev of the PF: an interface that it names may be the second port."""
-    pf = pf_facts.pf
-    of_netdevs = [replace(pf_facts, pf=replace(pf, netdev=netdev)) for netdev in pf.netdevs] or [pf_facts]
+    of_netdevs = [replace(pf, netdev=netdev) for netdev in pf.netdevs] or [pf]
     for source, read in READERS.items():
-        for file in facts.of(source):
+        for file in (file for kind, file in files if kind is source):
             yield from dict.fromkeys(conflict for of_netdev in of_netdevs for conflict in read(file, of_netdev))
