@@ -177,7 +177,7 @@ LINK_FILE = "/etc/systemd/network/10-pf.link"
 
 
 def test_a_host_that_link_files_set_up_is_adopted_and_nothing_changes(vm: VM) -> None:
-    """The .link file stays, and goes on: who adopts its card is told by `init`, and later by `doctor`."""
+    """The .link file stays, and goes on: `init` says so in the policy, and `doctor` later."""
     vm.run(f"vfagent release {FIRST}; systemctl stop vfagent.service", timeout=120)
     vm.run("rm -rf /run/vfagent/released /run/vfagent/driver-state")
     vm.put(LINK_FILE, LINK.encode())
