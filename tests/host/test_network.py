@@ -190,7 +190,7 @@ def step(probe: str | None = None) -> MoveAddresses:
 def routes(name: str) -> set[str]:
     texts = (run("ip", family, "route", "show", "dev", name) for family in ("-4", "-6"))
     lines = [line.strip() for text in texts for line in text.splitlines()]
-    return {" ".join(line.split()) for line in lines if "kernel" not in line and "fe80" not in line}
+    return {" ".join(line.split()) for line in lines if "kernel" not in line and "fe80::/" not in line}
 
 
 @contextmanager
@@ -234,6 +234,34 @@ def test_addresses_move_with_the_routes_that_depend_on_them(host: Host) -> None:
     assert routes("vlan0") == before
     assert routes("lan0") == set()
     assert host.moves.pending() == ()
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize("gateway", ["route", "onlink"])
+def test_a_default_route_outside_the_addresses_network_moves_with_the_last_address(host: Host, gateway: str) -> None:
+    """As hosts have it that get a /32 from their provider, and a link-local gateway."""
+    single, onlink = "203.0.113.5/32", ["onlink"] if gateway == "onlink" else []
+    ip("addr", "flush", "dev", "lan0", "scope", "global")
+    ip("addr", "add", single, "dev", "lan0")
+    ip("addr", "add", HELD6, "dev", "lan0", "nodad")
+    if not onlink:
+        ip("route", "add", "172.31.1.1", "dev", "lan0")
+    ip("route", "add", "default", "via", "172.31.1.1", "dev", "lan0", *onlink)
+    ip("-6", "route", "replace", "default", "via", "fe80::1", "dev", "lan0")
+    before = routes("lan0")
+    move_addresses(MoveAddresses(PF, Move("lan0", "vlan0", (single, HELD6))), host)
+    assert (routes("lan0"), routes("vlan0")) == (set(), before)
+    move_addresses(MoveAddresses(PF, Move("vlan0", "lan0", (single, HELD6), back=True)), host)
+    assert (routes("lan0"), routes("vlan0")) == (before, set())
+
+
+@pytest.mark.usefixtures("peer")
+def test_routes_stay_with_the_addresses_that_stay_and_with_the_router_that_advertised_them(host: Host) -> None:
+    ip("addr", "add", "203.0.113.5/32", "dev", "lan0")
+    ip("route", "add", "10.1.0.0/16", "dev", "lan0")
+    ip("-6", "route", "add", "2001:db8:77::/48", "via", "fe80::1", "dev", "lan0", "proto", "ra")
+    move_addresses(step(), host)
+    assert {text.partition(" ")[0] for text in routes("lan0")} == {"10.1.0.0/16", "2001:db8:77::/48"}
 
 
 def test_a_connection_survives_a_move_and_the_address_is_never_missing(peer: Peer, host: Host) -> None:
@@ -298,6 +326,16 @@ def wait_until_peer_has(mac: str) -> None:
         return run("ip", "-n", "peer", "neigh", "show", HERE)
 
     wait_until(lambda: mac in neighbour(), neighbour, within_s=2.0)
+
+
+@pytest.mark.usefixtures("peer")
+def test_no_address_moves_to_an_interface_that_is_down(host: Host) -> None:
+    """Not even one without routes, with which the kernel would refuse it."""
+    ip("link", "set", "vlan0", "down")
+    ip("route", "flush", "dev", "lan0", "proto", "boot")
+    with pytest.raises(StepError, match="vlan0 is down"):
+        move_addresses(MoveAddresses(PF, Move("lan0", "vlan0", (HELD,))), host)
+    assert (held("lan0"), held("vlan0"), host.moves.pending()) == ({HELD, HELD6}, set(), ())
 
 
 @pytest.mark.usefixtures("peer")

@@ -123,6 +123,8 @@ class Links:
         if address not in addresses:
             raise OSError(errno.EADDRNOTAVAIL, "no such address")
         del addresses[address]
+        if not addresses:
+            self.routes.pop(ifindex, None)  # fib_disable_ip(); all addresses here are IPv4
 
     def addresses(self) -> dict[int, tuple[Address, ...]]:
         return {

@@ -172,7 +172,12 @@ class RtnlView:
 
     def link(self, ifindex: int, *, vfs: bool) -> LinkFacts | None:
         netdev = self._kernel.by_ifindex(ifindex)
-        return self._facts(netdev, vfs=vfs) if netdev else None
+        return self._facts(netdev, vfs=vfs) if netdev else self._created(ifindex)
+
+    def _created(self, ifindex: int) -> LinkFacts | None:
+        """A VLAN interface, a bridge, or another link that is no card's."""
+        made = next((link for link in self._kernel.links.created.values() if link.ifindex == ifindex), None)
+        return LinkFacts(ifindex, made.name, made.mac, None, made.mtu, made.admin_up, made.admin_up) if made else None
 
     def _facts(self, netdev: NetDevice, *, vfs: bool) -> LinkFacts:
         pf = self._kernel.pf_by_ifindex(netdev.ifindex) if vfs else None

@@ -8,6 +8,7 @@ told by ARP. The move is on disk before its first change, so that a kill leaves 
 import contextlib
 import errno
 import itertools
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NoReturn
@@ -20,13 +21,23 @@ from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 # A port of a bridge, or a PF that was just brought up, passes frames some time later.
 PROBE_S = 10.0
 MOST_PEERS = 256  # each is a broadcast
+_BY_A_ROUTER = 9  # RTPROT_RA
 
 
 def move_addresses(step: MoveAddresses, host: Host) -> None:
     """Raises StepError, with everything back where it was."""
     with _alone(step, host):
         if _is_there(step.move, host):
+            _refuse_if_down(step, host)
             _move(step, host)
+
+
+def _refuse_if_down(step: MoveAddresses, host: Host) -> None:
+    """The step that sets the target up may have failed, or somebody has set it down since."""
+    target = host.network.link(step.move.target)
+    if target and not (target.admin_up or step.move.back):
+        text = f"{step.pf}: cannot {step.describe()}: {target.name} is down"
+        raise StepError(text, errno=errno.ENETDOWN, hint="nothing was changed")
 
 
 def _move(step: MoveAddresses, host: Host) -> None:
@@ -86,12 +97,13 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     move = step.move
     before = next((other for other in host.moves.pending() if other.target == move.target), move)
     source = host.network.link(move.source)
-    by_source = host.routes.by(source.ifindex) if source else ()
-    routes = tuple(dict.fromkeys((*before.routes, *(route for route in by_source if depends(route, move.addresses)))))
+    routes = dict.fromkeys((*before.routes, *(_followers(move, source, host) if source else ())))
     addresses = tuple(dict.fromkeys((*before.addresses, *move.addresses)))
     borrowed = _foreign(move, source, host)
     foreign = tuple(dict.fromkeys((*before.foreign, *borrowed)))
-    move = replace(move, addresses=addresses, routes=routes, foreign=foreign)
+    # The kernel takes a route with a gateway only where another route reaches that gateway.
+    in_order = tuple(sorted(routes, key=lambda route: route.gateway is not None))
+    move = replace(move, addresses=addresses, routes=in_order, foreign=foreign)
     try:
         for address in borrowed:
             host.moves.borrow(Borrowed(address, move.source))
@@ -105,6 +117,32 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
 def _foreign(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
     held = host.network.addresses().get(source.ifindex, ()) if source else ()
     return tuple(address.text for address in held if address.text in move.addresses and not address.managed)
+
+
+def _followers(move: Move, source: Link, host: Host) -> Iterator[Route]:
+    """The routes that use the addresses, and those that would be left on an interface without any."""
+    held = host.network.addresses().get(source.ifindex, ())
+    staying = {
+        _family(address.text) for address in held if address.text not in move.addresses and not address.link_local
+    }
+    emptied = {_family(address) for address in move.addresses} - staying
+    for route in host.routes.by(source.ifindex):
+        if depends(route, move.addresses) or (route.family in emptied and _is_left(route)):
+            yield route
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _is_left(route: Route) -> bool:
+    """Whether a route cannot do without an address on its interface.
+
+    With the last IPv4 address the kernel removes all IPv4 routes (fib_disable_ip()), those by a gateway outside the
+    address' network included, as hosts with a /32 have it. It keeps IPv6 routes; their gateway is mostly link-local,
+    in no address' network. What a router advertised is its interface's own.
+    """
+    return route.family == socket.AF_INET or (route.gateway is not None and route.protocol != _BY_A_ROUTER)
 
 
 def depends(route: Route, addresses: tuple[str, ...]) -> bool:
