@@ -19,13 +19,23 @@ from vfagent.process.workers import Workers
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 5.0
-_SILENT_PAUSE_S = 60.0  # for PFs whose drivers have not counted anything yet
-_OUTDATED_S = 150.0  # older values are omitted: there was no scrape to refresh them
-_DEADLINE_S = 10.0
 _KIND = "VF counters"
 
 Read = Callable[[int], dict[int, VfCounters]]
+
+
+@frozen(slots=True)
+class Intervals:
+    """Seconds. `pause`, `silent_pause`: between two reads; the latter for PFs whose drivers have not counted anything
+    yet. `outdated`: older values are omitted, as there was no scrape to refresh them. `deadline`: of a read."""
+
+    pause: float = 5.0
+    silent_pause: float = 60.0
+    outdated: float = 150.0
+    deadline: float = 10.0
+
+
+INTERVALS = Intervals()
 
 
 @frozen(slots=True)
@@ -43,8 +53,8 @@ class _Pf:
     traffic: PfTraffic | None = None  # None until its driver has counted something
     read_at: float = float("-inf")
 
-    def due(self, now: float) -> bool:
-        return now - self.read_at >= (_PAUSE_S if self.traffic is not None else _SILENT_PAUSE_S)
+    def due(self, now: float, intervals: Intervals) -> bool:
+        return now - self.read_at >= (intervals.silent_pause if self.traffic is None else intervals.pause)
 
 
 class TrafficReader:
@@ -55,8 +65,9 @@ class TrafficReader:
         netdevs: Callable[[], Mapping[str, int]],
         workers: Workers,
         read: Read = read_counters,
+        intervals: Intervals = INTERVALS,
     ) -> None:
-        self._netdevs, self._workers, self._read = netdevs, workers, read
+        self._netdevs, self._workers, self._read, self._intervals = netdevs, workers, read, intervals
         self._pfs: dict[str, _Pf] = {}
         self._reading: asyncio.Task[None] | None = None
 
@@ -68,7 +79,9 @@ class TrafficReader:
         now, netdevs = time.monotonic(), self._netdevs()
         self._drop_outdated(netdevs, now)
         due = {
-            address: ifindex for address, ifindex in netdevs.items() if self._pfs.setdefault(address, _Pf()).due(now)
+            address: ifindex
+            for address, ifindex in netdevs.items()
+            if self._pfs.setdefault(address, _Pf()).due(now, self._intervals)
         }
         reading = self._reading is not None and not self._reading.done()
         if due and not (reading or self._workers.hangs(_KIND)):
@@ -76,13 +89,13 @@ class TrafficReader:
 
     def _drop_outdated(self, netdevs: Mapping[str, int], now: float) -> None:
         for address, pf in list(self._pfs.items()):
-            if address not in netdevs or now - pf.read_at > _OUTDATED_S:
+            if address not in netdevs or now - pf.read_at > self._intervals.outdated:
                 del self._pfs[address]
 
     async def _read_all(self, netdevs: Mapping[str, int]) -> None:
-        read = self._read
+        read, deadline_s = self._read, self._intervals.deadline
         try:
-            answers = await self._workers.call(lambda: _read_each(netdevs, read), deadline_s=_DEADLINE_S, kind=_KIND)
+            answers = await self._workers.call(lambda: _read_each(netdevs, read), deadline_s=deadline_s, kind=_KIND)
         except VfagentError as error:
             log.warning("metrics: cannot read VF counters: %s", error)
             answers = {}

@@ -5,21 +5,37 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from vfagent.frozen import frozen
 from vfagent.kernel.fdb_monitor import FdbChange, FdbMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.plan.fdb import bridges_above
 from vfagent.reconcile.pf_state import PfState
 
-_DELAY_S = 1.0  # a guest that starts makes several changes
-# A guest that changes its MAC all the time does not keep the service busy: after so many reconciles within a minute the
-# next ones wait for longer.
-_CHURN, _CHURN_DELAY_S, _MINUTE_S = 10, 15.0, 60.0
-_MOST_CHANGES = 4096  # kept until then; after more, each PF below a bridge is reconciled
+_CHURN, _MINUTE_S = 10, 60.0
+
+
+@frozen(slots=True)
+class FdbLimits:
+    """`delay_s`: until a reconcile, because a guest that starts makes several changes. `churn_delay_s`: the same after
+    ten reconciles within a minute, so that a guest that changes its MAC all the time does not keep the service busy.
+    `most_changes`: kept until then; after more, each PF below a bridge is reconciled."""
+
+    delay_s: float = 1.0
+    churn_delay_s: float = 15.0
+    most_changes: int = 4096
+
+
+LIMITS = FdbLimits()
 
 
 class FdbEvents:
-    def __init__(self, states: Callable[[], Iterable[PfState]], mark_dirty: Callable[[PciAddress], None]) -> None:
-        self._states, self._mark_dirty = states, mark_dirty
+    def __init__(
+        self,
+        states: Callable[[], Iterable[PfState]],
+        mark_dirty: Callable[[PciAddress], None],
+        limits: FdbLimits = LIMITS,
+    ) -> None:
+        self._states, self._mark_dirty, self._limits = states, mark_dirty, limits
         self._monitor = FdbMonitor()
         self._changes, self._lost = set[FdbChange](), False
         self._timer: asyncio.TimerHandle | None = None
@@ -31,7 +47,7 @@ class FdbEvents:
     def read(self) -> None:
         changes, lost = self._monitor.drain()
         self._changes |= changes
-        self._lost = self._lost or lost or len(self._changes) > _MOST_CHANGES
+        self._lost = self._lost or lost or len(self._changes) > self._limits.most_changes
         if self._lost:
             self._changes.clear()
         if self._timer is None:
@@ -45,7 +61,7 @@ class FdbEvents:
 
     def _delay_s(self, now: float) -> float:
         churn = len(self._times) == _CHURN and now - self._times[0] < _MINUTE_S
-        return _CHURN_DELAY_S if churn else _DELAY_S
+        return self._limits.churn_delay_s if churn else self._limits.delay_s
 
     def _handle(self) -> None:
         changes, lost = self._changes, self._lost
