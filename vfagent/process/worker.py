@@ -48,6 +48,7 @@ class Worker:
     pid: int
     pidfd: int
     reports: int
+    at_end: bool = False  # it sends no more reports
     _buffer: bytearray = field(default_factory=bytearray)
 
     def read(self) -> Iterator[Any]:
@@ -59,6 +60,7 @@ class Worker:
                 break
             self._buffer += chunk
             if not chunk:
+                self.at_end = True
                 break
         yield from self._complete()
 

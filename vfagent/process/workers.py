@@ -112,6 +112,8 @@ class _Run:
     def _readable(self) -> None:
         if reports := tuple(self._child.read()):
             self._arrived.put_nowait(reports)
+        if self._child.at_end:  # the kernel closes its pipe some time before it has exited
+            self._loop.remove_reader(self._child.reports)
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._child.pidfd)
