@@ -58,6 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         return Exit.OK
     except OSError as error:
         return _report(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vfagent"):
+            raise
+        hint = _hint("install vfagent as a package, or the libraries that its pyproject.toml lists")
+        print(f"vfagent: the Python library {error.name} is not installed{hint}", file=sys.stderr)
+        return Exit.ERROR
     except KeyboardInterrupt:
         return 130
 

@@ -89,3 +89,12 @@ def test_release_on_a_full_disk_says_so(tree: Tree, refuse: Refuse, capsys: pyte
     refuse(OSError, 28, "No space left on device")
     assert main(["release", "--root", str(tree.root), PF]) == 1
     assert capsys.readouterr().err == f"vfagent: /run/vfagent/released/{PF}: ENOSPC (No space left on device)\n"
+
+
+def test_a_library_that_is_not_installed_is_named_without_a_traceback() -> None:
+    """As in a clone, on a machine that has Python alone. None in sys.modules: it cannot be imported."""
+    code = "import sys; sys.modules['pyudev'] = None; from vfagent.cli.main import main; sys.exit(main(['list']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    first, _, hint = done.stderr.partition("\n")
+    assert (done.returncode, first) == (1, "vfagent: the Python library pyudev is not installed")
+    assert "pyproject.toml" in hint
