@@ -83,7 +83,7 @@ def test_a_seed_that_others_can_write_is_refused(tmp_path: Path) -> None:
 def test_a_seed_that_systemd_would_not_load_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "user.yaml", b"x" * (200 << 10))
     rule = SeedRule(user_data=path, network_config=path)
-    with pytest.raises(VfagentError, match=r"its seed comes to 4[0-9]{5} bytes, allowed are 262144"):
+    with pytest.raises(VfagentError, match=r"its seed has 4[0-9]{5} bytes, allowed are 262144"):
         seed_image(tmp_path, rule, guest(seed=rule))
 
 

@@ -239,7 +239,7 @@ def test_a_card_that_takes_entries_and_does_not_have_them_is_a_note(monkeypatch:
     run = Agent(kernel, bridge_only()).converge(pf.address)
     assert not run.failures
     assert run.plan.settled
-    assert "the card refuses FDB entries (it took them, and does not have them)" in run.plan.notes[0]
+    assert "the card refuses FDB entries (it accepted them, and does not have them)" in run.plan.notes[0]
 
 
 def test_the_fdb_follows_its_bridge_while_the_rest_of_the_plan_is_suspended() -> None:

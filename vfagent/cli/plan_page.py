@@ -49,7 +49,7 @@ def page(observations: Iterable[Observed], width: Width) -> list[str]:
     for body, alike in bodies.items():
         lines += ["", *_card(body, alike, width)]
     destroys = any(line.destroys for body in bodies for line in body)
-    hint = "! takes something away; " if destroys else ""
+    hint = "! removes something; " if destroys else ""
     return [*lines, "", *_wrapped(f"{hint}vfagent plan --steps shows each step in its order", width)]
 
 

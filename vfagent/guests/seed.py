@@ -29,9 +29,7 @@ def seed_image(root: Path, rule: SeedRule, guest: Guest) -> bytes:
     if network is not None:
         files["network-config"] = network
     if (size := sum(map(len, files.values()))) > _LONGEST:
-        raise VfagentError(
-            f"its seed comes to {size} bytes, allowed are {_LONGEST}", hint="fetch the rest from the guest"
-        )
+        raise VfagentError(f"its seed has {size} bytes, allowed are {_LONGEST}", hint="fetch the rest from the guest")
     return _iso9660(files)
 
 

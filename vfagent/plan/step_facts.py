@@ -34,7 +34,7 @@ class StepFacts:
 
     @property
     def destroys(self) -> bool:
-        """Whether it takes something away: VFs, a driver, an interface, an address."""
+        """Whether it removes something: VFs, a driver, an interface, an address."""
         return False
 
     @property

@@ -29,7 +29,7 @@ def check_ipxe(guest: GuestRule, rule: IpxeRule, at: Location) -> Iterator[Probl
                 yield (at / name).problem(text)
         if guest.firmware == "uefi" and not (rule.loader == "rom" or (rule.loader == "auto" and guest.kernel)):
             text = (
-                "found a script with UEFI, where iPXE's image of the distribution runs none, allowed is with"
+                "found a script with UEFI, which the distribution's iPXE image does not run, allowed is one with"
                 ' loader = "rom", a kernel beside it, or address and sanboot instead'
             )
             yield (at / "script").problem(text)
@@ -134,7 +134,7 @@ def _check_command_line(
 ) -> Iterator[Problem]:
     if (length := too_long(guest)) is not None:
         allowed = f"allowed are {LONGEST_COMMAND_LINE}: Linux drops the rest"
-        yield at.problem(f"found a command line that comes to {length} characters, {allowed}")
+        yield at.problem(f"found a command line of {length} characters, {allowed}")
     if (match := _IPXE_VARIABLE.search(rule.cmdline)) is not None:
         yield at.problem(f"found {quoted(match[0])}, allowed is text: nothing replaces it on a kernel's command line")
     words = {word.partition("=")[0] for word in rule.cmdline.split() if "=" in word}

@@ -67,7 +67,7 @@ def iscsi_url(text: str) -> IscsiUrl:
             " 000a-0000-0000-0000"
         )
     if target[0] == ":":
-        raise ValueError(f'whose target is "{target}", allowed is a name; an IPv6 address stands in brackets')
+        raise ValueError(f'whose target is "{target}", allowed is a name; an IPv6 address is written in brackets')
     return IscsiUrl(server, int(port or _PORT), _same_lun(lun or "0"), target)
 
 

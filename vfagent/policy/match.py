@@ -116,7 +116,7 @@ def resolve_count(count: VfCount, totalvfs: int) -> int:
 
 
 def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
-    """What the PF cannot provide. A share is asked for to get VFs: one that comes to 0 is not `vfs = 0`.
+    """What the PF cannot provide. A share is asked for to get VFs: one that gives 0 is not `vfs = 0`.
 
     Drivers lower sriov_totalvfs to 0 by pci_sriov_set_totalvfs(): xe without max_vfs (pf_reduce_totalvfs()), nfp by
     what its firmware allows (nfp_pcie_sriov_read_nfd_limit()).

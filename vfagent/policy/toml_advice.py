@@ -158,7 +158,7 @@ def _template(error: _ErrorLine) -> str:
     start = re.search(r"(?:=|:)\s*[\"']?(\S+)", error.line)
     if start is None or not start[1].startswith(_TEMPLATES):
         return ""
-    return f"found {printable(start[1][:_LONGEST_WORD])}, a variable that nobody has filled in, allowed is a value"
+    return f"found {printable(start[1][:_LONGEST_WORD])}, a variable that was not replaced, allowed is a value"
 
 
 def _odd_character(error: _ErrorLine) -> str:

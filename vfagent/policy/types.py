@@ -292,7 +292,7 @@ class PfRule:
         metadata=key(
             AnyOf((Integer(0, LARGEST_COUNT, whole_vf_count), strings.VF_COUNT)),
             "The number of VFs: a number, `max`, or a percentage of totalvfs. If absent, the number is unchanged. "
-            "A share that comes to 0 VFs is a problem; `0` is not.",
+            "A percentage that gives 0 VFs is a problem; `0` is not.",
         ),
     )
     mtu: int | None = field(

@@ -121,7 +121,7 @@ _LINK: dict[int, Advice] = {
 }
 
 _FDB: dict[int, Advice] = {
-    errno.EINVAL: (": the driver refuses the entry", "i40e takes entries only while it has VFs", True),
+    errno.EINVAL: (": the driver refuses the entry", "i40e accepts entries only while it has VFs", True),
 }
 
 _SWITCH: dict[int, Advice] = {

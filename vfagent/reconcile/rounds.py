@@ -87,7 +87,7 @@ def _converge(task: Task, host: Host, state: State, emit: Emit) -> None:
             if without_fdb(steps):
                 failures.append(_not_held(steps))
                 break
-            driver_state = replace(driver_state, fdb_refusal="it took them, and does not have them")
+            driver_state = replace(driver_state, fdb_refusal="it accepted them, and does not have them")
             continue
         warnings += _keep_baseline(state, observed)
         driver_state = replace(driver_state, changed=True)

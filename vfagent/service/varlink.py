@@ -111,7 +111,7 @@ class VarlinkServer:
             os.chmod(self._path, 0o666)
         except OSError as error:
             listener.close()
-            log.error("cannot listen at %s: %s; the service takes no requests", self._path, error.strerror)
+            log.error("cannot listen at %s: %s; the service accepts no requests", self._path, error.strerror)
             return None
         return listener
 

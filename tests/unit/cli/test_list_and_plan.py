@@ -274,7 +274,7 @@ PAGE = """\
   bind VFs 0-4, 6 to vfio-pci (a new VF)
   more steps are planned once these are done
 
-! takes something away; vfagent plan --steps shows each step in its order
+! removes something; vfagent plan --steps shows each step in its order
 """
 
 

@@ -74,8 +74,8 @@ def kernel(*pairs: str) -> str:
         ),
         (
             'firmware = "uefi"\nipxe.script = "/etc/vfagent/a.ipxe"',
-            "ipxe.script: found a script with UEFI, where iPXE's image of the distribution runs none, allowed is with"
-            ' loader = "rom", a kernel beside it, or address and sanboot instead',
+            "ipxe.script: found a script with UEFI, which the distribution's iPXE image does not run, allowed is"
+            ' one with loader = "rom", a kernel beside it, or address and sanboot instead',
         ),
         (
             f'{DHCP}\nrestart = "on-watchdog"',
@@ -118,13 +118,12 @@ def test_a_command_line_is_as_long_as_linux_reads_it(problems: Problems) -> None
     line = "x" * (2047 - len("ip=dhcp "))
     assert not guest_problems(problems, kernel(dhcp, f'cmdline = "{line}"'))
     assert guest_problems(problems, kernel(dhcp, f'cmdline = "{line}x"')) == [
-        "guest[0].kernel.cmdline: found a command line that comes to 2048 characters, allowed are 2047: Linux drops the"
-        " rest"
+        "guest[0].kernel.cmdline: found a command line of 2048 characters, allowed are 2047: Linux drops the rest"
     ]
     assert not guest_problems(problems, kernel(f'cmdline = "{"x" * 2047}"'))
     target = f'root = "iscsi:192.168.10.1::::{TARGET}"'
     (line,) = guest_problems(problems, kernel(FIXED, target, f'cmdline = "{"x" * 2046}"'))
-    assert line.startswith("guest[0].kernel.cmdline: found a command line that comes to 2")
+    assert line.startswith("guest[0].kernel.cmdline: found a command line of 2")
     assert line.endswith("characters, allowed are 2047: Linux drops the rest")
 
 

@@ -41,7 +41,7 @@ REPORTED = {
     f"{PF}[[pf.vf]]\nindex = 0-3\n": (
         '4:10: found 0-3, allowed is VF indices such as "0", "0-2", "0,2,5-7", or "*", did you mean "0-3"?'
     ),
-    "[[pf]]\nname = $NAME\n": "2:8: found $NAME, a variable that nobody has filled in, allowed is a value",
+    "[[pf]]\nname = $NAME\n": "2:8: found $NAME, a variable that was not replaced, allowed is a value",
     "[[pf]]\nname = `a`\n": (
         '2:8: found `a`, allowed is a name of letters, digits, _, . and -, at most 64, did you mean "a"?'
     ),
