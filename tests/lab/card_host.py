@@ -91,9 +91,9 @@ vlan = 10
 '''
 
 
-def policy(changes: Mapping[str, tuple[str, str]] | None = None) -> str:
+def policy(changes: Mapping[str, tuple[str, str]] | None = None, names: Iterable[str] = tuple(CASES)) -> str:
     """The rule of each card; `changes`: what to replace in it, by what."""
-    rules = (_rule(name, *(changes or {}).get(name, ("", ""))) for name in CASES)
+    rules = (_rule(name, *(changes or {}).get(name, ("", ""))) for name in names)
     return "\n".join((*rules, MANY_RULE, BRIDGES))
 
 

@@ -3,6 +3,7 @@
 
 import re
 
+from tests.lab.quirk_mutations import MUTATIONS
 from tests.rules.project import ROOT, none_of
 from vfagent.plan.quirks import QUIRKS
 
@@ -16,7 +17,8 @@ KEYS = {
     driver: set(row[4].replace(",", " ").split()) for row in CARDS[::-1] for driver in re.findall(r"`(\S+)`", row[1])
 }
 ROWS = re.findall(r"^\| ([A-Z]\d+) \| (.*) \|$", TEXT, re.M)
-TESTS = re.findall(r"`(test_\w+\.py)::(test_\w+)`(?: \(([\w .]+)\))?", TEXT)
+TESTS_OF = re.compile(r"`(test_\w+\.py)::(test_\w+)`(?: \(([\w .]+)\))?").findall
+TESTS = TESTS_OF(TEXT)
 LEAST = 60  # of what drivers do, on a real kernel
 OPERATIONS = {
     "VF_MAC": "mac",
@@ -62,3 +64,13 @@ def test_each_test_of_a_row_is_there_and_each_of_these_tests_has_a_row() -> None
     none_of([path for path in re.findall(r"`(tests/[^`]+)`", TEXT) if not (ROOT / path).exists()])
     named = {test for _, test, _ in TESTS} | {"test_the_kernel_has_nothing_to_warn_of"}
     none_of(sorted(set(re.findall(r"^def (test_\w+)\(", texts[PROMISES], re.M)) - named))
+
+
+def test_each_row_is_seen_to_fail_without_what_handles_it() -> None:
+    tests = {row: TESTS_OF(text) for row, text in ROWS if TESTS_OF(text)}
+    none_of(sorted(tests.keys() ^ {mutation.row for mutation in MUTATIONS}))
+    for mutation in MUTATIONS:
+        named = {case for file, test, case in tests[mutation.row] if (file, test) == (mutation.file, mutation.test)}
+        assert named & {"", mutation.case}, f"{mutation.name} is no test of its row"
+        for path, text in mutation.sources().items():
+            compile(text, path, "exec")
