@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from tests.host.fake_kernel import FakeKernel
-from tests.host.test_agent import PF, Service, Start, files, start
+from tests.host.leaks import run_to_end
+from tests.host.test_agent import PF, Service, Start, files, running_agent, start
+from tests.host.waiting import until
 from vfagent.cli.apply_by_service import follow
 from vfagent.cli.main import main
 from vfagent.service.control_client import ErrorReplyError, call
-from vfagent.store.policy_files import load
+from vfagent.store.policy_files import load, load_text
 
 __all__ = ["files", "start"]
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -88,6 +90,35 @@ def test_a_deferred_policy_is_active_and_apply_says_what_waits(
     assert command("reload") == 0
     assert by_varlink(files.tree.root) == load(files.tree.root).digest
     assert files.tree.vfs(PF) == before
+
+
+def test_what_waits_for_users_is_no_excuse_for_what_fails(
+    files: FakeKernel, service: Service, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_use(files)
+    files.tree.policy(f"{FOUR}[[bridge]]\nname = 'br0'\n")
+    assert command("apply") == 3
+    assert "bridges: cannot create bridge br0" in capsys.readouterr().err
+
+
+def test_the_verdict_waits_for_guests_and_bridges(tmp_path: Path) -> None:
+    files = FakeKernel(tmp_path / "root")
+
+    async def scenario() -> None:
+        async with running_agent(files) as agent:
+            await until(lambda: agent.snapshot().idle)
+            agent.activate(load_text("bridge", "[[bridge]]\nname = 'br0'\n"))
+            assert agent.scheduler.idle
+            assert not agent.snapshot().idle
+            await until(lambda: agent.snapshot().idle)
+            assert agent.snapshot().bridges
+            agent.activate(
+                load_text("guest", f"{RULE}[[guest]]\nname = 'web'\nvfs = ['all:0']\n[guest.kernel]\nimage = '/x'\n")
+            )
+            assert agent.scheduler.idle
+            assert not agent.snapshot().idle
+
+    run_to_end(scenario())
 
 
 def test_a_failing_policy_is_active_and_apply_says_why(

@@ -61,10 +61,10 @@ def install_commands() -> None:
 
 
 def mirror() -> str | None:
-    """This machine's Debian mirror; None leaves the choice to mmdebstrap."""
+    """This machine's Debian mirror; None leaves the choice to mmdebstrap, whose apt has not what this machine has."""
     argv = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"]
     uris = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
-    return uris[0] if uris else None
+    return next((uri for uri in uris if uri.startswith(("http://", "https://"))), None)
 
 
 def bootstrap(root: Root, target: Path) -> None:

@@ -16,7 +16,7 @@ from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.kernel.protocols import Host
 from vfagent.model.printable import printable
-from vfagent.model.status import Phase
+from vfagent.model.status import PFS_DONE, Phase
 from vfagent.policy.types import Policy
 from vfagent.process.workers import Workers
 from vfagent.reconcile.pf_state import PfState
@@ -75,16 +75,20 @@ async def _apply(root: Path, policy: Policy, lock: int, *, as_json: bool) -> int
     # Again: a bridge without a rule is deleted once its last port is gone, which may be the VLAN interface of a PF.
     bridges_converged = _converge_bridges(policy, host)
     states = sorted(scheduler.pfs.values(), key=lambda state: state.address)
+    pfs = tuple(map(pf_status, states))
     if as_json:
-        print_json(Apply(tuple(pf_status(state) for state in states)))
+        print_json(Apply(pfs))
     if policy.guest:
         print("guests are started by the service: systemctl start vfagent", file=sys.stderr)
     if not policy.files:
         print(NO_POLICY, file=sys.stderr)
     elif all(state.phase is Phase.UNMANAGED for state in states):
         print(NOTHING_MATCHES, file=sys.stderr)
-    status = _report_phases(states)
-    return status if status or bridges_converged else Exit.NOT_CONVERGED
+    _report_phases(states)
+    remaining = {pf.phase for pf in pfs} - set(PFS_DONE)
+    if not bridges_converged or remaining - {Phase.DEFERRED}:
+        return Exit.NOT_CONVERGED
+    return Exit.REFUSED if remaining else Exit.OK
 
 
 def _lock(state: State) -> int:
@@ -118,8 +122,7 @@ def _hangs(state: PfState) -> bool:
     return state.stuck or busy or state.retries.suspended is not None
 
 
-def _report_phases(states: list[PfState]) -> int:
-    phases = {state.phase for state in states}
+def _report_phases(states: list[PfState]) -> None:
     for state in states:
         name = state.pf.name if state.pf else state.address
         if state.phase is not Phase.UNMANAGED:
@@ -128,6 +131,3 @@ def _report_phases(states: list[PfState]) -> int:
             print(f"  {state.kernel_busy.text}", file=sys.stderr)
         for deferred in state.plan.deferred:
             print(printable(f"  {deferred.step.describe()} ({deferred.reason}): {deferred.blocker}"), file=sys.stderr)
-    if any(state.plan.deferred for state in states):
-        return Exit.REFUSED
-    return Exit.OK if phases <= {Phase.CONVERGED, Phase.UNMANAGED} else Exit.NOT_CONVERGED

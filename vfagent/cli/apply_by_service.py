@@ -16,7 +16,7 @@ from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import dry_runs
 from vfagent.model.codec import decode
 from vfagent.model.printable import printable
-from vfagent.model.status import GuestPhase, GuestStatus, PfStatus, Phase, Status
+from vfagent.model.status import GUESTS_DONE, PFS_DONE, GuestPhase, GuestStatus, PfStatus, Phase, Status
 from vfagent.plan.steps import SetNumvfs
 from vfagent.reconcile.reports import Observed
 from vfagent.service.control_client import monitor
@@ -24,10 +24,8 @@ from vfagent.service.control_interface import AGENT
 from vfagent.store.identity import open_host
 from vfagent.store.policy_files import load
 
-_DONE = (Phase.CONVERGED, Phase.UNMANAGED, Phase.RELEASED)
-_ENDED = (*_DONE, Phase.DEFERRED, Phase.FAILED, Phase.STUCK)
-_GUEST_DONE = (GuestPhase.RUNNING, GuestPhase.STOPPED)
-_GUEST_ENDED = (*_GUEST_DONE, GuestPhase.FAILED, GuestPhase.PAUSED)
+_ENDED = (*PFS_DONE, Phase.DEFERRED, Phase.FAILED, Phase.STUCK)
+_GUESTS_ENDED = (*GUESTS_DONE, GuestPhase.FAILED, GuestPhase.PAUSED)
 
 
 def apply_by_service(args: argparse.Namespace) -> int:
@@ -60,7 +58,8 @@ def summary(runs: Iterable[Observed]) -> Iterator[str]:
             continue
         lost = f", removes {len(run.pf.vfs)} VFs first" if _removes_vfs(run) else ""
         count = len(run.plan.steps)
-        yield f"{run.pf.name}: {count} step{'' if count == 1 else 's'}{lost}"
+        steps = f"{count} step{'' if count == 1 else 's'}{lost}" if count else "nothing that can be done now"
+        yield f"{run.pf.name}: {steps}"
         yield from (f"  deferred: {item.step.describe()}: {item.blocker}" for item in run.plan.deferred)
         yield from (f"  problem: {problem}" for problem in run.plan.problems)
 
@@ -105,8 +104,8 @@ def follow(root: Path, digest: str, timeout_s: float, *, as_json: bool) -> int:
 def ended(status: Status) -> bool:
     """Nothing more comes of waiting: what is deferred or has failed waits for somebody."""
     pfs = all(pf.phase in _ENDED for pf in status.pfs)
-    held = any(pf.phase not in _DONE for pf in status.pfs)
-    guests = (guest.phase in _GUEST_ENDED or (held and guest.phase is GuestPhase.WAITING) for guest in status.guests)
+    held = any(pf.phase not in PFS_DONE for pf in status.pfs)
+    guests = (guest.phase in _GUESTS_ENDED or (held and guest.phase is GuestPhase.WAITING) for guest in status.guests)
     return status.idle and pfs and all(guests)
 
 
@@ -121,19 +120,19 @@ def _verdict(status: Status | None, digest: str, *, as_json: bool) -> int:
         return Exit.NOT_CONVERGED
     for line in _unfinished(status):
         print(printable(line), file=sys.stderr)
-    if any(pf.deferred for pf in status.pfs):
-        return Exit.REFUSED
-    return Exit.OK if status.converged else Exit.NOT_CONVERGED
+    if status.converged:
+        return Exit.OK
+    return Exit.REFUSED if status.only_deferred else Exit.NOT_CONVERGED
 
 
 def _unfinished(status: Status) -> Iterator[str]:
     for pf in status.pfs:
-        if pf.phase not in _DONE:
+        if pf.phase not in PFS_DONE:
             yield f"{_name(pf)}: {pf.phase}"
             failures = (f"{failure.text}{f' ({failure.hint})' if failure.hint else ''}" for failure in pf.failures)
             yield from (f"  {line}" for line in (*pf.deferred, *pf.waiting, *pf.problems, *failures))
     for guest in status.guests:
-        if guest.phase not in _GUEST_DONE:
+        if guest.phase not in GUESTS_DONE:
             yield f"guest {guest.name}: {guest.phase}{f': {guest.detail}' if guest.detail else ''}"
     yield from (f"bridges: {text}" for text in status.bridges)
 
@@ -152,7 +151,7 @@ class Progress:
 
     def show(self, status: Status) -> None:
         done = [f"{_name(pf)}: {pf.phase}, {pf.vfs_actual} VFs" for pf in status.pfs if self._settled(pf)]
-        done += [f"guest {guest.name}: {guest.phase}" for guest in status.guests if guest.phase in _GUEST_DONE]
+        done += [f"guest {guest.name}: {guest.phase}" for guest in status.guests if guest.phase in GUESTS_DONE]
         if self._counts:
             self._rewrite(_counted(status.pfs, status.guests, len(done)))
             return
@@ -162,7 +161,7 @@ class Progress:
                 print(printable(line), file=self._out, flush=True)
 
     def _settled(self, pf: PfStatus) -> bool:
-        return pf.phase in _DONE and pf.phase is not Phase.UNMANAGED and not pf.running_steps
+        return pf.phase in PFS_DONE and pf.phase is not Phase.UNMANAGED and not pf.running_steps
 
     def _rewrite(self, line: str) -> None:
         print(f"\r{line.ljust(self._width)}", end="", file=self._out, flush=True)

@@ -69,6 +69,7 @@ class Guests:
             lambda: not (self.records.all() or any_cgroup(host)),
             scheduler.identity.machine_id,
         )
+        self.considered = True  # all guests, since the policy was loaded
         self._recognised = self._current = False  # `_current`: nothing was started or stopped since units were listed
         self.kvm = KvmTrial(host, self.records, self.worker_calls, bus, self.consider_soon)
         self.roms = Roms(root, self.worker_calls, bus, self.consider_soon)
@@ -96,6 +97,8 @@ class Guests:
         self._timer = None
         if not (self.scheduler.policy.guest or self.guests or any_cgroup(self.host)):
             close_groups((), self.host, self.root)
+            self.considered = True
+            self.on_change()
             return  # a host without guests does not ask systemd
         if not self._current:
             self.units.refresh_if_idle()
@@ -109,6 +112,7 @@ class Guests:
         close_groups(self.guests.values(), self.host, self.root)
         self._store_vf_users()
         self.lost_vfs.check_later()
+        self.considered = True
         self.on_change()
 
     def check_vfs(self) -> None:
@@ -203,6 +207,7 @@ class Guests:
         """After another policy was loaded: what failed may be possible now."""
         self.roms.forget()
         self.images.refresh()
+        self.considered = False
         self.consider_soon()
 
     def _stop(self, guest: GuestState) -> None:

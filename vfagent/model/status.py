@@ -4,6 +4,7 @@
 from enum import StrEnum
 
 from vfagent.frozen import frozen
+from vfagent.model.ends_by import GuestEndsBy
 from vfagent.model.vf_settings import VfSettings
 
 FORMAT = 1
@@ -141,6 +142,15 @@ class GuestStatus:
     until_at: float | None = None  # when it is started again, in seconds since the epoch
 
 
+PFS_DONE = (Phase.CONVERGED, Phase.UNMANAGED, Phase.RELEASED)
+GUESTS_DONE = (GuestPhase.RUNNING, GuestPhase.STOPPED)
+
+
+def _waits_for_vf(guest: GuestStatus) -> bool:
+    """By itself, or behind a guest that does."""
+    return guest.phase is GuestPhase.WAITING and guest.until in (GuestEndsBy.VF, GuestEndsBy.GUEST)
+
+
 @frozen(slots=True)
 class Status:
     """What `status --json` prints. Times in seconds since the epoch."""
@@ -154,10 +164,18 @@ class Status:
     pfs: tuple[PfStatus, ...]
     guests: tuple[GuestStatus, ...] = ()
     bridges: tuple[str, ...] = ()  # what blocks the policy's bridges
-    idle: bool = True  # no PF is being reconciled, or is about to be
+    idle: bool = True  # no PF, guest or bridge is being reconciled, or is about to be
 
     @property
     def converged(self) -> bool:
-        done = (Phase.CONVERGED, Phase.UNMANAGED, Phase.RELEASED)
-        guests_done = all(guest.phase in (GuestPhase.RUNNING, GuestPhase.STOPPED) for guest in self.guests)
-        return not (self.policy.problems or self.bridges) and guests_done and all(pf.phase in done for pf in self.pfs)
+        pfs_done = all(pf.phase in PFS_DONE for pf in self.pfs)
+        guests_done = all(guest.phase in GUESTS_DONE for guest in self.guests)
+        return not (self.policy.problems or self.bridges) and guests_done and pfs_done
+
+    @property
+    def only_deferred(self) -> bool:
+        """Whether all that is not done waits for users of a PF or VF; then its guests wait for VFs, too."""
+        pfs = [pf for pf in self.pfs if pf.phase not in PFS_DONE]
+        guests = [guest for guest in self.guests if guest.phase not in GUESTS_DONE]
+        deferred = bool(pfs) and all(pf.phase is Phase.DEFERRED for pf in pfs)
+        return deferred and not (self.policy.problems or self.bridges) and all(map(_waits_for_vf, guests))

@@ -309,7 +309,7 @@ class Agent:
         # Before it is ready, a rule may match a PF that has not been observed yet.
         unused = self.unused_rules.texts(self.scheduler.policy, states) if self.is_ready else ()
         policy = replace(self.policy_status, unused_rules=unused) if unused else self.policy_status
-        idle = self.scheduler.idle
+        idle = self.scheduler.idle and self.guests.considered and self.bridges.idle
         return snapshot(pfs, policy, __version__, ready=self.is_ready, guests=guests, bridges=bridges, idle=idle)
 
     def _write_status(self) -> None:

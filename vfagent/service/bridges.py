@@ -114,7 +114,7 @@ def _outcome(step: Step, *, refused: bool) -> str:
 class HostBridges:
     """Reconciles the bridges in a worker: after each load of the policy, when one changes, and with everything else.
 
-    `on_change` is called when the problems change. `report` is the last one.
+    `on_change` is called after each reconcile. `report` is the last one.
     """
 
     def __init__(self, host: Host, workers: Workers, on_change: Callable[[], None] = lambda: None) -> None:
@@ -123,6 +123,13 @@ class HostBridges:
         self._policy = Policy()
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """A retry of a worker that failed comes later."""
+        loop = asyncio.get_running_loop()
+        running = self._reconciling is not None and not self._reconciling.done()
+        return not (running or (self._timer and self._timer.when() - loop.time() <= _SOON_S))
 
     def set_policy(self, policy: Policy) -> None:
         had_rules, self._policy = self._policy.bridge, policy
@@ -164,6 +171,7 @@ class HostBridges:
             self._reconcile_after(_RETRY_S)
             result = BridgeReport(problems=(f"reconcile failed: {error}",))
         self._finish(result)
+        asyncio.get_running_loop().call_soon(self.on_change)  # when this task is done
 
     def _finish(self, result: BridgeReport) -> None:
         before = self.report
@@ -173,8 +181,6 @@ class HostBridges:
             if text not in before.problems:
                 log.error("bridges: %s", text)
         self.report = result if result.ifindexes else replace(result, ifindexes=before.ifindexes)
-        if before.problems != result.problems:
-            self.on_change()
 
     async def stop(self) -> None:
         if self._timer:
