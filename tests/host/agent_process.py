@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.host.fake_kernel import FakeKernel
+from vfagent.cli.plan import plan_json
 from vfagent.errors import VfagentError
 from vfagent.service.agent import Agent
 from vfagent.service.preload import Preload, start_preload
@@ -15,7 +16,7 @@ from vfagent.systemd.journal import setup_logging
 
 
 async def serve(preload: Preload, root: Path) -> None:
-    await Agent(preload.host, root, preload).run()
+    await Agent(preload.host, root, preload, plan=plan_json).run()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,11 @@ import pytest
 
 from tests.host.leaks import descriptors, run_to_end
 from tests.host.waiting import until
-from vfagent.errors import PolicyError, VfagentError
+from vfagent.errors import PolicyError, RefusedError, VfagentError
 from vfagent.process.workers import Workers
 from vfagent.service.control_client import ErrorReplyError, call, monitor
 from vfagent.service.control_interface import INTERFACES, SOCKET
-from vfagent.service.control_socket import GuestRequest, PublishedStatus, control_server
+from vfagent.service.control_socket import GuestRequest, PublishedStatus, Requests, control_server
 from vfagent.service.varlink import LIMITS, Limits, VarlinkError, VarlinkServer
 
 Talk = Callable[[Path], object]
@@ -46,11 +46,26 @@ async def no_trial() -> str:
     raise VarlinkError("io.vfagent.NothingToConfirm")
 
 
+async def planned() -> str:
+    return '{"settled":true}'
+
+
+async def released(pf: str, force: bool) -> str:  # noqa: FBT001
+    if not force:
+        raise RefusedError(f"{pf}: cannot release it: vf0: its netdev is up", hint="stop what uses it")
+    return "0000:01:00.0"
+
+
 def control(
-    root: Path, answer: GuestRequest = handler, status: PublishedStatus | None = None, limits: Limits = LIMITS
+    root: Path,
+    answer: GuestRequest = handler,
+    status: PublishedStatus | None = None,
+    limits: Limits = LIMITS,
+    plan: Callable[[], Awaitable[str]] = planned,
 ) -> VarlinkServer:
     (root / "run/vfagent").mkdir(parents=True, exist_ok=True)
-    return control_server(root, status or PublishedStatus(), answer, reloaded, no_trial, limits)
+    requests = Requests(answer, reloaded, no_trial, plan, released)
+    return control_server(root, status or PublishedStatus(), requests, limits)
 
 
 def served(root: Path, talk: Talk, answer: GuestRequest = handler, limits: Limits = LIMITS) -> Any:
@@ -102,6 +117,15 @@ def test_a_refused_policy_is_an_error_with_all_its_problems(tmp_path: Path) -> N
     assert served(tmp_path, lambda root: error(root, "io.vfagent.Confirm"))[0] == "io.vfagent.NothingToConfirm"
 
 
+def test_a_plan_is_an_object_and_a_release_says_why_not(tmp_path: Path) -> None:
+    assert served(tmp_path, lambda root: call(root, "io.vfagent.Plan")) == {"plan": {"settled": True}}
+    release = "io.vfagent.Release"
+    assert served(tmp_path, lambda root: call(root, release, pf="ens1", force=True)) == {"address": "0000:01:00.0"}
+    refused = served(tmp_path, lambda root: error(root, release, pf="ens1"))
+    why = {"reason": "ens1: cannot release it: vf0: its netdev is up", "hint": "stop what uses it", "in_use": True}
+    assert refused == ("io.vfagent.Refused", why)
+
+
 def test_every_interface_and_method_is_described(tmp_path: Path) -> None:
     info = served(tmp_path, lambda root: call(root, "org.varlink.service.GetInfo"))
     assert info["interfaces"] == ["org.varlink.service", *INTERFACES]
@@ -124,6 +148,8 @@ def test_every_interface_and_method_is_described(tmp_path: Path) -> None:
         ("org.varlink.service.Other", {}, "MethodNotFound"),
         (START, {}, "InvalidParameter"),
         (START, {"name": 1}, "InvalidParameter"),
+        ("io.vfagent.Release", {}, "InvalidParameter"),
+        ("io.vfagent.Release", {"pf": "ens1", "force": 1}, "InvalidParameter"),
         ("io.vfagent.Reload", {"confirm_s": True}, "InvalidParameter"),
         ("io.vfagent.Reload", {"confirm_s": 0}, "InvalidParameter"),
         ("io.vfagent.Reload", {"confirm_s": 10**30}, "InvalidParameter"),
@@ -211,8 +237,11 @@ def test_a_peer_that_is_not_root_reads_and_changes_nothing(tmp_path: Path) -> No
         return None
 
     changes = [request(START, parameters={"name": "x"}), *map(request, ("io.vfagent.Reload", "io.vfagent.Confirm"))]
-    answers = served(tmp_path, by_nobody(request("io.vfagent.Status"), *changes), noted)
-    assert answers == [{"parameters": {"status": None}}, *[{"error": DENIED, "parameters": {}}] * 3]
+    changes.append(request("io.vfagent.Release", parameters={"pf": "ens1", "force": True}))
+    reads = [request("io.vfagent.Status"), request("io.vfagent.Plan")]
+    answers = served(tmp_path, by_nobody(*reads, *changes), noted)
+    shown = [{"parameters": {"status": None}}, {"parameters": {"plan": {"settled": True}}}]
+    assert answers == [*shown, *[{"error": DENIED, "parameters": {}}] * 4]
     assert not asked
 
 
@@ -398,3 +427,49 @@ def test_a_broken_connection_is_an_error_with_a_hint(tmp_path: Path) -> None:
         with pytest.raises(VfagentError, match="cannot talk to the service: Connection reset by peer") as raised:
             call(tmp_path, START, name="x")
     assert raised.value.hint
+
+
+def test_calls_of_others_do_not_delay_roots(tmp_path: Path) -> None:
+    """As many plans as others can ask for, each of which takes its time."""
+    asked, answered = 0, asyncio.Event()
+
+    async def slow() -> str:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        return "{}"
+
+    def talk() -> object:
+        program = f"""
+import os, socket, sys
+os.fchdir({fd})
+os.setresuid(65534, 65534, 65534)
+clients = [socket.socket(socket.AF_UNIX) for _ in range(16)]
+for client in clients:
+    client.connect({Path(SOCKET).name!r})
+    client.sendall({request("io.vfagent.Plan")!r})
+print("asked", flush=True)
+sys.stdin.read()
+"""
+        argv = [sys.executable, "-c", program]
+        with subprocess.Popen(argv, pass_fds=[fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as others:
+            assert others.stdout is not None
+            assert others.stdout.readline() == b"asked\n"
+            until = time.monotonic() + 10
+            while asked < LIMITS.at_once_of_others and time.monotonic() < until:
+                time.sleep(0.01)
+            return call(tmp_path, START, name="x"), asked
+
+    async def both() -> object:
+        server = control(tmp_path, plan=slow)
+        await server.start()
+        result = await asyncio.wait_for(asyncio.to_thread(talk), 20)
+        answered.set()
+        server.stop()
+        await asyncio.sleep(0.05)
+        return result
+
+    (tmp_path / "run/vfagent").mkdir(parents=True)
+    fd = os.open(tmp_path / "run/vfagent", os.O_PATH)
+    assert run_to_end(both()) == ({}, LIMITS.at_once_of_others)
+    os.close(fd)

@@ -17,7 +17,7 @@ from vfagent.guests.qmp import stop
 from vfagent.model.guest_unit import RUN_STATES
 from vfagent.service.control_client import call
 from vfagent.service.control_interface import SOCKET
-from vfagent.service.control_socket import PublishedStatus, control_server
+from vfagent.service.control_socket import PublishedStatus, Requests, control_server
 
 _BLOCKER = "cannot do it"
 _START = b'{"method":"io.vfagent.Guest.Start","parameters":{"name":"web"}}\0'
@@ -49,7 +49,15 @@ async def _request(data: bytes, folder: Path) -> None:
     async def confirm() -> str:
         return "digest"
 
-    server = control_server(folder, PublishedStatus(), handler, reload, confirm)
+    async def plan() -> str:
+        return "{}"
+
+    async def release(pf: str, force: bool) -> str:  # noqa: FBT001
+        assert isinstance(pf, str)
+        assert isinstance(force, bool)
+        return pf
+
+    server = control_server(folder, PublishedStatus(), Requests(handler, reload, confirm, plan, release))
     await server.start()
     try:
         for answer in (await _exchange(data, folder)).split(b"\0")[:-1]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vfagent.cli.release import find_pf
 from vfagent.doctor.checks.facts import Source, TextFile
 from vfagent.doctor.checks.other_managers import conflicts
 from vfagent.doctor.other_managers import other_managers
@@ -28,6 +27,7 @@ from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe, observe_pf
 from vfagent.reconcile.observe_network import with_links_above
 from vfagent.reconcile.rounds import Task, observe_and_plan
+from vfagent.service.releases import find_pf
 from vfagent.store.host_files import HostFiles
 from vfagent.store.identity import open_host, read_identity
 from vfagent.store.policy_files import load_text

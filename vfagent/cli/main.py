@@ -8,11 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from vfagent.errors import PolicyError, PolicyUnreadError, RefusedError, VfagentError, errno_text
 from vfagent.exit_status import Exit
 from vfagent.service.main import serve
+
+if TYPE_CHECKING:
+    from vfagent.kernel.protocols import Host
 
 # The function of each verb. Its module is loaded when the verb runs: with all of them loaded, `vfagent --help` takes
 # 205 ms instead of 36 ms, and the service keeps 1.5 MiB that it never uses.
@@ -70,7 +73,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _service() -> int:
     """As systemd starts it: without the parser."""
-    return serve(debug=False)
+    return serve(_plan_json, debug=False)
+
+
+def _plan_json(root: Path, host: "Host") -> str:
+    from vfagent.cli.plan import plan_json  # late: 1.2 MiB that only the worker keeps which plans
+
+    return plan_json(root, host)
 
 
 def _verb(words: list[str]) -> Callable[[], int]:

@@ -2,6 +2,7 @@
 """`vfagent list` and `vfagent plan`: what there is, and what would be done. They change nothing."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from vfagent.cli.text import (
 from vfagent.doctor.checks.firmware import why_no_vfs
 from vfagent.doctor.gather import cards_without_sriov
 from vfagent.exit_status import Exit
+from vfagent.frozen import frozen
 from vfagent.guests.dry_run import PlannedGuest, dry_runs, plan_guests
 from vfagent.kernel.protocols import Host
 from vfagent.model.codec import encode
@@ -51,29 +53,52 @@ def list_(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
+@frozen(slots=True)
+class _Planned:
+    """What would be done of each PF, rule, guest and bridge."""
+
+    observations: list[Observed]
+    unused: list[UnusedRule]
+    guests: list[PlannedGuest]
+    bridges: list[str]
+
+    @property
+    def settled(self) -> bool:
+        pfs_settled = all(observed.plan.settled for observed in self.observations)
+        guests_settled = not any(guest.to_do for guest in self.guests)
+        return pfs_settled and guests_settled and not self.bridges and not any(rule.missed for rule in self.unused)
+
+
 def plan(args: argparse.Namespace) -> int:
     files, cards = files_and_cards(args.words)
     policy = load_files(files) if files else load(args.root)
-    host = open_host(args.root)
-    identity = read_identity(args.root)
-    observations = dry_runs(policy, host, args.root)
-    guests = list(plan_guests(policy, observations, host, args.root))
-    bridges = bridge_lines(plan_bridges(policy, host), observations)
-    unused = _unused_rules(observations, policy, identity, host, args.root)
+    planned = _planned(policy, open_host(args.root), args.root)
     if cards:
-        observations = chosen(cards, [observed for observed in observations if observed.pf], _names)
-        guests, bridges, unused = [], [], []
-    settled = _settled(observations, guests, bridges, unused)
-    if guests and os.geteuid() != 0 and not is_copy(args.root):
+        of_pfs = [observed for observed in planned.observations if observed.pf]
+        planned = _Planned(chosen(cards, of_pfs, _names), [], [], [])
+    if planned.guests and os.geteuid() != 0 and not is_copy(args.root):
         print(_NOT_ROOT, file=sys.stderr)
     if args.json:
-        print_json(plan_output(observations, unused, guests, bridges, settled=settled))
+        print_json(plan_output(planned))
     else:
+        observations = planned.observations
         lines = plan_lines(observations) if args.steps else page(observations, _width())
-        print_result(
-            lines_or_why_none(lines, policy, unused) + bridges + [printable(guest.describe()) for guest in guests]
-        )
-    return Exit.OK if settled else Exit.NOT_CONVERGED
+        guests = [printable(guest.describe()) for guest in planned.guests]
+        print_result(lines_or_why_none(lines, policy, planned.unused) + planned.bridges + guests)
+    return Exit.OK if planned.settled else Exit.NOT_CONVERGED
+
+
+def plan_json(root: Path, host: Host) -> str:
+    """Of this host's own policy, for the service. Raises PolicyError."""
+    return json.dumps(encode(plan_output(_planned(load(root), host, root))))
+
+
+def _planned(policy: Policy, host: Host, root: Path) -> _Planned:
+    identity = read_identity(root)
+    observations = dry_runs(policy, host, root)
+    guests = list(plan_guests(policy, observations, host, root))
+    bridges = bridge_lines(plan_bridges(policy, host), observations)
+    return _Planned(observations, _unused_rules(observations, policy, identity, host, root), guests, bridges)
 
 
 def _width() -> Width:
@@ -84,14 +109,6 @@ def _width() -> Width:
 
 def _names(observed: Observed) -> tuple[str, ...]:
     return names_of_pf(observed.pf) if observed.pf else ()
-
-
-def _settled(
-    observations: list[Observed], guests: list[PlannedGuest], bridges: list[str], unused: list[UnusedRule]
-) -> bool:
-    pfs_settled = all(observed.plan.settled for observed in observations)
-    guests_settled = not any(guest.to_do for guest in guests)
-    return pfs_settled and guests_settled and not bridges and not any(rule.missed for rule in unused)
 
 
 # The text of `list`
@@ -215,23 +232,16 @@ def _describe_bridge(item: Planned | Deferred | str) -> str:
 # The JSON of `plan`
 
 
-def plan_output(
-    observations: list[Observed],
-    unused: list[UnusedRule],
-    guests: list[PlannedGuest],
-    bridges: list[str],
-    *,
-    settled: bool,
-) -> Plan:
+def plan_output(planned: _Planned) -> Plan:
     return Plan(
-        settled=settled,
-        pfs=tuple(map(_pf_output, observations)),
+        settled=planned.settled,
+        pfs=tuple(map(_pf_output, planned.observations)),
         rules=tuple(
             PlanRule(rule.rule, rule.shadowed_by, rule.unmet.describe() if rule.unmet else None, rule.sriov_off)
-            for rule in unused
+            for rule in planned.unused
         ),
-        guests=tuple(PlanGuest(guest.name, guest.text, not guest.to_do, guest.argv) for guest in guests),
-        bridges=tuple(bridges),
+        guests=tuple(PlanGuest(guest.name, guest.text, not guest.to_do, guest.argv) for guest in planned.guests),
+        bridges=tuple(planned.bridges),
     )
 
 

@@ -3,27 +3,23 @@
 
 import argparse
 import asyncio
-import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from vfagent.errors import PolicyError, VfagentError
+from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.kernel.protocols import Host
-from vfagent.model.pci import PciAddress, pci_address
-from vfagent.policy.match import desired_pf, names_of
+from vfagent.model.pci import PciAddress
 from vfagent.process import worker
 from vfagent.process.worker import NoAnswerError
 from vfagent.process.workers import Workers
-from vfagent.reconcile.observe import observe_pf, pf_addresses
-from vfagent.reconcile.release import release as release_in_worker
 from vfagent.reconcile.reports import Report, StepEnded, StepStarted, Waits
-from vfagent.store.identity import open_host, read_identity
-from vfagent.store.policy_files import load
+from vfagent.service.releases import RELEASE_S, assumes_idle, find_pf, release_alone
+from vfagent.store.identity import open_host
 from vfagent.store.state import State
 
-_DEADLINE_S, _LOCK_WAIT_S = 200.0, 90.0
+_DEADLINE_S = RELEASE_S
 
 
 def release(args: argparse.Namespace) -> int:
@@ -33,7 +29,7 @@ def release(args: argparse.Namespace) -> int:
     if address in state.released():
         print(f"{address}: already released; `systemctl reload vfagent` manages it again", file=sys.stderr)
         return Exit.OK
-    host = replace(host, assume_idle=_assumes_idle(host, address, root))
+    host = replace(host, assume_idle=assumes_idle(host, address, root))
     state.release(address)  # first, so that a running service leaves the PF alone
     try:
         asyncio.run(_release_in_worker(host, state, address, force=args.force))
@@ -44,34 +40,10 @@ def release(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def find_pf(host: Host, name: str) -> PciAddress:
-    addresses = pf_addresses(host)
-    for address in addresses:
-        pf = observe_pf(host, address)
-        if pf and any(name in names_of(netdev) for netdev in pf.netdevs):
-            return address
-    with contextlib.suppress(ValueError):
-        if (address := pci_address(name)) in addresses:
-            return address
-    raise VfagentError(f"{name}: there is no such PF", hint="vfagent list shows those that are there")
-
-
-def _assumes_idle(host: Host, address: PciAddress, root: Path) -> bool:
-    """As the PF's rule says. Without a readable policy nothing is assumed."""
-    try:
-        policy = load(root)
-    except PolicyError:
-        return False
-    pf = observe_pf(host, address)
-    desired = desired_pf(policy, pf, read_identity(root)) if pf else None
-    return desired is not None and desired.assume_idle
-
-
 async def _release_in_worker(host: Host, state: State, address: PciAddress, *, force: bool) -> None:
     def body(send: worker.Send) -> None:
         try:
-            with state.to_itself(address, _LOCK_WAIT_S):  # the service may be reconciling the PF
-                release_in_worker(address, host, state, send, force=force)
+            release_alone(address, host, state, send, force=force)
         except VfagentError as error:
             send(error)
 

@@ -3,8 +3,9 @@
 
 import argparse
 
+from vfagent.cli.plan import plan_json
 from vfagent.service.main import serve
 
 
 def run(args: argparse.Namespace) -> int:
-    return serve(debug=args.debug)
+    return serve(plan_json, debug=args.debug)

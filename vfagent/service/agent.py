@@ -26,10 +26,12 @@ from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.reconcile.status import snapshot, summary
 from vfagent.service.bridges import HostBridges
-from vfagent.service.control_socket import PublishedStatus, control_server
+from vfagent.service.control_socket import PublishedStatus, Requests, control_server
 from vfagent.service.kernel_events import KernelEvents
+from vfagent.service.planning import PlanJson, Planning
 from vfagent.service.policy_comparison import PolicyComparison
 from vfagent.service.preload import Preload
+from vfagent.service.releases import Releases
 from vfagent.service.reloads import Reloads
 from vfagent.service.status_cache import StatusCache
 from vfagent.service.trial import Trial
@@ -56,7 +58,13 @@ _OWNERS = "owners of the policy"
 
 class Agent:
     def __init__(
-        self, host: Host, root: Path = Path("/"), preload: Preload | None = None, *, bus: str = "SYSTEM"
+        self,
+        host: Host,
+        root: Path = Path("/"),
+        preload: Preload | None = None,
+        *,
+        bus: str = "SYSTEM",
+        plan: PlanJson | None = None,
     ) -> None:
         self.root, self._preload = root, preload
         self.state = State(root)
@@ -76,9 +84,10 @@ class Agent:
         self.unused_rules = UnusedRules(self.identity)
         self.published = PublishedStatus()
         self.reloads = Reloads(self, self.trial, self.notifier)
-        self.control = control_server(
-            root, self.published, self.guests.request, self.reloads.requested, self.trial.confirm
-        )
+        release = Releases(host, root, self.workers).request
+        planning = Planning(partial(plan, root, host) if plan else None, self.workers).request
+        requests = Requests(self.guests.request, self.reloads.requested, self.trial.confirm, planning, release)
+        self.control = control_server(root, self.published, requests)
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None

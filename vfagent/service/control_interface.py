@@ -24,6 +24,13 @@ method Reload(confirm_s: ?int) -> (digest: string)
 # Keeps the policy that waits for it. For root
 method Confirm() -> (digest: string)
 
+# What would be done now with the policy in the files, as of `vfagent plan --json`. Nothing is changed
+method Plan() -> (plan: object)
+
+# Gives a PF back as it was before vfagent changed it, and leaves it alone until the next Reload. pf: an interface or a
+# PCI address. With force also if a VF is in use, which takes the VF from its user. For root
+method Release(pf: string, force: ?bool) -> (address: string)
+
 # The policy is invalid, or could not be read: the active one is unchanged
 error PolicyRefused (problems: []string, unread: bool)
 
@@ -31,6 +38,9 @@ error PolicyRefused (problems: []string, unread: bool)
 error CannotConfirm (reason: string)
 
 error NothingToConfirm ()
+
+# The PF cannot be planned or released: in_use where a VF of it is in use
+error Refused (reason: string, hint: string, in_use: bool)
 
 # The file of the trial cannot be removed: the policy is on trial still, and the active one is unchanged
 error CannotEndTrial (reason: string)

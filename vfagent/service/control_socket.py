@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from vfagent import __version__
-from vfagent.errors import PolicyError, PolicyUnreadError
+from vfagent.errors import PolicyError, PolicyUnreadError, RefusedError, VfagentError
+from vfagent.frozen import frozen
 from vfagent.service.control_interface import AGENT, GUEST, INTERFACES, SOCKET
 from vfagent.service.varlink import LIMITS, Limits, Method, Service, VarlinkError, VarlinkServer
 
@@ -50,22 +51,31 @@ class PublishedStatus:
             await changed.wait()
 
 
-def control_server(
-    root: Path,
-    status: PublishedStatus,
-    guest: GuestRequest,
-    reload: Reload,
-    confirm: Callable[[], Awaitable[str]],
-    limits: Limits = LIMITS,
-) -> VarlinkServer:
+@frozen(slots=True)
+class Requests:
+    """Who answers. `plan`: JSON. `release`: gets a PF's name and whether it is forced, and returns its address. Both
+    raise VfagentError."""
+
+    guest: GuestRequest
+    reload: Reload
+    confirm: Callable[[], Awaitable[str]]
+    plan: Callable[[], Awaitable[str]]
+    release: Callable[[str, bool], Awaitable[str]]
+
+
+def control_server(root: Path, status: PublishedStatus, requests: Requests, limits: Limits = LIMITS) -> VarlinkServer:
     name, required = {"name": str}, frozenset({"name"})
     methods = {
         f"{AGENT}.Status": Method(status.once, for_all=True),
         f"{AGENT}.Monitor": Method(stream=status.monitor, for_all=True),
-        f"{AGENT}.Reload": Method(partial(_reload, reload), parameters={"confirm_s": int}),
-        f"{AGENT}.Confirm": Method(partial(_confirm, confirm)),
-        f"{GUEST}.Start": Method(partial(_guest, guest, "start"), parameters=name, required=required),
-        f"{GUEST}.Stop": Method(partial(_guest, guest, "stop"), parameters=name, required=required),
+        f"{AGENT}.Reload": Method(partial(_reload, requests.reload), parameters={"confirm_s": int}),
+        f"{AGENT}.Confirm": Method(partial(_confirm, requests.confirm)),
+        f"{AGENT}.Plan": Method(partial(_plan, requests.plan), for_all=True),
+        f"{AGENT}.Release": Method(
+            partial(_release, requests.release), parameters={"pf": str, "force": bool}, required=frozenset({"pf"})
+        ),
+        f"{GUEST}.Start": Method(partial(_guest, requests.guest, "start"), parameters=name, required=required),
+        f"{GUEST}.Stop": Method(partial(_guest, requests.guest, "stop"), parameters=name, required=required),
     }
     return VarlinkServer(root / SOCKET, Service(_INFO, INTERFACES, methods), limits)
 
@@ -82,9 +92,30 @@ async def _reload(reload: Reload, confirm_s: int | None = None) -> str:
     try:
         return json.dumps({"digest": await reload(confirm_s)})
     except PolicyError as error:
-        unread = isinstance(error, PolicyUnreadError)
-        raise VarlinkError(f"{AGENT}.PolicyRefused", problems=error.problems, unread=unread) from None
+        raise _refused(error) from None
 
 
 async def _confirm(confirm: Callable[[], Awaitable[str]]) -> str:
     return json.dumps({"digest": await confirm()})
+
+
+async def _plan(plan: Callable[[], Awaitable[str]]) -> str:
+    try:
+        return f'{{"plan":{await plan()}}}'
+    except VfagentError as error:
+        raise _refused(error) from None
+
+
+async def _release(release: Callable[[str, bool], Awaitable[str]], pf: str, force: bool = False) -> str:  # noqa: FBT001, FBT002
+    try:
+        return json.dumps({"address": await release(pf, force)})
+    except VfagentError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: VfagentError) -> VarlinkError:
+    if isinstance(error, PolicyError):
+        unread = isinstance(error, PolicyUnreadError)
+        return VarlinkError(f"{AGENT}.PolicyRefused", problems=error.problems, unread=unread)
+    in_use = isinstance(error, RefusedError)
+    return VarlinkError(f"{AGENT}.Refused", reason=str(error), hint=error.hint or "", in_use=in_use)

@@ -3,12 +3,16 @@
 
 import gc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vfagent.exit_status import Exit
 from vfagent.process import memory
 
+if TYPE_CHECKING:  # at run time it comes later
+    from vfagent.service.planning import PlanJson
 
-def serve(*, debug: bool) -> int:
+
+def serve(plan: "PlanJson", *, debug: bool) -> int:
     memory.small_pages()
     gc.disable()  # the modules stay: collections while they are loaded would take 12 ms of the start
     # late: 12 ms of the start (without the garbage collector)
@@ -30,7 +34,7 @@ def serve(*, debug: bool) -> int:
     gc.enable()
 
     async def run() -> None:
-        await Agent(host, root, preload).run()
+        await Agent(host, root, preload, plan=plan).run()
 
     asyncio.run(run())
     return Exit.OK

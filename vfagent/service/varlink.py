@@ -61,12 +61,13 @@ class Service:
 class Limits:
     """`call_s`: for a call to come, after the connection or after the last answer, and for an answer to be read.
     `at_once`: calls. `open`: connections, of which those beyond `at_once` wait. `of_others`: connections of users other
-    than root, who cannot keep root out."""
+    than root, who cannot keep root out; `at_once_of_others`: their calls."""
 
     call_s: float = 5.0
     at_once: int = 16
     open: int = 256
     of_others: int = 16
+    at_once_of_others: int = 4
 
 
 LIMITS = Limits()
@@ -90,6 +91,7 @@ class VarlinkServer:
         self._stopped = False
         self._clients: dict[TransportSocket, bool] = {}  # whether it is root's
         self._at_once = asyncio.Semaphore(limits.at_once)
+        self._at_once_of_others = asyncio.Semaphore(limits.at_once_of_others)
 
     async def start(self) -> None:
         """Listens, unless it does already. Where it cannot, the agent does everything else."""
@@ -179,12 +181,12 @@ class VarlinkServer:
             async for reply in _until_closed(method.stream(), reader):
                 yield reply, True
         elif method.call:
-            yield await self._limited(method.call, arguments), False
+            yield await self._limited(method.call, arguments, privileged=privileged), False
 
-    async def _limited(self, call: Callable[..., Awaitable[Raw]], arguments: Parameters) -> Raw:
+    async def _limited(self, call: Callable[..., Awaitable[Raw]], arguments: Parameters, *, privileged: bool) -> Raw:
         if len(self._clients) > self._limits.open:
             raise VarlinkError("io.vfagent.TooManyRequests")
-        async with self._at_once:
+        async with self._at_once if privileged else self._at_once_of_others:
             return await call(**arguments)
 
     def _describe(self, name: str, parameters: Parameters) -> Raw:
