@@ -106,7 +106,7 @@ install-host:
 		install -D -m 0755 packaging/$$helper $(DESTDIR)/usr/libexec/vfagent/$$helper; \
 		sed -i '1s,/usr/bin/python3,$(INTERPRETER),' $(DESTDIR)/usr/libexec/vfagent/$$helper; done
 	for unit in vfagent-coldplug.service vfagent-coldplug-settle.service vfagent-vf@.target \
-			vfagent-guest@.target; do \
+			vfagent-guest@.target vfagent-tpm@.service; do \
 		$(INSTALL) systemd/$$unit $(DESTDIR)$(UNITS)/$$unit; done
 	install -d -m 0755 $(DESTDIR)$(UNITS)/sysinit.target.wants
 	ln -sf ../vfagent-coldplug.service $(DESTDIR)$(UNITS)/sysinit.target.wants/vfagent-coldplug.service

@@ -98,3 +98,14 @@ def test_variables_are_open_to_the_guests_user_in_a_closed_folder(tmp_path: Path
     own = tmp_path / files.variables("/vars.fd").lstrip("/")
     assert stat.S_IMODE(own.stat().st_mode) == 0o666
     assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
+
+
+def test_the_folders_of_a_tpm_are_open_in_closed_ones(tmp_path: Path) -> None:
+    files, sockets = GuestFiles(tmp_path, "x"), tmp_path / "run/vfagent/tpm/x"
+    for _ in range(2):
+        files.make_tpm_folders("/run/vfagent/tpm/x")
+        for folder in (tmp_path / "var/lib/vfagent/guests/x/tpm", sockets):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+            assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+        assert not (sockets / "socket").exists()
+        put(sockets / "socket", "of a TPM that was killed")

@@ -14,6 +14,7 @@ from tests.rules.project import PACKAGE, ROOT, none_of, passes
 UNIT = ROOT / "systemd/vfagent.service"
 VF_TARGET = ROOT / "systemd/vfagent-vf@.target"
 GUEST_TARGET = ROOT / "systemd/vfagent-guest@.target"
+TPM = ROOT / "systemd/vfagent-tpm@.service"
 COLDPLUG, SETTLE = ROOT / "systemd/vfagent-coldplug.service", ROOT / "systemd/vfagent-coldplug-settle.service"
 RULES = ROOT / "udev/70-vfagent.rules"
 HINTS = ROOT / "udev/71-vfagent-networks.rules"
@@ -143,8 +144,15 @@ def test_systemd_analyze_finds_a_mistake_in_the_unit(unit: Path) -> None:
         passes("systemd-analyze", "verify", "--man=no", unit)
 
 
-def test_the_service_is_hardened() -> None:
-    argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
+def test_systemd_analyze_accepts_the_unit_of_a_tpm(tmp_path: Path) -> None:
+    copy = tmp_path / "vfagent-tpm@x.service"
+    copy.write_text(TPM.read_text().replace("/usr/bin/swtpm", "/bin/true"))
+    passes("systemd-analyze", "verify", "--man=no", copy)
+
+
+@pytest.mark.parametrize("unit", [UNIT, TPM], ids=lambda unit: unit.stem)
+def test_the_services_are_hardened(unit: Path) -> None:
+    argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     table = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", table)
     assert score
@@ -217,6 +225,7 @@ def test_the_installed_program_starts(installed: Path) -> None:
         (SETTLE, "usr/lib/systemd/system/vfagent-coldplug-settle.service"),
         (VF_TARGET, "usr/lib/systemd/system/vfagent-vf@.target"),
         (GUEST_TARGET, "usr/lib/systemd/system/vfagent-guest@.target"),
+        (TPM, "usr/lib/systemd/system/vfagent-tpm@.service"),
         (RULES, "usr/lib/udev/rules.d/70-vfagent.rules"),
         (HINTS, "usr/lib/udev/rules.d/71-vfagent-networks.rules"),
         (NETWORK, "usr/lib/systemd/network/10-vfagent.network"),

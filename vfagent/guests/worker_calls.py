@@ -121,6 +121,8 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     open_groups(order.vfs, order.root)
     guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, disks, host), python=_python())
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
+    if rule.tpm:
+        _make_tpm_folders(guest, order.root)
     if nics:
         _check_ended(bus, order.rule.name)
     with open_taps((nic.tap for nic in nics), host) as taps, Systemd(bus, fds=bool(taps)) as systemd:
@@ -130,6 +132,13 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     failed = None if result == "done" else f"its unit's job ended as {result}"
     hint = f"journalctl -u {spec.unit}" if failed else None
     return Outcome(failed, hint)
+
+
+def _make_tpm_folders(guest: Guest, root: Path) -> None:
+    try:
+        GuestFiles(root, guest.rule.name).make_tpm_folders(guest.tpm_folder)
+    except OSError as error:
+        raise VfagentError(f"cannot make the folders of its TPM: {error.filename}: {error.strerror}") from error
 
 
 def _check_ended(bus: str, guest: str) -> None:

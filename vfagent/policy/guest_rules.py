@@ -235,6 +235,9 @@ class GuestRule:
     secure_boot: bool = field(
         default=False, metadata=key(Boolean(), "Whether the firmware starts only what is signed. It needs UEFI.")
     )
+    tpm: bool = field(
+        default=False, metadata=key(Boolean(), "Whether it has a TPM 2.0, which swtpm emulates and the guest keeps.")
+    )
     machine: str | None = field(
         default=None,
         metadata=key(strings.MACHINE, "The machine type of QEMU. If absent, the newest at the guest's first start."),

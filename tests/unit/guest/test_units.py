@@ -15,6 +15,7 @@ from tests.unit.guest.firmware import DEBIAN
 from tests.unit.guest.hosts import managed, pf, policy_of
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import ASSUMED, boot_of
+from vfagent.guests.spec.files import FileFacts, unfit_file
 from vfagent.guests.spec.firmware import chosen
 from vfagent.guests.spec.kvm_probe import kvm_probe
 from vfagent.guests.spec.nics import nics_of
@@ -364,6 +365,31 @@ def test_what_the_rule_adds_comes_to_the_dependencies_of_every_guest(tmp_path: P
     assert value(spec, "RequiresMountsFor") == ["/srv/a", "/mnt"]
     assert (value(spec, "RestartUSec"), value(spec, "StartLimitBurst")) == (60_000_000, 0)
     assert sum(item.name == "After" for item in spec.properties) == 1
+
+
+def test_a_tpm_is_a_unit_of_its_own_that_comes_first(tmp_path: Path) -> None:
+    boot = '[guest.ipxe]\naddress = "dhcp"\n'
+    guest = hostile(tmp_path, f"tpm = true\n{boot}")
+    words = argv(guest)
+    begin = words.index("socket,id=tpm,path=/run/vfagent/tpm/x/socket") - 1
+    assert words[begin : begin + 6] == [
+        *("-chardev", "socket,id=tpm,path=/run/vfagent/tpm/x/socket", "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+        *("-device", '{"driver":"tpm-crb","tpmdev":"tpm0"}'),
+    ]
+    spec = unit(guest)
+    assert value(spec, "Requires") == ["vfagent-tpm@x.service"]
+    assert "vfagent-tpm@x.service" in value(spec, "After")
+    assert "/run/vfagent/tpm/x" in seen(spec, "BindPaths")
+    plain = hostile(tmp_path, boot)
+    assert not [word for word in argv(plain) if "tpm" in word]
+    assert "vfagent-tpm" not in repr(unit(plain))
+
+
+def test_a_tpm_needs_swtpm(tmp_path: Path) -> None:
+    guest = hostile(tmp_path, 'tpm = true\n[guest.ipxe]\naddress = "dhcp"\n')
+    installed = {QEMU, "/usr/lib/ipxe/ipxe.lkrn"}
+    absent = unfit_file(guest.rule, guest.boot, lambda path: FileFacts("file") if path in installed else None)
+    assert absent == ("/usr/bin/swtpm (its TPM) does not exist", "install swtpm")
 
 
 def test_huge_pages_have_the_size_that_the_rule_says(tmp_path: Path) -> None:

@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator
 
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
-from vfagent.guests.spec.packages import EMULATOR, IPXE
-from vfagent.guests.spec.qemu import QEMU
+from vfagent.guests.spec.packages import EMULATOR, IPXE, TPM
+from vfagent.guests.spec.qemu import QEMU, SWTPM
 from vfagent.policy.types import GuestRule, SeedRule
 
-PACKAGES = {QEMU: EMULATOR} | dict.fromkeys(IPXE_IMAGES.values(), IPXE)
+PACKAGES = {QEMU: EMULATOR, SWTPM: TPM} | dict.fromkeys(IPXE_IMAGES.values(), IPXE)
 
 
 def files_of(rule: GuestRule, boot: Boot | None) -> Iterator[tuple[str, str]]:
     """Each path, and what it is for. `boot` is None while how it boots is not known."""
     if boot and boot.loader is Loader.IMAGE:
         yield IPXE_IMAGES[rule.firmware], "the iPXE image"
+    if rule.tpm:
+        yield SWTPM, "its TPM"
     if rule.ipxe and rule.ipxe.script:
         yield rule.ipxe.script, "its iPXE script"
     if rule.ipxe and rule.ipxe.rom and rule.ipxe.loader == "rom":

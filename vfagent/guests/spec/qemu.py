@@ -20,10 +20,12 @@ from vfagent.model.guest_unit import GuestVf, unit_name
 from vfagent.policy.types import GuestRule
 
 QEMU = "/usr/bin/qemu-system-x86_64"
+SWTPM = "/usr/bin/swtpm"
 MACHINE = "q35"
 COMMAND, SCRIPT, ROM, CHAP, SEED = "command", "boot.ipxe", "vf.rom", "chap-secret", "seed.iso"
 SHELL = "/bin/sh"
 ROOTS = "/run/vfagent/guest-roots"
+TPMS = "/run/vfagent/tpm"  # as systemd/vfagent-tpm@.service has it
 # The unit gets its taps as standard input and standard error (Systemd.start), and QEMU as 3 and 4.
 FIRST_TAP = 3
 _TAPS = ("exec 3<&0 </dev/null\n", "exec 4<&2 2>&1\n")
@@ -68,6 +70,11 @@ class Guest:
         return f"{self._runtime_folder}/vnc"
 
     @property
+    def tpm_folder(self) -> str:
+        """Of the socket of its TPM."""
+        return f"{TPMS}/{self.rule.name}"
+
+    @property
     def _runtime_folder(self) -> str:
         return runtime_folder(self.rule.name)
 
@@ -109,6 +116,7 @@ def argv(guest: Guest) -> list[str]:
         *_boot(guest),
         *_oem_strings(guest),
         *_chap(guest),
+        *_tpm(guest),
         *_slots(guest),
         *_random(),
     ]
@@ -203,6 +211,13 @@ def _chap(guest: Guest) -> list[str]:
         return ["-smbios", f"type=11,path={secret}"]
     user = ["-fw_cfg", f"name={_FW_CFG}chap-user,string={chap.user}"]
     return [*user, "-fw_cfg", f"name={_FW_CFG}chap-secret,file={secret}"]
+
+
+def _tpm(guest: Guest) -> list[str]:
+    if not guest.rule.tpm:
+        return []
+    socket = ["-chardev", f"socket,id=tpm,path={guest.tpm_folder}/socket", "-tpmdev", "emulator,id=tpm0,chardev=tpm"]
+    return [*socket, "-device", _json({"driver": "tpm-crb", "tpmdev": "tpm0"})]
 
 
 def _slots(guest: Guest) -> list[str]:

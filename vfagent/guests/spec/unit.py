@@ -106,6 +106,10 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     # all PFs are, not just this guest's.
     yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
     yield from _beside_files(guest)
+    if guest.rule.tpm:
+        tpm = f"vfagent-tpm@{guest.rule.name}.service"
+        yield Property("Requires", "as", [tpm])
+        yield Property("After", "as", [tpm])
     own = _order_target(guest.rule.name)
     yield Property("Wants", "as", [own])
     yield Property("Before", "as", [own])
@@ -122,7 +126,7 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
 
 def _beside_files(guest: Guest) -> Iterator[Property]:
     """Its files and devices are there when it starts; at a shutdown the guest ends before they go."""
-    paths = [path for path in read_or_written(guest) if not path.startswith(("/dev/", "/usr/"))]
+    paths = [path for path in read_or_written(guest) if not path.startswith(("/dev/", "/run/vfagent/", "/usr/"))]
     if paths:
         yield Property("RequiresMountsFor", "as", paths)
     devices = [path for disk in guest.rule.disk if (path := disk.path) and disk.is_device]

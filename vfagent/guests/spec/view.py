@@ -55,6 +55,8 @@ def _written(guest: Guest) -> Iterator[str]:
     yield from (disk.path for disk in guest.rule.disk if not disk.readonly)
     if guest.firmware:
         yield guest.variables
+    if guest.rule.tpm:
+        yield guest.tpm_folder
 
 
 def read_or_written(guest: Guest) -> list[str]:
