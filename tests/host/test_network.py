@@ -329,6 +329,42 @@ def wait_until_peer_has(mac: str) -> None:
 
 
 @pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize("foreign_is_first", [True, False])
+def test_a_route_of_another_interface_to_the_same_destination_stays(host: Host, *, foreign_is_first: bool) -> None:
+    """The kernel's "replace" replaces the first one, whichever interface it is by."""
+    add_veth("other", "far", up=True)
+    ip("addr", "add", "198.18.0.1/24", "dev", "other")
+    foreign, own = (["other", "2001:db8:9::1", "198.18.0.2"], ["lan0", HERE6, GATEWAY])
+    for name, source, gateway in (foreign, own) if foreign_is_first else (own, foreign):
+        ip("-6", "route", "append", "2001:db8:77::/48", "dev", name, *(["src", source] if name == "lan0" else []))
+        ip("route", "append", "10.7.0.0/16", "via", gateway, "dev", name)
+    before, others = routes("lan0"), routes("other")
+    for _ in range(2):
+        move_addresses(step(), host)
+        assert (routes("lan0"), routes("vlan0"), routes("other")) == (set(), before, others)
+        move_addresses(WAY_BACK, host)
+        assert (routes("lan0"), routes("vlan0"), routes("other")) == (before, set(), others)
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize("by_id", [True, False])
+def test_an_address_on_which_a_multipath_route_depends_stays(host: Host, *, by_id: bool) -> None:
+    ip("route", "del", "default", "metric", "100")
+    if by_id:
+        ip("nexthop", "add", "id", "7", "via", GATEWAY, "dev", "lan0")
+        ip("nexthop", "add", "id", "8", "via", "192.0.2.253", "dev", "lan0")
+        ip("nexthop", "add", "id", "9", "group", "7/8")
+        ip("route", "add", "default", "nhid", "9")
+    else:
+        hops = (["nexthop", "via", gateway, "dev", "lan0"] for gateway in (GATEWAY, "192.0.2.253"))
+        ip("route", "add", "default", *next(hops), *next(hops))
+    with pytest.raises(StepError, match="the route default has several nexthops"):
+        move_addresses(step(), host)
+    assert (held("lan0"), held("vlan0"), host.moves.pending()) == ({HELD, HELD6}, set(), ())
+    assert "nexthop" in run("ip", "route", "show", "default")
+
+
+@pytest.mark.usefixtures("peer")
 def test_no_address_moves_to_an_interface_that_is_down(host: Host) -> None:
     """Not even one without routes, with which the kernel would refuse it."""
     ip("link", "set", "vlan0", "down")

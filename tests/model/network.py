@@ -132,10 +132,11 @@ class Links:
             for ifindex, addresses in self.assigned.items()
         }
 
-    def put_route(self, ifindex: int, route: Route) -> None:
-        for routes in self.routes.values():
-            routes[:] = [kept for kept in routes if kept.destination != route.destination]
-        self.routes.setdefault(ifindex, []).append(route)
+    def put_route(self, ifindex: int, route: Route, instead_of: int | None = None) -> None:
+        by_other = self.routes.get(instead_of or 0, [])
+        by_other[:] = [kept for kept in by_other if kept != route]
+        by_link = self.routes.setdefault(ifindex, [])
+        by_link += [] if route in by_link else [route]
 
     def links_with(self, address: str) -> list[str]:
         return sorted(self.at(ifindex).name for ifindex, addresses in self.assigned.items() if address in addresses)

@@ -135,8 +135,9 @@ class NetworkView:
     def by(self, ifindex: int) -> tuple[Route, ...]:
         return tuple(self._links.routes.get(ifindex, ()))
 
-    def put(self, ifindex: int, route: Route) -> None:
-        self._do(Kind.ROUTE, self._name(ifindex), str(route), lambda: self._links.put_route(ifindex, route))
+    def put(self, ifindex: int, route: Route, instead_of: int | None) -> None:
+        carry = lambda: self._links.put_route(ifindex, route, instead_of)  # noqa: E731
+        self._do(Kind.ROUTE, self._name(ifindex), str(route), carry)
 
 
 class JournalView:

@@ -136,7 +136,7 @@ class SysfsNetwork:
     def ask_for(self, ifindex: int, neighbours: Iterable[str]) -> None:
         _read_only()
 
-    def put(self, ifindex: int, route: Route) -> None:
+    def put(self, ifindex: int, route: Route, instead_of: int | None) -> None:
         _read_only()
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:

@@ -129,7 +129,8 @@ class Routes(Protocol):
     def by(self, ifindex: int) -> tuple[Route, ...]:
         """The routes by one interface, without those that the kernel adds with an address."""
 
-    def put(self, ifindex: int, route: Route) -> None: ...
+    def put(self, ifindex: int, route: Route, instead_of: int | None) -> None:
+        """The route by this interface in the place of the same by that one; routes by others stay."""
 
 
 class Moves(Protocol):

@@ -126,6 +126,7 @@ class Route:
     tos: int = 0
     metrics: tuple[tuple[str, int], ...] = ()
     onlink: bool = False
+    multipath: bool = False  # this is one of several nexthops
 
 
 @frozen

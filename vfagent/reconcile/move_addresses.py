@@ -102,6 +102,7 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     borrowed = _foreign(move, source, host)
     foreign = tuple(dict.fromkeys((*before.foreign, *borrowed)))
     # The kernel takes a route with a gateway only where another route reaches that gateway.
+    _refuse_multipath(step, routes)
     in_order = tuple(sorted(routes, key=lambda route: route.gateway is not None))
     move = replace(move, addresses=addresses, routes=in_order, foreign=foreign)
     try:
@@ -117,6 +118,13 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
 def _foreign(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
     held = host.network.addresses().get(source.ifindex, ()) if source else ()
     return tuple(address.text for address in held if address.text in move.addresses and not address.managed)
+
+
+def _refuse_multipath(step: MoveAddresses, routes: Iterable[Route]) -> None:
+    """Its other nexthops may be by other interfaces; by this one, the kernel removes them with the last address."""
+    if several := next((route for route in routes if route.multipath), None):
+        text = f"{step.pf}: cannot {step.describe()}: the route {several.destination or 'default'} has several nexthops"
+        raise StepError(text, hint="nothing was changed; give each nexthop a route with a metric of its own")
 
 
 def _followers(move: Move, source: Link, host: Host) -> Iterator[Route]:
@@ -167,7 +175,7 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
     for address in _missing(move.addresses, to, host):
         network.add_address(to.ifindex, address, managed=move.is_managed(address, target), known_unique=True)
     for route in move.routes:
-        host.routes.put(to.ifindex, route)
+        host.routes.put(to.ifindex, route, away.ifindex if away else None)
     if away is not None:
         _remove(move.addresses, away, host)
     with contextlib.suppress(OSError):  # the addresses have moved, whether the peers know it or not
