@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taps of guests on real bridges, in a namespace."""
+"""Taps of guests on real bridges, in a namespace. tests/lab/test_guests.py has those in a VLAN."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,10 +16,7 @@ from vfagent.kernel.protocols import Host
 TAP = Tap("vfg-01234567-0", "br0", None, "fe:00:00:00:00:01")
 TAGGED = Tap("vfg-01234567-0", "br0", 10, "fe:00:00:00:00:01")
 
-pytestmark = [
-    pytest.mark.usefixtures("kernel"),
-    pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="no /dev/net/tun"),
-]
+pytestmark = pytest.mark.usefixtures("kernel")
 
 
 @pytest.fixture
@@ -30,20 +24,6 @@ def host(tmp_path: Path, kernel: None) -> Host:
     ip("link", "add", "br0", "type", "bridge")
     ip("link", "set", "br0", "up")
     return host_of(tmp_path)
-
-
-@pytest.fixture
-def filtering(host: Host) -> Host:
-    try:
-        ip("link", "set", "br0", "type", "bridge", "vlan_filtering", "1")
-    except subprocess.CalledProcessError:
-        pytest.skip("this kernel has no BRIDGE_VLAN_FILTERING")
-    return host
-
-
-def vlans() -> dict[int, list[str]]:
-    shown: list[dict[str, Any]] = json.loads(run("bridge", "-json", "vlan", "show", "dev", TAP.name))
-    return {vlan["vlan"]: vlan.get("flags", []) for vlan in shown[0]["vlans"]}
 
 
 def test_a_tap_is_a_port_while_it_is_open(host: Host) -> None:
@@ -55,13 +35,6 @@ def test_a_tap_is_a_port_while_it_is_open(host: Host) -> None:
         assert not json.loads(run("ip", "-json", "addr", "show", "dev", TAP.name))[0]["addr_info"]
         assert link("br0")["mtu"] == 9000
     assert host.network.link(TAP.name) is None
-
-
-def test_it_is_in_its_vlan_alone(filtering: Host) -> None:
-    with open_taps((TAP,), filtering):
-        assert vlans() == {1: ["PVID", "Egress Untagged"]}
-    with open_taps((TAGGED,), filtering):
-        assert vlans() == {10: ["PVID", "Egress Untagged"]}
 
 
 def test_a_vlan_on_a_bridge_that_does_not_filter_is_refused(host: Host) -> None:

@@ -2,6 +2,8 @@
 """A program in QEMU's place, as whoever broke out of a guest: it tries what it can reach, and prints a report."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.lab.vm import VM
 
@@ -58,13 +60,14 @@ while True:
 """
 
 
-def replace_qemu(vm: VM) -> None:
+@contextmanager
+def replaced_qemu(vm: VM) -> Iterator[None]:
     vm.put("/root/hostile", _PROGRAM.encode(), 0o755)
     vm.run(f"mount --bind /root/hostile {_QEMU}")
-
-
-def restore_qemu(vm: VM) -> None:
-    vm.run(f"umount {_QEMU}")
+    try:
+        yield
+    finally:
+        vm.run(f"umount {_QEMU}")
 
 
 def report_of(vm: VM, unit: str) -> dict[str, list[str]]:
