@@ -205,13 +205,25 @@ def test_settings_go_to_the_pf_by_its_address_when_names_are_swapped(vm: WarmVM,
     assert (steady.macs, one(vm, "vepa").macs) == (macs("steady", 2), macs("vepa", 2))
 
 
+def overflows(vm: WarmVM) -> float:
+    """How often the monitor of links has lost events."""
+    sample = 'vfagent_monitor_overflows_total{source="rtnetlink"} '
+    (line,) = (line for line in vm.run(SCRAPE).stdout.splitlines() if line.startswith(sample))
+    return float(line.removeprefix(sample))
+
+
 def test_events_that_were_lost_are_made_up_for(vm: WarmVM, start: dict[str, PfFacts]) -> None:
     """ENOBUFS: the socket's buffer is full."""
-    name = netdev(start, "no cable")
-    vm.run("systemctl kill -s STOP vfagent.service")
-    vm.run("ip link add noisy type dummy; for i in $(seq 3000); do echo link set noisy alias a$i; done | ip -b -")
-    vm.run(f"ip link set {name} vf 0 vlan 60; systemctl kill -s CONT vfagent.service")
+    name, before = netdev(start, "no cable"), overflows(vm)
+    vm.run("ip link add noisy up type dummy")  # one that is down sends no RTM_NEWLINK for its alias
+    try:
+        vm.run("systemctl kill -s STOP vfagent.service")
+        vm.run("for i in $(seq 3000); do echo link set noisy alias a$i; done | ip -b -", timeout=120)
+        vm.run(f"ip link set {name} vf 0 vlan 60")
+    finally:
+        vm.run("systemctl kill -s CONT vfagent.service; ip link delete noisy")
     await_pf(vm, "no cable", lambda pf: pf.vlans == [10, 10])
+    vm.wait_for(lambda: overflows(vm) > before, 20)
 
 
 def test_a_host_vf_that_is_bound_anew_keeps_its_settings(vm: WarmVM, start: dict[str, PfFacts]) -> None:
