@@ -149,6 +149,7 @@ install-man: man
 install-docs:
 	for file in *.md docs/* packaging/man/*.md packaging/ansible/README.md; do \
 		$(INSTALL) $$file $(DOC)/$$file; done
+	$(INSTALL) packaging/sos/vfagent.py $(DOC)/examples/sos/vfagent.py
 	install -d $(DOC)/config
 	ln -sf ../monitoring $(DOC)/packaging/monitoring
 	ln -sf ../examples/policy.toml $(DOC)/config/policy.toml

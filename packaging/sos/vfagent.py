@@ -5,7 +5,10 @@ from sos.report.plugins import IndependentPlugin, Plugin
 
 
 class Vfagent(Plugin, IndependentPlugin):
-    """What `vfagent report` has, as sos collects it; sos cleans MACs, addresses and names by itself."""
+    """What `vfagent report` has, as sos collects it; sos cleans MACs, addresses and names by itself.
+
+    The policy may have secrets in it, guests' seeds and credentials. The report has it without them.
+    """
 
     short_desc = "SR-IOV NICs, their VFs and guests"
     plugin_name = "vfagent"
@@ -16,8 +19,6 @@ class Vfagent(Plugin, IndependentPlugin):
     def setup(self) -> None:
         self.add_copy_spec(
             [
-                "/etc/vfagent/policy.toml",
-                "/etc/vfagent/policy.d",
                 "/run/vfagent/status.json",
                 "/run/vfagent/driver-state",
                 "/var/lib/vfagent/baseline",
@@ -26,4 +27,6 @@ class Vfagent(Plugin, IndependentPlugin):
         )
         verbs = ("list --json", "plan", "status", "doctor", "check")
         self.add_cmd_output([f"vfagent {verb}" for verb in verbs], timeout=60)
+        archive = f"{self.get_cmd_output_path(make=False)}/report.tar.gz"
+        self.add_cmd_output(f"vfagent report --anonymise --output {archive}", timeout=300)
         self.add_journal(units="vfagent")

@@ -2,17 +2,16 @@
 """`vfagent init`: a policy for what this host has."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from vfagent.cli.new_file import new_file
 from vfagent.doctor.checks.facts import Source, TextFile
 from vfagent.doctor.checks.other_managers import conflicts
 from vfagent.doctor.other_managers import other_managers
-from vfagent.errors import VfagentError, errno_text
 from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import dry_runs
 from vfagent.kernel.protocols import Host, Interface
@@ -48,7 +47,9 @@ def init(args: argparse.Namespace) -> int:
     if args.output is None:
         print(text, end="")
     else:
-        _write(args.output, text, force=args.force)
+        hint = "--force overwrites it; without --output the policy is printed"
+        with new_file(args.output, 0o644, force=args.force, hint=hint) as file:
+            file.write(text.encode())
     unsettled = [
         run.pf.name for run in dry_runs(load_text("init", text), host, root) if run.pf and not run.plan.settled
     ]
@@ -94,9 +95,6 @@ def _plan(policy: Policy, address: PciAddress, host: Host, root: Path) -> Plan:
     return observe_and_plan(task, host, state, driver_state).plan
 
 
-# The text
-
-
 def policy_lines(drafts: Iterable[Draft], *, copied: bool = False) -> Iterator[str]:
     drafts = tuple(drafts)
     yield SCHEMA
@@ -130,29 +128,3 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
 
 def _comment(text: str) -> str:
     return f"# {printable(text)}".rstrip()
-
-
-# The file
-
-
-def _write(path: Path, text: str, *, force: bool) -> None:
-    """Whole or not at all. Without `force` a file that is there stays, whoever made it meanwhile."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            with open(fd, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(fd)
-            if force:
-                os.replace(temporary, path)
-            else:
-                os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        hint = "--force overwrites it; without --output the policy is printed"
-        raise VfagentError(f"{path}: cannot write it: it is there already", hint=hint) from None
-    except OSError as error:
-        raise VfagentError(f"{path}: cannot write it: {errno_text(error.errno or 0)}") from error

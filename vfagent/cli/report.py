@@ -11,18 +11,19 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import vfagent
 from vfagent.cli.anonymous import Anonymous
+from vfagent.cli.new_file import new_file
 from vfagent.cli.plan import inventory_lines
 from vfagent.doctor.gather import cards_without_sriov
 from vfagent.doctor.kernel_log import kernel_log
-from vfagent.errors import PolicyError, VfagentError, errno_text
+from vfagent.errors import PolicyError, VfagentError
 from vfagent.exit_status import Exit
 from vfagent.guests.dry_run import dry_runs, plan_guests
 from vfagent.kernel.answers import ANSWERS_FILE, RecordingSysfs
+from vfagent.policy.inline_texts import without_inline_texts
 from vfagent.policy.types import Policy
 from vfagent.reconcile.observe import observe
 from vfagent.service.bridges import plan_bridges
@@ -60,8 +61,11 @@ def report(args: argparse.Namespace) -> int:
     name = "vfagent-report-" + time.strftime("%Y%m%d-%H%M%S")
     files, links, folders = _contents(root)
     if args.anonymise:
-        hidden = Anonymous({host_name: "host", host_name.partition(".")[0]: "host", _machine_id(root): "0" * 32})
-        files = {path: hidden.text(text) for path, text in files.items()}
+        names = {host_name: "host", host_name.partition(".")[0]: "host", _machine_id(root): "0" * 32}
+        hidden = Anonymous(names, (*files.values(), *files, *links, *links.values(), *folders))
+        files = {hidden.text(path): hidden.text(text) for path, text in files.items()}
+        links = {hidden.text(path): hidden.text(target) for path, target in links.items()}
+        folders = {hidden.text(folder) for folder in folders}
     _list(files, anonymous=args.anonymise)
     if not (args.yes or args.anonymise or _agreed()):
         print("no archive was written", file=sys.stderr)
@@ -159,30 +163,24 @@ def _files(root: Path, sysfs: RecordingSysfs) -> Files:
     for path in paths:
         text = host_files.read(path)
         if text is not None:
-            files[path] = text[:_MOST_OF_ONE]
+            files[path] = (without_inline_texts(text) if path.endswith(".toml") else text)[:_MOST_OF_ONE]
     return files
 
 
 def _write(path: Path, name: str, files: Files, links: dict[str, str], folders: set[str]) -> None:
-    """For the user alone; never over a file or through a link that is there."""
+    """For the user alone."""
     if sum(map(len, files.values())) > _MOST_OF_ALL:
         raise VfagentError("report: it would be larger than 256 MiB", hint="vfagent list --json and status --json")
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise VfagentError(f"{path}: cannot write it: {errno_text(error.errno or 0)}") from error
-    try:
-        with open(fd, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
-            for folder in sorted(folders):
-                _add(archive, f"{name}/tree/{folder}", tarfile.DIRTYPE)
-            for link, target in sorted(links.items()):
-                _add(archive, f"{name}/{link}", tarfile.SYMTYPE, target=target)
-            for file, text in sorted(files.items()):
-                _add(archive, f"{name}/{file}", tarfile.REGTYPE, text)
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()
-        raise VfagentError(f"{path}: cannot write it: {errno_text(error.errno or 0)}") from error
+    with (
+        new_file(path, 0o600, hint="--output names another file") as raw,
+        tarfile.open(fileobj=raw, mode="w:gz") as archive,
+    ):
+        for folder in sorted(folders):
+            _add(archive, f"{name}/tree/{folder}", tarfile.DIRTYPE)
+        for link, target in sorted(links.items()):
+            _add(archive, f"{name}/{link}", tarfile.SYMTYPE, target=target)
+        for file, text in sorted(files.items()):
+            _add(archive, f"{name}/{file}", tarfile.REGTYPE, text)
 
 
 def _add(archive: tarfile.TarFile, path: str, kind: bytes, text: str = "", *, target: str = "") -> None:

@@ -226,7 +226,13 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def is_string(text: str, offset: int) -> bool:
-    return re.compile(_STRING).match(text, offset) is not None
+    return bool(string_at(text, offset))
+
+
+def string_at(text: str, offset: int) -> str:
+    """The string that begins there, with its quotes; "" where none does."""
+    match = re.compile(_STRING).match(text, offset)
+    return match[0] if match else ""
 
 
 def scan(text: str) -> Positions:
