@@ -461,7 +461,7 @@ def test_a_guest_that_another_starts_after_is_stopped_and_started_while_that_run
     assert "vfagent-guest@cirros.target" in vm.run("systemctl show -P After vfagent-guest-later.service").stdout
     assert vm.run("systemctl is-active vfagent-guest@cirros.target").stdout.strip() == "active"
     vm.run("vfagent guest stop cirros", timeout=60)
-    assert vm.run("systemctl is-active vfagent-guest@cirros.target", check=False).stdout.strip() == "inactive"
+    vm.wait_for("! systemctl -q is-active vfagent-guest@cirros.target", 10)
     vm.run("vfagent guest start cirros", timeout=60)
     vm.wait_for(lambda: phase(vm) == "running", 30)
     assert guest_facts.guest(vm, "later")["pid"] == later

@@ -57,6 +57,19 @@ def test_no_vf_is_assigned_twice(tmp_path: Path) -> None:
     assert sorted(placements.values())[:4] == ["0000:01:00.0/vf0: is used by guest g0", "01/0", "01/1", "01/2"]
 
 
+def test_two_guests_do_not_get_vfs_of_one_iommu_group(tmp_path: Path) -> None:
+    vfs = tuple(replace(vf(1, index), iommu_group=7 if index < 2 else 8 + index) for index in range(4))
+    policy = policy_of(tmp_path, ONE + guest("x", "a:0") + guest("y", "a:1") + guest("any", "a"))
+    shared = (
+        "0000:01:00.0/vf1: is in IOMMU group 7 with a VF of guest x, and a group is one guest's: the slot needs ACS, or"
+        " give one guest both"
+    )
+    assert placed(policy, pf(1, vfs)) == {"x": "01/0", "y": shared, "any": "01/2"}
+    assert placed(policy, pf(1, vfs), held={"y": (vfs[1].address,)})["x"].startswith("0000:01:00.0/vf0: is in IOMMU")
+    both = policy_of(tmp_path, ONE + guest("x", "a:0", "a:1"))
+    assert placed(both, pf(1, vfs)) == {"x": "01/0 01/1"}
+
+
 def test_each_makes_a_guest_for_each_vf_of_the_policy(tmp_path: Path) -> None:
     policy = policy_of(tmp_path, ONE + guest("n{index}", more='each = "a:1-2"').replace("vfs = []", ""))
     assert placed(policy, pf(1)) == {"n1": "01/1", "n2": "01/2"}

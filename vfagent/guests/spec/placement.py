@@ -43,9 +43,13 @@ class Placement:
 
 @dataclass(slots=True)
 class _Assigned:
-    """VFs that have a guest, by its name. `reserved`: VFs that a guest names, by rule and index."""
+    """VFs and IOMMU groups that have a guest, by its name. `reserved`: VFs that a guest names, by rule and index.
+
+    A group is opened by one process (vfio_group_fops_open()), so that all of its VFs are one guest's.
+    """
 
     guests: dict[PciAddress, str] = field(default_factory=dict)
+    groups: dict[int, str] = field(default_factory=dict)
     reserved: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
@@ -77,7 +81,7 @@ class _Candidates:
             self._left.popleft()
         for index in self._matching(request, self._left):
             vf = self._vfs.get(index)
-            if vf and vf.address not in guests and not self._not_ready(vf):
+            if vf and vf.address not in guests and not (_shares_group(request, vf) or self._not_ready(vf)):
                 return _guest_vf(self.pf, vf)
         return None
 
@@ -89,7 +93,7 @@ class _Candidates:
             return None
         vf = self._vfs.get(index)
         user = request.assigned.guests.get(vf.address) if vf else None
-        why = f"is used by guest {user}" if user else self.pf.trouble
+        why = f"is used by guest {user}" if user else self.pf.trouble or (vf and _shares_group(request, vf))
         why = why or (self._not_ready(vf) if vf else "does not exist yet")
         return f"{self.pf.pf.address}/vf{index}: {why}"
 
@@ -107,6 +111,16 @@ class _Candidates:
         if vf.index not in self._not_ready_reasons:
             self._not_ready_reasons[vf.index] = not_ready(self.pf, vf, self._desired.get(vf.index))
         return self._not_ready_reasons[vf.index]
+
+
+def _shares_group(request: _Request, vf: Vf) -> str | None:
+    other = request.assigned.groups.get(vf.iommu_group, request.guest) if vf.iommu_group is not None else request.guest
+    if other == request.guest:
+        return None
+    return (
+        f"is in IOMMU group {vf.iommu_group} with a VF of guest {other}, and a group is one guest's: the slot needs"
+        " ACS, or give one guest both"
+    )
 
 
 def expand(rules: Iterable[GuestRule], pfs: Iterable[ManagedPf]) -> tuple[GuestRule, ...]:
@@ -141,6 +155,9 @@ def place(
         guests, key=lambda guest: (any(ref.indices is None for ref in _references(guest)), guest.name in idle)
     )
     everywhere = {vf.address: _guest_vf(pf, vf) for pf in managed for vf in pf.pf.vfs} if held else {}
+    for address, name in assigned.guests.items():
+        if (group := everywhere[address].iommu_group if address in everywhere else None) is not None:
+            assigned.groups[group] = name
     placements = {
         guest.name: _running(guest, everywhere, held[guest.name])
         if guest.name in held
@@ -178,6 +195,7 @@ def _place(guest: GuestRule, pfs: list[_Candidates], assigned: _Assigned) -> Pla
             return Placement(guest, (), next((why for pf in matching if (why := pf.blocker(request))), no_vf))
         chosen.append(vf)
     assigned.guests.update((vf.address, guest.name) for vf in chosen)
+    assigned.groups.update((vf.iommu_group, guest.name) for vf in chosen if vf.iommu_group is not None)
     return Placement(guest, tuple(chosen))
 
 
