@@ -39,6 +39,7 @@ PURE = ("vfagent.model", "vfagent.policy", "vfagent.plan", "vfagent.guests.spec"
 SHOWS_THE_TIME = {
     "vfagent/service/agent.py",
     "vfagent/cli/report.py",
+    "vfagent/cli/status.py",
     "vfagent/service/status_cache.py",
     "vfagent/guests/rom_build.py",
     "vfagent/reconcile/numvfs_turn.py",

@@ -183,7 +183,9 @@ def _state_verbs(verbs: _Verbs) -> None:
         "show what the service does, and what it waits for",
         "vfagent status --watch    a live screen on a terminal",
     )
-    status.add_argument("--watch", action="store_true", help="print it at each change, until interrupted")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--watch", action="store_true", help="print it at each change, until interrupted")
+    form.add_argument("--nagios", action="store_true", help="one line and the exit status of a Nagios or Icinga plugin")
     _with_json(status)
     doctor = "check this host for problems, and how to fix them (exits with 1 on an error)"
     _with_json(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from vfagent.cli.nagios import Level, judge, line
 from vfagent.cli.status_file import read_status, report_no_service, service_runs, status_path
 from vfagent.cli.text import (
     attempts,
@@ -18,6 +19,7 @@ from vfagent.cli.text import (
     until,
 )
 from vfagent.cli.watch import Source, watch
+from vfagent.errors import VfagentError
 from vfagent.exit_status import Exit
 from vfagent.model.printable import printable
 from vfagent.model.status import PfStatus, Status, VfStatus
@@ -26,6 +28,8 @@ from vfagent.store.policy_on_disk import not_active
 
 def status(args: argparse.Namespace) -> int:
     root: Path = args.root
+    if args.nagios:
+        return _nagios(root)
     file = read_status(root)
     if file is not None and args.watch and not args.json and sys.stdout.isatty():
         return _watch(root)
@@ -42,6 +46,21 @@ def status(args: argparse.Namespace) -> int:
             print()
         file = read_status(root)
     return report_no_service()
+
+
+def _nagios(root: Path) -> int:
+    """A plugin says everything in one line of its standard output."""
+    try:
+        file = read_status(root)
+    except VfagentError as error:
+        print(line(Level.UNKNOWN, str(error)))
+        return Level.UNKNOWN
+    if file is None:
+        print(line(Level.CRITICAL, "the service is not running"))
+        return Level.CRITICAL
+    level, text = judge(file.status, time.time())
+    print(text)
+    return level
 
 
 def _watch(root: Path) -> int:

@@ -2,6 +2,7 @@
 """The JSON Schema and the reader accept and reject the same policies."""
 
 import random
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,36 @@ def test_each_key_has_a_description_of_one_sentence() -> None:
     descriptions = list(described(schema()))
     assert len(descriptions) >= len(KEYS)
     assert [text for text in descriptions if ". " in text or not text.endswith(".") or len(text) > 240] == []
+
+
+# What people write who come from ip-link, sysfs, netplan, libvirt or YAML.
+MISTAKES = {
+    "a mistyped key": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\nvsf = 4',
+    "a number as a string": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\nvfs = "4"',
+    "no match": '[[pf]]\nname = "a"\nvfs = 4',
+    "no name": '[[pf]]\nmatch = { driver = "igb" }\nvfs = 4',
+    "a table for an array of tables": '[pf]\nname = "a"\nmatch = { driver = "igb" }\nvfs = 4',
+    "a VLAN beyond 4094": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n[[pf.vf]]\nvlan = 4095',
+    "a multicast MAC": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n[[pf.vf]]\nmac = "01:00:5e:00:00:01"',
+    "a MAC with dashes": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n[[pf.vf]]\nmac = "52-54-00-bb-00-01"',
+    "on for true": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n[[pf.vf]]\ntrust = "on"',
+    "a word of ip-link": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\n[[pf.vf]]\nspoofchk = true',
+    "a negative count": '[[pf]]\nname = "a"\nmatch = { driver = "igb" }\nvfs = -1',
+    "a guest without a name": '[[guest]]\nvfs = ["a:0"]\n[guest.ipxe]\naddress = "dhcp"',
+    "a guest's VF with a slash": '[[guest]]\nname = "a"\nvfs = ["a/0"]\n[guest.ipxe]\naddress = "dhcp"',
+    "another version": "version = 2",
+    "a duration without a unit": "[agent]\nresync = 300",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)
+def test_an_editor_shows_the_mistakes_that_the_reader_refuses(text: str) -> None:
+    assert not agree(tomllib.loads(text))
+
+
+@pytest.mark.parametrize("file", sorted(CONFIG.rglob("*.toml")), ids=lambda file: file.name)
+def test_an_editor_finds_nothing_in_what_is_installed(file: Path) -> None:
+    assert agree(tomllib.loads(file.read_text()))
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.rglob("*.toml")), ids=lambda file: file.name)
