@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plugin for sos(1): copy it to sos' folder report/plugins."""
 
-from sos.report.plugins import IndependentPlugin, Plugin
+from sos.report.plugins import DebianPlugin, IndependentPlugin, Plugin
 
 
-class Vfagent(Plugin, IndependentPlugin):
+# sos 4.0, of Debian 12, has no IndependentPlugin on Debian: DebianPolicy.__init__ replaces valid_subclasses.
+class Vfagent(Plugin, DebianPlugin, IndependentPlugin):
     """What `vfagent report` has, as sos collects it; sos cleans MACs, addresses and names by itself.
 
     The policy may have secrets in it, guests' seeds and credentials. The report has it without them.
