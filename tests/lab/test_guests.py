@@ -454,20 +454,16 @@ def test_a_guest_that_ignores_acpi_is_stopped_in_time_and_stays_stopped(vm: VM) 
 
 def test_a_guest_that_another_starts_after_is_stopped_and_started_while_that_runs(vm: VM) -> None:
     """systemd makes no transient unit of a name that another unit's keeps."""
-    vm.put("/etc/vfagent/policy.toml", (POLICY + ODD.replace('"odd"', '"later"\nafter = ["cirros"]')).encode())
-    vm.run("systemctl reload vfagent.service")
-    vm.wait_for(lambda: guest_facts.phase(vm, "later") == "running", 60)
-    later = guest_facts.guest(vm, "later")["pid"]
-    assert "vfagent-guest@cirros.target" in vm.run("systemctl show -P After vfagent-guest-later.service").stdout
-    assert vm.run("systemctl is-active vfagent-guest@cirros.target").stdout.strip() == "active"
-    vm.run("vfagent guest stop cirros", timeout=60)
-    vm.wait_for("! systemctl -q is-active vfagent-guest@cirros.target", 10)
-    vm.run("vfagent guest start cirros", timeout=60)
-    vm.wait_for(lambda: phase(vm) == "running", 30)
-    assert guest_facts.guest(vm, "later")["pid"] == later
-    vm.put("/etc/vfagent/policy.toml", POLICY.encode())
-    vm.run("systemctl reload vfagent.service")
-    vm.run("systemctl stop vfagent-guest-later.service", timeout=60)
+    with with_guest(vm, ODD.replace('"odd"', '"later"\nafter = ["cirros"]')):
+        vm.wait_for(lambda: guest_facts.phase(vm, "later") == "running", 60)
+        later = guest_facts.guest(vm, "later")["pid"]
+        assert "vfagent-guest@cirros.target" in vm.run("systemctl show -P After vfagent-guest-later.service").stdout
+        assert vm.run("systemctl is-active vfagent-guest@cirros.target").stdout.strip() == "active"
+        vm.run("vfagent guest stop cirros", timeout=60)
+        vm.wait_for("! systemctl -q is-active vfagent-guest@cirros.target", 10)
+        vm.run("vfagent guest start cirros", timeout=60)
+        vm.wait_for(lambda: phase(vm) == "running", 30)
+        assert guest_facts.guest(vm, "later")["pid"] == later
 
 
 def command_of(vm: VM, name: str) -> bytes:
