@@ -128,11 +128,12 @@ def _vlan_interface(
     if bridge and bridge.kind != "bridge":
         yield f"{wanted.name}: {no_bridge(bridge)}"
         return
-    if bridge and not (bridge.managed or bridge.admin_up):
+    down = bridge is not None and not (bridge.managed or bridge.admin_up)
+    if bridge and down:
         yield _Waits(f"{wanted.name}: bridge {bridge.name} is down and foreign; its owner must bring it up")
     items = list(_interface_items(wanted, desired, pf, netdev, network))
     yield from items
-    if all(isinstance(item, Planned) for item in items):
+    if not down and all(isinstance(item, Planned) for item in items):
         yield from plan_addresses(wanted, desired, pf.address, network)
     else:
         yield from plan_way_back(wanted, pf.address, network)
