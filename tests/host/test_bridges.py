@@ -76,6 +76,19 @@ def test_a_bridge_stays_while_it_has_a_borrowed_address(host: Host) -> None:
     assert converge_bridges(NO_RULE, host).done == ("remove br0",)
 
 
+def test_an_interface_with_the_bridges_name_as_an_alternative_one_is_not_altered(host: Host) -> None:
+    """Every request by name finds it."""
+    ip("link", "del", "br0")
+    add_veth("eth5", "far5", up=True)
+    ip("link", "property", "add", "dev", "eth5", "altname", "br0")
+    conf = Path("/proc/sys/net/ipv6/conf/eth5")
+    before = [(conf / name).read_text() for name in ("accept_ra", "autoconf", "addr_gen_mode")]
+    report = converge_bridges(WITH_RULE, host)
+    assert [(conf / name).read_text() for name in ("accept_ra", "autoconf", "addr_gen_mode")] == before
+    assert "br0 is an alternative name of eth5" in report.problems[0]
+    assert report.done == ()
+
+
 def test_a_foreign_bridge_is_never_removed(host: Host) -> None:
     ip("link", "add", "virbr0", "type", "bridge")
     converge_bridges(NO_RULE, host)

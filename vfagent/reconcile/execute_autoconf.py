@@ -4,7 +4,7 @@
 import errno
 from dataclasses import fields
 
-from vfagent.errors import errno_text
+from vfagent.errors import RefusedError, errno_text
 from vfagent.kernel.protocols import Host
 from vfagent.model.driver_state import StepResult
 from vfagent.model.vf_settings import Attribute
@@ -40,6 +40,8 @@ def _name(step: SetAutoconf, host: Host) -> str | None:
     """Its present name: udev may have renamed it since the plan."""
     if step.ifindex is None:
         link = host.network.link(step.name)
+        if link and not link.managed:
+            raise RefusedError(f"{step.pf}: cannot {step.describe()}: {link.name} is foreign by now")
         return link.name if link else None
     facts = host.rtnl.link(step.ifindex, vfs=False)
     return facts.name if facts else None

@@ -98,8 +98,11 @@ def _create(step: CreateVlan | CreateBridge, host: Host, request: Callable[[], N
     try:
         request()
     except OSError as error:
-        if error.errno != errno.EEXIST or host.network.link(step.name) is None:
+        if error.errno != errno.EEXIST or (link := host.network.link(step.name)) is None:
             fail(step, error)
+        if link.name != step.name:
+            text = f"{step.name} is an alternative name of {link.name}"
+            raise RefusedError(f"{step.pf}: cannot {step.describe()}: {text}") from error
     _mark(step, host)
 
 
