@@ -2,11 +2,11 @@
 """`vfagent check` and `vfagent schema`."""
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 
+from vfagent.cli.colour import coloured
 from vfagent.cli.outputs import print_json, schema_named
 from vfagent.cli.policy_report import Report, as_annotations, as_output, as_page
 from vfagent.cli.text import counted
@@ -32,8 +32,7 @@ def check(args: argparse.Namespace) -> int:
         case "github":
             print(*as_annotations(report), sep="\n")
         case _:
-            dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
-            print(*as_page(report, shutil.get_terminal_size().columns, colour=not dumb), sep="\n")
+            print(*as_page(report, shutil.get_terminal_size().columns, colour=coloured(args.color)), sep="\n")
     return status
 
 

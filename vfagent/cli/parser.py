@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from vfagent import __version__
+from vfagent.cli.colour import CHOICES as COLOURS
 from vfagent.policy.spelling import suggestion
 from vfagent.policy.strings import PERIOD
 from vfagent.policy.value_types import MismatchError
@@ -127,6 +128,7 @@ def _policy_verbs(verbs: _Verbs) -> None:
         choices=("page", "short", "json", "github"),
         help="page: with the source, for a terminal; short: a line each, for all else; json; github: annotations",
     )
+    _with_color(check)
     check.add_argument("--json", action="store_const", const="json", dest="format", help="print JSON")
     init = _verb(verbs, "init", "write a policy for what is there", "vfagent init --card ens1 --output new.toml")
     init.add_argument("--card", metavar="PF", help="of this PF alone: its PCI address or interface name")
@@ -144,6 +146,7 @@ def _policy_verbs(verbs: _Verbs) -> None:
         metavar="CARD|FILE",
         help=f"only these cards, {_CARD}; these files instead of the host's policy; - is standard input",
     )
+    _with_color(plan)
     plan.add_argument("--steps", action="store_true", help="each step in its order, instead of a summary")
     _with_json(plan)
     apply = _verb(
@@ -186,6 +189,8 @@ def _state_verbs(verbs: _Verbs) -> None:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--watch", action="store_true", help="print it at each change, until interrupted")
     form.add_argument("--nagios", action="store_true", help="one line and the exit status of a Nagios or Icinga plugin")
+    status.add_argument("cards", nargs="*", metavar="CARD", help=f"only these, with each VF, {_CARD}")
+    _with_color(status)
     _with_json(status)
     doctor = "check this host for problems, and how to fix them (exits with 1 on an error)"
     _with_json(
@@ -263,6 +268,11 @@ def _inner(verbs: _Verbs, name: str, text: str, example: str) -> _Parser:
     epilog = f"example:\n  {example}\n\nmanual page: vfagent(8)"
     command: _Parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog)
     return command
+
+
+def _with_color(verb: _Parser) -> None:
+    text = "colour: auto is on a terminal, unless NO_COLOR is set"
+    verb.add_argument("--color", choices=COLOURS, default="auto", help=text)
 
 
 def _with_json(verb: _Parser) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vfagent.cli.cards import chosen, files_and_cards, names_of_pf
+from vfagent.cli.colour import coloured
 from vfagent.cli.outputs import List, Plan, PlanDeferred, PlanGuest, PlanPf, PlanRule, PlanStep, print_json
 from vfagent.cli.plan_page import Width, page
 from vfagent.cli.text import (
@@ -82,7 +83,7 @@ def plan(args: argparse.Namespace) -> int:
         print_json(plan_output(planned))
     else:
         observations = planned.observations
-        lines = plan_lines(observations) if args.steps else page(observations, _width())
+        lines = plan_lines(observations) if args.steps else page(observations, _width(args.color))
         guests = [printable(guest.describe()) for guest in planned.guests]
         print_result(lines_or_why_none(lines, policy, planned.unused) + planned.bridges + guests)
     return Exit.OK if planned.settled else Exit.NOT_CONVERGED
@@ -101,10 +102,8 @@ def _planned(policy: Policy, host: Host, root: Path) -> _Planned:
     return _Planned(observations, _unused_rules(observations, policy, identity, host, root), guests, bridges)
 
 
-def _width() -> Width:
-    terminal = sys.stdout.isatty()
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return Width(shutil.get_terminal_size().columns if terminal else None, terminal and not plain)
+def _width(color: str) -> Width:
+    return Width(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, coloured(color))
 
 
 def _names(observed: Observed) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vfagent.cli.text import counted
+from vfagent.cli.text import counted, ranges
 from vfagent.frozen import frozen
 from vfagent.model.inventory import Pf
 from vfagent.model.printable import printable
@@ -100,14 +100,7 @@ def _folded(pf: Pf, steps: Iterable[tuple[Step, str, str]]) -> Iterator[_Line]:
 
 def _ranges(indices: list[int]) -> str:
     """`VF 3`, `VFs 0-2, 5`."""
-    ranges: list[list[int]] = []
-    for index in sorted(indices):
-        if ranges and ranges[-1][1] == index - 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    shown = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
-    return f"{'VF' if len(indices) == 1 else 'VFs'} {shown}" if indices else ""
+    return f"{'VF' if len(indices) == 1 else 'VFs'} {ranges(indices)}" if indices else ""
 
 
 def _card(body: tuple[_Line, ...], alike: list[Observed], width: Width) -> Iterator[str]:

@@ -54,6 +54,11 @@ def screen(status: Status, terminal: Terminal, remark: str | None = None) -> lis
     return [*lines[: room - 1], _cut(f"… {sum(map(bool, left))} more lines: vfagent status has them", terminal)]
 
 
+def painted(phase: str) -> str:
+    colour = _COLOURS.get(phase)
+    return f"{colour}{phase}{_PLAIN}" if colour else phase
+
+
 def _head(status: Status, terminal: Terminal) -> Iterator[str]:
     phases = Counter(pf.phase for pf in status.pfs)
     pfs = ", ".join(f"{count} {phase}" for phase, count in phases.items()) or "none here"

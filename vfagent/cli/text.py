@@ -42,6 +42,17 @@ def columns(rows: Iterable[tuple[str, ...]], indent: str = "") -> list[str]:
     ]
 
 
+def ranges(indices: Iterable[int]) -> str:
+    """`0-2, 5`."""
+    joined: list[list[int]] = []
+    for index in sorted(indices):
+        if joined and joined[-1][1] == index - 1:
+            joined[-1][1] = index
+        else:
+            joined.append([index, index])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in joined)
+
+
 def describe_differing_settings(settings: VfSettings | None) -> str:
     """The settings of a VF that are not the kernel's defaults."""
     if settings is None:

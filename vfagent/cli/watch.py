@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`status --watch` on a terminal: the last status as a screen, redrawn as it changes."""
 
-import os
 import shutil
 import signal
 import sys
@@ -29,7 +28,7 @@ class Source:
     remark: Callable[[Status], str | None]
 
 
-def watch(file: Path, source: Source, out: TextIO) -> None:
+def watch(file: Path, source: Source, out: TextIO, *, colour: bool) -> None:
     """Until interrupted, also while the service is stopped. `file` is read each time it has been replaced."""
     status, seen = None, None
     with _alternate_screen(out):
@@ -37,7 +36,7 @@ def watch(file: Path, source: Source, out: TextIO) -> None:
             if (stamp := _stamp(file)) != seen:
                 status, seen = source.read() or status, stamp
             remark = source.remark(status) if status else None
-            out.write(_draw(status, remark, running=stamp is not None and source.alive()))
+            out.write(_draw(status, remark, colour=colour, running=stamp is not None and source.alive()))
             out.flush()
             time.sleep(_EVERY_S)
 
@@ -50,10 +49,10 @@ def _stamp(file: Path) -> tuple[int, int] | None:
     return info.st_ino, info.st_mtime_ns
 
 
-def _draw(status: Status | None, remark: str | None, *, running: bool) -> str:
+def _draw(status: Status | None, remark: str | None, *, colour: bool, running: bool) -> str:
     """Written over the old screen: clearing it first would flicker."""
     size = shutil.get_terminal_size()
-    terminal = Terminal(size.columns, size.lines - (not running), not os.environ.get("NO_COLOR"), time.monotonic())
+    terminal = Terminal(size.columns, size.lines - (not running), colour, time.monotonic())
     lines = screen(status, terminal, remark) if status else []
     if not running:
         lines.insert(0, "the service is not running (systemctl start vfagent)"[: size.columns])

@@ -4,6 +4,7 @@
 import json
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,17 @@ from vfagent import __version__
 from vfagent.cli.screen import Terminal, screen
 from vfagent.cli.status import status_lines
 from vfagent.model.codec import decode, encode
-from vfagent.model.status import FailureStatus, PfStatus, Phase, PolicyStatus, Status
+from vfagent.model.status import (
+    FailureStatus,
+    GuestPhase,
+    GuestStatus,
+    PfStatus,
+    Phase,
+    PolicyStatus,
+    Status,
+    VfStatus,
+)
+from vfagent.model.vf_settings import VfSettings, Vlan
 from vfagent.policy.match import HostIdentity, desired_pf
 from vfagent.policy.types import PfRule, Policy
 from vfagent.service.unused_rules import UnusedRules
@@ -185,3 +196,59 @@ def test_rules_are_matched_again_only_after_a_change(tree: Tree, monkeypatch: py
     rules.texts(policy, [state])
     rules.texts(load(tree.root), [state])
     assert len(made) == 3
+
+
+OTHER = "0000:3b:00.0"
+
+
+def two_cards(tree: Tree) -> None:
+    """One with 1,024 VFs, of which two are used and one has no driver; one that has failed, with a guest on its VF."""
+    settings = VfSettings(mac="02:00:00:00:00:01", vlan=Vlan(100), spoof_check=True, trust=False)
+    vfs = tuple(
+        VfStatus(number, f"0000:3c:{number >> 3:02x}.{number & 7}", "vfio-pci", number, settings, None)
+        for number in range(1024)
+    )
+    used = tuple(replace(vf, in_use="guest web") for vf in vfs[7:9])
+    many = (*vfs[:7], *used, *vfs[9:1023], replace(vfs[1023], driver=None))
+    pfs = (
+        PfStatus(OTHER, "ens2", "ice", "E810", "big", Phase.CONVERGED, 1024, 1024, 1024, vfs=many),
+        PfStatus(PF, "ens1", "igb", "82576", "all", Phase.FAILED, 1, 1, 7, mtu=1500, admin_up=True, carrier=False),
+    )
+    guests = (
+        GuestStatus("web", GuestPhase.RUNNING, "vfagent-guest-web.service", vf_addresses=(vfs[7].address,)),
+        GuestStatus("db", GuestPhase.WAITING, "vfagent-guest-db.service", vfs=(f"{PF}/vf0",)),
+    )
+    policy = PolicyStatus(("/etc/vfagent/policy.toml",), "abc", 0.0)
+    status = Status(1, __version__, 1, time.time(), ready=True, policy=policy, pfs=pfs, guests=guests)
+    write_json(tree.root / "run/vfagent/status.json", encode(status))
+
+
+def test_many_vfs_are_ranges_of_equal_ones(command: Any, tree: Tree) -> None:
+    two_cards(tree)
+    lines = command("status").out.splitlines()
+    assert lines[3:8] == [
+        f"{OTHER} (ens2): converged, rule big, 1024 of 1024 VFs",
+        "  vf0-6, 9-1022  1021 VFs  vfio-pci   vlan 100",
+        "  vf7-8          2 VFs     vfio-pci   vlan 100  guest web",
+        "  vf1023         1 VF      no driver  vlan 100",
+        "  vfagent status ens2 shows each VF",
+    ]
+
+
+def test_one_card_is_shown_with_its_facts_vfs_and_guests(command: Any, tree: Tree) -> None:
+    two_cards(tree)
+    failed = command("status", "ens1")
+    assert (failed.status, "web" in failed.out, OTHER in failed.out) == (3, False, False)
+    assert failed.out.splitlines()[4:6] == ["  82576, driver igb, at most 7 VFs", "  up, without a link, MTU 1500"]
+    other = command("status", "3b:00.0")
+    assert (other.status, other.out.count("0000:3c:")) == (0, 1024)
+    assert [guest["name"] for guest in command("status", "--json", "ens2").json["guests"]] == ["web"]
+    missing = command("status", "ens7")
+    assert (missing.status, missing.out) == (1, "")
+    assert "ens7: no PF here has this address or interface" in missing.err
+
+
+@pytest.mark.parametrize(("color", "colours"), [("always", True), ("never", False), ("auto", False)])
+def test_colours_are_chosen(*, command: Any, tree: Tree, color: str, colours: bool) -> None:
+    two_cards(tree)
+    assert ("\x1b[31mfailed\x1b[0m" in command("status", "--color", color).out) is colours
