@@ -46,7 +46,7 @@ def unit_file(properties: tuple[Property, ...]) -> Iterator[str]:
     yield "[Service]"
     # What systemd-analyze does not read, or under another name, and what does not count.
     skipped = re.compile(
-        ".*USec$|.*Burst|UMask|Description|RuntimeDirectoryMode|SyslogLevel|Limit.*|CollectMode|BindsTo|Wants|After"
+        ".*USec$|.*Burst|UMask|Description|RuntimeDirectoryMode|SyslogLevel|Limit.*|CollectMode|BindsTo|Wants|After|Before"
     )
     yield from (line(item) for item in properties if not skipped.fullmatch(item.name))
     yield "UMask=0077"

@@ -122,14 +122,14 @@ class HostBridges:
         self.report = BridgeReport()
         self._policy = Policy()
         self._timer: asyncio.TimerHandle | None = None
+        self._retrying = False  # what the timer is for
         self._reconciling: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
-        """A retry of a worker that failed comes later."""
-        loop = asyncio.get_running_loop()
+        """A retry of a worker that failed comes later. Also read in workers, which have no event loop."""
         running = self._reconciling is not None and not self._reconciling.done()
-        return not (running or (self._timer and self._timer.when() - loop.time() <= _SOON_S))
+        return not running and (self._timer is None or self._retrying)
 
     def set_policy(self, policy: Policy) -> None:
         had_rules, self._policy = self._policy.bridge, policy
@@ -153,7 +153,7 @@ class HostBridges:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = loop.call_later(delay_s, self._reconcile)
+            self._timer, self._retrying = loop.call_later(delay_s, self._reconcile), delay_s > _SOON_S
 
     def _reconcile(self) -> None:
         self._timer = None
