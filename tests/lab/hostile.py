@@ -32,8 +32,14 @@ def system_call(name, *words):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 def own(process):
-    parent = open("/proc/" + process + "/stat").read().rpartition(")")[2].split()[1]
-    return os.getpid() in (int(process), int(parent))
+    try:
+        parent = open("/proc/" + process + "/stat").read().rpartition(")")[2].split()[1]
+    except FileNotFoundError:
+        return False
+    return int(parent) == os.getpid() or own(parent)
+
+def foreign(process):
+    return int(process) != os.getpid() and not own(process) and os.path.exists("/proc/" + process)
 
 paths = []
 for folder, folders, names in os.walk("/"):
@@ -51,7 +57,7 @@ print("{_MARK}" + json.dumps({{
     "folders": [path for path in paths if os.path.isdir(path) and os.access(path, os.W_OK)],
     "connected": [path for path in sockets if not error(connect, "/run/" + path)],
     "called": [name for name, words in calls.items() if not error(system_call, name, *words)],
-    "processes": [name for name in os.listdir("/proc") if name.isdecimal() and not own(name)],
+    "processes": [name for name in os.listdir("/proc") if name.isdecimal() and foreign(name)],
     "interfaces": [line.split(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line],
 }}), flush=True)
 signal.signal(signal.SIGUSR1, lambda *_: print("\\n".join(["<0>\\x1b[2Jflood"] * 20000), flush=True))
