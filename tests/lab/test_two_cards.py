@@ -185,8 +185,16 @@ def test_a_host_that_link_files_set_up_is_adopted_and_nothing_changes(vm: VM) ->
     before = vfs(vm, FIRST)
     assert [(vf.mac, vf.vlan) for vf in before][:2] == [(before[0].mac, 10), ("52:54:00:bb:00:77", 0)]
     assert len(before) == 3
-    vm.run(f"vfagent init --card {FIRST} --output /etc/vfagent/policy.toml --force")
-    policy = vm.get("/etc/vfagent/policy.toml").decode()
+    policy = _found(vm)
+    for line in (
+        "this rule is a comment",
+        f"  set sriov_drivers_autoprobe of {FIRST} to 0",
+        f"  set {FIRST} up",
+        "vlan = 10",
+    ):
+        assert f"\n# {line}" in policy, policy
+    _prepare(vm)
+    policy = _found(vm)
     for line in ("vfs = 3", "vlan = 10", 'mac = "52:54:00:bb:00:77"', "spoof_check = false"):
         assert f"\n{line}\n" in policy, policy
     assert "# udev creates 3 VFs on it, too, and each undoes what the other does: remove SR-IOV" in policy
@@ -202,6 +210,19 @@ def test_a_host_that_link_files_set_up_is_adopted_and_nothing_changes(vm: VM) ->
     assert _others(vm) == []
     assert vfs(vm, FIRST) == before
     assert f"{FIRST}: create" not in journal(vm, since)
+
+
+def _found(vm: VM) -> str:
+    vm.run(f"vfagent init --card {FIRST} --output /etc/vfagent/policy.toml --force")
+    return vm.get("/etc/vfagent/policy.toml").decode()
+
+
+def _prepare(vm: VM) -> None:
+    """By hand, what vfagent does for each card beside what its rule says."""
+    name = netdev(vm, FIRST)
+    conf = f"/proc/sys/net/ipv6/conf/{name}"
+    vm.run(f"echo 0 >{SYSFS}/{FIRST}/sriov_drivers_autoprobe; echo 0 >{conf}/accept_ra; echo 0 >{conf}/autoconf")
+    vm.run(f"ip link set {name} addrgenmode none; ip link set {name} up")
 
 
 def _handle_again(vm: VM) -> None:
