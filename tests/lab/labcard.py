@@ -2,6 +2,7 @@
 """The cards of tests/lab/card: a module that makes PFs of any driver's name, without hardware."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +101,19 @@ def load(vm: VM, *cards: str) -> None:
     """With these cards, in the PCI domains 0001:, 0002: and so on; the head of main.c says how a card is written."""
     # The cards have no interrupts to remap, which VFIO asks for.
     unsafe = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
-    vm.run(f"modprobe vfio_iommu_type1; echo 1 >{unsafe}")
+    vm.run(f"modprobe -a vfio_iommu_type1 drm vdpa; echo 1 >{unsafe}")
     vm.run(f'insmod {MODULE} cards="{" ".join(cards)}"; udevadm settle', timeout=180)
 
 
 def plug(vm: VM, card: str) -> None:
     """Into the first domain that is free."""
     vm.run(f"echo {card} >{KNOBS}/add; udevadm settle", timeout=180)
+
+
+def complaints(vm: VM) -> list[str]:
+    """What the kernel has to say of the cards, and whatever it warns of with a trace."""
+    lines = vm.run("dmesg --level=emerg,alert,crit,err,warn").stdout.splitlines()
+    return [line for line in lines if re.search(r"\bpci|labcard |WARNING|BUG|Call Trace|circular|hung task", line)]
 
 
 def set_knob(vm: VM, pf: str, knob: str, value: int) -> None:

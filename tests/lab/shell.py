@@ -3,7 +3,8 @@
 
 import argparse
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.lab.cache import say
 from tests.lab.install import vfagent_tree
@@ -28,7 +29,7 @@ vlan = 10
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Boots a lab VM and opens a shell in it; the VM ends with the shell.")
     parser.add_argument("cards", nargs="*", help=f"cards, of {', '.join(CARDS)} (default: igb)")
     parser.add_argument("--card", action="append", default=[], help="KIND[,KEY=NUMBER]..., see tests/lab/card/main.c")
@@ -37,8 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    options = _parser().parse_args()
+@contextmanager
+def host(options: argparse.Namespace) -> Iterator[VM]:
+    """The VM that the options ask for, booted, with its cards."""
     kinds = options.cards or ([] if options.card else ["igb"])
     cards = [CARDS[kind](f"{kind}{number}") for number, kind in enumerate(kinds)]
     payload: dict[str, Entry] = labcard_tree(options.suite) if options.card else {}
@@ -50,6 +52,11 @@ def main() -> None:
         say(f"{vm.image.directory.name} by {vm.machine.accel}; console log {vm.console}, QMP {vm.folder / 'qmp'}")
         if options.card:
             load(vm, *options.card)
+        yield vm
+
+
+def main() -> None:
+    with host(parser().parse_args()) as vm:
         subprocess.run([*vm.remote.argv("-t"), "cd; exec bash -l"], check=False)
 
 

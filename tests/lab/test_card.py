@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.lab.facts import SYSFS
-from tests.lab.install import vfagent_tree
-from tests.lab.labcard import PfFacts, facts, labcard_tree, load, plug
+from tests.lab.install import REPOSITORY, vfagent_tree
+from tests.lab.labcard import PfFacts, complaints, facts, labcard_tree, load, plug
+from tests.lab.shell import host, parser
 from tests.lab.warm import WarmVM
 
 # By domain, in the order in which they are made.
@@ -194,5 +195,18 @@ def test_a_pf_that_is_renamed_keeps_its_vfs_and_is_shown_by_its_new_name(vm: War
 
 
 def test_the_kernel_has_nothing_to_warn_of(vm: WarmVM) -> None:
-    warnings = vm.run("dmesg --level=emerg,alert,crit,err,warn").stdout
-    assert not [line for line in warnings.splitlines() if "pci" in line or "labcard " in line]
+    assert not complaints(vm)
+
+
+def test_make_lab_with_a_card_has_a_host_whose_tools_show_it_and_whose_service_converges(lab_image: object) -> None:
+    options = parser().parse_args(["--card", "mlx5_core", "--policy", str(REPOSITORY / "config/examples/lab.toml")])
+    with host(options) as shell:
+        shell.wait_for(lambda: (pf := facts(shell).get(NIC)) and pf.phase == "converged", 120)
+        card = facts(shell)[NIC]
+        assert card.drivers == ["vfio-pci"] * 4
+        assert f"{NIC} Ethernet controller" in shell.run("lspci -D").stdout
+        assert f"pci/{NIC}" in shell.run("devlink dev show").stdout
+        assert shell.run(f"ip link show {card.links[0]['ifname']} | grep -c 'vlan 10'").stdout.strip() == "4"
+        shell.run(f"systemctl stop vfagent; echo 0 >{SYSFS}/{NIC}/sriov_numvfs")
+        assert f"{NIC} ({card.links[0]['ifname']}): rule card\n" in shell.run("vfagent plan", check=False).stdout
+        assert f"create 4 VFs on {NIC}" in shell.run("vfagent plan --steps", check=False).stdout

@@ -42,7 +42,11 @@ const struct kind kinds[] = {
 	/* adf_sriov_configure(): no netdev, and all VFs or none */
 	{ "4xxx", "4xxx", "4xxxvf", PCI_CLASS_PROCESSOR_CO << 8, 0, .no_netdev = true, .all_or_none = true },
 	/* xe_pci_sriov_configure(): a GPU, of which the kernel does not show who uses it */
-	{ "xe", "xe", "xe", PCI_CLASS_DISPLAY_OTHER << 8, 0, .no_netdev = true },
+	{ "xe", "xe", "xe", PCI_CLASS_DISPLAY_OTHER << 8, 0, .no_netdev = true, .child = GPU },
+	/* nvme_driver: pci_sriov_configure_simple(). Its class would have udev load the real nvme */
+	{ "nvme", "nvme", "nvme", PCI_CLASS_STORAGE_OTHER << 8, 0, .no_netdev = true, .child = DISK },
+	/* ifcvf_vdpa_mgmt_dev_ops */
+	{ "ifcvf", "ifcvf", "ifcvf", PCI_CLASS_OTHERS << 16, 0, .no_netdev = true, .child = VDPA },
 	/* Chelsio's PF 0 to 3, ThunderX: a NIC whose PF has VFs and no netdev */
 	{ "cxgb4", "cxgb4", "cxgb4vf", ETHERNET, 0, .no_netdev = true },
 };

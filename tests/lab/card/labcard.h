@@ -43,6 +43,14 @@ enum eswitch_rule {
 	WITH_UNBOUND_VFS,
 };
 
+/* What a VF's driver makes, if it is no netdev. */
+enum child {
+	NETDEV_OR_NOTHING,
+	DISK,
+	GPU,
+	VDPA,
+};
+
 /* A driver that the card imitates. */
 struct kind {
 	const char *name;
@@ -51,6 +59,7 @@ struct kind {
 	u32 class;
 	u32 operations;
 	bool no_netdev;
+	enum child child;
 	bool infiniband;
 	bool all_or_none; /* whatever number is written to sriov_numvfs */
 	bool vfs_need_up; /* while the first netdev is down, numvfs is answered with vfs_down */
@@ -180,6 +189,19 @@ void pf_reset(struct pf *pf);
 /* vf.c */
 int vf_probe(struct pci_dev *pdev);
 void vf_remove(struct pci_dev *pdev);
+
+/* disk.c */
+int disk_add(struct pci_dev *pdev);
+void disk_remove(struct pci_dev *pdev);
+void disks_end(void);
+
+/* gpu.c */
+int gpu_add(struct pci_dev *pdev);
+void gpu_remove(struct pci_dev *pdev);
+
+/* vdpa.c */
+int vdpa_add(struct pci_dev *pdev);
+void vdpa_remove(struct pci_dev *pdev);
 
 /* drivers.c */
 bool has_own_driver(struct pci_dev *pdev);

@@ -19,9 +19,8 @@
  * The module cannot be unloaded while it has cards: the kernel counts each
  * function as a user of its IOMMU.
  *
- * What it cannot do: carry traffic, DMA, interrupts, BARs. A VF's driver makes a
- * netdev or nothing: no disk, DRM or vDPA device. QEMU's NVMe and virtio cards
- * have these, and the 82576's VFs a VFIO variant driver (tests/lab/test_vf_use.py).
+ * What it cannot do: carry traffic, DMA, interrupts, BARs. A VF's disk is memory,
+ * its DRM device renders nothing, and its vDPA device has no queue.
  * There are no subfunctions and no MSI-X counts, as vfagent sets none. VFIO opens
  * a VF only with vfio_iommu_type1.allow_unsafe_interrupts, as the IOMMU remaps
  * none. It is for 6.12 (Debian 13): on 6.1 a bus has one IOMMU driver. Debian's
@@ -391,6 +390,7 @@ static void __exit labcard_exit(void)
 	debugfs_remove(root);
 	unplug_all();
 	drivers_unregister();
+	disks_end();
 	card_iommu_unregister();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The VF's driver: a netdev with the MAC that the PF gave, if the kind is a NIC
+ * The VF's driver. It makes what the kind says: a disk, a GPU, what vDPA devices
+ * are made of, or a netdev with the MAC that the PF gave, if the kind is a NIC
  * with netdevs; later than its probe, if the PF's folder in debugfs says so.
  */
 #include <linux/delay.h>
@@ -71,18 +72,47 @@ int vf_probe(struct pci_dev *pdev)
 	function->counts.vf_probes++;
 	if (function->refuse[VF_PROBE])
 		return -(int)function->refuse[VF_PROBE];
+	switch (kind->child) {
+	case DISK:
+		return disk_add(pdev);
+	case GPU:
+		return gpu_add(pdev);
+	case VDPA:
+		return vdpa_add(pdev);
+	case NETDEV_OR_NOTHING:
+		break;
+	}
 	return kind->no_netdev || kind->infiniband ? 0 : make_netdev(pdev, function->vf_netdev_ms);
 }
 
-void vf_remove(struct pci_dev *pdev)
+static void remove_netdev(struct pci_dev *pdev)
 {
 	struct vf *vf = pci_get_drvdata(pdev);
 
-	msleep(function_of(pci_physfn(pdev))->vf_unbind_ms);
 	if (!vf)
 		return;
 	cancel_delayed_work_sync(&vf->appear);
 	if (vf->appeared)
 		unregister_netdev(vf->dev);
 	free_netdev(vf->dev);
+}
+
+void vf_remove(struct pci_dev *pdev)
+{
+	struct function *function = function_of(pci_physfn(pdev));
+
+	msleep(function->vf_unbind_ms);
+	switch (function->card->kind->child) {
+	case DISK:
+		disk_remove(pdev);
+		break;
+	case GPU:
+		gpu_remove(pdev);
+		break;
+	case VDPA:
+		vdpa_remove(pdev);
+		break;
+	case NETDEV_OR_NOTHING:
+		remove_netdev(pdev);
+	}
 }

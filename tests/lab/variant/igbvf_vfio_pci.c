@@ -66,6 +66,7 @@ static void variant_remove(struct pci_dev *pdev)
 
 static const struct pci_device_id variant_ids[] = {
 	{ PCI_DRIVER_OVERRIDE_DEVICE_VFIO(PCI_VENDOR_ID_INTEL, 0x10ca) },
+	{ PCI_DRIVER_OVERRIDE_DEVICE_VFIO(0x1ab0, 0x2000) }, /* of tests/lab/card, the kind "labcard" */
 	{}
 };
 MODULE_DEVICE_TABLE(pci, variant_ids);
