@@ -49,7 +49,7 @@ help:
 # The host tier and the tools of the rules mostly wait, the others compute.
 check:
 	@python=$(PYTHON) && said=$$(mktemp) && status=0 && { \
-		$$python -m pytest -n 3 --dist loadfile -m "not wide" tests/rules tests/host >$$said 2>&1 & host=$$!; \
+		$$python -m pytest -n 5 --dist loadfile -m "not wide" tests/rules tests/host >$$said 2>&1 & host=$$!; \
 		VFAGENT_MODEL_FACTOR=0.5 $$python -m pytest -m "not wide" tests/unit tests/model || status=1; \
 		wait $$host || status=1; cat $$said; rm -f $$said; exit $$status; }
 
