@@ -97,26 +97,6 @@ def test_each_report_of_a_stream_puts_off_its_deadline() -> None:
     assert reports == list(range(6))
 
 
-def test_a_worker_that_sends_no_more_and_has_not_ended_costs_nothing() -> None:
-    """As one whose process the kernel takes some time to end: its pipe stays readable."""
-
-    def body(send: Send) -> None:
-        send(1)
-        os.closerange(3, 1024)
-        time.sleep(1.0)
-        os._exit(0)
-
-    async def scenario() -> float:
-        workers = Workers()
-        reports = workers.stream(workers.start(body), lambda: 30.0)
-        assert await anext(reports) == 1
-        began = time.process_time()
-        assert [report async for report in reports] == []
-        return time.process_time() - began
-
-    assert run_to_end(scenario()) < 0.3
-
-
 @pytest.fixture
 def private() -> Iterator[int]:
     reading, writing = os.pipe()

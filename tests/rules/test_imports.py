@@ -268,7 +268,7 @@ def test_only_modules_that_show_the_time_read_it() -> None:
     ],
 )
 def test_a_use_of_the_time_of_day_is_found(line: str) -> None:
-    assert list(by_the_time_of_day("vfagent/process/places.py", ast.parse(line)))
+    assert list(by_the_time_of_day("vfagent/process/throttle.py", ast.parse(line)))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 They are forked without exec: every module is already loaded, and pages are shared until they are written to.
 """
 
+import contextlib
 import gc
 import os
 import pickle
@@ -22,6 +23,7 @@ from vfagent.errors import VfagentError
 
 _LENGTH = struct.Struct("=I")
 _CHUNK = 1 << 16
+_BATCH_S = 0.05
 
 MOST = min(16, 4 * len(os.sched_getaffinity(0)))
 """Workers with a stream at once. Each takes 5 MiB; their kernel calls sleep, so that a processor has work for a few."""
@@ -48,7 +50,6 @@ class Worker:
     pid: int
     pidfd: int
     reports: int
-    at_end: bool = False  # it sends no more reports
     _buffer: bytearray = field(default_factory=bytearray)
 
     def read(self) -> Iterator[Any]:
@@ -60,7 +61,6 @@ class Worker:
                 break
             self._buffer += chunk
             if not chunk:
-                self.at_end = True
                 break
         yield from self._complete()
 
@@ -71,7 +71,7 @@ class Worker:
                 return
             body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + size])
             del self._buffer[: _LENGTH.size + size]
-            yield pickle.loads(body)  # from our own child, over a pipe that only it can write to
+            yield from pickle.loads(body)  # from our own child, over a pipe that only it can write to
 
     def first_report(self, within_s: float) -> Any:
         """Wait for it, without an event loop. Raises NoAnswerError."""
@@ -189,7 +189,11 @@ def _child(body: Callable[[Send], None], writing: int, close: tuple[int, ...]) -
     status = 1
     try:
         _leave_parent(close)
-        body(_Sender(writing))
+        send = _Sender(writing)
+        try:
+            body(send)
+        finally:
+            send.flush()
         status = 0
     except BrokenPipeError:
         pass  # the parent has exited: stop at the step that was reached
@@ -211,15 +215,41 @@ def _leave_parent(close: tuple[int, ...]) -> None:
 
 
 class _Sender:
-    """Sends each report at once. Threads may report."""
+    """Sends reports in batches, because each message wakes the parent."""
 
     def __init__(self, writing: int) -> None:
-        self._writing, self._lock = writing, threading.Lock()
+        self._writing = writing
+        self._unsent: list[Any] = []
+        self._lock = threading.Lock()
+        self._writing_lock = threading.Lock()
+        self._pending = threading.Event()
+        self._parent = select.poll()
+        self._parent.register(writing, 0)  # POLLERR, which poll always reports: the reader has closed the pipe
+        threading.Thread(target=self._flush_often, daemon=True).start()
 
     def __call__(self, report: Any) -> None:
         """Raises BrokenPipeError when the parent has exited."""
-        body = pickle.dumps(report, pickle.HIGHEST_PROTOCOL)
-        data = memoryview(_LENGTH.pack(len(body)) + body)
         with self._lock:
-            while data:
-                data = data[os.write(self._writing, data) :]
+            if self._parent.poll(0):
+                raise BrokenPipeError
+            self._unsent.append(report)
+        self._pending.set()
+
+    def flush(self) -> None:
+        with self._writing_lock:
+            with self._lock:
+                reports, self._unsent = self._unsent, []
+            if reports:
+                body = pickle.dumps(reports, pickle.HIGHEST_PROTOCOL)
+                self._write(memoryview(_LENGTH.pack(len(body)) + body))
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            data = data[os.write(self._writing, data) :]
+
+    def _flush_often(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the next __call__ raises it
+            while self._pending.wait():
+                time.sleep(_BATCH_S)
+                self._pending.clear()
+                self.flush()

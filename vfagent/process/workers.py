@@ -2,14 +2,15 @@
 """What may hang in the kernel, in systemd or in QEMU runs in a worker with a deadline: the event loop's side of it."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
 from vfagent.errors import VfagentError
 from vfagent.process import worker
 from vfagent.process.places import QUIET_S, Place, Places
+from vfagent.process.throttle import Turns
 from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Workers:
     def __init__(self, private: Callable[[], Iterable[int]] = tuple, *, most: int = worker.MOST) -> None:
         self._private = private
         self._streams = 0
+        self.turns = Turns(lambda: self.streaming)
         self.places = Places(most)
         self._last: dict[str, asyncio.Future[int]] = {}  # the end of the last call of each kind
 
@@ -81,14 +83,14 @@ class Workers:
         return self._streams > 0
 
     async def stream(self, child: Worker, silence_s: Callable[[], float]) -> AsyncGenerator[Any, None]:
-        """The worker's reports, until it has ended. One that is silent for longer is killed. The caller has taken a
-        place for it, which ends with it.
+        """The worker's reports in turns, until it has ended. One that is silent for longer is killed. The caller has
+        taken a place for it, which ends with it.
 
         Raises NoAnswerError unless the worker has ended well. A worker whose stream is left goes on until it reports.
         """
         self._streams += 1
         try:
-            async for report in _Run(child).reports(silence_s, Place(self.places)):
+            async for report in _Run(child).reports(silence_s, self):
                 yield report
         finally:
             self._streams -= 1
@@ -104,58 +106,84 @@ class _Run:
 
     def __init__(self, child: Worker) -> None:
         self._child, self._loop = child, asyncio.get_running_loop()
-        self._arrived = asyncio.Queue[tuple[Any, ...]]()  # reports; none are its end
+        self._news = asyncio.Event()
+        self._rest: tuple[Any, ...] = ()
         self.ended: asyncio.Future[int] = self._loop.create_future()  # its exit status
         self._loop.add_reader(child.pidfd, self._exited)
         self._loop.add_reader(child.reports, self._readable)
 
     def _readable(self) -> None:
-        if reports := tuple(self._child.read()):
-            self._arrived.put_nowait(reports)
-        if self._child.at_end:  # the kernel closes its pipe some time before it has exited
-            self._loop.remove_reader(self._child.reports)
+        self._loop.remove_reader(self._child.reports)
+        self._news.set()
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._child.pidfd)
         self._loop.remove_reader(self._child.reports)
-        self._readable()
+        self._rest = tuple(self._child.read())
         self.ended.set_result(self._child.close())
-        self._arrived.put_nowait(())
+        self._news.set()
 
     def kill(self) -> None:
         if not self.ended.done():
             self._child.kill()
 
-    async def reports(self, silence_s: Callable[[], float], place: Place | None = None) -> AsyncGenerator[Any, None]:
-        """`place`: one that was taken for the worker."""
+    async def reports(
+        self, silence_s: Callable[[], float], shared: "Workers | None" = None
+    ) -> AsyncGenerator[Any, None]:
+        """`shared`: in turns, and with a place that was taken for the worker."""
+        place = Place(shared.places) if shared else None
+        silent_s = 0.0
         try:
-            while arrived := await self._next(silence_s(), place):
-                for report in arrived:
-                    yield report
+            while not self.ended.done():
+                silent_s = await self._silence(silence_s(), place)
+                if shared and not self.ended.done():
+                    await shared.turns.turn()
+                with shared.turns.work() if shared else nullcontext():
+                    for report in self._take():
+                        yield report
         finally:
             if place:
                 place.silent()
+        if silent_s:
+            raise NoAnswerError(f"no answer within {silent_s:g} s", timed_out=True)
         if status := self.ended.result():
             raise NoAnswerError(f"worker exited with status {status}")
 
-    async def _next(self, limit_s: float, place: Place | None) -> tuple[Any, ...]:
-        """What has arrived; nothing where the worker has ended."""
+    async def _silence(self, limit_s: float, place: Place | None) -> float:
+        """Wait for a report, or for the worker's end. Returns the limit where it had to be killed, else 0."""
         quiet_s = min(QUIET_S, limit_s)
-        for wait_s in (quiet_s, limit_s - quiet_s):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    arrived = await self._arrived.get()
-                if place:
-                    place.heard()
-                return arrived
+        if not await self._news_within(quiet_s):
             if place:
                 place.silent()
+            if not await self._news_within(limit_s - quiet_s):
+                await self._killed(limit_s)
+                return limit_s
+        if place:
+            place.heard()
+        return 0.0
+
+    async def _news_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _take(self) -> Iterator[Any]:
+        self._news.clear()
+        if self.ended.done():
+            yield from self._rest
+        else:
+            yield from self._child.read()
+            self._loop.add_reader(self._child.reports, self._readable)
+
+    async def _killed(self, silent_s: float) -> None:
         self.kill()
         await asyncio.wait({self.ended}, timeout=_DYING_S)
         if not self.ended.done():
             self._loop.remove_reader(self._child.reports)
-            raise StuckError(limit_s, self.ended)
-        raise NoAnswerError(f"no answer within {limit_s:g} s", timed_out=True)
+            raise StuckError(silent_s, self.ended)
 
 
 def _answer(function: Callable[[], Any], send: Send) -> None:

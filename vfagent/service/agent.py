@@ -21,6 +21,7 @@ from vfagent.model.status import PolicyStatus, Status
 from vfagent.policy.match import rules_for
 from vfagent.policy.types import Policy
 from vfagent.process.signals import signals
+from vfagent.process.throttle import Throttle
 from vfagent.process.workers import Workers, end
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
@@ -91,6 +92,7 @@ class Agent:
         self.is_ready = False
         self._stop = asyncio.Event()
         self._status_timer: asyncio.TimerHandle | None = None
+        self._status_throttle = Throttle()
         self._status_cache = StatusCache()
         self._written: object = None  # what status.json says, but for its time
         self._write_error = ""  # the last one, which is logged once
@@ -304,8 +306,16 @@ class Agent:
         self._write_status_soon()
 
     def _write_status_soon(self) -> None:
-        if self._status_timer is None:
-            self._status_timer = asyncio.get_running_loop().call_later(_STATUS_DELAY_S, self._write_status)
+        loop = asyncio.get_running_loop()
+        rest = self._status_throttle.rest_s() if self.scheduler.working else 0.0
+        due = loop.time() + max(_STATUS_DELAY_S, rest)
+        if self._status_timer is None or self._status_timer.when() > due:
+            self._cancel_status_timer()
+            self._status_timer = loop.call_at(due, self._write_status_throttled)
+
+    def _write_status_throttled(self) -> None:
+        with self._status_throttle.work():
+            self._write_status()
 
     def _cancel_status_timer(self) -> None:
         if self._status_timer:

@@ -11,14 +11,13 @@ from vfagent.kernel.link_monitor import LinkMonitor
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.udev import UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
+from vfagent.process.throttle import read_in_turn
 from vfagent.reconcile.observe import DEVICES, pf_addresses
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.service.fdb_events import FdbEvents
 
 log = logging.getLogger(__name__)
-
-_AFTER_FAILURE_S = 1.0  # a kernel buffer must hold what arrives meanwhile
 
 
 def _vfio_monitor() -> FolderMonitor | None:
@@ -28,24 +27,6 @@ def _vfio_monitor() -> FolderMonitor | None:
     except OSError as error:
         log.warning("cannot watch /dev/vfio: %s; deferred changes wait for another event", error.strerror)
         return None
-
-
-async def read_events(fileno: Callable[[], int], read: Callable[[], None]) -> None:
-    """Call `read` whenever the descriptor is readable. After a failure too; not at once, as it may fail again."""
-    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-    while True:
-        fd = fileno()
-        loop.add_reader(fd, arrived.set)
-        try:
-            await arrived.wait()
-        finally:
-            loop.remove_reader(fd)
-        arrived.clear()
-        try:
-            read()
-        except Exception as error:
-            loop.call_exception_handler({"message": "cannot read events", "exception": error})
-            await asyncio.sleep(_AFTER_FAILURE_S)
 
 
 class LinkUsers(Protocol):
@@ -89,7 +70,8 @@ class KernelEvents:
         ]
         if self.vfio:
             readers.append((self.vfio.fileno, self._read_vfio))
-        self._tasks = tuple(asyncio.create_task(read_events(fileno, read)) for fileno, read in readers)
+        turns = self.scheduler.workers.turns
+        self._tasks = tuple(asyncio.create_task(read_in_turn(fileno, read, turns)) for fileno, read in readers)
 
     async def stop(self) -> None:
         for task in self._tasks:
