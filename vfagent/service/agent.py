@@ -78,8 +78,8 @@ class Agent:
         self.trial = Trial(root, self.workers, first, self._leave_trial)
         policy = self._first_policy(first)
         self.scheduler = Scheduler(host, self.state, self.identity, policy, self.workers, self._changed)
-        self.guests = Guests(host, root, self.scheduler, self.workers, self._guests_changed, bus=bus)
-        self.bridges = HostBridges(host, self.workers, self._guests_changed)
+        self.guests = Guests(host, root, self.scheduler, self.workers, self._write_status_soon, bus=bus)
+        self.bridges = HostBridges(host, self.workers, self._write_status_soon)
         self.kernel_events = KernelEvents(host, self.scheduler, self.guests, self.bridges)
         self.comparison = PolicyComparison(root, self.workers, self._compared)
         self.unused_rules = UnusedRules(self.identity)
@@ -301,9 +301,6 @@ class Agent:
             self.guests.consider_soon()
         else:  # its VFs may be ready now
             self.guests.consider_soon(0.0)
-
-    def _guests_changed(self) -> None:
-        self._write_status_soon()
 
     def _write_status_soon(self) -> None:
         loop = asyncio.get_running_loop()
