@@ -121,7 +121,7 @@ def observe_and_plan(task: Task, host: Host, state: State, driver_state: DriverS
     pf = replace(pf, netdev_pending=not task.grace_over and netdev_may_come(pf))
     desired = desired_pf(task.policy, pf, task.identity)
     pf = with_port(host, pf, desired.port if desired else None)
-    if driver_state.changed and state.has_baseline_of_another(pf):
+    if number == 1 and driver_state.changed and state.has_baseline_of_another(pf):  # later, what it changed itself
         driver_state = replace(driver_state, changed=False)
     driver_state = believed(driver_state.for_pf(pf), pf)
     pf = with_network(host, pf, desired, driver_state)
