@@ -176,14 +176,14 @@ def with_guest(vm: VM, rules: str, *, undo: str = "true") -> Iterator[None]:
         afterwards.callback(load, vm, POLICY)
         afterwards.callback(vm.run, undo, timeout=60)
         for rule in tomllib.loads(rules)["guest"]:
-            afterwards.callback(stop_if_known, vm, rule["name"])
+            afterwards.callback(stop_if_up, vm, rule["name"])
         load(vm, POLICY + rules)
         yield
 
 
-def stop_if_known(vm: VM, name: str) -> None:
-    """It may be starting where the test has failed."""
-    if guest_facts.phase(vm, name):
+def stop_if_up(vm: VM, name: str) -> None:
+    """It may be starting where the test has failed. One that waits is not stopped: it would stay so with the rule."""
+    if guest_facts.phase(vm, name) in ("starting", "running", "paused"):
         vm.run(f"vfagent guest stop {name}", check=False, timeout=60)
 
 
