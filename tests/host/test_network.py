@@ -256,6 +256,56 @@ def test_a_default_route_outside_the_addresses_network_moves_with_the_last_addre
 
 
 @pytest.mark.usefixtures("peer")
+def test_a_route_moves_with_all_that_it_says(host: Host) -> None:
+    for route in (
+        f"10.1.0.0/16 via {GATEWAY} dev lan0 mtu lock 1400 rto_min 300ms initcwnd 20 congctl reno",
+        f"10.2.0.0/16 via {GATEWAY} dev lan0 tos 0x10 quickack 1 features ecn",
+        "10.3.0.0/16 via inet6 fe80::1 dev lan0",
+        "local 203.0.113.0/24 dev lan0",
+        f"2001:db8:77::/48 via {GATEWAY6} dev lan0 pref high hoplimit 9",
+    ):
+        ip("-6" if route.startswith("2001") else "-4", "route", "add", *route.split())
+    before = routes("lan0") | local_routes("lan0")
+    assert any("lock" in route and "reno" in route for route in before)
+    move_addresses(step(), host)
+    assert (routes("lan0") | local_routes("lan0"), routes("vlan0") | local_routes("vlan0")) == (set(), before)
+    move_addresses(WAY_BACK, host)
+    assert (routes("lan0") | local_routes("lan0"), routes("vlan0") | local_routes("vlan0")) == (before, set())
+
+
+def local_routes(name: str) -> set[str]:
+    lines = run("ip", "route", "show", "table", "local", "dev", name).splitlines()
+    return {" ".join(line.split()) for line in lines if "kernel" not in line}
+
+
+def in_full(name: str) -> list[dict[str, object]]:
+    shown = json.loads(run("ip", "-json", "addr", "show", "dev", name))[0]["addr_info"]
+    return sorted((entry for entry in shown if entry["scope"] != "link" or "peer" in str(entry)), key=str)
+
+
+@pytest.mark.usefixtures("peer")
+@pytest.mark.parametrize("back", ["returned", "rolled back"])
+def test_an_address_returns_as_it_was(host: Host, monkeypatch: pytest.MonkeyPatch, back: str) -> None:
+    single, second = "203.0.113.5/32", "198.51.100.1/25"
+    ip("addr", "add", "203.0.113.5", "peer", "172.31.1.1/32", "dev", "lan0", "label", "lan0:up", "metric", "50")
+    ip("addr", "add", second, "dev", "lan0", "scope", "site", "broadcast", "198.51.100.99")
+    ip("route", "add", "10.9.0.0/16", "via", "172.31.1.1", "dev", "lan0")
+    before, its_routes = in_full("lan0"), routes("lan0")
+    assert "lan0:up" in str(before)
+    there = Move("lan0", "vlan0", (single, second, HELD6), "192.0.2.77" if back == "rolled back" else None)
+    if back == "rolled back":
+        monkeypatch.setattr("vfagent.reconcile.move_addresses.PROBE_S", 0.2)
+        with pytest.raises(StepError, match="does not answer"):
+            move_addresses(MoveAddresses(PF, there), host)
+    else:
+        move_addresses(MoveAddresses(PF, there), host)
+        assert "peer 172.31.1.1/32 metric 50" in run("ip", "addr", "show", "dev", "vlan0")
+        assert any("10.9.0.0/16" in route for route in routes("vlan0"))
+        move_addresses(MoveAddresses(PF, Move("vlan0", "lan0", (single, second, HELD6), back=True)), host)
+    assert (in_full("lan0"), routes("lan0"), held("vlan0")) == (before, its_routes, set())
+
+
+@pytest.mark.usefixtures("peer")
 def test_routes_stay_with_the_addresses_that_stay_and_with_the_router_that_advertised_them(host: Host) -> None:
     ip("addr", "add", "203.0.113.5/32", "dev", "lan0")
     ip("route", "add", "10.1.0.0/16", "dev", "lan0")
@@ -365,6 +415,15 @@ def test_an_address_on_which_a_multipath_route_depends_stays(host: Host, *, by_i
 
 
 @pytest.mark.usefixtures("peer")
+def test_an_address_on_which_a_route_depends_that_another_interface_would_change_stays(host: Host) -> None:
+    ip("nexthop", "add", "id", "7", "via", GATEWAY, "dev", "lan0")
+    ip("route", "add", "10.9.0.0/16", "nhid", "7")
+    with pytest.raises(StepError, match=r"the route 10\.9\.0\.0/16 has a nexthop object"):
+        move_addresses(step(), host)
+    assert (held("lan0"), held("vlan0"), host.moves.pending()) == ({HELD, HELD6}, set(), ())
+
+
+@pytest.mark.usefixtures("peer")
 def test_no_address_moves_to_an_interface_that_is_down(host: Host) -> None:
     """Not even one without routes, with which the kernel would refuse it."""
     ip("link", "set", "vlan0", "down")
@@ -399,8 +458,10 @@ def test_an_address_that_is_not_moved_stays(host: Host, promote: str) -> None:
     """Without promote_secondaries the kernel removes secondary addresses with the first of their network."""
     Path("/proc/sys/net/ipv4/conf/lan0/promote_secondaries").write_text(promote)
     ip("addr", "add", "192.0.2.5/24", "dev", "lan0")
+    ip("route", "add", "10.1.0.0/16", "dev", "lan0", "src", "192.0.2.5")
     move_addresses(step(), host)
     assert held("lan0") == {"192.0.2.5/24"}
+    assert routes("lan0") == {"10.1.0.0/16 scope link src 192.0.2.5"}
 
 
 @pytest.mark.usefixtures("peer")
@@ -426,7 +487,7 @@ class KilledAfter:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
-        if name in ("link", "addresses", "by", "pending", "answers", "neighbours", "ask_for", "alone"):
+        if name in ("link", "addresses", "by", "pending", "answers", "neighbours", "ask_for", "alone", "borrowed"):
             return method
 
         def counted(*args: object, **kwargs: object) -> object:

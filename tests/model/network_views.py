@@ -10,7 +10,17 @@ from tests.model.kernel import Kernel
 from tests.model.network import Links
 from tests.model.never import Violation
 from vfagent.kernel.neighbours import FdbEntry
-from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Borrowed, Link, Move, Route, VlanTag
+from vfagent.model.network import (
+    MANAGED_ALIAS,
+    UNMARKED_GROUP,
+    Address,
+    AddressDetails,
+    Borrowed,
+    Link,
+    Move,
+    Route,
+    VlanTag,
+)
 
 Act = Callable[[Effect], None]
 
@@ -81,11 +91,19 @@ class NetworkView:
         if owner := self._links.foreign_owner(ifindex):
             raise Violation(f"{self._name(ifindex)} is taken from {owner.name}")
 
-    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
+    def add_address(
+        self,
+        ifindex: int,
+        address: str,
+        *,
+        managed: bool = True,
+        known_unique: bool = False,
+        details: AddressDetails | None = None,
+    ) -> None:
         carry = lambda: self._links.add_address(ifindex, address, managed=managed)  # noqa: E731
         self._do(Kind.ADDRESS, self._name(ifindex), f"add {address}", carry)
 
-    def remove_address(self, ifindex: int, address: str) -> None:
+    def remove_address(self, ifindex: int, address: str, *, peer: str | None = None) -> None:
         carry = lambda: self._links.remove_address(ifindex, address)  # noqa: E731
         self._do(Kind.ADDRESS, self._name(ifindex), f"remove {address}", carry)
 

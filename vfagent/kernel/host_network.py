@@ -10,7 +10,7 @@ from typing import Any
 
 from vfagent.kernel.iproute import ask, rtnetlink, setter
 from vfagent.kernel.neighbours import FdbEntry, fdb_entries, neighbour_macs
-from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, Link, VlanTag
+from vfagent.model.network import MANAGED_ALIAS, UNMARKED_GROUP, Address, AddressDetails, Link, VlanTag
 from vfagent.model.vf_settings import VlanProtocol
 
 _AF_INET, _AF_INET6 = 2, 10
@@ -43,9 +43,7 @@ class KernelNetwork:
         with rtnetlink() as ip:
             messages = ask(lambda: list(ip.get_addr()))
         for message in messages:
-            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            managed = message.get_attr("IFA_PROTO") == _PROTO_VFAGENT
-            by_link.setdefault(message["index"], []).append(Address(f"{text}/{message['prefixlen']}", managed))
+            by_link.setdefault(message["index"], []).append(_address(message))
         return {ifindex: tuple(addresses) for ifindex, addresses in by_link.items()}
 
     def add_vlan(self, name: str, parent: int, tag: VlanTag) -> None:
@@ -72,19 +70,30 @@ class KernelNetwork:
     def delete(self, ifindex: int) -> None:
         _request(lambda ip: ip.link("del", index=ifindex))
 
-    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
+    def add_address(
+        self,
+        ifindex: int,
+        address: str,
+        *,
+        managed: bool = True,
+        known_unique: bool = False,
+        details: AddressDetails | None = None,
+    ) -> None:
         """`known_unique` skips IPv6's duplicate address detection, during which an address cannot be used."""
-        text, _, length = address.partition("/")
-        extra: dict[str, object] = {"proto": _PROTO_VFAGENT} if managed else {}
-        if ":" in text and known_unique:
-            extra["flags"] = _NODAD
-        elif ":" not in text and int(length) < 31:
-            extra["broadcast"] = _broadcast(address)
-        _request(lambda ip: ip.addr("add", index=ifindex, address=text, prefixlen=int(length), **extra))
+        details = details or AddressDetails(broadcast=_broadcast(address))
+        request = {**_which(address, details.peer), "scope": details.scope}
+        optional = {
+            "proto": _PROTO_VFAGENT if managed else None,
+            "flags": _NODAD if ":" in address and known_unique else None,
+            "broadcast": details.broadcast,
+            "label": details.label,
+            "rt_priority": details.metric,
+        }
+        request |= {name: value for name, value in optional.items() if value is not None}
+        _request(lambda ip: ip.addr("add", index=ifindex, **request))
 
-    def remove_address(self, ifindex: int, address: str) -> None:
-        text, _, length = address.partition("/")
-        _request(lambda ip: ip.addr("del", index=ifindex, address=text, prefixlen=int(length)))
+    def remove_address(self, ifindex: int, address: str, *, peer: str | None = None) -> None:
+        _request(lambda ip: ip.addr("del", index=ifindex, **_which(address, peer)))
 
     def fdb(self, ifindex: int) -> frozenset[str]:
         """The unicast entries of a device's own FDB."""
@@ -161,10 +170,32 @@ def _request(request: Callable[[Any], object]) -> None:
         ask(lambda: request(ip))
 
 
-def _broadcast(address: str) -> str:
+def _which(address: str, peer: str | None) -> dict[str, object]:
+    """IFA_ADDRESS is the other end's address, where there is one, and else the same as IFA_LOCAL."""
+    text, _, length = address.partition("/")
+    return {"address": peer or text, "prefixlen": int(length), **({"local": text} if peer else {})}
+
+
+def _broadcast(address: str) -> str | None:
+    """As `ip address add` gives it (broadcast +)."""
     import ipaddress  # late: 2 ms of the start (few policies give IPv4 addresses)
 
+    if ":" in address or int(address.rpartition("/")[2]) >= 31:
+        return None
     return str(ipaddress.IPv4Interface(address).network.broadcast_address)
+
+
+def _address(message: Any) -> Address:
+    other, text = message.get_attr("IFA_ADDRESS"), message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    details = AddressDetails(
+        scope=message["scope"],
+        peer=other if other != text else None,
+        broadcast=message.get_attr("IFA_BROADCAST"),
+        label=message.get_attr("IFA_LABEL"),
+        metric=message.get_attr("IFA_RT_PRIORITY"),
+    )
+    managed = message.get_attr("IFA_PROTO") == _PROTO_VFAGENT
+    return Address(f"{text}/{message['prefixlen']}", managed, details)
 
 
 def _link(message: Any) -> Link:

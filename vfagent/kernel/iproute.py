@@ -37,17 +37,20 @@ def load() -> Any:
     logging.getLogger("pyroute2.netlink.rtnl.tcmsg.common").setLevel(logging.ERROR)
     from pyroute2.iproute.linux import IPRoute
 
-    _add_ifa_proto()
+    _add_attributes()
     return IPRoute
 
 
-def _add_ifa_proto() -> None:
-    """pyroute2 0.7 does not know IFA_PROTO."""
+def _add_attributes() -> None:
+    """pyroute2 0.7 does not know IFA_PROTO, nor the last metric of a route, RTAX_CC_ALGO."""
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
     if not any(name == "IFA_PROTO" for name, *_ in ifaddrmsg.nla_map):
         added = (("IFA_RT_PRIORITY", "uint32"), ("IFA_TARGET_NETNSID", "hex"), ("IFA_PROTO", "uint8"))
         ifaddrmsg.nla_map = (*ifaddrmsg.nla_map, *added)
+    if not any(name == "RTAX_CC_ALGO" for name, *_ in rtmsg.metrics.nla_map):
+        rtmsg.metrics.nla_map = (*rtmsg.metrics.nla_map, ("RTAX_CC_ALGO", "asciiz"))
 
 
 def ask(request: Any) -> Any:

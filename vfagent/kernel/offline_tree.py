@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from vfagent.kernel.neighbours import FdbEntry
 from vfagent.kernel.protocols import LinkFacts, Sysfs
-from vfagent.model.network import Address, Link, Route, VlanTag
+from vfagent.model.network import Address, AddressDetails, Link, Route, VlanTag
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
 
@@ -159,10 +159,18 @@ class SysfsNetwork:
     def delete(self, ifindex: int) -> None:
         _read_only()
 
-    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None:
+    def add_address(
+        self,
+        ifindex: int,
+        address: str,
+        *,
+        managed: bool = True,
+        known_unique: bool = False,
+        details: AddressDetails | None = None,
+    ) -> None:
         _read_only()
 
-    def remove_address(self, ifindex: int, address: str) -> None:
+    def remove_address(self, ifindex: int, address: str, *, peer: str | None = None) -> None:
         _read_only()
 
     def add_fdb(self, ifindex: int, mac: str) -> None:

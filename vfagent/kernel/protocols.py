@@ -8,7 +8,7 @@ from typing import Protocol
 
 from vfagent.frozen import frozen
 from vfagent.kernel.neighbours import FdbEntry
-from vfagent.model.network import Address, Borrowed, Link, Move, Route, VlanTag
+from vfagent.model.network import Address, AddressDetails, Borrowed, Link, Move, Route, VlanTag
 from vfagent.model.numvfs_lock import NumvfsOwner
 from vfagent.model.pci import PciAddress
 from vfagent.model.vf_settings import VfSettings
@@ -97,9 +97,19 @@ class Network(Protocol):
 
     def delete(self, ifindex: int) -> None: ...
 
-    def add_address(self, ifindex: int, address: str, *, managed: bool = True, known_unique: bool = False) -> None: ...
+    def add_address(
+        self,
+        ifindex: int,
+        address: str,
+        *,
+        managed: bool = True,
+        known_unique: bool = False,
+        details: AddressDetails | None = None,
+    ) -> None:
+        """Without `details`: with those that `ip address add` gives it."""
 
-    def remove_address(self, ifindex: int, address: str) -> None: ...
+    def remove_address(self, ifindex: int, address: str, *, peer: str | None = None) -> None:
+        """`peer`: the other end's address, where it has one."""
 
     def fdb(self, ifindex: int) -> frozenset[str]:
         """The unicast entries of a device's own FDB."""

@@ -33,11 +33,23 @@ class VlanTag:
 
 
 @frozen
+class AddressDetails:
+    """What an address has that the policy does not say, with rtnetlink's numbers (if_addr.h)."""
+
+    scope: int = 0
+    peer: str | None = None  # the other end's address, to which the prefix length belongs then
+    broadcast: str | None = None
+    label: str | None = None  # begins with the interface's name
+    metric: int | None = None  # of the route that the kernel adds with it
+
+
+@frozen
 class Address:
     """An address of a link. `managed`: vfagent added it (marked by IFA_PROTO)."""
 
     text: str  # with its prefix length
     managed: bool = False
+    details: AddressDetails = field(default=AddressDetails(), compare=False)
 
     @property
     def link_local(self) -> bool:
@@ -105,15 +117,19 @@ class Move:
 
 @frozen
 class Borrowed:
-    """A foreign address that a rule moved away from its interface."""
+    """A foreign address that a rule moved away from its interface, where it had these details."""
 
     address: str
     source: str
+    details: AddressDetails = AddressDetails()
 
 
 @frozen
 class Route:
-    """A route through one interface, with rtnetlink's numbers."""
+    """A route through one interface, with rtnetlink's numbers (rtnetlink.h).
+
+    `immovable`: why it cannot be put on another interface as it is, and what to do about it.
+    """
 
     family: int
     destination: str | None  # None: the default route
@@ -125,8 +141,12 @@ class Route:
     scope: int = 0
     tos: int = 0
     metrics: tuple[tuple[str, int], ...] = ()
+    congestion_control: str | None = None
     onlink: bool = False
-    multipath: bool = False  # this is one of several nexthops
+    kind: int = 1  # RTN_UNICAST
+    realms: int | None = None
+    preference: int | None = None  # of a router (RFC 4191)
+    immovable: tuple[str, str] | None = None
 
 
 @frozen

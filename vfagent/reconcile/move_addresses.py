@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from vfagent.errors import StepError, errno_text
 from vfagent.kernel.protocols import Host
-from vfagent.model.network import Borrowed, Link, Move, Route
+from vfagent.model.network import Address, AddressDetails, Borrowed, Link, Move, Route
 from vfagent.plan.network_steps import MoveAddresses, RollBackMove
 
 # A port of a bridge, or a PF that was just brought up, passes frames some time later.
@@ -100,14 +100,14 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     routes = dict.fromkeys((*before.routes, *(_followers(move, source, host) if source else ())))
     addresses = tuple(dict.fromkeys((*before.addresses, *move.addresses)))
     borrowed = _foreign(move, source, host)
-    foreign = tuple(dict.fromkeys((*before.foreign, *borrowed)))
+    foreign = tuple(dict.fromkeys((*before.foreign, *(address.text for address in borrowed))))
     # The kernel takes a route with a gateway only where another route reaches that gateway.
-    _refuse_multipath(step, routes)
+    _refuse_immovable(step, routes)
     in_order = tuple(sorted(routes, key=lambda route: route.gateway is not None))
     move = replace(move, addresses=addresses, routes=in_order, foreign=foreign)
     try:
         for address in borrowed:
-            host.moves.borrow(Borrowed(address, move.source))
+            host.moves.borrow(Borrowed(address.text, move.source, address.details))
         host.moves.keep(move)
     except OSError as error:
         text = f"{step.pf}: cannot {step.describe()}: its journal cannot be written: {error.strerror}"
@@ -115,28 +115,37 @@ def _begin(step: MoveAddresses, host: Host) -> Move:
     return move
 
 
-def _foreign(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
-    held = host.network.addresses().get(source.ifindex, ()) if source else ()
-    return tuple(address.text for address in held if address.text in move.addresses and not address.managed)
+def _foreign(move: Move, source: Link | None, host: Host) -> tuple[Address, ...]:
+    held = _held(source, host).values()
+    return tuple(address for address in held if address.text in move.addresses and not address.managed)
 
 
-def _refuse_multipath(step: MoveAddresses, routes: Iterable[Route]) -> None:
-    """Its other nexthops may be by other interfaces; by this one, the kernel removes them with the last address."""
-    if several := next((route for route in routes if route.multipath), None):
-        text = f"{step.pf}: cannot {step.describe()}: the route {several.destination or 'default'} has several nexthops"
-        raise StepError(text, hint="nothing was changed; give each nexthop a route with a metric of its own")
+def _refuse_immovable(step: MoveAddresses, routes: Iterable[Route]) -> None:
+    """The kernel removes a route with the last address of its interface, that by several nexthops too."""
+    for route in routes:
+        if route.immovable:
+            why, instead = route.immovable
+            text = f"{step.pf}: cannot {step.describe()}: the route {route.destination or 'default'} {why}"
+            raise StepError(text, hint=f"nothing was changed; {instead}")
 
 
 def _followers(move: Move, source: Link, host: Host) -> Iterator[Route]:
     """The routes that use the addresses, and those that would be left on an interface without any."""
-    held = host.network.addresses().get(source.ifindex, ())
+    held = _held(source, host).values()
     staying = {
         _family(address.text) for address in held if address.text not in move.addresses and not address.link_local
     }
     emptied = {_family(address) for address in move.addresses} - staying
+    reached = [*move.addresses, *_peer_networks(move, held)]
     for route in host.routes.by(source.ifindex):
-        if depends(route, move.addresses) or (route.family in emptied and _is_left(route)):
+        if depends(route, reached) or (route.family in emptied and _is_left(route)):
             yield route
+
+
+def _peer_networks(move: Move, held: Iterable[Address]) -> Iterator[str]:
+    for address in held:
+        if address.text in move.addresses and address.details.peer:
+            yield f"{address.details.peer}/{address.text.rpartition('/')[2]}"
 
 
 def _family(address: str) -> int:
@@ -153,7 +162,7 @@ def _is_left(route: Route) -> bool:
     return route.family == socket.AF_INET or (route.gateway is not None and route.protocol != _BY_A_ROUTER)
 
 
-def depends(route: Route, addresses: tuple[str, ...]) -> bool:
+def depends(route: Route, addresses: Iterable[str]) -> bool:
     """Whether a route uses one of these addresses: as its source, or its gateway is in the address' network."""
     import ipaddress  # late: a start that moves nothing does without it
 
@@ -171,15 +180,27 @@ def _shift(move: Move, source: str, target: str, host: Host) -> None:
     network, to, away = host.network, host.network.link(target), host.network.link(source)
     if to is None:
         raise OSError(errno.ENODEV, f"there is no {target}")
-    peers = _peers(move, away, host)
+    peers, details = _peers(move, away, host), _details(target, away, host)
     for address in _missing(move.addresses, to, host):
-        network.add_address(to.ifindex, address, managed=move.is_managed(address, target), known_unique=True)
+        managed = move.is_managed(address, target)
+        network.add_address(to.ifindex, address, managed=managed, known_unique=True, details=details.get(address))
     for route in move.routes:
         host.routes.put(to.ifindex, route, away.ifindex if away else None)
     if away is not None:
-        _remove(move.addresses, away, host)
+        _remove(move, away, host)
     with contextlib.suppress(OSError):  # the addresses have moved, whether the peers know it or not
         network.ask_for(to.ifindex, peers)
+
+
+def _held(link: Link | None, host: Host) -> dict[str, Address]:
+    addresses = host.network.addresses().get(link.ifindex, ()) if link else ()
+    return {address.text: address for address in addresses}
+
+
+def _details(target: str, away: Link | None, host: Host) -> dict[str, AddressDetails]:
+    """A borrowed address returns as it was. Another goes as it is, but for its label, which names its interface."""
+    now = {text: replace(address.details, label=None) for text, address in _held(away, host).items()}
+    return now | {lent.address: lent.details for lent in host.moves.borrowed() if lent.source == target}
 
 
 def _peers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
@@ -199,18 +220,25 @@ def _peers(move: Move, source: Link | None, host: Host) -> tuple[str, ...]:
 
 
 def _missing(addresses: tuple[str, ...], link: Link, host: Host) -> list[str]:
-    held = {address.text for address in host.network.addresses().get(link.ifindex, ())}
+    held = _held(link, host)
     return [text for text in addresses if text not in held]
 
 
-def _remove(addresses: tuple[str, ...], link: Link, host: Host) -> None:
-    held = {address.text: address.managed for address in host.network.addresses().get(link.ifindex, ())}
-    for address in addresses:
+def _remove(move: Move, link: Link, host: Host) -> None:
+    """Without net.ipv4.conf.*.promote_secondaries the kernel takes an address' secondaries away with it, and with the
+    last of them all IPv4 routes: these are put back."""
+    held, before = _held(link, host), host.routes.by(link.ifindex)
+    for address in move.addresses:
         if address in held:
-            host.network.remove_address(link.ifindex, address)
-    # Without net.ipv4.conf.*.promote_secondaries the kernel takes an address' secondaries away with it.
-    for address in _missing(tuple(text for text in held if text not in addresses), link, host):
-        host.network.add_address(link.ifindex, address, managed=held[address], known_unique=True)
+            host.network.remove_address(link.ifindex, address, peer=held[address].details.peer)
+    taken = _missing(tuple(text for text in held if text not in move.addresses), link, host)
+    for address in taken:
+        managed, details = held[address].managed, held[address].details
+        host.network.add_address(link.ifindex, address, managed=managed, known_unique=True, details=details)
+    left = host.routes.by(link.ifindex) if taken else before
+    for route in sorted(before, key=lambda route: route.gateway is not None):
+        if route not in left and route not in move.routes:
+            host.routes.put(link.ifindex, route, None)
 
 
 def _answers(move: Move, host: Host) -> bool:
