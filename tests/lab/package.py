@@ -69,25 +69,29 @@ class Surroundings:
     environment: tuple[str, ...] = ("LC_ALL=C.UTF-8",)
 
 
-def _make(target: str, version: str, work: Path, around: Surroundings) -> Path:
-    """The tree in which a package was made."""
-    tree = work / around.folder
+def copy_sources(tree: Path) -> None:
     tree.mkdir(parents=True)
     copy = ["tar", "--exclude=__pycache__", "--exclude=evidence", "-c", *TREES, *FILES, "tests"]
     archive = subprocess.run(copy, cwd=REPOSITORY, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=tree, check=True, input=archive)
+
+
+def _make(command: str, version: str, work: Path, around: Surroundings) -> Path:
+    """The tree in which a package was made."""
+    tree = work / around.folder
+    copy_sources(tree)
     for name in ("vfagent/__init__.py", "packaging/debian/changelog"):
         path = tree / name
         path.write_text(re.sub(r'(?m)(^__version__ = "|^vfagent \()[0-9.]+', rf"\g<1>{version}", path.read_text()))
     subprocess.run(["chmod", "-R", around.modes, str(tree)], check=True)
     subprocess.run(["find", str(tree), "-exec", "touch", "-d", around.modified, "{}", "+"], check=True)
-    make = f"umask {around.umask}; exec make -C /lab/{around.folder} {target}"
-    run_in(builder(), ["env", *around.environment, "sh", "-ec", make], {work: "/lab"})
+    script = f"umask {around.umask}; cd /lab/{around.folder}; exec {command}"
+    run_in(builder(), ["env", *around.environment, "sh", "-ec", script], {work: "/lab"})
     return tree
 
 
 def _build(version: str, work: Path, around: Surroundings) -> None:
-    tree = _make("deb", version, work, around)
+    tree = _make("make deb", version, work, around)
     for path in (tree / "build").glob(f"vfagent_{version}-1_*"):
         shutil.move(path, work / path.name)
     shutil.rmtree(tree)
@@ -95,7 +99,7 @@ def _build(version: str, work: Path, around: Surroundings) -> None:
 
 def build_rpm(work: Path) -> Path:
     """In the folder, with what rpmlint has to know."""
-    tree = _make("rpm HOMEPAGE=https://git.example.com/vfagent", __version__, work, Surroundings())
+    tree = _make("make rpm HOMEPAGE=https://git.example.com/vfagent", __version__, work, Surroundings())
     (work / "rpmlint.toml").write_bytes((tree / "packaging/rpm/rpmlint.toml").read_bytes())
     return Path(shutil.move(next((tree / "build").glob("*.rpm")), work))
 

@@ -15,6 +15,7 @@ from tests.lab.nic import Igb
 from tests.lab.payload import Content
 from tests.lab.vm import VM
 from tests.lab.warm import WarmVM
+from tests.rules.commands import command_of
 
 ROUTER = Path(__file__).parents[1] / "host/router.py"
 PF, SECOND = "0000:01:00.0", "0000:02:00.0"
@@ -140,8 +141,9 @@ def test_network_manager_makes_a_connection_for_every_nic_by_default(vm: WarmVM)
         vm.wait_for(lambda: any(text.startswith(PREFIX[:-1]) for text in taken(vm, netdev(vm, PF))), 90)
         assert not kept_out(vm, since)
         assert "Wired connection" in vm.run("nmcli -t -f NAME connection show --active").stdout
-        vm.put("/etc/NetworkManager/conf.d/vfagent.conf", b"[keyfile]\nunmanaged-devices+=driver:igb\n")
-        vm.run("nmcli general reload; systemctl restart NetworkManager", timeout=90)
+        page = "docs/beside-others.md"
+        for start in ("cat >/etc/NetworkManager/", "nmcli general reload"):
+            vm.run(command_of(page, start).replace("ens1f0", netdev(vm, PF)), timeout=90)
         since = fresh(vm)
         takes_nothing(vm)
         assert kept_out(vm, since)

@@ -66,7 +66,7 @@ SECRETS = {
 }
 # Its target asks for no login, but its script contains the variable with the secret.
 EFI = _GUEST.format(name="efi", vfs="storage:1", firmware="uefi", host=11, iqn=EFI_IQN) + CHAP
-ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=IQN).replace(
+ROM = _GUEST.format(name="rom", vfs="storage:1", firmware="bios", host=12, iqn=EFI_IQN).replace(
     "[guest.ipxe]", '[guest.ipxe]\nloader = "rom"'
 )
 # What systemd would expand, split or escape. iPXE takes the words for a script that fails. After a first start without
@@ -536,6 +536,7 @@ def test_a_rom_is_built_in_a_sandbox_and_the_guest_runs_it(vm: VM) -> None:
         assert "Read-only file system" in touched
         assert links.endswith(": lo")
         assert devices.count("cannot access") == 2
+        vm.run("vfagent rom build")
         roms = vm.run("vfagent rom list").stdout
         assert "guest rom: boots from /var/lib/vfagent/rom-cache/1af41041-bios-" in roms
         assert "; the image for bios has a driver" in roms  # read in the distribution's own

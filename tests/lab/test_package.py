@@ -22,6 +22,7 @@ from tests.lab.target import ADDRESS, IQN, MARK, Target
 from tests.lab.test_one_card import hold
 from tests.lab.vf_user import VF_USER
 from tests.lab.vm import VM
+from tests.rules.commands import command_of
 from vfagent import __version__
 
 NEWER = "99.0.0"
@@ -97,8 +98,8 @@ def vm(request: pytest.FixtureRequest, boot_module: Callable[..., VM]) -> Iterat
     machine.kill()  # before the other release's VM starts
 
 
-def apt(vm: VM, command: str) -> str:
-    return vm.run(f"cd /root && DEBIAN_FRONTEND=noninteractive apt {command} 2>&1", timeout=300).stdout
+def type_apt(vm: VM, command: str) -> str:
+    return vm.run(f"cd /root && DEBIAN_FRONTEND=noninteractive {command} 2>&1", timeout=300).stdout
 
 
 def readme_commands() -> list[str]:
@@ -230,7 +231,7 @@ def test_a_policy_and_a_reboot_suffice(vm: VM) -> None:
 
 def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
     before, agent = running(vm), shown(vm, "vfagent", "MainPID")
-    apt(vm, f"install ./build/vfagent_{NEWER}-1_all.deb")
+    type_apt(vm, f"apt install ./build/vfagent_{NEWER}-1_all.deb")
     assert vm.run("vfagent --version").stdout == f"vfagent {NEWER}\n"
     assert shown(vm, "vfagent", "MainPID") != agent
     wait_converged(vm)
@@ -242,7 +243,7 @@ def test_an_upgrade_changes_nothing_that_runs(vm: VM) -> None:
 
 def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
     before = running(vm)
-    apt(vm, f"install --allow-downgrades ./build/vfagent_{__version__}-1_all.deb")
+    type_apt(vm, f"apt install --allow-downgrades ./build/vfagent_{__version__}-1_all.deb")
     wait_converged(vm)
     assert json.loads(vm.run("vfagent status --json").stdout)["version"] == __version__
     assert running(vm) == before
@@ -252,7 +253,7 @@ def test_a_downgrade_changes_nothing_that_runs(vm: VM) -> None:
 def test_a_removal_leaves_vfs_and_guests_unchanged(vm: VM) -> None:
     before = running(vm)
     files = vm.run("dpkg -L vfagent | grep -v ^/etc/").stdout.split()
-    output = apt(vm, "remove vfagent")
+    output = type_apt(vm, "apt remove vfagent")
     assert f"guests keep running: {GUEST}" in output
     assert vm.run(f"for file in {' '.join(files)}; do [ ! -f $file ] || echo $file; done").stdout == ""
     assert shown(vm, "vfagent", "ActiveState") == "inactive"
@@ -265,7 +266,7 @@ def test_a_removal_leaves_vfs_and_guests_unchanged(vm: VM) -> None:
 def test_a_purge_removes_everything_except_the_vfs(vm: VM) -> None:
     vm.run(f"systemctl stop {GUEST} vf-user.service traffic.service")
     before = vfs(vm, VIRTIO), vfs(vm, IGB)
-    apt(vm, "purge vfagent")
+    type_apt(vm, command_of("docs/uninstall.md", "apt purge vfagent"))
     paths = vm.run("find / /run -name '*vfagent*' 2>/dev/null || true").stdout.split()
     left = [path for path in paths if not path.startswith(NOT_OF_THE_PACKAGE)]
     assert left == [], left

@@ -10,7 +10,8 @@ import pytest
 
 from tests.lab.cache import built
 from tests.lab.debian import StockRoot, bootstrap, run_in
-from tests.lab.package import Surroundings, build, build_rpm, builder, deb, lint, package, packages_of
+from tests.lab.package import Surroundings, build, build_rpm, builder, copy_sources, deb, lint, package, packages_of
+from tests.rules.commands import command_of
 from vfagent import __version__
 
 NEWER = "99.0.0"
@@ -82,3 +83,25 @@ def test_the_package_brings_its_dependencies_and_purges_cleanly(root: Path) -> N
     shell(root, "apt-get remove --yes vfagent; test -e /etc/vfagent/policy.toml; test ! -e /usr/bin/vfagent")
     shell(root, "apt-get purge --yes vfagent")
     assert shell(root, FIND) == before
+
+
+# apt must not ask, and installs only what is needed.
+APT = 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n'
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suite", ["trixie", "bookworm"])
+def test_the_readme_commands_build_it_on_a_stock_debian(suite: str, tmp_path: Path) -> None:
+    """From the list of build packages to the first command, on a Debian that had none of it."""
+    install_tools = command_of("README.md", "apt install build-essential")
+    install_package = command_of("README.md", "apt install ./build/")
+    tools = (*install_tools.split()[2:], *packages_of("Depends"))
+    stock = StockRoot(suite, ("systemd", "udev"), downloaded=tools)
+    made = built(f"stock-build-{suite}", asdict(stock), lambda work: bootstrap(stock, work / "root"))
+    root = tmp_path / "root"
+    subprocess.run(["cp", "-a", "--reflink=auto", str(made / "root"), str(root)], check=True)
+    (root / "etc/apt/apt.conf.d/90lab").write_text(APT)
+    copy_sources(root / "root/clone")
+    typed = "\n".join([install_tools, "make deb", install_package, "vfagent list", "vfagent --version"])
+    output = shell(root, f"cd /root/clone\n{typed}")
+    assert output.endswith(f"vfagent {__version__}\n")

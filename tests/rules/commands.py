@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of README and the documents, and who types each: `tests/lab/test_documents.py`, unless a list here says.
+A test of the list has the command in its source, or gets it from the page by `command_of`.
 
 A command is a line of an indented block that is not configuration; in README also a `vfagent …` in back-quotes.
 """
@@ -23,10 +24,10 @@ PAGES = (
 TYPED_BY = {
     "make demo": "tests/lab/test_readme.py::test_make_demo_shows_a_guest_that_has_booted",
     "make lab": "tests/lab/test_readme.py::test_make_lab_opens_a_shell_on_a_host_that_has_converged",
-    "make deb": "tests/lab/test_package_files.py::test_lintian_finds_nothing",
+    "make deb": "tests/lab/test_package_files.py::test_the_readme_commands_build_it_on_a_stock_debian",
     "make rpm": "tests/lab/test_package_files.py::test_rpmlint_finds_nothing_and_the_rpm_installs",
     "apt install build-essential": (
-        "tests/rules/test_commands.py::test_the_pages_install_what_the_package_is_built_with"
+        "tests/lab/test_package_files.py::test_the_readme_commands_build_it_on_a_stock_debian"
     ),
     "apt install ./build/": "tests/lab/test_package.py::test_the_readme_commands_install_it_and_touch_no_card",
     "apt purge vfagent": "tests/lab/test_package.py::test_a_purge_removes_everything_except_the_vfs",
@@ -44,9 +45,9 @@ TYPED_BY = {
     "ansible-playbook --inventory hosts site.yml": (
         "tests/lab/test_ansible.py::test_after_a_rollout_each_host_has_converged"
     ),
-    "page=packaging/man/": "tests/unit/policy/test_document.py::test_the_manual_has_the_current_key_reference",
+    "page=packaging/man/": "tests/rules/test_recipes.py::test_the_commands_of_a_reference_restore_the_manual",
     "python3 -m vfagent.policy.document": (
-        "tests/unit/policy/test_document.py::test_the_manual_has_the_current_key_reference"
+        "tests/rules/test_recipes.py::test_the_commands_of_a_reference_restore_the_manual"
     ),
 }
 NOT_TYPED = {
@@ -84,6 +85,11 @@ def commands_of(page: str) -> Iterator[Command]:
             yield from (Command(page, command) for command in lines_to_commands(lines))
     if page == "README.md":
         yield from (Command(page, command) for command in _IN_PROSE.findall(text))
+
+
+def command_of(page: str, start: str) -> str:
+    """The first command of a page that starts so, for a test that types it."""
+    return next(command.text for command in commands_of(page) if command.text.startswith(start))
 
 
 def lines_to_commands(lines: list[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ import pytest
 
 from tests.lab.package import TOOLS, packages_of
 from tests.rules.commands import NOT_TYPED, PAGES, TYPED_BY, Command, commands_of, lines_to_commands, typed_in_the_lab
-from tests.rules.project import ROOT, none_of
+from tests.rules.literals import literals
+from tests.rules.project import none_of
 
 ALL = [command for page in PAGES for command in commands_of(page)]
 
@@ -23,10 +24,21 @@ def test_a_command_that_the_lab_does_not_type_is_in_a_page(start: str) -> None:
     assert [command for command in ALL if command.text.startswith(start)]
 
 
-@pytest.mark.parametrize("test", sorted(set(TYPED_BY.values())))
-def test_the_test_that_types_a_command_exists(test: str) -> None:
-    path, _, name = test.partition("::")
-    assert f"def {name}(" in (ROOT / path).read_text()
+@pytest.mark.parametrize(("start", "test"), TYPED_BY.items())
+def test_the_test_that_types_a_command_has_it_in_its_source(start: str, test: str) -> None:
+    assert start.strip() in literals(test)
+
+
+@pytest.mark.parametrize(
+    ("start", "test"),
+    [
+        ("make demo", "tests/lab/test_readme.py::no_such_test"),
+        ("make demo", "tests/lab/test_readme.py::test_make_lab_opens_a_shell_on_a_host_that_has_converged"),
+        ("nmcli ", "tests/lab/test_autoconf.py::test_a_released_pf_takes_what_the_router_advertises"),
+    ],
+)
+def test_another_test_does_not_count_as_the_one_that_types_it(start: str, test: str) -> None:
+    assert start.strip() not in literals(test)
 
 
 def test_the_pages_install_what_the_package_is_built_with() -> None:

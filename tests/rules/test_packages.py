@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contents of the RPM, of the wheel and of `make install-host`. The lab builds and installs the Debian package."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rules.commands import command_of
 from tests.rules.project import PACKAGE, ROOT, none_of, passes
 from tests.rules.test_links import broken
 from vfagent import __version__
@@ -132,10 +134,17 @@ def test_one_variable_says_where_the_runbook_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.wide
 def test_make_install_host_completes_a_wheel(tmp_path: Path) -> None:
-    make("install-host", f"DESTDIR={tmp_path}", "PROGRAM=/usr/local/bin/vfagent", "INTERPRETER=/usr/bin/python3")
-    unit = (tmp_path / "usr/lib/systemd/system/vfagent.service").read_text()
-    assert "ExecStart=/usr/local/bin/vfagent run\n" in unit
-    assert not [path for path in files(tmp_path) if path.endswith(".py") or path == "/usr/bin/vfagent"]
+    """By the page's command, with the program where pip puts it."""
+    program, host = tmp_path / "bin/vfagent", tmp_path / "host"
+    program.parent.mkdir()
+    program.write_text("#!/usr/bin/python3\n")
+    program.chmod(0o755)
+    command = command_of("docs/install.md", "make install-host")
+    path = f"{program.parent}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-ec", command], cwd=ROOT, check=True, env=os.environ | {"PATH": path, "DESTDIR": str(host)})
+    unit = (host / "usr/lib/systemd/system/vfagent.service").read_text()
+    assert f"ExecStart={program} run\n" in unit
+    assert not [path for path in files(host) if path.endswith(".py") or path == "/usr/bin/vfagent"]
 
 
 def test_the_commands_of_the_uninstall_page_leave_no_installed_file(installed: Path, tmp_path: Path) -> None:

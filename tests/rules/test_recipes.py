@@ -2,6 +2,7 @@
 """The recipes of HACKING.md are complete: they are followed, or held against the tree."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.rules.commands import command_of
 from tests.rules.project import ROOT, modules, none_of
 from tests.unit.plan.test_steps import matches_over_steps
 from vfagent.doctor.checks.registry import CHECKS
 from vfagent.metrics.page import FAMILIES
 from vfagent.model.vf_settings import Attribute, VfSettings
+from vfagent.policy.document import BEGIN, END
 
 RECIPE = re.compile(r"(?s)<!-- recipe: ([a-z-]+) -->(.*?)<!-- end -->")
 RECIPES = dict(RECIPE.findall((ROOT / "HACKING.md").read_text()))
@@ -159,3 +162,18 @@ def test_each_metric_is_where_the_recipe_says() -> None:
     )
     assert len(FAMILIES) > 40
     none_of([family.name for family in FAMILIES if family.name not in page or family.name not in manual])
+
+
+def test_the_commands_of_a_reference_restore_the_manual(tmp_path: Path) -> None:
+    page = Path("packaging/man/vfagent.toml.5.md")
+    current = (ROOT / page).read_text()
+    before, begin, rest = current.partition(BEGIN)
+    old = before + begin + END + rest.partition(END)[2]
+    (tmp_path / page).parent.mkdir(parents=True)
+    (tmp_path / page).write_text(old)
+    (tmp_path / "vfagent").symlink_to(ROOT / "vfagent")
+    starts = ("page=packaging/man/", "python3 -m vfagent.policy.document")
+    script = "\n".join(command_of("HACKING.md", start) for start in starts)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, env=os.environ | {"PATH": path})
+    assert (tmp_path / page).read_text() == current != old

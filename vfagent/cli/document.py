@@ -15,7 +15,7 @@ _END = "<!-- End of the generated part. -->\n"
 
 def checks() -> dict[str, str]:
     """The checks of the kernel's log are one for each kind of line, and say what follows from it."""
-    logged = {line.check: f"The kernel's log has it: {line.consequence}." for line in KNOWN_LINES}
+    logged = {line.check: f"In the kernel's log: {line.consequence}." for line in KNOWN_LINES}
     return dict(sorted({**EXPLAINED, **logged}.items()))
 
 

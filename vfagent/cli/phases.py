@@ -8,18 +8,18 @@ PHASES = {
     Phase.UNMANAGED: ("No rule of the policy matches."),
     Phase.WAITING: (
         "Waits for udev, a driver, a netdev or a link, or for its turn: most kernels create and remove VFs of "
-        "one card at a time. The netdev of a NIC is waited for ten seconds after its driver, and up to two "
-        "minutes while udev is busy. Then its VFs are made without it, what needs it is a problem, and "
-        "follows when the netdev comes. A rule that needs it is not waited for any more. A PF whose netdev is "
-        "in another network namespace is left alone until the netdev is back."
+        "one card at a time. vfagent waits for the netdev of a NIC until ten seconds after its driver, and up to "
+        "two minutes while udev is busy. Then it creates the VFs without the netdev. Settings that need the "
+        "netdev are problems, and follow when it comes; units that wait for vfagent do not wait for them. A PF "
+        "whose netdev is in another network namespace is left alone until the netdev is back."
     ),
     Phase.CONVERGING: ("Steps are executed, or will be retried, up to eight times at growing intervals."),
     Phase.CONVERGED: ("Configured as the policy says."),
     Phase.DEFERRED: ("The remaining changes would disturb a VF in use. They are made when the VF is free."),
     Phase.FAILED: (
         "Failed eight times, or impossible on this PF. Suspended until the PF or the policy changes; a reload "
-        "retries. So is a PF of which a VF lacks its VLAN, MAC, spoof check or `trust = false`: what its "
-        "driver refused is tried again every ten minutes."
+        "retries. A PF is failed, too, if one of its VFs lacks its VLAN, MAC, spoof check or `trust = false`; "
+        "what the driver refused is tried again every ten minutes."
     ),
     Phase.STUCK: (
         "The kernel call does not return, usually because a guest still has a VF open. vfagent retries when "

@@ -73,7 +73,7 @@ def test_wrong_usage_says_what_was_meant(argv: list[str], message: str, capsys: 
         ("[[pf.vf]]", "[[pf.vf]] (vfagent.toml(5))\n"),
         ("cpuquota", "guest.unit.CPUQuota (vfagent.toml(5))\n"),
         ("group-shared", "check group-shared of doctor (vfagent(8))\n  A VF shares its IOMMU group"),
-        ("bus-numbers", "check bus-numbers of doctor (vfagent(8))\n  The kernel's log has it"),
+        ("bus-numbers", "check bus-numbers of doctor (vfagent(8))\n  In the kernel's log"),
         ("vfagent_pf_info", "metric vfagent_pf_info, a gauge (vfagent-metrics(7))\n"),
         ("pf_info", "metric vfagent_pf_info, a gauge (vfagent-metrics(7))\n"),
         ("deferred", "phase deferred of a PF or VF (vfagent(8))\n  The remaining changes would disturb a VF in use."),

@@ -92,7 +92,7 @@ KNOWN_LINES = (
     KnownLine(
         "pcie-corrected",
         _line(r"PCIe Bus Error: severity=Correct.*"),
-        "none: the hardware repeated the transfer; many of them are a sign of a bad slot, riser or card",
+        "the hardware repeated a PCIe transfer; many of them are a sign of a bad slot, riser or card",
         "reseat the card if their number grows",
         Severity.NOTE,
         creation=False,
