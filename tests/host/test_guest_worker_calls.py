@@ -19,9 +19,13 @@ from tests.host.tree import put
 from tests.host.waiting import until
 from vfagent.errors import VfagentError
 from vfagent.guests.ipxe_images import IpxeImages
+from vfagent.guests.numa_nodes import nodes_of
 from vfagent.guests.spec.boot import Boot, Loader
+from vfagent.guests.spec.numa import NumaNode
 from vfagent.guests.worker_calls import Order, Outcome, WorkerCalls, start
-from vfagent.model.guest_unit import Property, UnitSpec
+from vfagent.kernel.sysfs import RootedSysfs
+from vfagent.model.guest_unit import GuestVf, Property, UnitSpec
+from vfagent.model.pci import PciAddress
 from vfagent.policy.types import GuestRule, IpxeRule, KernelRule, NicRule
 from vfagent.process import worker
 from vfagent.process.workers import Workers
@@ -111,6 +115,21 @@ def test_a_tap_that_a_unit_has_open_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(VfagentError, match="its unit is already active"):
             start(bus, Order(rule, (), boot, kvm=False, machine_id="0123", root=tmp_path), host)
         assert len(calls(log, "StartTransientUnit")) == 1
+
+
+def test_the_nodes_of_vfs_are_read_with_what_they_have(tmp_path: Path) -> None:
+    """An offline node has no folder, and a node without memory is in no list of those with some."""
+    nodes = tmp_path / "sys/devices/system/node"
+    for number, cpus in ((0, "0-3,8"), (1, "")):
+        (nodes / f"node{number}").mkdir(parents=True)
+        (nodes / f"node{number}/cpulist").write_text(f"{cpus}\n")
+    (nodes / "has_memory").write_text("0-1\n")
+    vfs = [
+        GuestVf(PciAddress("0000:01:00.0"), index, PciAddress(f"0000:01:10.{index}"), 10 + index, node)
+        for index, node in enumerate((1, 0, None, 2))
+    ]
+    expected = (NumaNode(0, 5, has_memory=True), NumaNode(1, 0, has_memory=True), NumaNode(2, 0, has_memory=False))
+    assert nodes_of(vfs, RootedSysfs(tmp_path)) == expected
 
 
 def test_images_that_a_new_policy_needs_are_read_after_those_that_are_being_read(tmp_path: Path) -> None:

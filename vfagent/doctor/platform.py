@@ -106,8 +106,16 @@ def _is_open_to(group: int | None, path: str) -> bool:
 def read_memory(files: HostFiles) -> Memory:
     text = files.read("proc/meminfo") or ""
     amounts = {key: int(number) for key, number in re.findall(r"(?m)^(\w+):\s+(\d+)", text)}
-    huge = amounts.get("HugePages_Total", 0) * amounts.get("Hugepagesize", 0)
-    return Memory(amounts.get("MemTotal", 0) >> 10, huge >> 10)
+    folder, default_kib = "sys/kernel/mm/hugepages", amounts.get("Hugepagesize", 2048)
+    sizes = (int(match[1]) for name in files.names(folder) if (match := re.fullmatch(r"hugepages-(\d+)kB", name)))
+    pages = {kib: _number(files.read(f"{folder}/hugepages-{kib}kB/nr_hugepages")) for kib in sizes}
+    pages.setdefault(default_kib, amounts.get("HugePages_Total", 0))
+    huge_mib = {kib: kib * count >> 10 for kib, count in pages.items()}
+    return Memory(amounts.get("MemTotal", 0) >> 10, huge_mib, default_kib)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.strip().isdecimal() else 0
 
 
 def listening_ports(files: HostFiles) -> frozenset[int]:

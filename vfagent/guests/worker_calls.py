@@ -13,6 +13,7 @@ from vfagent.errors import VfagentError
 from vfagent.frozen import frozen
 from vfagent.guests.board import firmware_of, keep_machine, machine_of
 from vfagent.guests.credentials import store_credentials
+from vfagent.guests.numa_nodes import nodes_of
 from vfagent.guests.open_groups import open_groups
 from vfagent.guests.root_folders import make_root_folder
 from vfagent.guests.spec.boot import Boot, Images
@@ -115,7 +116,7 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     rule, nics = replace(order.rule, disk=disks), nics_of(order.rule, order.vfs, order.machine_id)
     digest = rule_digest(order.rule)
     guest = Guest(rule, order.vfs, order.boot, order.kvm, uuid_text, order.rom, nics=nics, digest=digest)
-    guest = _with_board(guest, order.root)
+    guest = replace(_with_board(guest, order.root), nodes=nodes_of(order.vfs, host.sysfs))
     credentials = tuple(store_credentials(order.root, guest).items())
     make_root_folder(order.root, guest)
     open_groups(order.vfs, order.root)

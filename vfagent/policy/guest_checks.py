@@ -32,6 +32,7 @@ def check_guest(rule: GuestRule, at: Location) -> Iterator[Problem]:
     yield from _check_boot_methods(rule, at)
     yield from _check_firmware(rule, at)
     yield from _check_memory_max(rule, at)
+    yield from _check_numa(rule, at)
     yield from _check_slots(rule, at)
     yield from _check_vnc(rule, at)
     if rule.chap and not (rule.ipxe or rule.kernel):
@@ -181,6 +182,14 @@ def _check_memory_max(rule: GuestRule, at: Location) -> Iterator[Problem]:
         if size and int(size[1]) * _UNITS[size[2]] < rule.memory_mib << 20:
             text = f"found {quoted(str(value))}, allowed is more than the guest's memory, {rule.memory_mib}M"
             yield (at / "unit" / name).problem(text)
+
+
+def _check_numa(rule: GuestRule, at: Location) -> Iterator[Problem]:
+    by_hand = next((name for name, _ in rule.unit if name in ("NUMAPolicy", "NUMAMask", "AllowedMemoryNodes")), None)
+    if rule.numa != "prefer" and by_hand:
+        yield (at / "numa").problem(f'found "{rule.numa}" with {by_hand} in its unit, allowed is one of them')
+    if rule.numa == "strict" and not (rule.vfs or rule.each):
+        yield (at / "numa").problem('found "strict" without VFs, allowed is with vfs: the node is theirs')
 
 
 def _check_slots(rule: GuestRule, at: Location) -> Iterator[Problem]:

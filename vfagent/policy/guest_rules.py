@@ -20,6 +20,7 @@ from vfagent.policy.value_types import (
 )
 
 _FIRMWARE = Choice(("bios", "uefi"))
+_NUMA = Choice(("prefer", "strict", "none"))
 _RESTART = Choice(("no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"))
 _SHARED = "Whether other guests write to the same disk, too, as a cluster file system expects."
 
@@ -210,6 +211,14 @@ class GuestRule:
         metadata=key(
             AnyOf((Boolean(), Choice(("2M", "1G")))),
             "Whether the memory is backed by huge pages: `true` is those of the kernel's default size.",
+        ),
+    )
+    numa: str = field(
+        default="prefer",
+        metadata=key(
+            _NUMA,
+            "Where its memory and processors are: `prefer` the NUMA node of its VFs, `strict` with memory from there"
+            " alone, `none` anywhere.",
         ),
     )
     vnc: str | None = field(

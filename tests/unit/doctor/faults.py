@@ -785,6 +785,18 @@ def guests_with_more_memory_than_the_host(tree: Tree) -> None:
 
 
 @fault
+def guest_with_huge_pages_of_a_size_that_the_host_has_few_of(tree: Tree) -> None:
+    edit(tree, 'memory = "512M"', 'memory = "4G"\nhugepages = "1G"')
+    write(tree, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "4096\n")
+    write(tree, "sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "2\n")
+
+
+@fault
+def guest_beside_huge_pages_that_take_all_memory(tree: Tree) -> None:
+    write(tree, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "7900\n")
+
+
+@fault
 def local_target_that_does_not_listen(tree: Tree) -> None:
     write(tree, "proc/net/fib_trie", "Local:\n  |-- 192.168.10.1\n        /32 host LOCAL\n")
     write(tree, "proc/net/tcp", "  sl  local rem st\n   0: 00000000:0016 00000000:0000 0A 0\n")

@@ -19,6 +19,7 @@ from vfagent.guests.spec.files import FileFacts, unfit_file
 from vfagent.guests.spec.firmware import chosen
 from vfagent.guests.spec.kvm_probe import kvm_probe
 from vfagent.guests.spec.nics import nics_of
+from vfagent.guests.spec.numa import NumaNode
 from vfagent.guests.spec.placement import place
 from vfagent.guests.spec.qemu import QEMU, Guest, argv, command, guest_uuid
 from vfagent.guests.spec.rom import RomWish, build_unit
@@ -51,6 +52,9 @@ def guests(policy: Policy, *, kvm: bool = True, hardware: str = "8086:10ca") -> 
                 UUID,
                 machine="pc-q35-7.2",
                 nics=nics_of(rule, vfs, "0123456789"),
+                nodes=tuple(
+                    NumaNode(node, 4, has_memory=True) for node in {vf.numa_node for vf in vfs} if node is not None
+                ),
             )
         )
         for rule, vfs in with_vfs

@@ -65,6 +65,7 @@ def guest_problems(problems: Problems, *pairs: str) -> list[str]:
         'ipxe.address = "dhcp"\nunit.MemoryMax = "50%"',
         'ipxe.address = "dhcp"\nmemory = "16G"\nhugepages = "1G"\nunit.MemoryMax = "2G"',
         'ipxe.address = "dhcp"\nhugepages = true\nunit.MemoryHigh = "256M"',
+        f'{DHCP}\nnuma = "strict"\nunit.CPUAffinity = "0-3"',
     ],
 )
 def test_a_boot_method_is_accepted(problems: Problems, pairs: str) -> None:
@@ -198,6 +199,10 @@ def test_a_standby_for_one_of_two_vfs_names_its_index(problems: Problems, vfs: s
         (
             f'{DHCP}\nmemory = "1500M"\nhugepages = "1G"',
             "guest[0].memory: found 1500M with huge pages of 1G, allowed is a multiple of 1G",
+        ),
+        (
+            f'{DHCP}\nnuma = "strict"\nunit.NUMAPolicy = "bind"',
+            'guest[0].numa: found "strict" with NUMAPolicy in its unit, allowed is one of them',
         ),
         (
             'disk = [{ path = "/a" }]\nchap = { user = "a", secret = "/b" }',

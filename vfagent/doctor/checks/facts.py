@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The facts about a host, as one frozen value: `gather_facts` reads them, the checks judge them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from enum import StrEnum
 
@@ -102,10 +102,11 @@ class Kvm:
 
 @frozen(slots=True)
 class Memory:
-    """The host's memory, and the part of it that is in huge pages."""
+    """The host's memory, and the part of it that is in huge pages, by the size of a page in KiB."""
 
     total_mib: int = 0
-    huge_mib: int = 0
+    huge_mib: Mapping[int, int] = field(default_factory=dict)
+    default_kib: int = 2048  # the size of a huge page where nothing says which
 
 
 @frozen(slots=True)

@@ -215,30 +215,6 @@ def spoof_check_stops_rom(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def memory_short(facts: Facts) -> Iterator[Finding]:
-    guests = [guest.rule for guest in wanted_guests(facts)]
-    huge = sum(rule.memory_mib for rule in guests if rule.hugepages)
-    whole = sum(rule.memory_mib for rule in guests)
-    if huge > facts.memory.huge_mib:
-        yield Finding(
-            "hugepages-short",
-            Severity.ERROR,
-            "huge pages",
-            f"guests need {huge} MiB, the host has {facts.memory.huge_mib} MiB",
-            "the last guests do not start",
-            "vm.nr_hugepages in /etc/sysctl.d, or hugepages= on the kernel's command line",
-        )
-    if facts.memory.total_mib and whole > facts.memory.total_mib:
-        yield Finding(
-            "memory-short",
-            Severity.ERROR,
-            "memory",
-            f"guests need {whole} MiB, the host has {facts.memory.total_mib} MiB",
-            "vfio pins all of a guest's memory: the last guests do not start, or the OOM killer ends processes",
-            "reduce the guests' memory, or run fewer",
-        )
-
-
 def target_silent(facts: Facts) -> Iterator[Finding]:
     """Only if the iSCSI server is this host; no packet is sent."""
     for guest in wanted_guests(facts):

@@ -15,6 +15,7 @@ from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import IPXE_IMAGES, Boot, Loader
 from vfagent.guests.spec.firmware import Firmware
 from vfagent.guests.spec.nics import GuestNic
+from vfagent.guests.spec.numa import NumaNode
 from vfagent.guests.spec.vnc import VNC_PASSWORD, screen
 from vfagent.model.guest_unit import GuestVf, unit_name
 from vfagent.policy.types import GuestRule
@@ -50,6 +51,7 @@ class Guest:
     credentials: tuple[tuple[str, str], ...] = ()  # names, and root's copies of the files
     beside_udev: bool = False  # udev has not handled its VFs' groups yet, but kvm may open them
     nics: tuple[GuestNic, ...] = ()
+    nodes: tuple[NumaNode, ...] = ()  # those of its VFs
     digest: str = ""  # of its rule as the policy has it, where the start has changed that
     python: tuple[str, ...] = ()  # where the helpers' Python is, if not in /usr
 
@@ -153,7 +155,8 @@ def _console(guest: Guest) -> list[str]:
 
 def _board(guest: Guest) -> list[str]:
     # With graphics=off, SeaBIOS and iPXE use the serial port.
-    machine = f"{guest.machine},graphics=off,vmport=off"
+    # A dump of QEMU's memory would have the guest's secrets, and be as large.
+    machine = f"{guest.machine},graphics=off,vmport=off,dump-guest-core=off"
     words = ["-cpu", "host" if guest.kvm else "max", "-smp", str(guest.rule.cpus), "-m", str(guest.rule.memory_mib)]
     if guest.rule.hugepages:
         size = guest.rule.memory_mib << 20

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 
 from vfagent.guests.spec.boot import Loader
+from vfagent.guests.spec.numa import numa_properties
 from vfagent.guests.spec.qemu import COMMAND, ROM, SHELL, Guest
 from vfagent.guests.spec.unit_values import ADDED, seconds, translated
 from vfagent.guests.spec.untrusted import UNTRUSTED_OUTPUT
@@ -24,13 +25,13 @@ _CRASHES, _WITHIN_S = 5, 600  # more is a crash loop
 _STOP_HELPER = "/usr/libexec/vfagent/stop-guest"  # packaging/stop-guest; a package upgrade keeps it for guests that run
 _ASK_HELPER = "/usr/libexec/vfagent/ask-guest"
 _ALL = (1 << 64) - 1
+_FILES = 1 << 16
 _CLONE_NEWUTS = 0x04000000  # linux/sched.h
 # What makes block devices, on Debian and Fedora. A unit that does not exist orders nothing.
 _STORAGE = (
     *("blk-availability.service", "drbd.service", "iscsi.service", "iscsid.service", "mdmonitor.service"),
     *("multipathd.service", "open-iscsi.service", "zfs-import.target", "zfs-volumes.target"),
 )
-_PLACEMENT = {"NUMAPolicy", "NUMAMask", "CPUAffinity", "AllowedCPUs", "AllowedMemoryNodes"}
 
 
 def rule_digest(rule: GuestRule) -> str:
@@ -78,11 +79,7 @@ def _properties(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield from view(guest)
     yield from _files(guest)
     yield from _memory(guest)
-    nodes = {vf.numa_node for vf in guest.vfs} - {None}
-    if len(nodes) == 1 and not _PLACEMENT & {name for name, _ in guest.rule.unit}:
-        node = str(nodes.pop())
-        yield from translated((("NUMAPolicy", "preferred"), ("NUMAMask", node)))
-        yield Property("CPUAffinityFromNUMA", "b", value=True)
+    yield from numa_properties(guest.rule, guest.nodes)
 
 
 def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
@@ -176,6 +173,8 @@ def _devices(guest: Guest) -> Iterator[Property]:
     # Group disk may open every disk; DeviceAllow restricts it to the guest's own.
     yield Property("SupplementaryGroups", "as", ["kvm", "disk"] if block else ["kvm"])
     yield Property("LimitMEMLOCK", "t", _ALL)  # VFIO pins all of the guest's memory
+    # systemd's 1,024 are few: QEMU has an eventfd or two for each interrupt vector of a VF, and a VF may have hundreds.
+    yield Property("LimitNOFILE", "t", _FILES)
 
 
 def _sandbox(guest: Guest) -> Iterator[Property]:
