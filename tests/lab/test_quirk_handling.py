@@ -58,7 +58,7 @@ class ImpatientVM(WarmVM):
         try:
             super().wait_for(condition, min(timeout, self.patience_s))
         except CommandError as error:
-            raise TimeoutError(f"{condition} does not hold") from error
+            raise TimeoutError(f"{condition} does not hold: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@
  * sriov_init() takes an SR-IOV capability without BARs.
  */
 #include <linux/slab.h>
-#include <linux/unaligned.h>
 
 #include "labcard.h"
+#include "linux_6_1.h"
 
 #define PCIE 0x40 /* the PCI Express capability */
 #define FIRST 0x100 /* the first extended capability */

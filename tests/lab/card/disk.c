@@ -9,6 +9,7 @@
 #include <linux/vmalloc.h>
 
 #include "labcard.h"
+#include "linux_6_1.h"
 
 #define DISK_BYTES (4 << 20)
 

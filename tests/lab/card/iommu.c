@@ -14,6 +14,7 @@
 #include <linux/xarray.h>
 
 #include "labcard.h"
+#include "linux_6_1.h"
 
 struct io_space {
 	struct iommu_domain domain;
@@ -70,11 +71,18 @@ static phys_addr_t physical(struct iommu_domain *domain, dma_addr_t iova)
 	return page ? (xa_to_value(page) << PAGE_SHIFT) + offset_in_page(iova) : 0;
 }
 
+#if !IS_6_1
 static const struct iommu_domain_ops identity_ops = { .attach_dev = attach };
 static struct iommu_domain identity = { .type = IOMMU_DOMAIN_IDENTITY, .ops = &identity_ops };
 static struct iommu_domain blocked = { .type = IOMMU_DOMAIN_BLOCKED, .ops = &identity_ops };
+#endif
 
+#if IS_6_1
+/* Of any type: none is mapped by hardware. */
+static struct iommu_domain *alloc(unsigned int type)
+#else
 static struct iommu_domain *alloc(struct device *dev)
+#endif
 {
 	struct io_space *space = kzalloc(sizeof(*space), GFP_KERNEL);
 
@@ -108,9 +116,13 @@ static const struct iommu_ops ops = {
 	.probe_device = probe,
 	.device_group = pci_device_group,
 	.def_domain_type = default_domain,
+#if IS_6_1
+	.domain_alloc = alloc,
+#else
 	.identity_domain = &identity,
 	.blocked_domain = &blocked,
 	.domain_alloc_paging = alloc,
+#endif
 	.pgsize_bitmap = PAGE_SIZE,
 	.default_domain_ops = &(const struct iommu_domain_ops){
 		.attach_dev = attach,
@@ -124,10 +136,16 @@ static const struct iommu_ops ops = {
 static int device_added(struct notifier_block *block, unsigned long action, void *data)
 {
 	struct device *dev = data;
+	int err;
 
 	if (action != BUS_NOTIFY_ADD_DEVICE || !is_ours(to_pci_dev(dev)) || !card_of(to_pci_dev(dev)->bus)->iommu)
 		return NOTIFY_DONE;
-	if (iommu_fwspec_init(dev, iommu.fwnode))
+#if IS_6_1
+	err = iommu_fwspec_init(dev, iommu.fwnode, &ops);
+#else
+	err = iommu_fwspec_init(dev, iommu.fwnode);
+#endif
+	if (err)
 		dev_err(dev, "no IOMMU for the lab's card\n");
 	return NOTIFY_DONE;
 }

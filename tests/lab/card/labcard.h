@@ -200,8 +200,19 @@ int gpu_add(struct pci_dev *pdev);
 void gpu_remove(struct pci_dev *pdev);
 
 /* vdpa.c */
+#if IS_ENABLED(CONFIG_VDPA)
 int vdpa_add(struct pci_dev *pdev);
 void vdpa_remove(struct pci_dev *pdev);
+#else
+static inline int vdpa_add(struct pci_dev *pdev)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void vdpa_remove(struct pci_dev *pdev)
+{
+}
+#endif
 
 /* drivers.c */
 bool has_own_driver(struct pci_dev *pdev);

@@ -23,8 +23,9 @@
  * its DRM device renders nothing, and its vDPA device has no queue.
  * There are no subfunctions and no MSI-X counts, as vfagent sets none. VFIO opens
  * a VF only with vfio_iommu_type1.allow_unsafe_interrupts, as the IOMMU remaps
- * none. It is for 6.12 (Debian 13): on 6.1 a bus has one IOMMU driver. Debian's
- * 6.12 has no CONFIG_VFIO_NOIOMMU to do without. With lockdep the kernel would
+ * none. Debian's kernels have no CONFIG_VFIO_NOIOMMU to do without. On 6.1
+ * (Debian 12) a bus has one IOMMU driver, so the host has to have no other
+ * (intel_iommu=off), and there are no vDPA devices. With lockdep the kernel would
  * complain that iommu_fwspec_init() is called without a lock that no module can
  * take; Debian's kernel has no lockdep.
  */
