@@ -170,7 +170,7 @@ class FakeSystemd:
     def _job(self, unit: str) -> tuple[str, tuple[str]]:
         self.jobs += 1
         path = f"/org/freedesktop/systemd1/job/{self.jobs}"
-        result = "failed" if "broken" in unit else "done"
+        result = "failed" if "broken" in unit else "dependency" if "alone" in unit else "done"
         if "slow" in unit:
             time.sleep(1)
         others = (self.jobs + 100, f"{path}00", "other.service", "done")

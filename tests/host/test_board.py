@@ -15,7 +15,7 @@ from vfagent.guests.credentials import store_command
 from vfagent.guests.spec.boot import Boot, Loader
 from vfagent.guests.spec.qemu import Guest
 from vfagent.policy.types import GuestRule
-from vfagent.store.guest_state import GuestFiles
+from vfagent.store.guest_state import GuestFiles, close_folder
 
 
 def qemu(root: Path, newest: str) -> None:
@@ -100,12 +100,9 @@ def test_variables_are_open_to_the_guests_user_in_a_closed_folder(tmp_path: Path
     assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
 
 
-def test_the_folders_of_a_tpm_are_open_in_closed_ones(tmp_path: Path) -> None:
-    files, sockets = GuestFiles(tmp_path, "x"), tmp_path / "run/vfagent/tpm/x"
+def test_a_folder_that_systemd_has_made_is_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "tpm"
     for _ in range(2):
-        files.make_tpm_folders("/run/vfagent/tpm/x")
-        for folder in (tmp_path / "var/lib/vfagent/guests/x/tpm", sockets):
-            assert stat.S_IMODE(folder.stat().st_mode) == 0o777
-            assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
-        assert not (sockets / "socket").exists()
-        put(sockets / "socket", "of a TPM that was killed")
+        close_folder(folder)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        folder.chmod(0o755)

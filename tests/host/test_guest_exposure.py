@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd-analyze says of a guest's unit, written as a unit file."""
+"""What systemd-analyze says of a guest's unit, written as a unit file, and of its TPM's."""
 
 import re
 import subprocess
@@ -13,6 +13,7 @@ from tests.unit.guest.test_units import hostile, unit
 from vfagent.model.guest_unit import Property
 
 MOST_EXPOSED = 2.0
+TPM = Path(__file__).parents[2] / "systemd/vfagent-tpm@.service"
 NAMESPACES = {0x04000000: "uts"}
 
 
@@ -58,6 +59,13 @@ def exposure(path: Path) -> tuple[float, str]:
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert score, done.stderr
     return float(score[1]), "\n".join(row for row in done.stdout.splitlines() if row.startswith("✗")) + done.stderr
+
+
+def test_a_tpm_is_hardly_exposed() -> None:
+    score, table = exposure(TPM)
+    print(f"exposure of a TPM's unit: {score}")
+    assert score <= MOST_EXPOSED, table
+    assert "Unknown key" not in table
 
 
 @pytest.mark.parametrize(

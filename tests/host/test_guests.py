@@ -3,6 +3,7 @@
 
 import asyncio
 import shlex
+import stat
 import uuid
 from functools import partial
 from pathlib import Path
@@ -342,6 +343,20 @@ def test_a_failed_start_names_the_guest_in_the_journal(
     [record] = [record for record in caplog.records if "job ended as failed" in record.getMessage()]
     assert vars(record)["VFAGENT_GUEST"] == "broken"
     assert record.getMessage().startswith("guest broken: cannot start: ")
+
+
+def test_a_guest_whose_tpm_does_not_start_names_the_unit_of_the_tpm(
+    kernel: FakeKernel, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.tree.policy(POLICY.replace('name = "x"', 'name = "alone"\ntpm = true'))
+    kernel.tree.add_pf(PF)
+
+    async def story(agent: Running) -> None:
+        await agent.until(lambda: "job ended as dependency" in caplog.text)
+
+    run(story)
+    assert "journalctl -u vfagent-tpm@alone.service" in caplog.text
+    assert stat.S_IMODE((kernel.tree.root / "run/vfagent/tpm").stat().st_mode) == 0o700
 
 
 def test_many_guests_start_a_few_at_a_time(kernel: FakeKernel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vfagent.errors import VfagentError
+from vfagent.errors import RefusedError, VfagentError
 from vfagent.guests.ask import main as ask_guest
 from vfagent.guests.qmp import stop
 from vfagent.model.guest_unit import RUN_STATES
-from vfagent.service.control_client import call
+from vfagent.service.control_client import call, monitor
 from vfagent.service.control_interface import SOCKET
 from vfagent.service.control_socket import PublishedStatus, Requests, control_server
 
@@ -25,10 +25,12 @@ _ANSWER = b'{"error": "io.vfagent.Guest.Refused", "parameters": {"reason": "cann
 
 
 def control(data: bytes, folder: Path) -> None:
-    """As a call of the service, and as the service's answer to `vfagent guest start`."""
+    """As a call of the service, and as its answers to `vfagent release` and to who monitors it."""
     asyncio.run(_request(data, folder))
     with _peer(folder / SOCKET, data), suppress(VfagentError, FileNotFoundError):
-        assert isinstance(call(folder, "io.vfagent.Guest.Start", name="web"), dict)
+        assert isinstance(call(folder, "io.vfagent.Release", pf="enp1s0f0"), dict)
+    with _peer(folder / SOCKET, data), suppress(VfagentError, FileNotFoundError):
+        assert all(isinstance(reply, dict) for reply in monitor(folder, "io.vfagent.Monitor", time.monotonic() + 10))
 
 
 async def _request(data: bytes, folder: Path) -> None:
@@ -55,6 +57,8 @@ async def _request(data: bytes, folder: Path) -> None:
     async def release(pf: str, force: bool) -> str:  # noqa: FBT001
         assert isinstance(pf, str)
         assert isinstance(force, bool)
+        if not force:
+            raise RefusedError(f"{pf}: a VF is in use", hint="--force")
         return pf
 
     server = control_server(folder, PublishedStatus(), Requests(handler, reload, confirm, plan, release))

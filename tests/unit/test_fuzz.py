@@ -8,6 +8,7 @@ VFAGENT_FUZZ_S=3600 python3 -m pytest tests/unit/test_fuzz.py -k policy
 import logging
 import os
 import random
+import re
 import socket
 import struct
 import tempfile
@@ -30,6 +31,7 @@ from vfagent.kernel.vf_counters import VfCounters, counters_in
 from vfagent.metrics.http import RefusedRequestError, Request, check_host, parse
 from vfagent.metrics.page import Format, negotiated
 from vfagent.model.pci import PciAddress
+from vfagent.service.control_interface import INTERFACES
 from vfagent.store.guest_records import GuestRecords
 from vfagent.store.move_journal import MoveJournal
 from vfagent.store.policy_files import load
@@ -132,6 +134,13 @@ def kernel(data: bytes, _: Path) -> None:
 
 def _pieces(name: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+
+
+def test_the_corpus_calls_each_method_of_the_control_socket() -> None:
+    calls = b"".join(_pieces("control"))
+    for interface, text in INTERFACES.items():
+        for method in re.findall(r"^method (\w+)", text, re.MULTILINE):
+            assert f'"{interface}.{method}"'.encode() in calls, method
 
 
 def inputs(pieces: list[bytes]) -> Iterator[bytes]:

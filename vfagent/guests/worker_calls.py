@@ -22,7 +22,7 @@ from vfagent.guests.spec.firmware import why_none
 from vfagent.guests.spec.kvm_probe import PROBE_S, kvm_probe
 from vfagent.guests.spec.nics import nics_of
 from vfagent.guests.spec.packages import FIRMWARE
-from vfagent.guests.spec.qemu import Guest, guest_uuid
+from vfagent.guests.spec.qemu import TPMS, Guest, guest_uuid
 from vfagent.guests.spec.unit import VF_KNOWN, rule_digest, unit_of
 from vfagent.guests.taps import TapsReport, open_taps
 from vfagent.kernel.protocols import Host
@@ -34,7 +34,7 @@ from vfagent.policy.types import DiskRule, GuestRule
 from vfagent.process.worker import NoWorkerError
 from vfagent.process.workers import Workers
 from vfagent.reconcile.observe import observe_vf
-from vfagent.store.guest_state import GuestFiles
+from vfagent.store.guest_state import GuestFiles, close_folder
 from vfagent.store.host_files import facts_in
 from vfagent.systemd.log import for_guest
 from vfagent.systemd.unit_log import last_line
@@ -123,7 +123,7 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     guest = replace(guest, credentials=credentials, beside_udev=_beside_udev(order, disks, host), python=_python())
     spec = unit_of(guest, tuple(device_unit(vf.address, order.root) for vf in order.vfs))
     if rule.tpm:
-        _make_tpm_folders(guest, order.root)
+        _close_tpm_sockets(order.root)
     if nics:
         _check_ended(bus, order.rule.name)
     with open_taps((nic.tap for nic in nics), host) as taps, Systemd(bus, fds=bool(taps)) as systemd:
@@ -131,15 +131,16 @@ def start(bus: str, order: Order, host: Host) -> Outcome:
     if result == "done":
         _keep_machine(guest, order.root)
     failed = None if result == "done" else f"its unit's job ended as {result}"
-    hint = f"journalctl -u {spec.unit}" if failed else None
-    return Outcome(failed, hint)
+    unit = guest.tpm_unit if rule.tpm and result == "dependency" else spec.unit
+    return Outcome(failed, f"journalctl -u {unit}" if failed else None)
 
 
-def _make_tpm_folders(guest: Guest, root: Path) -> None:
+def _close_tpm_sockets(root: Path) -> None:
+    folder = root / TPMS.lstrip("/")
     try:
-        GuestFiles(root, guest.rule.name).make_tpm_folders(guest.tpm_folder)
+        close_folder(folder)
     except OSError as error:
-        raise VfagentError(f"cannot make the folders of its TPM: {error.filename}: {error.strerror}") from error
+        raise VfagentError(f"{folder}: cannot make the folder of its TPM's socket: {error.strerror}") from error
 
 
 def _check_ended(bus: str, guest: str) -> None:

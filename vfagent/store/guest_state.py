@@ -48,20 +48,16 @@ class GuestFiles:
             os.replace(temporary, path)
         return f"/{_FOLDER}/{self._guest}/{path.name}"
 
-    def make_tpm_folders(self, socket_folder: str) -> None:
-        """For its TPM's state and socket: open to the TPM's user, in closed folders. Raises OSError."""
-        self._make_folder()
-        sockets = self._root / socket_folder.lstrip("/")
-        sockets.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self._folder / "tpm", sockets):
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o777)
-        (sockets / "socket").unlink(missing_ok=True)  # else the unit would not wait for that of the next TPM
-
     def _make_folder(self) -> None:
         """Closed to others: what the guest's user writes has a mode that lets any user write it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        close_folder(self._folder)
+
+
+def close_folder(path: Path) -> None:
+    """To others than root, before systemd makes it open to them, and what it makes in it. Raises OSError."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    path.chmod(0o700)
 
 
 def known_machine(root: Path, path: Path) -> str | None:

@@ -771,6 +771,11 @@ def no_rom_and_no_uefi(tree: Tree) -> None:
 
 
 @fault
+def no_swtpm(tree: Tree) -> None:
+    edit(tree, 'memory = "512M"', 'memory = "512M"\ntpm = true')
+
+
+@fault
 def uefi_rom_on_an_82599_with_the_spoof_check(tree: Tree) -> None:
     no_rom_and_no_uefi(tree)
     tree.add_device(PF, sriov_vf_device="10ed")

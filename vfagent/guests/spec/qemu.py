@@ -77,6 +77,10 @@ class Guest:
         return f"{TPMS}/{self.rule.name}"
 
     @property
+    def tpm_unit(self) -> str:
+        return f"vfagent-tpm@{self.rule.name}.service"
+
+    @property
     def _runtime_folder(self) -> str:
         return runtime_folder(self.rule.name)
 

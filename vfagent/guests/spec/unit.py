@@ -104,9 +104,8 @@ def _lifetime(guest: Guest, vf_units: tuple[str, ...]) -> Iterator[Property]:
     yield from _beside_udev(vf_units) if guest.beside_udev else _after_udev(guest, vf_units)
     yield from _beside_files(guest)
     if guest.rule.tpm:
-        tpm = f"vfagent-tpm@{guest.rule.name}.service"
-        yield Property("Requires", "as", [tpm])
-        yield Property("After", "as", [tpm])
+        yield Property("Requires", "as", [guest.tpm_unit])
+        yield Property("After", "as", [guest.tpm_unit])
     own = _order_target(guest.rule.name)
     yield Property("Wants", "as", [own])
     yield Property("Before", "as", [own])
