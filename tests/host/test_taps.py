@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taps of guests on real bridges, in a namespace. tests/lab/test_guests.py has those in a VLAN."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from tests.host.leaks import run_to_end
 from tests.host.namespace import ip, link, run
 from tests.host.real_host import host_of
 from vfagent.errors import VfagentError
 from vfagent.guests.spec.nics import Tap
+from vfagent.guests.tap_monitor import TapMonitor
 from vfagent.guests.taps import attach, attach_all, open_taps
+from vfagent.guests.worker_calls import WorkerCalls
 from vfagent.kernel.protocols import Host
+from vfagent.process.workers import Workers
 
 TAP = Tap("vfg-01234567-0", "br0", None, "fe:00:00:00:00:01")
 TAGGED = Tap("vfg-01234567-0", "br0", 10, "fe:00:00:00:00:01")
@@ -76,3 +81,15 @@ def test_without_its_bridge_nothing_remains(host: Host) -> None:
     with pytest.raises(VfagentError, match="cannot join br0"), open_taps((TAP,), host):
         pass
     assert host.network.link(TAP.name) is None
+
+
+def test_without_taps_the_monitor_sets_no_timer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each resync asks for it, and a host at rest is not to be woken for nothing."""
+    delays = list[float]()
+
+    async def scenario() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda delay_s, *_: delays.append(delay_s))
+        TapMonitor(host, WorkerCalls(Workers()), {}, "").attach_soon()
+
+    run_to_end(scenario())
+    assert not delays

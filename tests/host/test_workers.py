@@ -11,6 +11,7 @@ import pytest
 from tests.host.leaks import children, run_to_end
 from vfagent.errors import WrongCountError
 from vfagent.process import worker
+from vfagent.process.throttle import Turns
 from vfagent.process.worker import NoAnswerError, NoWorkerError, Send
 from vfagent.process.workers import StuckError, Workers
 
@@ -95,6 +96,46 @@ def test_each_report_of_a_stream_puts_off_its_deadline() -> None:
     with pytest.raises(NoAnswerError, match=r"no answer within 0\.9 s"):
         run_to_end(scenario())
     assert reports == list(range(6))
+
+
+def test_a_worker_that_sends_no_more_and_has_not_ended_costs_nothing() -> None:
+    """As one whose process the kernel takes some time to end: its pipe stays readable."""
+
+    def leave() -> None:
+        os.closerange(3, 1024)
+        time.sleep(1.0)
+        os._exit(0)
+
+    async def scenario() -> float:
+        began = time.process_time()
+        with pytest.raises(NoAnswerError, match="ended without an answer"):
+            await Workers().call(leave, deadline_s=30.0)
+        return time.process_time() - began
+
+    assert run_to_end(scenario()) < 0.3
+
+
+def test_an_ended_worker_does_not_wait_for_the_rest_of_the_loop() -> None:
+    """Its card's next PF waits for it; another reader's turn comes later."""
+
+    def body(send: Send) -> None:
+        send(1)
+        time.sleep(0.3)  # until the loop waits for its turn to read
+        os._exit(0)
+
+    async def scenario() -> None:
+        workers = Workers()
+        workers.turns = Turns(lambda: True, longest_rest_s=3600.0)
+        with workers.turns.work():
+            time.sleep(1.0)  # so it rests for 9 s
+        another = asyncio.create_task(workers.turns.turn())
+        reports = workers.stream(workers.start(body), lambda: 60.0)
+        assert [report async for report in reports] == [1]
+        assert not another.done()
+        another.cancel()
+        await asyncio.wait({another})
+
+    run_to_end(scenario())
 
 
 @pytest.fixture

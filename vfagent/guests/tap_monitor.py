@@ -42,7 +42,7 @@ class TapMonitor:
             self.attach_soon()
 
     def attach_soon(self) -> None:
-        if self._timer is None:
+        if self._timer is None and any(self.by_guest().values()):
             self._timer = asyncio.get_running_loop().call_later(_SOON_S, self._attach)
 
     def _attach(self) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _REST = 9.0  # times as long as the work took: the loop gets a tenth of the time
 _LONGEST_REST_S = 1.0  # a kernel buffer must hold what arrives meanwhile
@@ -38,23 +39,24 @@ class Turns:
     of eight PFs with more.
     """
 
-    def __init__(self, busy: Callable[[], bool]) -> None:
+    def __init__(self, busy: Callable[[], bool], longest_rest_s: float = _LONGEST_REST_S) -> None:
         self._busy = busy
-        self._throttle = Throttle(_LONGEST_REST_S)
-        self._next: asyncio.Event | None = None
+        self._throttle = Throttle(longest_rest_s)
+        self._next: asyncio.Future[None] | None = None
 
-    async def turn(self) -> None:
-        """The end of the rest, if there is one."""
+    async def turn(self, *unless: asyncio.Future[Any]) -> None:
+        """The end of the rest, if there is one. It is not waited for once any of the others is done."""
         if self._next is None:
             if not self._busy() or not (rest_s := self._throttle.rest_s()):
                 return
-            self._next = asyncio.Event()
-            asyncio.get_running_loop().call_later(rest_s, self._begin, self._next)
-        await self._next.wait()
+            loop = asyncio.get_running_loop()
+            self._next = loop.create_future()
+            loop.call_later(rest_s, self._begin, self._next)
+        await asyncio.wait({self._next, *unless}, return_when=asyncio.FIRST_COMPLETED)
 
-    def _begin(self, turn: asyncio.Event) -> None:
+    def _begin(self, turn: asyncio.Future[None]) -> None:
         self._next = None
-        turn.set()
+        turn.set_result(None)
 
     @contextmanager
     def work(self) -> Iterator[None]:

@@ -50,6 +50,7 @@ class Worker:
     pid: int
     pidfd: int
     reports: int
+    at_end: bool = False  # it sends no more reports
     _buffer: bytearray = field(default_factory=bytearray)
 
     def read(self) -> Iterator[Any]:
@@ -61,6 +62,7 @@ class Worker:
                 break
             self._buffer += chunk
             if not chunk:
+                self.at_end = True
                 break
         yield from self._complete()
 

@@ -136,8 +136,8 @@ class _Run:
         try:
             while not self.ended.done():
                 silent_s = await self._silence(silence_s(), place)
-                if shared and not self.ended.done():
-                    await shared.turns.turn()
+                if shared:
+                    await shared.turns.turn(self.ended)
                 with shared.turns.work() if shared else nullcontext():
                     for report in self._take():
                         yield report
@@ -176,7 +176,8 @@ class _Run:
             yield from self._rest
         else:
             yield from self._child.read()
-            self._loop.add_reader(self._child.reports, self._readable)
+            if not self._child.at_end:  # else it stays readable, until the kernel has ended the process
+                self._loop.add_reader(self._child.reports, self._readable)
 
     async def _killed(self, silent_s: float) -> None:
         self.kill()
