@@ -70,7 +70,6 @@ def leaves_nothing_behind(time_limit: None) -> Iterator[None]:
 def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers as in D state: SIGKILL is pending."""
     monkeypatch.setattr(Worker, "kill", lambda self: None)
-    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.1)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
 from vfagent.policy.match import HostIdentity
 from vfagent.process import worker
-from vfagent.process.workers import Workers
+from vfagent.process.workers import DYING_S, Workers
 from vfagent.reconcile.pf_state import PfState
 from vfagent.reconcile.scheduler import Scheduler
 from vfagent.store.policy_files import load
@@ -38,14 +38,14 @@ VLAN_POLICY = POLICY + "vlan = 10\n"
 class Rig:
     """A scheduler on a host, and means to wait for its results."""
 
-    def __init__(self, kernel: FakeKernel, most: int = worker.MOST) -> None:
+    def __init__(self, kernel: FakeKernel, workers: Workers) -> None:
         self.kernel = kernel
         self.state = State(kernel.tree.root)
         self.broken = False  # the next report cannot be taken
         self.phases: dict[str, list[Phase]] = {}
         identity = HostIdentity(hostname="host", machine_id="0" * 32)
         policy = load(kernel.tree.root)
-        self.scheduler = Scheduler(kernel.host, self.state, identity, policy, Workers(most=most), self._changed)
+        self.scheduler = Scheduler(kernel.host, self.state, identity, policy, workers, self._changed)
 
     def _changed(self, state: PfState) -> None:
         self.phases.setdefault(state.address, []).append(state.phase)
@@ -81,14 +81,19 @@ class Rig:
 
 
 def converge(
-    kernel: FakeKernel, body: Callable[[Rig], Awaitable[None]], *, speed: float = 1.0, most: int = worker.MOST
+    kernel: FakeKernel,
+    body: Callable[[Rig], Awaitable[None]],
+    *,
+    speed: float = 1.0,
+    most: int = worker.MOST,
+    dying_s: float = DYING_S,
 ) -> None:
-    """`speed`: how many seconds of the event loop pass in one; `most`: workers at once."""
+    """`speed`: how many seconds of the event loop pass in one; `most`: workers at once; `dying_s`: after SIGKILL."""
 
     async def run() -> None:
         if speed != 1.0:
             speed_up(speed)
-        rig = Rig(kernel, most)
+        rig = Rig(kernel, Workers(most=most, dying_s=dying_s))
         await body(rig)
         await rig.scheduler.stop(within_s=10.0)
         assert not rig.scheduler.working, "a worker does not exit"

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("info_level")
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step may take half a second."""
     monkeypatch.setattr(PfState, "silence_s", lambda state: 0.5 if state.progress.running else 30.0)
-    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.2)
 
 
 @pytest.mark.usefixtures("short_deadline")
@@ -65,7 +64,7 @@ def test_a_stuck_pf_does_not_delay_other_cards(kernel_files: FakeKernel, caplog:
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
-    converge(kernel_files, body)
+    converge(kernel_files, body, dying_s=0.1)
     assert len(kernel_files.tree.vfs(OTHER)) == len(kernel_files.tree.vfs(PF)) == 2
 
 
@@ -82,7 +81,7 @@ def test_a_stuck_pf_does_not_delay_other_pfs_of_its_card(kernel_files: FakeKerne
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
-    converge(kernel_files, body)
+    converge(kernel_files, body, dying_s=0.1)
 
 
 @pytest.mark.usefixtures("short_deadline", "unkillable")
@@ -100,7 +99,7 @@ def test_a_stuck_pf_keeps_its_failure_through_a_reload(kernel_files: FakeKernel)
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
-    converge(kernel_files, body)
+    converge(kernel_files, body, dying_s=0.1)
 
 
 @pytest.mark.usefixtures("no_deadline")

@@ -12,7 +12,6 @@ from tests.host.waiting import until, wait_until
 from vfagent.guests.spec.nics import Tap
 from vfagent.kernel.guest_usage import read_usage
 from vfagent.kernel.sysfs import RootedSysfs
-from vfagent.metrics import usage_reader
 from vfagent.metrics.usage_reader import UsageReader
 from vfagent.model.guest_usage import GuestUsage, NicCounters
 from vfagent.process.workers import Workers
@@ -80,13 +79,10 @@ class Hanging(RootedSysfs):
 
 
 @pytest.mark.usefixtures("unkillable")
-def test_a_read_that_hangs_holds_one_worker_and_no_scrape(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage_reader, "_DEADLINE_S", 0.2)
-    monkeypatch.setattr(usage_reader, "_PAUSE_S", 0.0)
-
+def test_a_read_that_hangs_holds_one_worker_and_no_scrape(root: Path) -> None:
     async def run() -> None:
-        workers, before = Workers(), len(children())
-        usage = UsageReader(lambda: {"x": ()}, workers, Hanging(root))
+        workers, before = Workers(dying_s=0.1), len(children())
+        usage = UsageReader(lambda: {"x": ()}, workers, Hanging(root), pause_s=0.0, deadline_s=0.2)
         usage.scraped()
         await until(lambda: usage._reading is not None and usage._reading.done())
         for _ in range(3):

@@ -22,6 +22,7 @@ from tests.unit.metrics import views
 from vfagent.metrics import server
 from vfagent.metrics.counters import Counters
 from vfagent.metrics.endpoint import Endpoint
+from vfagent.metrics.limits import CLIENT_LIMITS, ClientLimits
 from vfagent.metrics.page import Format, Page
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.serving import Serving
@@ -42,16 +43,21 @@ def network(kernel: None) -> None:
     ip("link", "set", "lo", "up")
 
 
-def endpoint(counters: Counters | None = None) -> Endpoint:
+def endpoint(counters: Counters | None = None, limits: ClientLimits = CLIENT_LIMITS) -> Endpoint:
     status = views.view().status
-    return Endpoint(lambda: status, views.about, counters or views.counters(), dict, Workers(), dict)
+    return Endpoint(lambda: status, views.about, counters or views.counters(), dict, Workers(), dict, limits)
 
 
-def serving(body: Callable[[Endpoint], Coroutine[Any, Any, None]], metrics: str = WHERE, **rule: Any) -> None:
+def serving(
+    body: Callable[[Endpoint], Coroutine[Any, Any, None]],
+    metrics: str = WHERE,
+    limits: ClientLimits = CLIENT_LIMITS,
+    **rule: Any,
+) -> None:
     """Run `body` beside a server; nothing of either may be left at the end."""
 
     async def run() -> None:
-        served = endpoint()
+        served = endpoint(limits=limits)
         served.configure(AgentRule(metrics=metrics, **rule))
         try:
             await body(served)
@@ -277,9 +283,7 @@ def test_the_memory_of_many_clients_is_returned_to_the_kernel() -> None:
     serving(body)
 
 
-def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "READ_S", 0.3)
-
+def test_a_silent_client_is_disconnected() -> None:
     async def body(_: Endpoint) -> None:
         for sent in (b"", b"GET /metr", REQUEST[:-1]):
             began = time.monotonic()
@@ -289,7 +293,7 @@ def test_a_silent_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> Non
             assert 0.2 < time.monotonic() - began < 2
             writer.transport.abort()
 
-    serving(body)
+    serving(body, limits=ClientLimits(read_s=0.3))
 
 
 async def _end(reader: asyncio.StreamReader) -> bytes:
@@ -299,9 +303,8 @@ async def _end(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-def test_slow_clients_do_not_keep_the_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_do_not_keep_the_others_out() -> None:
     """Three times as many as the limit, each with a byte every 50 ms; they make room for waiting clients."""
-    monkeypatch.setattr(server, "READ_S", 2.0)
 
     async def crawl() -> None:
         reader, writer = await connect()
@@ -321,11 +324,10 @@ def test_slow_clients_do_not_keep_the_others_out(monkeypatch: pytest.MonkeyPatch
         async with asyncio.timeout(6):
             await asyncio.gather(*crawlers)
 
-    serving(body)
+    serving(body, limits=ClientLimits(read_s=2.0))
 
 
 def test_a_client_that_does_not_read_is_disconnected_and_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "WRITE_S", 0.5)
     text = b"x" * (8 << 20)
 
     async def large(self: Serving, form: Format) -> Page:
@@ -347,7 +349,7 @@ def test_a_client_that_does_not_read_is_disconnected_and_costs_no_memory(monkeyp
         for writer in writers:
             writer.transport.abort()
 
-    serving(body)
+    serving(body, limits=ClientLimits(write_s=0.5))
 
 
 def test_a_client_that_closes_its_sending_side_gets_its_answer() -> None:

@@ -16,8 +16,8 @@ from tests.host.leaks import run_to_end
 from tests.host.namespace import ip
 from tests.host.scrape import PORT, ask, connect
 from tests.unit.metrics import views
-from vfagent.metrics import server
 from vfagent.metrics.endpoint import Endpoint
+from vfagent.metrics.limits import CLIENT_LIMITS, ClientLimits
 from vfagent.policy.types import AgentRule, MetricsTls
 from vfagent.process.workers import Workers
 
@@ -67,11 +67,15 @@ def trusting(authority: Authority, client: tuple[Path, Path] | None = None) -> s
     return context
 
 
-def serving(agent_rule: AgentRule, body: Callable[[Endpoint], Coroutine[Any, Any, None]]) -> None:
+def serving(
+    agent_rule: AgentRule,
+    body: Callable[[Endpoint], Coroutine[Any, Any, None]],
+    limits: ClientLimits = CLIENT_LIMITS,
+) -> None:
     status = views.view().status
 
     async def run() -> None:
-        served = Endpoint(lambda: status, views.about, views.counters(), dict, Workers(), dict)
+        served = Endpoint(lambda: status, views.about, views.counters(), dict, Workers(), dict, limits)
         served.configure(agent_rule)
         try:
             await body(served)
@@ -142,9 +146,7 @@ def test_a_missing_certificate_is_reported_and_nothing_is_served(
     serving(AgentRule(metrics=f"127.0.0.1:{PORT}", metrics_tls=files), body)
 
 
-def test_a_client_without_a_handshake_is_disconnected(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "READ_S", 0.3)
-
+def test_a_client_without_a_handshake_is_disconnected(authority: Authority) -> None:
     async def body(served: Endpoint) -> None:
         began = time.monotonic()
         for sent in (b"", b"\x16\x03\x01", b"GET /metrics HTTP/1.1\r\n\r\n"):
@@ -158,4 +160,4 @@ def test_a_client_without_a_handshake_is_disconnected(authority: Authority, monk
             await asyncio.sleep(0.01)
         assert (await ask(tls=trusting(authority))).status == 200
 
-    serving(rule(authority), body)
+    serving(rule(authority), body, ClientLimits(read_s=0.3))

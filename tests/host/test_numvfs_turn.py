@@ -46,9 +46,6 @@ def one_card(kernel_files: FakeKernel) -> FakeKernel:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write of sriov_numvfs may take DEADLINE_S."""
     monkeypatch.setattr(SetNumvfs, "deadline_s", DEADLINE_S)
-    monkeypatch.setattr(numvfs_turn, "_LATE_S", 0.3)
-    monkeypatch.setattr(numvfs_turn, "_CHECK_S", 0.1)
-    monkeypatch.setattr("vfagent.process.workers._DYING_S", 0.2)
 
 
 @pytest.mark.usefixtures("short")
@@ -95,7 +92,7 @@ def test_a_card_waits_for_a_stuck_one_and_says_so(one_card: FakeKernel, caplog: 
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF, OTHER)
 
-    converge(one_card, body)
+    converge(one_card, body, dying_s=0.1)
     waits = [record for record in caplog.records if "waiting: the kernel is busy" in record.message]
     assert sum(record.levelno == logging.WARNING for record in waits) == 1
     assert [len(one_card.tree.vfs(address)) for address in (PF, OTHER)] == [2, 2]
@@ -115,7 +112,7 @@ def test_a_card_that_needs_no_vfs_made_does_not_wait_for_a_stuck_one(one_card: F
         release.touch()
         await rig.until_phase(Phase.CONVERGED, PF)
 
-    converge(one_card, body)
+    converge(one_card, body, dying_s=0.1)
 
 
 def test_a_reload_reaches_a_card_that_waits(one_card: FakeKernel) -> None:

@@ -22,6 +22,7 @@ from tests.host.waiting import until
 from vfagent.kernel.udev import KernelUdevDatabase, UdevEvent, UdevMonitor
 from vfagent.model.pci import PciAddress
 from vfagent.model.status import Phase
+from vfagent.process.workers import Workers
 from vfagent.service.kernel_events import KernelEvents
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -121,7 +122,7 @@ class Rig(SchedulerRig):
     """With the events of the real monitors."""
 
     def __init__(self, kernel: FakeKernel) -> None:
-        super().__init__(kernel)
+        super().__init__(kernel, Workers())
         self.listener = Listener()
         self.kernel_events = KernelEvents(kernel.host, self.scheduler, self.listener, self.listener)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vfagent.errors import VfagentError
 from vfagent.metrics.address import listen, remove_path
 from vfagent.metrics.counters import Counters
+from vfagent.metrics.limits import CLIENT_LIMITS, ClientLimits
 from vfagent.metrics.tls import Certificate
 from vfagent.metrics.view import About
 from vfagent.model.status import Status
@@ -37,9 +38,11 @@ class Endpoint:
         netdevs: Callable[[], Mapping[str, int]],
         workers: Workers,
         guests: "Callable[[], Taps]",
+        limits: ClientLimits = CLIENT_LIMITS,
     ) -> None:
         self._status, self._about, self._counters = status, about, counters
         self._netdevs, self._workers, self._guests = netdevs, workers, guests
+        self._limits = limits
         self._listener: socket.socket | None = None
         self._where = ""
         self._tls: MetricsTls | None = None
@@ -77,7 +80,7 @@ class Endpoint:
 
         asyncio.get_running_loop().remove_reader(listener)
         self._serving = self._serving or Serving(
-            self._status, self._about, self._counters, self._netdevs, self._workers, self._guests
+            self._status, self._about, self._counters, self._netdevs, self._workers, self._guests, self._limits
         )
         self._server = self._serving.server(listener, self._context)
 

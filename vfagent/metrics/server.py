@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vfagent.errors import VfagentError
 from vfagent.kernel import socket_diag
 from vfagent.metrics import address, http
+from vfagent.metrics.limits import ClientLimits
 from vfagent.metrics.page import Format, Page, negotiated
 from vfagent.metrics.view import About
 from vfagent.process import memory
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 MOST_CONNECTIONS = 64
-READ_S = 5.0
-WRITE_S = 10.0
 # How long a client may keep the server waiting while others wait to connect: less with each that is disconnected.
 _CROWDED_S, _PRESSED_S = 1.0, 0.02
 _LOAD_S = 1.0
@@ -58,9 +57,11 @@ class Server:
         about: Callable[[], About],
         context: Context,
         workers: Workers,
+        limits: ClientLimits,
     ) -> None:
         self.listener = listener
         self._page, self._about, self._context, self._workers = page, about, context, workers
+        self._limits = limits
         self._clients: dict[asyncio.Task[None], _Client] = {}
         self._had_many = False
         # Names in a certificate are the client's to check, and who serves other hosts may be asked by any name.
@@ -147,13 +148,13 @@ class Server:
     async def _serve(self, client: _Client) -> None:
         writer = None
         try:
-            async with asyncio.timeout(READ_S):
+            async with asyncio.timeout(self._limits.read_s):
                 reader, writer = await self._streams(client.socket)
                 request = await self._request(reader)
             client.since = None
             response = await self._respond(request)
             client.since = asyncio.get_running_loop().time()
-            async with asyncio.timeout(WRITE_S):
+            async with asyncio.timeout(self._limits.write_s):
                 head_only = isinstance(request, http.Request) and request.head_only
                 await _send(writer, response, head_only=head_only)
                 writer.close()

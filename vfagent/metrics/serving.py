@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.metrics.counters import Counters
+from vfagent.metrics.limits import ClientLimits
 from vfagent.metrics.page import Format, Page
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Context, Server
@@ -27,14 +28,16 @@ class Serving:
         netdevs: Callable[[], Mapping[str, int]],
         workers: Workers,
         guests: Callable[[], Taps],
+        limits: ClientLimits,
     ) -> None:
         self._status, self._about, self._counters, self._workers = status, about, counters, workers
+        self._limits = limits
         self._traffic = TrafficReader(netdevs, workers)
         self._usage = UsageReader(guests, workers, RootedSysfs())
         self._renderer = Renderer(self._view, workers)
 
     def server(self, listener: socket.socket, context: Context) -> Server:
-        return Server(listener, self.page, self._about, context, self._workers)
+        return Server(listener, self.page, self._about, context, self._workers, self._limits)
 
     def _view(self) -> View:
         return View(self._status(), self._counters, self._traffic.by_pf, self._usage.by_guest)

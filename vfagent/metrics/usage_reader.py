@@ -19,9 +19,7 @@ from vfagent.store.guest_records import guest_cgroup
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 5.0
 _OUTDATED_S = 150.0  # older values are omitted: there was no scrape to refresh them
-_DEADLINE_S = 10.0
 _KIND = "guests' usage"
 
 Taps = Mapping[str, tuple[Tap, ...]]
@@ -29,10 +27,19 @@ Taps = Mapping[str, tuple[Tap, ...]]
 
 
 class UsageReader:
-    """`guests`: those that run now."""
+    """`guests`: those that run now; `pause_s`: between two reads; `deadline_s`: of a read."""
 
-    def __init__(self, guests: Callable[[], Taps], workers: Workers, sysfs: Sysfs) -> None:
+    def __init__(
+        self,
+        guests: Callable[[], Taps],
+        workers: Workers,
+        sysfs: Sysfs,
+        *,
+        pause_s: float = 5.0,
+        deadline_s: float = 10.0,
+    ) -> None:
         self._guests, self._workers, self._sysfs = guests, workers, sysfs
+        self._pause_s, self._deadline_s = pause_s, deadline_s
         self._usage: dict[str, GuestUsage] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
@@ -45,7 +52,7 @@ class UsageReader:
         guests, age_s = self._guests(), time.monotonic() - self._read_at
         self._usage = {name: usage for name, usage in self._usage.items() if name in guests and age_s < _OUTDATED_S}
         reading = self._reading is not None and not self._reading.done()
-        if guests and age_s >= _PAUSE_S and not (reading or self._workers.hangs(_KIND)):
+        if guests and age_s >= self._pause_s and not (reading or self._workers.hangs(_KIND)):
             self._reading = asyncio.create_task(self._read(guests))
 
     async def _read(self, guests: Taps) -> None:
@@ -56,7 +63,7 @@ class UsageReader:
                     name: read_usage(sysfs, guest_cgroup(name), tuple(tap.name for tap in taps))
                     for name, taps in guests.items()
                 },
-                deadline_s=_DEADLINE_S,
+                deadline_s=self._deadline_s,
                 kind=_KIND,
             )
         except VfagentError as error:

@@ -16,7 +16,7 @@ from vfagent.process.worker import NoAnswerError, NoWorkerError, Send, Worker
 T = TypeVar("T")
 
 _LAST_S = 0.5  # for a killed worker to exit when its caller ends
-_DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel, and is reaped when it has exited
+DYING_S = 2.0  # after SIGKILL; then the worker hangs in the kernel, and is reaped when it has exited
 
 
 class StuckError(NoAnswerError):
@@ -28,10 +28,13 @@ class StuckError(NoAnswerError):
 
 
 class Workers:
-    """Starts the workers of this process. `private`: the descriptors that none of them may keep; `most`: streams."""
+    """Starts the workers of this process. `private`: the descriptors that none of them may keep; `most`: streams;
+    `dying_s`: how long one may take to exit once it was killed."""
 
-    def __init__(self, private: Callable[[], Iterable[int]] = tuple, *, most: int = worker.MOST) -> None:
-        self._private = private
+    def __init__(
+        self, private: Callable[[], Iterable[int]] = tuple, *, most: int = worker.MOST, dying_s: float = DYING_S
+    ) -> None:
+        self._private, self._dying_s = private, dying_s
         self._streams = 0
         self.turns = Turns(lambda: self.streaming)
         self.places = Places(most)
@@ -51,11 +54,11 @@ class Workers:
         calls, one is made at a time, so that those that hang in the kernel hold one worker.
         """
         if kind and (last := self._last.get(kind)):
-            await asyncio.wait({last}, timeout=_DYING_S)
+            await asyncio.wait({last}, timeout=self._dying_s)
         if self.hangs(kind):
             raise NoWorkerError("an earlier worker for it still hangs in the kernel")
         try:
-            run = _Run(self.start(partial(_answer, function)))
+            run = _Run(self.start(partial(_answer, function)), self._dying_s)
         except OSError as error:
             raise NoWorkerError(f"cannot start a worker: {error.strerror}") from error
         if kind:
@@ -90,7 +93,7 @@ class Workers:
         """
         self._streams += 1
         try:
-            async for report in _Run(child).reports(silence_s, self):
+            async for report in _Run(child, self._dying_s).reports(silence_s, self):
                 yield report
         finally:
             self._streams -= 1
@@ -104,8 +107,8 @@ def end(child: Worker) -> None:
 class _Run:
     """A worker until its end. The loop reaps it, whoever still waits for it."""
 
-    def __init__(self, child: Worker) -> None:
-        self._child, self._loop = child, asyncio.get_running_loop()
+    def __init__(self, child: Worker, dying_s: float = DYING_S) -> None:
+        self._child, self._dying_s, self._loop = child, dying_s, asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._rest: tuple[Any, ...] = ()
         self.ended: asyncio.Future[int] = self._loop.create_future()  # its exit status
@@ -181,7 +184,7 @@ class _Run:
 
     async def _killed(self, silent_s: float) -> None:
         self.kill()
-        await asyncio.wait({self.ended}, timeout=_DYING_S)
+        await asyncio.wait({self.ended}, timeout=self._dying_s)
         if not self.ended.done():
             self._loop.remove_reader(self._child.reports)
             raise StuckError(silent_s, self.ended)
