@@ -31,6 +31,7 @@ from tests.unit.states import pf_state
 from vfagent.kernel.vf_counters import VfCounters
 from vfagent.metrics.address import listen
 from vfagent.metrics.counters import Counters
+from vfagent.metrics.limits import CLIENT_LIMITS
 from vfagent.metrics.page import Format
 from vfagent.metrics.renderer import Renderer
 from vfagent.metrics.server import Server
@@ -75,7 +76,7 @@ async def _serve_large_pages() -> None:
 
     workers = Workers()
     renderer = Renderer(view, workers)
-    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, views.about, lambda: None, workers)
+    Server(listen(f"127.0.0.1:{PORT}"), renderer.page, views.about, lambda: None, workers, CLIENT_LIMITS)
     await asyncio.Event().wait()
 
 
