@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU of each Debian accepts the command line of every golden guest, with other devices in the place of VFs.
 
-A small Linux then shows what a guest finds of its disk, seed and credentials.
+A small Linux then shows what a guest finds of its disk, seed, credentials and TPM.
 """
 
 import json
@@ -28,8 +28,9 @@ from vfagent.guests.spec.qemu import FIRST_TAP, SEED, Guest, argv
 from vfagent.kernel.tap import open_tap
 from vfagent.store.policy_files import load_files
 
-PACKAGES = ("qemu-system-x86", "qemu-utils", "seabios", "ovmf", "ipxe", "ipxe-qemu")
+PACKAGES = ("qemu-system-x86", "qemu-utils", "seabios", "ovmf", "ipxe", "ipxe-qemu", "swtpm")
 PLACE = "/lab"
+TPM = Path(__file__).parents[2] / "systemd/vfagent-tpm@.service"
 DRIVERS = ("virtio_pci", "virtio_blk", "isofs", "virtio_rng", "dmi_sysfs")
 _FILE = re.compile(r"(?<![\w/.])/(?!usr/|lab/|dev/vd[a-z])[\w./@+-]+")
 # With a loopback of its own, for VNC. `{taps}`: open what systemd opens for the unit.
@@ -69,7 +70,7 @@ def make_files(words: list[str], root: Path, folder: Path) -> None:
         for path in re.findall(rf"{PLACE}/[\w./@+-]+", word):
             place = folder / path.removeprefix(f"{PLACE}/")
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.name == "qmp":
+            if place.name in ("qmp", "socket"):
                 continue
             place.write_bytes(b"x" * 512)
             if before == "-kernel":
@@ -86,8 +87,28 @@ def test_qemu_accepts_the_command_line(root: Path, tmp_path: Path, case: Path) -
         folder = tmp_path / str(number)
         words = list(without_hardware(guest))
         make_files(words, root, folder)
-        with taps(len(guest.nics)) as fds:
+        with taps(len(guest.nics)) as fds, tpm(guest, root, folder):
             assert accepted(words, root, folder, guest.qmp, fds) == ""
+
+
+@contextmanager
+def tpm(guest: Guest, root: Path, folder: Path) -> Iterator[None]:
+    """By the command line of its unit."""
+    if not guest.rule.tpm:
+        yield
+        return
+    [line] = re.findall("^ExecStart=(.*)", TPM.read_text(), re.MULTILINE)
+    words = [_FILE.sub(lambda match: PLACE + match[0], word) for word in line.replace("%i", guest.rule.name).split()]
+    sockets = folder / guest.tpm_folder.lstrip("/")
+    for path in (sockets, folder / f"var/lib/private/vfagent/guests/{guest.rule.name}/tpm"):
+        path.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen([*entry(root, {folder: PLACE}, network=False), *words]) as swtpm:
+        try:
+            while not (sockets / "socket").exists() and swtpm.poll() is None:
+                time.sleep(0.05)
+            yield
+        finally:
+            swtpm.kill()
 
 
 @contextmanager
@@ -127,6 +148,7 @@ GUEST = """
 name = "db"
 vfs = ["storage:0"]
 memory = "256M"
+tpm = true
 
 [guest.kernel]
 image = "/srv/vmlinuz"
@@ -155,11 +177,12 @@ echo "lab: $(cat /proc/cmdline), $(head -c 8 /dev/vda), label $(dd if=/dev/vdb b
 (cd /seed; grep . *)
 cat /sys/firmware/dmi/entries/11-0/raw | tr '\\0' '\\n'
 cat /sys/class/misc/hw_random/rng_current
+echo "TPM $(cat /sys/class/tpm/tpm0/tpm_version_major), PCR 0 $(cat /sys/class/tpm/tpm0/pcr-sha256/0)"
 poweroff -f
 """
 
 
-def test_a_linux_guest_has_its_disk_seed_credentials_and_entropy(root: Path, tmp_path: Path) -> None:
+def test_a_linux_guest_has_its_disk_seed_credentials_entropy_and_tpm(root: Path, tmp_path: Path) -> None:
     [guest] = guests(policy_of(tmp_path, f"{PF.format(name='storage', pci='0000:01:*')}{GUEST}"), kvm=False)
     folder = tmp_path / "guest"
     words = list(without_hardware(guest))
@@ -175,7 +198,8 @@ def test_a_linux_guest_has_its_disk_seed_credentials_and_entropy(root: Path, tmp
     for name, text in oem_strings(Path("/"), guest):
         (credentials / name).write_bytes(text)
     (folder / guest.console_log.lstrip("/")).unlink()
-    run_in(root, words, {folder: PLACE})
+    with tpm(guest, root, folder):
+        run_in(root, words, {folder: PLACE})
     shown = (folder / guest.console_log.lstrip("/")).read_text(errors="replace")
     assert "root=/dev/vda, own disk, label cidata" in shown
     assert "meta-data:local-hostname: db" in shown
@@ -183,3 +207,4 @@ def test_a_linux_guest_has_its_disk_seed_credentials_and_entropy(root: Path, tmp
     assert "io.systemd.credential.binary:firstboot.locale=Qy5VVEYtOA==" in shown
     assert "io.systemd.credential.binary:ssh.authorized_keys.root=c3NoLWVkMjU1MTkgQUFBQQ==" in shown
     assert "virtio_rng.0" in shown
+    assert re.search("TPM 2, PCR 0 [0-9A-F]{64}\\b", shown), shown[-2000:]
