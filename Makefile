@@ -27,7 +27,7 @@ ZSH ?= /usr/share/zsh/vendor-completions
 help:
 	@echo "To see it, as root on Debian; what is missing is installed:"
 	@echo "  make demo        a virtual host with SR-IOV cards, and what vfagent does there; a minute, the first time several"
-	@echo "  make lab         a shell in such a host; half a minute"
+	@echo "  make lab         a shell in such a host; a minute"
 	@echo "To install it:"
 	@echo "  make deb         a Debian package, in build/; needs the packages of packaging/debian/control"
 	@echo "  make rpm         an RPM package, in build/"

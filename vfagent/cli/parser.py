@@ -157,7 +157,7 @@ def _policy_verbs(verbs: _Verbs) -> None:
     )
     _with_json(apply)
     _apply_verb(apply)
-    _verb(verbs, "reload", "make the service load its policy, and wait for its verdict", "systemctl reload vfagent")
+    _verb(verbs, "reload", "make the service load its policy, and wait for the result", "systemctl reload vfagent")
     _verb(verbs, "confirm", "keep the policy that apply --confirm has on trial", "vfagent confirm")
 
 
