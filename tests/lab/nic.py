@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tests.lab.qemu import VM
 
@@ -57,6 +57,21 @@ class Igb:
         device: Options = {"driver": "igb", "id": self.name, "bus": bus}
         device |= {"netdev": f"{self.name}-wire", "mac": self.mac or _mac(self.name)}
         return Parts((_tap(self.name),), (device,))
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedIgb:
+    """The same, with an address at which the VM can be reached from its QEMU's loopback; no frame there has a tag."""
+
+    ADDRESS: ClassVar[str] = "10.0.3.15/24"
+    SSH: ClassVar[int] = 2223
+    name: str = "igb0"
+
+    def parts(self, bus: str) -> Parts:
+        forward = {"str": f"tcp:127.0.0.1:{self.SSH}-{self.ADDRESS.partition('/')[0]}:22"}
+        wire: Options = {"type": "user", "id": f"{self.name}-wire", "net": "10.0.3.0/24", "restrict": True}
+        device: Options = {"driver": "igb", "id": self.name, "bus": bus, "netdev": f"{self.name}-wire"}
+        return Parts((wire | {"hostfwd": [forward]},), (device | {"mac": _mac(self.name)},))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class DesiredPf:
     mtu: int | None
     vfs: tuple[DesiredVf, ...]
     allow_management: bool = False
+    ends_trial: bool = False  # what carries a session may be what nobody could confirm
     problem: str | None = None
     hwmode: str | None = None
     eswitch: str | None = None

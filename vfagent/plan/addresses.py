@@ -7,6 +7,7 @@ from vfagent.model.desired import DesiredPf, DesiredVlanInterface
 from vfagent.model.network import HostNetwork, Link, Move
 from vfagent.model.pci import PciAddress
 from vfagent.plan.network_steps import AddAddress, MoveAddresses, RemoveAddress, RollBackMove
+from vfagent.plan.steps import Step
 from vfagent.plan.vf import Deferred, Planned
 
 
@@ -27,11 +28,11 @@ def plan_leftover_addresses(desired: DesiredPf, network: HostNetwork) -> Iterato
             and not _is_being_moved(network, link, address.text)
             and not _is_wanted_elsewhere(desired, link, address.text)
         ]
-        yield from _return_or_remove(pf, link, leftovers, network)
+        yield from _return_or_remove(desired, link, leftovers, network)
 
 
 def _return_or_remove(
-    pf: PciAddress, link: Link, addresses: list[str], network: HostNetwork
+    desired: DesiredPf, link: Link, addresses: list[str], network: HostNetwork
 ) -> Iterator[Planned | Deferred]:
     """A borrowed address returns to the interface it came from, where that still exists; others are removed."""
     lenders = {
@@ -41,11 +42,12 @@ def _return_or_remove(
     }
     for address in addresses:
         if address not in lenders:
-            yield _unless_management(RemoveAddress(pf, link.name, address), "not in the policy", link)
+            step: RemoveAddress | MoveAddresses = RemoveAddress(desired.address, link.name, address)
+            yield unless_management(step, "not in the policy", link, desired)
     for lender in dict.fromkeys(lenders[address] for address in addresses if address in lenders):
         returned = tuple(address for address in addresses if lenders.get(address) == lender)
-        step = MoveAddresses(pf, Move(link.name, lender, returned, back=True, peers=link.peers))
-        yield _unless_management(step, f"not in the policy, borrowed from {lender}", link)
+        step = MoveAddresses(desired.address, Move(link.name, lender, returned, back=True, peers=link.peers))
+        yield unless_management(step, f"not in the policy, borrowed from {lender}", link, desired)
 
 
 def _is_being_moved(network: HostNetwork, link: Link, address: str) -> bool:
@@ -60,8 +62,10 @@ def _is_wanted_elsewhere(desired: DesiredPf, link: Link, address: str) -> bool:
     )
 
 
-def _unless_management(step: RemoveAddress | MoveAddresses, reason: str, link: Link) -> Planned | Deferred:
-    return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
+def unless_management(step: Step, reason: str, link: Link, desired: DesiredPf) -> Planned | Deferred:
+    """A session that a trial cut off is still open on this side: its interface is not kept for it."""
+    kept = link.management and not desired.ends_trial
+    return Deferred(step, reason, f"{link.name} {link.management}") if kept else Planned(step, reason)
 
 
 def plan_addresses(

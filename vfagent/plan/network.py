@@ -11,7 +11,7 @@ from vfagent.model.desired import DesiredBridge, DesiredPf, DesiredVlanInterface
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.network import HostNetwork, Link
 from vfagent.model.pci import PciAddress
-from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan_way_back
+from vfagent.plan.addresses import plan_addresses, plan_leftover_addresses, plan_way_back, unless_management
 from vfagent.plan.autoconf import plan_autoconf
 from vfagent.plan.network_steps import (
     CreateBridge,
@@ -78,17 +78,17 @@ def _stale(desired: DesiredPf, pf: Pf, network: HostNetwork) -> Iterator[Item]:
     for link in network.links:
         on_this_pf = pf.netdev is not None and link.lower == pf.netdev.ifindex and link.kind == "vlan"
         if on_this_pf and link.managed and link.name not in wanted:
-            yield _removal(link, pf.address, "not in the policy", network)
+            yield _removal(link, desired, "not in the policy", network)
 
 
-def _removal(link: Link, pf: PciAddress, reason: str, network: HostNetwork, bridge: str | None = None) -> Item:
+def _removal(link: Link, desired: DesiredPf, reason: str, network: HostNetwork, bridge: str | None = None) -> Item:
     """`bridge`: the one that its rule names, into which it comes again."""
     master = network.at(link.master)
-    step = DeleteLink(pf, link.name, link.ifindex, master.name if master else None)
+    step = DeleteLink(desired.address, link.name, link.ifindex, master.name if master else None)
     joined = network.joined | ({(link.name, bridge)} if bridge else set())
     if owner := foreign_owner(link.name, master, joined):
         return Deferred(step, reason, stays(link.name, owner))
-    return Deferred(step, reason, f"{link.name} {link.management}") if link.management else Planned(step, reason)
+    return unless_management(step, reason, link, desired)
 
 
 def plan_bridge(desired: DesiredBridge, pf: PciAddress, network: HostNetwork, *, ipv6: bool = False) -> Iterator[Item]:
@@ -167,7 +167,7 @@ def _interface_items(
         # The reconcile of that PF removes it, where no rule wants it there any more.
         yield on_another_pf(wanted.name)
     elif link.managed:
-        removal = _removal(link, pf.address, f"found {link.vlan or _kind(link)}", network, wanted.bridge)
+        removal = _removal(link, desired, f"found {link.vlan or _kind(link)}", network, wanted.bridge)
         yield removal
         if isinstance(removal, Planned):
             yield from _new_interface(wanted, pf, netdev, network, "recreated")

@@ -9,12 +9,12 @@ from vfagent.model.pci import PciAddress
 from vfagent.policy.types import BridgeRule, PfRule, Policy, VlanRule
 
 
-def desired_vlan_interfaces(rule: PfRule) -> tuple[DesiredVlanInterface, ...]:
-    return tuple(_vlan_interface(vlan) for vlan in rule.vlan)
+def desired_vlan_interfaces(policy: Policy, rule: PfRule) -> tuple[DesiredVlanInterface, ...]:
+    return tuple(_vlan_interface(vlan, permitted=policy.ends_trial) for vlan in rule.vlan)
 
 
 def every_vlan_interface(policy: Policy) -> tuple[DesiredVlanInterface, ...]:
-    return tuple(vlan_interface for rule in policy.pf for vlan_interface in desired_vlan_interfaces(rule))
+    return tuple(vlan_interface for rule in policy.pf for vlan_interface in desired_vlan_interfaces(policy, rule))
 
 
 def nothing_desired(policy: Policy, address: PciAddress) -> DesiredPf:
@@ -23,7 +23,7 @@ def nothing_desired(policy: Policy, address: PciAddress) -> DesiredPf:
 
 
 def with_vlan_interfaces(policy: Policy, rule: PfRule, desired: DesiredPf) -> DesiredPf:
-    vlan_interfaces = desired_vlan_interfaces(rule)
+    vlan_interfaces = desired_vlan_interfaces(policy, rule)
     return _with_other_rules(
         policy,
         replace(desired, vlan_interfaces=vlan_interfaces, bridges=bridges_of(policy, vlan_interfaces, desired.vfs)),
@@ -43,10 +43,10 @@ def _with_other_rules(policy: Policy, desired: DesiredPf) -> DesiredPf:
         for vlan_interface in vlan_interfaces
         if vlan_interface.source
     )
-    return replace(desired, kept_addresses=addresses, kept_moves=moves)
+    return replace(desired, kept_addresses=addresses, kept_moves=moves, ends_trial=policy.ends_trial)
 
 
-def _vlan_interface(vlan: VlanRule) -> DesiredVlanInterface:
+def _vlan_interface(vlan: VlanRule, *, permitted: bool) -> DesiredVlanInterface:
     return DesiredVlanInterface(
         name=vlan.name,
         tag=VlanTag(vlan.id, vlan.protocol),
@@ -55,7 +55,7 @@ def _vlan_interface(vlan: VlanRule) -> DesiredVlanInterface:
         addresses=vlan.addresses,
         take_addresses_from=vlan.take_addresses_from,
         probe=vlan.probe,
-        allow_management=vlan.allow_management,
+        allow_management=vlan.allow_management or permitted,
     )
 
 

@@ -97,7 +97,7 @@ def desired_pf(policy: Policy, pf: Pf, host: HostIdentity) -> DesiredPf | None:
         numvfs=count,
         mtu=rule.mtu,
         vfs=tuple(_desired_vf(rule, index, seed) for index in indices),
-        allow_management=rule.allow_management,
+        allow_management=rule.allow_management or policy.ends_trial,
         port=_port(rule.match, pf),
         assume_idle=rule.assume_idle,
         problem=_count_problem(rule, count, pf),

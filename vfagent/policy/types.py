@@ -383,3 +383,4 @@ class Policy:
     )
     files: tuple[str, ...] = field(default=(), compare=False)
     digest: str = field(default="", compare=False)  # of the text that was loaded
+    ends_trial: bool = field(default=False, compare=False)  # active again, as the one after it was not confirmed

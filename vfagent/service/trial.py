@@ -70,7 +70,7 @@ class Trial:
     def _end(self, trial: Unconfirmed) -> None:
         self._timer, self.lapsed = None, True
         if _differs(trial):
-            self._leave(trial.before, _why(trial))
+            self._leave(trial.restored, _why(trial))
 
     async def confirm(self) -> str:
         """The digest that is kept. Raises VarlinkError."""

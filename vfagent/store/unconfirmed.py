@@ -8,6 +8,7 @@ starts after its end, or after a boot, loads the policy before it.
 import contextlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from vfagent.errors import PolicyError
@@ -31,6 +32,11 @@ class Unconfirmed:
     boot_id: str
     until: float
 
+    @property
+    def restored(self) -> Policy:
+        """The policy before, as it is active once the trial has lapsed."""
+        return replace(self.before, ends_trial=True)
+
 
 @frozen(slots=True)
 class FirstPolicy:
@@ -42,7 +48,7 @@ class FirstPolicy:
 
     @property
     def active(self) -> Policy | PolicyError:
-        return self.trial.before if self.trial and self.lapsed else self.on_disk
+        return self.trial.restored if self.trial and self.lapsed else self.on_disk
 
 
 def keep(root: Path, digest: str, before: Policy, within_s: float) -> Unconfirmed:
