@@ -207,7 +207,7 @@ def test_after_an_invalid_edit_the_old_policy_stays_active(vm: VM) -> None:
     assert vm.run("systemctl reload vfagent.service", check=False).returncode != 0
     assert vm.run("vfagent apply", check=False).returncode == 4
     assert vm.run("systemctl is-active vfagent.service").stdout == "active\n"
-    place = '/etc/vfagent/policy.toml:11:8: pf "storage".vf[0].vlan'
+    place = '/etc/vfagent/policy.toml:11:8: pf "storage".vf "*".vlan'
     assert place in journal(vm, before)
     assert place in vm.run("vfagent status", check=False).stdout
     assert vm.run("vfagent check", check=False).returncode == 4

@@ -13,11 +13,10 @@ from vfagent.cli.text import counted
 from vfagent.errors import PolicyError, PolicyUnreadError
 from vfagent.exit_status import Exit
 from vfagent.guests.spec.vnc import opened_to
-from vfagent.model.printable import printable
 from vfagent.policy.problems import Problem
-from vfagent.policy.types import Policy
+from vfagent.policy.reading import Merged
 from vfagent.policy.warnings import warnings
-from vfagent.store.policy_files import load, load_files, misnamed
+from vfagent.store.policy_files import load_merged, load_merged_files, misnamed
 from vfagent.store.policy_trust import untrusted_files
 
 
@@ -38,34 +37,36 @@ def check(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace) -> tuple[Exit, Report]:
     try:
-        policy = _policy(args)
+        merged = _merged(args)
     except PolicyError as error:
         problems = tuple(problem for problem in error.reported if isinstance(problem, Problem))
-        more = tuple(str(sentence) for sentence in error.reported if not isinstance(sentence, Problem))
+        more = (str(sentence) for sentence in error.reported if not isinstance(sentence, Problem))
+        notes = (Problem("", 0, 0, "", text) for text in (*more, *([error.hint] if error.hint else ())))
         status = Exit.ERROR if isinstance(error, PolicyUnreadError) else Exit.POLICY_INVALID
-        return status, Report(problems=problems, notes=(*more, *([error.hint] if error.hint else ())))
-    notes = tuple(_notes(policy, args))
-    return Exit.OK, Report(notes=notes, files=policy.files, digest=policy.digest)
+        return status, Report(problems=problems, notes=tuple(notes))
+    return Exit.OK, Report(notes=tuple(_notes(merged, args)), files=merged.policy.files, digest=merged.policy.digest)
 
 
-def _policy(args: argparse.Namespace) -> Policy:
-    return load_files(args.files) if args.files else load(args.root)
+def _merged(args: argparse.Namespace) -> Merged:
+    return load_merged_files(args.files) if args.files else load_merged(args.root)
 
 
-def _notes(policy: Policy, args: argparse.Namespace) -> Iterator[str]:
-    yield from warnings(policy)
+def _notes(merged: Merged, args: argparse.Namespace) -> Iterator[Problem]:
+    yield from warnings(merged)
     yield from () if args.files else misnamed(args.root)
-    yield from map(str, untrusted_files(policy, args.root))
-    yield from (f"guest {rule.name}: {who}" for rule in policy.guest if (who := opened_to(rule)))
+    for file in untrusted_files(merged.policy, args.root):
+        yield Problem(file.path, 0, 0, "", f"{file.purpose}: {file.why}")
+    yield from ((at / "vnc").problem(who) for rule, at in merged.guests if (who := opened_to(rule)))
 
 
 def _check_in_lines(args: argparse.Namespace) -> int:
-    policy = _policy(args)
+    merged = _merged(args)
+    policy = merged.policy
     files = ", ".join(policy.files) or "no policy file"
     rules = ((policy.pf, "PF rule"), (policy.guest, "guest"), (policy.bridge, "bridge"))
     counts = ", ".join(counted(len(of_kind), kind) for of_kind, kind in rules)
-    for note in _notes(policy, args):
-        print(printable(f"note: {note}"), file=sys.stderr)
+    for note in _notes(merged, args):
+        print(f"note: {note}", file=sys.stderr)
     print(f"{files}: valid: {counts}; digest {policy.digest}")
     return Exit.OK
 

@@ -156,9 +156,9 @@ class Roms:
 
 @frozen(slots=True)
 class CheckProblem:
-    """`key` has the number of the rule, `rule` its name."""
+    """`key` has the number of the rule, `rule` its name; no file where the host is meant."""
 
-    file: str
+    file: str | None
     line: int | None
     column: int | None
     key: str | None
@@ -174,7 +174,7 @@ class Check:
     digest: str | None
     files: tuple[str, ...]
     problems: tuple[CheckProblem, ...]
-    notes: tuple[str, ...]
+    notes: tuple[CheckProblem, ...]
     format: int = FORMAT
 
 

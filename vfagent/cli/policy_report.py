@@ -19,34 +19,38 @@ class Report:
     """The outcome of a check."""
 
     problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
     digest: str | None = None  # of a valid policy
 
 
 def as_output(report: Report) -> Check:
-    problems = (
-        CheckProblem(
-            problem.file,
-            problem.line or None,
-            problem.column or None,
-            problem.key or None,
-            problem.rule or None,
-            problem.text,
-        )
-        for problem in report.problems
+    problems, notes = (tuple(map(_placed, those)) for those in (report.problems, report.notes))
+    return Check(report.digest is not None, report.digest, report.files, problems, notes)
+
+
+def _placed(problem: Problem) -> CheckProblem:
+    return CheckProblem(
+        problem.file or None,
+        problem.line or None,
+        problem.column or None,
+        problem.key or None,
+        problem.rule or None,
+        problem.text,
     )
-    return Check(report.digest is not None, report.digest, report.files, tuple(problems), report.notes)
 
 
 def as_annotations(report: Report) -> Iterator[str]:
     """Workflow commands, which GitHub shows beside the line of the file."""
-    for problem in report.problems:
-        place = f"file={_escaped(problem.file, in_property=True)}"
-        if problem.line:
-            place += f",line={problem.line},col={problem.column}"
-        yield f"::error {place}::{_escaped(problem.about)}"
-    yield from (f"::warning ::{_escaped(note)}" for note in report.notes)
+    yield from (_annotation("error", problem) for problem in report.problems)
+    yield from (_annotation("warning", note) for note in report.notes)
+
+
+def _annotation(level: str, problem: Problem) -> str:
+    place = f"file={_escaped(problem.file, in_property=True)}" if problem.file else ""
+    if problem.line:
+        place += f",line={problem.line},col={problem.column}"
+    return f"::{level} {place}::{_escaped(problem.about)}"
 
 
 def _escaped(text: str, *, in_property: bool = False) -> str:
@@ -59,16 +63,18 @@ def as_page(report: Report, columns: int, *, colour: bool) -> Iterator[str]:
     """Each problem with its line of the source and a mark below the column."""
     width = max(columns, _NARROWEST)
     for problem in report.problems:
-        yield from _problem(problem, width, colour=colour)
+        yield from _problem("error", problem, width, _RED if colour else "")
         yield ""
     for note in report.notes:
-        yield from _wrapped(f"note: {printable(note)}", width, _YELLOW if colour else "")
+        yield from _problem("note", note, width, _YELLOW if colour else "")
         yield ""
     yield _summary(report)
 
 
-def _problem(problem: Problem, width: int, *, colour: bool) -> Iterator[str]:
-    yield from _wrapped(f"error: {problem.about}", width, _RED if colour else "")
+def _problem(level: str, problem: Problem, width: int, colour: str) -> Iterator[str]:
+    yield from _wrapped(f"{level}: {problem.about}", width, colour)
+    if not problem.file:
+        return
     gutter = len(str(problem.line))
     place = f"{printable(problem.file)}:{problem.line}:{problem.column}" if problem.line else printable(problem.file)
     yield f"{'':{gutter}} --> {place}"

@@ -67,7 +67,7 @@ class _Candidate:
         """Together with the rules before it. Raises PolicyError."""
         drafts = (*earlier, Draft(self.pf, self.rule, adopted=True, bridges=self.bridges))
         tables = {"pf": [draft.rule for draft in drafts if draft.adopted], "bridge": list(bridges_of(drafts))}
-        return merged([Document("init", scan(""), tables)])
+        return merged([Document("init", scan(""), tables)]).policy
 
     def without(self, *names: str, of: Container[int | None] | None = None, driver: str | None = None) -> "_Candidate":
         """Without these keys of the VFs `of`, or of all."""

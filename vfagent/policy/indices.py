@@ -65,7 +65,7 @@ def index_set(text: str) -> IndexSet:
 
 def _checked_range(low: int, high: int, before: list[tuple[int, int]]) -> tuple[int, int]:
     if high < low:
-        raise ValueError(f"but {low}-{high} is reversed, allowed is {high}-{low}")
+        raise ValueError(f"but {low}-{high} is reversed, did you mean {high}-{low}?")
     if high >= LARGEST_COUNT:
         raise ValueError(f"allowed are indices from 0 to {LARGEST_COUNT - 1}")
     twice = IndexSet(tuple(before)).overlap(IndexSet(((low, high),)))

@@ -17,10 +17,11 @@ _MODULE_OPTIONS = re.compile(r"(?m)^\s*options \w+ \w+=")
 _UDEV_RULE = re.compile(r"(?m)^\s*(?:ACTION|SUBSYSTEM|KERNEL|ATTR|DRIVER|ENV)S?(?:\{[^}]*\})?\s*[=!]=")
 _INTERFACES = re.compile(r"(?m)^\s*(?:auto|iface|allow-hotplug) \S")
 _VARIABLES = re.compile(r"(?m)^[A-Z][A-Z0-9_]*=\S.*$")
-_SHELL = "docs/moving.md has a policy for a shell script's lines"
+_MOVING = "/usr/share/doc/vfagent/docs/moving.md"
+_SHELL = f"{_MOVING} has a policy for a shell script's lines"
 _FORMATS = (
     (_CONFLICT, "a conflict that git left", "the lines of one side, without its marks"),
-    (_LINK_SECTION, "a file of systemd or systemd-networkd", "TOML: docs/moving.md has its keys side by side"),
+    (_LINK_SECTION, "a file of systemd or systemd-networkd", f"TOML: {_MOVING} has its keys side by side"),
     (_KEYFILE_SECTION, "a keyfile of NetworkManager", "TOML: key = value below [[pf]], as vfagent.toml(5) shows it"),
     (_UDEV_RULE, "a udev rule", f"TOML: {_SHELL}"),
     (_MODULE_OPTIONS, "options of a kernel module", "TOML: max_vfs=4 is vfs = 4 below [[pf]]"),
@@ -45,5 +46,5 @@ def other_format(text: str) -> str:
     if len(_VARIABLES.findall(head)) >= _ENOUGH:
         return "found a shell's variables, as in ifcfg files, allowed is TOML: key = value below [[pf]]"
     if len(_YAML.findall(head)) >= _ENOUGH and not _NOT_YAML.search(head):
-        return "found YAML, allowed is TOML: docs/moving.md has netplan's keys side by side"
+        return f"found YAML, allowed is TOML: {_MOVING} has netplan's keys side by side"
     return ""

@@ -140,7 +140,7 @@ def _repeated_indices(rule: PfRule, at: Location) -> Iterator[Problem]:
 def _after_catch_all(rule: PfRule, at: Location) -> Iterator[Problem]:
     catch_all = next((number for number, vf in enumerate(rule.vf) if vf.index.ranges is None), None)
     if catch_all is not None and catch_all < len(rule.vf) - 1:
-        text = 'found "*" before other rules, allowed is "*" as the last: the rules after it are never used'
+        text = 'found "*" before other [[pf.vf]], allowed is "*" after them: those after it are never used'
         yield (at / "vf" / catch_all / "index").problem(text)
 
 
@@ -184,7 +184,8 @@ def _address_problem(kind: _AddressKind, template: str, covered: Iterable[int], 
 def _better(mac: str) -> str:
     """Two hexadecimal digits serve 256 VFs."""
     rewritten = '"stable", which has no such limit'
-    if re.search(r"\{index(?::[^}]*)?\}", mac) and "02" not in mac:
+    place = re.search(r"\{index(?::[^}]*)?\}", mac)
+    if place and place[0].lower() != "{index:02x}":
         rewritten = quoted(re.sub(r"\{index[^}]*\}", "{index:02x}", mac))
     elif "{" not in mac:
         rewritten = f'"{mac[:-2]}{{index:02x}}" or "stable"'

@@ -12,10 +12,10 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 @frozen(slots=True)
 class Problem:
-    """One line of a PolicyError. Line 0 means the whole file; an empty key means no particular key.
+    """One line of a PolicyError, or a warning. Line 0 means the whole file; an empty file or key none in particular.
 
-    `errno` is set if the file could not be read, else 0. `rule` is the name of the rule that has the key. `source` is
-    the text of the line, without its first `cut` characters.
+    `errno` is set if the file could not be read, else 0. `rule` is the name of the rule that has the key, `named` the
+    key as a message shows it. `source` is the text of the line, without its first `cut` characters.
     """
 
     file: str
@@ -25,17 +25,18 @@ class Problem:
     text: str
     errno: int = 0
     rule: str = ""
+    named: str = ""
     source: str = ""
     cut: int = 0
 
     def __str__(self) -> str:
         location = f"{printable(self.file)}:{self.line}:{self.column}" if self.line else printable(self.file)
-        return f"{location}: {self.about}"
+        return f"{location}: {self.about}" if location else self.about
 
     @property
     def about(self) -> str:
-        """The key and the text. Nobody counts the rules of a file: `pf "storage".vf[0].vlan` instead of `pf[17]…`."""
-        return f"{named(self.key, self.rule)}: {self.text}" if self.key else self.text
+        """The key and the text."""
+        return f"{self.named or self.key}: {self.text}" if self.key else self.text
 
 
 @frozen(slots=True)
@@ -56,12 +57,6 @@ def quoted(text: str) -> str:
 def spelled(path: KeyPath) -> str:
     """`pf[0].vf[1].vlan`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{_spelled_key(part)}" for part in path).lstrip(".")
-
-
-def named(key: str, rule: str) -> str:
-    """A spelled key path, with the name of its rule instead of its number."""
-    array, _, rest = key.partition("]")
-    return f"{array.partition('[')[0]} {quoted(rule)}{rest}" if rule else key
 
 
 def _spelled_key(key: str) -> str:

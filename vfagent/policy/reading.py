@@ -14,9 +14,9 @@ from vfagent.policy.pf_checks import check_pf
 from vfagent.policy.positions import Positions
 from vfagent.policy.problems import Finding, KeyPath, Problem, described, quoted, spelled
 from vfagent.policy.reference_checks import check_counts, check_names, check_references
-from vfagent.policy.rewrites import rewritten, several
+from vfagent.policy.rewrites import matching, rewritten, several
 from vfagent.policy.source_locations import Document, Location
-from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfRule, Policy
+from vfagent.policy.types import AgentRule, BridgeRule, GuestRule, PfMatch, PfRule, Policy
 from vfagent.policy.unknown_keys import tables_with, unknown_key
 from vfagent.policy.value_types import (
     Array,
@@ -32,6 +32,7 @@ from vfagent.policy.value_types import (
 
 _UNKNOWN_SHOWN = 20
 _MOST_PROBLEMS = 200
+_LONGEST_HEXADECIMAL = 16  # 64 bits
 
 Rules = list[tuple[Any, Location]]
 
@@ -66,7 +67,7 @@ class _Reader:
             return {}
         self._unknown(value, tuple(keys), path)
         for name, declaration in keys.items():
-            if declaration.required and name not in value:
+            if declaration.required and name not in value and not _is_below(name, value, keys):
                 text = f"found nothing, allowed is {declaration.key.value_type.allowed}"
                 self._add((*path, name), text, at_key=True)
         return {
@@ -105,7 +106,8 @@ class _Reader:
                 name = _table_name(path)
                 self._add(path, f"found [[{name}]], allowed is [{name}], once")
             case _:
-                self._add(path, f"found {described(value)}, allowed is {expected.allowed}")
+                meant = matching(value) if expected.of is PfMatch else ""
+                self._add(path, f"found {described(value)}, allowed is {expected.allowed}{meant}")
         return None
 
     def _items(self, value: object, expected: ArrayOfTables | Array, path: KeyPath) -> Iterable[tuple[object, KeyPath]]:
@@ -130,12 +132,12 @@ class _Reader:
         try:
             return expected.read(value)
         except MismatchError as mismatch:
-            meant = (
-                ""
-                if mismatch.meant
-                else rewritten(expected, value, hexadecimal=self._hexadecimal(path)) or several(path, value)
-            )
-            self._add(path, f"{mismatch}{meant}", in_schema=mismatch.in_schema)
+            digits = self._hexadecimal(path)
+            meant = "" if mismatch.meant else rewritten(expected, value, hexadecimal=digits) or several(path, value)
+            text = str(mismatch)
+            if digits:  # as it is written
+                text = text.replace(f"found {described(value)}", f"found 0x{digits}", 1)
+            self._add(path, f"{text}{meant}", in_schema=mismatch.in_schema)
             return None
 
     def _hexadecimal(self, path: KeyPath) -> str:
@@ -143,7 +145,7 @@ class _Reader:
         written = (
             re.compile("0x([0-9a-fA-F]+)").match(self.positions.text, offset) if self.positions and offset else None
         )
-        return written[1].lower() if written else ""
+        return written[1].lower() if written and len(written[1]) <= _LONGEST_HEXADECIMAL else ""
 
     def _properties(self, expected: Properties, value: object, path: KeyPath) -> tuple[tuple[str, object], ...]:
         if not isinstance(value, dict):
@@ -188,6 +190,17 @@ class _Reader:
         self.findings.append(Finding(path, text, at_key, in_schema))
 
 
+def _is_below(name: str, value: Mapping[str, object], keys: Mapping[str, Declared]) -> bool:
+    """Whether the key stands in a table of this one that has none of this name, where it has a finding already."""
+    for key, tables in value.items():
+        expected = keys[key].key.value_type if key in keys else None
+        if not isinstance(expected, ArrayOfTables) or name in declared(expected.of) or not isinstance(tables, list):
+            continue
+        if any(name in table for table in tables if isinstance(table, dict)):
+            return True
+    return False
+
+
 def _table_name(path: KeyPath) -> str:
     return spelled(tuple(part for part in path if isinstance(part, str)))
 
@@ -215,7 +228,16 @@ def read_fragment(tables: Mapping[str, object], positions: Positions | None = No
     )
 
 
-def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Policy:
+@frozen(slots=True)
+class Merged:
+    """A policy, and where its rules are."""
+
+    policy: Policy
+    pfs: Rules
+    guests: Rules
+
+
+def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Merged:
     """Merge files in their order. `unread` are the problems of files that could not be read or parsed.
 
     Raises PolicyError with every problem, in the order of the files.
@@ -238,13 +260,14 @@ def merged(documents: Sequence[Document], unread: Sequence[Problem] = ()) -> Pol
             problems += check_agent(agent, at)
     if problems:
         raise PolicyError(_in_order(problems, [document.file for document in documents]))
-    return Policy(
+    policy = Policy(
         agent=agent,
         pf=tuple(rule for rule, _ in pfs),
         bridge=tuple(rule for rule, _ in bridges),
         guest=tuple(rule for rule, _ in guests),
         files=tuple(document.file for document in documents),
     )
+    return Merged(policy, pfs, guests)
 
 
 def _agent_locations(documents: Sequence[Document], fragments: Sequence[Fragment]) -> Sequence[Location]:

@@ -13,7 +13,7 @@ from vfagent.policy.nic_checks import check_nic_bridges, nic_macs
 from vfagent.policy.problems import Problem, quoted
 from vfagent.policy.references import VfReference, guests_of, vf_reference
 from vfagent.policy.source_locations import Location
-from vfagent.policy.spelling import suggestion
+from vfagent.policy.spelling import nearest
 from vfagent.policy.strings import VNC_SOCKET
 from vfagent.policy.types import BridgeRule, GuestRule, PfRule, VlanRule
 
@@ -151,10 +151,11 @@ def check_references(
 
 
 def _unknown_label(reference: VfReference, labels: tuple[str, ...]) -> str:
-    allowed = (
-        f"the name of a [[pf]] rule{suggestion(reference.label, labels)}" if labels else "none: there is no [[pf]] rule"
-    )
-    return f"found {quoted(str(reference))}, allowed is {allowed}"
+    if not labels:
+        return f"found {quoted(str(reference))}, allowed is none: there is no [[pf]] rule"
+    near = nearest(reference.label, labels)
+    meant = f", did you mean {quoted(str(VfReference(near, reference.indices)))}?" if near else ""
+    return f"found {quoted(str(reference))}, allowed is the name of a [[pf]] rule{meant}"
 
 
 def _check_vfs(rule: PfRule, reference: VfReference, at: Location) -> Iterator[Problem]:

@@ -49,6 +49,7 @@ _ISCSI_URI = re.compile(r"iscsi://([^/:]+)(?::([0-9]+))?/([^/]+)(?:/([0-9]+))?")
 _PCI = re.compile(r"(?:pci-)?(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})(?:\.([0-7]))?")
 _METRICS = re.compile(r"(?:[a-z]+://)?(\*|[^:/]*|[0-9a-f:]*:[0-9a-f:]*):([0-9]{1,5})(?:/.*)?")
 _NETMASK = re.compile(r"([0-9.]+)/([0-9]+(?:\.[0-9]+){3})")
+_INTERFACE = re.compile("(?:en|eth|ib)[a-z]*[0-9*]")  # as udev and the kernel name them
 _INDEX_PLACE = re.compile(r"\$?\{+[^{}]*\}+|%[0-9]*[dxX]|\*|[xX]{1,2}$")
 
 
@@ -60,6 +61,22 @@ def rewritten(expected: Scalar | Array, value: object, *, hexadecimal: str = "")
     if form is None:
         return ""
     return f", did you mean {f'[{_toml(form)}]' if isinstance(expected, Array) else _toml(form)}?"
+
+
+def matching(value: object) -> str:
+    """`, did you mean { pci = "0000:3b:00.0" }?`, for a rule's `match` that is no table."""
+    if not isinstance(value, str) or not re.fullmatch("[a-zA-Z0-9_.:*?-]{1,64}", value):
+        return ""
+    pci = _PCI.fullmatch(value)
+    if value.startswith(("pci-", "platform-")):
+        pair = "path", value
+    elif pci:
+        pair = "pci", next((form for form in _forms_of_pci_or_mac(value) if form), value)
+    elif ":" in value:
+        pair = "mac", value.lower()
+    else:
+        pair = "interface" if _INTERFACE.match(value) else "driver", value
+    return f", did you mean {{ {pair[0]} = {quoted(pair[1])} }}?"
 
 
 def several(path: KeyPath, value: object) -> str:

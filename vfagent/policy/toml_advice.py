@@ -26,6 +26,8 @@ _WORD = r"[^\s,\[\]{}=#\"']"
 _LONGEST_WORD = 64
 _SHOWN = 512  # characters of a line on either side of the error; a line may be a file of its own
 _HEADER = re.compile(r"\s*\[[\[\s]*([\w.-]+)\s*[\]\s]*(?:#.*)?")
+_COLON = re.compile(r"""\s*([\w-]{1,64}):[ \t]*([\w"'.:/-]{1,64})\s*""")
+_NO_EQUALS = 'found a key without "=" after it, allowed is key = value'
 _TEMPLATES = ("{{", "{%", "$", "<%", "@@")  # of Jinja, a shell, ERB and autoconf
 _ASSIGNED = re.compile(r"\s*([\w.-]+)\s*=[^=]*$")
 
@@ -175,11 +177,12 @@ def _equals(error: _ErrorLine) -> str:
         return 'found "==", allowed is "="'
     in_string = (error.before.count('"') + error.before.count("'")) % 2
     if ":" in error.word + error.after[:1] and not in_string and not error.is_value and "=" not in error.word:
-        return 'found a key without "=" after it, allowed is key = value'
+        pair = _COLON.fullmatch(error.line)
+        return f'found ":" after a key, allowed is "=": {pair[1]} = {pair[2]}' if pair else _NO_EQUALS
     if re.match(r"\s*[A-Za-z][\w-]*[ \t]+[\w-]+\s*=", error.line) and not error.is_value and "=" not in error.before:
         return "found a space in a key, allowed is a key of one word, with an underscore"
     key = re.match(r"""\s*[\w.-]+\s*(?::|["'\d\w])(?!.*=)""", error.line)
-    return 'found a key without "=" after it, allowed is key = value' if key else ""
+    return _NO_EQUALS if key else ""
 
 
 def _no_value(error: _ErrorLine) -> str:

@@ -90,21 +90,24 @@ def unknown_key(name: str, known: tuple[str, ...], path: KeyPath, *, is_table: b
         return f"found an unknown key: {elsewhere}"
     if name != "name" and (above := _enclosing(name, path)) is not None:
         here = _header(path)
-        return f"found a key of {above} below {here}, allowed is it above {here}"
+        return f"found a key of {above} below {here}: move it above {here}"
     if not path and (table := next((table for table in known if name in _keys_at([table])), None)) is not None:
         return _above_any_table(name, known) if not is_table else _header_without_table(name, table)
     if text := _misplaced(name, path, tables_with(name, names)):
         return text
     meant = next(_near(name, known), None)
     if meant is not None:
-        return f'found an unknown key, did you mean "{meant}"? Allowed are {", ".join(known)}'
+        has_header = not path and isinstance(_keys_at([])[meant].key.value_type, Table | ArrayOfTables)
+        shown = _header((meant,)) if has_header else f'"{meant}"'
+        return f"found an unknown key, did you mean {shown}? Allowed are {', '.join(known)}"
     beside = _misplaced(name, path, tables_with(name, names[:-1]))
     return beside or f"found an unknown key, allowed are {', '.join(known)}"
 
 
 def _above_any_table(name: str, known: tuple[str, ...]) -> str:
     tables = [_header((table,)) for table in known if name in _keys_at([table])]
-    return f"found a key of {' or '.join(tables)} above any table, allowed is it below"
+    where = f"below {tables[0]}" if len(tables) == 1 else "below the one that is meant"
+    return f"found a key of {' or '.join(tables)} above any table: write {name} {where}"
 
 
 def _header_without_table(name: str, table: str) -> str:

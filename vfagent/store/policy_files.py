@@ -23,7 +23,7 @@ from vfagent.errors import PolicyError, PolicyUnreadError, errno_text
 from vfagent.kernel.rooted import leaves
 from vfagent.policy.positions import DEEPEST, Positions, scan
 from vfagent.policy.problems import Problem
-from vfagent.policy.reading import merged
+from vfagent.policy.reading import Merged, merged
 from vfagent.policy.source_locations import Document
 from vfagent.policy.toml_advice import advise
 from vfagent.policy.types import Policy
@@ -68,6 +68,11 @@ class _PolicyFile:
 
 def load(root: Path = Path("/")) -> Policy:
     """The policy of a host. Without any file it is empty."""
+    return load_merged(root).policy
+
+
+def load_merged(root: Path = Path("/")) -> Merged:
+    """The same, with the places of its rules."""
     problems: list[Problem] = []
     drop_ins = _drop_ins(root, problems)
     paths = [path for path in (root / POLICY_FILE, *drop_ins) if os.path.lexists(path) and not _masked(path)]
@@ -76,6 +81,11 @@ def load(root: Path = Path("/")) -> Policy:
 
 def load_files(paths: Sequence[Path]) -> Policy:
     """The policy of these files alone, in this order; `-` is standard input."""
+    return load_merged_files(paths).policy
+
+
+def load_merged_files(paths: Sequence[Path]) -> Merged:
+    """The same, with the places of their rules."""
     return _read_all(paths, [], Path("/"), may_vanish=False)
 
 
@@ -85,7 +95,7 @@ def load_text(name: str, text: str) -> Policy:
         document = _document(name, text)
     except _UnusableError as error:
         raise PolicyError([error.problem(name)]) from None
-    return merged([document])
+    return merged([document]).policy
 
 
 def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
@@ -105,13 +115,13 @@ def _drop_ins(root: Path, problems: list[Problem]) -> list[Path]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def misnamed(root: Path) -> Iterator[str]:
-    """A line for each file of a drop-in folder that looks like a drop-in and is not read."""
+def misnamed(root: Path) -> Iterator[Problem]:
+    """For each file of a drop-in folder that looks like a drop-in and is not read."""
     for folder in (root / name for name in DROP_IN_FOLDERS):
         with suppress(OSError):
             for name in sorted(os.listdir(folder)):
                 if re.search(r"(?i)toml|\.conf$", name) and not name.endswith((".toml", "~")) and name[0] not in ".#":
-                    yield f"{_shown(folder / name)}: is not read, as its name does not end in .toml"
+                    yield Problem(_shown(folder / name), 0, 0, "", "is not read, as its name does not end in .toml")
 
 
 def _masked(path: Path) -> bool:
@@ -121,7 +131,7 @@ def _masked(path: Path) -> bool:
         return False
 
 
-def _read_all(paths: Sequence[Path], problems: list[Problem], root: Path, *, may_vanish: bool) -> Policy:
+def _read_all(paths: Sequence[Path], problems: list[Problem], root: Path, *, may_vanish: bool) -> Merged:
     if len(paths) > _MOST_FILES:
         text = f"found {len(paths)} files, allowed are at most {_MOST_FILES}"
         problems.append(Problem(_shown(paths[_MOST_FILES]), 0, 0, "", text))
@@ -142,10 +152,10 @@ def _read_all(paths: Sequence[Path], problems: list[Problem], root: Path, *, may
         except _UnusableError as error:
             problems.append(error.problem(_shown(path)))
     try:
-        policy = merged([file.document for file in files], problems)
+        result = merged([file.document for file in files], problems)
     except PolicyError as error:
         raise _unread(error, problems) from None
-    return replace(policy, digest=_digest(files))
+    return replace(result, policy=replace(result.policy, digest=_digest(files)))
 
 
 def _unread(error: PolicyError, problems: Sequence[Problem]) -> PolicyError:
@@ -214,7 +224,9 @@ def _decoded(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _UnusableError("found a byte order mark of UTF-16, allowed is UTF-8 (iconv -f UTF-16 -t UTF-8)", 1, 1)
     if content.startswith(b"\xef\xbb\xbf"):
-        raise _UnusableError("found a byte order mark, allowed is UTF-8 without one", 1, 1)
+        raise _UnusableError(
+            r"found a byte order mark, allowed is UTF-8 without one (sed -i '1s/^\xef\xbb\xbf//')", 1, 1
+        )
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -28,7 +28,7 @@ def test_check_notes_a_policy_that_others_can_write(command: Any, tree: Tree) ->
     assert result.status == 0
     path = "/etc/vfagent/policy.toml"
     why = f"users other than root can write it (mode 0666); chmod go-w {path}"
-    assert result.err == f"note: {path} (a policy file): {why}\n"
+    assert result.err == f"note: {path}: a policy file: {why}\n"
 
 
 def test_check_notes_a_screen_that_others_can_open(command: Any, tree: Tree) -> None:
@@ -36,7 +36,8 @@ def test_check_notes_a_screen_that_others_can_open(command: Any, tree: Tree) -> 
     tree.policy(pf + '[[guest]]\nname = "web"\nvfs = ["a:0"]\nipxe.address = "dhcp"\nvnc = "127.0.0.1:0"\n')
     result = command("check")
     assert result.status == 0, result.err
-    assert result.err == "note: guest web: all users of this host can open its screen at 127.0.0.1:0\n"
+    place = f'{tree.root}/etc/vfagent/policy.toml:12:7: guest "web".vnc'
+    assert result.err == f"note: {place}: all users of this host can open its screen at 127.0.0.1:0\n"
 
 
 def test_check_notes_what_is_rarely_meant(command: Any, tree: Tree) -> None:
@@ -48,7 +49,8 @@ def test_check_notes_what_is_rarely_meant(command: Any, tree: Tree) -> None:
     result = command("check")
     assert result.status == 0
     several, misnamed = result.err.splitlines()
-    assert several.startswith("note: rule 'v': may match several ports")
+    place = f'{tree.root}/etc/vfagent/policy.d/20-vlan.toml:3:1: pf "v".match'
+    assert several.startswith(f"note: {place}: may match several ports")
     path = f"{tree.root}/etc/vfagent/policy.d/10-more.conf"
     assert misnamed == f"note: {path}: is not read, as its name does not end in .toml"
 

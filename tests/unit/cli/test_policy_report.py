@@ -59,7 +59,9 @@ def test_json_of_a_valid_policy_has_its_digest_and_notes(command: Any, tree: Tre
     assert (result.status, shown["valid"], shown["problems"]) == (0, True, [])
     assert shown["files"] == [f"{tree.root}/etc/vfagent/policy.toml"]
     assert len(shown["digest"]) == 12
-    assert "may match several ports" in shown["notes"][0]
+    (note,) = shown["notes"]
+    assert (note["line"], note["column"], note["key"], note["rule"]) == (3, 1, "pf[0].match", "storage")
+    assert "may match several ports" in note["text"]
 
 
 def test_github_gets_annotations_that_a_text_cannot_break(command: Any, tree: Tree) -> None:

@@ -10,10 +10,12 @@ import pytest
 from vfagent.errors import PolicyError
 from vfagent.policy.problems import Problem
 from vfagent.policy.types import Policy
-from vfagent.store.policy_files import load_files
+from vfagent.policy.warnings import warnings
+from vfagent.store.policy_files import load_files, load_merged_files
 
 Problems = Callable[[str], list[str]]
 Parse = Callable[[str], Policy]
+Warned = Callable[[str], list[str]]
 
 
 @pytest.fixture
@@ -34,8 +36,22 @@ def problems(parse: Parse, tmp_path: Path) -> Problems:
         try:
             parse(text)
         except PolicyError as error:
-            numbered = [replace(item, rule="") if isinstance(item, Problem) else item for item in error.reported]
+            numbered = [
+                replace(item, rule="", named="") if isinstance(item, Problem) else item for item in error.reported
+            ]
             return [str(item).replace(f"{tmp_path}/", "") for item in numbered]
         return []
 
     return problem_lines
+
+
+@pytest.fixture
+def warned(tmp_path: Path) -> Warned:
+    """The warnings of a valid text, without the folder of its file."""
+
+    def warning_lines(text: str) -> list[str]:
+        path = tmp_path / "policy.toml"
+        path.write_text(text)
+        return [str(warning).replace(f"{tmp_path}/", "") for warning in warnings(load_merged_files([path]))]
+
+    return warning_lines

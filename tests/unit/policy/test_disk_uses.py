@@ -3,11 +3,10 @@
 
 import pytest
 
-from tests.unit.policy.conftest import Parse, Problems
+from tests.unit.policy.conftest import Problems, Warned
 from tests.unit.policy.test_guest_checks import DHCP, PF, guest, key_problems
 from vfagent.policy.disk_uses import local_disk
 from vfagent.policy.iscsi import IscsiUrl, differs_by_guest, iscsi_url
-from vfagent.policy.warnings import warnings
 
 DISK = "iscsi:192.168.10.1::::iqn.2016-01.com.example:disk"
 ONCE = (
@@ -187,15 +186,15 @@ def test_only_a_setting_of_its_own_makes_a_url_a_guests_own() -> None:
     assert not differs_by_guest("iscsi:${next-server}::::iqn.${net0/root-path}")
 
 
-def test_the_same_target_on_another_server_is_noted(parse: Parse) -> None:
+def test_the_same_target_on_another_server_is_noted(warned: Warned) -> None:
     two = [guest(f'vfs = ["storage:{n}"]', boots(DISK.replace("10.1", f"10.{n + 1}")), name=f"g{n}") for n in (0, 1)]
-    (line,) = warnings(parse(PF + "".join(two)))
-    assert line == (
-        "guest 'g1': boots from iqn.2016-01.com.example:disk of 192.168.10.2, and guest 'g0' from the same name of"
+    (line,) = warned(PF + "".join(two))
+    assert line.partition(": ")[2] == (
+        'guest "g1": boots from iqn.2016-01.com.example:disk of 192.168.10.2, and guest "g0" from the same name of'
         " 192.168.10.1: if these are portals of one disk, both write to it"
     )
     portals = guest('vfs = ["storage:0"]', boots(f"{DISK} {DISK.replace('10.1', '11.1')}"))
-    assert not list(warnings(parse(PF + portals)))
+    assert not warned(PF + portals)
 
 
 def test_a_partition_of_an_iscsi_disk_is_refused(problems: Problems) -> None:
@@ -211,7 +210,7 @@ def test_a_partition_of_an_iscsi_disk_is_refused(problems: Problems) -> None:
     )
 
 
-def test_secure_boot_with_a_kernel_is_warned_of(parse: Parse) -> None:
+def test_secure_boot_with_a_kernel_is_warned_of(warned: Warned) -> None:
     rule = guest('vfs = ["storage:0"]', 'firmware = "uefi"', "secure_boot = true", 'kernel.image = "/k"')
-    (line,) = warnings(parse(PF + rule))
-    assert line.startswith("guest 'g': secure boot does not protect its kernel")
+    (line,) = warned(PF + rule)
+    assert "secure_boot: secure boot does not protect this guest's kernel" in line

@@ -52,7 +52,7 @@ policy.toml:4:1: agent.resinc: found an unknown key, did you mean "resync"? Allo
 metrics_public, metrics_tls, ipxe_source, resync
 policy.toml:8:27: pf[0].match.pcii: found an unknown key, did you mean "pci"? Allowed are driver, path, pci, \
 vendor, device, mac, interface, host
-policy.toml:10:9: pf[0].vf[0].index: found "9-2", but 9-2 is reversed, allowed is 2-9
+policy.toml:10:9: pf[0].vf[0].index: found "9-2", but 9-2 is reversed, did you mean 2-9?
 policy.toml:12:8: pf[0].vf[1].vlan: found 5000, allowed is 0 to 4094
 policy.toml:13:7: pf[0].vf[1].mac: found "01:00:00:00:00:00" (a multicast address: the lowest bit of the first byte is \
 set), allowed is "stable", "keep", a unicast MAC, or a template such as "52:54:00:bb:00:{index:02x}", did you mean \
@@ -71,7 +71,7 @@ policy.toml:39:37: guest[0].ipxe.loader: found "roms", allowed is "auto", "image
 AFTER_FIXING = """\
 policy.toml:22:7: pf[1].vf[0].qos: found qos without vlan, allowed is qos with vlan
 policy.toml:24:9: pf[1].vf[1].index: found index 3 a second time, allowed is once: first used at policy.toml:21: \
-pf "second".vf[0].index
+pf "second".vf "0,1-3".index
 policy.toml:24:9: pf[1].vf[1].index: found "3-4", allowed is 0 to 3: the rule creates 4 VFs
 policy.toml:25:15: pf[1].vf[1].min_tx_rate: found 5, allowed is at most max_tx_rate, 2
 policy.toml:31:23: pf[1].vlan[0].take_addresses_from: found "vlan10", a port of bridge "br0", allowed is an interface \

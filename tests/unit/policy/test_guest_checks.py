@@ -298,7 +298,7 @@ def test_a_plain_disk_path_is_allowed(problems: Problems, path: str) -> None:
             f'found "storage:3", whose driver is "host", {ALLOWED}',
         ),
         ("storage:4", 'found "storage:4", allowed is 0 to 3: the rule creates 4 VFs'),
-        ("store:0", 'found "store:0", allowed is the name of a [[pf]] rule, did you mean "storage"?'),
+        ("store:0", 'found "store:0", allowed is the name of a [[pf]] rule, did you mean "storage:0"?'),
     ],
 )
 def test_a_vf_that_no_rule_creates_for_guests_is_refused(problems: Problems, reference: str, text: str) -> None:
@@ -385,7 +385,7 @@ def test_a_name_with_an_index_needs_each(problems: Problems) -> None:
 
 def test_reversed_indices_in_each_are_refused(problems: Problems) -> None:
     (line,) = key_problems(problems, guest('each = "storage:2-0"', DHCP, name="node{index}"))
-    assert line == 'guest[0].each: found "storage:2-0", but 2-0 is reversed, allowed is 0-2'
+    assert line == 'guest[0].each: found "storage:2-0", but 2-0 is reversed, did you mean 0-2?'
 
 
 def test_each_creates_at_most_1024_guests(problems: Problems) -> None:

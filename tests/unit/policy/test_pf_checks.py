@@ -20,7 +20,7 @@ def vf(index: str, *pairs: str) -> str:
 def test_indices_of_two_rules_may_not_overlap(problems: Problems) -> None:
     assert rule_problems(problems, vf("0-2") + vf("3") + vf("1,2")) == [
         "10:9: pf[0].vf[2].index: found index 1 a second time, allowed is once: first used at policy.toml:6: "
-        'pf "a".vf[0].index'
+        'pf "a".vf "0-2".index'
     ]
 
 
@@ -30,7 +30,7 @@ def test_a_catch_all_may_overlap_as_the_last_rule(problems: Problems) -> None:
 
 def test_a_rule_after_a_catch_all_is_refused(problems: Problems) -> None:
     (line,) = rule_problems(problems, vf("*") + vf("1"))
-    assert line.startswith('6:9: pf[0].vf[0].index: found "*" before other rules, allowed is "*" as the last')
+    assert line.startswith('6:9: pf[0].vf[0].index: found "*" before other [[pf.vf]], allowed is "*" after them')
 
 
 def test_two_catch_alls_are_refused(problems: Problems) -> None:
@@ -203,7 +203,7 @@ def test_a_pf_cannot_have_two_interfaces_for_one_vlan(problems: Problems) -> Non
     second = vlan().replace("vlan10", "other")
     assert rule_problems(problems, vlan() + second) == [
         "9:6: pf[0].vlan[1].id: found VLAN 10 a second time, allowed is once: first used at policy.toml:5:"
-        ' pf "a".vlan[0]'
+        ' pf "a".vlan "vlan10"'
     ]
     assert not rule_problems(problems, vlan() + second + 'protocol = "802.1ad"\n')
 

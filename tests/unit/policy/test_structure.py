@@ -64,7 +64,7 @@ def test_control_characters_in_a_pattern_are_named_as_the_reason(problems: Probl
 
 def test_an_unknown_key_s_suggestion_ignores_case(problems: Problems) -> None:
     assert problems("Agent = {}")[0].endswith(
-        ': found an unknown key, did you mean "agent"? Allowed are version, agent, pf, bridge, guest'
+        ": found an unknown key, did you mean [agent]? Allowed are version, agent, pf, bridge, guest"
     )
 
 

@@ -22,7 +22,7 @@ REPORTED = {
     "vlan = 010\n": "1:9: found 010, allowed is 10, a number without leading zeros",
     "name = “a”\n": "1:8: found “, allowed are straight quotes",
     "name =\nb = 2\n": '1:7: found no value, allowed is one after "="',
-    'name: "a"\n': '1:5: found a key without "=" after it, allowed is key = value',
+    'name: "a"\n': '1:5: found ":" after a key, allowed is "=": name = "a"',
     'name "a"\n': '1:6: found a key without "=" after it, allowed is key = value',
     "[agent]\nresync == 3\n": '2:9: found "==", allowed is "="',
     f"{PF}vfs := 4\n": '3:5: found a key without "=" after it, allowed is key = value',
