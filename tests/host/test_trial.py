@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,24 @@ def test_the_policy_before_can_be_none(files: FakeKernel, start: Start) -> None:
     by_varlink(files.tree.root, confirm_s=1)
     service.until(lambda: service.status["policy"]["problems"])
     assert "no policy, as before it, is active" in service.status["policy"]["problems"][0]
+
+
+def test_the_status_says_until_when_a_policy_is_on_trial(
+    files: FakeKernel, service: Service, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not service.status["policy"]["trial_ends_at"]
+    files.tree.policy(FOUR)
+    by_varlink(files.tree.root, confirm_s=600)
+    service.until(lambda: service.status["policy"]["trial_ends_at"])
+    ends_at: float = service.status["policy"]["trial_ends_at"]
+    assert 500 < ends_at - time.time() < 601
+    command("status")
+    assert "is active again (vfagent confirm keeps this one)" in capsys.readouterr().out
+    assert command("confirm") == 0
+    service.until(lambda: not service.status["policy"]["trial_ends_at"])
+    capsys.readouterr()
+    command("status")
+    assert "trial" not in capsys.readouterr().out
 
 
 def test_files_that_have_not_changed_can_be_on_trial(files: FakeKernel, service: Service, command: Command) -> None:

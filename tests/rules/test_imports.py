@@ -38,6 +38,7 @@ PURE = ("vfagent.model", "vfagent.policy", "vfagent.plan", "vfagent.guests.spec"
 # deadlines use the monotonic clock.
 SHOWS_THE_TIME = {
     "vfagent/service/agent.py",
+    "vfagent/service/trial.py",
     "vfagent/cli/report.py",
     "vfagent/cli/status.py",
     "vfagent/service/status_cache.py",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from vfagent.cli.text import attempts, until
+from vfagent.cli.text import attempts, on_trial, until
 from vfagent.frozen import frozen
 from vfagent.model.printable import printable
 from vfagent.model.status import GuestPhase, GuestStatus, PfStatus, Phase, Status, TimedStep, VfStatus
@@ -38,7 +38,9 @@ def screen(status: Status, terminal: Terminal, remark: str | None = None) -> lis
     """Errors and running steps are above the tables. Lines that do not fit are left out at the end."""
     sections = (
         _head(status, terminal),
-        _section("policy", (*((remark,) if remark else ()), *status.policy.unused_rules), terminal),
+        _section(
+            "policy", (*((remark,) if remark else ()), *on_trial(status.policy), *status.policy.unused_rules), terminal
+        ),
         _section("errors", _errors(status), terminal),
         _section("now", _now(status), terminal),
         _pfs(status.pfs, terminal),

@@ -20,6 +20,7 @@ from vfagent.cli.text import (
     counted,
     describe_differing_settings,
     guest_lines,
+    on_trial,
     print_result,
     ranges,
     until,
@@ -121,6 +122,7 @@ def status_lines(status: Status, remark: str | None = None, *, colour: bool = Fa
         if policy.files
         else "no policy: every NIC is left as it is",
         *((f"  {remark}",) if remark else ()),
+        *(f"  {line}" for line in on_trial(policy)),
         *(f"  not active: {problem}" for problem in policy.problems),
         *(f"bridges: {problem}" for problem in status.bridges),
         *policy.unused_rules,

@@ -3,12 +3,12 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vfagent.model.ends_by import EndsBy, GuestEndsBy
 from vfagent.model.printable import printable
-from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus, PfStatus, Phase
+from vfagent.model.status import MOST_ATTEMPTS, GuestPhase, GuestStatus, PfStatus, Phase, PolicyStatus
 from vfagent.model.vf_settings import TABLE, VfSettings
 from vfagent.plan.steps import describe_settings
 
@@ -80,6 +80,13 @@ def until(status: PfStatus | GuestStatus) -> str | None:
         return None
     at = time.strftime(", at the latest %H:%M:%S", time.localtime(status.until_at)) if status.until_at else ""
     return f"{status.until}{at}"
+
+
+def on_trial(policy: PolicyStatus) -> Iterator[str]:
+    """A line, if it must be confirmed."""
+    if policy.trial_ends_at is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(policy.trial_ends_at))
+        yield f"on trial until {at}: then the policy before it is active again (vfagent confirm keeps this one)"
 
 
 def _detail(guest: GuestStatus) -> str | None:

@@ -106,6 +106,7 @@ class PolicyStatus:
     rules: tuple[str, ...] = ()  # the names of the [[pf]] rules for this host
     unused_rules: tuple[str, ...] = ()  # why each rule that applies to no PF does not; empty until the service is ready
     on_disk_active: bool | None = None  # whether the policy on disk is this one; None: not compared, or not readable
+    trial_ends_at: float | None = None  # when the policy before it comes back, unless this one is confirmed
 
 
 class GuestPhase(StrEnum):

@@ -75,7 +75,7 @@ class Agent:
         self.identity = read_identity(root)
         self.workers = Workers(self._private)
         first = preload.first if preload else policy_in_worker.read_in_worker(root)[0]
-        self.trial = Trial(root, self.workers, first, self._leave_trial)
+        self.trial = Trial(root, self.workers, first, self._leave_trial, self._write_status_soon)
         policy = self._first_policy(first)
         self.scheduler = Scheduler(host, self.state, self.identity, policy, self.workers, self._changed)
         self.guests = Guests(host, root, self.scheduler, self.workers, self._write_status_soon, bus=bus)
@@ -324,7 +324,7 @@ class Agent:
         pfs, guests, bridges = self._status_cache.of(states), self.guests.status(), self.bridges.report.problems
         # Before it is ready, a rule may match a PF that has not been observed yet.
         unused = self.unused_rules.texts(self.scheduler.policy, states) if self.is_ready else ()
-        policy = replace(self.policy_status, unused_rules=unused) if unused else self.policy_status
+        policy = replace(self.policy_status, unused_rules=unused, trial_ends_at=self.trial.ends_at)
         idle = self.scheduler.idle and self.guests.considered and self.bridges.idle
         return snapshot(pfs, policy, __version__, ready=self.is_ready, guests=guests, bridges=bridges, idle=idle)
 

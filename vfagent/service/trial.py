@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,15 +25,22 @@ _KIND = "policy on trial"
 
 
 class Trial:
-    """`leave` makes the policy before it the active one; it gets the sentence that says why.
+    """`leave` makes the policy before it the active one; it gets the sentence that says why. `changed` is called when a
+    trial begins and when it ends.
 
     A trial that has lapsed is kept until other files are loaded: a service that starts must not load these.
     """
 
     def __init__(
-        self, root: Path, workers: Workers, first: FirstPolicy, leave: Callable[[Policy, str], object]
+        self,
+        root: Path,
+        workers: Workers,
+        first: FirstPolicy,
+        leave: Callable[[Policy, str], object],
+        changed: Callable[[], object],
     ) -> None:
-        self._root, self._workers, self._leave = root, workers, leave
+        self._root, self._workers, self._leave, self._changed = root, workers, leave, changed
+        self.ends_at: float | None = None  # in seconds since 1970
         self._kept, self.lapsed = first.trial, first.lapsed
         self._timer: asyncio.TimerHandle | None = None
 
@@ -65,10 +73,14 @@ class Trial:
     def _begin(self, trial: Unconfirmed) -> None:
         self._cancel()
         self._kept, self.lapsed = trial, False
-        self._timer = asyncio.get_running_loop().call_later(left_s(self._root, trial), self._end, trial)
+        left = left_s(self._root, trial)
+        self._timer = asyncio.get_running_loop().call_later(left, self._end, trial)
+        self.ends_at = time.time() + left
+        self._changed()
 
     def _end(self, trial: Unconfirmed) -> None:
-        self._timer, self.lapsed = None, True
+        self._timer, self.ends_at, self.lapsed = None, None, True
+        self._changed()
         if _differs(trial):
             self._leave(trial.restored, _why(trial))
 
@@ -98,6 +110,7 @@ class Trial:
                 self._begin(trial)
             return error
         self._kept, self.lapsed = None, False
+        self._changed()
         return None
 
     async def retried(self, policy: Policy) -> bool:
@@ -115,7 +128,7 @@ class Trial:
     def _cancel(self) -> None:
         if self._timer:
             self._timer.cancel()
-            self._timer = None
+            self._timer = self.ends_at = None
 
     def stop(self) -> None:
         """The next service goes on with it."""
