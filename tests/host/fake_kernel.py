@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.host.tree import Tree, put
 from vfagent.kernel.device_users import KernelDeviceUsers
-from vfagent.kernel.offline_tree import NoDevlink, SysfsNetwork, SysfsRtnl
+from vfagent.kernel.offline_tree import SysfsDevlink, SysfsNetwork, SysfsRtnl
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
@@ -59,7 +59,9 @@ class FakeKernel:
         network = SysfsNetwork(sysfs)
         udev = UnknowingUdev() if (root / UDEV_KNOWS_NOTHING).exists() else NoUdevDatabase()
         token, users = NumvfsTokenFile(root) if self.one_card else None, KernelDeviceUsers(root)
-        return Host(sysfs, FakeRtnl(sysfs), NoDevlink(), udev, network, network, MoveJournal(root), users, token)
+        return Host(
+            sysfs, FakeRtnl(sysfs), SysfsDevlink(sysfs), udev, network, network, MoveJournal(root), users, token
+        )
 
     # What writes to a device's file do: `times` of them fail; all wait for `seconds`, and until `until` exists.
 

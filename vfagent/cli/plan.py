@@ -28,7 +28,7 @@ from vfagent.frozen import frozen
 from vfagent.guests.dry_run import PlannedGuest, dry_runs, plan_guests
 from vfagent.kernel.protocols import Host
 from vfagent.model.codec import encode
-from vfagent.model.inventory import Inventory, Pf
+from vfagent.model.inventory import Inventory, Pf, Vf
 from vfagent.model.printable import printable
 from vfagent.model.vf_use import vf_in_use
 from vfagent.plan.vf import Deferred, Planned
@@ -140,7 +140,7 @@ def _inventory_pf(pf: Pf) -> Iterator[str]:
         (
             f"vf{vf.index}",
             vf.address,
-            vf.driver or "no driver",
+            _driver(vf),
             "no group" if vf.iommu_group is None else f"group {vf.iommu_group}",
             describe_differing_settings(vf.settings),
             vf_in_use(vf, pf) or "",
@@ -148,6 +148,12 @@ def _inventory_pf(pf: Pf) -> Iterator[str]:
         for vf in pf.vfs
     )
     yield from columns(rows, "  ")
+
+
+def _driver(vf: Vf) -> str:
+    """With an override that names another: it decides at the next probe."""
+    left = f" (driver_override {vf.driver_override})" if vf.driver_override not in (None, vf.driver) else ""
+    return printable(f"{vf.driver or 'no driver'}{left}")
 
 
 def _known(*facts: tuple[str, object]) -> str:

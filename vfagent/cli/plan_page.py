@@ -15,6 +15,7 @@ from vfagent.reconcile.reports import Observed
 
 _RED, _BOLD, _END = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 _PF = "\0"  # in place of a PF's address, which cards that are alike do not share
+_MOST_NAMES = 8
 _VFS = "\1"  # in place of a VF
 
 
@@ -106,7 +107,8 @@ def _ranges(indices: list[int]) -> str:
 def _card(body: tuple[_Line, ...], alike: list[Observed], width: Width) -> Iterator[str]:
     rule, *lines = body
     name = alike[0].pf.address if len(alike) == 1 and alike[0].pf else "each"
-    names = ", ".join(each.pf.name for each in alike if each.pf)
+    shown = [each.pf.name for each in alike if each.pf][: _MOST_NAMES if len(alike) > _MOST_NAMES + 1 else None]
+    names = ", ".join(shown) + (f" and {len(alike) - len(shown)} more" if len(shown) < len(alike) else "")
     head = _wrapped(printable(f"{names}: {rule.text}"), width)
     yield from (f"{_BOLD}{line}{_END}" if width.colour else line for line in head)
     for line in lines:

@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 
-from vfagent.doctor.checks.facts import Iommu, Kernel, Kvm, Memory
+from vfagent.doctor.checks.facts import ARM, Iommu, Kernel, Kvm, Memory
 from vfagent.model.evidence import VFIO_DRIVER
 from vfagent.model.numvfs_lock import kernel_version
 from vfagent.store.guest_records import GuestRecords
@@ -20,14 +20,14 @@ _INTERRUPTS_LIMIT = 1 << 25  # thousands of vectors times hundreds of processors
 def read_kernel(files: HostFiles, log: tuple[str, ...]) -> Kernel:
     release = (files.read("proc/sys/kernel/osrelease") or "").strip()
     cpuinfo = files.read("proc/cpuinfo") or ""
-    cpu = re.search(r"(?m)^vendor_id\s*:\s*(\S+)", cpuinfo)
+    cpu = re.search(r"(?m)^vendor_id\s*:\s*(\S+)|^CPU (implementer)\s*:", cpuinfo)
     flag_line = re.search(r"(?m)^flags\s*:(.*)", cpuinfo)
     flags = set(flag_line[1].split()) if flag_line else set[str]()
     return Kernel(
         version=kernel_version(release, files.read("proc/version") or ""),
         release=release,
         cmdline=(files.read("proc/cmdline") or "").strip(),
-        cpu=cpu[1] if cpu else "",
+        cpu=ARM if cpu and cpu[2] else cpu[1] if cpu else "",
         virtualizes=not flags or bool({"vmx", "svm"} & flags),
         virtual="hypervisor" in flags,
         log=log,
@@ -56,9 +56,11 @@ def _lockdown(files: HostFiles) -> str:
 def read_iommu(files: HostFiles, cpu: str) -> Iommu:
     tables = files.names("sys/firmware/acpi/tables")
     # Not by the processor: a VM may have Intel's IOMMU and AMD's processor.
-    table = next((name for name in ("DMAR", "IVRS") if name in tables), "")
+    table = next((name for name in ("DMAR", "IVRS", "IORT") if name in tables), "")
+    groups = (f"sys/kernel/iommu_groups/{number}/name" for number in files.names("sys/kernel/iommu_groups"))
     return Iommu(
-        on=bool(files.names("sys/kernel/iommu_groups")),
+        # vfio makes groups of its own in no-IOMMU mode (vfio_noiommu_group_alloc()).
+        on=any((files.read(name) or "").strip() != "vfio-noiommu" for name in groups),
         table=table if tables else None,
         remaps_interrupts=_remaps_interrupts(files) if cpu in ("GenuineIntel", "AuthenticAMD") else None,
         unsafe_interrupts=_is_set(files, "vfio_iommu_type1/parameters/allow_unsafe_interrupts"),

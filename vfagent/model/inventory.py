@@ -99,6 +99,7 @@ class Pf:
     unobserved: str | None = None  # what could not be observed and why
     network: HostNetwork | None = None  # observed only if its rule or something vfagent made on it needs it
     shared_group: SharedGroup | None = None
+    switch_users: tuple[str, ...] = ()  # in switchdev mode: netdevs of subfunctions, and of PFs that other hosts have
     assume_idle: bool = False  # its rule says so: a VF of which nothing shows whether it is used is idle
     netdev_away: bool = False  # in another network namespace
     netdev_pending: bool = False  # the driver may still make it, and the grace for that is not over

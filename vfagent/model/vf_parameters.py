@@ -2,6 +2,7 @@
 """Drivers whose VFs depend on how they were loaded, and what to set. Pure."""
 
 from vfagent.frozen import frozen
+from vfagent.model.pci import PciAddress
 
 
 @frozen
@@ -38,3 +39,14 @@ ALLOWED_BY = {
     "i915": "i915.enable_guc=3 i915.max_vfs=N",  # of a build with SR-IOV: i915_sriov_probe()
     "xe": "xe.max_vfs=N",  # xe_sriov_pf_readiness(): 0 unless built for debugging
 }
+
+# The functions of a card that have its VFs, where its netdevs are another function's: cxgb4_iov_configure().
+VFS_OF = {"cxgb4": "0-3"}
+
+
+def vfs_of(address: PciAddress, driver: str | None) -> str:
+    """Of a function that has no VFs: which functions of its card have them, where its driver says so; else nothing."""
+    if (functions := VFS_OF.get(driver or "")) is None:
+        return ""
+    card = address.rpartition(".")[0]
+    return f'{driver} makes VFs on functions {functions} of its cards: match pci = "{card}.[{functions}]"'

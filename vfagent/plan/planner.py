@@ -88,6 +88,8 @@ def plan_pf(desired: DesiredPf, pf: Pf, driver_state: DriverState, suspended: Pa
     if desired.eswitch and any(isinstance(planned.step, SetEswitch) for planned in suspended):
         plan = plan_pf(replace(desired, eswitch=None), pf, driver_state)
         return _without_mode(plan, Problem(f"eswitch {desired.eswitch} could not be set"))
+    if pf.switch_users and (mode := wanted_eswitch(desired, pf, driver_state)):
+        return _with_mode_later(plan_pf(replace(desired, eswitch=None), pf, driver_state), pf, mode)
     notes = plan_notes(desired, pf, driver_state)
     if waiting := _waiting(pf):
         return Plan(notes=notes) if _nothing_to_do(desired, pf) else Plan(waiting=(waiting,), notes=notes)
@@ -105,6 +107,14 @@ def _without_mode(plan: Plan, *problems: Problem) -> Plan:
     """Guests do not start on VFs of the other eswitch mode."""
     lacking = (*map(str, problems), *plan.lacking)
     return replace(plan, problems=(*problems, *plan.problems), lacking=lacking) if problems else plan
+
+
+def _with_mode_later(plan: Plan, pf: Pf, mode: str) -> Plan:
+    """What else uses the card's switch would lose it with the mode. Guests do not start on VFs of the other mode."""
+    blocker = f"{', '.join(pf.switch_users)} on its switch: a subfunction, or the PF of another host"
+    late = Deferred(SetEswitch(pf.address, mode), f"found eswitch {pf.eswitch}", blocker)
+    lacking = (*plan.lacking, f"{late.step.describe()} is deferred")
+    return replace(plan, deferred=(late, *plan.deferred), lacking=lacking)
 
 
 def _plan_vfs(desired: DesiredPf, pf: Pf, driver_state: DriverState, notes: tuple[str, ...]) -> Plan:
@@ -268,7 +278,7 @@ def _plan_rest(
         batches=_not_empty((first,))
         + _batches(_ready(port), _ready(settings), _isolated(_ready(drivers), desired), quirks),
         deferred=(*deferred, *(item for item in items if isinstance(item, Deferred))),
-        problems=(*gone_vfs(pf), *(Problem(text, index) for index, text in blocked.items())),
+        problems=(*gone_vfs(pf), *(Problem(text, index, by_group=True) for index, text in blocked.items())),
         notes=notes,
         waiting=rates_waiting(desired, pf, quirks, driver_state),
         horizon=False,

@@ -40,11 +40,13 @@ def count_steps_with_mode(wanted: int, pf: Pf, mode: str | None, quirks: Quirks)
     """From the present VFs to the wanted ones, with the eswitch mode changed where the driver can do it.
 
     mlx5 creates VFs in legacy mode, and changes the mode while they exist and are unbound; others change it without
-    VFs (sriov-network-operator: sriov.go).
+    VFs (sriov-network-operator: sriov.go). Legacy mode ends subfunctions, and cuts off the PF that another host has of
+    a DPU: beside those, VFs are made in the present mode (mlx5_eswitch_enable() loads their ports only).
     """
     steps: list[Step] = [SetNumvfs(pf.address, 0)] if pf.vfs else []  # iov.c returns EBUSY for N -> M
-    goal = mode or (pf.eswitch if quirks.eswitch_with_vfs else None)
-    if quirks.eswitch_with_vfs and wanted and pf.eswitch == "switchdev":
+    through_legacy = quirks.eswitch_with_vfs and not pf.switch_users
+    goal = mode or (pf.eswitch if through_legacy else None)
+    if through_legacy and wanted and pf.eswitch == "switchdev":
         steps.append(SetEswitch(pf.address, "legacy"))
     elif mode and not (quirks.eswitch_with_vfs and wanted):
         steps.append(SetEswitch(pf.address, mode))

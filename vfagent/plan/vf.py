@@ -41,12 +41,14 @@ class Deferred:
 class Problem:
     """What the policy asks for and this host cannot provide.
 
-    `vf` is the index of the VF that it is about, `lacks` the isolation that the VF is without.
+    `vf` is the index of the VF that it is about, `lacks` the isolation that the VF is without; `by_group`: vfio cannot
+    give the VF to a guest because of its IOMMU group.
     """
 
     text: str
     vf: int | None = None
     lacks: str | None = None
+    by_group: bool = False
 
     def __str__(self) -> str:
         return self.text if self.vf is None else f"vf{self.vf}: {self.text}"
@@ -165,7 +167,8 @@ def plan_driver(pf: Pf, vf: Vf, driver: str) -> Planned | Deferred | None:
     step = _driver_step(pf, vf, driver)
     if step is None:
         return None
-    reason = f"found {vf.driver or 'no driver'}"
+    left = f", driver_override {vf.driver_override}" if vf.driver_override not in (None, vf.driver) else ""
+    reason = f"found {vf.driver or 'no driver'}{left}"
     use = vf_in_use(vf, pf)
     if use:
         return Deferred(step, reason, f"vf{vf.index}: {use}")

@@ -9,7 +9,7 @@ from vfagent.frozen import frozen
 from vfagent.model.desired import DesiredPf, DesiredVf
 from vfagent.model.inventory import Netdev, Pf
 from vfagent.model.port_names import has_vfs
-from vfagent.model.vf_parameters import ALLOWED_BY
+from vfagent.model.vf_parameters import ALLOWED_BY, vfs_of
 from vfagent.model.vf_settings import TABLE, Form, Rate, VfSettings, Vlan, VlanProtocol
 from vfagent.policy.host_network import with_vlan_interfaces
 from vfagent.policy.types import FdbMode, PfMatch, PfRule, Policy, VfCount, VfRule
@@ -132,6 +132,8 @@ def _count_problem(rule: PfRule, count: int | None, pf: Pf) -> str | None:
 
 
 def _why_none(pf: Pf) -> str:
+    if elsewhere := vfs_of(pf.address, pf.driver):
+        return elsewhere
     if options := ALLOWED_BY.get(pf.driver or ""):
         return f"{pf.driver} allows VFs only with {options} on the kernel's command line (see vfagent doctor)"
     return "SR-IOV is off in the card's firmware, or its driver allows no VFs (see vfagent doctor)"

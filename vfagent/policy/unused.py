@@ -32,7 +32,7 @@ class UnusedRule:
         if self.shadowed_by:
             text = f"its PFs are taken by earlier rules: {', '.join(map(repr, self.shadowed_by))}"
         elif self.sriov_off:
-            text = f"{otherwise}, but a card whose SR-IOV is off: {self.sriov_off} (see vfagent doctor)"
+            text = f"{otherwise}, but a card without VFs: {self.sriov_off} (see vfagent doctor)"
         else:
             text = f"{otherwise}: {self.unmet.describe()}" if self.unmet else otherwise
         return printable(f"rule {self.rule!r}: {text}")

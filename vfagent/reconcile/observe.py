@@ -12,7 +12,14 @@ from vfagent.model.inventory import Inventory, Netdev, Pf, SharedGroup, Vf
 from vfagent.model.pci import PciAddress, card_of, is_pci_address
 from vfagent.model.vf_settings import VfSettings
 from vfagent.plan.quirks import quirks_of
-from vfagent.reconcile.observe_netdevs import NETDEVS, netdev_folders, netdev_of, pf_links, pf_netdevs
+from vfagent.reconcile.observe_netdevs import (
+    NETDEVS,
+    netdev_folders,
+    netdev_of,
+    pf_links,
+    pf_netdevs,
+    switch_users,
+)
 from vfagent.reconcile.observe_use import UseObserver, uses_of
 from vfagent.store.guest_records import VF_USERS, guest_cgroup
 
@@ -48,6 +55,7 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
     links = pf_links(host, base)
     link, (netdev, ports) = links.own, pf_netdevs(host, links)
     driver = sysfs.link(f"{base}/driver")
+    eswitch = host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None
     return Pf(
         address=address,
         driver=driver,
@@ -63,7 +71,8 @@ def observe_function(host: Host, address: PciAddress, totalvfs: int) -> Pf:
         device_name=properties.get("ID_MODEL_FROM_DATABASE"),
         path=properties.get("ID_PATH"),
         numa_node=_numa_node(sysfs.read(f"{base}/numa_node")),
-        eswitch=host.devlink.eswitch_mode(address) if quirks_of(driver).eswitch else None,
+        eswitch=eswitch,
+        switch_users=switch_users(host, base, driver) if eswitch == "switchdev" else (),
         # mlx5 before its fix followed a null pointer when asked for the mode with no VFs (b1d305abef46).
         hwmode=host.rtnl.hwmode(link.ifindex) if link and link.vfs and quirks_of(driver).hwmode else None,
         initialized=_initialized(host, driver, stored=stored is not None),

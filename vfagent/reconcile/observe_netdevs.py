@@ -7,7 +7,7 @@ from dataclasses import replace
 from vfagent.frozen import frozen
 from vfagent.kernel.protocols import Host, LinkFacts
 from vfagent.model.inventory import Netdev, Pf
-from vfagent.model.port_names import is_representor, order
+from vfagent.model.port_names import is_other_pf, is_representor, is_subfunction, order
 from vfagent.plan.quirks import quirks_of
 
 NETDEVS = "sys/class/net"
@@ -22,6 +22,7 @@ class PfLinks:
 
     own: LinkFacts | None = None
     others: tuple[str, ...] = ()
+    switch_users: tuple[str, ...] = ()
     unobserved: str | None = None
 
 
@@ -64,6 +65,13 @@ def netdev_folders(host: Host, base: str) -> dict[str, str]:
         return {name: f"{base}/net/{name}" for name in names}
     below = (name for name in host.sysfs.names(base) if name.startswith("virtio"))
     return {name: f"{base}/{bus}/net/{name}" for bus in below for name in host.sysfs.names(f"{base}/{bus}/net")}
+
+
+def switch_users(host: Host, base: str, driver: str | None) -> tuple[str, ...]:
+    """Netdevs of who uses the card's switch beside this PF and its VFs. nfp has a representor of its own PF, too."""
+    ports = {name: host.sysfs.read(f"{path}/phys_port_name") for name, path in netdev_folders(host, base).items()}
+    shared = quirks_of(driver).eswitch_with_vfs
+    return tuple(sorted(name for name, port in ports.items() if is_subfunction(port) or (shared and is_other_pf(port))))
 
 
 def pf_netdevs(host: Host, links: PfLinks) -> tuple[Netdev | None, tuple[Netdev, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from vfagent.kernel.device_users import KernelDeviceUsers
 from vfagent.kernel.devlink import KernelDevlink
 from vfagent.kernel.host_network import KernelNetwork
-from vfagent.kernel.offline_tree import NoDevlink, SysfsNetwork, SysfsRtnl
+from vfagent.kernel.offline_tree import SysfsDevlink, SysfsNetwork, SysfsRtnl
 from vfagent.kernel.protocols import Host
 from vfagent.kernel.routes import KernelRoutes
 from vfagent.kernel.rtnl import KernelRtnl
@@ -44,7 +44,7 @@ def open_host(root: Path = Path("/")) -> Host:
         rtnl = SysfsRtnl(sysfs)
         from vfagent.store.recorded_host import replayed  # late: 1 ms, which this host's own adapters do not need
 
-        copied = Host(sysfs, rtnl, NoDevlink(), NoUdevDatabase(), network, network, moves, users, owners=owners)
+        copied = Host(sysfs, rtnl, SysfsDevlink(sysfs), NoUdevDatabase(), network, network, moves, users, owners=owners)
         return replayed(copied, root)
     udev, kernel = KernelUdevDatabase(), os.uname()
     lock = numvfs_lock(kernel_version(kernel.release, kernel.version))

@@ -54,6 +54,13 @@ def test_list_in_json_is_the_inventory(command: Any, tree: Tree) -> None:
     assert [vf["address"] for vf in pf["vfs"]] == tree.vfs(PF)
 
 
+def test_list_shows_an_override_that_names_another_driver(command: Any, tree: Tree) -> None:
+    vf = tree.vfs(PF)[1]
+    tree.bind(vf, None)
+    tree.add_device(vf, driver_override="igb_uio")
+    assert "no driver (driver_override igb_uio)" in command("list").out.splitlines()[4]
+
+
 def test_list_shows_why_a_vf_is_in_use(command: Any, tree: Tree) -> None:
     (tree.device(tree.vfs(PF)[1]) / "enable").write_text("1\n")
     assert command("list").out.splitlines()[4].endswith("a process has it open through vfio-pci")
@@ -187,7 +194,7 @@ def test_plan_says_that_the_sriov_of_a_rules_card_is_off(command: Any, tree: Tre
     result = command("plan", "--steps")
     assert result.status == 3
     why = "0000:02:00.0 (ens2) is a model with SR-IOV, but has no SR-IOV capability"
-    start = f"rule 'elsewhere': no PF here matches, but a card whose SR-IOV is off: {why}"
+    start = f"rule 'elsewhere': no PF here matches, but a card without VFs: {why}"
     assert result.out.splitlines()[-1].startswith(start)
     assert result.out.endswith("(see vfagent doctor)\n")
 

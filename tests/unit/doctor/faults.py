@@ -167,6 +167,33 @@ def _no_groups(tree: Tree) -> None:
 
 
 @fault
+def arm_without_an_smmu(tree: Tree) -> None:
+    without_vfs(tree)
+    _no_groups(tree)
+    write(tree, "proc/cpuinfo", "processor\t: 0\nBogoMIPS\t: 200.00\nCPU implementer\t: 0x43\n")
+    (tree.root / "sys/class/misc/kvm/dev").unlink()
+    (tree.root / "sys/class/misc/kvm").rmdir()
+    remove(tree, "sys/firmware/acpi/tables/DMAR")
+    write(tree, "sys/firmware/acpi/tables/FACP", "")
+
+
+@fault
+def arm_whose_smmu_did_not_start(tree: Tree) -> None:
+    arm_without_an_smmu(tree)
+    write(tree, "sys/firmware/acpi/tables/IORT", "")
+
+
+@fault
+def groups_of_no_iommu_mode(tree: Tree) -> None:
+    """vfio makes a group for each device that is bound to it."""
+    for group in (tree.root / "sys/kernel/iommu_groups").iterdir():
+        put(group / "name", "vfio-noiommu\n")
+    (tree.device(tree.vfs(PF)[1]) / "iommu_group").unlink()
+    tree.bind(tree.vfs(PF)[1], None)
+    write(tree, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n")
+
+
+@fault
 def intels_iommu_beside_amds_processor(tree: Tree) -> None:
     intel_iommu_missing_on_the_command_line(tree)
     write(tree, "proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm hypervisor\n")
@@ -676,6 +703,40 @@ def old_process_with_an_old_policy_and_a_failed_pf(tree: Tree) -> None:
 @fault
 def no_machine_id(tree: Tree) -> None:
     remove(tree, "etc/machine-id")
+
+
+@fault
+def one_mac_for_many_cards(tree: Tree) -> None:
+    edit(tree, '"stable"', '"52:54:00:bb:00:{index:02x}"')
+    for bus in range(5, 10):
+        tree.add_pf(f"0000:{bus:02x}:00.0", vfs=2, interface=f"ens{bus}")
+        for vf in tree.vfs(f"0000:{bus:02x}:00.0"):
+            tree.bind(vf, "vfio-pci")
+
+
+@fault
+def representor_that_is_a_port_of_open_vswitch(tree: Tree) -> None:
+    tree.bind(PF, "mlx5_core")
+    rule = MLX5_POLICY.replace("vfs = 2", 'vfs = 2\neswitch = "switchdev"').replace('mac = "stable"', 'bridge = "br0"')
+    tree.policy(rule + '[[bridge]]\nname = "br0"\n')
+    tree.add_netdev("ovs-system", "0000:99:00.0")
+    for name, port in (("ens1", "p0"), ("eth0", "pf0vf0"), ("eth1", "pf0vf1")):
+        if name != "ens1":
+            tree.add_netdev(name, PF)
+            os.symlink("../..", tree.device(PF) / "net" / name / "device")
+            os.symlink("../../../../../../class/net/ovs-system", tree.device(PF) / "net" / name / "master")
+        put(tree.device(PF) / "net" / name / "phys_port_name", f"{port}\n")
+        put(tree.device(PF) / "net" / name / "phys_switch_id", "aa\n")
+
+
+@fault
+def chelsio_by_the_netdev_of_its_ports(tree: Tree) -> None:
+    """cxgb4's netdevs are function 4's, and its VFs those of 0 to 3."""
+    tree.policy(POLICY.replace('driver = "igb"', 'interface = "enp5s0f4"'))
+    without_vfs(tree)
+    tree.add_device("0000:05:00.4", vendor="0x1425", device="0x5401", **{"class": "0x020000"})
+    tree.bind("0000:05:00.4", "cxgb4")
+    tree.add_netdev("enp5s0f4", "0000:05:00.4")
 
 
 @fault

@@ -61,6 +61,7 @@ EXPLAINED = {
     "vepa": "The card sends frames between its VFs to the external switch, which must send them back.",
     "vf-driver-blocked": "modprobe.d blocks the driver of VFs that the policy leaves to the host.",
     "vf-gone": "A VF's device was removed from the PCI bus, and comes back only with its PF.",
+    "vf-in-part": "VFs are without something that their rule asks for and that isolates nobody, as a bridge or a rate.",
     "vfio-absent": "vfio-pci is not loaded, and nothing loads it.",
     "vfio-denylist": "vfio-pci refuses the device, as it has known errata.",
     "vfio-ids": "vfio-pci's option ids makes it take all devices with the IDs of these VFs, also those of the host.",

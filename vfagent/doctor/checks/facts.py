@@ -59,6 +59,9 @@ class Service:
     failures: tuple[tuple[str, str, str | None], ...] = ()  # PF, text, hint
 
 
+ARM = "ARM"
+
+
 @frozen(slots=True)
 class Kernel:
     """The running kernel, the processor and the kernel log."""
@@ -66,7 +69,7 @@ class Kernel:
     version: tuple[int, ...] = ()
     release: str = ""
     cmdline: str = ""
-    cpu: str = ""  # vendor_id, as in /proc/cpuinfo
+    cpu: str = ""  # vendor_id, as in /proc/cpuinfo; ARM where it has an implementer instead
     virtualizes: bool = True  # the CPU has VT-x or SVM
     virtual: bool = False  # this host is a VM
     log: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from vfagent.doctor.checks.facts import Card, Facts
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.model.inventory import Pf
-from vfagent.model.vf_parameters import ALLOWED_BY
+from vfagent.model.vf_parameters import ALLOWED_BY, vfs_of
 from vfagent.policy.match import matches
 from vfagent.policy.types import Policy
 
@@ -62,12 +62,14 @@ def sriov_off(facts: Facts) -> Iterator[Finding]:
             card.pf.name,
             problem,
             f"rule {rule.name!r} cannot create VFs on it" if rule else "no VFs can be created on it",
-            _ENABLE_IN_KERNEL if card.offered else _enable(facts, card.pf),
+            _ENABLE_IN_KERNEL if card.offered else vfs_of(card.pf.address, card.pf.driver) or _enable(facts, card.pf),
         )
 
 
 def why_no_vfs(card: Card) -> str | None:
     """Why a card that supports SR-IOV has no VFs; None for a card without SR-IOV."""
+    if not card.offered and vfs_of(card.pf.address, card.pf.driver):
+        return "has the card's netdevs, and no VFs"
     if card.offered == 0:
         return "its firmware offers 0 VFs"
     if card.offered:
@@ -99,7 +101,11 @@ def no_vfs_offered(facts: Facts) -> Iterator[Finding]:
                 pf_facts.pf.name,
                 "sriov_totalvfs is 0: its firmware or its driver allows no VFs",
                 f"rule {desired.rule!r} cannot create VFs on it",
-                f"set {options} on the kernel's command line (modinfo -p {pf_facts.pf.driver}), and reboot"
-                if (options := ALLOWED_BY.get(pf_facts.pf.driver or ""))
-                else _enable(facts, pf_facts.pf),
+                _allow(facts, pf_facts.pf),
             )
+
+
+def _allow(facts: Facts, pf: Pf) -> str:
+    if options := ALLOWED_BY.get(pf.driver or ""):
+        return f"set {options} on the kernel's command line (modinfo -p {pf.driver}), and reboot"
+    return vfs_of(pf.address, pf.driver) or _enable(facts, pf)

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Kernel, error_if, managed_pfs
+from vfagent.doctor.checks.facts import ARM, Facts, Kernel, error_if, managed_pfs
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.frozen import frozen
 from vfagent.guests.spec.boot import Boot, Loader, boot_of
@@ -87,6 +87,11 @@ def _why_no_kvm(kernel: Kernel) -> tuple[str, str]:
             "this host is a VM: enable nested virtualization for it"
             if kernel.virtual
             else "enable VT-x or SVM in the firmware setup",
+        )
+    if kernel.cpu == ARM:
+        return (
+            "the kernel has started none (KVM: EL2, which its firmware must leave to it)",
+            "journalctl -k -b | grep -iE 'kvm|hyp' shows why; boot a kernel with CONFIG_KVM",
         )
     module = "kvm_amd" if kernel.cpu == "AuthenticAMD" else "kvm_intel"
     return f"module {module} is not loaded", f"modprobe {module}; journalctl -k -b | grep kvm shows why it fails"

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from vfagent.doctor.checks.facts import Facts, Kernel, PfFacts, error_if
+from vfagent.doctor.checks.facts import ARM, Facts, Kernel, PfFacts, error_if
 from vfagent.doctor.checks.finding import Finding, Severity
 from vfagent.model.evidence import is_vfio
 
@@ -25,13 +25,17 @@ def iommu_off(facts: Facts) -> Iterator[Finding]:
         error_if(wanted=facts.wants_vfio),
         "IOMMU",
         f"is off: there are no IOMMU groups; {cause}",
-        "no VF can be bound to vfio-pci or assigned to a guest",
+        "in no-IOMMU mode vfio-pci can be bound, but QEMU gives no guest such a VF"
+        if facts.iommu.no_iommu
+        else "no VF can be bound to vfio-pci or assigned to a guest",
         advice,
     )
 
 
 def _why_off(kernel: Kernel, table: str | None) -> tuple[str, str]:
     words = kernel.cmdline.split()
+    if kernel.cpu == ARM and not kernel.virtual:
+        return _why_no_smmu(table)
     options = {"DMAR": "intel_iommu", "IVRS": "amd_iommu", "GenuineIntel": "intel_iommu", "AuthenticAMD": "amd_iommu"}
     option = options.get(table or kernel.cpu, "iommu")
     if table == "" and kernel.virtual:
@@ -54,6 +58,17 @@ def _why_off(kernel: Kernel, table: str | None) -> tuple[str, str]:
             f"add intel_iommu=on iommu=pt to it ({_GRUB}), and reboot",
         )
     return "the kernel did not start it", "journalctl -k -b | grep -iE 'dmar|amd-vi|iommu' shows why"
+
+
+def _why_no_smmu(table: str | None) -> tuple[str, str]:
+    """ARM's IOMMU is described by IORT, of ACPI, or by the device tree."""
+    log = "journalctl -k -b | grep -iE 'smmu|iort' shows what the kernel found"
+    if table == "":
+        return "the firmware describes no SMMU (IORT)", f"enable the SMMU in the firmware setup, and reboot; {log}"
+    return (
+        "the kernel did not start an SMMU",
+        f"{log}; enable it in the firmware setup or the device tree; a board without one can give no VF to a guest",
+    )
 
 
 def interrupts_not_remapped(facts: Facts) -> Iterator[Finding]:
@@ -124,8 +139,8 @@ def group_absent(facts: Facts) -> Iterator[Finding]:
 
 def _problems(pf_facts: PfFacts, *, grouped: bool) -> list[str]:
     """The plan's problems with those of its VFs that have a group, or that have none."""
-    indices = {vf.index for vf in pf_facts.pf.vfs if not vf.gone and (vf.iommu_group is not None) is grouped}
-    return [str(problem) for problem in pf_facts.plan.problems if problem.vf in indices and not problem.lacks]
+    indices = {vf.index for vf in pf_facts.pf.vfs if (vf.iommu_group is not None) is grouped}
+    return [str(problem) for problem in pf_facts.plan.problems if problem.by_group and problem.vf in indices]
 
 
 def _shortened(problems: list[str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VFs without the isolation that the policy asks for: the plan's problems, and what their users block."""
+"""VFs without what the policy asks for: the plan's problems, and what their users block."""
 
 from collections.abc import Iterator
 
@@ -19,12 +19,32 @@ def vfs_not_isolated(facts: Facts) -> Iterator[Finding]:
             *(f"vf{index}: {', '.join(names)} cannot be set while it is in use" for index, names in blocked.items()),
         ]
         if texts:
-            more = f"; and {len(texts) - _MOST_TEXTS} more" if len(texts) > _MOST_TEXTS else ""
             yield Finding(
                 "not-isolated",
                 Severity.ERROR,
                 pf_facts.pf.name,
-                "; ".join(texts[:_MOST_TEXTS]) + more,
+                _shortened(texts),
                 "a guest there is in another network, or may do more, than the policy says: none is started on them",
                 f"refused: `optional` in rule {desired.rule!r} lets guests start without; in use: stop the VF's user",
             )
+
+
+def vfs_as_asked_in_part(facts: Facts) -> Iterator[Finding]:
+    """What concerns neither isolation nor a group: a representor that is somebody's port, a rate on InfiniBand."""
+    for pf_facts, desired in facts.managed:
+        gone = {vf.index for vf in pf_facts.pf.vfs if vf.gone}
+        others = (item for item in pf_facts.plan.problems if item.vf is not None and item.vf not in gone)
+        if texts := [str(problem) for problem in others if not (problem.lacks or problem.by_group)]:
+            yield Finding(
+                "vf-in-part",
+                Severity.ERROR,
+                pf_facts.pf.name,
+                _shortened(texts),
+                f"rule {desired.rule!r} is carried out without that",
+                "change that, or the rule",
+            )
+
+
+def _shortened(texts: list[str]) -> str:
+    more = f"; and {len(texts) - _MOST_TEXTS} more" if len(texts) > _MOST_TEXTS else ""
+    return "; ".join(texts[:_MOST_TEXTS]) + more

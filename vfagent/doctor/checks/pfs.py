@@ -123,22 +123,24 @@ def carries_administration(facts: Facts) -> Iterator[Finding]:
 
 
 def macs_collide(facts: Facts) -> Iterator[Finding]:
+    """One finding for each rule, with its first card that has a MAC of another."""
     seen: dict[str, str] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for pf_facts, desired in facts.managed:
-        for vf in desired.vfs:
-            name, mac = f"{pf_facts.pf.address}/vf{vf.index}", vf.settings.mac
-            if mac and mac in seen:
-                yield Finding(
-                    "macs-collide",
-                    Severity.ERROR,
-                    name,
-                    f"the policy gives it the MAC {mac}, which {seen[mac]} has too",
-                    "in one network, neither can be reached reliably",
-                    'mac = "stable" differs between cards; or give each card its own rule',
-                )
-                break
-            if mac:
-                seen[mac] = name
+        named = [(f"{pf_facts.pf.address}/vf{vf.index}", vf.settings.mac) for vf in desired.vfs if vf.settings.mac]
+        if collision := next(((name, mac) for name, mac in named if mac in seen), None):
+            found.setdefault(desired.rule, []).append(collision)
+        seen |= {mac: name for name, mac in named if mac not in seen}
+    for (name, mac), *others in found.values():
+        more = f"; {len(others)} more cards collide likewise" if others else ""
+        yield Finding(
+            "macs-collide",
+            Severity.ERROR,
+            name,
+            f"the policy gives it the MAC {mac}, which {seen[mac]} has too{more}",
+            "in one network, neither can be reached reliably",
+            'mac = "stable" differs between cards; or give each card its own rule',
+        )
 
 
 def no_machine_id(facts: Facts) -> Iterator[Finding]:

@@ -58,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
     pfs.too_many_vfs,
     pfs.vf_gone,
     isolation.vfs_not_isolated,
+    isolation.vfs_as_asked_in_part,
     pfs.carries_administration,
     pfs.vlan_interface_on_a_port,
     pfs.macs_collide,
