@@ -106,6 +106,8 @@ def _unreachable(disk: IscsiUrl, address: str, gateway: str | None, dns: str | N
     server = quoted(disk.server)
     if disk.has_name and dns is None:
         allowed = 'allowed is an IP address, or a name with dns = "ADDRESS"'
+        if re.fullmatch("[0-9a-fA-F]{1,4}", disk.server):
+            allowed += "; one of IPv6 is written in brackets, [fd00::1]"
         return f"found the host name {server} and a fixed address without a name server, {allowed}"
     if disk.has_name:
         return None

@@ -33,6 +33,8 @@ _FORMATS = (
 def other_format(text: str) -> str:
     """What a text is that is not TOML, and where its keys are translated; or nothing."""
     head = text[:_HEAD]
+    if "\r" in head and "\n" not in head:
+        return "found lines that end with CR alone, allowed is LF (tr '\\r' '\\n')"
     match head.lstrip()[:1]:
         case "{":
             return "found JSON, allowed is TOML: key = value below [[pf]]"

@@ -48,6 +48,8 @@ def _explain_path(text: str) -> str:
 
 
 def _explain_plain_path(text: str) -> str:
+    if re.match("[a-z][a-z0-9+]*:", text):
+        return "a network disk: map it to a block device of the host, as `rbd map` and `nbd-client` do, and name that"
     plain = "[a-zA-Z0-9/._+:@=-]" if text.startswith("/dev/") else "[a-zA-Z0-9/._+@=-]"
     odd = sorted(set(re.sub(rf"{plain}|\{{index\}}", "", text)))
     reason = f"systemd may misread {' '.join(map(repr, odd))}: use a symbolic link without" if odd else ""

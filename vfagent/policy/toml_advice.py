@@ -151,6 +151,14 @@ def _brackets(error: _ErrorLine) -> str:
     return f"found unbalanced brackets, allowed is {allowed}"
 
 
+def _name_in_header(error: _ErrorLine) -> str:
+    header = re.match(r"\s*\[+\s*([\w.-]+)[ \t]+[\"']?[\w.-]+[\"']?\s*\]", error.line)
+    if header is None:
+        return ""
+    array = _is_array_of_tables(header[1].split("."))
+    return f"found a name in a header, allowed is {f'[[{header[1]}]], and name = below it' if array else 'one word'}"
+
+
 def _comment(error: _ErrorLine) -> str:
     mark = re.match(r"\s*(//|;|--|/\*)", error.line)
     return f'found "{mark[1]}", allowed is "#" before a comment' if mark else ""
@@ -164,7 +172,8 @@ def _template(error: _ErrorLine) -> str:
 
 
 def _odd_character(error: _ErrorLine) -> str:
-    odd = (letter for letter in error.word[:1] + error.after[:1] if not letter.isascii() and letter not in _CURLY)
+    outside = error.word[:1] if error.is_value else error.word  # a key, and a value's first letter
+    odd = (letter for letter in outside + error.after[:1] if not letter.isascii() and letter not in _CURLY)
     if (character := next(odd, "")) == "":
         return ""
     name = unicodedata.name(character, "without a name").lower()
@@ -248,6 +257,7 @@ def _inline_table(error: _ErrorLine) -> str:
 
 _RULES: tuple[Callable[[_ErrorLine], str], ...] = (
     _brackets,
+    _name_in_header,
     _comment,
     _template,
     _odd_character,

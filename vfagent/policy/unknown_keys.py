@@ -10,10 +10,11 @@ from vfagent.policy.value_types import ArrayOfTables, Declared, Table, declared
 
 # Words of ip-link(8), sysfs, systemd.link(5), netplan, libvirt and QEMU. Case, "-" and "_" do not count.
 _OTHER_WORDS = {
-    "vfs": "numvfs, sriovnumvfs, vfcount, vfnumber, virtualfunctioncount, virtualfunctions, count",
-    "interface": "netdev, ifname, iface, dev, nic, netdevice, devicename, originalname, link",
-    "pci": "slot, bus, address, bdf, pciaddress, pcislot, sbdf, busaddress",
-    "mac": "macaddress, hwaddr, hwaddress, ether, lladdr, address, permanentmacaddress",
+    "vfs": "numvfs, sriovnumvfs, vfcount, vfnumber, virtualfunctioncount, virtualfunctions, count, hostdev, hostpci",
+    "rss_query": "queryrss, rssqueryen, queryrssen",
+    "interface": "pfnames, netdev, ifname, iface, dev, nic, netdevice, devicename, originalname, link",
+    "pci": "rootdevices, slot, bus, address, bdf, pciaddress, pcislot, sbdf, busaddress",
+    "mac": "permaddr, macaddress, hwaddr, hwaddress, ether, lladdr, address, permanentmacaddress",
     "driver": "module, kmod, bind, vfdriver, drivername, deliverymode",
     "index": "vf, vfs, number, nr, virtualfunction, vfindex, id",
     "vlan": "vlanid, vid, portvlan, pvid, tag, id",
@@ -62,6 +63,7 @@ _ELSEWHERE: dict[tuple[str, ...], str] = {
     ): "a VLAN interface and a VF in switchdev mode name their bridge: bridge = below [[pf.vlan]]",
     ("bridge", "addresses"): "the addresses are those of the [[pf.vlan]] that names the bridge",
     ("bridge", "address"): "the addresses are those of the [[pf.vlan]] that names the bridge",
+    ("pf", "deviceType"): "a VF's driver is driver in its [[pf.vf]]",
     ("pf", "enabled"): 'a rule is active while it is in the policy: put "#" before its lines',
     ("guest", "enabled"): "a guest of the policy is started; vfagent guest stop stops it",
     ("guest", "autostart"): "a guest of the policy is started; vfagent guest stop stops it",
@@ -88,6 +90,8 @@ def unknown_key(name: str, known: tuple[str, ...], path: KeyPath, *, is_table: b
     names = tuple(part for part in path if isinstance(part, str))
     if (elsewhere := _ELSEWHERE.get((*names[-1:], name) if names else ("", ""))) is not None:
         return f"found an unknown key: {elsewhere}"
+    if name == "vf" and "index" in known and not is_table:
+        return 'found an unknown key, did you mean "index"?'
     if name != "name" and (above := _enclosing(name, path)) is not None:
         here = _header(path)
         return f"found a key of {above} below {here}: move it above {here}"

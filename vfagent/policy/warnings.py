@@ -15,7 +15,7 @@ from vfagent.policy.spelling import suggestion
 from vfagent.policy.types import PfMatch, PfRule
 
 _ONE_PORT = ("interface", "mac", "path", "pci")
-_REGULAR_EXPRESSION = re.compile(r"^\^|\$$|\.\*|\.\+|\\|\||^\(|\)$")
+_REGULAR_EXPRESSION = re.compile(r"^\^|^!|\$|\.\*|\.\+|\\|\||^\(|\)$")
 _VF_DRIVERS = {"igbvf": '"igb"', "ixgbevf": '"ixgbe"', "iavf": '"ice" or "i40e"'}
 
 
@@ -63,6 +63,11 @@ def _patterns(rule: PfRule, at: Location) -> Iterator[Problem]:
                 f"{quoted(pattern)} is no pattern as a shell has it, of * ? and [ ]: for alternatives, write a rule "
                 "for each"
             )
+    if rule.match.interface and (indices := re.search(r"#([0-9][0-9-]*)$", rule.match.interface)):
+        yield (at / "interface").problem(
+            f"{quoted(rule.match.interface)} names VFs as SR-IOV operators do: here it is [[pf.vf]] with index ="
+            f" {quoted(indices[1])}"
+        )
     if rule.match.driver in _VF_DRIVERS:
         of = _VF_DRIVERS[rule.match.driver]
         yield (at / "driver").problem(f"{quoted(rule.match.driver)} is a driver of VFs: that of the PF is {of}")

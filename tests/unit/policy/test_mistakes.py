@@ -108,6 +108,19 @@ def test_a_value_of_another_form_is_shown_as_it_must_be_written(problems: Proble
     [
         (f"{PF}numvfs = 4", 'pf[0].numvfs: found an unknown key, did you mean "vfs"?'),
         (f"{PF}virtual-function-count = 4", 'did you mean "vfs"?'),
+        (f"{VF}vf = 0", 'did you mean "index"?'),
+        (f'{VF}query_rss = "on"', 'did you mean "rss_query"?'),
+        ('[[pf]]\nname = "a"\nmatch = { pfNames = "ens1" }', 'did you mean "interface"?'),
+        ('[[pf]]\nname = "a"\nmatch = { permaddr = "02:00:00:00:00:01" }', 'did you mean "mac"?'),
+        (f'{PF}deviceType = "vfio-pci"', "a VF's driver is driver in its [[pf.vf]]"),
+        ('[[guest]]\nname = "g"\nhostdev = "0000:3b:02.0"', 'did you mean "vfs"?'),
+        ('[[guest]]\nname = "g"\n[[guest.disk]]\npath = "rbd:pool/image"', "a network disk: map it to a block device"),
+        (
+            f'{PF}vfs = 1\n[[pf.vf]]\ndriver = "vfio-pci"\n[[guest]]\nname = "g"\nvfs = ["a"]\n'
+            'ipxe.address = "fd00::5/64"\n'
+            'ipxe.sanboot = "iscsi:fd00::1::3260:1:iqn.2020-01.com.example:a"',
+            "one of IPv6 is written in brackets, [fd00::1]",
+        ),
         (f'{VF}proto = "802.1ad"', 'did you mean "vlan_protocol"?'),
         (f'{VF}state = "auto"', 'did you mean "link_state"?'),
         (f"{VF}MACSpoofCheck = true", 'did you mean "spoof_check"?'),
@@ -233,6 +246,12 @@ def test_a_bridge_that_no_rule_makes_is_warned_of(warned: Warned) -> None:
         (
             '[[pf]]\nname = "a"\nmatch = { interface = "ens.*" }',
             'match.interface: "ens.*" is no pattern as a shell has',
+        ),
+        ('[[pf]]\nname = "a"\nmatch = { driver = "!igb" }', 'match.driver: "!igb" is no pattern as a shell has'),
+        ('[[pf]]\nname = "a"\nmatch = { driver = "$DRIVER" }', 'match.driver: "$DRIVER" is no pattern as a shell has'),
+        (
+            '[[pf]]\nname = "a"\nmatch = { interface = "ens1f0#0-3" }',
+            'names VFs as SR-IOV operators do: here it is [[pf.vf]] with index = "0-3"',
         ),
         ('[[pf]]\nname = "a"\nmatch = { driver = "igbvf" }', '"igbvf" is a driver of VFs: that of the PF is "igb"'),
         ('[[pf]]\nname = "a"\nmatch = { path = "/sys/class/net/a" }', '"/sys/class/net/a" is no ID_PATH'),

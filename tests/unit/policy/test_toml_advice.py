@@ -28,6 +28,13 @@ REPORTED = {
     f"{PF}vfs := 4\n": '3:5: found a key without "=" after it, allowed is key = value',
     f"{PF}vf count = 4\n": "3:4: found a space in a key, allowed is a key of one word, with an underscore",
     f"{PF}vfs\N{NO-BREAK SPACE}= 4\n": "3:4: found U+00A0 (no-break space) outside of a string, allowed is ASCII there",
+    f"{PF}vf\N{CYRILLIC SMALL LETTER DZE} = 4\n": (
+        "3:3: found \N{CYRILLIC SMALL LETTER DZE} U+0455 (cyrillic small letter dze) outside of a string, allowed is "
+        "ASCII there"
+    ),
+    "[pf storage]\nvfs = 4\n": "1:5: found a name in a header, allowed is [[pf]], and name = below it",
+    '[agent "main"]\n': "1:8: found a name in a header, allowed is one word",
+    '[[pf]]\rname = "a"\r': "1:7: found lines that end with CR alone, allowed is LF (tr '\\r' '\\n')",
     f"{PF}vfs = 4 mtu = 9000\n": (
         '3:9: found "mtu = 9000" after a value, allowed is the end of the line: one key = value in each'
     ),
