@@ -180,7 +180,7 @@ def test_the_autopkgtests_pass(vm: VM, name: str) -> None:
     script = f"packaging/debian/tests/{name}"
     for path in (script, "tests/lab/adapter_netdevsim.py"):
         vm.put(f"/tmp/source/{path}", (REPOSITORY / path).read_bytes(), 0o755)
-    vm.run(f"cd /tmp/source; {script} 2>&1", timeout=120)
+    vm.run(f"cd /tmp/source; {script} 2>&1", timeout=300)
 
 
 def test_systemd_analyze_accepts_the_installed_unit(vm: VM) -> None:
