@@ -133,8 +133,8 @@ class SysfsNetwork:
         """From /proc/net/vlan, or where the copy lacks it, by the name: ens1.10, vlan10."""
         shown = _TAG.search(self._sysfs.read(f"proc/net/vlan/{name}") or "")
         named = re.search(r"(?:\.|^vlan)(\d{1,4})$", name)
-        found = shown or named
-        return VlanTag(int(found[1])) if found else None
+        tag = shown or named
+        return VlanTag(int(tag[1])) if tag else None
 
     def _link(self, name: str, ifindex: int, kind: str | None) -> Link:
         base = f"sys/class/net/{name}"

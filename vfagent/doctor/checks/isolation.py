@@ -30,7 +30,7 @@ def vfs_not_isolated(facts: Facts) -> Iterator[Finding]:
 
 
 def vfs_as_asked_in_part(facts: Facts) -> Iterator[Finding]:
-    """What concerns neither isolation nor a group: a representor that is somebody's port, a rate on InfiniBand."""
+    """What concerns neither isolation nor a group: a representor that is a port already, a rate on InfiniBand."""
     for pf_facts, desired in facts.managed:
         gone = {vf.index for vf in pf_facts.pf.vfs if vf.gone}
         others = (item for item in pf_facts.plan.problems if item.vf is not None and item.vf not in gone)

@@ -125,13 +125,13 @@ def carries_administration(facts: Facts) -> Iterator[Finding]:
 def macs_collide(facts: Facts) -> Iterator[Finding]:
     """One finding for each rule, with its first card that has a MAC of another."""
     seen: dict[str, str] = {}
-    found: dict[str, list[tuple[str, str]]] = {}
+    collisions: dict[str, list[tuple[str, str]]] = {}
     for pf_facts, desired in facts.managed:
         named = [(f"{pf_facts.pf.address}/vf{vf.index}", vf.settings.mac) for vf in desired.vfs if vf.settings.mac]
         if collision := next(((name, mac) for name, mac in named if mac in seen), None):
-            found.setdefault(desired.rule, []).append(collision)
+            collisions.setdefault(desired.rule, []).append(collision)
         seen |= {mac: name for name, mac in named if mac not in seen}
-    for (name, mac), *others in found.values():
+    for (name, mac), *others in collisions.values():
         more = f"; {len(others)} more cards collide likewise" if others else ""
         yield Finding(
             "macs-collide",
