@@ -116,7 +116,9 @@ def test_workers_inherit_neither_the_listener_nor_a_connection(files: FakeKernel
     with socket.create_connection(("127.0.0.1", PORT)):
         send(message(f"/devices/pci0000:00/{PF}"))
         service.until(lambda: service.pf()["running_steps"])
-        (worker,) = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+        service.until(lambda: len(children.read_text().split()) == 1)  # those that only read the policy have ended
+        (worker,) = children.read_text().split()
         held = {os.readlink(fd) for fd in Path(f"/proc/{worker}/fd").iterdir()}
         table = Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]
         inodes = {f"socket:[{line.split()[9]}]" for line in table}
