@@ -25,7 +25,7 @@ from vfagent.kernel.sysfs import RootedSysfs
 from vfagent.kernel.udev import NoUdevDatabase
 from vfagent.model.codec import decode, encode
 from vfagent.model.pci import PciAddress, card_of
-from vfagent.model.vf_settings import LinkState, Rate, VfSettings, Vlan
+from vfagent.model.vf_settings import TABLE, LinkState, Rate, VfSettings, Vlan
 from vfagent.store.move_journal import MoveJournal
 from vfagent.store.numvfs_token import NumvfsTokenFile
 
@@ -218,7 +218,7 @@ class FakeRtnl(SysfsRtnl):
 
     def _set_vf(self, pf: PciAddress, index: int, settings: VfSettings) -> None:
         self.kernel.take(pf, f"vf{index}", "settings")
-        given = {name: value for name in vars(settings) if (value := getattr(settings, name)) is not None}
+        given = {name: value for name in TABLE if (value := getattr(settings, name)) is not None}
         self.kernel.keep_settings(pf, index, replace(self.kernel.settings(pf, index) or NEW_VF, **given))
 
     def set_admin_state(self, ifindex: int, *, up: bool) -> None:

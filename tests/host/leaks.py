@@ -2,12 +2,13 @@
 """Descriptors, threads, processes and tasks that a test has left behind."""
 
 import asyncio
-import gc
 import os
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+
+from vfagent.process import memory
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ def left_behind(before: dict[int, str], threads: set[threading.Thread], known: s
     """What the garbage collector still frees, such as pyudev's monitors, does not count."""
     if not _left(before, threads, known):
         return []
-    gc.collect()
+    memory.collect()
     return _left(before, threads, known)
 
 

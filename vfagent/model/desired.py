@@ -19,7 +19,7 @@ KEEP_DRIVER = "keep"
 """The VF's driver is another program's matter: it stays, or stays absent."""
 
 
-@frozen
+@frozen(slots=True)
 class DesiredVf:
     """The desired state of one VF. Settings that are None are not changed."""
 

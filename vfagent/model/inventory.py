@@ -41,7 +41,7 @@ class Netdev:
         return (self.permanent_mac or self.mac)[-23:] if self.is_ipoib else self.permanent_mac
 
 
-@frozen
+@frozen(slots=True)
 class Vf:
     """One VF. It is identified by (PF, index): its PCI address can change when it is created again."""
 

@@ -50,7 +50,7 @@ NO_MAC = "00:00:00:00:00:00"
 _NO_GUID = "00:00:00:00:00:00:00:00"
 
 
-@frozen
+@frozen(slots=True)
 class Vlan:
     """A VF's port VLAN. ID 0 with qos 0 means none."""
 
@@ -64,7 +64,7 @@ class Vlan:
         return f"{self.id}{qos}{protocol}"
 
 
-@frozen
+@frozen(slots=True)
 class Rate:
     """Both limits in Mbit/s, 0 for none. The kernel sets them only together."""
 
@@ -102,7 +102,7 @@ def _row(number: int, form: Form, *, new: object, **facts: bool) -> Any:
     return field(default=None, metadata={"row": Row(number, form, new, **facts)})
 
 
-@frozen
+@frozen(slots=True)
 class VfSettings:
     """None means: not changed (desired), or not reported by the driver (observed)."""
 

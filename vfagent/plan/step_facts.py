@@ -16,6 +16,8 @@ class StepFacts:
     value of metrics.
     """
 
+    __slots__ = ()  # a PF has two steps for each of its VFs
+
     KIND: ClassVar[str]  # `set_numvfs` for SetNumvfs
     KEY: ClassVar[tuple[str, ...]]
     CHANGES: ClassVar[str]

@@ -82,7 +82,7 @@ class SetAdminState(StepFacts):
         return f"set {self.pf} {'up' if self.up else 'down'}"
 
 
-@frozen
+@frozen(slots=True)
 class ConfigureVf(StepFacts):
     """Set those attributes of a VF, through its PF, that are not None.
 
@@ -105,7 +105,7 @@ class ConfigureVf(StepFacts):
         return names(self.settings)
 
 
-@frozen
+@frozen(slots=True)
 class BindDriver(StepFacts):
     """Bind a VF to `driver` by driver_override, or to its host driver where `driver` is None.
 
@@ -127,7 +127,7 @@ class BindDriver(StepFacts):
         return f"bind {self.pf}/vf{self.index}{address} to {self.driver or 'its host driver'}"
 
 
-@frozen
+@frozen(slots=True)
 class UnbindDriver(StepFacts):
     """Unbind a VF, and clear the driver_override that would bind it again."""
 

@@ -16,7 +16,7 @@ from vfagent.plan.quirks import Quirks
 from vfagent.plan.steps import BindDriver, ConfigureVf, Step, UnbindDriver, describe_settings, names
 
 
-@frozen
+@frozen(slots=True)
 class Planned:
     """A step, and the observation that is its reason."""
 

@@ -48,6 +48,7 @@ class StandbyWorker:
             return standby.worker
         if standby:
             end(standby.worker)
+        memory.share()
         return self._workers.start(lambda send: self._body(task, send))
 
     def renew_soon(self) -> None:
@@ -70,6 +71,7 @@ class StandbyWorker:
         self._waits = 0
         self._load()
         self._tidy()
+        memory.share()
         with contextlib.suppress(OSError):  # without one, a reconcile forks its own
             self.ready = worker.prepare(self._body, self._warm_up, close=self._workers.private())
 
