@@ -110,9 +110,10 @@ def test_only_vfs_of_guests_have_an_override(vm: WarmVM, start: dict[str, PfFact
     assert start[PFS["sibling"]].drivers == ["labcardvf"] * 2
 
 
-def test_a_vf_without_settings_in_its_rule_gets_none(start: dict[str, PfFacts]) -> None:
+def test_a_vf_without_settings_in_its_rule_gets_none(vm: WarmVM, start: dict[str, PfFacts]) -> None:
     assert start[PFS["plain"]].counts["sets"] == 0
     assert start[PFS["foreign VLAN"]].vlans == [0, 77]
+    assert not [line for line in journal(vm).splitlines() if PFS["plain"] in line and "cannot" in line]
 
 
 def test_a_vf_that_a_setting_resets_has_it_before_its_driver(start: dict[str, PfFacts]) -> None:
