@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.lab.facts import netdev
 from tests.lab.nic import Igb
-from tests.lab.prometheus import MONITORING, Prometheus, dashboard_queries
+from tests.lab.prometheus import Prometheus, dashboard_panels, dashboard_queries
 from tests.lab.test_monitoring import LATE, MORE, PF, UNIT, clock, guest, phase, reload_with
 from tests.lab.test_monitoring import payload as lab_payload
 from tests.lab.vm import VM
@@ -60,12 +60,11 @@ def _story(vm: VM, prometheus: Prometheus) -> None:
 
 
 def _asked(prometheus: Prometheus, began: float, end: float) -> list[Panel]:
-    panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
     results: dict[int, list[Any]] = {}
     for panel, target in dashboard_queries(**CHOSEN):
         result = prometheus.over(target["expr"], began, end, STEP_S)
         results.setdefault(panel["id"], []).append({"target": target, "result": result})
-    return [panel | {"found": results.get(panel["id"], [])} for panel in panels]
+    return [panel | {"found": results.get(panel["id"], [])} for panel in dashboard_panels()]
 
 
 # How Grafana shows it

@@ -121,15 +121,21 @@ def _get(path: Path, target: str) -> http.client.HTTPResponse:
     return connection.getresponse()
 
 
+def dashboard_panels() -> Iterator[dict[str, Any]]:
+    """Those of a collapsed row after it."""
+    for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
+        yield panel
+        yield from panel.get("panels", ())
+
+
 def dashboard_queries(**chosen: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each panel with each of its targets, with variables replaced."""
-    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
-    for panel in dashboard["panels"]:
+    for panel in dashboard_panels():
         for target in panel.get("targets", ()):
             yield panel, target | {"expr": _filled(target["expr"], chosen)}
 
 
 def _filled(query: str, chosen: dict[str, str]) -> str:
-    for name, value in chosen.items():
+    for name, value in {"__rate_interval": "5m", **chosen}.items():
         query = query.replace(f"${name}", value)
     return query

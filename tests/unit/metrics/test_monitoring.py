@@ -18,7 +18,7 @@ ALERTS = re.findall(r"^ +- alert: (\S+)$", RULES, re.MULTILINE)
 RECORDED = re.findall(r"^ +- record: (\S+)$", RULES, re.MULTILINE)
 KNOWN = {family.name for family in FAMILIES}
 NUMBERS = {f"{family.name}{suffix}" for family in FAMILIES for suffix in ("", "_bucket", "_sum", "_count")}
-VARIABLES = {"$datasource": "x", "$instance": "a", "$job": "vfagent", "$pf": "0000:3b:00.0"}
+VARIABLES = {"$__rate_interval": "5m", "$datasource": "x", "$instance": "a", "$job": "vfagent", "$pf": "0000:3b:00.0"}
 
 
 def test_promtool_accepts_the_scrape_configuration() -> None:
@@ -67,25 +67,55 @@ def test_every_recording_rule_is_tested() -> None:
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "dashboard.json").read_text())
 
 
+PANELS: list[dict[str, Any]] = [panel for row in DASHBOARD["panels"] for panel in (row, *row.get("panels", ()))]
+
+
 def queries() -> Iterator[str]:
-    for panel in DASHBOARD["panels"]:
+    for panel in PANELS:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
 
 def test_the_dashboard_has_variables_for_source_host_and_pf() -> None:
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "job", "instance", "pf"]
-    sources = [panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel]
+    sources = [panel["datasource"]["uid"] for panel in PANELS if "datasource" in panel]
     assert set(sources) == {"${datasource}"}
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in PANELS:
         place = panel["gridPos"]
         cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
         assert not cells & taken, panel["title"]
         assert place["x"] + place["w"] <= 24
         taken |= cells
+
+
+def test_each_panel_says_what_it_shows_and_in_which_unit() -> None:
+    """The rules panel-title-description and panel-units of Grafana's dashboard-linter."""
+    shown = [panel for panel in PANELS if panel["type"] != "row"]
+    assert not [panel["title"] for panel in shown if not (panel["title"] and panel.get("description"))]
+    assert not [panel["title"] for panel in shown if not panel["fieldConfig"]["defaults"].get("unit")]
+    assert not [panel["title"] for panel in shown if not panel.get("targets")]
+
+
+def test_each_query_is_of_the_chosen_job_and_fits_the_time_that_is_shown() -> None:
+    """target-job-rule and target-rate-interval-rule; quantiles and drift are of a fixed hour."""
+    for query in queries():
+        assert query.count('job="$job"') == len(re.findall(r"\bvfagent_\w+|\bup\b", query)), query
+        assert set(re.findall(r"\[([^]]+)\]", query)) <= {"$__rate_interval", "1h"}, query
+
+
+def test_the_dashboard_is_not_editable_and_its_variables_follow_the_time_range() -> None:
+    """uneditable-dashboard and template-on-time-change-reload-rule."""
+    variables = DASHBOARD["templating"]["list"]
+    assert DASHBOARD["editable"] is False
+    assert {variable["refresh"] for variable in variables if variable["type"] == "query"} == {2}
+
+
+def test_the_agent_s_own_work_is_in_a_collapsed_row() -> None:
+    (row,) = (panel for panel in PANELS if panel.get("collapsed"))
+    assert {"Steps", "Events and rounds", "Stuck workers"} < {panel["title"] for panel in row["panels"]}
 
 
 def test_promtool_accepts_the_queries_of_the_dashboard(tmp_path: Path) -> None:
