@@ -48,7 +48,7 @@ CASES = {
     "host": CardCase("mlx5_core", TWO + HOST + MAC + "vlan = 10\n"),
     # Settings
     "resetting": CardCase(
-        "i40e", TWO + GUEST + MAC + "vlan = 10\ntrust = false\nmax_tx_rate = 500\n", {"vf_reset_ms": 1500}
+        "i40e", TWO + GUEST + MAC + "vlan = 10\ntrust = false\nmax_tx_rate = 500\n", {"vf_reset_ms": 4000}
     ),
     "foreign VLAN": CardCase(
         "labcard", TWO + GUEST, before="echo 2 >/sys/bus/pci/devices/PF/sriov_numvfs; ip link set NETDEV vf 1 vlan 77"
