@@ -108,10 +108,11 @@ def test_the_queries_of_the_dashboard_return_data(files: FakeKernel, service: Se
     reload(service)
     prometheus.until('sum(increase(vfagent_steps_total{step="set_numvfs"}[1m])) > 0')
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
-    chosen = {"$job": "vfagent", "$instance": "127.0.0.1:9862", "$pf": PF}
+    chosen = {"$job": "vfagent", "$instance": "127.0.0.1:9862", "$pf": PF, "$__rate_interval": "1m"}
+    panels = [panel for top in dashboard["panels"] for panel in (top, *top.get("panels", ()))]  # a row has its own
     empty = [
         query
-        for panel in dashboard["panels"]
+        for panel in panels
         for target in panel.get("targets", ())
         if not prometheus.query(query := _with(target["expr"], chosen))
     ]

@@ -93,7 +93,7 @@ MUTANTS = {
     "the source loses an address before the target has it": Mutant(
         "reconcile/move_addresses.py",
         "    for address in _missing(move.addresses, to, host):",
-        "    if away is not None:\n        _remove(move.addresses, away, host)\n"
+        "    if away is not None:\n        _remove(move, away, host)\n"
         "    for address in _missing(move.addresses, to, host):",
         "test_network.py",
     ),
